@@ -1,0 +1,163 @@
+"""The bundle's manifest: typed, frozen, unknown keys refused; no torch.
+
+The JSON schema is `Manifest.model_json_schema()`.
+"""
+
+from __future__ import annotations
+
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+CARD_FILE = "README.md"
+TOKENIZER_FILE = "tokenizer.model"
+RECIPE_FILE = "recipe.yaml"
+ENGINES_FOLDER = "engines"
+
+Precision = Literal["int8-7bit", "float32"]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _relative(value: str) -> str:
+    path = PurePosixPath(value)
+    plain = str(path) == value and value not in ("", ".")
+    if not plain or path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value:
+        raise ValueError(
+            f"{value!r} is not a plain relative path inside the bundle: "
+            "use forward slashes, no '..', no leading '/'"
+        )
+    return value
+
+
+RelativePath = Annotated[str, AfterValidator(_relative)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FileEntry(_Frozen):
+    """What a file of the bundle must be: its size in bytes and its SHA-256."""
+
+    bytes: int = Field(ge=0)
+    sha256: Sha256
+
+
+class EngineEntry(_Frozen):
+    """One engine of the bundle; `path` is its folder."""
+
+    name: Name
+    kind: Literal["ctranslate2"]
+    precision: Precision
+    path: RelativePath
+
+
+class Decoding(_Frozen):
+    """Decoding defaults. Lengths are in tokens.
+
+    The output of a sentence of n source tokens is at most
+    `max_output_ratio * n + max_output_constant` tokens long.
+    """
+
+    beam_size: int = Field(default=1, ge=1, le=8)
+    max_input_tokens: int = Field(default=200, ge=1, le=4096)
+    max_output_ratio: float = Field(default=2.0, gt=0, le=10)
+    max_output_constant: int = Field(default=16, ge=1, le=1000)
+
+
+class SpecialTokens(_Frozen):
+    """The pieces with a fixed role, at ids 0, 1, 2 and 3; decoding starts with `bos`."""
+
+    pad: str = "<pad>"
+    unk: str = "<unk>"
+    bos: str = "<s>"
+    eos: str = "</s>"
+
+
+class Metric(_Frozen):
+    """One score with everything needed to read it. `engine` is None for a system outside."""
+
+    system: str
+    engine: str | None = None
+    precision: str | None = None
+    decoding: str
+    dataset: str
+    metric: str
+    score: float
+    signature: str
+
+
+class BundleInfo(_Frozen):
+    """What a bundle says of itself, before its files are known."""
+
+    format_version: int = Field(default=FORMAT_VERSION, ge=1)
+    name: Name
+    version: str = "1"
+    created: AwareDatetime
+    quickstudy_version: str
+    description: str = ""
+    source_lang: Language
+    target_lang: Language
+    engines: tuple[EngineEntry, ...] = Field(min_length=1)
+    default_engine: Name
+    decoding: Decoding = Decoding()
+    special_tokens: SpecialTokens = SpecialTokens()
+    vocab_size: int = Field(ge=5)
+    parameters: int = Field(ge=1)
+    metrics: tuple[Metric, ...] = ()
+    licence: str = Field(min_length=1)
+    attribution: str = ""
+    tokenizer: RelativePath = TOKENIZER_FILE
+    recipe: RelativePath = RECIPE_FILE
+
+    @model_validator(mode="after")
+    def _engines_agree(self) -> BundleInfo:
+        names = [engine.name for engine in self.engines]
+        if len(set(names)) != len(names):
+            raise ValueError(f"engines: names must differ, got {names}")
+        if self.default_engine not in names:
+            raise ValueError(f"default_engine: {self.default_engine!r} is none of {names}")
+        for engine in self.engines:
+            if PurePosixPath(engine.path).parts[0] != ENGINES_FOLDER:
+                raise ValueError(f"engines: {engine.path!r} must lie in {ENGINES_FOLDER}/")
+        return self
+
+
+class Manifest(BundleInfo):
+    """The whole of manifest.json: the info and every other file with its size and hash."""
+
+    files: dict[RelativePath, FileEntry]
+    total_bytes: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _files_agree(self) -> Manifest:
+        total = sum(entry.bytes for entry in self.files.values())
+        if total != self.total_bytes:
+            raise ValueError(f"total_bytes: {self.total_bytes}, but the files add up to {total}")
+        for needed in (CARD_FILE, self.tokenizer, self.recipe):
+            if needed not in self.files:
+                raise ValueError(f"files: {needed} is not listed")
+        if MANIFEST_FILE in self.files:
+            raise ValueError(f"files: {MANIFEST_FILE} cannot list itself")
+        for engine in self.engines:
+            if not self.engine_bytes(engine):
+                raise ValueError(f"files: nothing is listed under {engine.path}/")
+        return self
+
+    def engine_bytes(self, engine: EngineEntry) -> int:
+        """Size in bytes of an engine's files."""
+        inside = f"{engine.path}/"
+        return sum(entry.bytes for path, entry in self.files.items() if path.startswith(inside))

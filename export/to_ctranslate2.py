@@ -1,0 +1,225 @@
+"""Our Transformer as a CTranslate2 model folder, in float32 or with 7-bit weights.
+
+CTranslate2's stock int8 saturates on CPUs with AVX2 and no VNNI: there a product of an unsigned
+and a signed byte is summed in pairs into 16 bits, and 2 · 255 · 127 overflows them. Weights kept
+to 7 bits (|q| ≤ 63) cannot overflow (2 · 255 · 63 < 2^15), are stored as int8 all the same, and
+run at the same speed.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from ctranslate2.converters import Converter
+from ctranslate2.specs import TransformerSpec, common_spec, transformer_spec
+from ctranslate2.specs.attention_spec import MultiHeadAttentionSpec
+from ctranslate2.specs.model_spec import NumpyVariable, Variable
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from training.model import (
+    BOS,
+    EOS,
+    PAD,
+    UNK,
+    CrossAttention,
+    DecoderLayer,
+    EncoderLayer,
+    FeedForward,
+    SelfAttention,
+    Transformer,
+)
+
+ACTIVATIONS = {
+    "relu": common_spec.Activation.RELU,
+    "gelu": common_spec.Activation.GELU,
+    "silu": common_spec.Activation.SWISH,
+}
+LAYER_NORM_EPSILON = 1e-5
+LARGEST_WEIGHT = 63
+SPECIAL_PIECES = {PAD: "<pad>", UNK: "<unk>", BOS: "<s>", EOS: "</s>"}
+
+
+def to_ctranslate2(
+    model: Transformer,
+    pieces: list[str],
+    output_dir: Path,
+    precision: Literal["float32", "int8"],
+) -> None:
+    """Write `model` as a CTranslate2 folder.
+
+    `pieces` are the SentencePiece pieces in the order of their ids, the special ones first.
+    "int8" stores weight matrices in 7 bits, one scale a row. A former folder is replaced only
+    when the new one is written. Raises ValueError if pieces and model do not match.
+    """
+    check_pieces(pieces, model.vocab_size)
+    output_dir = Path(output_dir)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir.parent, suffix=".tmp") as scratch:
+        folder = Path(scratch) / "model"
+        QuickstudyConverter(model, pieces).convert(str(folder), quantization=precision)
+        if output_dir.exists():
+            shutil.rmtree(output_dir)
+        folder.rename(output_dir)
+
+
+def check_pieces(pieces: list[str], vocab_size: int) -> None:
+    """Raise ValueError unless the pieces fit the model and hold the special ones in place."""
+    if len(pieces) != vocab_size:
+        raise ValueError(
+            f"the tokenizer has {len(pieces)} pieces and the model {vocab_size} embeddings: "
+            "export with the tokenizer the model was trained with"
+        )
+    for index, piece in SPECIAL_PIECES.items():
+        if pieces[index] != piece:
+            raise ValueError(
+                f"piece {index} is {pieces[index]!r} and must be {piece!r}: train the tokenizer "
+                "with pad_id=0, unk_id=1, bos_id=2, eos_id=3"
+            )
+    if len(set(pieces)) != len(pieces):
+        twice = sorted({piece for piece in pieces if pieces.count(piece) > 1})
+        raise ValueError(f"pieces must differ, these come twice: {twice[:5]}")
+
+
+def quantize_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights [rows, columns] → 7-bit integers of the same shape and scales [rows].
+
+    q = round(scale · w), scale = 63 / max|w| by row; a row of zeros has scale 1.
+    """
+    largest = np.abs(weight).max(axis=1).astype(np.float32)
+    largest[largest == 0] = LARGEST_WEIGHT
+    largest = np.maximum(largest, np.float32(LARGEST_WEIGHT) / np.finfo(np.float32).max)
+    scale = (np.float32(LARGEST_WEIGHT) / largest).astype(np.float32)
+    return np.rint(weight * scale[:, None]).astype(np.int8), scale
+
+
+class SevenBitTransformerSpec(TransformerSpec):
+    """A TransformerSpec whose "int8" means 7-bit weights; other types are the stock ones."""
+
+    def _quantize(self, quantization, variable_filter=None):  # type: ignore[no-untyped-def]
+        if quantization != "int8":
+            super()._quantize(quantization, variable_filter)
+            return
+
+        def quantize(spec, name, value):  # type: ignore[no-untyped-def]
+            key = name.rsplit("/", 1)[-1]
+            quantizable = hasattr(spec, f"{key}_scale")
+            if not quantizable or not isinstance(value, Variable) or value.is_scalar():
+                return
+            if variable_filter is not None and not variable_filter(name):
+                return
+            weight, scale = quantize_rows(value.to("float32").numpy())
+            setattr(spec, key, NumpyVariable(weight))
+            setattr(spec, f"{key}_scale", NumpyVariable(scale))
+
+        self._visit(quantize)
+
+
+class QuickstudyConverter(Converter):
+    """Converts a `training.model.Transformer` and its pieces."""
+
+    def __init__(self, model: Transformer, pieces: list[str]) -> None:
+        self._model = model
+        self._pieces = pieces
+
+    def _load(self) -> TransformerSpec:
+        spec = _empty_spec(self._model)
+        _set_encoder(spec.encoder, self._model)
+        _set_decoder(spec.decoder, self._model)
+        spec.register_source_vocabulary(self._pieces)
+        spec.register_target_vocabulary(self._pieces)
+        spec.config.unk_token = SPECIAL_PIECES[UNK]
+        spec.config.bos_token = SPECIAL_PIECES[BOS]
+        spec.config.eos_token = SPECIAL_PIECES[EOS]
+        spec.config.decoder_start_token = SPECIAL_PIECES[BOS]
+        spec.config.add_source_eos = True
+        spec.config.add_attribute("layer_norm_epsilon", LAYER_NORM_EPSILON)
+        return spec
+
+
+def _empty_spec(model: Transformer) -> SevenBitTransformerSpec:
+    activation = ACTIVATIONS[_activation_of(model)]
+    encoder = transformer_spec.TransformerEncoderSpec(
+        len(model.encoder), model.heads, pre_norm=True, activation=activation
+    )
+    decoder = transformer_spec.TransformerDecoderSpec(
+        len(model.decoder), model.heads, pre_norm=True, activation=activation
+    )
+    return SevenBitTransformerSpec(encoder, decoder)
+
+
+def _activation_of(model: Transformer) -> str:
+    names = {m.activation for m in model.modules() if isinstance(m, FeedForward)}
+    if len(names) != 1 or not names <= set(ACTIVATIONS):
+        raise ValueError(f"one activation of {sorted(ACTIVATIONS)} is convertible, not {names}")
+    return names.pop()
+
+
+def _set_encoder(spec: transformer_spec.TransformerEncoderSpec, model: Transformer) -> None:
+    spec.embeddings[0].weight = _array(model.embedding.weight)
+    spec.scale_embeddings = True
+    spec.position_encodings.encodings = _array(model.positions)
+    _set_norm(spec.layer_norm, model.encoder_norm)
+    for layer_spec, layer in zip(spec.layer, model.encoder, strict=True):
+        assert isinstance(layer, EncoderLayer)
+        _set_self_attention(layer_spec.self_attention, layer.attention, layer.attention_norm)
+        _set_ffn(layer_spec.ffn, layer.ffn, layer.ffn_norm)
+
+
+def _set_decoder(spec: transformer_spec.TransformerDecoderSpec, model: Transformer) -> None:
+    spec.embeddings.weight = _array(model.embedding.weight)
+    spec.scale_embeddings = True
+    spec.position_encodings.encodings = _array(model.positions)
+    spec.projection.weight = _array(model.embedding.weight)
+    spec.projection.bias = _array(model.output_bias)
+    _set_norm(spec.layer_norm, model.decoder_norm)
+    for layer_spec, layer in zip(spec.layer, model.decoder, strict=True):
+        assert isinstance(layer, DecoderLayer)
+        _set_self_attention(layer_spec.self_attention, layer.attention, layer.attention_norm)
+        _set_cross_attention(layer_spec.attention, layer.cross, layer.cross_norm)
+        _set_ffn(layer_spec.ffn, layer.ffn, layer.ffn_norm)
+
+
+def _set_self_attention(
+    spec: MultiHeadAttentionSpec, attention: SelfAttention, norm: nn.LayerNorm
+) -> None:
+    _set_norm(spec.layer_norm, norm)
+    _set_linear(spec.linear[0], attention.qkv)
+    _set_linear(spec.linear[1], attention.out)
+
+
+def _set_cross_attention(
+    spec: MultiHeadAttentionSpec, attention: CrossAttention, norm: nn.LayerNorm
+) -> None:
+    _set_norm(spec.layer_norm, norm)
+    _set_linear(spec.linear[0], attention.query)
+    _set_linear(spec.linear[1], attention.kv)
+    _set_linear(spec.linear[2], attention.out)
+
+
+def _set_ffn(spec: transformer_spec.FeedForwardSpec, ffn: FeedForward, norm: nn.LayerNorm) -> None:
+    _set_norm(spec.layer_norm, norm)
+    _set_linear(spec.linear_0, ffn.inner)
+    _set_linear(spec.linear_1, ffn.outer)
+
+
+def _set_linear(spec: common_spec.LinearSpec, linear: nn.Linear) -> None:
+    spec.weight = _array(linear.weight)
+    spec.bias = _array(linear.bias)
+
+
+def _set_norm(spec: common_spec.LayerNormSpec, norm: nn.LayerNorm) -> None:
+    if norm.eps != LAYER_NORM_EPSILON:
+        raise ValueError(f"a LayerNorm has eps {norm.eps}, the engine {LAYER_NORM_EPSILON}")
+    spec.gamma = _array(norm.weight)
+    spec.beta = _array(norm.bias)
+
+
+def _array(tensor: Tensor | nn.Module) -> NDArray[np.float32]:
+    """A tensor's own copy in float32 on the CPU, since quantising writes into arrays."""
+    assert isinstance(tensor, Tensor)
+    return tensor.detach().float().cpu().numpy().copy()
