@@ -1,0 +1,174 @@
+"""Checkpoints: the contract between training and everything after it, and what a run resumes from.
+
+A checkpoint folder holds `model.safetensors`, `checkpoint.json` (dimensions, vocabulary, metrics),
+`tokenizer.model`, the `recipe.yaml` that made it and, after gated distillation,
+`objective.safetensors`. Nothing in it is code: loading a stranger's checkpoint runs none.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from training.atomic import atomic_folder
+from training.model import Transformer
+from training.recipe import ModelConfig, RecipeError
+
+FORMAT = 1
+
+
+class CheckpointError(RecipeError):
+    """A checkpoint that cannot be loaded."""
+
+
+def build_model(config: ModelConfig, vocab_size: int) -> Transformer:
+    """The Transformer of these dimensions, freshly initialised."""
+    return Transformer(vocab_size=vocab_size, **config.model_dump())
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint; `objective` holds a learned gate's weights, if any."""
+
+    folder: Path
+    model: Transformer
+    config: ModelConfig
+    metrics: dict[str, Any]
+    objective: dict[str, Tensor]
+
+    @property
+    def tokenizer(self) -> Path:
+        return self.folder / "tokenizer.model"
+
+    @property
+    def recipe_text(self) -> str:
+        return (self.folder / "recipe.yaml").read_text(encoding="utf-8")
+
+
+def contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors as safetensors wants them."""
+    return {name: value.detach().cpu().contiguous() for name, value in state.items()}
+
+
+def save_checkpoint(
+    folder: Path,
+    model_state: dict[str, Tensor],
+    config: ModelConfig,
+    tokenizer: Path,
+    recipe_text: str,
+    metrics: dict[str, Any],
+    objective_state: dict[str, Tensor] | None = None,
+) -> None:
+    """Write a checkpoint folder atomically."""
+    about = {
+        "format": FORMAT,
+        "model": config.model_dump(),
+        "vocab_size": model_state["embedding.weight"].shape[0],
+        "metrics": metrics,
+    }
+    with atomic_folder(folder) as draft:
+        save_file(contiguous(model_state), draft / "model.safetensors")
+        if objective_state:
+            save_file(contiguous(objective_state), draft / "objective.safetensors")
+        (draft / "checkpoint.json").write_text(json.dumps(about, indent=2))
+        (draft / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
+        shutil.copyfile(tokenizer, draft / "tokenizer.model")
+
+
+def load_checkpoint(folder: Path) -> Checkpoint:
+    """Read a checkpoint folder. Raises CheckpointError where it is not one or does not fit."""
+    try:
+        about = json.loads((folder / "checkpoint.json").read_text())
+        state = load_file(folder / "model.safetensors")
+        extra = folder / "objective.safetensors"
+        objective = load_file(extra) if extra.exists() else {}
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{folder}: not a checkpoint, {error.filename} is missing") from None
+    except (OSError, ValueError, SafetensorError) as error:
+        raise CheckpointError(f"{folder}: damaged checkpoint: {error}") from None
+    if about.get("format") != FORMAT:
+        raise CheckpointError(f"{folder}: format {about.get('format')} is not known here")
+    try:
+        config = ModelConfig.model_validate(about["model"])
+        model = build_model(config, int(about["vocab_size"]))
+        model.load_state_dict(state)
+    except (KeyError, ValueError, RuntimeError, ValidationError) as error:
+        raise CheckpointError(f"{folder}: weights and dimensions do not fit: {error}") from None
+    return Checkpoint(folder, model.eval(), config, about.get("metrics", {}), objective)
+
+
+def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """Mean of several models' weights, tensor by tensor, in float64 and back."""
+    return {
+        name: torch.stack([state[name].double() for state in states]).mean(0).to(value.dtype)
+        for name, value in states[0].items()
+    }
+
+
+@dataclass
+class RunState:
+    """Where a training run stands, beside its tensors."""
+
+    step: int = 0
+    epoch: int = 0
+    batches_done: int = 0
+    """Of this epoch, by this process."""
+    seconds: float = 0.0
+    best_bleu: float = -1.0
+    stale: int = 0
+    """Validations since the best one."""
+    kept: list[tuple[float, int]] | None = None
+    """(validation BLEU, step) of the weights kept for averaging."""
+    validations: int = 0
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """Adam's moments, flat by name."""
+    return {
+        f"optimizer.{index}.{name}": value.detach().cpu()
+        for index, entry in optimizer.state_dict()["state"].items()
+        for name, value in entry.items()
+    }
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Put `optimizer_tensors` back."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        if key.startswith("optimizer."):
+            _, index, name = key.split(".", 2)
+            state.setdefault(int(index), {})[name] = value
+    content = optimizer.state_dict()
+    content["state"] = state
+    optimizer.load_state_dict(content)
+
+
+def save_run_state(folder: Path, tensors: dict[str, Tensor], state: RunState) -> None:
+    """Write `<folder>/resume-STEP` atomically, then drop the older ones."""
+    name = f"resume-{state.step:08d}"
+    with atomic_folder(folder / name) as draft:
+        save_file(contiguous(tensors), draft / "state.safetensors")
+        (draft / "state.json").write_text(json.dumps(state.__dict__))
+    for older in folder.glob("resume-????????"):
+        if older.name != name:
+            shutil.rmtree(older, ignore_errors=True)
+
+
+def load_run_state(folder: Path) -> tuple[dict[str, Tensor], RunState] | None:
+    """The newest state to resume from, or None."""
+    found = sorted(folder.glob("resume-????????"))
+    if not found:
+        return None
+    state = RunState(**json.loads((found[-1] / "state.json").read_text()))
+    if state.kept is not None:
+        state.kept = [(float(bleu), int(step)) for bleu, step in state.kept]
+    return load_file(found[-1] / "state.safetensors"), state

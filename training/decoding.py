@@ -1,0 +1,148 @@
+"""Greedy and beam decoding in torch: the reference that the engines are held to.
+
+Shapes: B batch, S source length, T target length, V vocabulary, W beam.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from training.model import BOS, EOS, PAD, UNK, Transformer
+
+NEVER = (PAD, UNK, BOS)
+
+
+@dataclass(frozen=True)
+class Hypothesis:
+    """Target ids without BOS and EOS, and their log-probability (nats, EOS counted)."""
+
+    ids: list[int]
+    score: float
+
+
+def output_limit(src_length: int, max_length: int) -> int:
+    """Most target tokens, EOS counted, for a source of so many tokens."""
+    return min(2 * src_length + 10, max_length - 1)
+
+
+def _next_logp(
+    model: Transformer, last: Tensor, memory: Tensor, bias: Tensor | None, cache
+) -> Tensor:  # type: ignore[no-untyped-def]
+    """Log-probabilities [B, V] of the next token; special tokens other than EOS are banned."""
+    states = model.decode(last, memory, bias, cache)
+    logits = model.logits(states[:, -1]).float()
+    logits[:, list(NEVER)] = float("-inf")
+    return torch.log_softmax(logits, dim=-1)
+
+
+@torch.inference_mode()
+def greedy(model: Transformer, src: Tensor) -> list[Hypothesis]:
+    """Source ids [B, S], EOS last, PAD right → one hypothesis a row, in order.
+
+    Cached; rows that have ended leave the batch. An empty translation is possible.
+    """
+    memory, bias = model.encode(src)
+    cache = model.new_cache(bias)
+    lengths = (src != PAD).sum(1)
+    limits = torch.tensor([output_limit(int(n), model.max_length) for n in lengths])
+    rows = torch.arange(src.shape[0])
+    last = torch.full((src.shape[0], 1), BOS, device=src.device)
+    ids: list[list[int]] = [[] for _ in range(src.shape[0])]
+    scores = [0.0] * src.shape[0]
+    for step in range(1, int(limits.max()) + 1):
+        logp, choice = _next_logp(model, last, memory, cache.memory_bias, cache).max(1)
+        for row, token, value in zip(rows.tolist(), choice.tolist(), logp.tolist(), strict=True):
+            scores[row] += value
+            if token != EOS:
+                ids[row].append(token)
+        going = ((choice.cpu() != EOS) & (limits[rows] > step)).nonzero()[:, 0]
+        if not len(going):
+            break
+        if len(going) < len(rows):
+            kept = going.to(src.device)
+            cache.select(kept)
+            memory = memory.index_select(0, kept)
+            choice = choice.index_select(0, kept)
+            rows = rows[going]
+        last = choice[:, None]
+    return [Hypothesis(row, score) for row, score in zip(ids, scores, strict=True)]
+
+
+def _rank(score: float, length: int, length_penalty: float) -> float:
+    return score / max(length, 1) ** length_penalty
+
+
+@torch.inference_mode()
+def beam_one(
+    model: Transformer, src: Tensor, beam_size: int, length_penalty: float = 1.0
+) -> list[Hypothesis]:
+    """Beam search for one source row [1, S] → up to `beam_size` hypotheses, best first.
+
+    Ranked by log-probability / (tokens, EOS counted) ^ length_penalty, which is CTranslate2's
+    rule (Wu et al. 2016 in its plain form). Ends when `beam_size` hypotheses have ended.
+    """
+    memory, bias = model.encode(src)
+    cache = model.new_cache(bias)
+    limit = output_limit(src.shape[1], model.max_length)
+    alive: list[list[int]] = [[]]
+    scores = torch.zeros(1, device=src.device)
+    last = torch.full((1, 1), BOS, device=src.device)
+    done: list[tuple[float, Hypothesis]] = []
+    for step in range(1, limit + 1):
+        count = len(alive)
+        logp = _next_logp(model, last, memory.expand(count, -1, -1), bias, cache)
+        total = scores[:, None] + logp
+        values, flat = total.view(-1).topk(min(2 * beam_size, total.numel()))
+        parents, tokens = flat // logp.shape[1], flat % logp.shape[1]
+        chosen: list[tuple[int, int, float]] = []
+        for rank, (value, parent, token) in enumerate(
+            zip(values.tolist(), parents.tolist(), tokens.tolist(), strict=True)
+        ):
+            if token == EOS or step == limit:
+                if rank < beam_size:
+                    tail = [] if token == EOS else [token]
+                    hypothesis = Hypothesis(alive[parent] + tail, value)
+                    done.append((_rank(value, step, length_penalty), hypothesis))
+            elif len(chosen) < beam_size:
+                chosen.append((parent, token, value))
+        if len(done) >= beam_size or not chosen:
+            break
+        alive = [[*alive[parent], token] for parent, token, _ in chosen]
+        scores = torch.tensor([value for _, _, value in chosen], device=src.device)
+        cache.select(torch.tensor([parent for parent, _, _ in chosen], device=src.device))
+        last = torch.tensor([[token] for _, token, _ in chosen], device=src.device)
+    done.sort(key=lambda item: -item[0])
+    return [hypothesis for _, hypothesis in done[:beam_size]]
+
+
+def beam(
+    model: Transformer, src: Tensor, beam_size: int, length_penalty: float = 1.0
+) -> list[list[Hypothesis]]:
+    """Beam search for each row of [B, S]; clear rather than fast, the engines are the fast ones."""
+    found = []
+    for row in src:
+        length = int((row != PAD).sum())
+        found.append(beam_one(model, row[None, :length], beam_size, length_penalty))
+    return found
+
+
+@torch.inference_mode()
+def greedy_corpus(
+    model: Transformer, rows: list[list[int]], batch_rows: int = 64
+) -> list[Hypothesis]:
+    """Greedy translation of many sources (ids, EOS last), batched by length, in order."""
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
+    found: list[Hypothesis | None] = [None] * len(rows)
+    device = model.embedding.weight.device
+    for start in range(0, len(order), batch_rows):
+        group = order[start : start + batch_rows]
+        longest = max(len(rows[index]) for index in group)
+        src = torch.full((len(group), longest), PAD, dtype=torch.long)
+        for position, index in enumerate(group):
+            src[position, : len(rows[index])] = torch.tensor(rows[index])
+        for index, hypothesis in zip(group, greedy(model, src.to(device)), strict=True):
+            found[index] = hypothesis
+    return [hypothesis for hypothesis in found if hypothesis is not None]

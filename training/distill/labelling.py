@@ -1,0 +1,92 @@
+"""Asking the teacher: token shards → label shards, each on its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from training.data import map_table
+from training.distill.labels import label_schema, shard_is_done, write_manifest, write_shard
+from training.distill.teachers import Distributions, Teacher
+from training.recipe import LabelsConfig
+
+CHUNK = 2048
+
+
+def label_rows(
+    teacher: Teacher, src: list[list[int]], trg: list[list[int]], config: LabelsConfig
+) -> dict[str, list[object]]:
+    """Columns of a label shard (without `id`) for some pairs."""
+    nbest = teacher.translate(src, config.beam_size, config.n_best, config.length_penalty)
+    hypotheses = [found[0][0] for found in nbest]
+    columns: dict[str, list[object]] = {
+        "nbest": [[ids for ids, _ in found] for found in nbest],
+        "scores": [[score for _, score in found] for found in nbest],
+        "hypothesis": list(hypotheses),
+    }
+    for path in config.paths:
+        along = trg if path == "reference" else hypotheses
+        _add_distributions(columns, path, teacher.distributions(src, along, config.top_k))
+    return columns
+
+
+def _add_distributions(
+    columns: dict[str, list[object]], path: str, found: list[Distributions]
+) -> None:
+    columns[f"{path}_ids"] = [one.ids.astype(np.int32).ravel() for one in found]
+    columns[f"{path}_logp"] = [one.logp.astype(np.float16).ravel() for one in found]
+    columns[f"{path}_tail"] = [one.tail.astype(np.float32) for one in found]
+
+
+def label_shard(
+    shard: Path,
+    out: Path,
+    teacher: Teacher,
+    config: LabelsConfig,
+    done: Callable[[int], None] | None = None,
+) -> None:
+    """Label one token shard and write it; `done` is told of every chunk's rows."""
+    table = map_table(shard)
+    schema = label_schema(list(config.paths))
+    parts = []
+    for start in range(0, len(table), CHUNK):
+        chunk = table.slice(start, CHUNK)
+        columns = label_rows(teacher, chunk["src"].to_pylist(), chunk["trg"].to_pylist(), config)
+        parts.append(pa.table({"id": chunk["id"].to_pylist(), **columns}, schema=schema))
+        if done is not None:
+            done(len(chunk))
+    write_shard(out, pa.concat_tables(parts))
+
+
+def label_corpus(
+    shards: list[Path],
+    folder: Path,
+    make_teacher: Callable[[], Teacher],
+    config: LabelsConfig,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> None:
+    """Label every shard that is not labelled yet, then declare the store complete.
+
+    `progress` is told (rows done, rows in all, seconds spent). The teacher is made only if there
+    is something to ask.
+    """
+    sizes = [len(map_table(shard)) for shard in shards]
+    pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
+    finished = sum(size for shard, size in zip(shards, sizes, strict=True) if shard not in pending)
+    started = time.perf_counter()
+
+    def done(rows: int) -> None:
+        nonlocal finished
+        finished += rows
+        if progress is not None:
+            progress(finished, sum(sizes), time.perf_counter() - started)
+
+    if pending:
+        teacher = make_teacher()
+        for shard in pending:
+            label_shard(shard, folder / shard.name, teacher, config, done)
+    write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))

@@ -1,0 +1,140 @@
+"""The label store: what the teacher said of each sentence, asked once and kept.
+
+A store is a folder of Arrow IPC shards, row for row beside the token shards of the corpus, each
+with a JSON file of its checksum. Columns of a shard:
+
+    id            running number of the pair
+    nbest         the teacher's translations, best first: lists of token ids, EOS last
+    scores        their log-probabilities, nats, EOS counted
+    hypothesis    the first of them, again as a flat list (what students are taught along)
+    PATH_ids      for each position of the path its K likeliest next tokens, flat [T · K]
+    PATH_logp     their log-probabilities, nats, float16, flat [T · K]
+    PATH_tail     the probability of everything else at each position, float32 [T]
+
+PATH is `reference` or `hypothesis`. Shapes: N positions, K top-k, T target length, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from training.atomic import atomic_write
+from training.recipe import RecipeError
+
+MANIFEST = "labels.json"
+
+
+class LabelError(RecipeError):
+    """A label store that cannot be used."""
+
+
+def label_schema(paths: list[str]) -> pa.Schema:
+    """Columns of a shard that keeps distributions along `paths`."""
+    fields: list[tuple[str, pa.DataType]] = [
+        ("id", pa.int64()),
+        ("nbest", pa.list_(pa.list_(pa.int32()))),
+        ("scores", pa.list_(pa.float32())),
+        ("hypothesis", pa.list_(pa.int32())),
+    ]
+    for path in paths:
+        fields += [
+            (f"{path}_ids", pa.list_(pa.int32())),
+            (f"{path}_logp", pa.list_(pa.float16())),
+            (f"{path}_tail", pa.list_(pa.float32())),
+        ]
+    return pa.schema(fields)
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def shard_is_done(path: Path) -> bool:
+    """Whether a shard was written whole."""
+    note = path.with_suffix(".json")
+    if not (path.exists() and note.exists()):
+        return False
+    return bool(json.loads(note.read_text())["sha256"] == sha256(path))
+
+
+def write_shard(path: Path, table: pa.Table) -> None:
+    """Write a shard and then its checksum, each atomically: a shard without one is not done."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, table.schema) as writer:
+        # One record batch a shard: list columns stay one array, read without a copy.
+        writer.write_table(table.combine_chunks(), max_chunksize=max(len(table), 1))
+    atomic_write(path, sink.getvalue().to_pybytes())
+    note = {"rows": len(table), "sha256": sha256(path)}
+    atomic_write(path.with_suffix(".json"), json.dumps(note, indent=2))
+
+
+def write_manifest(folder: Path, shards: list[str], top_k: int, paths: list[str]) -> None:
+    """Say that the store is complete, and of what it is made."""
+    content = {"format": 1, "shards": shards, "top_k": top_k, "paths": paths}
+    atomic_write(folder / MANIFEST, json.dumps(content, indent=2))
+
+
+class LabelStore:
+    """A complete store, opened for reading. Raises LabelError where it is not."""
+
+    def __init__(self, folder: Path) -> None:
+        from training.data import Ragged, map_table
+
+        manifest = folder / MANIFEST
+        if not manifest.exists():
+            raise LabelError(f"{folder}: no complete label store; run the `label` stage")
+        content = json.loads(manifest.read_text())
+        self.folder = folder
+        self.top_k: int = content["top_k"]
+        self.paths: list[str] = content["paths"]
+        self._verify([folder / name for name in content["shards"]])
+        tables = [map_table(folder / name) for name in content["shards"]]
+        self.ids = np.concatenate([table["id"].to_numpy() for table in tables])
+        self.hypotheses = Ragged([table["hypothesis"] for table in tables])
+        self.scores = [table["scores"] for table in tables]
+        self._columns = {
+            f"{path}_{kind}": Ragged([table[f"{path}_{kind}"] for table in tables])
+            for path in self.paths
+            for kind in ("ids", "logp", "tail")
+        }
+
+    @staticmethod
+    def _verify(shards: list[Path]) -> None:
+        for shard in shards:
+            if not shard_is_done(shard):
+                raise LabelError(
+                    f"{shard}: missing or damaged (checksum); delete it and its .json, then run "
+                    "the `label` stage again: the other shards are kept"
+                )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def distributions(self, path: str, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Teacher's top-k ids [N, K], log-probabilities [N, K] (nats) and tail mass [N].
+
+        N runs over the positions of the rows one after another, EOS counted, padding not.
+        """
+        if path not in self.paths:
+            raise LabelError(f"{self.folder} holds no distributions along the {path}: add it to "
+                             "labels.paths and run the `label` stage again")
+        ids, logp, tail = (
+            np.concatenate([self._columns[f"{path}_{kind}"][row] for row in rows])
+            for kind in ("ids", "logp", "tail")
+        )
+        positions = len(tail)
+        return (
+            torch.from_numpy(ids.reshape(positions, -1).astype(np.int64)),
+            torch.from_numpy(logp.reshape(positions, -1).astype(np.float32)),
+            torch.from_numpy(tail.astype(np.float32)),
+        )

@@ -1,0 +1,102 @@
+"""Token-level distillation: the divergence from the teacher's distribution at every position.
+
+Shapes: N positions, V vocabulary, K top-k.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.batching import Batch, TargetSide
+from training.distill.objectives.base import (
+    Objective,
+    ObjectiveOutput,
+    PathName,
+    side_of,
+    target_logits,
+    token_mean,
+)
+from training.distill.objectives.nll import token_nll
+from training.model import Transformer
+
+_TINY = 1e-7
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 − eˣ) for x ≤ 0, kept finite at 0 (Mächler 2012)."""
+    x = x.clamp(max=-_TINY)
+    return torch.where(x > -0.6931472, (-torch.expm1(x)).log(), torch.log1p(-x.exp()))
+
+
+def topk_kl(student_logits: Tensor, top_ids: Tensor, top_logp: Tensor, tail: Tensor) -> Tensor:
+    """KL(T ‖ S) with the teacher's tail as one extra outcome: → [N], nats.
+
+    `student_logits` [N, V]; `top_ids`, `top_logp` [N, K]; `tail` [N], the teacher's probability
+    outside its top k. S's tail is 1 − Σ of its probabilities there. Merging outcomes never
+    raises a KL, so this is a lower bound of the exact one and equals it for K = V. Kim & Rush
+    2016, Word-KD.
+    """
+    student_logp = F.log_softmax(student_logits, dim=-1).gather(1, top_ids)
+    head = (top_logp.exp() * (top_logp - student_logp)).sum(1)
+    if top_ids.shape[1] >= student_logits.shape[1]:
+        return head
+    student_tail = log1mexp(student_logp.logsumexp(1))
+    return head + torch.xlogy(tail, tail) - tail * student_tail
+
+
+def tempered_kl(student_logits: Tensor, top_ids: Tensor, top_logp: Tensor, tau: float) -> Tensor:
+    """τ² · KL between distributions at temperature τ (Hinton et al. 2015): → [N], nats.
+
+    Needs the teacher's whole distribution, K = V. Raises ValueError otherwise.
+    """
+    if top_ids.shape[1] != student_logits.shape[1]:
+        raise ValueError("a temperature other than 1 needs the whole distribution: labels.top_k 0")
+    teacher_logp = F.log_softmax(top_logp / tau, dim=-1)
+    student_logp = F.log_softmax(student_logits / tau, dim=-1).gather(1, top_ids)
+    return tau * tau * (teacher_logp.exp() * (teacher_logp - student_logp)).sum(1)
+
+
+def token_kl(student_logits: Tensor, side: TargetSide, temperature: float) -> Tensor:
+    """Divergence from the teacher at each position of a side: [N, V] → [N], nats.
+
+    Raises ValueError where the side carries no distributions.
+    """
+    if side.top_ids is None or side.top_logp is None or side.tail is None:
+        raise ValueError("token-level distillation needs the teacher's distributions on this path")
+    if temperature != 1.0:
+        return tempered_kl(student_logits, side.top_ids, side.top_logp, temperature)
+    return topk_kl(student_logits, side.top_ids, side.top_logp, side.tail)
+
+
+def token_level(
+    student_logits: Tensor, target: Tensor, side: TargetSide, temperature: float, kd_rate: float
+) -> Tensor:
+    """kd_rate · KL + (1 − kd_rate) · nll at each position: → [N], nats."""
+    kl = token_kl(student_logits, side, temperature)
+    if kd_rate == 1.0:
+        return kl
+    return kd_rate * kl + (1 - kd_rate) * token_nll(student_logits, target, 0.0)
+
+
+class Token(Objective):
+    """KL to the teacher's distributions along one path, mixed with that path's nll."""
+
+    def __init__(
+        self, temperature: float = 1.0, kd_rate: float = 1.0, path: PathName = "reference"
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.kd_rate = kd_rate
+        self.path: PathName = path
+        self.paths = (path,)
+        self.needs_distributions = (path,)
+
+    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+        side = side_of(batch, self.path)
+        memory, bias = model.encode(batch.src)
+        logits, target = target_logits(model, side, memory, bias)
+        return ObjectiveOutput(
+            token_mean(token_level(logits, target, side, self.temperature, self.kd_rate))
+        )

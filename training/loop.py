@@ -1,0 +1,367 @@
+"""The one training loop: teachers, students and baselines differ in the objective it is given."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric, seed_everything
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from training.batching import Batch
+from training.checkpoint import (
+    RunState,
+    average_states,
+    build_model,
+    contiguous,
+    load_run_state,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    save_run_state,
+)
+from training.data import TokenData
+from training.distill.config import ObjectiveConfig
+from training.distill.labels import LabelStore
+from training.distill.objectives import Objective, ObjectiveOutput, build_objective
+from training.launch import ParentWatch, launch, only_one, precision
+from training.model import Transformer, parameter_count
+from training.monitor import Monitor
+from training.recipe import ModelConfig, TrainingConfig
+from training.schedule import done_share, learning_rate
+from training.tokenizer import Tokenizer
+from training.validation import Validator
+
+LOG_EVERY = 50
+CLOCK_EVERY = 5
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message names the batch."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What one run of the loop is given; plain data, so that processes can be spawned with it."""
+
+    name: str
+    folder: Path
+    model: ModelConfig
+    training: TrainingConfig
+    objective: ObjectiveConfig
+    token_shards: list[Path]
+    labels: Path | None
+    tokenizer: Path
+    validation: Path
+    seed: int
+    recipe_text: str
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the finished checkpoint goes."""
+        return self.folder / "checkpoint"
+
+
+def train(run: TrainingRun) -> None:
+    """Train, or go on training, until a limit; then write `run.checkpoint`.
+
+    Raises RecipeError for what a recipe gets wrong and TrainingError for a non-finite loss.
+    """
+    with only_one(run.folder):
+        launch(run.training, _worker, run)
+
+
+def _worker(fabric: Fabric, run: TrainingRun) -> None:
+    Trainer(fabric, run).fit()
+
+
+class Lesson(nn.Module):
+    """Model and objective as one module, so that gradients of both are averaged together."""
+
+    def __init__(self, model: Transformer, objective: Objective) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch) -> ObjectiveOutput:
+        return self.objective(self.model, batch)
+
+
+class Trainer:
+    """One process of a run."""
+
+    def __init__(self, fabric: Fabric, run: TrainingRun) -> None:
+        self.fabric = fabric
+        self.run = run
+        self.config = run.training
+        self.parent = ParentWatch()
+        seed_everything(run.seed, verbose=False)
+        self.tokenizer = Tokenizer(run.tokenizer)
+        labels = LabelStore(run.labels) if run.labels is not None else None
+        self.data = TokenData(run.token_shards, labels)
+        limit, longest = self.config.validation_pairs, run.model.max_length
+        self.validator = Validator(run.validation, self.tokenizer, limit, longest)
+        self.model = build_model(run.model, len(self.tokenizer))
+        self.objective = build_objective(run.objective, run.model.width)
+        self.optimizer = torch.optim.AdamW(
+            [p for module in (self.model, self.objective) for p in module.parameters()],
+            lr=self.config.learning_rate,
+            betas=self.config.betas,
+            eps=1e-9,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        self.state = RunState(kept=[])
+        self._restore()
+        self.lesson, self.wrapped_optimizer = fabric.setup(
+            Lesson(self.model, self.objective), self.optimizer
+        )
+        self.monitor = Monitor(run.folder, run.name, self.state.step, fabric.is_global_zero)
+        self._window = {"tokens": 0.0, "seconds": 0.0}
+        self._sums: dict[str, float] = {}
+        self._saved_at = self.state.seconds
+
+    # --- state -------------------------------------------------------------------------------
+
+    def _restore(self) -> None:
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        # Weights start equal everywhere; dropout then differs by process.
+        torch.manual_seed(self.run.seed * 1000 + rank + 1)
+        found = load_run_state(self.run.folder)
+        if found is None:
+            return
+        tensors, self.state = found
+        saved_world = tensors["rng"].shape[0]
+        self.model.load_state_dict(_under(tensors, "model"))
+        restore_optimizer(self.optimizer, tensors)
+        mine = rank if saved_world == world else 0
+        objective = {name: value[mine] for name, value in _under(tensors, "objective").items()}
+        self.objective.load_state_dict(objective)
+        if saved_world == world:
+            torch.set_rng_state(tensors["rng"][rank])
+        else:
+            # Another process count: the epoch's batches are shared anew from its start.
+            self.state.batches_done = self.state.batches_done * saved_world // world
+
+    def _gather(self, tensor: Tensor) -> Tensor:
+        """One row a process."""
+        if self.fabric.world_size == 1:
+            return tensor[None]
+        gathered = self.fabric.all_gather(tensor.to(self.fabric.device))
+        assert isinstance(gathered, Tensor)
+        return gathered.cpu()
+
+    def _save(self) -> None:
+        objective = {
+            f"objective.{name}": self._gather(value.detach())
+            for name, value in self.objective.state_dict().items()
+        }
+        rng = self._gather(torch.get_rng_state())
+        if self.fabric.is_global_zero:
+            model = {f"model.{name}": v for name, v in self.model.state_dict().items()}
+            tensors = {"rng": rng, **objective, **model, **optimizer_tensors(self.optimizer)}
+            save_run_state(self.run.folder, tensors, self.state)
+        self.fabric.barrier()
+        self._saved_at = self.state.seconds
+
+    # --- the run -----------------------------------------------------------------------------
+
+    def _share(self) -> float:
+        batches = max(self._batches_an_epoch, 1)
+        epochs = self.state.epoch + self.state.batches_done / batches
+        return done_share(self.config, self.state.step, epochs, self.state.seconds)
+
+    def fit(self) -> None:
+        """Train until a limit or until patience runs out, then write the checkpoint."""
+        self._batches_an_epoch = self._count_batches()
+        self._announce()
+        started = time.perf_counter() - self.state.seconds
+        self.lesson.train()
+        while self._share() < 1 and self.state.stale < self.config.patience:
+            for batches in self._steps_of_epoch():
+                self._step(batches)
+                if self.state.step % CLOCK_EVERY == 0:
+                    self._tick(started)
+                if self.state.step % LOG_EVERY == 0:
+                    self._log()
+                if self.state.step % self.config.validate_every == 0:
+                    self._validate()
+                if self.state.seconds - self._saved_at > 60 * self.config.checkpoint_minutes:
+                    self._save()
+                if self._share() >= 1 or self.state.stale >= self.config.patience:
+                    break
+            else:
+                self.state.epoch += 1
+                self.state.batches_done = 0
+        self._finish()
+
+    def _announce(self) -> None:
+        resumed = f", resumed at step {self.state.step}" if self.state.step else ""
+        self.monitor.say(
+            f"{parameter_count(self.model):,} parameters, {len(self.data):,} pairs, "
+            f"{self.fabric.world_size} process(es), {torch.get_num_threads()} thread(s) each, "
+            f"{precision(self.config)}{resumed}"
+        )
+
+    def _count_batches(self) -> int:
+        return self.data.batch_count(
+            self.run.seed, self.config.batch_tokens, self.objective.paths, self.fabric.world_size
+        )
+
+    def _steps_of_epoch(self):  # type: ignore[no-untyped-def]
+        """Lists of `accumulate` batches, from where the state stands; a last short list is left
+        out unless it is the only one."""
+        batches = self.data.epoch(
+            number=self.state.epoch,
+            seed=self.run.seed,
+            budget=self.config.batch_tokens,
+            paths=self.objective.paths,
+            distributions=self.objective.needs_distributions,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            start=self.state.batches_done,
+        )
+        group: list[Batch] = []
+        for batch in batches:
+            group.append(batch.to(self.fabric.device))
+            if len(group) == self.config.accumulate:
+                yield group
+                group = []
+
+    def _step(self, batches: list[Batch]) -> None:
+        step = self.state.step + 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, step, self._share())
+        for index, batch in enumerate(batches):
+            last = index == len(batches) - 1
+            with self.fabric.no_backward_sync(self.lesson, enabled=not last):
+                output = self.lesson(batch)
+                self._check_finite(output.loss, batch, step)
+                self.fabric.backward(output.loss / len(batches))
+            self._count(output, batch)
+        self.fabric.clip_gradients(
+            self.lesson, self.wrapped_optimizer, max_norm=self.config.clip_norm,
+            error_if_nonfinite=False,
+        )
+        self.wrapped_optimizer.step()
+        self.wrapped_optimizer.zero_grad()
+        self.state.step = step
+        self.state.batches_done += len(batches)
+
+    def _check_finite(self, loss: Tensor, batch: Batch, step: int) -> None:
+        if not bool(torch.isfinite(loss)):
+            ids = batch.ids.tolist()
+            raise TrainingError(
+                f"{self.run.name}: the loss is {loss.item()} at step {step}, in the batch of pairs "
+                f"{ids[:20]}{'…' if len(ids) > 20 else ''}. Look at those pairs (column `id` of "
+                "the prepared corpus) or lower training.learning_rate; the run resumes from its "
+                "last checkpoint"
+            )
+
+    def _count(self, output: ObjectiveOutput, batch: Batch) -> None:
+        self._window["tokens"] += batch.ntokens
+        for name, value in {"loss": output.loss.detach(), **output.logs}.items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value)
+        self._sums["batches"] = self._sums.get("batches", 0.0) + 1
+
+    def _tick(self, started: float) -> None:
+        """Agree on the time spent: the slowest process's."""
+        self.parent.check()
+        mine = torch.tensor(time.perf_counter() - started, dtype=torch.float64)
+        agreed = self.fabric.all_reduce(mine.to(self.fabric.device), reduce_op="max")  # type: ignore[arg-type]
+        self.state.seconds = float(agreed)
+
+    def _log(self) -> None:
+        count = self._sums.pop("batches", 1.0)
+        spent = self.state.seconds - self._window["seconds"]
+        values: dict[str, float] = {name: total / count for name, total in self._sums.items()}
+        tokens = self._window["tokens"] * self.fabric.world_size
+        if self._window["seconds"]:
+            values["tokens_per_second"] = round(tokens / max(spent, 1e-9))
+        values["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        values["epoch"] = self.state.epoch
+        self._window = {"tokens": 0.0, "seconds": self.state.seconds}
+        self._sums = {}
+        self.monitor.log(self.state.step, self._share(), self.state.seconds, values)
+
+    # --- selection ---------------------------------------------------------------------------
+
+    def _weights(self, step: int) -> Path:
+        return self.run.folder / "weights" / f"step-{step:08d}.safetensors"
+
+    def _validate(self) -> None:
+        """Measure BLEU; keep the weights where they are among the best `average`."""
+        bleu = self.validator.bleu(self.model, self.fabric)
+        state = self.state
+        state.validations += 1
+        state.stale = 0 if bleu > state.best_bleu else state.stale + 1
+        state.best_bleu = max(bleu, state.best_bleu)
+        ranked = sorted([*(state.kept or []), (bleu, state.step)], reverse=True)
+        state.kept, dropped = ranked[: self.config.average], ranked[self.config.average :]
+        if self.fabric.is_global_zero:
+            if (bleu, state.step) in state.kept:
+                self._weights(state.step).parent.mkdir(exist_ok=True)
+                draft = self._weights(state.step).with_suffix(".tmp")
+                save_file(contiguous(self.model.state_dict()), draft)
+                draft.replace(self._weights(state.step))
+            for _, step in dropped:
+                self._weights(step).unlink(missing_ok=True)
+        self.fabric.barrier()
+        values = {"validation_bleu": bleu, "best_bleu": state.best_bleu}
+        self.monitor.log(state.step, self._share(), state.seconds, values)
+
+    def _finish(self) -> None:
+        """Average the best weights; write whichever of average and best validates higher."""
+        state = self.state
+        if not any(step == state.step for _, step in state.kept or []):
+            self._validate()
+        self._save()
+        kept = [(bleu, step) for bleu, step in state.kept or []]
+        states = [load_file(self._weights(step)) for _, step in kept]
+        self.model.load_state_dict(average_states(states))
+        averaged = self.validator.bleu(self.model, self.fabric)
+        if averaged < kept[0][0]:
+            self.model.load_state_dict(states[0])
+        chosen = max(averaged, kept[0][0])
+        self.monitor.say(
+            f"validation BLEU: best checkpoint {kept[0][0]:.2f} (step {kept[0][1]}), average of "
+            f"{len(kept)} {averaged:.2f}; kept {chosen:.2f}"
+        )
+        if self.fabric.is_global_zero:
+            self._write_checkpoint(chosen)
+            shutil.rmtree(self.run.folder / "weights", ignore_errors=True)
+        self.fabric.barrier()
+        self.monitor.close()
+
+    def _write_checkpoint(self, bleu: float) -> None:
+        metrics = {
+            "validation_bleu": bleu,
+            "steps": self.state.step,
+            "seconds": round(self.state.seconds, 1),
+            "parameters": parameter_count(self.model),
+            "objective": self.run.objective.model_dump(),
+            "processes": self.fabric.world_size,
+            "precision": precision(self.config),
+        }
+        save_checkpoint(
+            self.run.checkpoint,
+            self.model.state_dict(),
+            self.run.model,
+            self.run.tokenizer,
+            self.run.recipe_text,
+            metrics,
+            self.objective.state_dict() or None,
+        )
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors of one part, by their names within it."""
+    return {
+        name.removeprefix(f"{prefix}."): value
+        for name, value in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }

@@ -1,0 +1,130 @@
+"""The joint SentencePiece model, and the corpus as token ids.
+
+Byte fallback means that no input has an unknown piece; the special ids are those of
+`training.model`. Text is NFC already (see `training.cleaning`), so SentencePiece normalises nothing
+but spaces.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import sentencepiece as spm
+
+from training.atomic import atomic_write
+from training.model import BOS, EOS, PAD, UNK
+from training.recipe import RecipeError, TokenizerConfig
+
+TOKEN_SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("src", pa.list_(pa.int32())),
+        ("trg", pa.list_(pa.int32())),
+    ]
+)
+
+
+def sample_lines(pairs: Iterable[tuple[str, str]], limit: int, seed: int) -> list[str]:
+    """At most `limit` lines of both sides, a uniform sample (reservoir, Vitter 1985)."""
+    chosen: list[str] = []
+    generator = random.Random(seed)
+    for count, line in enumerate(line for pair in pairs for line in pair):
+        if count < limit:
+            chosen.append(line)
+        elif (slot := generator.randrange(count + 1)) < limit:
+            chosen[slot] = line
+    return chosen
+
+
+def train_tokenizer(
+    pairs: Iterable[tuple[str, str]], config: TokenizerConfig, path: Path, seed: int = 0
+) -> None:
+    """Write a SentencePiece model trained on both sides of `pairs`.
+
+    Raises RecipeError where the text is too small for the vocabulary.
+    """
+    model = io.BytesIO()
+    try:
+        spm.SentencePieceTrainer.Train(
+            sentence_iterator=iter(sample_lines(pairs, config.sample_lines, seed)),
+            model_writer=model,
+            vocab_size=config.vocab_size,
+            model_type=config.type,
+            character_coverage=config.character_coverage,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            pad_id=PAD,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
+            pad_piece="<pad>",
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise RecipeError(
+            f"tokenizer.vocab_size {config.vocab_size} does not fit the text: {error}"
+        ) from None
+    atomic_write(path, model.getvalue())
+
+
+class Tokenizer:
+    """Text ↔ token ids."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise RecipeError(f"{path}: no tokenizer there; run the `tokenize` stage")
+        self.path = path
+        self._processor = spm.SentencePieceProcessor(model_file=str(path))
+
+    def __len__(self) -> int:
+        return int(self._processor.get_piece_size())
+
+    @property
+    def pieces(self) -> list[str]:
+        """The vocabulary in the order of its ids."""
+        return [self._processor.id_to_piece(index) for index in range(len(self))]
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, EOS last."""
+        return self._processor.encode(texts, out_type=int, add_eos=True)
+
+    def decode(self, ids: list[list[int]]) -> list[str]:
+        """Text of each list of ids; special ids are left out."""
+        return self._processor.decode([[i for i in row if i > EOS] for row in ids])
+
+
+def encode_rows(
+    table: pa.Table, tokenizer: Tokenizer, max_length: int
+) -> tuple[pa.Table, int]:
+    """A table of text (`id`, `src`, `trg`) → one of token ids (EOS last), and how many were left
+    out because a side has `max_length` tokens or more (BOS counted)."""
+    src = tokenizer.encode(table["src"].to_pylist())
+    trg = tokenizer.encode(table["trg"].to_pylist())
+    ids = table["id"].to_pylist()
+    kept = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
+    columns = {
+        name: [values[i] for i in kept]
+        for name, values in (("id", ids), ("src", src), ("trg", trg))
+    }
+    return pa.table(columns, schema=TOKEN_SCHEMA), len(ids) - len(kept)
+
+
+def write_tokens(path: Path, table: pa.Table) -> None:
+    """Write one shard as an Arrow IPC file of a single record batch."""
+    with pa.ipc.new_file(pa.OSFile(str(path), "wb"), table.schema) as writer:
+        writer.write_table(table.combine_chunks(), max_chunksize=max(len(table), 1))
+
+
+def ragged(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """A list column → its flat values [total] and row offsets [rows + 1], without a copy."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if isinstance(array, pa.ChunkedArray):
+        array = array.chunk(0)
+    offsets = array.offsets.to_numpy()
+    return array.values.to_numpy(), offsets
