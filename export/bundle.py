@@ -25,6 +25,7 @@ from pathlib import Path
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from export.card import render_card
 from export.manifest import (
     CARD_FILE,
     FORMAT_VERSION,
@@ -94,7 +95,6 @@ def write_bundle(
     info: BundleInfo,
     *,
     fill: Callable[[Path], None],
-    render_card: Callable[[Manifest], str],
     verify: Callable[[Bundle], None],
 ) -> Bundle:
     """Make a bundle at `out`, replacing a former one only once the new one is proven.
@@ -111,7 +111,7 @@ def write_bundle(
     try:
         draft.chmod(0o755)
         fill(draft)
-        _seal(draft, info, render_card)
+        _seal(draft, info)
         verify(load_bundle(draft))
         _swap(draft, out)
     finally:
@@ -119,9 +119,7 @@ def write_bundle(
     return load_bundle(out)
 
 
-def update_metrics(
-    path: Path, metrics: Iterable[Metric], render_card: Callable[[Manifest], str]
-) -> Bundle:
+def update_metrics(path: Path, metrics: Iterable[Metric]) -> Bundle:
     """Replace a bundle's metrics, and its card with them; the other files are untouched.
 
     Evaluation comes after export. The new folder shares the old one's files by hard links
@@ -137,10 +135,10 @@ def update_metrics(
                 (draft / name).parent.mkdir(parents=True, exist_ok=True)
                 _link_or_copy(bundle.path / name, draft / name)
 
-    return write_bundle(path, info, fill=fill, render_card=render_card, verify=lambda _: None)
+    return write_bundle(path, info, fill=fill, verify=lambda _: None)
 
 
-def _seal(draft: Path, info: BundleInfo, render_card: Callable[[Manifest], str]) -> None:
+def _seal(draft: Path, info: BundleInfo) -> None:
     """Write the card, then the manifest that lists it and every other file."""
     card = draft / CARD_FILE
     card.write_text("", encoding="utf-8")

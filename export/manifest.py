@@ -68,14 +68,21 @@ class EngineEntry(_Frozen):
 class Decoding(_Frozen):
     """Decoding defaults. Lengths are in tokens.
 
-    The output of a sentence of n source tokens is at most
-    `max_output_ratio * n + max_output_constant` tokens long.
+    A piece of more than `max_input_tokens` tokens is to be split. The output for n source tokens
+    is at most `max_output_ratio * n + max_output_constant` tokens long, and never longer than
+    `max_output_tokens`, which the model's positions set.
     """
 
     beam_size: int = Field(default=1, ge=1, le=8)
-    max_input_tokens: int = Field(default=200, ge=1, le=4096)
+    max_input_tokens: int = Field(default=128, ge=8, le=4096)
     max_output_ratio: float = Field(default=2.0, gt=0, le=10)
     max_output_constant: int = Field(default=16, ge=1, le=1000)
+    max_output_tokens: int = Field(default=255, ge=8, le=8192)
+
+    def output_limit(self, source_tokens: int) -> int:
+        """Most output tokens for a source of that many tokens."""
+        wanted = self.max_output_ratio * source_tokens + self.max_output_constant
+        return min(int(wanted), self.max_output_tokens)
 
 
 class SpecialTokens(_Frozen):
@@ -131,7 +138,7 @@ class BundleInfo(_Frozen):
         if self.default_engine not in names:
             raise ValueError(f"default_engine: {self.default_engine!r} is none of {names}")
         for engine in self.engines:
-            if PurePosixPath(engine.path).parts[0] != ENGINES_FOLDER:
+            if not engine.path.startswith(f"{ENGINES_FOLDER}/"):
                 raise ValueError(f"engines: {engine.path!r} must lie in {ENGINES_FOLDER}/")
         return self
 
@@ -144,9 +151,6 @@ class Manifest(BundleInfo):
 
     @model_validator(mode="after")
     def _files_agree(self) -> Manifest:
-        total = sum(entry.bytes for entry in self.files.values())
-        if total != self.total_bytes:
-            raise ValueError(f"total_bytes: {self.total_bytes}, but the files add up to {total}")
         for needed in (CARD_FILE, self.tokenizer, self.recipe):
             if needed not in self.files:
                 raise ValueError(f"files: {needed} is not listed")
@@ -155,6 +159,9 @@ class Manifest(BundleInfo):
         for engine in self.engines:
             if not self.engine_bytes(engine):
                 raise ValueError(f"files: nothing is listed under {engine.path}/")
+        total = sum(entry.bytes for entry in self.files.values())
+        if total != self.total_bytes:
+            raise ValueError(f"total_bytes: {self.total_bytes}, but the files add up to {total}")
         return self
 
     def engine_bytes(self, engine: EngineEntry) -> int:

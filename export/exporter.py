@@ -1,0 +1,139 @@
+"""From a trained model to a bundle that is proven to translate. Needs torch."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Literal
+
+import sentencepiece as spm
+
+from export.bundle import Bundle, BundleError, update_metrics, write_bundle
+from export.manifest import (
+    ENGINES_FOLDER,
+    RECIPE_FILE,
+    TOKENIZER_FILE,
+    BundleInfo,
+    Decoding,
+    EngineEntry,
+    Metric,
+    Precision,
+)
+from export.parity import ScoreParity, check_scores, score_parity
+from export.to_ctranslate2 import to_ctranslate2
+from export.verify import SAMPLES, check_translates
+from training.model import Transformer, parameter_count
+
+__all__ = ["export_bundle", "pieces_of", "update_metrics"]
+
+ENGINES: dict[str, tuple[str, Precision]] = {
+    "int8": ("ctranslate2-int8", "int8-7bit"),
+    "float32": ("ctranslate2-float32", "float32"),
+}
+
+
+def export_bundle(
+    *,
+    model: Transformer,
+    tokenizer_path: Path,
+    recipe_text: str,
+    out: Path,
+    name: str,
+    source_lang: str,
+    target_lang: str,
+    precisions: Sequence[str] = ("int8",),
+    licence: str,
+    attribution: str,
+    description: str,
+    metrics: Iterable[Metric] = (),
+    max_input_tokens: int = 128,
+) -> Bundle:
+    """Write the bundle of a model at `out`; the first of `precisions` is its default engine.
+
+    `precisions` are "int8" (7-bit weights) and "float32". Before the bundle takes its place, the
+    scores of a float32 engine are held against torch, and every engine has translated. Raises
+    BundleError or ValueError, saying what to do; a former bundle then stays as it was.
+    """
+    model.eval()
+    pieces = pieces_of(tokenizer_path)
+    engines = _engine_entries(precisions)
+    info = BundleInfo(
+        name=name,
+        created=datetime.now(UTC).replace(microsecond=0),
+        quickstudy_version=_own_version(),
+        description=description,
+        source_lang=source_lang,
+        target_lang=target_lang,
+        engines=tuple(engines.values()),
+        default_engine=next(iter(engines.values())).name,
+        decoding=_decoding(model, max_input_tokens),
+        vocab_size=len(pieces),
+        parameters=parameter_count(model),
+        metrics=tuple(metrics),
+        licence=licence,
+        attribution=attribution,
+    )
+    check_scores(engine_parity(model, tokenizer_path))
+
+    def fill(draft: Path) -> None:
+        shutil.copyfile(tokenizer_path, draft / TOKENIZER_FILE)
+        (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
+        for precision, engine in engines.items():
+            kind: Literal["int8", "float32"] = "int8" if precision == "int8" else "float32"
+            to_ctranslate2(model, pieces, draft / engine.path, kind)
+
+    return write_bundle(Path(out), info, fill=fill, verify=check_translates)
+
+
+def pieces_of(tokenizer_path: Path) -> list[str]:
+    """The pieces of a SentencePiece model in the order of their ids."""
+    if not Path(tokenizer_path).is_file():
+        raise BundleError(f"there is no tokenizer at {tokenizer_path}: run the tokenize stage")
+    tokenizer = spm.SentencePieceProcessor(model_file=str(tokenizer_path))
+    return [tokenizer.id_to_piece(index) for index in range(tokenizer.get_piece_size())]
+
+
+def engine_parity(
+    model: Transformer, tokenizer_path: Path, samples: Sequence[str] = SAMPLES
+) -> ScoreParity:
+    """Log-probabilities of a throw-away float32 engine against torch: each sample given itself."""
+    tokenizer = spm.SentencePieceProcessor(model_file=str(tokenizer_path))
+    pieces = pieces_of(tokenizer_path)
+    ids = [tokenizer.encode(sample)[: model.max_length - 1] for sample in samples]
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "float32"
+        to_ctranslate2(model, pieces, folder, "float32")
+        return score_parity(model, pieces, folder, ids, ids)
+
+
+def _engine_entries(precisions: Sequence[str]) -> dict[str, EngineEntry]:
+    unknown = [precision for precision in precisions if precision not in ENGINES]
+    if unknown or not precisions:
+        raise ValueError(f"precisions: {list(precisions)}; choose from {sorted(ENGINES)}")
+    entries = {}
+    for precision in precisions:
+        name, kept = ENGINES[precision]
+        path = f"{ENGINES_FOLDER}/{name}"
+        entries[precision] = EngineEntry(name=name, kind="ctranslate2", precision=kept, path=path)
+    return entries
+
+
+def _decoding(model: Transformer, max_input_tokens: int) -> Decoding:
+    room = model.max_length - 1  # EOS follows the source, BOS comes before the target
+    if max_input_tokens > room:
+        raise ValueError(
+            f"export.max_input_tokens is {max_input_tokens}, but the model has {model.max_length} "
+            f"positions: set it to {room} or less"
+        )
+    return Decoding(max_input_tokens=max_input_tokens, max_output_tokens=room)
+
+
+def _own_version() -> str:
+    try:
+        return version("quickstudy")
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,98 @@
+"""A whole export: engines that translate, a card that is true, mistakes that are caught."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import ctranslate2
+import pytest
+import sentencepiece as spm
+
+from export.bundle import Bundle, BundleError, load_bundle
+from export.exporter import pieces_of
+from export.parity import ScoreParity, check_scores, translation_parity
+from export.verify import check_translates
+from tests.export import tiny
+
+
+def translate(bundle: Bundle, engine: str, texts: list[str]) -> list[str]:
+    tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
+    translator = ctranslate2.Translator(str(bundle.engine_path(engine)), intra_threads=1)
+    results = translator.translate_batch(
+        [tokenizer.encode(text, out_type=str) for text in texts],
+        beam_size=1,
+        max_decoding_length=20,
+    )
+    return [tokenizer.decode(result.hypotheses[0]) for result in results]
+
+
+def test_both_engines_translate_alike(pristine_bundle: Bundle) -> None:
+    texts = tiny.sentences()[:20]
+    exact = translate(pristine_bundle, "ctranslate2-float32", texts)
+    seven_bit = translate(pristine_bundle, "ctranslate2-int8", texts)
+    parity = translation_parity(exact, seven_bit)
+    assert len(set(exact)) > 5
+    assert parity.share_identical >= 0.5, parity
+
+
+def test_the_card_says_how_to_use_it(pristine_bundle: Bundle) -> None:
+    card = (pristine_bundle.path / "README.md").read_text()
+    for needed in ("en → de", "curl", "/v1/translate", "CC-BY 2.0 FR", "Limitations", "Engines"):
+        assert needed in card
+
+
+def test_an_engine_that_does_not_load_is_caught(bundle: Bundle) -> None:
+    (bundle.engine_path() / "model.bin").write_bytes(b"nothing")
+    with pytest.raises(BundleError, match="ctranslate2-int8 does not translate"):
+        check_translates(bundle)
+
+
+def test_a_new_export_replaces_the_former(bundle: Bundle, tokenizer_path: Path) -> None:
+    before = (bundle.engine_path() / "model.bin").read_bytes()
+    tiny.make_bundle(bundle.path, tokenizer_path, seed=12, precisions=["int8"])
+    again = load_bundle(bundle.path)
+    assert [engine.name for engine in again.manifest.engines] == ["ctranslate2-int8"]
+    assert (again.engine_path() / "model.bin").read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"precisions": ["int4"]}, "choose from"),
+        ({"precisions": []}, "choose from"),
+        ({"max_input_tokens": 64}, "set it to 63 or less"),
+        ({"model": tiny.random_model(50)}, "50 embeddings"),
+    ],
+)
+def test_mistakes_leave_nothing_behind(
+    tmp_path: Path, tokenizer_path: Path, overrides: dict[str, object], message: str
+) -> None:
+    model = tmp_path / "tokenizer.model"
+    shutil.copy(tokenizer_path, model)
+    with pytest.raises(ValueError, match=message):
+        tiny.make_bundle(tmp_path / "out", model, **overrides)
+    assert [path.name for path in tmp_path.iterdir()] == ["tokenizer.model"]
+
+
+def test_a_missing_tokenizer(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="run the tokenize stage"):
+        pieces_of(tmp_path / "nowhere.model")
+
+
+def test_a_parity_error_names_its_place() -> None:
+    check_scores(ScoreParity(10, 1e-6, 1, 2))
+    with pytest.raises(ValueError, match=r"5.00e-01 .*position 2 of sentence 1, tolerance 1e-04"):
+        check_scores(ScoreParity(10, 0.5, 1, 2))
+    with pytest.raises(ValueError, match="tolerance"):
+        check_scores(ScoreParity(10, float("nan"), 1, 2))
+
+
+def test_translation_parity_keeps_the_worst() -> None:
+    parity = translation_parity(["a b c", "same", "x"], ["a b d", "same", "y"], worst=1)
+    assert (parity.identical, parity.sentences) == (1, 3)
+    assert [difference.index for difference in parity.worst] == [2]
+    assert "1 of 3 identical (33.3%)" in str(parity)
+    assert translation_parity([], []).share_identical == 1.0
+    with pytest.raises(ValueError, match="1 references but 2"):
+        translation_parity(["a"], ["a", "b"])
