@@ -1,0 +1,379 @@
+"""Parallel text in every format that a recipe may name, as a stream of pairs.
+
+A new format is one function, joined to `READERS`. Memory stays flat whatever the size of a file.
+What is wrong with a single line is told in its pair's `fault`, so that cleaning counts it; what is
+wrong with a file raises CorpusError.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from xml.etree.ElementTree import Element, ParseError
+
+from training.recipe import CorpusConfig, RecipeError, SourceConfig
+
+INVALID_UTF8 = "invalid_utf8"
+MALFORMED = "malformed"
+XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+BATCH_ROWS = 10_000
+
+
+class CorpusError(RecipeError):
+    """Parallel text that cannot be used; the message says where and what to do."""
+
+
+class RawPair(NamedTuple):
+    """A pair as it stands in a file. With a `fault` (a rule's name), the texts mean nothing."""
+
+    src: str
+    trg: str
+    fault: str | None = None
+
+
+Reader = Callable[[SourceConfig, CorpusConfig], Iterator[RawPair]]
+
+
+def source_name(source: SourceConfig) -> str:
+    """How messages and reports call a source: by its files, as the recipe names them."""
+    return source.path if source.path is not None else f"{source.src} | {source.trg}"
+
+
+def read_source(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """The pairs of a source, in order, at most `source.limit`; relative paths from corpus.root.
+
+    Raises CorpusError where a file is missing, damaged, of another format than it is said to be, or
+    (plain text) of another number of lines than its other side.
+    """
+    reader = READERS[source_format(source)]
+    try:
+        for number, pair in enumerate(reader(source, corpus)):
+            if source.limit is not None and number >= source.limit:
+                return
+            yield pair
+    except (OSError, EOFError, zlib.error) as error:
+        raise CorpusError(f"{source_name(source)}: cannot be read: {error}") from None
+
+
+def source_format(source: SourceConfig) -> str:
+    """The format's name; `auto` goes by the file name. Raises CorpusError where they disagree."""
+    plain = source.path is None
+    if source.format != "auto":
+        if plain != (source.format == "plain"):
+            raise CorpusError(
+                f"{source_name(source)}: format `plain` takes `src` and `trg`, the others `path`; "
+                f"format is `{source.format}`"
+            )
+        return source.format
+    if plain:
+        return "plain"
+    names = Path(str(source.path)).name.lower().removesuffix(".gz").removesuffix(".zst")
+    ending = Path(names).suffix.removeprefix(".")
+    found = {"ndjson": "jsonl", "tab": "tsv", "pq": "parquet"}.get(ending, ending)
+    if found not in READERS or found == "plain":
+        raise CorpusError(
+            f"{source.path}: the name does not tell the format; set `format` to tsv, jsonl, tmx "
+            f"or parquet"
+        )
+    return found
+
+
+# --- files and lines ---------------------------------------------------------------------------
+
+
+def _locate(name: str | None, field: str, corpus: CorpusConfig) -> Path:
+    path = Path(corpus.root) / str(name)
+    if not path.is_file():
+        raise CorpusError(
+            f"{field}: no file {path}; correct the path, or set corpus.root (`--data`) to the "
+            f"folder that it starts from"
+        )
+    return path
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked where its name ends in .gz or .zst."""
+    if path.suffix == ".gz":
+        return gzip.open(path)  # type: ignore[return-value]
+    if path.suffix == ".zst":
+        import zstandard
+
+        return io.BufferedReader(_ZstdFile(zstandard.open(path, "rb")))
+    return path.open("rb")
+
+
+class _ZstdFile(io.RawIOBase):
+    """A Zstandard stream with the errors of a file."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        import zstandard
+
+        try:
+            data = self._stream.read(len(buffer))
+        except zstandard.ZstdError as error:
+            raise OSError(str(error)) from None
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
+
+
+def _lines(path: Path) -> Iterator[str | None]:
+    r"""Lines, split at "\n" alone, without it; None for one that is not UTF-8."""
+    with _open(path) as file:
+        for number, line in enumerate(file):
+            text = _decode(line.removesuffix(b"\n"))
+            yield text.removeprefix("\ufeff") if text and not number else text
+
+
+def _decode(data: bytes) -> str | None:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _pair(src: str | None, trg: str | None) -> RawPair:
+    if src is None or trg is None:
+        return RawPair("", "", INVALID_UTF8)
+    return RawPair(src, trg)
+
+
+# --- one reader a format -----------------------------------------------------------------------
+
+
+def read_plain(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """Two files, line n of one translating line n of the other."""
+    src_path = _locate(source.src, "src", corpus)
+    trg_path = _locate(source.trg, "trg", corpus)
+    src_lines, trg_lines = _lines(src_path), _lines(trg_path)
+    end = object()
+    count = 0
+    while True:
+        src, trg = next(src_lines, end), next(trg_lines, end)
+        if src is end or trg is end:
+            break
+        count += 1
+        yield _pair(src, trg)  # type: ignore[arg-type]
+    src_count = count + (src is not end) + sum(1 for _ in src_lines)
+    trg_count = count + (trg is not end) + sum(1 for _ in trg_lines)
+    if src_count != trg_count:
+        raise CorpusError(
+            f"{src_path} has {src_count:,} lines and {trg_path} {trg_count:,}: line n of one must "
+            f"translate line n of the other, so the counts must agree"
+        )
+
+
+def _column(field: str, default: str, number: int, name: str) -> int:
+    if field == default:
+        return number
+    if not field.isdecimal():
+        raise CorpusError(f"{name}: {default}_field {field!r} must be a TSV column number from 0")
+    return int(field)
+
+
+def read_tsv(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """Tab-separated columns without quoting or header; 0 and 1 unless `src_field` says otherwise.
+
+    A line with too few columns is malformed; if it is the first, the recipe is wrong and it raises.
+    """
+    src_column = _column(source.src_field, "src", 0, source_name(source))
+    trg_column = _column(source.trg_field, "trg", 1, source_name(source))
+    path = _locate(source.path, "path", corpus)
+    for number, line in enumerate(_lines(path)):
+        columns = (line or "").split("\t")
+        if line is None:
+            yield RawPair("", "", INVALID_UTF8)
+        elif max(src_column, trg_column) < len(columns):
+            yield RawPair(columns[src_column], columns[trg_column])
+        elif number == 0:
+            raise CorpusError(
+                f"{path}: the first line has {len(columns)} columns, so there is no column "
+                f"{max(src_column, trg_column)} (they count from 0); set src_field and trg_field"
+            )
+        else:
+            yield RawPair("", "", MALFORMED)
+
+
+def _dig(record: Any, field: str) -> Any:
+    """The value of a key, or of a path of keys joined by dots; None where there is none."""
+    if isinstance(record, dict) and field in record:
+        return record[field]
+    for key in field.split("."):
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def _is_utf8(text: str) -> bool:
+    """False for text with lone surrogates, which JSON escapes can spell."""
+    try:
+        return text.isascii() or bool(text.encode("utf-8")) or True
+    except UnicodeEncodeError:
+        return False
+
+
+def read_jsonl(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """One JSON object a line; a field may be a path such as `translation.en`.
+
+    A line that is no object with two texts is malformed; if it is the first, it raises.
+    """
+    path = _locate(source.path, "path", corpus)
+    for number, line in enumerate(_lines(path)):
+        if line is None:
+            yield RawPair("", "", INVALID_UTF8)
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        src, trg = _dig(record, source.src_field), _dig(record, source.trg_field)
+        if isinstance(src, str) and isinstance(trg, str):
+            fine = _is_utf8(src) and _is_utf8(trg)
+            yield RawPair(src, trg) if fine else RawPair("", "", INVALID_UTF8)
+        elif number == 0:
+            keys = ", ".join(record) if isinstance(record, dict) else "no JSON object"
+            raise CorpusError(
+                f"{path}: the first line has no texts `{source.src_field}` and "
+                f"`{source.trg_field}` (it has: {keys}); set src_field and trg_field"
+            )
+        else:
+            yield RawPair("", "", MALFORMED)
+
+
+def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """Translation units, matched by language; a unit without both languages is malformed.
+
+    Entities are refused, never expanded. Text inside inline markup is kept for `hi` alone, the only
+    element whose content TMX defines as text. Raises CorpusError if no unit has both languages.
+    """
+    from defusedxml.common import DefusedXmlException
+    from defusedxml.ElementTree import iterparse
+
+    path = _locate(source.path, "path", corpus)
+    seen: set[str] = set()
+    found = False
+    try:
+        with _open(path) as file:
+            for unit in _units(iterparse(file, events=("start", "end"))):
+                variants = _variants(unit)
+                seen.update(list(variants)[: max(0, 20 - len(seen))])
+                src = _by_language(variants, corpus.src_lang, corpus.trg_lang)
+                trg = _by_language(variants, corpus.trg_lang, corpus.src_lang)
+                complete = src is not None and trg is not None
+                found = found or complete
+                yield RawPair(src or "", trg or "", None if complete else MALFORMED)
+    except ParseError as error:
+        raise CorpusError(f"{path}: not well-formed XML: {error}; repair the file") from None
+    except DefusedXmlException as error:
+        raise CorpusError(f"{path}: declares entities, which are not read: {error}") from None
+    if not found:
+        raise CorpusError(
+            f"{path}: no translation unit has both {corpus.src_lang} and {corpus.trg_lang}; "
+            f"languages in it: {', '.join(sorted(seen)) or 'none'}"
+        )
+
+
+def _units(events: Iterator[tuple[str, Element]]) -> Iterator[Element]:
+    """Every `tu` element; each is dropped from the tree once it was used."""
+    parents: list[Element] = []
+    for event, element in events:
+        if event == "start":
+            parents.append(element)
+            continue
+        parents.pop()
+        if element.tag == "tu":
+            yield element
+        if element.tag not in ("tuv", "seg") and parents and "tu" not in {p.tag for p in parents}:
+            parents[-1].clear()
+
+
+def _variants(unit: Element) -> dict[str, str]:
+    """Text by language (lower case); of several in one language, the first."""
+    texts: dict[str, str] = {}
+    for variant in unit.iter("tuv"):
+        language = variant.get(XML_LANG) or variant.get("lang") or ""
+        segment = variant.find("seg")
+        if segment is not None:
+            texts.setdefault(language.lower().replace("_", "-"), _segment_text(segment))
+    return texts
+
+
+def _segment_text(element: Element) -> str:
+    inner = [
+        (_segment_text(child) if child.tag == "hi" else "") + (child.tail or "")
+        for child in element
+    ]
+    return (element.text or "") + "".join(inner)
+
+
+def _by_language(variants: dict[str, str], language: str, other: str) -> str | None:
+    """The text in a language: its very code, else (unless both share it) its primary subtag."""
+    language, other = (code.lower().replace("_", "-") for code in (language, other))
+    primary = language.partition("-")[0]
+    if language in variants or primary == other.partition("-")[0]:
+        return variants.get(language)
+    return next((text for code, text in variants.items() if code.split("-")[0] == primary), None)
+
+
+def read_parquet(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """Two text columns; a field may be a path into structs such as `translation.en`.
+
+    A row with a missing value is malformed.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = _locate(source.path, "path", corpus)
+    fields = [source.src_field, source.trg_field]
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=fields):
+                sides = [_text_column(batch, field, file, path) for field in fields]
+                for src, trg in zip(*sides, strict=True):
+                    if src is None or trg is None:
+                        yield RawPair("", "", MALFORMED)
+                    else:
+                        yield _pair(_decode(src), _decode(trg))
+    except pa.ArrowInvalid as error:
+        raise CorpusError(f"{path}: cannot be read as Parquet: {error}") from None
+
+
+def _text_column(batch: Any, field: str, file: Any, path: Path) -> list[bytes | None]:
+    """A column (or a struct's field) as bytes, undecoded, since Parquet does not check UTF-8."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    names = batch.schema.names
+    keys = [field] if field in names else field.split(".")
+    try:
+        column = batch.column(keys[0])
+        for key in keys[1:]:
+            column = pc.struct_field(column, key)
+        return column.cast(pa.large_binary()).to_pylist()
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise CorpusError(
+            f"{path}: no text column `{field}`; columns: {', '.join(file.schema_arrow.names)}; "
+            f"set src_field and trg_field"
+        ) from None
+
+
+READERS: dict[str, Reader] = {
+    "plain": read_plain,
+    "tsv": read_tsv,
+    "jsonl": read_jsonl,
+    "tmx": read_tmx,
+    "parquet": read_parquet,
+}
