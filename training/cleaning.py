@@ -1,7 +1,7 @@
 """Which training pairs are dropped, and why: a list of named rules and a finder of duplicates.
 
-A new rule is one entry in `build_rules`. Rules look at one pair; duplicates need the whole corpus and
-are found on disk, so that memory stays flat.
+A new rule is one entry in `build_rules`. Rules look at one pair; duplicates need the whole corpus
+and are found on disk, so that memory stays flat.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from training.readers import INVALID_UTF8, MALFORMED, CorpusError, RawPair
 from training.recipe import CleanConfig, CorpusConfig
 
 DUPLICATE = "duplicate"
-LANGUAGE_CONFIDENCE = 0.9
+LANGUAGE_CONFIDENCE = 0.5
 """Probability (0 to 1) from which the language identifier is believed against the recipe."""
 
 # C0 and C1 controls that are not white space, and the noncharacters of the basic plane

@@ -7,10 +7,12 @@ The prepared folder: `train/00000.arrow` … (shards), `validation.arrow`, `test
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import re
 import shutil
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,8 +57,8 @@ def prepare(
         held_out, keys = _write_held_out(corpus, draft)
         work = draft / "work"
         (draft / "train").mkdir()
-        survivors = _Survivors(work)
-        sources = _clean_sources(corpus, keys, survivors, progress)
+        with contextlib.closing(_Survivors(work)) as survivors:
+            sources = _clean_sources(corpus, keys, survivors, progress)
         marks = survivors.duplicates() if corpus.clean.drop_duplicates else None
         _count_duplicates(sources, marks)
         sizes = _write_shards(survivors.batches(), marks, draft / "train", corpus.shard_pairs)
@@ -95,7 +97,10 @@ def render_report(report: dict[str, Any]) -> str:
         rows.append([part.get("name", "all"), *(f"{count:,}" for count in counts)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:]))])  # noqa: B905
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     held_out = {"validation": report["validation"], **report["test"]}
@@ -133,8 +138,6 @@ def _write_held_out(corpus: CorpusConfig, draft: Path) -> tuple[dict[str, Any], 
 
 
 def _held_out_pairs(source: SourceConfig, corpus: CorpusConfig) -> Iterator[tuple[str, str]]:
-    import unicodedata
-
     for number, pair in enumerate(read_source(source, corpus), start=1):
         src, trg = (unicodedata.normalize("NFC", side).strip() for side in pair[:2])
         if pair.fault is not None or not src or not trg:
@@ -163,8 +166,10 @@ class _Survivors:
     def duplicates(self) -> np.ndarray:
         return self._finder.marks()
 
-    def batches(self) -> Iterator[pa.Table]:
+    def close(self) -> None:
         self._writer.close()
+
+    def batches(self) -> Iterator[pa.Table]:
         with pa.OSFile(str(self._path)) as file, pa.ipc.open_stream(file) as reader:
             for batch in reader:
                 yield pa.Table.from_batches([batch])
@@ -199,9 +204,7 @@ def _clean_sources(
                 progress(done)
         dropped = {name: counts[name] for name in names}
         kept = read - counts.total()
-        parts.append(
-            {"name": source_name(source), "read": read, "kept": kept, "dropped": dropped}
-        )
+        parts.append({"name": source_name(source), "read": read, "kept": kept, "dropped": dropped})
     return parts
 
 

@@ -7,21 +7,24 @@ wrong with a file raises CorpusError.
 
 from __future__ import annotations
 
-import gzip
 import io
 import json
-import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any, NamedTuple
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import ParseError
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from training.recipe import CorpusConfig, RecipeError, SourceConfig
+from training.tmx import text_in, translation_units
 
 INVALID_UTF8 = "invalid_utf8"
 MALFORMED = "malformed"
-XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 BATCH_ROWS = 10_000
+BUFFER_BYTES = 1 << 18
 
 
 class CorpusError(RecipeError):
@@ -56,7 +59,7 @@ def read_source(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]
             if source.limit is not None and number >= source.limit:
                 return
             yield pair
-    except (OSError, EOFError, zlib.error) as error:
+    except OSError as error:
         raise CorpusError(f"{source_name(source)}: cannot be read: {error}") from None
 
 
@@ -97,38 +100,9 @@ def _locate(name: str | None, field: str, corpus: CorpusConfig) -> Path:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """The bytes of a file, unpacked where its name ends in .gz or .zst."""
-    if path.suffix == ".gz":
-        return gzip.open(path)  # type: ignore[return-value]
-    if path.suffix == ".zst":
-        import zstandard
-
-        return io.BufferedReader(_ZstdFile(zstandard.open(path, "rb")))
-    return path.open("rb")
-
-
-class _ZstdFile(io.RawIOBase):
-    """A Zstandard stream with the errors of a file."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        import zstandard
-
-        try:
-            data = self._stream.read(len(buffer))
-        except zstandard.ZstdError as error:
-            raise OSError(str(error)) from None
-        buffer[: len(data)] = data
-        return len(data)
-
-    def close(self) -> None:
-        self._stream.close()
-        super().close()
+    """The bytes of a file, unpacked where its name ends in .gz or .zst; cut-off files raise."""
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower())
+    return io.BufferedReader(pa.input_stream(str(path), compression), BUFFER_BYTES)
 
 
 def _lines(path: Path) -> Iterator[str | None]:
@@ -256,29 +230,26 @@ def read_jsonl(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
 def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
     """Translation units, matched by language; a unit without both languages is malformed.
 
-    Entities are refused, never expanded. Text inside inline markup is kept for `hi` alone, the only
-    element whose content TMX defines as text. Raises CorpusError if no unit has both languages.
+    Raises CorpusError if no unit has both.
     """
     from defusedxml.common import DefusedXmlException
-    from defusedxml.ElementTree import iterparse
 
     path = _locate(source.path, "path", corpus)
     seen: set[str] = set()
     found = False
     try:
         with _open(path) as file:
-            for unit in _units(iterparse(file, events=("start", "end"))):
-                variants = _variants(unit)
-                seen.update(list(variants)[: max(0, 20 - len(seen))])
-                src = _by_language(variants, corpus.src_lang, corpus.trg_lang)
-                trg = _by_language(variants, corpus.trg_lang, corpus.src_lang)
+            for texts in translation_units(file):
+                seen.update(list(texts)[: max(0, 20 - len(seen))])
+                src = text_in(texts, corpus.src_lang, corpus.trg_lang)
+                trg = text_in(texts, corpus.trg_lang, corpus.src_lang)
                 complete = src is not None and trg is not None
                 found = found or complete
                 yield RawPair(src or "", trg or "", None if complete else MALFORMED)
     except ParseError as error:
         raise CorpusError(f"{path}: not well-formed XML: {error}; repair the file") from None
-    except DefusedXmlException as error:
-        raise CorpusError(f"{path}: declares entities, which are not read: {error}") from None
+    except DefusedXmlException:
+        raise CorpusError(f"{path}: declares entities, which are not read; remove them") from None
     if not found:
         raise CorpusError(
             f"{path}: no translation unit has both {corpus.src_lang} and {corpus.trg_lang}; "
@@ -286,56 +257,11 @@ def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
         )
 
 
-def _units(events: Iterator[tuple[str, Element]]) -> Iterator[Element]:
-    """Every `tu` element; each is dropped from the tree once it was used."""
-    parents: list[Element] = []
-    for event, element in events:
-        if event == "start":
-            parents.append(element)
-            continue
-        parents.pop()
-        if element.tag == "tu":
-            yield element
-        if element.tag not in ("tuv", "seg") and parents and "tu" not in {p.tag for p in parents}:
-            parents[-1].clear()
-
-
-def _variants(unit: Element) -> dict[str, str]:
-    """Text by language (lower case); of several in one language, the first."""
-    texts: dict[str, str] = {}
-    for variant in unit.iter("tuv"):
-        language = variant.get(XML_LANG) or variant.get("lang") or ""
-        segment = variant.find("seg")
-        if segment is not None:
-            texts.setdefault(language.lower().replace("_", "-"), _segment_text(segment))
-    return texts
-
-
-def _segment_text(element: Element) -> str:
-    inner = [
-        (_segment_text(child) if child.tag == "hi" else "") + (child.tail or "")
-        for child in element
-    ]
-    return (element.text or "") + "".join(inner)
-
-
-def _by_language(variants: dict[str, str], language: str, other: str) -> str | None:
-    """The text in a language: its very code, else (unless both share it) its primary subtag."""
-    language, other = (code.lower().replace("_", "-") for code in (language, other))
-    primary = language.partition("-")[0]
-    if language in variants or primary == other.partition("-")[0]:
-        return variants.get(language)
-    return next((text for code, text in variants.items() if code.split("-")[0] == primary), None)
-
-
 def read_parquet(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
     """Two text columns; a field may be a path into structs such as `translation.en`.
 
     A row with a missing value is malformed.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     path = _locate(source.path, "path", corpus)
     fields = [source.src_field, source.trg_field]
     try:
@@ -353,9 +279,6 @@ def read_parquet(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair
 
 def _text_column(batch: Any, field: str, file: Any, path: Path) -> list[bytes | None]:
     """A column (or a struct's field) as bytes, undecoded, since Parquet does not check UTF-8."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     names = batch.schema.names
     keys = [field] if field in names else field.split(".")
     try:
