@@ -93,7 +93,7 @@ def barely_trained_model(tokenizer_path: Path, seed: int = 11, steps: int = 120)
 def make_bundle(out: Path, tokenizer_path: Path, seed: int = 11, **overrides: object) -> Bundle:
     """Export a tiny model to `out`, in both precisions."""
     arguments: dict[str, object] = {
-        "model": barely_trained_model(tokenizer_path, seed),
+        "model": overrides.get("model") or barely_trained_model(tokenizer_path, seed),
         "tokenizer_path": tokenizer_path,
         "recipe_text": "name: tiny\n",
         "out": out,

@@ -1,0 +1,51 @@
+# Quickstudy's few commands. `make serve` needs no torch; `make test` installs everything.
+
+HOST ?= 127.0.0.1
+PORT ?= 3000
+PYTHON ?= python3
+VENV ?= .venv
+
+bin := $(VENV)/bin
+served := $(VENV)/.serve-installed
+developed := $(VENV)/.dev-installed
+export BENTOML_DO_NOT_TRACK := True
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help serve test lint clean
+.DEFAULT_GOAL := help
+
+help:  ## Show these commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 10
+	@echo
+	@echo "PORT=3000 and HOST=127.0.0.1 choose where 'make serve' listens,"
+	@echo "QUICKSTUDY_MODEL which bundle it serves, PYTHON which interpreter makes $(VENV)."
+
+serve: $(served)  ## Install what serving needs into .venv and serve models/en-de
+	$(bin)/bentoml serve service.service:Translation --host $(HOST) --port $(PORT)
+
+test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
+	$(bin)/python -m pytest
+
+lint: $(developed)  ## Check style and types
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	$(bin)/mypy
+
+clean:  ## Remove .venv, caches and build folders
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(bin)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Quickstudy needs Python 3.11 or newer, and $(PYTHON) is" \
+	    "$$($(PYTHON) --version 2>&1): run 'make $(MAKECMDGOALS) PYTHON=python3.11'" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# Stamps: an install runs again only when pyproject.toml has changed.
+$(served): pyproject.toml | $(bin)/python
+	$(bin)/python -m pip install --quiet --editable .
+	touch $@
+
+$(developed): pyproject.toml | $(bin)/python
+	$(bin)/python -m pip install --quiet --editable '.[train,dev]'
+	touch $(served) $@

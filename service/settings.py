@@ -1,0 +1,69 @@
+"""What can be set from outside: environment variables `QUICKSTUDY_*`, each with unit and bounds."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_BUNDLE = Path("models", "en-de")
+
+
+def find_bundle() -> Path:
+    """The default bundle: beside the code (a checkout, a built Bento), else in the working folder.
+
+    The path is returned whether or not anything is there; loading says what to do.
+    """
+    beside_code = Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
+    return beside_code if beside_code.exists() else Path.cwd() / DEFAULT_BUNDLE
+
+
+def usable_cores() -> int:
+    """Processor cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Settings(BaseSettings):
+    """Settings of the service; a value out of bounds stops it at the start, naming the field."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="QUICKSTUDY_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    model: Path = Field(default_factory=find_bundle, description="Bundle folder to serve.")
+    engine: str | None = Field(
+        default=None, description="Engine of the bundle by name; its default one if unset."
+    )
+    inter_threads: int = Field(
+        default_factory=usable_cores, ge=1, le=256, description="Translations at the same time."
+    )
+    intra_threads: int = Field(
+        default=1, ge=1, le=256, description="Threads that one translation uses."
+    )
+    max_batch_tokens: int = Field(
+        default=1024, ge=64, le=65536, description="Padded source tokens the engine takes at once."
+    )
+    max_batch_sentences: int = Field(
+        default=64, ge=1, le=4096, description="Sentences taken from the queue at once."
+    )
+    queue_size: int = Field(
+        default=512, ge=1, le=100_000, description="Sentences that may wait; more get 503."
+    )
+    max_texts: int = Field(default=128, ge=1, le=10_000, description="Texts in one request.")
+    max_text_chars: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Characters in one text."
+    )
+    max_request_chars: int = Field(
+        default=20_000, ge=1, le=10_000_000, description="Characters in all texts of a request."
+    )
+    max_body_bytes: int = Field(
+        default=262_144, ge=1024, le=64 * 1024 * 1024, description="Size of a request's body."
+    )
+    timeout_s: float = Field(
+        default=9.0, gt=0, le=9.5, description="Seconds until a request gets 504."
+    )
+    retry_after_s: int = Field(
+        default=1, ge=1, le=3600, description="Seconds named by Retry-After when overloaded."
+    )
