@@ -6,7 +6,6 @@ tokens unless a description says otherwise; times in minutes.
 
 from __future__ import annotations
 
-import copy
 import json
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -168,6 +167,8 @@ class TrainingConfig(Section):
     """Limit in passes over the training text."""
     max_minutes: float | None = Field(None, gt=0)
     """Limit in minutes of training time, resumed time counted."""
+    log_every: int = Field(50, ge=1)
+    """Steps between log lines."""
     validate_every: int = Field(500, ge=1)
     """Steps between validations."""
     validation_pairs: int = Field(1000, ge=1)
@@ -210,9 +211,7 @@ class LabelsConfig(Section):
     """Exponent of the length that a hypothesis's score is divided by."""
     top_k: int = Field(8, ge=0)
     """Log-probabilities kept a position; the rest is kept as one tail mass. 0 keeps all."""
-    paths: list[Literal["reference", "hypothesis"]] = Field(
-        default_factory=lambda: ["hypothesis"], min_length=1
-    )
+    paths: list[Literal["reference", "hypothesis"]] = Field(default=["hypothesis"], min_length=1)
     """Along whose words the teacher's distributions are kept."""
     batch_tokens: int = Field(4096, ge=64)
     """Tokens in one batch of the teacher."""
@@ -236,9 +235,7 @@ class StudentConfig(Section):
 class ExportConfig(Section):
     """The bundle that is served."""
 
-    precisions: list[Literal["int8", "float32"]] = Field(
-        default_factory=lambda: ["int8"], min_length=1
-    )
+    precisions: list[Literal["int8", "float32"]] = Field(default=["int8"], min_length=1)
     """CTranslate2 models in the bundle; the first is the default. int8 keeps 7-bit weights."""
     out: str | None = None
     """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
@@ -299,6 +296,13 @@ def teacher_objective(teacher: TeacherConfig) -> NllObjective:
     return NllObjective(label_smoothing=teacher.label_smoothing)
 
 
+def _unshared(tree: Any) -> Any:
+    """A copy in which what a YAML anchor shared is separate, so that --set changes one place."""
+    if isinstance(tree, dict):
+        return {key: _unshared(value) for key, value in tree.items()}
+    return [_unshared(value) for value in tree] if isinstance(tree, list) else tree
+
+
 def _set_field(tree: dict[str, Any], assignment: str) -> None:
     key, separator, value = assignment.partition("=")
     if not separator or not key:
@@ -343,7 +347,7 @@ def load_recipe(
         raise RecipeError(f"{path}: no such recipe") from None
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise RecipeError(f"{path}: cannot be read as YAML: {error}") from None
-    tree = copy.deepcopy(tree)
+    tree = _unshared(tree)
     for assignment in assignments or []:
         _set_field(tree, assignment)
     recipe = parse_recipe(tree, str(path))

@@ -1,0 +1,180 @@
+"""The prepared folder: what is kept, in which order, and what the report says."""
+
+import json
+
+import pyarrow as pa
+import pytest
+
+from tests.training.test_readers import corpus
+from training.corpus import CorpusError, prepare, read_pairs, render_report, train_shards
+
+PLAIN = {"src": "val.en", "trg": "val.de"}
+
+
+def write(folder, name, pairs):
+    for side, ending in enumerate(("en", "de")):
+        (folder / f"{name}.{ending}").write_bytes(
+            b"".join(
+                (pair[side] if isinstance(pair[side], bytes) else pair[side].encode()) + b"\n"
+                for pair in pairs
+            )
+        )
+
+
+def plain(name, **fields):
+    return {"src": f"{name}.en", "trg": f"{name}.de"} | fields
+
+
+@pytest.fixture
+def folder(tmp_path):
+    write(
+        tmp_path,
+        "val",
+        [("A held-out line.", " Eine  Zeile. "), ("Same.", "Gleich."), ("Same.", "Gleich.")],
+    )
+    write(tmp_path, "test", [("Only tested.", "Nur gemessen.")])
+    write(
+        tmp_path,
+        "one",
+        [
+            ("first", "erster"),
+            ("", "leer"),
+            ("second", "zweiter"),
+            ("first ", "erster"),
+            (b"\xff", "kaputt"),
+            ("a held-out line", "anders"),
+            ("bell\x07", "Glocke"),
+        ],
+    )
+    write(
+        tmp_path, "two", [("second", "zweiter"), ("third", "dritter"), ("other", "nur gemessen!")]
+    )
+    return tmp_path
+
+
+def prepared(folder, **fields):
+    fields = {"train": [plain("one"), plain("two")], "test": {"flickr": plain("test")}} | fields
+    out = folder / "out"
+    report = prepare(corpus(folder, **fields), out)
+    pairs = [pair for shard in train_shards(out) for pair in read_pairs(shard)]
+    return out, report, pairs
+
+
+def test_kept_pairs_in_order_and_counts(folder):
+    out, report, pairs = prepared(folder)
+    assert pairs == [("first", "erster"), ("second", "zweiter"), ("third", "dritter")]
+    one = {"invalid_utf8": 1, "malformed": 0, "empty": 1, "too_long": 0, "length_ratio": 0}
+    one |= {"control_characters": 1, "overlap": 1, "duplicate": 1}
+    two = dict.fromkeys(one, 0) | {"overlap": 1, "duplicate": 1}
+    assert report["sources"] == [
+        {"name": "one.en | one.de", "read": 7, "kept": 2, "dropped": one},
+        {"name": "two.en | two.de", "read": 3, "kept": 1, "dropped": two},
+    ]
+    total = {name: one[name] + two[name] for name in one}
+    assert report["train"] == {"read": 10, "kept": 3, "dropped": total} | {
+        "shards": 1,
+        "src_chars": len("firstsecondthird"),
+        "trg_chars": len("ersterzweiterdritter"),
+    }
+    assert json.loads((out / "report.json").read_text()) == report
+    assert sorted(path.name for path in out.iterdir()) == [
+        *("report.json", "test.flickr.arrow", "train", "validation.arrow")
+    ]
+
+
+def test_held_out_text_keeps_every_line(folder):
+    out, report, _ = prepared(folder)
+    assert list(read_pairs(out / "validation.arrow")) == [
+        *[("A held-out line.", "Eine  Zeile."), ("Same.", "Gleich."), ("Same.", "Gleich.")]
+    ]
+    assert list(read_pairs(out / "test.flickr.arrow")) == [("Only tested.", "Nur gemessen.")]
+    assert report["validation"] == {"name": "val.en | val.de", "pairs": 3}
+    assert report["test"] == {"flickr": {"name": "test.en | test.de", "pairs": 1}}
+
+
+@pytest.mark.parametrize("shard_pairs", [1, 2, 3, 100])
+def test_shards_and_running_numbers(folder, shard_pairs):
+    write(folder, "many", [(f"s{number}", f"t{number}") for number in range(7)])
+    out, report, pairs = prepared(folder, train=[plain("many")], shard_pairs=shard_pairs)
+    assert pairs == [(f"s{number}", f"t{number}") for number in range(7)]
+    shards = train_shards(out)
+    assert [shard.name for shard in shards] == [f"{n:05}.arrow" for n in range(len(shards))]
+    assert report["train"]["shards"] == len(shards) == -(-7 // shard_pairs)
+    tables = [pa.ipc.open_file(pa.memory_map(str(shard))).read_all() for shard in shards]
+    assert [len(table) for table in tables[:-1]] == [shard_pairs] * (len(tables) - 1)
+    assert [number for table in tables for number in table["id"].to_pylist()] == list(range(7))
+    assert {str(table.schema) for table in tables} == {"id: int64\nsrc: string\ntrg: string"}
+
+
+def test_batches_do_not_change_the_result(folder, monkeypatch):
+    out, report, pairs = prepared(folder, shard_pairs=2)
+    monkeypatch.setattr("training.corpus.BATCH_PAIRS", 2)
+    assert prepared(folder, shard_pairs=2) == (out, report, pairs)
+
+
+def test_duplicates_may_stay(folder):
+    _, report, pairs = prepared(folder, clean={"drop_duplicates": False})
+    assert [src for src, _ in pairs] == ["first", "second", "first", "second", "third"]
+    assert "duplicate" not in report["train"]["dropped"]
+
+
+def test_progress_and_limit(folder):
+    calls = []
+    fields = {"train": [plain("one", limit=3), plain("two")]}
+    report = prepare(corpus(folder, **fields), folder / "out", calls.append)
+    assert calls == [3, 6]
+    assert report["sources"][0]["read"] == 3
+
+
+def test_a_failure_leaves_the_former_corpus(folder):
+    out, _, pairs = prepared(folder)
+    write(folder, "two", [("x", "y")])
+    with (folder / "two.de").open("a") as file:
+        file.write("one more\n")
+    with pytest.raises(CorpusError, match=r"two\.en has 1 lines and .*two\.de 2"):
+        prepared(folder)
+    assert [pair for shard in train_shards(out) for pair in read_pairs(shard)] == pairs
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+
+
+def test_nothing_kept_names_the_rule(folder):
+    write(folder, "long", [("x" * 50, "y" * 50), ("x" * 60, "y" * 60), ("", "")])
+    with pytest.raises(CorpusError, match=r"left of 3 read; the rule `too_long` dropped 2"):
+        prepared(folder, train=[plain("long")], clean={"max_chars": 10})
+    write(folder, "none", [])
+    with pytest.raises(CorpusError, match="left of 0 read; look at"):
+        prepared(folder, train=[plain("none")])
+
+
+@pytest.mark.parametrize(
+    ("pair", "fault"), [(("x", " \u2003"), "empty"), ((b"\xc3", "x"), "invalid_utf8")]
+)
+def test_faults_of_held_out_text_are_errors(folder, pair, fault):
+    write(folder, "test", [("fine", "gut"), pair])
+    with pytest.raises(CorpusError, match=rf"test\.en \| test\.de: pair 2 is {fault}"):
+        prepared(folder)
+    write(folder, "test", [])
+    with pytest.raises(CorpusError, match=r"no pairs in test\.flickr text"):
+        prepared(folder)
+
+
+def test_test_names_become_file_names(folder):
+    with pytest.raises(CorpusError, match=r"the name '\.\./x'"):
+        prepared(folder, test={"../x": plain("test")})
+
+
+def test_missing_shard(tmp_path):
+    with pytest.raises(CorpusError, match="run the `prepare` stage"):
+        next(read_pairs(tmp_path / "none.arrow"))
+    assert train_shards(tmp_path) == []
+
+
+def test_report_as_a_table(folder):
+    _, report, _ = prepared(folder)
+    assert render_report(report).split("\n") == [
+        "source           read  kept  invalid_utf8  empty  control_characters  overlap  duplicate",
+        "one.en | one.de     7     2             1      1                   1        1          1",
+        "two.en | two.de     3     1             0      0                   0        1          1",
+        "all                10     3             1      1                   1        2          2",
+        "1 shard(s); held out: validation 3, flickr 1 pairs",
+    ]

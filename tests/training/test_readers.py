@@ -1,0 +1,285 @@
+"""Every format, its faults, and what is said of them."""
+
+import gzip
+import json
+import tracemalloc
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from training.readers import CorpusError, RawPair, read_source, source_format, source_name
+from training.recipe import CorpusConfig, SourceConfig
+
+FAULT_UTF8 = RawPair("", "", "invalid_utf8")
+MALFORMED = RawPair("", "", "malformed")
+
+
+def zstd(data):
+    return pa.Codec("zstd").compress(data, asbytes=True)
+
+
+def corpus(root, **fields):
+    plain = {"src": "val.en", "trg": "val.de"}
+    return CorpusConfig(
+        **{"src_lang": "en", "trg_lang": "de", "root": str(root), "train": [plain]}
+        | {"validation": plain}
+        | fields
+    )
+
+
+def read(root, _languages=("en", "de"), **source):
+    config = corpus(root, src_lang=_languages[0], trg_lang=_languages[1])
+    return list(read_source(SourceConfig(**source), config))
+
+
+# --- plain -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+def test_plain_pairs_packed_or_not(tmp_path, ending):
+    pack = {"": bytes, ".gz": gzip.compress, ".zst": zstd}[ending]
+    (tmp_path / f"a.en{ending}").write_bytes(pack("\ufeffOne\nTwo\u2028half\x0b\n\nfour".encode()))
+    (tmp_path / f"a.de{ending}").write_bytes(pack(b"Eins\r\nZwei\n\nvier\n"))
+    assert read(tmp_path, src=f"a.en{ending}", trg=f"a.de{ending}") == [
+        ("One", "Eins\r", None),
+        ("Two\u2028half\x0b", "Zwei", None),
+        ("", "", None),
+        ("four", "vier", None),
+    ]
+
+
+def test_several_packed_parts_are_one_file(tmp_path):
+    for ending, pack in (("gz", gzip.compress), ("zst", zstd)):
+        (tmp_path / f"a.{ending}").write_bytes(pack(b"one\n") + pack(b"two\n"))
+    pairs = read(tmp_path, src="a.gz", trg="a.zst")
+    assert pairs == [("one", "one", None), ("two", "two", None)]
+
+
+@pytest.mark.parametrize("ending", ["gz", "zst"])
+def test_cut_off_files_are_an_error(tmp_path, ending):
+    pack = {"gz": gzip.compress, "zst": zstd}[ending]
+    whole = pack("".join(f"line {number}\n" for number in range(9999)).encode())
+    (tmp_path / f"a.{ending}").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(CorpusError, match=r"a\.\w+ \| a\.\w+: cannot be read"):
+        read(tmp_path, src=f"a.{ending}", trg=f"a.{ending}")
+
+
+def test_invalid_utf8_is_a_marked_fault(tmp_path):
+    (tmp_path / "a.en").write_bytes(b"good\nb\xffd\nfine\n")
+    (tmp_path / "a.de").write_bytes(b"gut\nschlecht\n\xc3\n")
+    assert read(tmp_path, src="a.en", trg="a.de") == [("good", "gut", None), FAULT_UTF8, FAULT_UTF8]
+
+
+def test_different_line_counts_name_both_files_and_counts(tmp_path):
+    (tmp_path / "a.en").write_text("1\n2\n3\n")
+    (tmp_path / "a.de").write_text("1\n2\n3\n4\n5")
+    with pytest.raises(CorpusError, match=r"a\.en has 3 lines and .*a\.de 5"):
+        read(tmp_path, src="a.en", trg="a.de")
+    with pytest.raises(CorpusError, match=r"a\.de has 5 lines and .*a\.en 3"):
+        read(tmp_path, src="a.de", trg="a.en")
+
+
+def test_missing_file_names_field_and_path(tmp_path):
+    (tmp_path / "a.en").touch()
+    with pytest.raises(CorpusError, match=r"trg: no file .*a\.de; .*corpus\.root"):
+        read(tmp_path, src="a.en", trg="a.de")
+    with pytest.raises(CorpusError, match=r"path: no file .*x\.tsv"):
+        read(tmp_path, path="x.tsv")
+
+
+def test_limit(tmp_path):
+    (tmp_path / "a").write_text("1\n2\n3\n")
+    assert len(read(tmp_path, src="a", trg="a", limit=2)) == 2
+
+
+# --- formats -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("a.tsv", "tsv"),
+        ("A.TSV.GZ", "tsv"),
+        ("a.jsonl.zst", "jsonl"),
+        ("a.ndjson", "jsonl"),
+        ("a.tmx", "tmx"),
+        ("a.parquet", "parquet"),
+    ],
+)
+def test_auto_goes_by_the_name(name, expected):
+    assert source_format(SourceConfig(path=name)) == expected
+
+
+def test_formats_that_cannot_be_are_refused():
+    with pytest.raises(CorpusError, match="set `format`"):
+        source_format(SourceConfig(path="a.txt"))
+    with pytest.raises(CorpusError, match="takes `src` and `trg`"):
+        source_format(SourceConfig(path="a.txt", format="plain"))
+    with pytest.raises(CorpusError, match="others `path`"):
+        source_format(SourceConfig(src="a", trg="b", format="tsv"))
+
+
+def test_source_name():
+    assert source_name(SourceConfig(src="a", trg="b")) == "a | b"
+    assert source_name(SourceConfig(path="c.tmx")) == "c.tmx"
+
+
+# --- TSV, JSONL --------------------------------------------------------------------------------
+
+
+def test_tsv_columns(tmp_path):
+    (tmp_path / "a.tsv").write_bytes(
+        b'1\tone "x\teins\n2\ttwo\n3\tthree\tdrei\textra\n4\t\xff\tvier\n'
+    )
+    assert read(tmp_path, path="a.tsv", src_field="1", trg_field="2") == [
+        ('one "x', "eins", None),
+        MALFORMED,
+        ("three", "drei", None),
+        FAULT_UTF8,
+    ]
+    assert read(tmp_path, path="a.tsv")[0] == ("1", 'one "x', None)
+
+
+def test_tsv_that_the_recipe_does_not_fit(tmp_path):
+    (tmp_path / "a.tsv").write_text("one\teins\n")
+    with pytest.raises(CorpusError, match="has 2 columns, so there is no column 2"):
+        read(tmp_path, path="a.tsv", src_field="2", trg_field="0")
+    with pytest.raises(CorpusError, match="trg_field 'german' must be a TSV column number"):
+        read(tmp_path, path="a.tsv", src_field="0", trg_field="german")
+
+
+def test_jsonl_keys_and_faults(tmp_path):
+    lines = [
+        b'{"src": "one", "trg": "eins\\nzwei"}',
+        b'{"src": "two"}',
+        b"{not json",
+        b'["a list"]',
+        b'{"src": 3, "trg": "drei"}',
+        b'{"src": "\\ud800", "trg": "halbes Zeichen"}',
+        b'{"src": "\xff", "trg": "x"}',
+        b"[" * 100_000,
+        b"",
+    ]
+    (tmp_path / "a.jsonl").write_bytes(b"\n".join(lines) + b"\n")
+    assert read(tmp_path, path="a.jsonl") == [
+        ("one", "eins\nzwei", None),
+        *[MALFORMED] * 4,
+        FAULT_UTF8,
+        FAULT_UTF8,
+        *[MALFORMED] * 2,
+    ]
+
+
+def test_jsonl_nested_and_wrong_keys(tmp_path):
+    record = {"id": 1, "translation": {"en": "one", "de": "eins"}, "a.b": "dotted"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(record) + "\n")
+    nested = {"src_field": "translation.en", "trg_field": "translation.de"}
+    assert read(tmp_path, path="a.jsonl", **nested) == [("one", "eins", None)]
+    dotted = {"src_field": "a.b", "trg_field": "a.b"}
+    assert read(tmp_path, path="a.jsonl", **dotted) == [("dotted", "dotted", None)]
+    with pytest.raises(CorpusError, match=r"it has: id, translation, a\.b.*set src_field"):
+        read(tmp_path, path="a.jsonl")
+
+
+# --- TMX ---------------------------------------------------------------------------------------
+
+TMX = """<?xml version="1.0" encoding="UTF-8"?>
+<!DOCTYPE tmx SYSTEM "tmx14.dtd">
+<tmx version="1.4"><header srclang="en"><prop type="x">p</prop></header><body>
+<tu><prop type="t">ignored</prop>
+  <tuv xml:lang="EN-us"><prop>no</prop><seg>A <bpt i="1">&lt;b&gt;</bpt>big<ept i="1"/> <hi>red
+house</hi>.</seg></tuv>
+  <tuv xml:lang="de_AT"><seg>Ein großes Haus.</seg></tuv><tuv xml:lang="fr"><seg>x</seg></tuv></tu>
+<tu><tuv xml:lang="en"><seg>alone</seg></tuv></tu>
+<tu><tuv lang="de"><seg>zuerst</seg></tuv><tuv lang="en"><seg>first</seg></tuv>
+  <tuv lang="en"><seg>second</seg></tuv></tu>
+</body></tmx>"""
+
+
+def test_tmx_languages_markup_and_incomplete_units(tmp_path):
+    (tmp_path / "a.tmx.gz").write_bytes(gzip.compress(TMX.encode()))
+    assert read(tmp_path, path="a.tmx.gz") == [
+        ("A big red\nhouse.", "Ein großes Haus.", None),
+        ("alone", "", "malformed"),
+        ("first", "zuerst", None),
+    ]
+    with pytest.raises(CorpusError, match=r"both en and pt; languages in it: de, de-at, en, en-us"):
+        read(tmp_path, ("en", "pt"), path="a.tmx.gz")
+
+
+def test_tmx_with_a_namespace_and_languages_that_differ_by_region(tmp_path):
+    (tmp_path / "a.tmx").write_text(
+        '<tmx xmlns="http://www.lisa.org/tmx14"><body><tu>'
+        '<tuv xml:lang="en-GB"><seg>colour</seg></tuv><tuv xml:lang="en-US"><seg>color</seg></tuv>'
+        "</tu></body></tmx>"
+    )
+    assert read(tmp_path, ("en-US", "en-GB"), path="a.tmx") == [("color", "colour", None)]
+
+
+def test_tmx_entities_are_refused(tmp_path):
+    secret = tmp_path / "secret.txt"
+    secret.write_text("secret")
+    for entity in ('"ha"', f'SYSTEM "{secret}"'):
+        text = TMX.replace('SYSTEM "tmx14.dtd"', f"[<!ENTITY x {entity}>]")
+        (tmp_path / "a.tmx").write_text(text.replace("alone", "&x;"))
+        with pytest.raises(CorpusError, match="declares entities"):
+            read(tmp_path, path="a.tmx")
+
+
+def test_tmx_that_is_not_well_formed(tmp_path):
+    (tmp_path / "a.tmx").write_text(TMX[:-30])
+    with pytest.raises(CorpusError, match="not well-formed XML"):
+        read(tmp_path, path="a.tmx")
+
+
+def test_tmx_memory_is_flat(tmp_path):
+    unit = TMX[TMX.index("<tu>") : TMX.index("</tu>") + 5]
+
+    def peak(units):
+        (tmp_path / "a.tmx").write_text(f"<tmx><body>{unit * units}</body></tmx>")
+        pairs = read_source(SourceConfig(path="a.tmx"), corpus(tmp_path))
+        tracemalloc.start()
+        assert sum(1 for _ in pairs) == units
+        size = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return size
+
+    peak(10)
+    assert peak(4000) < 1.5 * peak(1000)
+
+
+# --- Parquet -----------------------------------------------------------------------------------
+
+
+def test_parquet_columns_nulls_and_bad_bytes(tmp_path):
+    table = pa.table(
+        {
+            "en": pa.array([b"one", b"\xff", b"three", None], pa.binary()),
+            "de": pa.array(["eins", "zwei", "drei", "vier"]).dictionary_encode(),
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=2)
+    assert read(tmp_path, path="a.parquet", src_field="en", trg_field="de") == [
+        ("one", "eins", None),
+        FAULT_UTF8,
+        ("three", "drei", None),
+        MALFORMED,
+    ]
+
+
+def test_parquet_structs(tmp_path):
+    rows = [{"translation": {"en": "one", "de": "eins"}}, {"translation": None}]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    fields = {"src_field": "translation.en", "trg_field": "translation.de"}
+    assert read(tmp_path, path="a.parquet", **fields) == [("one", "eins", None), MALFORMED]
+
+
+def test_parquet_that_the_recipe_does_not_fit(tmp_path):
+    pq.write_table(pa.table({"en": ["one"], "n": [1]}), tmp_path / "a.parquet")
+    for field in ("src", "n", "en.x"):
+        with pytest.raises(CorpusError, match=rf"no text column `{field}`; columns: en, n"):
+            read(tmp_path, path="a.parquet", src_field="en", trg_field=field)
+    (tmp_path / "b.parquet").write_bytes(b"not parquet at all")
+    with pytest.raises(CorpusError, match="cannot be read as Parquet"):
+        read(tmp_path, path="b.parquet")

@@ -1,0 +1,187 @@
+"""Recipes: strict, explained, overridable, and every shipped one loads."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from training.recipe import (
+    Recipe,
+    RecipeError,
+    dump_recipe,
+    load_recipe,
+    parse_recipe,
+    recipe_schema,
+)
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = sorted((ROOT / "recipes").glob("**/*.yaml"))
+
+
+def minimal():
+    training = {"max_steps": 10}
+    return {
+        "name": "small",
+        "corpus": {
+            "src_lang": "en",
+            "trg_lang": "de",
+            "train": [{"src": "train.en", "trg": "train.de"}],
+            "validation": {"path": "val.tsv"},
+        },
+        "teacher": {"model": {}, "training": training},
+        "student": {"model": {}, "training": training},
+    }
+
+
+def write(tmp_path, tree):
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return path
+
+
+def test_a_minimal_recipe_has_the_documented_defaults():
+    recipe = parse_recipe(minimal())
+    assert recipe.student.objective.kind == "hybrid"
+    assert recipe.corpus.clean.max_ratio == 4.0
+    assert recipe.needs_teacher
+
+
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [
+        ((), "naem"),
+        (("corpus",), "train_files"),
+        (("corpus", "validation"), "filed"),
+        (("student", "training"), "lr"),
+    ],
+)
+def test_unknown_keys_are_refused_by_name(section, key):
+    tree = minimal()
+    place = tree
+    for name in section:
+        place = place[name]
+    place[key] = 1
+    with pytest.raises(RecipeError, match=rf"{'.'.join([*section, key])}: Extra inputs"):
+        parse_recipe(tree)
+
+
+def test_all_faults_are_told_at_once_each_with_its_field():
+    tree = minimal()
+    tree["name"] = "Not A Name"
+    tree["corpus"]["train"][0] = {"src": "only"}
+    tree["corpus"]["clean"] = {"max_chars": 0}
+    tree["teacher"]["model"] = {"width": 100, "heads": 3}
+    tree["student"]["training"] = {}
+    tree["student"]["objective"] = {"kind": "token", "temperature": 0}
+    tree["extra"] = 1
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(tree, "my.yaml")
+    text = str(caught.value)
+    assert text.startswith("my.yaml: 7 fault(s)")
+    fields = [line.split(":")[0].strip() for line in text.splitlines()[1:]]
+    assert sorted(fields) == sorted(
+        [
+            *("name", "corpus.train.0", "corpus.clean.max_chars", "teacher.model"),
+            *("student.training", "student.objective.token.temperature", "extra"),
+        ]
+    )
+
+
+def test_faults_between_sections():
+    tree = minimal()
+    tree["baselines"] = {"kl": {"kind": "token", "path": "reference", "temperature": 2.0}}
+    with pytest.raises(RecipeError, match=r"labels\.paths; .*labels\.top_k = 0"):
+        parse_recipe(tree)
+    tree["labels"] = {"paths": ["hypothesis", "reference"], "top_k": 0}
+    assert set(parse_recipe(tree).objectives()) == {"student", "kl"}
+
+
+def test_assignments_override_fields(tmp_path):
+    path = write(tmp_path, minimal())
+    sets = [
+        *("seed=7", "student.training.max_steps=99", "corpus.clean.check_language=true"),
+        *("export.precisions=[float32, int8]", "student.objective={kind: nll}"),
+    ]
+    recipe = load_recipe(path, sets)
+    assert recipe.seed == 7
+    assert recipe.student.training.max_steps == 99
+    assert recipe.teacher.training.max_steps == 10
+    assert recipe.corpus.clean.check_language
+    assert recipe.export.precisions == ["float32", "int8"]
+    assert not recipe.needs_teacher
+
+
+def test_assignments_that_cannot_be(tmp_path):
+    path = write(tmp_path, minimal())
+    for assignment, message in [
+        ("seed", "FIELD=VALUE"),
+        ("=2", "FIELD=VALUE"),
+        ("name.first=x", "name is not a section"),
+        ("student.trainng.max_steps=3", r"student\.trainng: Extra inputs"),
+        ("seed=-1", "seed: "),
+    ]:
+        with pytest.raises(RecipeError, match=message):
+            load_recipe(path, [assignment])
+
+
+def test_root_starts_from_the_recipe_or_from_data(tmp_path):
+    tree = minimal()
+    tree["corpus"]["root"] = "text"
+    path = write(tmp_path, tree)
+    assert load_recipe(path).corpus.root == str((tmp_path / "text").resolve())
+    assert load_recipe(path, data=tmp_path / "else").corpus.root == str(tmp_path / "else")
+
+
+def test_files_that_cannot_be_read(tmp_path):
+    with pytest.raises(RecipeError, match="no such recipe"):
+        load_recipe(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("a: [")
+    with pytest.raises(RecipeError, match="cannot be read as YAML"):
+        load_recipe(tmp_path / "bad.yaml")
+    (tmp_path / "list.yaml").write_text("- a")
+    with pytest.raises(RecipeError, match="a recipe is a mapping"):
+        load_recipe(tmp_path / "list.yaml")
+
+
+def test_recipes_are_frozen():
+    with pytest.raises(ValueError, match="frozen"):
+        parse_recipe(minimal()).seed = 3
+
+
+def test_dump_and_parse_round_trip():
+    recipe = parse_recipe(minimal())
+    again = parse_recipe(yaml.safe_load(dump_recipe(recipe)))
+    assert again == recipe
+    assert dump_recipe(again) == dump_recipe(recipe)
+
+
+def _sections(schema):
+    yield "Recipe", schema
+    yield from schema["$defs"].items()
+
+
+def test_schema_describes_every_field():
+    schema = json.loads(recipe_schema())
+    assert set(schema["properties"]) == set(Recipe.model_fields)
+    bare = [
+        f"{name}.{field}"
+        for name, section in _sections(schema)
+        for field, content in section["properties"].items()
+        if not (content.get("description") or "$ref" in content or "const" in content)
+    ]
+    assert bare == []
+    assert [name for name, section in _sections(schema) if not section.get("description")] == []
+
+
+def test_there_are_recipes():
+    assert SHIPPED
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_recipe_loads(path):
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+    assert re.search(r"\S", recipe.description)
