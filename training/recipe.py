@@ -37,9 +37,9 @@ class SourceConfig(Section):
     """Plain text: path of the target side, line n translating line n of `src`."""
     path: str | None = None
     """TSV, JSONL, TMX or Parquet: path of the file."""
-    src_field: str = "src"
+    src_field: str = Field("src", coerce_numbers_to_str=True)
     """JSONL key, Parquet column, or TSV column number from 0, of the source text."""
-    trg_field: str = "trg"
+    trg_field: str = Field("trg", coerce_numbers_to_str=True)
     """JSONL key, Parquet column, or TSV column number from 0, of the target text."""
     limit: int | None = Field(None, ge=1)
     """Read at most this many pairs."""

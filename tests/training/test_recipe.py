@@ -48,6 +48,13 @@ def test_a_minimal_recipe_has_the_documented_defaults():
     assert recipe.needs_teacher
 
 
+def test_column_numbers_may_be_written_as_numbers():
+    tree = minimal()
+    tree["corpus"]["train"] = [{"path": "a.tsv", "src_field": 0, "trg_field": 2}]
+    source = parse_recipe(tree).corpus.train[0]
+    assert (source.src_field, source.trg_field) == ("0", "2")
+
+
 @pytest.mark.parametrize(
     ("section", "key"),
     [
