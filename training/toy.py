@@ -22,53 +22,6 @@ SIZES = {"train": 4000, "val": 200, "test": 200}
 SEED = 1
 FOLDER = Path(__file__).parent.parent / "recipes" / "tiny"
 
-# Endings by case and by gender (p: plural).
-ARTICLE = {
-    "nom": {"m": "der", "f": "die", "n": "das", "p": "die"},
-    "acc": {"m": "den", "f": "die", "n": "das", "p": "die"},
-    "dat": {"m": "dem", "f": "der", "n": "dem", "p": "den"},
-}
-EIN = {
-    "nom": {"m": "", "f": "e", "n": "", "p": "e"},
-    "acc": {"m": "en", "f": "e", "n": "", "p": "e"},
-    "dat": {"m": "em", "f": "er", "n": "em", "p": "en"},
-}
-WEAK = {
-    "nom": {"m": "e", "f": "e", "n": "e", "p": "en"},
-    "acc": {"m": "en", "f": "e", "n": "e", "p": "en"},
-    "dat": {"m": "en", "f": "en", "n": "en", "p": "en"},
-}
-MIXED = {
-    "nom": {"m": "er", "f": "e", "n": "es", "p": "en"},
-    "acc": {"m": "en", "f": "e", "n": "es", "p": "en"},
-    "dat": {"m": "en", "f": "en", "n": "en", "p": "en"},
-}
-STRONG = {
-    "nom": {"m": "er", "f": "e", "n": "es", "p": "e"},
-    "acc": {"m": "en", "f": "e", "n": "es", "p": "e"},
-    "dat": {"m": "em", "f": "er", "n": "em", "p": "en"},
-}
-
-# German auxiliaries and copula by person: ich, du, er, plural.
-HABEN = {"ich": "habe", "du": "hast", "er": "hat", "pl": "haben"}
-WERDEN = {"ich": "werde", "du": "wirst", "er": "wird", "pl": "werden"}
-SEIN = {
-    "present": {"ich": "bin", "du": "bist", "er": "ist", "pl": "sind"},
-    "past": {"ich": "war", "du": "warst", "er": "war", "pl": "waren"},
-}
-BE = {
-    "present": {"ich": "am", "du": "are", "er": "is", "pl": "are"},
-    "past": {"ich": "was", "du": "were", "er": "was", "pl": "were"},
-}
-PRONOUNS = [
-    ("I", "ich", "ich"),
-    ("you", "du", "du"),
-    ("he", "er", "er"),
-    ("she", "sie", "er"),
-    ("we", "wir", "pl"),
-    ("they", "sie", "pl"),
-]
-
 Item = TypeVar("Item")
 
 
@@ -160,20 +113,20 @@ class Grammar:
     ) -> tuple[str, str, dict[str, dict[str, str]]]:
         """English word, German word, and the table of adjective endings after it."""
         if determiner == "the":
-            return "the", ARTICLE[case][gender], WEAK
+            return "the", words.ARTICLE[case][gender], words.WEAK
         if determiner == "my":
             en, de = self._pick(words.POSSESSIVES)
-            return en, de + EIN[case][gender], MIXED
+            return en, de + words.EIN[case][gender], words.MIXED
         if determiner == "two":
-            return (*self._pick(words.NUMBERS), STRONG)
+            return (*self._pick(words.NUMBERS), words.STRONG)
         en = "a" if determiner == "a" else ""
         if negated:
-            return en, "kein" + EIN[case][gender], MIXED
-        return (en, "ein" + EIN[case][gender], MIXED) if en else ("", "", STRONG)
+            return en, "kein" + words.EIN[case][gender], words.MIXED
+        return (en, "ein" + words.EIN[case][gender], words.MIXED) if en else ("", "", words.STRONG)
 
     def _subject(self) -> Phrase:
         if self._chance(0.35):
-            en, de, person = self._pick(PRONOUNS)
+            en, de, person = self._pick(words.PRONOUNS)
             return Phrase(en, de, person, True)
         return self._noun_phrase("person", "nom")
 
@@ -211,7 +164,7 @@ class Grammar:
         states = words.STATES if kind == "person" else words.ADJECTIVES[kind]
         en_state, de_state = self._pick(states)
         tense = self._pick(["present", "present", "past"])
-        be, sein = BE[tense][subject.person], SEIN[tense][subject.person]
+        be, sein = words.BE[tense][subject.person], words.SEIN[tense][subject.person]
         if self._chance(0.25):
             return _finish(f"{be} {subject.en} {en_state}?", f"{sein} {subject.de} {de_state}?")
         not_, nicht = (" not", " nicht") if self._chance(0.25) else ("", "")
@@ -235,9 +188,9 @@ def _verb_forms(clause: Clause) -> tuple[str, str]:
     """The German finite verb, and what closes the bracket (perfect, future) or nothing."""
     verb, person = clause.verb, clause.subject.person
     if clause.tense == "past":
-        return HABEN[person], verb.participle
+        return words.HABEN[person], verb.participle
     if clause.tense == "future":
-        return WERDEN[person], verb.infinitive
+        return words.WERDEN[person], verb.infinitive
     return {"ich": verb.ich, "du": verb.du, "er": verb.er, "pl": verb.infinitive}[person], ""
 
 

@@ -1,4 +1,4 @@
-"""The words of the toy corpus: English and German, with the forms that the grammar needs."""
+"""The words and endings of the toy corpus: English and German, with the forms that it needs."""
 
 from __future__ import annotations
 
@@ -170,3 +170,50 @@ six = sechs
 seven = sieben
 eight = acht
 ten = zehn""")
+
+# Endings by case and by gender (p: plural).
+ARTICLE = {
+    "nom": {"m": "der", "f": "die", "n": "das", "p": "die"},
+    "acc": {"m": "den", "f": "die", "n": "das", "p": "die"},
+    "dat": {"m": "dem", "f": "der", "n": "dem", "p": "den"},
+}
+EIN = {
+    "nom": {"m": "", "f": "e", "n": "", "p": "e"},
+    "acc": {"m": "en", "f": "e", "n": "", "p": "e"},
+    "dat": {"m": "em", "f": "er", "n": "em", "p": "en"},
+}
+WEAK = {
+    "nom": {"m": "e", "f": "e", "n": "e", "p": "en"},
+    "acc": {"m": "en", "f": "e", "n": "e", "p": "en"},
+    "dat": {"m": "en", "f": "en", "n": "en", "p": "en"},
+}
+MIXED = {
+    "nom": {"m": "er", "f": "e", "n": "es", "p": "en"},
+    "acc": {"m": "en", "f": "e", "n": "es", "p": "en"},
+    "dat": {"m": "en", "f": "en", "n": "en", "p": "en"},
+}
+STRONG = {
+    "nom": {"m": "er", "f": "e", "n": "es", "p": "e"},
+    "acc": {"m": "en", "f": "e", "n": "es", "p": "e"},
+    "dat": {"m": "em", "f": "er", "n": "em", "p": "en"},
+}
+
+# German auxiliaries and copula by person: ich, du, er, plural.
+HABEN = {"ich": "habe", "du": "hast", "er": "hat", "pl": "haben"}
+WERDEN = {"ich": "werde", "du": "wirst", "er": "wird", "pl": "werden"}
+SEIN = {
+    "present": {"ich": "bin", "du": "bist", "er": "ist", "pl": "sind"},
+    "past": {"ich": "war", "du": "warst", "er": "war", "pl": "waren"},
+}
+BE = {
+    "present": {"ich": "am", "du": "are", "er": "is", "pl": "are"},
+    "past": {"ich": "was", "du": "were", "er": "was", "pl": "were"},
+}
+PRONOUNS = [
+    ("I", "ich", "ich"),
+    ("you", "du", "du"),
+    ("he", "er", "er"),
+    ("she", "sie", "er"),
+    ("we", "wir", "pl"),
+    ("they", "sie", "pl"),
+]
