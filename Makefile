@@ -39,7 +39,7 @@ $(bin)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Quickstudy needs Python 3.11 or newer, and $(PYTHON) is" \
 	    "$$($(PYTHON) --version 2>&1): run 'make $(MAKECMDGOALS) PYTHON=python3.11'" >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { rm -f $(bin)/python; exit 1; }
 
 # Stamps: an install runs again only when pyproject.toml has changed.
 $(served): pyproject.toml | $(bin)/python

@@ -8,8 +8,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
 
-from service.api.app import create_app
-from service.api.guard import Guard
+from service.api.app import create_app, guarded
 from service.settings import Settings
 from service.translator import Translator
 
@@ -20,8 +19,10 @@ TIMEOUT_S = 10
 app = create_app()
 
 
-@bentoml.service(name="quickstudy", workers=1, traffic={"timeout": TIMEOUT_S})
-@bentoml.asgi_app(Guard(app, SETTINGS.max_body_bytes), path="/")
+@bentoml.service(
+    name="quickstudy", workers=1, traffic={"timeout": TIMEOUT_S}, metrics={"enabled": False}
+)
+@bentoml.asgi_app(guarded(app, SETTINGS.max_body_bytes), path="/")
 class Translation:
     """Translates by one bundle, in one process with as many threads as set."""
 

@@ -11,6 +11,7 @@ from export.bundle import Bundle, load_bundle
 from export.manifest import Manifest
 from service.batcher import Batcher
 from service.engines import CTranslate2Engine, Engine, TranslateOptions, Translation
+from service.metrics import QUEUE_SENTENCES, timed_batch
 from service.settings import Settings
 from service.text import Part, join_parts, split_text
 
@@ -43,11 +44,12 @@ class Translator:
         self.settings = settings
         self.engine_name = bundle.engine(settings.engine).name
         self.batcher = Batcher(
-            engine.translate_batch,
+            self._translate_batch,
             workers=settings.inter_threads,
             max_batch_sentences=settings.max_batch_sentences,
             queue_size=settings.queue_size,
         )
+        QUEUE_SENTENCES.set_function(lambda: self.batcher.waiting)
         self._proven = False
 
     @classmethod
@@ -98,6 +100,12 @@ class Translator:
     async def close(self) -> None:
         """Stop translating."""
         await self.batcher.close()
+
+    def _translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        with timed_batch(len(sentences)):
+            return self.engine.translate_batch(sentences, options)
 
     def _split(self, texts: Sequence[str]) -> list[list[Part]]:
         language = self.manifest.source_lang

@@ -8,7 +8,12 @@ from fastapi import FastAPI
 
 from service.api import native, pages
 from service.api.errors import add_error_handlers
+from service.api.guard import Guard
 from service.translator import Translator
+
+PROBES = ("/healthz", "/readyz", "/metrics")
+PATHS = frozenset(("/", "/docs", "/openapi.json", "/v1/translate", "/v1/models", *PROBES))
+"""The paths that metrics tell apart."""
 
 
 def create_app(translator: Translator | None = None) -> FastAPI:
@@ -26,6 +31,11 @@ def create_app(translator: Translator | None = None) -> FastAPI:
     app.include_router(native.router)
     app.include_router(pages.router)
     return app
+
+
+def guarded(app: FastAPI, max_body_bytes: int) -> Guard:
+    """The app as it is to be served."""
+    return Guard(app, max_body_bytes, PATHS)
 
 
 def _version() -> str:

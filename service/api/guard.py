@@ -1,12 +1,15 @@
-"""The outermost layer: bounds the size of bodies, and lets no exception out."""
+"""The outermost layer: bounds the size of bodies, lets no exception out, counts requests."""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import error_response, internal_error
+from service.metrics import OTHER, count_request
 
 logger = logging.getLogger("quickstudy.service")
 
@@ -16,30 +19,39 @@ class Guard:
 
     The size announced counts, and so does what really comes, in chunks or not. An exception that
     the app lets out is logged and becomes a 500, since the server around would keep the client
-    waiting.
+    waiting. Requests are counted by path, those outside of `paths` as one.
     """
 
-    def __init__(self, app: ASGIApp, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, max_body_bytes: int, paths: Collection[str] = frozenset()
+    ) -> None:
         self._app = app
+        self._paths = paths
         self._max_body_bytes = max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = False
+        begin = time.perf_counter()
+        status: int | None = None
 
         async def watched_send(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] == "http.response.start"
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
             await send(message)
 
         try:
             await self._serve(scope, receive, watched_send)
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
-            if not started:
-                await internal_error()(scope, receive, send)
+            if status is None:
+                await internal_error()(scope, receive, watched_send)
+        finally:
+            route = scope["path"] if scope["path"] in self._paths else OTHER
+            if status is not None:
+                count_request(route, status, begin)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _announced_bytes(scope) > self._max_body_bytes:

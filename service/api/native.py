@@ -7,12 +7,15 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
+from fastapi.responses import PlainTextResponse
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from export.manifest import Manifest, Metric
 from service.api.errors import ApiError, ErrorBody
 from service.batcher import QueueFullError
 from service.engines import TranslateOptions
+from service.metrics import exposition
 from service.settings import Settings
 from service.translator import TranslatedText, Translator
 
@@ -185,6 +188,12 @@ async def readyz(translator: Serving) -> Status:
     if not await translator.ready():
         raise ApiError(503, "not_ready", "no translation has succeeded: see the log")
     return Status(status="ready")
+
+
+@router.get("/metrics", tags=["probes"], response_class=PlainTextResponse)
+async def metrics() -> PlainTextResponse:
+    """Metrics in Prometheus' text format."""
+    return PlainTextResponse(exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 def check_languages(manifest: Manifest, source: str | None, target: str | None) -> None:

@@ -105,6 +105,6 @@ def make_bundle(out: Path, tokenizer_path: Path, seed: int = 11, **overrides: ob
         "attribution": "Sentences made for a test.",
         "description": "A random model for tests.",
         "metrics": [],
-        "max_input_tokens": 24,
+        "max_input_tokens": 40,
     }
     return export_bundle(**{**arguments, **overrides})  # type: ignore[arg-type]

@@ -8,8 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from export.bundle import Bundle
-from service.api.app import create_app
-from service.api.guard import Guard
+from service.api.app import create_app, guarded
 from service.engines import CTranslate2Engine, Engine
 from service.settings import Settings
 from service.translator import Translator
@@ -39,8 +38,7 @@ def make_client(tiny_bundle: Bundle, engine: CTranslate2Engine) -> Iterator[Make
         def make(instead: Engine | None = None, **values: object) -> TestClient:
             settings = Settings(model=Path(tiny_bundle.path), inter_threads=1, **values)
             app = create_app(Translator(tiny_bundle, instead or engine, settings))
-            guarded = Guard(app, settings.max_body_bytes)
-            return stack.enter_context(TestClient(guarded))
+            return stack.enter_context(TestClient(guarded(app, settings.max_body_bytes)))
 
         yield make
 

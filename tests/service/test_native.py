@@ -1,0 +1,237 @@
+"""The HTTP API in process: what goes in, what comes out, how it says no."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.engines import CTranslate2Engine, TranslateOptions, Translation
+
+MakeClient = Callable[..., TestClient]
+URL = "/v1/translate"
+
+
+class StubEngine:
+    """Upper-cases; slow or failing on demand."""
+
+    max_input_tokens = 100
+
+    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
+        self.seconds = seconds
+        self.fails = fails
+        self.release = threading.Event()
+
+    def count_tokens(self, sentence: str) -> int:
+        return len(sentence.split())
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        if self.fails:
+            raise RuntimeError("secret detail")
+        self.release.wait(self.seconds)
+        return [Translation(sentence.upper(), 1, -1.0) for sentence in sentences]
+
+
+def error_of(response: Any) -> dict[str, Any]:
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"code", "message", "field"}
+    return body["error"]
+
+
+def test_a_text_and_a_list(client: TestClient) -> None:
+    one = client.post(URL, json={"text": "the old blue street cat.", "source": "EN"})
+    assert one.status_code == 200
+    assert one.json()["model"] == "tiny"
+    assert (one.json()["source"], one.json()["target"]) == ("en", "de")
+    item = one.json()["translations"][0]
+    assert set(item) == {"text", "truncated", "score"}
+    assert item["score"] is None
+    many = client.post(URL, json={"text": ["old cat.", "the old blue street cat."]})
+    assert many.json()["translations"][1] == item
+
+
+def test_lines_and_spaces_come_back(make_client: MakeClient) -> None:
+    client = make_client(StubEngine())
+    text = "  one two.  three.\r\n\r\n42\n\tfour "
+    answer = client.post(URL, json={"text": text}).json()
+    assert answer["translations"][0]["text"] == "  ONE TWO.  THREE.\r\n\r\n42\n\tFOUR "
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n", "42"])
+def test_nothing_to_translate_comes_back(client: TestClient, text: str) -> None:
+    answer = client.post(URL, json={"text": text, "return_scores": True})
+    assert answer.status_code == 200
+    assert answer.json()["translations"] == [{"text": text, "truncated": False, "score": None}]
+
+
+def test_beam_and_scores(client: TestClient) -> None:
+    body = {"text": "old cat. the old blue street.", "beam_size": 3, "return_scores": True}
+    item = client.post(URL, json=body).json()["translations"][0]
+    assert item["score"] < 0
+
+
+def test_a_long_sentence_is_translated_to_its_end(make_client: MakeClient) -> None:
+    client = make_client(StubEngine())
+    text = " ".join(f"word{'x' * (index % 3)}" for index in range(750))
+    assert client.post(URL, json={"text": text}).json()["translations"][0]["text"] == text.upper()
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "words"),
+    [
+        ({}, "text", "is required"),
+        ({"text": 5}, "text", "give a string"),
+        ({"text": None}, "text", "give a string"),
+        ({"text": []}, "text", "one or more strings"),
+        ({"text": ["a", 1]}, "text", "give a string"),
+        ({"text": "a", "beam_size": 0}, "beam_size", "greater than or equal to 1"),
+        ({"text": "a", "beam_size": 9}, "beam_size", "less than or equal to 8"),
+        ({"text": "a", "beam_size": "2"}, "beam_size", "valid integer"),
+        ({"text": "a", "beam": 2}, "beam", "leave it out"),
+        ({"text": "a", "return_scores": "yes"}, "return_scores", "valid boolean"),
+        ([], None, "not a JSON object"),
+        ("text", None, "not a JSON object"),
+    ],
+)
+def test_a_wrong_request_is_explained(
+    client: TestClient, body: object, field: str | None, words: str
+) -> None:
+    answer = client.post(URL, json=body)
+    assert answer.status_code == 422
+    error = error_of(answer)
+    assert error["field"] == field
+    assert words in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("content", "status"),
+    [
+        (b"", 422),
+        (b'{"text": ', 422),
+        (b'{"text": "\\ud800"}', 422),
+        (b'{"text": "\xff"}', 400),
+        (b"[" * 50_000, 400),
+    ],
+)
+def test_what_is_no_json_is_explained(client: TestClient, content: bytes, status: int) -> None:
+    answer = client.post(URL, content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == status
+    assert error_of(answer)["code"] == "invalid_request"
+
+
+def test_the_content_type_is_asked_for(client: TestClient) -> None:
+    answer = client.post(URL, content=b'{"text": "a"}', headers={"Content-Type": "text/plain"})
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in error_of(answer)["message"]
+
+
+@pytest.mark.parametrize(("field", "value"), [("source", "fr"), ("target", "pt"), ("target", "")])
+def test_other_languages_are_named(client: TestClient, field: str, value: str) -> None:
+    answer = client.post(URL, json={"text": "a", field: value})
+    assert answer.status_code == 422
+    error = error_of(answer)
+    assert (error["code"], error["field"]) == ("unsupported_language", field)
+    assert "en → de" in error["message"]
+
+
+def test_sizes_have_bounds(make_client: MakeClient) -> None:
+    client = make_client(max_texts=2, max_text_chars=10, max_request_chars=15)
+    assert client.post(URL, json={"text": ["a cat", "a cat"]}).status_code == 200
+    for text in (["a"] * 3, "a" * 11, ["a" * 8] * 2):
+        answer = client.post(URL, json={"text": text})
+        assert answer.status_code == 413
+        assert error_of(answer)["code"] == "too_large"
+
+
+def test_a_late_translation_is_504(make_client: MakeClient) -> None:
+    engine = StubEngine(seconds=5)
+    client = make_client(engine, timeout_s=0.05)
+    answer = client.post(URL, json={"text": "slow"})
+    engine.release.set()
+    assert answer.status_code == 504
+    assert error_of(answer)["code"] == "timeout"
+
+
+def test_a_full_queue_is_503(make_client: MakeClient) -> None:
+    engine = StubEngine(seconds=9)
+    client = make_client(engine, queue_size=1, retry_after_s=3)
+    threads = []
+    for waiting in (0, 1):
+        threads.append(
+            threading.Thread(target=client.post, args=(URL,), kwargs={"json": {"text": "a"}})
+        )
+        threads[-1].start()
+        deadline = time.monotonic() + 5
+        while queue_of(client) != waiting and time.monotonic() < deadline:
+            time.sleep(0.01)
+        time.sleep(0.05)
+    answer = client.post(URL, json={"text": "b"})
+    engine.release.set()
+    for thread in threads:
+        thread.join()
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "3"
+    assert error_of(answer)["code"] == "overloaded"
+
+
+def queue_of(client: TestClient) -> int:
+    lines = client.get("/metrics").text.splitlines()
+    value = next(line for line in lines if line.startswith("quickstudy_queue_sentences "))
+    return int(float(value.split()[1]))
+
+
+def test_an_engine_that_fails_is_500_and_tells_nothing(make_client: MakeClient) -> None:
+    client = make_client(StubEngine(fails=True))
+    answer = client.post(URL, json={"text": "a"})
+    assert answer.status_code == 500
+    assert error_of(answer)["code"] == "internal"
+    assert "secret" not in answer.text
+    assert client.get("/healthz").status_code == 200
+    assert client.get("/readyz").status_code == 503
+
+
+def test_ready_after_a_real_translation(client: TestClient) -> None:
+    assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_not_ready_before_a_model_is_loaded() -> None:
+    from service.api.app import create_app
+
+    client = TestClient(create_app())
+    assert client.get("/healthz").status_code == 200
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+
+
+def test_models(client: TestClient, engine: CTranslate2Engine) -> None:
+    (model,) = client.get("/v1/models").json()["models"]
+    assert (model["name"], model["source"], model["target"]) == ("tiny", "en", "de")
+    assert model["engine"] == "ctranslate2-int8"
+    assert model["precision"] == "int8-7bit"
+    assert model["size_bytes"] > 0
+
+
+def test_unknown_paths_and_methods_are_json(client: TestClient) -> None:
+    missing = client.get("/v1/nothing")
+    assert missing.status_code == 404
+    assert error_of(missing)["code"] == "not_found"
+    wrong = client.get(URL)
+    assert wrong.status_code == 405
+    assert wrong.headers["Allow"] == "POST"
+    assert error_of(wrong)["code"] == "method_not_allowed"
+
+
+def test_metrics_keep_few_labels(client: TestClient) -> None:
+    for index in range(3):
+        client.get(f"/made-up/{index}")
+    text = client.get("/metrics").text
+    assert 'route="other",status="404"' in text
+    assert "made-up" not in text
