@@ -97,7 +97,7 @@ tea - Tee m -"""),
 
 # English base, third person, past; German infinitive, ich, du, er, participle; kinds of object
 TRANSITIVE = _verbs("""
-read reads read lesen lese liest liest gelesen text
+open opens opened öffnen öffne öffnest öffnet geöffnet text
 write writes wrote schreiben schreibe schreibst schreibt geschrieben text
 buy buys bought kaufen kaufe kaufst kauft gekauft text,food,thing,drink
 sell sells sold verkaufen verkaufe verkaufst verkauft verkauft text,food,thing

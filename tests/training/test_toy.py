@@ -91,3 +91,11 @@ def test_word_order(objects, tense, negated, time_first, en, de):
 def test_words_are_complete():
     assert DATIVE[0].participle == "geholfen"
     assert all(isinstance(noun, Noun) and noun.gender in "mfn" for noun in NOUN.values())
+
+
+def test_an_english_sentence_has_one_german():
+    grammar = Grammar(3)
+    german: dict[str, str] = {}
+    for _ in range(20_000):
+        en, de = grammar.sentence()
+        assert german.setdefault(en, de) == de
