@@ -1,2 +1,199 @@
-"""The front door."""
-def main() -> None: ...
+"""The front door: one command that joins training, export, service and benchmarks.
+
+Every part is imported only when it is used, so that serving never needs torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from training.recipe import Recipe
+    from training.stages import Run
+
+app = typer.Typer(
+    name="quickstudy",
+    help="Fast translation students distilled from slow, strong teachers.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+recipe_app = typer.Typer(help="Check recipes and show their schema.", no_args_is_help=True)
+app.add_typer(recipe_app, name="recipe")
+
+RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Folder of the corpus files (corpus.root).")
+]
+RunsOption = Annotated[
+    Path, typer.Option("--runs", envvar="QUICKSTUDY_RUNS", help="Folder that holds all runs.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field; may be repeated."),
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Make it again even if it is done; the old is kept.")
+]
+
+TRAIN_EXTRA = "pip install 'quickstudy[train]'"
+
+
+class UserError(Exception):
+    """Something the user can put right; shown without a traceback."""
+
+
+def main() -> None:
+    """Run the command line; errors a user can mend end with exit code 1 and one message."""
+    try:
+        app()
+    except ModuleNotFoundError as error:
+        print(f"quickstudy: {error.name} is not installed; try: {TRAIN_EXTRA}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except Exception as error:
+        if not _is_users(error):
+            raise
+        print(f"quickstudy: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _is_users(error: Exception) -> bool:
+    """Whether an error says what to do (rather than being a fault of ours)."""
+    names = {"RecipeError", "CorpusError", "TrainingError", "BundleError", "UserError"}
+    return any(kind.__name__ in names for kind in type(error).__mro__)
+
+
+def _recipe(path: Path, data: Path | None, assignments: list[str] | None) -> Recipe:
+    from training.recipe import load_recipe
+
+    return load_recipe(path, assignments, data)
+
+
+def _run(path: Path, data: Path | None, runs: Path, assignments: list[str] | None) -> Run:
+    from training.stages import Run
+
+    recipe = _recipe(path, data, assignments)
+    return Run(recipe, runs / recipe.name)
+
+
+def _do(run: Run, names: list[str], force: bool) -> None:
+    from training.stages import build_stages, run_stage
+
+    stages = build_stages(run)
+    for name in names:
+        if name not in stages:
+            raise UserError(f"this recipe has no stage {name!r}: it has {', '.join(stages)}")
+        run_stage(stages[name], stages, force)
+
+
+@app.command("run")
+def run_all(
+    recipe: RecipeFile,
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    assignments: SetOption = None,
+) -> None:
+    """Do every stage that is not done yet: text in, a bundle and its scores out."""
+    from training.stages import build_stages, run_stage
+
+    stages = build_stages(_run(recipe, data, runs, assignments))
+    for stage in stages.values():
+        run_stage(stage, stages)
+
+
+def _stage_command(name: str, stage: str, text: str) -> None:
+    def command(
+        recipe: RecipeFile,
+        data: DataOption = None,
+        runs: RunsOption = Path("runs"),
+        assignments: SetOption = None,
+        force: ForceOption = False,
+    ) -> None:
+        _do(_run(recipe, data, runs, assignments), [stage], force)
+
+    command.__doc__ = text
+    app.command(name)(command)
+
+
+_stage_command("prepare", "prepare", "Read, clean, normalise and shard the corpus.")
+_stage_command("tokenize", "tokenize", "Train the SentencePiece model and encode the corpus.")
+_stage_command("teacher", "teacher", "Train the teacher on the references.")
+_stage_command("label", "label", "Ask the teacher once: translations and distributions.")
+_stage_command("export", "export", "Write the student's bundle for serving.")
+_stage_command("evaluate", "evaluate", "Measure quality and speed of teacher, students and bundle.")
+
+
+@app.command()
+def student(
+    recipe: RecipeFile,
+    baseline: Annotated[
+        str | None, typer.Option(help="Train this baseline of the recipe instead.")
+    ] = None,
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    assignments: SetOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Train the student (or a baseline) by its objective."""
+    _do(_run(recipe, data, runs, assignments), [baseline or "student"], force)
+
+
+@app.command()
+def translate(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Bundle folder.", show_default="models/en-de")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine of the bundle.")] = None,
+    beam_size: Annotated[int, typer.Option(min=1, max=8, help="1 is greedy.")] = 1,
+) -> None:
+    """Translate standard input to standard output, line by line."""
+    from export.bundle import load_bundle
+    from service.engines import CTranslate2Engine, TranslateOptions
+    from service.settings import find_bundle
+    from service.text import join_parts, split_text
+
+    opened = load_bundle(bundle or find_bundle())
+    translator = CTranslate2Engine(opened, engine)
+    options = TranslateOptions(beam_size=beam_size)
+    language = opened.manifest.source_lang
+    for line in sys.stdin:
+        text = line.rstrip("\n")
+        parts = split_text(text, language, translator.count_tokens, translator.max_input_tokens)
+        sentences = [part.text for part in parts if part.translate]
+        found = translator.translate_batch(sentences, options) if sentences else []
+        print(join_parts(parts, [one.text for one in found]), flush=True)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+) -> None:
+    """Serve translations over HTTP (the same as `bentoml serve` in this folder)."""
+    os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
+    os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
+
+
+@recipe_app.command("check")
+def recipe_check(recipe: RecipeFile, assignments: SetOption = None) -> None:
+    """Report every fault of a recipe at once; exit code 1 if there is any."""
+    checked = _recipe(recipe, None, assignments)
+    print(f"{recipe}: ok ({checked.name})")
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """Print the JSON Schema of a recipe, with a description and unit for every field."""
+    from training.recipe import recipe_schema
+
+    print(recipe_schema())
+
+
+if __name__ == "__main__":
+    main()

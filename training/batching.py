@@ -105,9 +105,7 @@ def token_batches(
     return [batches[index] for index in generator.permutation(len(batches))]
 
 
-def process_share(
-    batches: list[np.ndarray], rank: int, world_size: int
-) -> Iterator[np.ndarray]:
+def process_share(batches: list[np.ndarray], rank: int, world_size: int) -> Iterator[np.ndarray]:
     """Every `world_size`-th batch; a last incomplete round is left out, so that no process waits
     for a batch that another does not have."""
     rounds = len(batches) // world_size

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,8 @@ class RunState:
     kept: list[tuple[float, int]] | None = None
     """(validation BLEU, step) of the weights kept for averaging."""
     validations: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    """What the next log line is the mean of (first process)."""
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from training.batching import Batch, TargetSide, pad_rows, process_share, target_side, token_batches
 from training.distill.labels import LabelStore
@@ -61,8 +62,10 @@ class TokenData:
         return len(self.ids)
 
     def _lengths(self, paths: tuple[PathName, ...]) -> np.ndarray:
-        lengths = [self.trg.lengths if path == "reference" else self._hypothesis_lengths()
-                   for path in paths]
+        lengths = [
+            self.trg.lengths if path == "reference" else self._hypothesis_lengths()
+            for path in paths
+        ]
         return np.maximum.reduce(lengths)
 
     def _hypothesis_lengths(self) -> np.ndarray:
@@ -85,8 +88,6 @@ class TokenData:
         self, rows: np.ndarray, paths: tuple[PathName, ...], distributions: tuple[PathName, ...]
     ) -> Batch:
         """The batch of some rows, with the target sides and distributions asked for."""
-        import torch
-
         sides = {path: self._side(rows, path, path in distributions) for path in paths}
         return Batch(
             ids=torch.from_numpy(self.ids[rows]),

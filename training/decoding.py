@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from training.model import BOS, EOS, PAD, UNK, Transformer
+from training.model import BOS, EOS, PAD, UNK, DecoderCache, Transformer
 
 NEVER = (PAD, UNK, BOS)
 
@@ -29,8 +29,12 @@ def output_limit(src_length: int, max_length: int) -> int:
 
 
 def _next_logp(
-    model: Transformer, last: Tensor, memory: Tensor, bias: Tensor | None, cache
-) -> Tensor:  # type: ignore[no-untyped-def]
+    model: Transformer,
+    last: Tensor,
+    memory: Tensor,
+    bias: Tensor | None,
+    cache: DecoderCache,
+) -> Tensor:
     """Log-probabilities [B, V] of the next token; special tokens other than EOS are banned."""
     states = model.decode(last, memory, bias, cache)
     logits = model.logits(states[:, -1]).float()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -74,6 +76,7 @@ def launch(config: TrainingConfig, function: Callable[..., Any], *arguments: Any
         strategy=strategy,
         precision=precision(config),  # type: ignore[arg-type]
     )
+    _quieten()
     # A partial, since Fabric walks through plain arguments and refuses frozen dataclasses.
     fabric.launch(partial(_in_process, function=function, count=count, arguments=arguments))
 
@@ -94,9 +97,17 @@ def keep_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
+def _quieten() -> None:
+    """Keep Fabric's notes on its own workings out of the log."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning_fabric")
+
+
 def _in_process(
     fabric: Fabric, function: Callable[..., Any], count: int, arguments: tuple[Any, ...]
 ) -> None:
+    _quieten()
     if fabric.device.type == "cpu":
         keep_memory()
         torch.set_num_threads(max(1, available_cores() // count))

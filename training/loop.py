@@ -36,7 +36,6 @@ from training.schedule import done_share, learning_rate
 from training.tokenizer import Tokenizer
 from training.validation import Validator
 
-LOG_EVERY = 50
 CLOCK_EVERY = 5
 
 
@@ -121,8 +120,8 @@ class Trainer:
             Lesson(self.model, self.objective), self.optimizer
         )
         self.monitor = Monitor(run.folder, run.name, self.state.step, fabric.is_global_zero)
-        self._window = {"tokens": 0.0, "seconds": 0.0}
-        self._sums: dict[str, float] = {}
+        self._tokens = 0
+        self._since = time.perf_counter()
         self._saved_at = self.state.seconds
 
     # --- state -------------------------------------------------------------------------------
@@ -142,7 +141,8 @@ class Trainer:
         objective = {name: value[mine] for name, value in _under(tensors, "objective").items()}
         self.objective.load_state_dict(objective)
         if saved_world == world:
-            torch.set_rng_state(tensors["rng"][rank])
+            # A clone: torch's generator cannot be set from a view into a larger tensor.
+            torch.set_rng_state(tensors["rng"][rank].clone())
         else:
             # Another process count: the epoch's batches are shared anew from its start.
             self.state.batches_done = self.state.batches_done * saved_world // world
@@ -186,7 +186,7 @@ class Trainer:
                 self._step(batches)
                 if self.state.step % CLOCK_EVERY == 0:
                     self._tick(started)
-                if self.state.step % LOG_EVERY == 0:
+                if self.state.step % self.config.log_every == 0:
                     self._log()
                 if self.state.step % self.config.validate_every == 0:
                     self._validate()
@@ -244,7 +244,9 @@ class Trainer:
                 self.fabric.backward(output.loss / len(batches))
             self._count(output, batch)
         self.fabric.clip_gradients(
-            self.lesson, self.wrapped_optimizer, max_norm=self.config.clip_norm,
+            self.lesson,
+            self.wrapped_optimizer,
+            max_norm=self.config.clip_norm,
             error_if_nonfinite=False,
         )
         self.wrapped_optimizer.step()
@@ -263,29 +265,29 @@ class Trainer:
             )
 
     def _count(self, output: ObjectiveOutput, batch: Batch) -> None:
-        self._window["tokens"] += batch.ntokens
+        self._tokens += batch.ntokens
         for name, value in {"loss": output.loss.detach(), **output.logs}.items():
-            self._sums[name] = self._sums.get(name, 0.0) + float(value)
-        self._sums["batches"] = self._sums.get("batches", 0.0) + 1
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + float(value)
+        self.state.sums["batches"] = self.state.sums.get("batches", 0.0) + 1
 
     def _tick(self, started: float) -> None:
         """Agree on the time spent: the slowest process's."""
         self.parent.check()
         mine = torch.tensor(time.perf_counter() - started, dtype=torch.float64)
-        agreed = self.fabric.all_reduce(mine.to(self.fabric.device), reduce_op="max")  # type: ignore[arg-type]
+        agreed = self.fabric.all_reduce(mine.to(self.fabric.device), reduce_op="max")
+        assert isinstance(agreed, Tensor)
         self.state.seconds = float(agreed)
 
     def _log(self) -> None:
-        count = self._sums.pop("batches", 1.0)
-        spent = self.state.seconds - self._window["seconds"]
-        values: dict[str, float] = {name: total / count for name, total in self._sums.items()}
-        tokens = self._window["tokens"] * self.fabric.world_size
-        if self._window["seconds"]:
-            values["tokens_per_second"] = round(tokens / max(spent, 1e-9))
+        count = self.state.sums.pop("batches", 1.0)
+        now = time.perf_counter()
+        tokens = self._tokens * self.fabric.world_size
+        values: dict[str, float] = {name: total / count for name, total in self.state.sums.items()}
+        values["tokens_per_second"] = round(tokens / max(now - self._since, 1e-9))
         values["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         values["epoch"] = self.state.epoch
-        self._window = {"tokens": 0.0, "seconds": self.state.seconds}
-        self._sums = {}
+        self._tokens, self._since = 0, now
+        self.state.sums = {}
         self.monitor.log(self.state.step, self._share(), self.state.seconds, values)
 
     # --- selection ---------------------------------------------------------------------------

@@ -11,6 +11,7 @@ Shapes: B batch, S source length, T target length, V vocabulary, D width, H head
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +22,11 @@ from training.dropout import Dropout
 
 PAD, UNK, BOS, EOS = 0, 1, 2, 3
 
-ACTIVATIONS = {"relu": F.relu, "gelu": F.gelu, "silu": F.silu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+}
 
 
 def sinusoids(length: int, width: int) -> Tensor:
@@ -153,9 +158,7 @@ class FeedForward(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    def __init__(
-        self, width: int, heads: int, ffn: int, activation: str, dropout: float
-    ) -> None:
+    def __init__(self, width: int, heads: int, ffn: int, activation: str, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
         self.attention = SelfAttention(width, heads)
@@ -169,9 +172,7 @@ class EncoderLayer(nn.Module):
 
 
 class DecoderLayer(nn.Module):
-    def __init__(
-        self, width: int, heads: int, ffn: int, activation: str, dropout: float
-    ) -> None:
+    def __init__(self, width: int, heads: int, ffn: int, activation: str, dropout: float) -> None:
         super().__init__()
         self.attention_norm = nn.LayerNorm(width)
         self.attention = SelfAttention(width, heads)

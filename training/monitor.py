@@ -45,7 +45,9 @@ class Monitor:
         """Forget lines of steps that a resumed run will do again."""
         if not self._path.exists():
             return
-        lines = [json.loads(line) for line in self._path.read_text().splitlines() if line[-1:] == "}"]
+        lines = [
+            json.loads(line) for line in self._path.read_text().splitlines() if line[-1:] == "}"
+        ]
         kept = [line for line in lines if line["step"] <= step]
         self._path.write_text("".join(json.dumps(line) + "\n" for line in kept))
 

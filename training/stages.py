@@ -1,8 +1,8 @@
 """The stages of a run: corpus → tokenizer → teacher → labels → student → export → evaluation.
 
 Each is idempotent: it writes a note of what went in (a fingerprint of its part of the recipe and of
-the stages before it) and is skipped while that is unchanged. A stage that was killed goes on where it
-stopped; one whose inputs changed starts anew, its former folder kept beside it as `*.previous`.
+the stages before it) and is skipped while that is unchanged. A stage that was killed goes on where
+it stopped; one whose inputs changed starts anew, its former folder kept beside it as `*.previous`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def file_digest(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:20]
     except OSError as error:
-        raise RecipeError(f"{path}: cannot be read ({error.strerror}); set corpus.root or --data")
+        why = error.strerror
+        raise RecipeError(f"{path}: cannot be read ({why}); set corpus.root or --data") from None
 
 
 @dataclass(frozen=True)
@@ -310,7 +311,12 @@ def _student_stage(run: Run, name: str, objective: ObjectiveConfig) -> Stage:
         if objective.kind == "hybrid":
             from training.distill.gate_report import write_gate_report
 
-            write_gate_report(job.checkpoint, folder, run.token_shards, run.labels, objective)
+            report = write_gate_report(
+                job.checkpoint, folder, run.token_shards, run.labels, objective
+            )
+            say(f"{name}: mean gate {report['mean']:.2f}, see {folder / 'gate.png'}")
+            if report["warning"]:
+                say(f"{name}: WARNING: {report['warning']}")
 
     shared = student.model_dump(mode="json", exclude={"objective"})
     return Stage(
@@ -377,7 +383,7 @@ def _evaluate_stage(run: Run) -> Stage:
     folder = run.folder / "evaluation"
 
     def make() -> None:
-        from training.evaluate import evaluate_run
+        from benchmarks.evaluate import evaluate_run
 
         evaluate_run(run, folder)
 

@@ -99,9 +99,7 @@ class Tokenizer:
         return self._processor.decode([[i for i in row if i > EOS] for row in ids])
 
 
-def encode_rows(
-    table: pa.Table, tokenizer: Tokenizer, max_length: int
-) -> tuple[pa.Table, int]:
+def encode_rows(table: pa.Table, tokenizer: Tokenizer, max_length: int) -> tuple[pa.Table, int]:
     """A table of text (`id`, `src`, `trg`) → one of token ids (EOS last), and how many were left
     out because a side has `max_length` tokens or more (BOS counted)."""
     src = tokenizer.encode(table["src"].to_pylist())

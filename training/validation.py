@@ -42,7 +42,9 @@ class Validator:
             return found
         rounds = -(-len(self.rows) // fabric.world_size)
         widest = max((len(ids) for ids in found), default=0)
-        widest = int(fabric.all_reduce(torch.tensor(float(widest)), reduce_op="max"))  # type: ignore[arg-type]
+        agreed = fabric.all_reduce(torch.tensor(float(widest)), reduce_op="max")
+        assert isinstance(agreed, torch.Tensor)
+        widest = int(agreed)
         packed = torch.full((rounds, max(widest, 1)), PAD)
         for index, ids in enumerate(found):
             packed[index, : len(ids)] = torch.tensor(ids, dtype=torch.long)

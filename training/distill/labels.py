@@ -126,8 +126,10 @@ class LabelStore:
         N runs over the positions of the rows one after another, EOS counted, padding not.
         """
         if path not in self.paths:
-            raise LabelError(f"{self.folder} holds no distributions along the {path}: add it to "
-                             "labels.paths and run the `label` stage again")
+            raise LabelError(
+                f"{self.folder} holds no distributions along the {path}: add it to "
+                "labels.paths and run the `label` stage again"
+            )
         ids, logp, tail = (
             np.concatenate([self._columns[f"{path}_{kind}"][row] for row in rows])
             for kind in ("ids", "logp", "tail")

@@ -21,6 +21,9 @@ from training.model import EOS
 from training.tokenizer import Tokenizer
 
 
+LIMIT_STEP = 16
+
+
 @dataclass(frozen=True)
 class Distributions:
     """Top-k of each position of a path: ids [N, K], log-probabilities [N, K] (nats), tail [N]."""
@@ -71,21 +74,35 @@ class OwnTeacher:
     def translate(
         self, src: list[list[int]], beam_size: int, n_best: int, length_penalty: float
     ) -> list[list[tuple[list[int], float]]]:
-        longest = max(len(row) for row in src)
-        results = self._translator.translate_batch(
-            # EOS is added by the converted model itself.
-            [[self.pieces[token] for token in row[:-1]] for row in src],
-            beam_size=beam_size,
-            num_hypotheses=n_best,
-            length_penalty=length_penalty,
-            return_scores=True,
-            max_batch_size=self.batch_tokens,
-            batch_type="tokens",
-            max_input_length=0,
-            min_decoding_length=0,
-            max_decoding_length=output_limit(longest, self.model.max_length - 1),
-        )
-        return [self._hypotheses(result, length_penalty) for result in results]
+        found: list[list[tuple[list[int], float]]] = [[]] * len(src)
+        for limit, rows in self._by_limit(src).items():
+            results = self._translator.translate_batch(
+                # EOS is added by the converted model itself.
+                [[self.pieces[token] for token in src[row][:-1]] for row in rows],
+                beam_size=beam_size,
+                num_hypotheses=n_best,
+                length_penalty=length_penalty,
+                return_scores=True,
+                max_batch_size=self.batch_tokens,
+                batch_type="tokens",
+                max_input_length=0,
+                min_decoding_length=0,
+                max_decoding_length=limit,
+                disable_unk=True,
+            )
+            for row, result in zip(rows, results, strict=True):
+                found[row] = self._hypotheses(result, length_penalty)
+        return found
+
+    def _by_limit(self, src: list[list[int]]) -> dict[int, list[int]]:
+        """Rows by output limit, rounded up: the engine takes one limit a call."""
+        rows_by_limit: dict[int, list[int]] = {}
+        for row, source in enumerate(src):
+            exact = output_limit(len(source), self.model.max_length)
+            rounded = -(-exact // LIMIT_STEP) * LIMIT_STEP
+            limit = min(rounded, self.model.max_length - 2)
+            rows_by_limit.setdefault(limit, []).append(row)
+        return rows_by_limit
 
     def _hypotheses(self, result: Any, length_penalty: float) -> list[tuple[list[int], float]]:
         found = []
@@ -114,9 +131,7 @@ class OwnTeacher:
             start = end
         return [distribution for distribution in found if distribution is not None]
 
-    def _batch(
-        self, src: list[list[int]], trg: list[list[int]], top_k: int
-    ) -> list[Distributions]:
+    def _batch(self, src: list[list[int]], trg: list[list[int]], top_k: int) -> list[Distributions]:
         side = target_side([np.asarray(row) for row in trg])
         memory, bias = self.model.encode(pad_rows([np.asarray(row) for row in src]))
         states = self.model.decode(side.trg_in, memory, bias)[side.mask]

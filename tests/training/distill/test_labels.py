@@ -1,0 +1,188 @@
+"""The label store: exact along a path, resumable shard by shard, and never half-believed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from training.batching import pad_rows, target_side
+from training.checkpoint import save_checkpoint
+from training.data import TokenData
+from training.decoding import beam
+from training.distill.labelling import label_corpus
+from training.distill.labels import LabelError, LabelStore
+from training.distill.teachers import OwnTeacher, Teacher
+from training.model import EOS, Transformer
+from training.recipe import LabelsConfig, ModelConfig, TokenizerConfig
+from training.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
+from training.toy import make_toy
+
+CONFIG = LabelsConfig(beam_size=3, n_best=2, top_k=5, paths=["hypothesis", "reference"])
+
+
+@pytest.fixture(scope="module")
+def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher")
+    train_tokenizer(iter(make_toy(300, 1)), TokenizerConfig(vocab_size=320), folder / "spm.model")
+    config = ModelConfig(width=16, heads=2, ffn=32, encoder_layers=1, decoder_layers=1)
+    torch.manual_seed(1)
+    model = Transformer(len(Tokenizer(folder / "spm.model")), **config.model_dump())
+    with torch.no_grad():
+        model.output_bias[EOS] = 6.0
+    state, out = model.state_dict(), folder / "checkpoint"
+    save_checkpoint(out, state, config, folder / "spm.model", "name: t\n", {})
+    return out
+
+
+@pytest.fixture(scope="module")
+def teacher(teacher_folder: Path) -> OwnTeacher:
+    return OwnTeacher(teacher_folder, batch_tokens=64)
+
+
+@pytest.fixture
+def shards(tmp_path: Path, teacher_folder: Path) -> list[Path]:
+    tokenizer = Tokenizer(teacher_folder / "tokenizer.model")
+    pairs = make_toy(30, 2)
+    src, trg = (tokenizer.encode([pair[side] for pair in pairs]) for side in (0, 1))
+    paths = []
+    for number in range(3):
+        rows = slice(10 * number, 10 * number + 10)
+        columns = {"id": list(range(30))[rows], "src": src[rows], "trg": trg[rows]}
+        paths.append(tmp_path / f"0000{number}.arrow")
+        write_tokens(paths[-1], pa.table(columns, schema=TOKEN_SCHEMA))
+    return paths
+
+
+def log_probs(teacher: OwnTeacher, data: TokenData, row: int, target: np.ndarray) -> torch.Tensor:
+    """The teacher's log-probabilities [T, V] along a target, one row at a time."""
+    side = target_side([target])
+    with torch.inference_mode():
+        logits = teacher.model(pad_rows([data.src[row]]), side.trg_in)[0]
+    return torch.log_softmax(logits, -1)
+
+
+def test_store_holds_what_the_teacher_says(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+) -> None:
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG)
+    store = LabelStore(tmp_path / "labels")
+    data = TokenData(shards, store)
+    assert len(store) == len(data) == 30
+    for row in range(0, 30, 7):
+        best = beam(teacher.model, torch.tensor([data.src[row].tolist()]), 3)[0][0]
+        assert [*best.ids, EOS] == store.hypotheses[row].tolist()
+        for path, target in (("hypothesis", store.hypotheses[row]), ("reference", data.trg[row])):
+            ids, logp, tail = store.distributions(path, np.array([row]))
+            exact = log_probs(teacher, data, row, target)
+            values, places = exact.topk(5, -1)
+            assert torch.equal(ids, places)
+            torch.testing.assert_close(logp, values, atol=5e-3, rtol=1e-3)
+            torch.testing.assert_close(tail, 1 - values.exp().sum(1), atol=1e-5, rtol=0)
+
+
+def test_batches_carry_the_labels_of_their_rows(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+) -> None:
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG)
+    data = TokenData(shards, LabelStore(tmp_path / "labels"))
+    batch = data.batch(np.array([3, 25]), ("hypothesis", "reference"), ("reference",))
+    assert batch.hypothesis is not None
+    assert batch.reference is not None
+    assert batch.hypothesis.top_ids is None
+    assert batch.reference.top_ids is not None
+    assert batch.reference.top_ids.shape == (int(batch.reference.mask.sum()), 5)
+    alone = data.batch(np.array([25]), ("reference",), ("reference",)).reference
+    assert alone is not None
+    assert alone.top_logp is not None
+    assert batch.reference.top_logp is not None
+    assert torch.equal(batch.reference.top_logp[-len(alone.top_logp) :], alone.top_logp)
+
+
+class Counting:
+    """A teacher that counts what it is asked and can be made to die."""
+
+    def __init__(self, teacher: Teacher, dies_after: int | None = None) -> None:
+        self.teacher, self.calls, self.dies_after = teacher, 0, dies_after
+
+    def translate(self, src, beam_size, n_best, length_penalty):  # type: ignore[no-untyped-def]
+        if self.dies_after is not None and self.calls >= self.dies_after:
+            raise KeyboardInterrupt
+        self.calls += 1
+        return self.teacher.translate(src, beam_size, n_best, length_penalty)
+
+    def distributions(self, src, trg, top_k):  # type: ignore[no-untyped-def]
+        return self.teacher.distributions(src, trg, top_k)
+
+
+def test_an_interrupted_run_asks_only_for_the_rest(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+) -> None:
+    folder, whole = tmp_path / "labels", tmp_path / "whole"
+    with pytest.raises(KeyboardInterrupt):
+        label_corpus(shards, folder, lambda: Counting(teacher, dies_after=2), CONFIG)
+    with pytest.raises(LabelError, match="no complete label store"):
+        LabelStore(folder)
+    rest = Counting(teacher)
+    label_corpus(shards, folder, lambda: rest, CONFIG)
+    assert rest.calls == 1
+    label_corpus(shards, whole, lambda: teacher, CONFIG)
+    for shard in shards:
+        assert (folder / shard.name).read_bytes() == (whole / shard.name).read_bytes()
+
+
+def test_nothing_to_do_makes_no_teacher(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+) -> None:
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG)
+
+    def refuse() -> Teacher:
+        raise AssertionError("the teacher was made although every shard is labelled")
+
+    label_corpus(shards, tmp_path / "labels", refuse, CONFIG)
+    assert json.loads((tmp_path / "labels" / "labels.json").read_text())["top_k"] == 5
+
+
+def test_damage_is_found_and_only_that_shard_is_made_again(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+) -> None:
+    folder = tmp_path / "labels"
+    label_corpus(shards, folder, lambda: teacher, CONFIG)
+    damaged = folder / "00001.arrow"
+    content = bytearray(damaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged.write_bytes(content)
+    with pytest.raises(LabelError, match=r"00001\.arrow: missing or damaged"):
+        LabelStore(folder)
+    again = Counting(teacher)
+    label_corpus(shards, folder, lambda: again, CONFIG)
+    assert again.calls == 1
+    assert len(LabelStore(folder)) == 30
+
+
+def test_labels_of_other_text_are_refused(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+) -> None:
+    label_corpus(shards[:2], tmp_path / "labels", lambda: teacher, CONFIG)
+    with pytest.raises(ValueError, match="of other text"):
+        TokenData(shards, LabelStore(tmp_path / "labels"))
+
+
+def test_a_path_without_distributions_says_what_to_add(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+) -> None:
+    config = CONFIG.model_copy(update={"paths": ["hypothesis"]})
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, config)
+    with pytest.raises(LabelError, match=r"add it to labels\.paths"):
+        LabelStore(tmp_path / "labels").distributions("reference", np.array([0]))
+
+
+def test_all_of_the_vocabulary_leaves_no_tail(teacher: OwnTeacher) -> None:
+    found = teacher.distributions([[5, 6, EOS]], [[7, EOS]], 0)[0]
+    assert found.logp.shape == (2, len(teacher.pieces))
+    assert found.tail.tolist() == [0, 0]
+    assert np.exp(found.logp).sum(1) == pytest.approx([1, 1], abs=1e-5)

@@ -1,0 +1,94 @@
+"""Cached greedy and beam decoding against plain, uncached ones."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import torch
+
+from training.decoding import NEVER, beam, greedy, greedy_corpus, output_limit
+from training.model import BOS, EOS, PAD, Transformer
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    torch.manual_seed(5)
+    model = Transformer(12, 16, 2, 32, 2, 2, dropout=0.0, max_length=40)
+    with torch.no_grad():
+        model.embedding.weight.mul_(3)
+        model.output_bias[EOS] = 1.0
+    return model.eval()
+
+
+def log_probs(model: Transformer, src: torch.Tensor, prefix: list[int]) -> torch.Tensor:
+    """Uncached log-probabilities [V] after a prefix, for one unpadded source row [1, S]."""
+    logits = model(src, torch.tensor([[BOS, *prefix]]))[0, -1]
+    logits[list(NEVER)] = float("-inf")
+    return torch.log_softmax(logits, -1)
+
+
+def plain_greedy(model: Transformer, src: torch.Tensor) -> tuple[list[int], float]:
+    ids: list[int] = []
+    score = 0.0
+    for _ in range(output_limit(src.shape[1], model.max_length)):
+        logp, token = log_probs(model, src, ids).max(0)
+        score += logp.item()
+        if token == EOS:
+            break
+        ids.append(int(token))
+    return ids, score
+
+
+def sources() -> list[list[int]]:
+    torch.manual_seed(2)
+    return [[*torch.randint(4, 12, (n,)).tolist(), EOS] for n in (1, 3, 7, 2, 5, 4)]
+
+
+def test_greedy_equals_uncached(model: Transformer) -> None:
+    found = greedy_corpus(model, sources(), batch_rows=4)
+    for row, hypothesis in zip(sources(), found, strict=True):
+        ids, score = plain_greedy(model, torch.tensor([row]))
+        assert hypothesis.ids == ids
+        assert hypothesis.score == pytest.approx(score, abs=1e-4)
+
+
+def test_greedy_in_one_padded_batch_equals_alone(model: Transformer) -> None:
+    rows = sources()
+    src = torch.full((len(rows), max(map(len, rows))), PAD)
+    for index, row in enumerate(rows):
+        src[index, : len(row)] = torch.tensor(row)
+    alone = [greedy(model, torch.tensor([row]))[0].ids for row in rows]
+    assert [hypothesis.ids for hypothesis in greedy(model, src)] == alone
+
+
+def test_beam_of_one_is_greedy(model: Transformer) -> None:
+    for row in sources():
+        src = torch.tensor([row])
+        assert beam(model, src, 1)[0][0].ids == greedy(model, src)[0].ids
+
+
+def test_wide_beam_finds_the_best_of_all_short_outputs(model: Transformer) -> None:
+    """Against every output of at most two tokens, scored without a cache."""
+    src = torch.tensor([sources()[0]])
+    found = beam(model, src, 9 * 9, length_penalty=0.0)[0]
+    for ids in [
+        [],
+        *([t] for t in range(4, 12)),
+        *map(list, itertools.product(range(4, 12), repeat=2)),
+    ]:
+        score = sum(
+            float(log_probs(model, src, ids[:t])[token]) for t, token in enumerate([*ids, EOS])
+        )
+        assert found[0].score >= score - 1e-4
+        for hypothesis in found:
+            if hypothesis.ids == ids:
+                assert hypothesis.score == pytest.approx(score, abs=1e-4)
+
+
+def test_beam_hypotheses_are_ranked_and_differ(model: Transformer) -> None:
+    found = beam(model, torch.tensor([sources()[2]]), 4)[0]
+    ranks = [hypothesis.score / (len(hypothesis.ids) + 1) for hypothesis in found]
+    assert len(found) == 4
+    assert ranks == sorted(ranks, reverse=True)
+    assert len({tuple(hypothesis.ids) for hypothesis in found}) == 4

@@ -1,0 +1,196 @@
+"""The training loop: it learns, stops where it should, and resumes to the same losses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+import torch
+
+from training.checkpoint import load_checkpoint
+from training.distill.config import NllObjective
+from training.loop import Trainer, TrainingError, TrainingRun, train
+from training.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingConfig
+from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
+from training.toy import make_toy
+
+MODEL = {"width": 16, "heads": 2, "ffn": 32, "encoder_layers": 1, "decoder_layers": 1}
+STEPS = 24
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Token shards, validation text and tokenizer of a small toy corpus."""
+    folder = tmp_path_factory.mktemp("corpus")
+    pairs = make_toy(600, 3)
+    text = pa.table(
+        {
+            "id": pa.array(range(500), pa.int64()),
+            "src": [src for src, _ in pairs[:500]],
+            "trg": [trg for _, trg in pairs[:500]],
+        }
+    )
+    train_tokenizer(iter(pairs[:500]), TokenizerConfig(vocab_size=400), folder / "tokenizer.model")
+    tokens, dropped = encode_rows(text, Tokenizer(folder / "tokenizer.model"), 100)
+    assert dropped == 0
+    write_tokens(folder / "00000.arrow", tokens.slice(0, 250))
+    write_tokens(folder / "00001.arrow", tokens.slice(250))
+    held_out = pa.table(
+        {
+            "id": pa.array(range(20), pa.int64()),
+            "src": [src for src, _ in pairs[500:520]],
+            "trg": [trg for _, trg in pairs[500:520]],
+        }
+    )
+    with pa.ipc.new_file(str(folder / "validation.arrow"), held_out.schema) as writer:
+        writer.write_table(held_out)
+    return folder
+
+
+def make_run(corpus: Path, folder: Path, processes: int = 1, **training: object) -> TrainingRun:
+    settings = {
+        "batch_tokens": 200,
+        "learning_rate": 5e-3,
+        "warmup_steps": 5,
+        "max_steps": STEPS,
+        "log_every": 1,
+        "validate_every": 10,
+        "validation_pairs": 10,
+        "checkpoint_minutes": 1e-6,
+        "processes": processes,
+        "precision": "32-true",
+        **training,
+    }
+    return TrainingRun(
+        name="test",
+        folder=folder,
+        model=ModelConfig(**MODEL, dropout=0.2, max_length=100),  # type: ignore[arg-type]
+        training=TrainingConfig(**settings),  # type: ignore[arg-type]
+        objective=NllObjective(),
+        token_shards=[corpus / "00000.arrow", corpus / "00001.arrow"],
+        labels=None,
+        tokenizer=corpus / "tokenizer.model",
+        validation=corpus / "validation.arrow",
+        seed=4,
+        recipe_text="name: test\n",
+    )
+
+
+def losses(folder: Path) -> dict[int, float]:
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def train_and_kill(run: TrainingRun, kill_at: int) -> None:
+    """Train in a process of its own; SIGKILL it (and nothing else) once it logged `kill_at` lines.
+
+    Returns when its orphans have ended too: their log stops growing.
+    """
+    code = (
+        "import sys; from pathlib import Path; from tests.training.test_loop import make_run; "
+        "from training.loop import train\n"
+        "if __name__ == '__main__': train(make_run(Path(sys.argv[1]), Path(sys.argv[2]), "
+        "int(sys.argv[3])))"
+    )
+    script = run.folder.with_name("train_it.py")
+    script.write_text(code)
+    root = Path(__file__).parents[2]
+    arguments = [str(run.tokenizer.parent), str(run.folder), str(run.training.processes)]
+    process = subprocess.Popen(
+        [sys.executable, str(script), *arguments],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        cwd=root,
+        stderr=subprocess.DEVNULL,
+    )
+    log = run.folder / "log.jsonl"
+    deadline = time.monotonic() + 180
+    while not log.exists() or log.read_text().count('"loss"') < kill_at:
+        assert process.poll() is None, "the training ended before it could be killed"
+        assert time.monotonic() < deadline, "the training does not get going"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    size = -1
+    while size != (size := log.stat().st_size):
+        assert time.monotonic() < deadline, "the killed run goes on training"
+        time.sleep(1)
+
+
+def test_it_learns_and_writes_a_checkpoint(corpus: Path, tmp_path: Path) -> None:
+    run = make_run(corpus, tmp_path / "run", max_steps=60)
+    train(run)
+    found = losses(run.folder)
+    assert found[60] < found[1] - 1
+    checkpoint = load_checkpoint(run.checkpoint)
+    assert checkpoint.recipe_text == "name: test\n"
+    assert checkpoint.metrics["steps"] == 60
+    assert checkpoint.tokenizer.read_bytes() == run.tokenizer.read_bytes()
+    assert not list(run.checkpoint.rglob("*.p*t*h")), "weights are safetensors, never pickles"
+    assert list((run.folder / "tensorboard").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("processes", [1, 2])
+def test_killed_and_resumed_is_the_uninterrupted_run(
+    corpus: Path, tmp_path: Path, processes: int
+) -> None:
+    whole, broken = (make_run(corpus, tmp_path / name, processes) for name in ("whole", "broken"))
+    train(whole)
+    train_and_kill(broken, kill_at=STEPS // 2)
+    assert not broken.checkpoint.exists(), "it was killed too late to show anything"
+    train(broken)
+    assert losses(broken.folder) == losses(whole.folder)
+    assert len(losses(whole.folder)) == STEPS
+    left, right = (load_checkpoint(run.checkpoint).model.state_dict() for run in (whole, broken))
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_patience_ends_a_run_early(corpus: Path, tmp_path: Path) -> None:
+    run = make_run(
+        corpus, tmp_path / "run", max_steps=500, validate_every=2, patience=2, learning_rate=1e-9
+    )
+    train(run)
+    assert load_checkpoint(run.checkpoint).metrics["steps"] <= 12
+
+
+def test_epochs_and_minutes_are_limits(corpus: Path, tmp_path: Path) -> None:
+    by_epochs = make_run(corpus, tmp_path / "epochs", max_steps=None, max_epochs=1)
+    train(by_epochs)
+    steps = load_checkpoint(by_epochs.checkpoint).metrics["steps"]
+    by_minutes = make_run(corpus, tmp_path / "minutes", max_steps=None, max_minutes=0.02)
+    train(by_minutes)
+    seconds = load_checkpoint(by_minutes.checkpoint).metrics["seconds"]
+    assert 10 < steps < 200
+    assert 1.2 <= seconds < 20
+
+
+def test_non_finite_loss_names_the_batch(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = make_run(corpus, tmp_path / "run")
+    original = Trainer._step
+
+    def poisoned(self: Trainer, batches: list) -> None:
+        if self.state.step == 3:
+            with torch.no_grad():
+                self.model.output_bias[5] = float("nan")
+        original(self, batches)
+
+    monkeypatch.setattr(Trainer, "_step", poisoned)
+    with pytest.raises(TrainingError, match=r"the loss is nan at step 4, in the batch of pairs \["):
+        train(run)
+
+
+def test_two_runs_never_share_a_folder(corpus: Path, tmp_path: Path) -> None:
+    from training.launch import only_one
+
+    run = make_run(corpus, tmp_path / "run")
+    with only_one(run.folder), pytest.raises(RecipeError, match="another process is training"):
+        train(run)
