@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -10,7 +11,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from export.bundle import Bundle
+from service.api.app import create_app
 from service.engines import CTranslate2Engine, TranslateOptions, Translation
+from service.settings import Settings
+from service.translator import Translator
 
 MakeClient = Callable[..., TestClient]
 URL = "/v1/translate"
@@ -181,6 +186,43 @@ def test_a_full_queue_is_503(make_client: MakeClient) -> None:
     assert error_of(answer)["code"] == "overloaded"
 
 
+def test_a_client_that_has_gone_is_not_waited_for(
+    tiny_bundle: Bundle,
+) -> None:
+    stub = StubEngine(seconds=9)
+    translator = Translator(tiny_bundle, stub, Settings(inter_threads=1))
+    app = create_app(translator)
+    sent: list[Any] = []
+    messages = [
+        {"type": "http.request", "body": b'{"text": "a"}', "more_body": False},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": URL,
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/json")],
+    }
+
+    async def scenario() -> None:
+        await app(scope, receive, send)
+        await asyncio.sleep(0)
+        assert translator.batcher.waiting == 0
+        stub.release.set()
+        await translator.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 5))
+    assert sent[0]["status"] == 499
+
+
 def queue_of(client: TestClient) -> int:
     lines = client.get("/metrics").text.splitlines()
     value = next(line for line in lines if line.startswith("quickstudy_queue_sentences "))
@@ -202,8 +244,6 @@ def test_ready_after_a_real_translation(client: TestClient) -> None:
 
 
 def test_not_ready_before_a_model_is_loaded() -> None:
-    from service.api.app import create_app
-
     client = TestClient(create_app())
     assert client.get("/healthz").status_code == 200
     answer = client.get("/readyz")

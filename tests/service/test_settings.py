@@ -31,3 +31,11 @@ def test_a_value_out_of_bounds_names_its_field(
 
 def test_the_default_bundle_is_beside_the_code() -> None:
     assert find_bundle().parts[-2:] == ("models", "en-de")
+
+
+def test_every_setting_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    for name, field in Settings.model_fields.items():
+        assert f"| `QUICKSTUDY_{name.upper()}` |" in text, name
+        assert field.description
+        assert field.description in text, name
