@@ -170,6 +170,19 @@ def translate(
 
 
 @app.command()
+def download(
+    src: Annotated[str, typer.Argument(help="Source language.")],
+    trg: Annotated[str, typer.Argument(help="Target language.")],
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="mtdata's names.")],
+    out: Annotated[Path, typer.Option(help="Folder for the text.")] = Path("data"),
+) -> None:
+    """Fetch public parallel text with mtdata (needs a network and the `download` extra)."""
+    from training.download import download as fetch
+
+    fetch(src, trg, datasets, out)
+
+
+@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,

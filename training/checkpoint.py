@@ -114,6 +114,35 @@ def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
     }
 
 
+def chosen_layers(count: int, available: int) -> list[int]:
+    """Which of the teacher's layers a shallower student starts from: evenly spaced, the first and
+    the last among them (Shleifer & Rush 2020, shrink and fine-tune); a single one is the first."""
+    if count == 1:
+        return [0]
+    return [round(index * (available - 1) / (count - 1)) for index in range(count)]
+
+
+def start_from_teacher(student: Transformer, teacher: Transformer) -> None:
+    """Copy the teacher's embedding, norms and chosen layers into a student of the same width.
+
+    Raises CheckpointError where their vocabularies or dimensions differ.
+    """
+    try:
+        student.embedding.load_state_dict(teacher.embedding.state_dict())
+        student.encoder_norm.load_state_dict(teacher.encoder_norm.state_dict())
+        student.decoder_norm.load_state_dict(teacher.decoder_norm.state_dict())
+        with torch.no_grad():
+            student.output_bias.copy_(teacher.output_bias)
+        for mine, theirs in (
+            (student.encoder, teacher.encoder),
+            (student.decoder, teacher.decoder),
+        ):
+            for layer, index in zip(mine, chosen_layers(len(mine), len(theirs)), strict=True):
+                layer.load_state_dict(theirs[index].state_dict())
+    except RuntimeError as error:
+        raise CheckpointError(f"the student cannot start from the teacher: {error}") from None
+
+
 @dataclass
 class RunState:
     """Where a training run stands, beside its tensors."""

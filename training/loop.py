@@ -18,11 +18,13 @@ from training.checkpoint import (
     average_states,
     build_model,
     contiguous,
+    load_checkpoint,
     load_run_state,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
     save_run_state,
+    start_from_teacher,
 )
 from training.data import TokenData
 from training.distill.config import ObjectiveConfig
@@ -58,6 +60,8 @@ class TrainingRun:
     validation: Path
     seed: int
     recipe_text: str
+    start: Path | None = None
+    """Checkpoint of a teacher whose layers the model starts from; None starts at random."""
 
     @property
     def checkpoint(self) -> Path:
@@ -132,6 +136,8 @@ class Trainer:
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
         found = load_run_state(self.run.folder)
         if found is None:
+            if self.run.start is not None:
+                start_from_teacher(self.model, load_checkpoint(self.run.start).model)
             return
         tensors, self.state = found
         saved_world = tensors["rng"].shape[0]

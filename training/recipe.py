@@ -230,6 +230,9 @@ class StudentConfig(Section):
     training: TrainingConfig
     objective: ObjectiveConfig = Field(default_factory=HybridObjective)
     """What the student is taught by."""
+    start: Literal["random", "teacher"] = "random"
+    """Its weights before training: random, or copied from evenly spaced layers of the teacher,
+    which needs the teacher's width, heads, ffn and activation. Baselines start at random."""
 
 
 class ExportConfig(Section):
@@ -268,6 +271,8 @@ class Recipe(Section):
             for name, objective in self.objectives().items()
             for fault in self._objective_faults(name, objective)
         ]
+        if self.student.start == "teacher":
+            faults += self._start_faults()
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -284,6 +289,20 @@ class Recipe(Section):
             faults.append(f"{where} needs `{path}` in labels.paths")
         if getattr(objective, "temperature", 1.0) != 1.0 and self.labels.top_k != 0:
             faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
+        return faults
+
+    def _start_faults(self) -> list[str]:
+        small, large = self.student.model, self.teacher.model
+        faults = [
+            f"student.start = teacher needs student.model.{name} to be the teacher's"
+            for name in ("width", "heads", "ffn", "activation")
+            if getattr(small, name) != getattr(large, name)
+        ]
+        faults += [
+            f"student.start = teacher needs at most the teacher's {name}"
+            for name in ("encoder_layers", "decoder_layers")
+            if getattr(small, name) > getattr(large, name)
+        ]
         return faults
 
     @property

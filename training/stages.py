@@ -21,6 +21,7 @@ from training.corpus import prepare, read_pairs, render_report, train_shards
 from training.data import map_table
 from training.distill.config import ObjectiveConfig, needs_labels
 from training.loop import TrainingRun, train
+from training.monitor import Ticker
 from training.recipe import Recipe, RecipeError, SourceConfig, dump_recipe, teacher_objective
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
 
@@ -180,7 +181,8 @@ def _prepare_stage(run: Run) -> Stage:
 
     def make() -> None:
         note = (folder / NOTE).read_text()
-        report = prepare(corpus, folder)
+        with Ticker("prepare", None, "pairs read") as tick:
+            report = prepare(corpus, folder, tick)
         atomic_write(folder / NOTE, note)
         say(render_report(report))
 
@@ -263,20 +265,17 @@ def _label_stage(run: Run) -> Stage:
     def make() -> None:
         from training.distill.labelling import label_corpus
         from training.distill.teachers import OwnTeacher
-        from training.monitor import clock
 
-        def progress(done: int, total: int, seconds: float) -> None:
-            rate = done / max(seconds, 1e-9)
-            eta = clock((total - done) / max(rate, 1e-9))
-            say(f"label: {done:,} of {total:,} sentences, {rate:.0f} sentences/s, eta {eta}")
-
-        label_corpus(
-            run.token_shards,
-            run.labels,
-            lambda: OwnTeacher(run.teacher, config.batch_tokens),
-            config,
-            progress,
-        )
+        with Ticker(
+            "label", sum(len(map_table(path)) for path in run.token_shards), "pairs"
+        ) as tick:
+            label_corpus(
+                run.token_shards,
+                run.labels,
+                lambda: OwnTeacher(run.teacher, config.batch_tokens),
+                config,
+                tick,
+            )
 
     return Stage(
         "label",
@@ -292,6 +291,7 @@ def _student_stage(run: Run, name: str, objective: ObjectiveConfig) -> Stage:
     student = run.recipe.student
     folder = run.student_folder(name)
     labelled = needs_labels(objective)
+    start = run.teacher if name == "student" and student.start == "teacher" else None
     job = TrainingRun(
         name=name,
         folder=folder,
@@ -304,6 +304,7 @@ def _student_stage(run: Run, name: str, objective: ObjectiveConfig) -> Stage:
         validation=run.validation,
         seed=run.recipe.seed,
         recipe_text=dump_recipe(run.recipe),
+        start=start,
     )
 
     def make() -> None:
@@ -318,14 +319,15 @@ def _student_stage(run: Run, name: str, objective: ObjectiveConfig) -> Stage:
             if report["warning"]:
                 say(f"{name}: WARNING: {report['warning']}")
 
-    shared = student.model_dump(mode="json", exclude={"objective"})
+    shared = student.model_dump(mode="json", exclude={"objective", "start"})
+    needs = ("label",) if labelled else ("tokenize",)
     return Stage(
         name,
         folder,
-        lambda: [shared, objective.model_dump(mode="json"), run.recipe.seed],
+        lambda: [shared, objective.model_dump(mode="json"), run.recipe.seed, start is not None],
         make,
         lambda: [job.checkpoint / "model.safetensors"],
-        ("label",) if labelled else ("tokenize",),
+        (*needs, "teacher") if start is not None else needs,
     )
 
 

@@ -14,9 +14,10 @@ import pyarrow as pa
 import pytest
 import torch
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import chosen_layers, load_checkpoint, start_from_teacher
 from training.distill.config import NllObjective
 from training.loop import Trainer, TrainingError, TrainingRun, train
+from training.model import Transformer
 from training.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingConfig
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
 from training.toy import make_toy
@@ -194,3 +195,26 @@ def test_two_runs_never_share_a_folder(corpus: Path, tmp_path: Path) -> None:
     run = make_run(corpus, tmp_path / "run")
     with only_one(run.folder), pytest.raises(RecipeError, match="another process is training"):
         train(run)
+
+
+def test_a_student_starts_from_the_teachers_layers() -> None:
+    torch.manual_seed(0)
+    sizes = {"width": 16, "heads": 2, "ffn": 32, "dropout": 0.0}
+    teacher = Transformer(50, encoder_layers=4, decoder_layers=2, **sizes)  # type: ignore[arg-type]
+    student = Transformer(50, encoder_layers=2, decoder_layers=1, **sizes)  # type: ignore[arg-type]
+    start_from_teacher(student, teacher)
+    for mine, theirs in (
+        (student.encoder[0], teacher.encoder[0]),
+        (student.encoder[1], teacher.encoder[3]),
+        (student.decoder[0], teacher.decoder[0]),
+        (student.embedding, teacher.embedding),
+    ):
+        for name, value in mine.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name])
+
+
+def test_chosen_layers_are_evenly_spaced() -> None:
+    assert chosen_layers(1, 6) == [0]
+    assert chosen_layers(2, 6) == [0, 5]
+    assert chosen_layers(4, 6) == [0, 2, 3, 5]
+    assert chosen_layers(6, 6) == [0, 1, 2, 3, 4, 5]

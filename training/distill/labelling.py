@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,25 +66,25 @@ def label_corpus(
     folder: Path,
     make_teacher: Callable[[], Teacher],
     config: LabelsConfig,
-    progress: Callable[[int, int, float], None] | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> None:
     """Label every shard that is not labelled yet, then declare the store complete.
 
-    `progress` is told (rows done, rows in all, seconds spent). The teacher is made only if there
+    `progress` is told how many pairs are labelled. The teacher is made only if there
     is something to ask.
     """
     sizes = [len(map_table(shard)) for shard in shards]
     pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
     finished = sum(size for shard, size in zip(shards, sizes, strict=True) if shard not in pending)
-    started = time.perf_counter()
 
     def done(rows: int) -> None:
         nonlocal finished
         finished += rows
         if progress is not None:
-            progress(finished, sum(sizes), time.perf_counter() - started)
+            progress(finished)
 
     if pending:
+        done(0)
         teacher = make_teacher()
         for shard in pending:
             label_shard(shard, folder / shard.name, teacher, config, done)

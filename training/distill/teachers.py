@@ -20,7 +20,6 @@ from training.launch import available_cores
 from training.model import EOS
 from training.tokenizer import Tokenizer
 
-
 LIMIT_STEP = 16
 
 

@@ -1,0 +1,115 @@
+"""Stages: the whole loop on the toy corpus, what is skipped, and what is made again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from export.bundle import load_bundle
+from training.recipe import RecipeError, load_recipe
+from training.stages import Run, build_stages, is_done, public_recipe, run_stage
+
+ROOT = Path(__file__).parents[2]
+SMALL = [
+    "corpus.clean.max_chars=200",
+    "tokenizer.vocab_size=400",
+    *(
+        f"{who}.{field}"
+        for who in ("teacher", "student")
+        for field in (
+            "model.width=16",
+            "model.heads=2",
+            "model.ffn=32",
+            "model.encoder_layers=1",
+            "model.decoder_layers=1",
+            "training.max_steps=12",
+            "training.validate_every=6",
+            "training.validation_pairs=8",
+            "training.log_every=3",
+            "training.processes=1",
+        )
+    ),
+]
+
+
+def small_run(folder: Path, *more: str) -> Run:
+    return Run(load_recipe(ROOT / "recipes" / "tiny.yaml", [*SMALL, *more]), folder / "tiny")
+
+
+def run_all(run: Run) -> dict[str, bool]:
+    stages = build_stages(run)
+    return {name: run_stage(stage, stages) for name, stage in stages.items()}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A whole run of the tiny recipe with a still smaller model."""
+    run = small_run(tmp_path_factory.mktemp("runs"))
+    assert all(run_all(run).values())
+    return run
+
+
+@pytest.fixture
+def copy(done: Run, tmp_path: Path) -> Run:
+    shutil.copytree(done.folder, tmp_path / "tiny")
+    return small_run(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_whole_loop_leaves_a_bundle_and_its_scores(done: Run) -> None:
+    bundle = load_bundle(done.bundle)
+    assert [engine.name for engine in bundle.manifest.engines] == [
+        "ctranslate2-int8",
+        "ctranslate2-float32",
+    ]
+    report = json.loads((done.folder / "evaluation" / "evaluation.json").read_text())
+    measured = {(row["name"], row["engine"], row["metric"]) for row in report["scores"]}
+    for system in ("teacher", "student", "nll"):
+        assert (system, "torch", "BLEU") in measured
+    assert all("version:" in row["signature"] for row in report["scores"])
+    assert {metric.metric for metric in bundle.manifest.metrics} == {"BLEU", "chrF2"}
+    assert report["speed"]["times_the_teacher"]
+    gate = json.loads((done.folder / "student" / "gate.json").read_text())
+    assert gate["by_source_length"]
+    assert (done.folder / "student" / "gate.png").stat().st_size > 1000
+
+
+@pytest.mark.slow
+def test_a_second_time_everything_is_skipped(copy: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert not any(run_all(copy).values())
+    said = capsys.readouterr().err
+    for name in build_stages(copy):
+        assert f"{name}: already done with the same inputs, skipped" in said
+
+
+@pytest.mark.slow
+def test_a_change_makes_again_what_follows_from_it(copy: Run) -> None:
+    changed = small_run(copy.folder.parent, "labels.top_k=4")
+    again = {name for name, made in run_all(changed).items() if made}
+    assert again == {"label", "student", "export", "evaluate"}
+    assert (copy.folder / "labels.previous" / "labels.json").exists()
+
+
+@pytest.mark.slow
+def test_lost_results_are_made_again(copy: Run) -> None:
+    (copy.folder / "evaluation" / "evaluation.json").unlink()
+    stages = build_stages(copy)
+    assert not is_done(stages["evaluate"], stages)
+    assert run_stage(stages["evaluate"], stages)
+
+
+@pytest.mark.slow
+def test_public_recipe_has_no_paths_of_the_machine(done: Run) -> None:
+    shipped = (done.bundle / "recipe.yaml").read_text()
+    assert str(ROOT) not in shipped
+    assert public_recipe(shipped) == shipped
+
+
+def test_missing_text_says_where_it_was_sought(tmp_path: Path) -> None:
+    run = Run(load_recipe(ROOT / "recipes" / "tiny.yaml", data=tmp_path), tmp_path / "run")
+    stages = build_stages(run)
+    with pytest.raises(RecipeError, match=r"train\.en: cannot be read"):
+        run_stage(stages["prepare"], stages)
