@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.picture import draw
 from benchmarks.quality import compare, scores
 from benchmarks.speed import TranslateOne, batch_one, machine, ratio
 from export.bundle import load_bundle, update_metrics
@@ -122,6 +123,7 @@ def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
     }
     atomic_write(folder / "evaluation.json", json.dumps(report, indent=2, ensure_ascii=False))
     atomic_write(folder / "evaluation.md", render(report))
+    draw(report, folder / "evaluation.png")
     update_metrics(run.bundle, [_metric(row) for row in rows])
     say(render(report))
     return report

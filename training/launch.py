@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import logging
+import multiprocessing
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from training.recipe import RecipeError, TrainingConfig
 
@@ -77,8 +79,17 @@ def launch(config: TrainingConfig, function: Callable[..., Any], *arguments: Any
         precision=precision(config),  # type: ignore[arg-type]
     )
     _quieten()
+    failures = multiprocessing.get_context("spawn").SimpleQueue()
     # A partial, since Fabric walks through plain arguments and refuses frozen dataclasses.
-    fabric.launch(partial(_in_process, function=function, count=count, arguments=arguments))
+    task = partial(
+        _in_process, function=function, count=count, arguments=arguments, failures=failures
+    )
+    try:
+        fabric.launch(task)
+    except ProcessRaisedException:
+        if failures.empty():
+            raise
+        raise failures.get() from None
 
 
 def keep_memory() -> None:
@@ -105,13 +116,26 @@ def _quieten() -> None:
 
 
 def _in_process(
-    fabric: Fabric, function: Callable[..., Any], count: int, arguments: tuple[Any, ...]
+    fabric: Fabric,
+    function: Callable[..., Any],
+    count: int,
+    arguments: tuple[Any, ...],
+    failures: Any,
 ) -> None:
     _quieten()
     if fabric.device.type == "cpu":
         keep_memory()
         torch.set_num_threads(max(1, available_cores() // count))
-    function(fabric, *arguments)
+    try:
+        function(fabric, *arguments)
+    except (RecipeError, TrainingError) as error:
+        # Else a spawned process's error reaches the user as a traceback in a string.
+        failures.put(error)
+        raise
+
+
+class TrainingError(RuntimeError):
+    """Training that cannot go on; the message says where and what to do."""
 
 
 class Orphaned(RuntimeError):

@@ -30,19 +30,15 @@ from training.data import TokenData
 from training.distill.config import ObjectiveConfig
 from training.distill.labels import LabelStore
 from training.distill.objectives import Objective, ObjectiveOutput, build_objective
-from training.launch import ParentWatch, launch, only_one, precision
+from training.launch import ParentWatch, TrainingError, launch, only_one, precision
 from training.model import Transformer, parameter_count
 from training.monitor import Monitor
-from training.recipe import ModelConfig, TrainingConfig
+from training.recipe import ModelConfig, RecipeError, TrainingConfig
 from training.schedule import done_share, learning_rate
 from training.tokenizer import Tokenizer
 from training.validation import Validator
 
 CLOCK_EVERY = 5
-
-
-class TrainingError(RuntimeError):
-    """Training that cannot go on; the message names the batch."""
 
 
 @dataclass(frozen=True)
@@ -184,6 +180,11 @@ class Trainer:
     def fit(self) -> None:
         """Train until a limit or until patience runs out, then write the checkpoint."""
         self._batches_an_epoch = self._count_batches()
+        if self._batches_an_epoch < self.config.accumulate:
+            raise RecipeError(
+                f"{self.run.name}: the text makes too few batches for {self.fabric.world_size} "
+                "process(es): lower training.batch_tokens, accumulate or processes"
+            )
         self._announce()
         started = time.perf_counter() - self.state.seconds
         self.lesson.train()

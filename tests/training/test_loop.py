@@ -16,7 +16,8 @@ import torch
 
 from training.checkpoint import chosen_layers, load_checkpoint, start_from_teacher
 from training.distill.config import NllObjective
-from training.loop import Trainer, TrainingError, TrainingRun, train
+from training.launch import TrainingError
+from training.loop import Trainer, TrainingRun, train
 from training.model import Transformer
 from training.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingConfig
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
@@ -218,3 +219,10 @@ def test_chosen_layers_are_evenly_spaced() -> None:
     assert chosen_layers(2, 6) == [0, 5]
     assert chosen_layers(4, 6) == [0, 2, 3, 5]
     assert chosen_layers(6, 6) == [0, 1, 2, 3, 4, 5]
+
+
+@pytest.mark.slow
+def test_an_error_in_a_spawned_process_keeps_its_words(corpus: Path, tmp_path: Path) -> None:
+    run = make_run(corpus, tmp_path / "run", processes=2, batch_tokens=1_000_000)
+    with pytest.raises(RecipeError, match="too few batches for 2 process"):
+        train(run)
