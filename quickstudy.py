@@ -208,5 +208,13 @@ def recipe_schema() -> None:
     print(recipe_schema())
 
 
+@recipe_app.command("reference")
+def recipe_reference() -> None:
+    """Print every field of a recipe as Markdown: docs/recipes.md is this."""
+    from training.recipe_reference import recipe_reference
+
+    print(recipe_reference(), end="")
+
+
 if __name__ == "__main__":
     main()
