@@ -140,7 +140,11 @@ def student(
     force: ForceOption = False,
 ) -> None:
     """Train the student (or a baseline) by its objective."""
-    _do(_run(recipe, data, runs, assignments), [baseline or "student"], force)
+    run = _run(recipe, data, runs, assignments)
+    if baseline is not None and baseline not in run.recipe.baselines:
+        known = ", ".join(run.recipe.baselines) or "none"
+        raise UserError(f"this recipe has no baseline {baseline!r}; it has: {known}")
+    _do(run, [baseline or "student"], force)
 
 
 @app.command()

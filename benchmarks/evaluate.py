@@ -16,13 +16,14 @@ from benchmarks.speed import TranslateOne, batch_one, machine, ratio
 from export.bundle import load_bundle, update_metrics
 from export.manifest import Metric
 from service.engines import CTranslate2Engine, TranslateOptions
+from service.text import join_parts, split_text
 from training.atomic import atomic_write
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.corpus import read_pairs
 from training.decoding import greedy_corpus
 from training.distill.teachers import OwnTeacher
-from training.model import parameter_count
-from training.stages import Run, say
+from training.model import EOS, parameter_count
+from training.stages import Run, held_out, say
 from training.tokenizer import Tokenizer
 
 SPEED_SENTENCES = 100
@@ -45,13 +46,18 @@ class System:
         return f"{self.name}, {self.engine} {self.precision}, {self.decoding}"
 
 
+def clipped(rows: list[list[int]], longest: int) -> list[list[int]]:
+    """Source ids cut to what a model can take, EOS kept last."""
+    return [row if len(row) <= longest else [*row[: longest - 1], EOS] for row in rows]
+
+
 def torch_greedy(checkpoint: Checkpoint) -> TranslateAll:
     """Greedy translation by the checkpoint in torch, cached, float32."""
     tokenizer = Tokenizer(checkpoint.tokenizer)
     longest = checkpoint.config.max_length - 1
 
     def translate(sentences: list[str]) -> list[str]:
-        rows = [row[:longest] for row in tokenizer.encode(sentences)]
+        rows = clipped(tokenizer.encode(sentences), longest)
         found = greedy_corpus(checkpoint.model, rows)
         return tokenizer.decode([hypothesis.ids for hypothesis in found])
 
@@ -62,19 +68,36 @@ def teacher_beam(folder: Path, beam_size: int, length_penalty: float) -> Transla
     """The translations that students learn from: CTranslate2 float32, beam search."""
     teacher = OwnTeacher(folder)
     tokenizer = Tokenizer(folder / "tokenizer.model")
+    longest = teacher.model.max_length - 1
 
     def translate(sentences: list[str]) -> list[str]:
-        found = teacher.translate(tokenizer.encode(sentences), beam_size, 1, length_penalty)
+        rows = clipped(tokenizer.encode(sentences), longest)
+        found = teacher.translate(rows, beam_size, 1, length_penalty)
         return tokenizer.decode([hypotheses[0][0] for hypotheses in found])
 
     return translate
 
 
-def bundle_engine(bundle: Path, engine: str) -> TranslateAll:
-    """Greedy translation by an engine of the bundle, one thread, as the service runs it."""
-    opened = CTranslate2Engine(load_bundle(bundle), engine)
-    options = TranslateOptions()
-    return lambda sentences: [found.text for found in opened.translate_batch(sentences, options)]
+def bundle_engine(bundle: Path, name: str) -> TranslateAll:
+    """Greedy translation by an engine of the bundle, one thread, cutting text as the service
+    does."""
+    opened = load_bundle(bundle)
+    engine = CTranslate2Engine(opened, name)
+    language, options = opened.manifest.source_lang, TranslateOptions()
+
+    def translate(texts: list[str]) -> list[str]:
+        split = [
+            split_text(text, language, engine.count_tokens, engine.max_input_tokens)
+            for text in texts
+        ]
+        sentences = [part.text for parts in split for part in parts if part.translate]
+        found = iter(engine.translate_batch(sentences, options))
+        return [
+            join_parts(parts, [next(found).text for part in parts if part.translate])
+            for parts in split
+        ]
+
+    return translate
 
 
 def systems_of(run: Run) -> Iterator[System]:
@@ -96,14 +119,15 @@ def systems_of(run: Run) -> Iterator[System]:
 
 
 def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
-    """Translate the test sets by every system; write `evaluation.json` and `.md`.
+    """Translate the test sets by every system; write `evaluation.json`, `.md` and `.png`.
 
     The scores also go into the bundle's manifest and card. Speed is measured last, on one thread:
     run this with nothing else running.
     """
-    torch.set_num_threads(max(torch.get_num_threads(), 1))
     systems = list(systems_of(run))
-    sets = {name: run.folder / "corpus" / f"test.{name}.arrow" for name in run.recipe.corpus.test}
+    sets = dict(zip(run.recipe.corpus.test, held_out(run), strict=True))
+    # Without a test set the validation text stands in, and is named as what it is.
+    sets = sets or {"validation": run.validation}
     rows: list[dict[str, Any]] = []
     comparisons: list[dict[str, Any]] = []
     for name, path in sets.items():
@@ -119,7 +143,7 @@ def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
         "recipe": run.recipe.name,
         "scores": rows,
         "comparisons": comparisons,
-        "speed": _speed(systems, next(iter(sets.values()), run.validation)),
+        "speed": _speed(systems, next(iter(sets.values()))),
     }
     atomic_write(folder / "evaluation.json", json.dumps(report, indent=2, ensure_ascii=False))
     atomic_write(folder / "evaluation.md", render(report))

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -52,6 +53,11 @@ def _started_by_launcher() -> bool:
     return "LOCAL_RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def is_first_process() -> bool:
+    """Whether this process keeps a run's notes: true but in torchrun's other processes."""
+    return not _started_by_launcher() or os.environ.get("RANK", "0") == "0"
+
+
 def launch(config: TrainingConfig, function: Callable[..., Any], *arguments: Any) -> None:
     """Run `function(fabric, *arguments)` in every process of the run.
 
@@ -72,7 +78,7 @@ def launch(config: TrainingConfig, function: Callable[..., Any], *arguments: Any
             gradient_as_bucket_view=True,
         )
     fabric = Fabric(
-        accelerator="auto",
+        accelerator="cuda" if torch.cuda.is_available() else "cpu",
         devices=count,
         num_nodes=nodes,
         strategy=strategy,
@@ -123,6 +129,8 @@ def _in_process(
     failures: Any,
 ) -> None:
     _quieten()
+    if count > 1 and not _started_by_launcher():
+        _die_with_parent()
     if fabric.device.type == "cpu":
         keep_memory()
         torch.set_num_threads(max(1, available_cores() // count))
@@ -136,6 +144,16 @@ def _in_process(
 
 class TrainingError(RuntimeError):
     """Training that cannot go on; the message says where and what to do."""
+
+
+def _die_with_parent() -> None:
+    """Have the system kill this process when its parent is gone (Linux), so that a killed run
+    leaves none behind to write into its folder."""
+    set_parent_death_signal = 1
+    try:
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    except (OSError, AttributeError):
+        return
 
 
 class Orphaned(RuntimeError):
@@ -155,13 +173,16 @@ class ParentWatch:
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[None]:
-    """Hold the run's folder. Raises RecipeError where another process is training in it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
+    """Hold a folder of a run. Raises RecipeError where another process is at work in it.
+
+    The lock lies beside the folder, which may be renamed meanwhile, and ends with its process.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RecipeError(
-                f"{folder}: another process is training here; wait for it or stop it"
+                f"{folder}: another process is at work here; wait for it or stop it"
             ) from None
         yield

@@ -30,7 +30,7 @@ from training.data import TokenData
 from training.distill.config import ObjectiveConfig
 from training.distill.labels import LabelStore
 from training.distill.objectives import Objective, ObjectiveOutput, build_objective
-from training.launch import ParentWatch, TrainingError, launch, only_one, precision
+from training.launch import ParentWatch, TrainingError, launch, precision
 from training.model import Transformer, parameter_count
 from training.monitor import Monitor
 from training.recipe import ModelConfig, RecipeError, TrainingConfig
@@ -66,12 +66,15 @@ class TrainingRun:
 
 
 def train(run: TrainingRun) -> None:
-    """Train, or go on training, until a limit; then write `run.checkpoint`.
+    """Train, or go on training, until a limit; then write `run.checkpoint`. Does nothing where
+    that is there already.
 
     Raises RecipeError for what a recipe gets wrong and TrainingError for a non-finite loss.
     """
-    with only_one(run.folder):
-        launch(run.training, _worker, run)
+    if (run.checkpoint / "checkpoint.json").exists():
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)
+    launch(run.training, _worker, run)
 
 
 def _worker(fabric: Fabric, run: TrainingRun) -> None:
@@ -115,10 +118,12 @@ class Trainer:
             fused=True,
         )
         self.state = RunState(kept=[])
-        self._restore()
+        moments = self._restore()
         self.lesson, self.wrapped_optimizer = fabric.setup(
             Lesson(self.model, self.objective), self.optimizer
         )
+        # After the setup, so that the moments go where the weights are.
+        restore_optimizer(self.optimizer, moments)
         self.monitor = Monitor(run.folder, run.name, self.state.step, fabric.is_global_zero)
         self._tokens = 0
         self._since = time.perf_counter()
@@ -126,7 +131,8 @@ class Trainer:
 
     # --- state -------------------------------------------------------------------------------
 
-    def _restore(self) -> None:
+    def _restore(self) -> dict[str, Tensor]:
+        """Take up the newest saved state, if any; → its tensors, the optimiser's among them."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         # Weights start equal everywhere; dropout then differs by process.
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
@@ -134,20 +140,32 @@ class Trainer:
         if found is None:
             if self.run.start is not None:
                 start_from_teacher(self.model, load_checkpoint(self.run.start).model)
-            return
+            return {}
         tensors, self.state = found
         saved_world = tensors["rng"].shape[0]
         self.model.load_state_dict(_under(tensors, "model"))
-        restore_optimizer(self.optimizer, tensors)
         mine = rank if saved_world == world else 0
         objective = {name: value[mine] for name, value in _under(tensors, "objective").items()}
         self.objective.load_state_dict(objective)
         if saved_world == world:
             # A clone: torch's generator cannot be set from a view into a larger tensor.
-            torch.set_rng_state(tensors["rng"][rank].clone())
+            self._set_rng_state(tensors["rng"][rank].clone())
         else:
-            # Another process count: the epoch's batches are shared anew from its start.
+            # Another process count: the epoch's batches are shared anew.
             self.state.batches_done = self.state.batches_done * saved_world // world
+        return tensors
+
+    def _rng_state(self) -> Tensor:
+        """State of the generator that dropout draws from."""
+        if self.fabric.device.type == "cuda":
+            return torch.cuda.get_rng_state(self.fabric.device)
+        return torch.get_rng_state()
+
+    def _set_rng_state(self, state: Tensor) -> None:
+        if self.fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.fabric.device)
+        else:
+            torch.set_rng_state(state)
 
     def _gather(self, tensor: Tensor) -> Tensor:
         """One row a process."""
@@ -158,17 +176,24 @@ class Trainer:
         return gathered.cpu()
 
     def _save(self) -> None:
+        """Save what a resumed run needs; then drop weights that no saved state lists any more."""
+        started = time.perf_counter()
         objective = {
             f"objective.{name}": self._gather(value.detach())
             for name, value in self.objective.state_dict().items()
         }
-        rng = self._gather(torch.get_rng_state())
+        rng = self._gather(self._rng_state())
         if self.fabric.is_global_zero:
             model = {f"model.{name}": v for name, v in self.model.state_dict().items()}
             tensors = {"rng": rng, **objective, **model, **optimizer_tensors(self.optimizer)}
             save_run_state(self.run.folder, tensors, self.state)
+            kept = {self._weights(step) for _, step in self.state.kept or []}
+            for path in self._weights(0).parent.glob("step-*"):
+                if path not in kept:
+                    path.unlink(missing_ok=True)
         self.fabric.barrier()
         self._saved_at = self.state.seconds
+        self._since += time.perf_counter() - started
 
     # --- the run -----------------------------------------------------------------------------
 
@@ -221,7 +246,7 @@ class Trainer:
 
     def _steps_of_epoch(self):  # type: ignore[no-untyped-def]
         """Lists of `accumulate` batches, from where the state stands; a last short list is left
-        out unless it is the only one."""
+        out."""
         batches = self.data.epoch(
             number=self.state.epoch,
             seed=self.run.seed,
@@ -304,22 +329,21 @@ class Trainer:
 
     def _validate(self) -> None:
         """Measure BLEU; keep the weights where they are among the best `average`."""
+        started = time.perf_counter()
         bleu = self.validator.bleu(self.model, self.fabric)
         state = self.state
         state.validations += 1
         state.stale = 0 if bleu > state.best_bleu else state.stale + 1
         state.best_bleu = max(bleu, state.best_bleu)
         ranked = sorted([*(state.kept or []), (bleu, state.step)], reverse=True)
-        state.kept, dropped = ranked[: self.config.average], ranked[self.config.average :]
-        if self.fabric.is_global_zero:
-            if (bleu, state.step) in state.kept:
-                self._weights(state.step).parent.mkdir(exist_ok=True)
-                draft = self._weights(state.step).with_suffix(".tmp")
-                save_file(contiguous(self.model.state_dict()), draft)
-                draft.replace(self._weights(state.step))
-            for _, step in dropped:
-                self._weights(step).unlink(missing_ok=True)
+        state.kept = ranked[: self.config.average]
+        if self.fabric.is_global_zero and (bleu, state.step) in state.kept:
+            self._weights(state.step).parent.mkdir(exist_ok=True)
+            draft = self._weights(state.step).with_suffix(".tmp")
+            save_file(contiguous(self.model.state_dict()), draft)
+            draft.replace(self._weights(state.step))
         self.fabric.barrier()
+        self._since += time.perf_counter() - started
         values = {"validation_bleu": bleu, "best_bleu": state.best_bleu}
         self.monitor.log(state.step, self._share(), state.seconds, values)
 
@@ -342,7 +366,8 @@ class Trainer:
         )
         if self.fabric.is_global_zero:
             self._write_checkpoint(chosen)
-            shutil.rmtree(self.run.folder / "weights", ignore_errors=True)
+            for leftover in (self.run.folder / "weights", *self.run.folder.glob("resume-*")):
+                shutil.rmtree(leftover, ignore_errors=True)
         self.fabric.barrier()
         self.monitor.close()
 

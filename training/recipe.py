@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -21,13 +21,17 @@ from training.distill.config import (
     needs_labels,
 )
 
+Share = Annotated[float, Field(ge=0, lt=1)]
+RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
+
 
 class RecipeError(ValueError):
     """A recipe that cannot be used; the message lists every fault with its field."""
 
 
 class SourceConfig(Section):
-    """One parallel (or, for training a student, source-only) corpus."""
+    """One parallel corpus."""
 
     format: Literal["auto", "plain", "tsv", "jsonl", "tmx", "parquet"] = "auto"
     """File format; `auto` goes by the file name (a plain pair needs `src` and `trg`)."""
@@ -77,9 +81,9 @@ class CleanConfig(Section):
 class CorpusConfig(Section):
     """Where the text is and how it is cleaned."""
 
-    src_lang: str = Field(min_length=2, max_length=16)
+    src_lang: str = Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=16)
     """Source language, a BCP 47 code such as `en`."""
-    trg_lang: str = Field(min_length=2, max_length=16)
+    trg_lang: str = Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=16)
     """Target language, a BCP 47 code such as `de`."""
     root: str = "."
     """Folder that relative paths start from (`--data` on the command line); itself relative to
@@ -94,7 +98,7 @@ class CorpusConfig(Section):
     """Cleaning rules of the training corpora."""
     shard_pairs: int = Field(20_000, ge=1)
     """Pairs in one shard of the prepared corpus and of the label store."""
-    licence: str = "unknown"
+    licence: str = Field("unknown", min_length=1)
     """Licence of the text, repeated in the model card."""
     attribution: str = ""
     """Whom the licence asks to be named, repeated in the model card."""
@@ -157,8 +161,8 @@ class TrainingConfig(Section):
     """Last share of the run (of its nearest limit) in which the rate falls linearly to a tenth."""
     weight_decay: float = Field(0.0, ge=0)
     """Decoupled weight decay (AdamW)."""
-    betas: tuple[float, float] = (0.9, 0.98)
-    """Adam's decay rates."""
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    """Adam's decay rates, each from 0 to below 1."""
     clip_norm: float = Field(1.0, gt=0)
     """Largest gradient norm; longer gradients are scaled down to it."""
     max_steps: int | None = Field(None, ge=1)
@@ -179,7 +183,7 @@ class TrainingConfig(Section):
     """Checkpoints averaged at the end: the best by validation BLEU."""
     checkpoint_minutes: float = Field(3.0, gt=0)
     """Minutes between checkpoints to resume from."""
-    processes: int | Literal["auto"] = "auto"
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Processes on this machine: `auto` is one a core on a CPU (8 at most), one a GPU."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """`auto` is bf16-mixed where the processor computes in bf16, else 32-true."""
@@ -249,7 +253,7 @@ class ExportConfig(Section):
 class Recipe(Section):
     """A whole run: corpus → tokenizer → teacher → labels → student → export → evaluation."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
+    name: RunName
     """Names the run and its folder."""
     description: str = ""
     """One sentence for the model card."""
@@ -260,7 +264,7 @@ class Recipe(Section):
     teacher: TeacherConfig
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
     student: StudentConfig
-    baselines: dict[str, ObjectiveConfig] = Field(default_factory=dict)
+    baselines: dict[RunName, ObjectiveConfig] = Field(default_factory=dict)
     """Further students of the same size and budget, by name, each with its own objective."""
     export: ExportConfig = Field(default_factory=ExportConfig)
 
@@ -271,8 +275,14 @@ class Recipe(Section):
             for name, objective in self.objectives().items()
             for fault in self._objective_faults(name, objective)
         ]
+        faults += [
+            f"a baseline cannot be named {name!r}, which is a stage"
+            for name in self.baselines
+            if name in STAGE_NAMES
+        ]
         if self.student.start == "teacher":
             faults += self._start_faults()
+        faults += self._length_faults()
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -289,6 +299,21 @@ class Recipe(Section):
             faults.append(f"{where} needs `{path}` in labels.paths")
         if getattr(objective, "temperature", 1.0) != 1.0 and self.labels.top_k != 0:
             faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
+        return faults
+
+    def _length_faults(self) -> list[str]:
+        teacher, student = self.teacher.model.max_length, self.student.model.max_length
+        faults = []
+        if student < teacher:
+            faults.append(
+                f"student.model.max_length {student} must be at least the teacher's {teacher}, or "
+                "its translations do not fit"
+            )
+        if self.export.max_input_tokens >= student:
+            faults.append(
+                f"export.max_input_tokens {self.export.max_input_tokens} must be below "
+                f"student.model.max_length {student}"
+            )
         return faults
 
     def _start_faults(self) -> list[str]:
@@ -326,12 +351,18 @@ def _set_field(tree: dict[str, Any], assignment: str) -> None:
     key, separator, value = assignment.partition("=")
     if not separator or not key:
         raise RecipeError(f"--set takes FIELD=VALUE, for example seed=2, not {assignment!r}")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"--set {key}: {value!r} is not YAML: {error}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError("a recipe is a mapping of fields, see `recipe schema`")
     *parents, last = key.split(".")
     for parent in parents:
         tree = tree.setdefault(parent, {})
         if not isinstance(tree, dict):
             raise RecipeError(f"--set {key}: {parent} is not a section of the recipe")
-    tree[last] = yaml.safe_load(value)
+    tree[last] = parsed
 
 
 def _explain(error: ValidationError, source: str) -> RecipeError:

@@ -1,12 +1,14 @@
 """The stages of a run: corpus → tokenizer → teacher → labels → student → export → evaluation.
 
 Each is idempotent: it writes a note of what went in (a fingerprint of its part of the recipe and of
-the stages before it) and is skipped while that is unchanged. A stage that was killed goes on where
-it stopped; one whose inputs changed starts anew, its former folder kept beside it as `*.previous`.
+the results of the stages before it) and of what came out, and is skipped while that is unchanged.
+A stage that was killed goes on where it stopped; one whose inputs changed starts anew, its former
+folder kept beside it as `*.previous`.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import shutil
@@ -20,6 +22,7 @@ from training.atomic import atomic_folder, atomic_write
 from training.corpus import prepare, read_pairs, render_report, train_shards
 from training.data import map_table
 from training.distill.config import ObjectiveConfig, needs_labels
+from training.launch import is_first_process, only_one
 from training.loop import TrainingRun, train
 from training.monitor import Ticker
 from training.recipe import Recipe, RecipeError, SourceConfig, dump_recipe, teacher_objective
@@ -42,11 +45,29 @@ def digest(value: Any) -> str:
 def file_digest(path: Path) -> str:
     """Hash of a file's content. Raises RecipeError where it is missing."""
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()[:20]
+        about = path.stat()
+        return _file_digest(path, about.st_size, about.st_mtime_ns)
     except OSError as error:
         why = error.strerror
         raise RecipeError(f"{path}: cannot be read ({why}); set corpus.root or --data") from None
+
+
+@functools.cache
+def _file_digest(path: Path, _size: int, _changed: int) -> str:
+    """Read once in a process while size and time of change stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:20]
+
+
+def result_digest(paths: list[Path]) -> str:
+    """Hash of a stage's outputs: files, and every file below folders."""
+    files = [
+        file
+        for path in paths
+        for file in ([path] if path.is_file() else sorted(path.rglob("*")))
+        if file.is_file()
+    ]
+    return digest([[file.name, file_digest(file)] for file in files])
 
 
 @dataclass(frozen=True)
@@ -103,51 +124,62 @@ class Stage:
 
 
 def fingerprint(stage: Stage, stages: dict[str, Stage]) -> str:
-    """Hash of a stage's inputs and of the fingerprints of the stages before it."""
-    return digest([stage.inputs(), *(fingerprint(stages[name], stages) for name in stage.needs)])
+    """Hash of a stage's inputs and of the results of the stages before it."""
+    return digest([stage.inputs(), *(stages[name].note().get("result") for name in stage.needs)])
 
 
 def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bool:
     """Make a stage unless it is done; → whether anything was done.
 
-    Raises RecipeError where a stage that it needs is not done with the same recipe.
+    Raises RecipeError where a stage that it needs is not done with the same recipe, and where
+    another process is at work on the stage.
     """
     for name in stage.needs:
-        before = stages[name]
-        if not is_done(before, stages):
+        if not is_done(stages[name], stages):
             raise RecipeError(
                 f"{stage.name} needs the stage `{name}`, which is not done with this recipe: run "
                 f"it first, or `quickstudy run`"
             )
-    now = fingerprint(stage, stages)
     if is_done(stage, stages) and not force:
         say(f"{stage.name}: already done with the same inputs, skipped ({stage.folder})")
         return False
-    if stage.note().get("fingerprint", now) != now or force:
-        _set_aside(stage.folder)
+    if not is_first_process():
+        stage.make()
+        return True
+    with only_one(stage.folder):
+        _make(stage, fingerprint(stage, stages), force)
+    return True
+
+
+def _make(stage: Stage, now: str, force: bool) -> None:
+    before = stage.note().get("fingerprint", now)
+    if stage.folder.exists() and (before != now or force):
+        _set_aside(stage.folder, "its inputs changed" if before != now else "made again")
     stage.folder.mkdir(parents=True, exist_ok=True)
     atomic_write(stage.folder / NOTE, json.dumps({"fingerprint": now, "done": False}))
     say(f"{stage.name}: → {stage.folder}")
     stage.make()
-    atomic_write(stage.folder / NOTE, json.dumps({"fingerprint": now, "done": True}))
-    return True
+    note = {"fingerprint": now, "done": True, "result": result_digest(stage.outputs())}
+    atomic_write(stage.folder / NOTE, json.dumps(note))
 
 
 def is_done(stage: Stage, stages: dict[str, Stage]) -> bool:
-    """Whether a stage's results are there and made from the same inputs."""
+    """Whether a stage's results are there, made from the inputs and results before it as they
+    are now."""
     note = stage.note()
     return (
         bool(note.get("done"))
+        and all(is_done(stages[name], stages) for name in stage.needs)
         and note.get("fingerprint") == fingerprint(stage, stages)
         and all(path.exists() for path in stage.outputs())
     )
 
 
-def _set_aside(folder: Path) -> None:
+def _set_aside(folder: Path, why: str) -> None:
     previous = folder.with_name(folder.name + ".previous")
     shutil.rmtree(previous, ignore_errors=True)
     folder.rename(previous)
-    say(f"{folder.name}: its inputs changed; the former results are in {previous}")
+    say(f"{folder.name}: {why}; the former results are in {previous}")
 
 
 def build_stages(run: Run) -> dict[str, Stage]:
@@ -186,7 +218,14 @@ def _prepare_stage(run: Run) -> Stage:
         atomic_write(folder / NOTE, note)
         say(render_report(report))
 
-    return Stage("prepare", folder, inputs, make, lambda: [run.validation, folder / "report.json"])
+    return Stage(
+        "prepare", folder, inputs, make, lambda: [folder / "train", run.validation, *held_out(run)]
+    )
+
+
+def held_out(run: Run) -> list[Path]:
+    """The prepared test sets."""
+    return [run.folder / "corpus" / f"test.{name}.arrow" for name in run.recipe.corpus.test]
 
 
 def _training_pairs(run: Run) -> Any:
@@ -241,7 +280,7 @@ def _teacher_stage(run: Run) -> Stage:
         tokenizer=run.tokenizer,
         validation=run.validation,
         seed=run.recipe.seed,
-        recipe_text=dump_recipe(run.recipe),
+        recipe_text=public_recipe(dump_recipe(run.recipe)),
     )
     return Stage(
         "teacher",
@@ -303,7 +342,7 @@ def _student_stage(run: Run, name: str, objective: ObjectiveConfig) -> Stage:
         tokenizer=run.tokenizer,
         validation=run.validation,
         seed=run.recipe.seed,
-        recipe_text=dump_recipe(run.recipe),
+        recipe_text=public_recipe(dump_recipe(run.recipe)),
         start=start,
     )
 
@@ -345,7 +384,7 @@ def _export_stage(run: Run) -> Stage:
         bundle = export_bundle(
             model=checkpoint.model,
             tokenizer_path=checkpoint.tokenizer,
-            recipe_text=public_recipe(checkpoint.recipe_text),
+            recipe_text=public_recipe(dump_recipe(recipe)),
             out=run.bundle,
             name=recipe.name,
             source_lang=recipe.corpus.src_lang,

@@ -120,9 +120,12 @@ def write_tokens(path: Path, table: pa.Table) -> None:
 
 
 def ragged(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """A list column → its flat values [total] and row offsets [rows + 1], without a copy."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0)
-    offsets = array.offsets.to_numpy()
-    return array.values.to_numpy(), offsets
+    """A list column → its flat values [total] and row offsets [rows + 1], without a copy.
+
+    Raises ValueError for a column of several chunks, which no file of ours has.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        if column.num_chunks != 1:
+            raise ValueError(f"a column of {column.num_chunks} record batches instead of one")
+        column = column.chunk(0)
+    return column.values.to_numpy(), column.offsets.to_numpy()

@@ -45,9 +45,9 @@ def label_schema(paths: list[str]) -> pa.Schema:
     ]
     for path in paths:
         fields += [
-            (f"{path}_ids", pa.list_(pa.int32())),
-            (f"{path}_logp", pa.list_(pa.float16())),
-            (f"{path}_tail", pa.list_(pa.float32())),
+            (f"{path}_ids", pa.large_list(pa.int32())),
+            (f"{path}_logp", pa.large_list(pa.float16())),
+            (f"{path}_tail", pa.large_list(pa.float32())),
         ]
     return pa.schema(fields)
 
@@ -80,7 +80,10 @@ def write_shard(path: Path, table: pa.Table) -> None:
 
 def write_manifest(folder: Path, shards: list[str], top_k: int, paths: list[str]) -> None:
     """Say that the store is complete, and of what it is made."""
-    content = {"format": 1, "shards": shards, "top_k": top_k, "paths": paths}
+    checksums = {
+        name: json.loads((folder / name).with_suffix(".json").read_text()) for name in shards
+    }
+    content = {"format": 1, "shards": checksums, "top_k": top_k, "paths": paths}
     atomic_write(folder / MANIFEST, json.dumps(content, indent=2))
 
 
