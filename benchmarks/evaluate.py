@@ -23,6 +23,7 @@ from training.corpus import read_pairs
 from training.decoding import greedy_corpus
 from training.distill.teachers import OwnTeacher
 from training.model import EOS, parameter_count
+from training.recipe import LabelsConfig
 from training.stages import Run, held_out, say
 from training.tokenizer import Tokenizer
 
@@ -64,15 +65,15 @@ def torch_greedy(checkpoint: Checkpoint) -> TranslateAll:
     return translate
 
 
-def teacher_beam(folder: Path, beam_size: int, length_penalty: float) -> TranslateAll:
-    """The translations that students learn from: CTranslate2 float32, beam search."""
-    teacher = OwnTeacher(folder)
+def teacher_beam(folder: Path, labels: LabelsConfig) -> TranslateAll:
+    """The translations that students learn from: CTranslate2, beam search."""
+    teacher = OwnTeacher(folder, labels.batch_tokens, labels.precision)
     tokenizer = Tokenizer(folder / "tokenizer.model")
     longest = teacher.model.max_length - 1
 
     def translate(sentences: list[str]) -> list[str]:
         rows = clipped(tokenizer.encode(sentences), longest)
-        found = teacher.translate(rows, beam_size, 1, length_penalty)
+        found = teacher.translate(rows, labels.beam_size, 1, labels.length_penalty)
         return tokenizer.decode([hypotheses[0][0] for hypotheses in found])
 
     return translate
@@ -106,9 +107,10 @@ def systems_of(run: Run) -> Iterator[System]:
     teacher = load_checkpoint(run.teacher)
     size = parameter_count(teacher.model)
     yield System("teacher", "torch", "float32", "greedy", size, torch_greedy(teacher))
-    beam = teacher_beam(run.teacher, labels.beam_size, labels.length_penalty)
+    precision = "int8-7bit" if labels.precision == "int8" else labels.precision
     decoding = f"beam {labels.beam_size}"
-    yield System("teacher", "CTranslate2", "float32", decoding, size, beam)
+    beam = teacher_beam(run.teacher, labels)
+    yield System("teacher", "CTranslate2", precision, decoding, size, beam)
     for name in run.recipe.objectives():
         student = load_checkpoint(run.student_folder(name) / "checkpoint")
         size = parameter_count(student.model)

@@ -217,8 +217,11 @@ class LabelsConfig(Section):
     """Log-probabilities kept a position; the rest is kept as one tail mass. 0 keeps all."""
     paths: list[Literal["reference", "hypothesis"]] = Field(default=["hypothesis"], min_length=1)
     """Along whose words the teacher's distributions are kept."""
-    batch_tokens: int = Field(4096, ge=64)
+    batch_tokens: int = Field(1024, ge=64)
     """Tokens in one batch of the teacher."""
+    precision: Literal["int8", "float32"] = "int8"
+    """Weights of the teacher while it translates; int8 keeps 7 bits. Distributions are always
+    float32."""
 
     @model_validator(mode="after")
     def _n_best_fits(self) -> Self:

@@ -311,7 +311,7 @@ def _label_stage(run: Run) -> Stage:
             label_corpus(
                 run.token_shards,
                 run.labels,
-                lambda: OwnTeacher(run.teacher, config.batch_tokens),
+                lambda: OwnTeacher(run.teacher, config.batch_tokens, config.precision),
                 config,
                 tick,
             )

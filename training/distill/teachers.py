@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -49,24 +49,29 @@ class Teacher(Protocol):
 
 
 class OwnTeacher:
-    """A Quickstudy checkpoint: CTranslate2 (float32) translates, torch gives the distributions."""
+    """A Quickstudy checkpoint: CTranslate2 translates, torch gives the distributions."""
 
-    def __init__(self, checkpoint: Path, batch_tokens: int = 4096) -> None:
+    def __init__(
+        self,
+        checkpoint: Path,
+        batch_tokens: int = 1024,
+        precision: Literal["int8", "float32"] = "float32",
+    ) -> None:
         loaded = load_checkpoint(checkpoint)
         self.model = loaded.model
         self.batch_tokens = batch_tokens
         self.pieces = Tokenizer(loaded.tokenizer).pieces
         self._ids = {piece: index for index, piece in enumerate(self.pieces)}
         self._folder = tempfile.TemporaryDirectory(prefix="quickstudy-teacher-")
-        self._translator = self._converted()
+        self._translator = self._converted(precision)
 
-    def _converted(self) -> Any:
+    def _converted(self, precision: Literal["int8", "float32"]) -> Any:
         import ctranslate2
 
         from export.to_ctranslate2 import to_ctranslate2
 
         folder = Path(self._folder.name) / "model"
-        to_ctranslate2(self.model, self.pieces, folder, "float32")
+        to_ctranslate2(self.model, self.pieces, folder, precision)
         cores = available_cores()
         return ctranslate2.Translator(str(folder), inter_threads=cores, intra_threads=1)
 
