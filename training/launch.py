@@ -39,6 +39,12 @@ def process_count(config: TrainingConfig) -> int:
     return min(available_cores(), MOST_PROCESSES)
 
 
+def thread_count(processes: int) -> int:
+    """Threads of each process: OMP_NUM_THREADS where set, else an equal share of the cores."""
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return int(wanted) if wanted.isdigit() else max(1, available_cores() // processes)
+
+
 def precision(config: TrainingConfig) -> str:
     """bf16-mixed where the processor multiplies in bf16, else 32-true."""
     if config.precision != "auto":
@@ -133,7 +139,7 @@ def _in_process(
         _die_with_parent()
     if fabric.device.type == "cpu":
         keep_memory()
-        torch.set_num_threads(max(1, available_cores() // count))
+        torch.set_num_threads(thread_count(count))
     try:
         function(fabric, *arguments)
     except (RecipeError, TrainingError) as error:

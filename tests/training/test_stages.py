@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from export.bundle import load_bundle
+from training.launch import only_one
 from training.recipe import RecipeError, load_recipe
 from training.stages import Run, build_stages, is_done, public_recipe, run_stage
 
@@ -113,3 +114,22 @@ def test_missing_text_says_where_it_was_sought(tmp_path: Path) -> None:
     stages = build_stages(run)
     with pytest.raises(RecipeError, match=r"train\.en: cannot be read"):
         run_stage(stages["prepare"], stages)
+
+
+def test_two_processes_never_share_a_folder(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    stages = build_stages(run)
+    with (
+        only_one(stages["prepare"].folder),
+        pytest.raises(RecipeError, match="another process is at work"),
+    ):
+        run_stage(stages["prepare"], stages)
+
+
+def test_force_on_a_stage_never_made_makes_it(tmp_path: Path) -> None:
+    run = small_run(tmp_path)
+    stages = build_stages(run)
+    assert run_stage(stages["prepare"], stages, force=True)
+    assert is_done(stages["prepare"], stages)
+    assert run_stage(stages["prepare"], stages, force=True)
+    assert (run.folder / "corpus.previous" / "report.json").exists()
