@@ -54,8 +54,9 @@ def compare(
             system=name,
             baseline=baseline[0],
             difference=round(row.score - first.score, 2),
-            p_value=float(row.p_value if row.p_value is not None else 1.0),
+            # Of equal outputs sacreBLEU's resampling makes p = 1 / (resamples + 1).
+            p_value=1.0 if output == baseline[1] else float(row.p_value or 0.0),
             signature=str(signatures["BLEU"]),
         )
-        for (name, _), row in zip(systems, rows, strict=True)
+        for (name, output), row in zip(systems, rows, strict=True)
     ]
