@@ -55,8 +55,12 @@ def compare(
             baseline=baseline[0],
             difference=round(row.score - first.score, 2),
             # Of equal outputs sacreBLEU's resampling makes p = 1 / (resamples + 1).
-            p_value=1.0 if output == baseline[1] else float(row.p_value or 0.0),
+            p_value=_p_value(row) if output != baseline[1] else 1.0,
             signature=str(signatures["BLEU"]),
         )
         for (name, output), row in zip(systems, rows, strict=True)
     ]
+
+
+def _p_value(row: Result) -> float:
+    return 1.0 if row.p_value is None else float(row.p_value)
