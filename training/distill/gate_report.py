@@ -177,7 +177,7 @@ def _draw(report: dict[str, Any], path: Path) -> None:
     ]
     for axis, key, label in panels:
         groups = report[key]
-        names = [f"{group['from']:.3g} – {group['to']:.3g}" for group in groups]
+        names = [f"{group['from']:.2g} – {group['to']:.2g}" for group in groups]
         heights = [group["mean"] for group in groups]
         errors = [group["spread"] for group in groups]
         axis.bar(names, heights, yerr=errors, color="#d98f2b", ecolor="#555555", capsize=3)
