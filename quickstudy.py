@@ -82,7 +82,8 @@ def _run(path: Path, data: Path | None, runs: Path, assignments: list[str] | Non
 
 
 def _do(run: Run, names: list[str], force: bool) -> None:
-    from training.stages import build_stages, run_stage
+    from training.stage import run_stage
+    from training.stages import build_stages
 
     stages = build_stages(run)
     for name in names:
@@ -99,7 +100,8 @@ def run_all(
     assignments: SetOption = None,
 ) -> None:
     """Do every stage that is not done yet: text in, a bundle and its scores out."""
-    from training.stages import build_stages, run_stage
+    from training.stage import run_stage
+    from training.stages import build_stages
 
     stages = build_stages(_run(recipe, data, runs, assignments))
     for stage in stages.values():

@@ -24,7 +24,8 @@ from training.decoding import greedy_corpus
 from training.distill.teachers import OwnTeacher
 from training.model import EOS, parameter_count
 from training.recipe import LabelsConfig
-from training.stages import Run, held_out, say
+from training.stage import say
+from training.stages import Run, held_out
 from training.tokenizer import Tokenizer
 
 SPEED_SENTENCES = 100

@@ -1,19 +1,10 @@
 """The stages of a run: corpus → tokenizer → teacher → labels → student → export → evaluation.
 
-Each is idempotent: it writes a note of what went in (a fingerprint of its part of the recipe and of
-the results of the stages before it) and of what came out, and is skipped while that is unchanged.
-A stage that was killed goes on where it stopped; one whose inputs changed starts anew, its former
-folder kept beside it as `*.previous`.
+What a stage is, and when it is skipped, is in `training.stage`.
 """
 
 from __future__ import annotations
 
-import functools
-import hashlib
-import json
-import shutil
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,52 +13,18 @@ from training.atomic import atomic_folder, atomic_write
 from training.corpus import prepare, read_pairs, render_report, train_shards
 from training.data import map_table
 from training.distill.config import ObjectiveConfig, needs_labels
-from training.launch import is_first_process, only_one
 from training.loop import TrainingRun, train
 from training.monitor import Ticker
-from training.recipe import Recipe, RecipeError, SourceConfig, dump_recipe, teacher_objective
+from training.recipe import (
+    ModelConfig,
+    Recipe,
+    SourceConfig,
+    TrainingConfig,
+    dump_recipe,
+    teacher_objective,
+)
+from training.stage import NOTE, Stage, file_digest, say
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-
-NOTE = "stage.json"
-
-
-def say(message: str) -> None:
-    """A line for whoever runs the stages."""
-    print(message, file=sys.stderr, flush=True)
-
-
-def digest(value: Any) -> str:
-    """Short hash of anything that JSON can hold."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
-
-
-def file_digest(path: Path) -> str:
-    """Hash of a file's content. Raises RecipeError where it is missing."""
-    try:
-        about = path.stat()
-        return _file_digest(path, about.st_size, about.st_mtime_ns)
-    except OSError as error:
-        why = error.strerror
-        raise RecipeError(f"{path}: cannot be read ({why}); set corpus.root or --data") from None
-
-
-@functools.cache
-def _file_digest(path: Path, _size: int, _changed: int) -> str:
-    """Read once in a process while size and time of change stay."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:20]
-
-
-def result_digest(paths: list[Path]) -> str:
-    """Hash of a stage's outputs: files, and every file below folders."""
-    files = [
-        file
-        for path in paths
-        for file in ([path] if path.is_file() else sorted(path.rglob("*")))
-        if file.is_file()
-    ]
-    return digest([[file.name, file_digest(file)] for file in files])
 
 
 @dataclass(frozen=True)
@@ -107,89 +64,12 @@ class Run:
         return Path(out) if out else self.folder / "bundle"
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One step: what its result depends on, where that lies, and how to make it."""
-
-    name: str
-    folder: Path
-    inputs: Callable[[], Any]
-    make: Callable[[], None]
-    outputs: Callable[[], list[Path]]
-    needs: tuple[str, ...] = ()
-
-    def note(self) -> dict[str, Any]:
-        path = self.folder / NOTE
-        return json.loads(path.read_text()) if path.exists() else {}
-
-
-def fingerprint(stage: Stage, stages: dict[str, Stage]) -> str:
-    """Hash of a stage's inputs and of the results of the stages before it."""
-    return digest([stage.inputs(), *(stages[name].note().get("result") for name in stage.needs)])
-
-
-def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bool:
-    """Make a stage unless it is done; → whether anything was done.
-
-    Raises RecipeError where a stage that it needs is not done with the same recipe, and where
-    another process is at work on the stage.
-    """
-    for name in stage.needs:
-        if not is_done(stages[name], stages):
-            raise RecipeError(
-                f"{stage.name} needs the stage `{name}`, which is not done with this recipe: run "
-                f"it first, or `quickstudy run`"
-            )
-    if is_done(stage, stages) and not force:
-        say(f"{stage.name}: already done with the same inputs, skipped ({stage.folder})")
-        return False
-    if not is_first_process():
-        stage.make()
-        return True
-    with only_one(stage.folder):
-        _make(stage, fingerprint(stage, stages), force)
-    return True
-
-
-def _make(stage: Stage, now: str, force: bool) -> None:
-    before = stage.note().get("fingerprint", now)
-    if stage.folder.exists() and (before != now or force):
-        _set_aside(stage.folder, "its inputs changed" if before != now else "made again")
-    stage.folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(stage.folder / NOTE, json.dumps({"fingerprint": now, "done": False}))
-    say(f"{stage.name}: → {stage.folder}")
-    stage.make()
-    note = {"fingerprint": now, "done": True, "result": result_digest(stage.outputs())}
-    atomic_write(stage.folder / NOTE, json.dumps(note))
-
-
-def is_done(stage: Stage, stages: dict[str, Stage]) -> bool:
-    """Whether a stage's results are there, made from the inputs and results before it as they
-    are now."""
-    note = stage.note()
-    return (
-        bool(note.get("done"))
-        and all(is_done(stages[name], stages) for name in stage.needs)
-        and note.get("fingerprint") == fingerprint(stage, stages)
-        and all(path.exists() for path in stage.outputs())
-    )
-
-
-def _set_aside(folder: Path, why: str) -> None:
-    previous = folder.with_name(folder.name + ".previous")
-    shutil.rmtree(previous, ignore_errors=True)
-    folder.rename(previous)
-    say(f"{folder.name}: {why}; the former results are in {previous}")
-
-
 def build_stages(run: Run) -> dict[str, Stage]:
     """Every stage of a run by name, in order; students other than `student` are baselines."""
     stages = [_prepare_stage(run), _tokenize_stage(run), _teacher_stage(run)]
     if run.recipe.needs_teacher:
         stages.append(_label_stage(run))
-    stages += [
-        _student_stage(run, name, objective) for name, objective in run.recipe.objectives().items()
-    ]
+    stages += [student_stage(run, plan) for plan in recipe_students(run)]
     stages += [_export_stage(run), _evaluate_stage(run)]
     return {stage.name: stage for stage in stages}
 
@@ -326,48 +206,94 @@ def _label_stage(run: Run) -> Stage:
     )
 
 
-def _student_stage(run: Run, name: str, objective: ObjectiveConfig) -> Stage:
+@dataclass(frozen=True)
+class StudentPlan:
+    """One student on a run's text and labels: what sets it apart from the others."""
+
+    name: str
+    folder: Path
+    model: ModelConfig
+    training: TrainingConfig
+    objective: ObjectiveConfig
+    seed: int
+    start: Path | None = None
+    """Checkpoint whose layers it starts from; None starts at random."""
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint"
+
+
+def recipe_students(run: Run) -> list[StudentPlan]:
+    """The recipe's student and its baselines."""
     student = run.recipe.student
-    folder = run.student_folder(name)
-    labelled = needs_labels(objective)
-    start = run.teacher if name == "student" and student.start == "teacher" else None
-    job = TrainingRun(
-        name=name,
-        folder=folder,
-        model=student.model,
-        training=student.training,
-        objective=objective,
-        token_shards=[],
-        labels=run.labels if labelled else None,
-        tokenizer=run.tokenizer,
-        validation=run.validation,
-        seed=run.recipe.seed,
-        recipe_text=public_recipe(dump_recipe(run.recipe)),
-        start=start,
-    )
+    return [
+        StudentPlan(
+            name=name,
+            folder=run.student_folder(name),
+            model=student.model,
+            training=student.training,
+            objective=objective,
+            seed=run.recipe.seed,
+            start=run.teacher if name == "student" and student.start == "teacher" else None,
+        )
+        for name, objective in run.recipe.objectives().items()
+    ]
+
+
+def student_stage(run: Run, plan: StudentPlan) -> Stage:
+    """The training of one student, with its gate report."""
+    labelled = needs_labels(plan.objective)
 
     def make() -> None:
-        _train(job, run)
-        if objective.kind == "hybrid":
-            from training.distill.gate_report import write_gate_report
-
-            report = write_gate_report(
-                job.checkpoint, folder, run.token_shards, run.labels, objective
+        train(
+            TrainingRun(
+                name=plan.name,
+                folder=plan.folder,
+                model=plan.model,
+                training=plan.training,
+                objective=plan.objective,
+                token_shards=run.token_shards,
+                labels=run.labels if labelled else None,
+                tokenizer=run.tokenizer,
+                validation=run.validation,
+                seed=plan.seed,
+                recipe_text=public_recipe(dump_recipe(run.recipe)),
+                start=plan.start,
             )
-            say(f"{name}: mean gate {report['mean']:.2f}, see {folder / 'gate.png'}")
-            if report["warning"]:
-                say(f"{name}: WARNING: {report['warning']}")
+        )
+        if plan.objective.kind == "hybrid":
+            _report_gate(run, plan)
 
-    shared = student.model_dump(mode="json", exclude={"objective", "start"})
+    def inputs() -> Any:
+        shared = {
+            "model": plan.model.model_dump(mode="json"),
+            "training": plan.training.model_dump(mode="json"),
+        }
+        objective = plan.objective.model_dump(mode="json")
+        return [shared, objective, plan.seed, plan.start is not None]
+
     needs = ("label",) if labelled else ("tokenize",)
     return Stage(
-        name,
-        folder,
-        lambda: [shared, objective.model_dump(mode="json"), run.recipe.seed, start is not None],
+        plan.name,
+        plan.folder,
+        inputs,
         make,
-        lambda: [job.checkpoint / "model.safetensors"],
-        (*needs, "teacher") if start is not None else needs,
+        lambda: [plan.checkpoint / "model.safetensors"],
+        (*needs, "teacher") if plan.start is not None else needs,
     )
+
+
+def _report_gate(run: Run, plan: StudentPlan) -> None:
+    from training.distill.gate_report import write_gate_report
+
+    assert plan.objective.kind == "hybrid"
+    report = write_gate_report(
+        plan.checkpoint, plan.folder, run.token_shards, run.labels, plan.objective
+    )
+    say(f"{plan.name}: mean gate {report['mean']:.2f}, see {plan.folder / 'gate.png'}")
+    if report["warning"]:
+        say(f"{plan.name}: WARNING: {report['warning']}")
 
 
 # --- export and evaluation ---------------------------------------------------------------------

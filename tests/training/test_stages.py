@@ -11,7 +11,8 @@ import pytest
 from export.bundle import load_bundle
 from training.launch import only_one
 from training.recipe import RecipeError, load_recipe
-from training.stages import Run, build_stages, is_done, public_recipe, run_stage
+from training.stage import is_done, run_stage
+from training.stages import Run, build_stages, public_recipe
 
 ROOT = Path(__file__).parents[2]
 SMALL = [

@@ -1,0 +1,139 @@
+"""What a stage is: when it is done, when it is skipped, and how it is made again.
+
+A stage has a folder with a `stage.json` note: a hash of what went in (the recipe's part, the text's
+content, the results of the stages before it) and of what came out. It is skipped while that is
+unchanged. A stage that was killed goes on where it stopped; one whose inputs changed starts anew,
+its former folder kept beside it as `*.previous`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.atomic import atomic_write
+from training.launch import is_first_process, only_one
+from training.recipe import RecipeError
+
+NOTE = "stage.json"
+
+
+def say(message: str) -> None:
+    """A line for whoever runs the stages."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def digest(value: Any) -> str:
+    """Short hash of anything that JSON can hold."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def file_digest(path: Path) -> str:
+    """Hash of a file's content. Raises RecipeError where it is missing."""
+    try:
+        about = path.stat()
+        return _file_digest(path, about.st_size, about.st_mtime_ns)
+    except OSError as error:
+        why = error.strerror
+        raise RecipeError(f"{path}: cannot be read ({why}); set corpus.root or --data") from None
+
+
+@functools.cache
+def _file_digest(path: Path, _size: int, _changed: int) -> str:
+    """Read once in a process while size and time of change stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:20]
+
+
+def result_digest(paths: list[Path]) -> str:
+    """Hash of a stage's outputs: files, and every file below folders."""
+    files = [
+        file
+        for path in paths
+        for file in ([path] if path.is_file() else sorted(path.rglob("*")))
+        if file.is_file()
+    ]
+    return digest([[file.name, file_digest(file)] for file in files])
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: what its result depends on, where that lies, and how to make it."""
+
+    name: str
+    folder: Path
+    inputs: Callable[[], Any]
+    make: Callable[[], None]
+    outputs: Callable[[], list[Path]]
+    needs: tuple[str, ...] = ()
+
+    def note(self) -> dict[str, Any]:
+        path = self.folder / NOTE
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def fingerprint(stage: Stage, stages: dict[str, Stage]) -> str:
+    """Hash of a stage's inputs and of the results of the stages before it."""
+    return digest([stage.inputs(), *(stages[name].note().get("result") for name in stage.needs)])
+
+
+def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bool:
+    """Make a stage unless it is done; → whether anything was done.
+
+    Raises RecipeError where a stage that it needs is not done with the same recipe, and where
+    another process is at work on the stage.
+    """
+    for name in stage.needs:
+        if not is_done(stages[name], stages):
+            raise RecipeError(
+                f"{stage.name} needs the stage `{name}`, which is not done with this recipe: run "
+                f"it first, or `quickstudy run`"
+            )
+    if is_done(stage, stages) and not force:
+        say(f"{stage.name}: already done with the same inputs, skipped ({stage.folder})")
+        return False
+    if not is_first_process():
+        stage.make()
+        return True
+    with only_one(stage.folder):
+        _make(stage, fingerprint(stage, stages), force)
+    return True
+
+
+def _make(stage: Stage, now: str, force: bool) -> None:
+    before = stage.note().get("fingerprint", now)
+    if stage.folder.exists() and (before != now or force):
+        _set_aside(stage.folder, "its inputs changed" if before != now else "made again")
+    stage.folder.mkdir(parents=True, exist_ok=True)
+    atomic_write(stage.folder / NOTE, json.dumps({"fingerprint": now, "done": False}))
+    say(f"{stage.name}: → {stage.folder}")
+    stage.make()
+    note = {"fingerprint": now, "done": True, "result": result_digest(stage.outputs())}
+    atomic_write(stage.folder / NOTE, json.dumps(note))
+
+
+def is_done(stage: Stage, stages: dict[str, Stage]) -> bool:
+    """Whether a stage's results are there, made from the inputs and results before it as they
+    are now."""
+    note = stage.note()
+    return (
+        bool(note.get("done"))
+        and all(is_done(stages[name], stages) for name in stage.needs)
+        and note.get("fingerprint") == fingerprint(stage, stages)
+        and all(path.exists() for path in stage.outputs())
+    )
+
+
+def _set_aside(folder: Path, why: str) -> None:
+    previous = folder.with_name(folder.name + ".previous")
+    shutil.rmtree(previous, ignore_errors=True)
+    folder.rename(previous)
+    say(f"{folder.name}: {why}; the former results are in {previous}")
