@@ -34,20 +34,26 @@ class TargetSide(NamedTuple):
         """Non-pad target positions [B, T], bool."""
         return self.trg_out != PAD
 
+    @property
+    def targets(self) -> Tensor:
+        """The words at the non-pad positions, [N]."""
+        return self.trg_out[self.mask]
+
 
 class Batch(NamedTuple):
-    """Source ids [B, S] with one or two target sides."""
+    """Source ids [B, S] with the target sides that an objective asks for, by path."""
 
     ids: Tensor
     src: Tensor
     reference: TargetSide | None = None
     hypothesis: TargetSide | None = None
+    closest: TargetSide | None = None
 
     @property
     def ntokens(self) -> int:
-        """Non-pad target tokens of the longer side taught, the unit of speed and budget."""
-        sides = [side for side in (self.reference, self.hypothesis) if side is not None]
-        return max(int(side.mask.sum()) for side in sides)
+        """Non-pad target tokens of the longest side taught, the unit of speed and budget."""
+        sides = (self.reference, self.hypothesis, self.closest)
+        return max(int(side.mask.sum()) for side in sides if side is not None)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""

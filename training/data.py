@@ -61,15 +61,12 @@ class TokenData:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def _lengths(self, paths: tuple[PathName, ...]) -> np.ndarray:
-        lengths = [
-            self.trg.lengths if path == "reference" else self._hypothesis_lengths()
-            for path in paths
-        ]
-        return np.maximum.reduce(lengths)
+    def _rows(self, path: PathName) -> Ragged:
+        """Target ids of every row along a path."""
+        return self.trg if path == "reference" else self._store().translations(path)
 
-    def _hypothesis_lengths(self) -> np.ndarray:
-        return self._store().hypotheses.lengths
+    def _lengths(self, paths: tuple[PathName, ...]) -> np.ndarray:
+        return np.maximum.reduce([self._rows(path).lengths for path in paths])
 
     def _store(self) -> LabelStore:
         if self.labels is None:
@@ -77,7 +74,7 @@ class TokenData:
         return self.labels
 
     def _side(self, rows: np.ndarray, path: PathName, distributions: bool) -> TargetSide:
-        source = self.trg if path == "reference" else self._store().hypotheses
+        source = self._rows(path)
         side = target_side([source[row] for row in rows])
         if not distributions:
             return side
@@ -92,8 +89,7 @@ class TokenData:
         return Batch(
             ids=torch.from_numpy(self.ids[rows]),
             src=pad_rows([self.src[row] for row in rows]),
-            reference=sides.get("reference"),
-            hypothesis=sides.get("hypothesis"),
+            **sides,
         )
 
     def batch_count(

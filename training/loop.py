@@ -266,8 +266,9 @@ class Trainer:
 
     def _step(self, batches: list[Batch]) -> None:
         step = self.state.step + 1
+        self.objective.progress = self._share()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step, self._share())
+            group["lr"] = learning_rate(self.config, step, self.objective.progress)
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1
             with self.fabric.no_backward_sync(self.lesson, enabled=not last):

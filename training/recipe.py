@@ -17,6 +17,7 @@ from training.distill.config import (
     HybridObjective,
     NllObjective,
     ObjectiveConfig,
+    PathName,
     Section,
     needs_labels,
 )
@@ -215,7 +216,7 @@ class LabelsConfig(Section):
     """Exponent of the length that a hypothesis's score is divided by."""
     top_k: int = Field(8, ge=0)
     """Log-probabilities kept a position; the rest is kept as one tail mass. 0 keeps all."""
-    paths: list[Literal["reference", "hypothesis"]] = Field(default=["hypothesis"], min_length=1)
+    paths: list[PathName] = Field(default=["hypothesis"], min_length=1)
     """Along whose words the teacher's distributions are kept."""
     batch_tokens: int = Field(1024, ge=64)
     """Tokens in one batch of the teacher."""
@@ -227,6 +228,8 @@ class LabelsConfig(Section):
     def _n_best_fits(self) -> Self:
         if self.n_best > self.beam_size:
             raise ValueError(f"n_best {self.n_best} must not exceed beam_size {self.beam_size}")
+        if "closest" in self.paths and self.n_best == 1:
+            raise ValueError("the path `closest` needs n_best of 2 or more")
         return self
 
 
@@ -300,6 +303,8 @@ class Recipe(Section):
         faults = []
         if path is not None and path not in self.labels.paths:
             faults.append(f"{where} needs `{path}` in labels.paths")
+        if objective.kind == "sentence-interpolated" and self.labels.n_best == 1:
+            faults.append(f"{where} chooses among translations: it needs labels.n_best > 1")
         if getattr(objective, "temperature", 1.0) != 1.0 and self.labels.top_k != 0:
             faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
         return faults

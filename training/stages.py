@@ -193,6 +193,7 @@ def _label_stage(run: Run) -> Stage:
                 run.labels,
                 lambda: OwnTeacher(run.teacher, config.batch_tokens, config.precision),
                 config,
+                Tokenizer(run.tokenizer),
                 tick,
             )
 

@@ -6,9 +6,9 @@ A new objective is one class here (joined to the union at the end) and one file 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Section(BaseModel):
@@ -17,7 +17,9 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-Path = Literal["reference", "hypothesis"]
+PathName = Literal["reference", "hypothesis", "closest"]
+"""Whose words a student is taught along: the reference y, the teacher's best translation ŷ, or the
+one of its n-best that is closest to y by sentence BLEU."""
 
 
 class ConstantGate(Section):
@@ -28,10 +30,19 @@ class ConstantGate(Section):
     """Weight of the sentence-level loss, 0 to 1."""
 
 
-class SentenceGate(Section):
-    """g = σ(w · mean encoder state + b): one learned weight a sentence."""
+class ScheduleGate(Section):
+    """g moves in a straight line over the run."""
 
-    kind: Literal["sentence"] = "sentence"
+    kind: Literal["schedule"] = "schedule"
+    start: float = Field(1.0, ge=0, le=1)
+    """Weight of the sentence-level loss at the first step, 0 to 1."""
+    end: float = Field(0.0, ge=0, le=1)
+    """Weight of the sentence-level loss at the last step, 0 to 1."""
+
+
+class LearnedGate(Section):
+    """What every gate that is trained with the student shares."""
+
     initial: float = Field(0.5, gt=0, lt=1)
     """Weight of the sentence-level loss before anything is learned, 0 to 1 (exclusive)."""
     floor: float = Field(0.05, ge=0, lt=0.5)
@@ -39,12 +50,33 @@ class SentenceGate(Section):
     prior_mean: float = Field(0.5, gt=0, lt=1)
     """What the batch mean of g is drawn towards, 0 to 1 (exclusive)."""
     prior_weight: float = Field(1.0, ge=0)
-    """Strength of that pull: weight of the binary KL to the prior, in nats a sentence."""
+    """Strength of that pull: weight of the binary KL to the prior, in nats."""
     entropy_weight: float = Field(0.05, ge=0)
-    """Bonus for the entropy of g in each sentence, in nats a sentence."""
+    """Bonus for the mean entropy of g, in nats."""
 
 
-GateConfig = Annotated[ConstantGate | SentenceGate, Field(discriminator="kind")]
+class CorpusGate(LearnedGate):
+    """g = σ(b): one learned weight for the whole corpus."""
+
+    kind: Literal["corpus"] = "corpus"
+
+
+class SentenceGate(LearnedGate):
+    """g = σ(w · mean encoder state + b): one learned weight a sentence."""
+
+    kind: Literal["sentence"] = "sentence"
+
+
+class TokenGate(LearnedGate):
+    """g = σ(w · decoder state + v · teacher's entropy + b): one learned weight a position."""
+
+    kind: Literal["token"] = "token"
+
+
+GateConfig = Annotated[
+    ConstantGate | ScheduleGate | CorpusGate | SentenceGate | TokenGate,
+    Field(discriminator="kind"),
+]
 
 
 class NllObjective(Section):
@@ -63,20 +95,76 @@ class SentenceObjective(Section):
     """Probability mass spread over the vocabulary, a share of 1."""
 
 
-class TokenObjective(Section):
-    """Token-level distillation: KL to the teacher's distribution at every position."""
+class SentenceInterpolatedObjective(Section):
+    """Sentence-level distillation on the hypothesis of the teacher's n-best that is closest to the
+    reference by sentence BLEU."""
 
-    kind: Literal["token"] = "token"
+    kind: Literal["sentence-interpolated"] = "sentence-interpolated"
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Probability mass spread over the vocabulary, a share of 1."""
+
+
+class TokenLevel(Section):
+    """What every objective with a token-level loss shares."""
+
     temperature: float = Field(1.0, gt=0, le=20)
     """τ, dividing the logits of teacher and student alike; no unit. Other than 1 needs the
     teacher's whole distribution (labels.top_k = 0)."""
     kd_rate: float = Field(1.0, ge=0, le=1)
-    """Share of the KL in the loss; the rest is the nll of the same path. 0 to 1."""
-    path: Path = "reference"
+    """Share of the KL in the token-level loss; the rest is the nll of the same path. 0 to 1."""
+
+
+class TokenObjective(TokenLevel):
+    """Token-level distillation: KL to the teacher's distribution at every position."""
+
+    kind: Literal["token"] = "token"
+    path: PathName = "reference"
     """Whose words condition both models: the reference's or the teacher's translation's."""
 
 
-class HybridObjective(Section):
+class SelectiveObjective(TokenLevel):
+    """Token-level distillation of the words that the student finds hardest; the others are taught
+    by their nll alone."""
+
+    kd_rate: float = Field(0.5, ge=0, le=1)
+    """Share of the KL in the loss of a chosen word; the rest is its nll. 0 to 1."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Of the nll: probability mass spread over the vocabulary, a share of 1."""
+    share: float = Field(0.5, gt=0, le=1)
+    """Share of the words that are chosen, those with the highest nll of the student. 0 to 1."""
+    path: PathName = "reference"
+    """Whose words condition both models: the reference's or the teacher's translation's."""
+
+
+class SelectiveBatchObjective(SelectiveObjective):
+    """The hardest words are those of the batch."""
+
+    kind: Literal["selective-batch"] = "selective-batch"
+
+
+class SelectiveGlobalObjective(SelectiveObjective):
+    """The hardest words are those above a quantile of the words seen last."""
+
+    kind: Literal["selective-global"] = "selective-global"
+    queue_size: int = Field(30_000, ge=1, le=10_000_000)
+    """Words whose nll is remembered, first in, first out."""
+
+
+class TieObjective(TokenLevel):
+    """Token-level distillation with a ranking loss that lifts the teacher's top-1."""
+
+    kind: Literal["tie"] = "tie"
+    path: PathName = "reference"
+    """Whose words condition both models: the reference's or the teacher's translation's."""
+    rank_weight: float = Field(1.0, ge=0)
+    """Weight of the ranking loss beside the token-level loss."""
+    rank_top_k: int = Field(5, ge=1)
+    """Likeliest words of the student that must not stand above the teacher's top-1."""
+    margin: float = Field(0.1, ge=0, le=1)
+    """By how much probability the teacher's top-1 must lead, 0 to 1."""
+
+
+class HybridObjective(TokenLevel):
     """g · sentence + (1 − g) · token: the paper's method."""
 
     kind: Literal["hybrid"] = "hybrid"
@@ -84,18 +172,32 @@ class HybridObjective(Section):
     """What sets g."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Of the sentence-level loss: probability mass spread over the vocabulary, a share of 1."""
-    temperature: float = Field(1.0, gt=0, le=20)
-    """Of the token-level loss; no unit. Other than 1 needs labels.top_k = 0."""
-    kd_rate: float = Field(1.0, ge=0, le=1)
-    """Share of the KL in the token-level loss; the rest is the nll of the same path. 0 to 1."""
-    path: Path = "hypothesis"
+    path: PathName = "hypothesis"
     """The token-level path. `hypothesis` shares one forward pass with the sentence-level loss."""
-    equalise: bool = True
-    """Divide each loss by its own running mean before the gate weighs them (learned gates)."""
+    scale: Literal["auto", "none", "running-mean", "excess"] = "auto"
+    """How the two losses are put on one scale before the gate weighs them: divided by their own
+    running means, each as excess over its least possible value, or not at all. `auto` is
+    running-mean for a learned gate, else none."""
+
+    @model_validator(mode="after")
+    def _gate_fits(self) -> Self:
+        if self.gate.kind == "token" and self.path != "hypothesis":
+            raise ValueError(
+                "a gate of kind token weighs both losses at the same position: it needs path: "
+                "hypothesis"
+            )
+        return self
 
 
 ObjectiveConfig = Annotated[
-    NllObjective | SentenceObjective | TokenObjective | HybridObjective,
+    NllObjective
+    | SentenceObjective
+    | SentenceInterpolatedObjective
+    | TokenObjective
+    | HybridObjective
+    | SelectiveBatchObjective
+    | SelectiveGlobalObjective
+    | TieObjective,
     Field(discriminator="kind"),
 ]
 

@@ -18,10 +18,11 @@ import torch
 from training.atomic import atomic_write
 from training.checkpoint import load_checkpoint
 from training.data import TokenData
-from training.distill.config import GateConfig, HybridObjective
-from training.distill.gate import Gate
+from training.distill.config import GateConfig, HybridObjective, LearnedGate
+from training.distill.gate import entropy_of
 from training.distill.labels import LabelStore
 from training.distill.objectives import build_objective
+from training.distill.objectives.base import side_of, target_states
 from training.distill.objectives.hybrid import Hybrid
 from training.model import Transformer
 
@@ -32,38 +33,44 @@ COLLAPSE = 0.02
 
 @dataclass(frozen=True)
 class Measured:
-    """One value a sentence of the sample, each [sentences]."""
+    """One value a sentence of the sample, or one a target position where the gate is of positions:
+    each [units]."""
 
     gate: np.ndarray
     length: np.ndarray
-    """Source tokens, EOS counted."""
+    """Source tokens of the sentence, EOS counted."""
     entropy: np.ndarray
-    """Mean entropy of the teacher's distributions, nats a position; the tail is one outcome."""
+    """Entropy of the teacher's distribution, nats a position; the tail is one outcome."""
     rarity: np.ndarray
-    """Mean −log10 of the relative frequency of the target tokens."""
+    """−log10 of the relative frequency of the target tokens."""
 
 
 @torch.inference_mode()
-def gate_of(model: Transformer, gate: Gate, data: TokenData, rows: np.ndarray) -> np.ndarray:
-    """g of each of the rows, [rows]."""
-    found = np.empty(len(rows), dtype=np.float32)
+def gates_of(
+    model: Transformer, objective: Hybrid, data: TokenData, rows: np.ndarray
+) -> list[np.ndarray]:
+    """g of each of the rows: [1] of a sentence, [T] of its positions."""
+    per_position = objective.gate.per_position
+    needed = objective.needs_distributions if per_position else ()
+    found: list[np.ndarray] = [np.empty(0)] * len(rows)
     order = np.argsort(data.src.lengths[rows], kind="stable")
     for start in range(0, len(order), 128):
         chosen = order[start : start + 128]
-        src = data.batch(rows[chosen], (), ()).src
-        memory, _ = model.encode(src)
-        found[chosen] = gate(memory, src).numpy()
+        batch = data.batch(rows[chosen], ("hypothesis",), needed)
+        side = side_of(batch, "hypothesis")
+        memory, bias = model.encode(batch.src)
+        states = target_states(model, side, memory, bias) if per_position else memory[:, 0]
+        gates = objective.gates(memory, batch.src, states, side).numpy()
+        sizes = side.mask.sum(1).numpy() if per_position else np.ones(len(chosen), dtype=int)
+        for place, part in zip(chosen, np.split(gates, np.cumsum(sizes)[:-1]), strict=True):
+            found[place] = part
     return found
 
 
-def entropies(store: LabelStore, path: str, rows: np.ndarray) -> np.ndarray:
-    """Mean entropy of the teacher along a path for each row, nats a position: [rows]."""
-    found = np.empty(len(rows), dtype=np.float32)
-    for index in range(len(rows)):
-        _, logp, tail = store.distributions(path, rows[index : index + 1])
-        entropy = -(logp.exp() * logp).sum(1) - torch.xlogy(tail, tail)
-        found[index] = float(entropy.mean()) if len(entropy) else 0.0
-    return found
+def entropies(store: LabelStore, path: str, row: int) -> np.ndarray:
+    """Entropy of the teacher at each position of a path of a row, nats: [T]."""
+    _, logp, tail = store.distributions(path, np.array([row]))
+    return entropy_of(logp, tail).numpy()
 
 
 def measure(
@@ -75,11 +82,22 @@ def measure(
     targets = [store.hypotheses[row] for row in rows]
     counts = np.bincount(np.concatenate(targets), minlength=model.vocab_size)
     rarity = -np.log10(np.maximum(counts, 1) / counts.sum())
+    rarities = [rarity[target] for target in targets]
+    teacher = [entropies(store, objective.path, row) for row in rows]
+    gates = gates_of(model, objective, data, rows)
+    lengths = data.src.lengths[rows]
+    if objective.gate.per_position:
+        return Measured(
+            gate=np.concatenate(gates),
+            length=np.repeat(lengths, [len(gate) for gate in gates]),
+            entropy=np.concatenate(teacher),
+            rarity=np.concatenate(rarities),
+        )
     return Measured(
-        gate=gate_of(model, objective.gate, data, rows),
-        length=data.src.lengths[rows],
-        entropy=entropies(store, objective.path, rows),
-        rarity=np.array([rarity[target].mean() for target in targets]),
+        gate=np.concatenate(gates),
+        length=lengths,
+        entropy=np.array([values.mean() for values in teacher]),
+        rarity=np.array([values.mean() for values in rarities]),
     )
 
 
@@ -96,7 +114,7 @@ def by_quantile(gate: np.ndarray, value: np.ndarray) -> list[dict[str, float]]:
                 {
                     "from": float(low),
                     "to": float(high),
-                    "sentences": int(inside.sum()),
+                    "units": int(inside.sum()),
                     "mean": float(gate[inside].mean()),
                     "spread": float(gate[inside].std()),
                 }
@@ -116,7 +134,7 @@ def gate_history(log: Path) -> list[dict[str, float]]:
 
 def collapse_warning(measured: Measured, config: GateConfig) -> str | None:
     """What to say of a learned gate that ended at one bound everywhere; None if it did not."""
-    if config.kind == "constant":
+    if not isinstance(config, LearnedGate):
         return None
     floor = config.floor
     low, high = float(measured.gate.min()), float(measured.gate.max())
@@ -138,11 +156,13 @@ def write_gate_report(
     assert isinstance(objective, Hybrid)
     objective.load_state_dict(loaded.objective)
     objective.eval()
+    objective.progress = 1.0
     store = LabelStore(labels)
     measured = measure(loaded.model, objective, TokenData(shards, store), store)
     report = {
         "gate": config.gate.model_dump(),
-        "sentences": len(measured.gate),
+        "unit": "position" if objective.gate.per_position else "sentence",
+        "units": len(measured.gate),
         "mean": float(measured.gate.mean()),
         "spread": float(measured.gate.std()),
         "smallest": float(measured.gate.min()),

@@ -7,17 +7,45 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from sacrebleu.metrics import BLEU
 
 from training.data import map_table
 from training.distill.labels import label_schema, shard_is_done, write_manifest, write_shard
 from training.distill.teachers import Distributions, Teacher
 from training.recipe import LabelsConfig
+from training.tokenizer import Tokenizer
 
 CHUNK = 2048
+_BLEU = BLEU(effective_order=True)
+
+
+def closest_to(reference: str, hypotheses: list[str]) -> int:
+    """Which hypothesis has the highest sentence BLEU (sacreBLEU's, effective order) against the
+    reference; of equal ones the first. Kim & Rush 2016, sequence-level interpolation."""
+    if len(hypotheses) == 1:
+        return 0
+    values = [_BLEU.sentence_score(text, [reference]).score for text in hypotheses]
+    return values.index(max(values))
+
+
+def _closest(
+    nbest: list[list[tuple[list[int], float]]], trg: list[list[int]], tokenizer: Tokenizer
+) -> list[list[int]]:
+    """The translation of each row that is closest to its reference."""
+    references = tokenizer.decode(trg)
+    texts = iter(tokenizer.decode([ids for found in nbest for ids, _ in found]))
+    return [
+        found[closest_to(reference, [next(texts) for _ in found])][0]
+        for reference, found in zip(references, nbest, strict=True)
+    ]
 
 
 def label_rows(
-    teacher: Teacher, src: list[list[int]], trg: list[list[int]], config: LabelsConfig
+    teacher: Teacher,
+    src: list[list[int]],
+    trg: list[list[int]],
+    config: LabelsConfig,
+    tokenizer: Tokenizer,
 ) -> dict[str, list[object]]:
     """Columns of a label shard (without `id`) for some pairs."""
     nbest = teacher.translate(src, config.beam_size, config.n_best, config.length_penalty)
@@ -27,9 +55,12 @@ def label_rows(
         "scores": [[score for _, score in found] for found in nbest],
         "hypothesis": list(hypotheses),
     }
+    along = {"reference": trg, "hypothesis": hypotheses}
+    if config.n_best > 1:
+        along["closest"] = _closest(nbest, trg, tokenizer)
+        columns["closest"] = list(along["closest"])
     for path in config.paths:
-        along = trg if path == "reference" else hypotheses
-        _add_distributions(columns, path, teacher.distributions(src, along, config.top_k))
+        _add_distributions(columns, path, teacher.distributions(src, along[path], config.top_k))
     return columns
 
 
@@ -46,15 +77,17 @@ def label_shard(
     out: Path,
     teacher: Teacher,
     config: LabelsConfig,
+    tokenizer: Tokenizer,
     done: Callable[[int], None] | None = None,
 ) -> None:
     """Label one token shard and write it; `done` is told of every chunk's rows."""
     table = map_table(shard)
-    schema = label_schema(list(config.paths))
+    schema = label_schema(list(config.paths), config.n_best)
     parts = []
     for start in range(0, len(table), CHUNK):
         chunk = table.slice(start, CHUNK)
-        columns = label_rows(teacher, chunk["src"].to_pylist(), chunk["trg"].to_pylist(), config)
+        src, trg = chunk["src"].to_pylist(), chunk["trg"].to_pylist()
+        columns = label_rows(teacher, src, trg, config, tokenizer)
         parts.append(pa.table({"id": chunk["id"].to_pylist(), **columns}, schema=schema))
         if done is not None:
             done(len(chunk))
@@ -66,6 +99,7 @@ def label_corpus(
     folder: Path,
     make_teacher: Callable[[], Teacher],
     config: LabelsConfig,
+    tokenizer: Tokenizer,
     progress: Callable[[int], None] | None = None,
 ) -> None:
     """Label every shard that is not labelled yet, then declare the store complete.
@@ -87,5 +121,5 @@ def label_corpus(
         done(0)
         teacher = make_teacher()
         for shard in pending:
-            label_shard(shard, folder / shard.name, teacher, config, done)
+            label_shard(shard, folder / shard.name, teacher, config, tokenizer, done)
     write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))

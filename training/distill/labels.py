@@ -7,11 +7,13 @@ with a JSON file of its checksum. Columns of a shard:
     nbest         the teacher's translations, best first: lists of token ids, EOS last
     scores        their log-probabilities, nats, EOS counted
     hypothesis    the first of them, again as a flat list (what students are taught along)
+    closest       the one of them closest to the reference by sentence BLEU (where n_best > 1)
     PATH_ids      for each position of the path its K likeliest next tokens, flat [T · K]
     PATH_logp     their log-probabilities, nats, float16, flat [T · K]
     PATH_tail     the probability of everything else at each position, float32 [T]
 
-PATH is `reference` or `hypothesis`. Shapes: N positions, K top-k, T target length, V vocabulary.
+PATH is `reference`, `hypothesis` or `closest`. Shapes: N positions, K top-k, T target length,
+V vocabulary.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -28,21 +31,27 @@ from torch import Tensor
 from training.atomic import atomic_write
 from training.recipe import RecipeError
 
+if TYPE_CHECKING:
+    from training.data import Ragged
+
 MANIFEST = "labels.json"
+FORMAT = 2
 
 
 class LabelError(RecipeError):
     """A label store that cannot be used."""
 
 
-def label_schema(paths: list[str]) -> pa.Schema:
-    """Columns of a shard that keeps distributions along `paths`."""
+def label_schema(paths: list[str], n_best: int) -> pa.Schema:
+    """Columns of a shard that keeps `n_best` translations, and distributions along `paths`."""
     fields: list[tuple[str, pa.DataType]] = [
         ("id", pa.int64()),
         ("nbest", pa.list_(pa.list_(pa.int32()))),
         ("scores", pa.list_(pa.float32())),
         ("hypothesis", pa.list_(pa.int32())),
     ]
+    if n_best > 1:
+        fields.append(("closest", pa.list_(pa.int32())))
     for path in paths:
         fields += [
             (f"{path}_ids", pa.large_list(pa.int32())),
@@ -83,7 +92,7 @@ def write_manifest(folder: Path, shards: list[str], top_k: int, paths: list[str]
     checksums = {
         name: json.loads((folder / name).with_suffix(".json").read_text()) for name in shards
     }
-    content = {"format": 1, "shards": checksums, "top_k": top_k, "paths": paths}
+    content = {"format": FORMAT, "shards": checksums, "top_k": top_k, "paths": paths}
     atomic_write(folder / MANIFEST, json.dumps(content, indent=2))
 
 
@@ -97,13 +106,22 @@ class LabelStore:
         if not manifest.exists():
             raise LabelError(f"{folder}: no complete label store; run the `label` stage")
         content = json.loads(manifest.read_text())
+        if content.get("format") != FORMAT:
+            raise LabelError(
+                f"{folder}: a label store of format {content.get('format')}, not {FORMAT}: run the "
+                "`label` stage again"
+            )
         self.folder = folder
         self.top_k: int = content["top_k"]
         self.paths: list[str] = content["paths"]
         self._verify([folder / name for name in content["shards"]])
         tables = [map_table(folder / name) for name in content["shards"]]
         self.ids = np.concatenate([table["id"].to_numpy() for table in tables])
-        self.hypotheses = Ragged([table["hypothesis"] for table in tables])
+        self._translations = {
+            path: Ragged([table[path] for table in tables])
+            for path in ("hypothesis", "closest")
+            if path in tables[0].column_names
+        }
         self.scores = [table["scores"] for table in tables]
         self._columns = {
             f"{path}_{kind}": Ragged([table[f"{path}_{kind}"] for table in tables])
@@ -122,6 +140,20 @@ class LabelStore:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def hypotheses(self) -> Ragged:
+        """The teacher's best translation of each row, ids, EOS last."""
+        return self._translations["hypothesis"]
+
+    def translations(self, path: str) -> Ragged:
+        """The teacher's translations that students are taught along (`hypothesis`, `closest`)."""
+        if path not in self._translations:
+            raise LabelError(
+                f"{self.folder} holds no translations of the path `{path}`: set labels.n_best to 2 "
+                "or more and run the `label` stage again"
+            )
+        return self._translations[path]
 
     def distributions(self, path: str, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher's top-k ids [N, K], log-probabilities [N, K] (nats) and tail mass [N].

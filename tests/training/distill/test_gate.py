@@ -8,38 +8,106 @@ import pytest
 import torch
 
 from tests.training.distill.test_objectives import batch, hybrid, model
-from training.distill.config import ConstantGate, SentenceGate
-from training.distill.gate import LinearSentence, binary_entropy, build_gate, gate_penalty
-from training.distill.objectives.hybrid import Hybrid
+from training.distill.config import (
+    ConstantGate,
+    CorpusGate,
+    ScheduleGate,
+    SentenceGate,
+    TokenGate,
+)
+from training.distill.gate import (
+    GateInput,
+    Sentence,
+    binary_entropy,
+    build_gate,
+    entropy_of,
+)
+from training.distill.objectives.hybrid import Hybrid, smallest_nll
 from training.model import EOS, PAD
+
+LEARNED = [CorpusGate, SentenceGate, TokenGate]
+
+
+def inputs(
+    memory: torch.Tensor, src: torch.Tensor, positions: int = 5, progress: float = 0.0
+) -> GateInput:
+    """What a gate reads, with some decoder states [N, D] and entropies [N] of the teacher."""
+    generator = torch.Generator().manual_seed(3)
+    states = torch.randn(positions, memory.shape[-1], generator=generator)
+    return GateInput(memory, src, states, torch.rand(positions, generator=generator), progress)
 
 
 def test_constant_gate_is_its_value() -> None:
     gate = build_gate(ConstantGate(value=0.3), 8)
-    assert gate(torch.randn(4, 2, 8), torch.ones(4, 2)).tolist() == pytest.approx([0.3] * 4)
+    g = gate(inputs(torch.randn(4, 2, 8), torch.ones(4, 2)))
+    assert g.tolist() == pytest.approx([0.3] * 4)
 
 
-def test_sentence_gate_starts_at_its_initial_value() -> None:
-    gate = build_gate(SentenceGate(initial=0.7, floor=0.05), 8)
-    g = gate(torch.randn(4, 2, 8), torch.ones(4, 2))
-    assert g.tolist() == pytest.approx([0.7] * 4, abs=1e-5)
+@pytest.mark.parametrize(
+    ("progress", "expected"), [(0.0, 0.9), (0.25, 0.7), (1.0, 0.1), (1.2, 0.1)]
+)
+def test_schedule_is_a_straight_line_over_the_run(progress: float, expected: float) -> None:
+    gate = build_gate(ScheduleGate(start=0.9, end=0.1), 8)
+    g = gate(inputs(torch.randn(3, 2, 8), torch.ones(3, 2), progress=progress))
+    assert g.tolist() == pytest.approx([expected] * 3)
+
+
+@pytest.mark.parametrize("kind", LEARNED)
+def test_learned_gate_starts_at_its_initial_value(kind: type[SentenceGate]) -> None:
+    gate = build_gate(kind(initial=0.7, floor=0.05), 8)
+    g = gate(inputs(torch.randn(4, 2, 8), torch.ones(4, 2)))
+    assert g.tolist() == pytest.approx([0.7] * (5 if gate.per_position else 4), abs=1e-5)
+
+
+def test_corpus_gate_is_one_number() -> None:
+    gate = build_gate(CorpusGate(floor=0.1), 8)
+    with torch.no_grad():
+        gate.bias.fill_(math.log(3))
+    g = gate(inputs(torch.randn(3, 2, 8), torch.ones(3, 2)))
+    assert g.tolist() == pytest.approx([0.1 + 0.8 * 0.75] * 3)
+
+
+def test_token_gate_by_hand() -> None:
+    """z = 2 · state + 3 · entropy."""
+    gate = build_gate(TokenGate(floor=0.0), 1)
+    with torch.no_grad():
+        gate.linear.weight.copy_(torch.tensor([[2.0, 3.0]]))
+        gate.linear.bias.zero_()
+    read = GateInput(
+        torch.randn(1, 2, 1), torch.ones(1, 2), torch.tensor([[0.5], [-1.0]]), torch.tensor([1, 0])
+    )
+    expected = [1 / (1 + math.exp(-4)), 1 / (1 + math.exp(2))]
+    assert gate(read).tolist() == pytest.approx(expected)
+
+
+def test_token_gate_without_distributions_says_so() -> None:
+    gate = build_gate(TokenGate(), 8)
+    read = inputs(torch.randn(1, 2, 8), torch.ones(1, 2))._replace(entropy=None)
+    with pytest.raises(ValueError, match="teacher's distributions"):
+        gate(read)
+
+
+def test_entropy_of_the_teacher_by_hand() -> None:
+    """(.5 .25) and a tail of .25: ½ ln 2 + ½ ln 4."""
+    entropy = entropy_of(torch.tensor([[0.5, 0.25]]).log(), torch.tensor([0.25]))
+    assert entropy.item() == pytest.approx(0.5 * math.log(2) + 0.5 * math.log(4))
 
 
 def test_sentence_gate_reads_the_mean_of_real_positions() -> None:
-    gate = LinearSentence(1, SentenceGate(floor=0.0))
+    gate = Sentence(1, SentenceGate(floor=0.0))
     with torch.no_grad():
         gate.linear.weight.fill_(1.0)
         gate.linear.bias.zero_()
     memory = torch.tensor([[[1.0], [3.0], [100.0]]])
-    g = gate(memory, torch.tensor([[7, EOS, PAD]]))
+    g = gate(inputs(memory, torch.tensor([[7, EOS, PAD]])))
     assert g.item() == pytest.approx(1 / (1 + math.exp(-2)))
 
 
 def test_gate_stays_within_its_bounds() -> None:
-    gate = LinearSentence(1, SentenceGate(floor=0.1))
+    gate = Sentence(1, SentenceGate(floor=0.1))
     with torch.no_grad():
         gate.linear.weight.fill_(1000.0)
-    g = gate(torch.tensor([[[1.0]], [[-1.0]]]), torch.tensor([[5], [5]]))
+    g = gate(inputs(torch.tensor([[[1.0]], [[-1.0]]]), torch.tensor([[5], [5]])))
     assert g.tolist() == pytest.approx([0.9, 0.1])
 
 
@@ -48,24 +116,32 @@ def test_entropy_and_pull_by_hand() -> None:
         [math.log(2), 0, 0]
     )
     config = SentenceGate(prior_mean=0.5, prior_weight=2.0, entropy_weight=0.0)
-    penalty = gate_penalty(LinearSentence(4, config), torch.tensor([0.75, 0.75]))
+    penalty = Sentence(4, config).penalty(torch.tensor([0.75, 0.75]))
     expected = 2 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
     assert penalty.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_gate_gradient_reaches_neither_encoder_nor_decoder() -> None:
-    student = model()
-    gate = build_gate(SentenceGate(), 16)
-    memory, _ = student.encode(torch.tensor([[5, 6, EOS]]))
-    gate(memory, torch.tensor([[5, 6, EOS]])).sum().backward()
+@pytest.mark.parametrize("kind", LEARNED)
+def test_gate_gradient_reaches_neither_encoder_nor_decoder(kind: type[SentenceGate]) -> None:
+    """Of the penalty and of every gate's own output; the student's losses are not in it."""
+    student, taught = model(), batch()
+    objective = hybrid(kind())
+    assert isinstance(objective, Hybrid)
+    side = taught.hypothesis
+    assert side is not None
+    memory, bias = student.encode(taught.src)
+    states = student.decode(side.trg_in, memory, bias)[side.mask]
+    gates = objective.gates(memory, taught.src, states, side)
+    (gates.sum() + objective.gate.penalty(gates)).backward()
     assert all(p.grad is None for p in student.parameters())
-    assert all(p.grad is not None for p in gate.parameters())
+    assert all(p.grad is not None for p in objective.gate.parameters())
 
 
-def test_student_gradient_is_that_of_fixed_weights() -> None:
+@pytest.mark.parametrize("kind", LEARNED)
+def test_student_gradient_is_that_of_fixed_weights(kind: type[SentenceGate]) -> None:
     """A learned gate moves the student exactly as a constant one of the same value does."""
     learned, fixed = model(), model()
-    gated = hybrid(SentenceGate(initial=0.6), equalise=False)
+    gated = hybrid(kind(initial=0.6), scale="none")
     gated(learned, batch()).loss.backward()
     hybrid(ConstantGate(value=0.6))(fixed, batch()).loss.backward()
     for (name, one), two in zip(learned.named_parameters(), fixed.parameters(), strict=True):
@@ -78,8 +154,30 @@ def test_losses_are_put_on_one_scale() -> None:
     output = objective(model(), batch())
     assert isinstance(objective, Hybrid)
     assert output.loss.item() == pytest.approx(1.0, abs=1e-4)
-    assert output.logs["sentence_loss"].item() == pytest.approx(objective.running[0].item())
-    assert output.logs["token_loss"].item() == pytest.approx(objective.running[1].item())
+    assert output.logs["sentence_loss"].item() == pytest.approx(objective.scale.running[0].item())
+    assert output.logs["token_loss"].item() == pytest.approx(objective.scale.running[1].item())
+
+
+def test_excess_takes_away_the_least_that_the_nll_can_be() -> None:
+    """ε = 0.1 over 4 words: the target is (.925 .025 .025 .025), and its entropy is the least."""
+    expected = -(0.925 * math.log(0.925) + 3 * 0.025 * math.log(0.025))
+    assert smallest_nll(0.1, 4) == pytest.approx(expected)
+    assert smallest_nll(0.0, 4) == 0
+    plain, excess = (
+        hybrid(SentenceGate(initial=0.5, prior_weight=0, entropy_weight=0), scale=scale)
+        for scale in ("none", "excess")
+    )
+    found = [objective(model(), batch()).loss.item() for objective in (plain, excess)]
+    assert found[0] - found[1] == pytest.approx(0.5 * smallest_nll(0.1, 20), rel=1e-4)
+
+
+def test_schedule_follows_the_progress_that_the_loop_sets() -> None:
+    student, taught = model(), batch()
+    objective = hybrid(ScheduleGate(start=1.0, end=0.0))
+    for progress, value in ((0.0, 1.0), (0.5, 0.5), (1.0, 0.0)):
+        objective.progress = progress
+        fixed = hybrid(ConstantGate(value=value))(student, taught).loss
+        assert objective(student, taught).loss.item() == pytest.approx(fixed.item(), rel=1e-6)
 
 
 def test_prior_keeps_a_learned_gate_from_collapsing() -> None:
@@ -87,14 +185,14 @@ def test_prior_keeps_a_learned_gate_from_collapsing() -> None:
     ends = {}
     for weight in (0.0, 3.0):
         torch.manual_seed(0)
-        gate = LinearSentence(4, SentenceGate(prior_weight=weight, entropy_weight=0, floor=0.01))
+        gate = Sentence(4, SentenceGate(prior_weight=weight, entropy_weight=0, floor=0.01))
         optimizer = torch.optim.Adam(gate.parameters(), lr=0.05)
         memory, src = torch.randn(16, 3, 4), torch.ones(16, 3)
         for _ in range(300):
             optimizer.zero_grad()
-            g = gate(memory, src)
-            (g * 1.5 + (1 - g) * 0.5).mean().add(gate_penalty(gate, g)).backward()
+            g = gate(inputs(memory, src))
+            (g * 1.5 + (1 - g) * 0.5).mean().add(gate.penalty(g)).backward()
             optimizer.step()
-        ends[weight] = gate(memory, src).mean().item()
+        ends[weight] = gate(inputs(memory, src)).mean().item()
     assert ends[0.0] < 0.05
     assert 0.25 < ends[3.0] < 0.5

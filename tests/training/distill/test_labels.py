@@ -12,9 +12,9 @@ import torch
 
 from training.batching import pad_rows, target_side
 from training.checkpoint import save_checkpoint
-from training.data import TokenData
+from training.data import TokenData, map_table
 from training.decoding import beam
-from training.distill.labelling import label_corpus
+from training.distill.labelling import closest_to, label_corpus
 from training.distill.labels import LabelError, LabelStore
 from training.distill.teachers import OwnTeacher, Teacher
 from training.model import EOS, Transformer
@@ -44,9 +44,13 @@ def teacher(teacher_folder: Path) -> OwnTeacher:
     return OwnTeacher(teacher_folder, batch_tokens=64)
 
 
+@pytest.fixture(scope="module")
+def tokenizer(teacher_folder: Path) -> Tokenizer:
+    return Tokenizer(teacher_folder / "tokenizer.model")
+
+
 @pytest.fixture
-def shards(tmp_path: Path, teacher_folder: Path) -> list[Path]:
-    tokenizer = Tokenizer(teacher_folder / "tokenizer.model")
+def shards(tmp_path: Path, tokenizer: Tokenizer) -> list[Path]:
     pairs = make_toy(30, 2)
     src, trg = (tokenizer.encode([pair[side] for pair in pairs]) for side in (0, 1))
     paths = []
@@ -67,9 +71,9 @@ def log_probs(teacher: OwnTeacher, data: TokenData, row: int, target: np.ndarray
 
 
 def test_store_holds_what_the_teacher_says(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
-    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG)
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     store = LabelStore(tmp_path / "labels")
     data = TokenData(shards, store)
     assert len(store) == len(data) == 30
@@ -86,9 +90,9 @@ def test_store_holds_what_the_teacher_says(
 
 
 def test_batches_carry_the_labels_of_their_rows(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
-    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG)
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     data = TokenData(shards, LabelStore(tmp_path / "labels"))
     batch = data.batch(np.array([3, 25]), ("hypothesis", "reference"), ("reference",))
     assert batch.hypothesis is not None
@@ -120,38 +124,38 @@ class Counting:
 
 
 def test_an_interrupted_run_asks_only_for_the_rest(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
     folder, whole = tmp_path / "labels", tmp_path / "whole"
     with pytest.raises(KeyboardInterrupt):
-        label_corpus(shards, folder, lambda: Counting(teacher, dies_after=2), CONFIG)
+        label_corpus(shards, folder, lambda: Counting(teacher, dies_after=2), CONFIG, tokenizer)
     with pytest.raises(LabelError, match="no complete label store"):
         LabelStore(folder)
     rest = Counting(teacher)
-    label_corpus(shards, folder, lambda: rest, CONFIG)
+    label_corpus(shards, folder, lambda: rest, CONFIG, tokenizer)
     assert rest.calls == 1
-    label_corpus(shards, whole, lambda: teacher, CONFIG)
+    label_corpus(shards, whole, lambda: teacher, CONFIG, tokenizer)
     for shard in shards:
         assert (folder / shard.name).read_bytes() == (whole / shard.name).read_bytes()
 
 
 def test_nothing_to_do_makes_no_teacher(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
-    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG)
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
 
     def refuse() -> Teacher:
         raise AssertionError("the teacher was made although every shard is labelled")
 
-    label_corpus(shards, tmp_path / "labels", refuse, CONFIG)
+    label_corpus(shards, tmp_path / "labels", refuse, CONFIG, tokenizer)
     assert json.loads((tmp_path / "labels" / "labels.json").read_text())["top_k"] == 5
 
 
 def test_damage_is_found_and_only_that_shard_is_made_again(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
     folder = tmp_path / "labels"
-    label_corpus(shards, folder, lambda: teacher, CONFIG)
+    label_corpus(shards, folder, lambda: teacher, CONFIG, tokenizer)
     damaged = folder / "00001.arrow"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
@@ -159,24 +163,24 @@ def test_damage_is_found_and_only_that_shard_is_made_again(
     with pytest.raises(LabelError, match=r"00001\.arrow: missing or damaged"):
         LabelStore(folder)
     again = Counting(teacher)
-    label_corpus(shards, folder, lambda: again, CONFIG)
+    label_corpus(shards, folder, lambda: again, CONFIG, tokenizer)
     assert again.calls == 1
     assert len(LabelStore(folder)) == 30
 
 
 def test_labels_of_other_text_are_refused(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
-    label_corpus(shards[:2], tmp_path / "labels", lambda: teacher, CONFIG)
+    label_corpus(shards[:2], tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     with pytest.raises(ValueError, match="of other text"):
         TokenData(shards, LabelStore(tmp_path / "labels"))
 
 
 def test_a_path_without_distributions_says_what_to_add(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
     config = CONFIG.model_copy(update={"paths": ["hypothesis"]})
-    label_corpus(shards, tmp_path / "labels", lambda: teacher, config)
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, config, tokenizer)
     with pytest.raises(LabelError, match=r"add it to labels\.paths"):
         LabelStore(tmp_path / "labels").distributions("reference", np.array([0]))
 
@@ -186,3 +190,40 @@ def test_all_of_the_vocabulary_leaves_no_tail(teacher: OwnTeacher) -> None:
     assert found.logp.shape == (2, len(teacher.pieces))
     assert found.tail.tolist() == [0, 0]
     assert np.exp(found.logp).sum(1) == pytest.approx([1, 1], abs=1e-5)
+
+
+def test_closest_translation_by_hand() -> None:
+    """Sentence BLEU: an exact match, else the longest shared n-grams; of equal ones the first."""
+    reference = "Ein Hund läuft über die Wiese."
+    near = "Ein Hund läuft über den Platz."
+    assert closest_to(reference, ["Zwei Katzen.", near]) == 1
+    assert closest_to(reference, [near, reference, reference]) == 1
+    assert closest_to(reference, ["Nichts davon"]) == 0
+
+
+def test_closest_path_is_one_of_the_translations(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+) -> None:
+    config = CONFIG.model_copy(update={"paths": ["closest"]})
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, config, tokenizer)
+    store = LabelStore(tmp_path / "labels")
+    data = TokenData(shards, store)
+    tables = [map_table(tmp_path / "labels" / shard.name) for shard in shards]
+    nbest = [found for table in tables for found in table["nbest"].to_pylist()]
+    for row in range(30):
+        chosen = store.translations("closest")[row].tolist()
+        texts = tokenizer.decode(nbest[row])
+        best = closest_to(tokenizer.decode([data.trg[row].tolist()])[0], texts)
+        assert chosen == nbest[row][best]
+    batch = data.batch(np.array([0, 1]), ("closest",), ("closest",))
+    assert batch.closest is not None
+    assert batch.closest.tail is not None
+
+
+def test_store_of_one_translation_has_no_closest_path(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+) -> None:
+    config = CONFIG.model_copy(update={"n_best": 1})
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, config, tokenizer)
+    with pytest.raises(LabelError, match=r"labels\.n_best"):
+        LabelStore(tmp_path / "labels").translations("closest")

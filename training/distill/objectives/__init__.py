@@ -10,34 +10,45 @@ from training.distill.config import (
     HybridObjective,
     NllObjective,
     ObjectiveConfig,
+    SelectiveBatchObjective,
+    SelectiveGlobalObjective,
+    SentenceInterpolatedObjective,
     SentenceObjective,
+    TieObjective,
     TokenObjective,
 )
 from training.distill.gate import build_gate
 from training.distill.objectives.base import Objective, ObjectiveOutput
 from training.distill.objectives.hybrid import Hybrid
-from training.distill.objectives.nll import Nll, Sentence
+from training.distill.objectives.nll import Nll, Sentence, SentenceInterpolated
+from training.distill.objectives.selective import SelectiveBatch, SelectiveGlobal
+from training.distill.objectives.tie import Tie
 from training.distill.objectives.token import Token
 
 __all__ = ["Objective", "ObjectiveOutput", "build_objective"]
 
 
 def build_objective(config: ObjectiveConfig, width: int) -> Objective:
-    """The objective a recipe asks for; `width` is the student's, for gates that read its states."""
+    """The objective a recipe asks for; `width` is the student's, for gates that read its states.
+
+    A config's fields are its objective's arguments.
+    """
+    options = config.model_dump(exclude={"kind", "gate"})
     match config:
         case NllObjective():
-            return Nll(config.label_smoothing)
+            return Nll(**options)
         case SentenceObjective():
-            return Sentence(config.label_smoothing)
+            return Sentence(**options)
+        case SentenceInterpolatedObjective():
+            return SentenceInterpolated(**options)
         case TokenObjective():
-            return Token(config.temperature, config.kd_rate, config.path)
+            return Token(**options)
         case HybridObjective():
-            return Hybrid(
-                gate=build_gate(config.gate, width),
-                label_smoothing=config.label_smoothing,
-                temperature=config.temperature,
-                kd_rate=config.kd_rate,
-                path=config.path,
-                equalise=config.equalise,
-            )
+            return Hybrid(gate=build_gate(config.gate, width), **options)
+        case SelectiveBatchObjective():
+            return SelectiveBatch(**options)
+        case SelectiveGlobalObjective():
+            return SelectiveGlobal(**options)
+        case TieObjective():
+            return Tie(**options)
     raise ValueError(f"no objective is registered for {config!r}")

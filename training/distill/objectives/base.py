@@ -5,14 +5,13 @@ Shapes: B batch, T target length, N non-pad target positions of the batch, V voc
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from training.batching import Batch, TargetSide
+from training.distill.config import PathName
 from training.model import Transformer
-
-PathName = Literal["reference", "hypothesis"]
 
 
 class ObjectiveOutput(NamedTuple):
@@ -25,12 +24,14 @@ class ObjectiveOutput(NamedTuple):
 class Objective(nn.Module):
     """Turns a model and a batch into a loss.
 
-    `paths` are the target sides a batch must carry; the longer one decides the batches.
-    `needs_distributions` says which of them must carry the teacher's distributions.
+    `paths` are the target sides a batch must carry; the longest one decides the batches.
+    `needs_distributions` says which of them must carry the teacher's distributions. `progress` is
+    the share of the run that is done, 0 to 1, set by the loop before every step.
     """
 
     paths: tuple[PathName, ...] = ("reference",)
     needs_distributions: tuple[PathName, ...] = ()
+    progress: float = 0.0
 
     def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
         raise TypeError(f"{type(self).__name__} does not define forward")
@@ -38,22 +39,27 @@ class Objective(nn.Module):
 
 def side_of(batch: Batch, path: PathName) -> TargetSide:
     """The target side of a path. Raises ValueError where the batch has none."""
-    side = batch.reference if path == "reference" else batch.hypothesis
+    side: TargetSide | None = getattr(batch, path)
     if side is None:
         raise ValueError(f"this objective needs the {path} of every sentence, the batch has none")
     return side
 
 
-def target_logits(
+def target_states(
     model: Transformer, side: TargetSide, memory: Tensor, bias: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """Student logits [N, V] (float32) and targets [N] at the non-pad positions of a side.
+) -> Tensor:
+    """Student's decoder states [N, D] at the non-pad positions of a side.
 
     Positions under padding never reach the output layer, the dearest part of a small model.
     """
-    mask = side.mask
-    states = model.decode(side.trg_in, memory, bias)
-    return model.logits(states[mask]).float(), side.trg_out[mask]
+    return model.decode(side.trg_in, memory, bias)[side.mask]
+
+
+def target_logits(
+    model: Transformer, side: TargetSide, memory: Tensor, bias: Tensor | None
+) -> Tensor:
+    """Student logits [N, V] (float32) at the non-pad positions of a side."""
+    return model.logits(target_states(model, side, memory, bias)).float()
 
 
 def token_mean(values: Tensor) -> Tensor:

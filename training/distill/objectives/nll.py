@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from training.batching import Batch
@@ -14,14 +13,18 @@ from training.distill.objectives.base import (
     target_logits,
     token_mean,
 )
+from training.distill.objectives.logp import StudentLogp, student_logp
 from training.model import Transformer
 
 
-def token_nll(student_logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-    """−log S(y_t | y_<t, x) with label smoothing (Szegedy et al. 2016): [N, V], [N] → [N], nats."""
-    return F.cross_entropy(
-        student_logits, target, reduction="none", label_smoothing=label_smoothing
-    )
+def token_nll(student: StudentLogp, label_smoothing: float) -> Tensor:
+    """−log S(y_t | y_<t, x) with label smoothing (Szegedy et al. 2016) at each position: [N], nats.
+
+    The target is (1 − ε) on the right word and ε / |V| on every word.
+    """
+    if label_smoothing == 0:
+        return -student.target
+    return -(1 - label_smoothing) * student.target - label_smoothing * student.mean
 
 
 class _CrossEntropy(Objective):
@@ -32,9 +35,10 @@ class _CrossEntropy(Objective):
         self.label_smoothing = label_smoothing
 
     def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+        side = side_of(batch, self.path)
         memory, bias = model.encode(batch.src)
-        logits, target = target_logits(model, side_of(batch, self.path), memory, bias)
-        return ObjectiveOutput(token_mean(token_nll(logits, target, self.label_smoothing)))
+        student = student_logp(target_logits(model, side, memory, bias), side.targets)
+        return ObjectiveOutput(token_mean(token_nll(student, self.label_smoothing)))
 
 
 class Nll(_CrossEntropy):
@@ -50,3 +54,11 @@ class Sentence(_CrossEntropy):
 
     path: PathName = "hypothesis"
     paths: tuple[PathName, ...] = ("hypothesis",)
+
+
+class SentenceInterpolated(_CrossEntropy):
+    """Sentence-level distillation on the hypothesis of the teacher's n-best that is closest to the
+    reference by sentence BLEU (Kim & Rush 2016, Seq-Inter)."""
+
+    path: PathName = "closest"
+    paths: tuple[PathName, ...] = ("closest",)

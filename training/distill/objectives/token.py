@@ -18,6 +18,7 @@ from training.distill.objectives.base import (
     target_logits,
     token_mean,
 )
+from training.distill.objectives.logp import StudentLogp, student_logp
 from training.distill.objectives.nll import token_nll
 from training.model import Transformer
 
@@ -30,19 +31,18 @@ def log1mexp(x: Tensor) -> Tensor:
     return torch.where(x > -0.6931472, (-torch.expm1(x)).log(), torch.log1p(-x.exp()))
 
 
-def topk_kl(student_logits: Tensor, top_ids: Tensor, top_logp: Tensor, tail: Tensor) -> Tensor:
+def topk_kl(student: StudentLogp, top_logp: Tensor, tail: Tensor) -> Tensor:
     """KL(T ‖ S) with the teacher's tail as one extra outcome: → [N], nats.
 
-    `student_logits` [N, V]; `top_ids`, `top_logp` [N, K]; `tail` [N], the teacher's probability
-    outside its top k. S's tail is 1 − Σ of its probabilities there. Merging outcomes never
-    raises a KL, so this is a lower bound of the exact one and equals it for K = V. Kim & Rush
-    2016, Word-KD.
+    `student` holds log S at the teacher's top k, whose log-probabilities are `top_logp` [N, K];
+    `tail` [N] is the teacher's probability outside them. S's tail is 1 − Σ of its probabilities
+    there. Merging outcomes never raises a KL, so this is a lower bound of the exact one and equals
+    it for K = V. Kim & Rush 2016, Word-KD.
     """
-    student_logp = F.log_softmax(student_logits, dim=-1).gather(1, top_ids)
-    head = (top_logp.exp() * (top_logp - student_logp)).sum(1)
-    if top_ids.shape[1] >= student_logits.shape[1]:
+    head = (top_logp.exp() * (top_logp - student.top)).sum(1)
+    if top_logp.shape[1] >= student.vocab_size:
         return head
-    student_tail = log1mexp(student_logp.logsumexp(1))
+    student_tail = log1mexp(student.top.logsumexp(1))
     return head + torch.xlogy(tail, tail) - tail * student_tail
 
 
@@ -58,26 +58,30 @@ def tempered_kl(student_logits: Tensor, top_ids: Tensor, top_logp: Tensor, tau: 
     return tau * tau * (teacher_logp.exp() * (teacher_logp - student_logp)).sum(1)
 
 
-def token_kl(student_logits: Tensor, side: TargetSide, temperature: float) -> Tensor:
-    """Divergence from the teacher at each position of a side: [N, V] → [N], nats.
-
-    Raises ValueError where the side carries no distributions.
-    """
+def distributions_of(side: TargetSide) -> tuple[Tensor, Tensor, Tensor]:
+    """Top-k ids, log-probabilities and tail of a side. Raises ValueError where it carries none."""
     if side.top_ids is None or side.top_logp is None or side.tail is None:
         raise ValueError("token-level distillation needs the teacher's distributions on this path")
-    if temperature != 1.0:
-        return tempered_kl(student_logits, side.top_ids, side.top_logp, temperature)
-    return topk_kl(student_logits, side.top_ids, side.top_logp, side.tail)
+    return side.top_ids, side.top_logp, side.tail
 
 
 def token_level(
-    student_logits: Tensor, target: Tensor, side: TargetSide, temperature: float, kd_rate: float
+    student_logits: Tensor,
+    student: StudentLogp,
+    side: TargetSide,
+    temperature: float,
+    kd_rate: float,
+    label_smoothing: float = 0.0,
 ) -> Tensor:
     """kd_rate · KL + (1 − kd_rate) · nll at each position: → [N], nats."""
-    kl = token_kl(student_logits, side, temperature)
+    top_ids, top_logp, tail = distributions_of(side)
+    if temperature == 1.0:
+        kl = topk_kl(student, top_logp, tail)
+    else:
+        kl = tempered_kl(student_logits, top_ids, top_logp, temperature)
     if kd_rate == 1.0:
         return kl
-    return kd_rate * kl + (1 - kd_rate) * token_nll(student_logits, target, 0.0)
+    return kd_rate * kl + (1 - kd_rate) * token_nll(student, label_smoothing)
 
 
 class Token(Objective):
@@ -95,8 +99,9 @@ class Token(Objective):
 
     def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
         side = side_of(batch, self.path)
+        top_ids, _, _ = distributions_of(side)
         memory, bias = model.encode(batch.src)
-        logits, target = target_logits(model, side, memory, bias)
-        return ObjectiveOutput(
-            token_mean(token_level(logits, target, side, self.temperature, self.kd_rate))
-        )
+        logits = target_logits(model, side, memory, bias)
+        student = student_logp(logits, side.targets, top_ids)
+        loss = token_level(logits, student, side, self.temperature, self.kd_rate)
+        return ObjectiveOutput(token_mean(loss))
