@@ -150,6 +150,37 @@ def student(
 
 
 @app.command()
+def study(
+    study: Annotated[Path, typer.Argument(metavar="STUDY", help="Study, a YAML file.")],
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of results and report.", show_default="runs/study-NAME"),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Students trained side by side.")] = None,
+    max_minutes: Annotated[
+        float | None, typer.Option(min=0, help="Stop after so many minutes; resumable.")
+    ] = None,
+    report_only: Annotated[
+        bool, typer.Option("--report", help="Only write the report of the results so far.")
+    ] = False,
+) -> None:
+    """Compare distillation methods: train a grid of students, test them, report what holds."""
+    from benchmarks.study.cell import Bench
+    from benchmarks.study.config import load_study
+    from benchmarks.study.report import write_report
+    from benchmarks.study.runner import run_study
+
+    loaded = load_study(study)
+    folder = out or runs / f"study-{loaded.name}"
+    done = report_only or run_study(Bench(loaded, study, data, runs), folder, jobs, max_minutes)
+    print(write_report(loaded, folder))
+    if not done:
+        raise UserError("the study is not finished: run the same command again to go on")
+
+
+@app.command()
 def translate(
     bundle: Annotated[
         Path | None, typer.Argument(help="Bundle folder.", show_default="models/en-de")

@@ -136,7 +136,7 @@ def _in_process(
 ) -> None:
     _quieten()
     if count > 1 and not _started_by_launcher():
-        _die_with_parent()
+        die_with_parent()
     if fabric.device.type == "cpu":
         keep_memory()
         torch.set_num_threads(thread_count(count))
@@ -152,7 +152,7 @@ class TrainingError(RuntimeError):
     """Training that cannot go on; the message says where and what to do."""
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """Have the system kill this process when its parent is gone (Linux), so that a killed run
     leaves none behind to write into its folder."""
     set_parent_death_signal = 1

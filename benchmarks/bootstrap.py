@@ -1,0 +1,111 @@
+"""Paired bootstrap resampling from stored sentence statistics, over several seeds of each system.
+
+A results file keeps BLEU's sufficient statistics of each sentence instead of its text: a few
+bytes a sentence, from which any corpus BLEU of any subset follows exactly. Shapes: S sentences,
+R resamples.
+"""
+
+from __future__ import annotations
+
+import base64
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+from sacrebleu.metrics import BLEU
+
+ORDER = 4
+RESAMPLES = 1000
+SEED = 12345
+"""sacreBLEU's default, so that one seed of each system gives sacreBLEU's own p."""
+
+
+def statistics_of(hypotheses: list[str], references: list[str]) -> np.ndarray:
+    """BLEU's statistics of each sentence, int64 [S, 6]: lengths of hypothesis and reference in
+    tokens, then matched n-grams of order 1 to 4. sacreBLEU's default tokenisation (13a)."""
+    found = BLEU()._extract_corpus_statistics(hypotheses, [references])
+    return np.array(found, dtype=np.int64).reshape(-1, 2 + 2 * ORDER)[:, : 2 + ORDER]
+
+
+def bleu_of(statistics: np.ndarray) -> float:
+    """Corpus BLEU of sentences given by their statistics [S, 6]."""
+    return _score(_with_totals(statistics).sum(0))
+
+
+def _with_totals(statistics: np.ndarray) -> np.ndarray:
+    """[S, 6] → [S, 10]: the n-grams of a hypothesis follow from its length."""
+    orders = np.arange(ORDER)
+    totals = np.maximum(statistics[:, :1] - orders, 0)
+    return np.concatenate([statistics, totals], axis=1)
+
+
+def _score(sums: np.ndarray) -> float:
+    values = [int(value) for value in sums]
+    return BLEU.compute_bleu(
+        correct=values[2 : 2 + ORDER],
+        total=values[2 + ORDER :],
+        sys_len=values[0],
+        ref_len=values[1],
+        smooth_method="exp",
+    ).score
+
+
+def pack(statistics: np.ndarray) -> str:
+    """Small integers [S, columns] → text for a JSON file. Raises ValueError beyond 16 bits."""
+    if statistics.size and (statistics.min() < 0 or statistics.max() >= 2**16):
+        raise ValueError("a sentence of 65,536 tokens or more cannot be packed")
+    columns = statistics.T.astype("<u2").tobytes()
+    return f"{statistics.shape[1]}:" + base64.b64encode(zlib.compress(columns, 9)).decode()
+
+
+def unpack(text: str) -> np.ndarray:
+    """What `pack` packed: int64 [S, columns]. Raises ValueError where it is not that."""
+    width, _, packed = text.partition(":")
+    try:
+        content = np.frombuffer(zlib.decompress(base64.b64decode(packed)), dtype="<u2")
+        return content.reshape(int(width), -1).T.astype(np.int64)
+    except (ValueError, zlib.error) as error:
+        raise ValueError(f"not packed sentence statistics: {error}") from None
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A system against a baseline, in BLEU: means over the seeds, and a two-sided p."""
+
+    difference: float
+    p_value: float
+    seeds: int
+
+
+def signature() -> str:
+    """The settings of a `Paired`."""
+    return f"bs:{RESAMPLES}|seed:{SEED}|{BLEU(references=[[""]]).get_signature()}"
+
+
+def paired_bootstrap(system: list[np.ndarray], baseline: list[np.ndarray]) -> Paired:
+    """Paired bootstrap resampling (Koehn 2004) of mean BLEU over seeds.
+
+    `system` and `baseline` hold one [S, 6] a seed, of the same sentences; the seeds of the two need
+    not be as many. Every resample draws the same sentences for all of them, so p speaks of other
+    sentences, not of other seeds. sacreBLEU's p: how often a resampled difference lies further from
+    its mean than the difference itself is from zero.
+    """
+    size = len(system[0])
+    drawn = np.random.default_rng(SEED).choice(size, size=(RESAMPLES, size), replace=True)
+    # How often each resample drew each sentence, [R, S].
+    counts = np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)
+    real = np.mean([bleu_of(one) for one in system]) - np.mean([bleu_of(one) for one in baseline])
+    if len(system) == len(baseline) and all(
+        np.array_equal(one, other) for one, other in zip(system, baseline, strict=True)
+    ):
+        return Paired(0.0, 1.0, len(system))
+    resampled = _resampled(system, counts) - _resampled(baseline, counts)
+    spread = np.abs(resampled) - np.abs(resampled).mean()
+    beyond = int((spread > abs(real)).sum())
+    return Paired(float(real), (beyond + 1) / (RESAMPLES + 1), min(len(system), len(baseline)))
+
+
+def _resampled(seeds: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
+    """Mean BLEU over the seeds in each resample: [R]."""
+    sums = [counts @ _with_totals(one).astype(np.float64) for one in seeds]
+    return np.mean([[_score(row) for row in one] for one in sums], axis=0)

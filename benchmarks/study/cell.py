@@ -1,0 +1,229 @@
+"""One student of a study: train it, measure it, write its row.
+
+Run as a process of its own (`python -m benchmarks.study.cell`), so that several train side by side
+and a killed one is resumed from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.bootstrap import bleu_of, pack, statistics_of
+from benchmarks.quality import scores
+from benchmarks.speed import machine
+from benchmarks.study.config import OWN, Cell, Study, load_study, load_text
+from training.atomic import atomic_write
+from training.checkpoint import load_checkpoint
+from training.corpus import read_pairs
+from training.distill.config import needs_labels
+from training.distill.teachers import OwnTeacher
+from training.launch import die_with_parent
+from training.model import EOS
+from training.recipe import RecipeError, dump_recipe
+from training.stage import Stage, fingerprint, run_stage
+from training.stages import (
+    Run,
+    StudentPlan,
+    build_stages,
+    held_out,
+    public_recipe,
+    student_stage,
+)
+from training.tokenizer import Tokenizer
+
+ROW = "row.json"
+BUCKETS = 3
+"""Thirds of a test set, by source length and by how rare its source words are."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A study at work: where its recipe, text and runs are."""
+
+    study: Study
+    path: Path
+    data: Path | None
+    runs: Path
+
+    def run(self, text: str) -> Run:
+        recipe = load_text(self.study, self.path, text, self.data)
+        return Run(recipe, self.runs / recipe.name)
+
+
+def plan_of(bench: Bench, run: Run, cell: Cell) -> StudentPlan:
+    """The student of a cell, in a folder of its own below the run's."""
+    own = run.recipe.student
+    size = bench.study.students.get(cell.student)
+    model = own.model if cell.student == OWN or size is None else size.model
+    training = size.training if size is not None and size.training is not None else own.training
+    return StudentPlan(
+        name=f"{cell.student}.{cell.method}.{cell.seed}",
+        folder=run.folder / "study" / f"{cell.student}.{cell.method}.{cell.seed}",
+        model=model,
+        training=training,
+        objective=bench.study.methods[cell.method],
+        seed=cell.seed,
+    )
+
+
+def cell_stage(bench: Bench, run: Run, cell: Cell) -> tuple[StudentPlan, dict[str, Stage]]:
+    """The cell's student as a stage beside the run's own stages."""
+    plan = plan_of(bench, run, cell)
+    return plan, {**build_stages(run), plan.name: student_stage(run, plan)}
+
+
+def row_is_current(bench: Bench, run: Run, cell: Cell) -> dict[str, Any] | None:
+    """The cell's finished row, where it was made from what the stages hold now; else None."""
+    plan, stages = cell_stage(bench, run, cell)
+    path = plan.folder / ROW
+    if not path.exists():
+        return None
+    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return row if row["fingerprint"] == row_fingerprint(bench, stages, plan) else None
+
+
+def row_fingerprint(bench: Bench, stages: dict[str, Stage], plan: StudentPlan) -> str:
+    """What a row depends on: the student's inputs and how it is measured."""
+    return f"{fingerprint(stages[plan.name], stages)}-{'.'.join(map(str, bench.study.beams))}"
+
+
+def train_and_measure(bench: Bench, cell: Cell) -> dict[str, Any]:
+    """Train the cell's student unless that is done, and write its row."""
+    run = bench.run(cell.text)
+    plan, stages = cell_stage(bench, run, cell)
+    run_stage(stages[plan.name], stages)
+    loaded = load_checkpoint(plan.checkpoint)
+    labels = stages["label"].note().get("result") if needs_labels(plan.objective) else None
+    gate = plan.folder / "gate.json"
+    row = {
+        "study": bench.study.name,
+        **cell._asdict(),
+        "fingerprint": row_fingerprint(bench, stages, plan),
+        "objective": plan.objective.model_dump(mode="json"),
+        "model": plan.model.model_dump(mode="json"),
+        "training": plan.training.model_dump(mode="json"),
+        "recipe": public_recipe(dump_recipe(run.recipe)),
+        "labels": labels,
+        **{key: loaded.metrics[key] for key in KEPT},
+        "machine": machine(),
+        "gate": _short_gate(json.loads(gate.read_text())) if gate.exists() else None,
+        "tests": _measure_all(bench, run, plan.checkpoint),
+    }
+    atomic_write(plan.folder / ROW, json.dumps(row, ensure_ascii=False))
+    return row
+
+
+def teacher_row(bench: Bench, text: str) -> dict[str, Any]:
+    """The teacher of a text, measured as its students are; kept in the run's study folder."""
+    run = bench.run(text)
+    stages = build_stages(run)
+    made = f"{stages['teacher'].note().get('result')}-{'.'.join(map(str, bench.study.beams))}"
+    path = run.folder / "study" / "teacher.json"
+    if path.exists():
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if row["fingerprint"] == made:
+            return row
+    loaded = load_checkpoint(run.teacher)
+    row = {
+        "study": bench.study.name,
+        **Cell(text, "teacher", "teacher", run.recipe.seed)._asdict(),
+        "fingerprint": made,
+        "model": loaded.config.model_dump(mode="json"),
+        **{key: loaded.metrics[key] for key in KEPT},
+        "machine": machine(),
+        "tests": _measure_all(bench, run, run.teacher),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, json.dumps(row, ensure_ascii=False))
+    return row
+
+
+KEPT = ("validation_bleu", "steps", "seconds", "parameters", "processes", "precision")
+
+
+def _short_gate(report: dict[str, Any]) -> dict[str, Any]:
+    """The gate report without its course over the steps but for a dozen points."""
+    steps = report["steps"]
+    return {**report, "steps": steps[:: max(len(steps) // 12, 1)]}
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def _measure_all(bench: Bench, run: Run, checkpoint: Path) -> dict[str, Any]:
+    sets = zip(run.recipe.corpus.test, held_out(run), strict=True)
+    return {name: _measure(bench, run, checkpoint, path) for name, path in sets}
+
+
+def _measure(bench: Bench, run: Run, checkpoint: Path, path: Path) -> dict[str, Any]:
+    """Scores and sentence statistics of one test set, by beam size (CTranslate2, float32)."""
+    pairs = list(read_pairs(path))
+    sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
+    found: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
+    engine = OwnTeacher(checkpoint, precision="float32")
+    tokenizer = Tokenizer(run.tokenizer)
+    longest = engine.model.max_length - 1
+    rows = [
+        row if len(row) <= longest else [*row[: longest - 1], EOS]
+        for row in tokenizer.encode(sources)
+    ]
+    for beam in bench.study.beams:
+        translated = engine.translate(rows, beam, 1, 1.0)
+        outputs = tokenizer.decode([hypotheses[0][0] for hypotheses in translated])
+        statistics = statistics_of(outputs, references)
+        bleu, chrf = scores(outputs, references)
+        assert abs(bleu.score - bleu_of(statistics)) < 0.01
+        found[f"beam{beam}"] = {
+            bleu.metric: bleu.score,
+            chrf.metric: chrf.score,
+            "signatures": [bleu.signature, chrf.signature],
+            "statistics": pack(statistics),
+        }
+    return found
+
+
+def _buckets(run: Run, sources: list[str]) -> np.ndarray:
+    """Which third of the set each sentence is in, by source length and by mean rarity of its source
+    pieces in the training text: [S, 2], 0 the shortest and the most common."""
+    from training.data import TokenData
+
+    rows = Tokenizer(run.tokenizer).encode(sources)
+    data = TokenData(run.token_shards)
+    counts = np.zeros(len(Tokenizer(run.tokenizer)), dtype=np.int64)
+    for index in range(len(data)):
+        np.add.at(counts, data.src[index], 1)
+    rarity = -np.log(np.maximum(counts, 1) / counts.sum())
+    lengths = np.array([len(row) for row in rows], dtype=float)
+    rare = np.array([rarity[row].mean() for row in rows])
+    return np.stack([_thirds(lengths), _thirds(rare)], axis=1)
+
+
+def _thirds(values: np.ndarray) -> np.ndarray:
+    ranks = values.argsort(kind="stable").argsort(kind="stable")
+    return ranks * BUCKETS // max(len(values), 1)
+
+
+def main(arguments: list[str]) -> int:
+    """`STUDY RUNS DATA TEXT STUDENT METHOD SEED`; DATA may be empty."""
+    study, runs, data, text, student, method, seed = arguments
+    if os.environ.get("QUICKSTUDY_STUDY_PARENT"):
+        die_with_parent()
+    path = Path(study)
+    bench = Bench(load_study(path), path, Path(data) if data else None, Path(runs))
+    try:
+        train_and_measure(bench, Cell(text, student, method, int(seed)))
+    except RecipeError as error:
+        print(f"quickstudy: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
