@@ -79,7 +79,8 @@ class Paired:
 
 def signature() -> str:
     """The settings of a `Paired`."""
-    return f"bs:{RESAMPLES}|seed:{SEED}|{BLEU(references=[[""]]).get_signature()}"
+    metric = BLEU(references=[[""]])
+    return f"bs:{RESAMPLES}|seed:{SEED}|{metric.get_signature()}"
 
 
 def paired_bootstrap(system: list[np.ndarray], baseline: list[np.ndarray]) -> Paired:
@@ -95,14 +96,14 @@ def paired_bootstrap(system: list[np.ndarray], baseline: list[np.ndarray]) -> Pa
     # How often each resample drew each sentence, [R, S].
     counts = np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)
     real = np.mean([bleu_of(one) for one in system]) - np.mean([bleu_of(one) for one in baseline])
-    if len(system) == len(baseline) and all(
-        np.array_equal(one, other) for one, other in zip(system, baseline, strict=True)
-    ):
-        return Paired(0.0, 1.0, len(system))
+    seeds = min(len(system), len(baseline))
+    if real == 0:
+        # sacreBLEU's rule would call equal outputs significantly different.
+        return Paired(0.0, 1.0, seeds)
     resampled = _resampled(system, counts) - _resampled(baseline, counts)
     spread = np.abs(resampled) - np.abs(resampled).mean()
     beyond = int((spread > abs(real)).sum())
-    return Paired(float(real), (beyond + 1) / (RESAMPLES + 1), min(len(system), len(baseline)))
+    return Paired(float(real), (beyond + 1) / (RESAMPLES + 1), seeds)
 
 
 def _resampled(seeds: list[np.ndarray], counts: np.ndarray) -> np.ndarray:

@@ -17,6 +17,8 @@ from benchmarks.study.table import Advantage, Setting, Table, advantages, share_
 from training.atomic import atomic_write
 
 SIGNIFICANT = 0.05
+SMALLEST = 0.1
+"""Differences of differences below this, in BLEU, are called none."""
 TOKEN_OVER_SENTENCE = ("token", "sentence")
 
 
@@ -132,8 +134,10 @@ def _axis_claim(axis: str, found: list[Advantage], grows: bool) -> list[str]:
     if len(found) < 2:
         return []
     change = found[-1].paired.difference - found[0].paired.difference
-    held = change > 0 if grows else change < 0
     points = "; ".join(str(one) for one in found)
+    if abs(change) < SMALLEST:
+        return [f"- Along {axis}, token-level and sentence-level keep their distance: {points}."]
+    held = change > 0 if grows else change < 0
     direction = "more" if change > 0 else "less"
     return [
         f"- Along {axis}, token-level gains {direction} on sentence-level "

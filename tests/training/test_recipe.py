@@ -17,7 +17,9 @@ from training.recipe import (
 )
 
 ROOT = Path(__file__).parents[2]
-SHIPPED = sorted((ROOT / "recipes").glob("**/*.yaml"))
+SHIPPED = sorted(
+    path for path in (ROOT / "recipes").glob("**/*.yaml") if not path.name.startswith("study-")
+)
 
 
 def minimal():

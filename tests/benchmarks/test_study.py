@@ -1,0 +1,217 @@
+"""A study: what it refuses, what it resumes, what its report says."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from benchmarks.bootstrap import pack
+from benchmarks.study.cell import Bench
+from benchmarks.study.config import Cell, StudyError, load_study, load_text
+from benchmarks.study.report import findings, write_report
+from benchmarks.study.runner import read_rows, run_study
+from benchmarks.study.table import Setting, Table, mean_of
+
+ROOT = Path(__file__).parents[2]
+SIZE = {"width": 16, "heads": 2, "ffn": 32, "encoder_layers": 1, "decoder_layers": 1}
+TRAINING = {
+    "batch_tokens": 256,
+    "max_steps": 20,
+    "validate_every": 10,
+    "validation_pairs": 8,
+    "processes": 1,
+}
+STUDY = {
+    "name": "small",
+    "recipe": "recipe.yaml",
+    "methods": {"sentence": {"kind": "sentence"}, "token": {"kind": "token", "path": "hypothesis"}},
+    "grid": [{"methods": "all", "seeds": [1]}],
+    "beams": [1, 2],
+}
+
+
+def write(folder: Path, **changes: object) -> Path:
+    """A small recipe and a study on it, in a folder."""
+    recipe = yaml.safe_load((ROOT / "recipes" / "tiny.yaml").read_text())
+    corpus = recipe["corpus"]
+    corpus["root"] = str(ROOT / "recipes" / "tiny")
+    corpus["train"][0]["limit"] = 200
+    corpus["validation"]["limit"] = corpus["test"]["toy"]["limit"] = 12
+    recipe["tokenizer"]["vocab_size"] = 330
+    for who in ("teacher", "student"):
+        recipe[who].update(model=dict(SIZE), training=dict(TRAINING))
+    recipe["student"]["start"] = "random"
+    recipe["baselines"] = {}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({**STUDY, **changes}))
+    return path
+
+
+def bench_of(path: Path) -> Bench:
+    return Bench(load_study(path), path, None, path.parent / "runs")
+
+
+def test_faults_are_told_at_once(tmp_path: Path) -> None:
+    grid = [{"methods": ["magic"], "students": ["giant"]}, {"texts": ["moon"]}]
+    path = write(tmp_path, grid=grid, baselines=["nothing"])
+    with pytest.raises(StudyError) as error:
+        load_study(path)
+    for word in ("magic", "giant", "moon", "nothing"):
+        assert word in str(error.value)
+    with pytest.raises(StudyError, match="colour"):
+        load_study(write(tmp_path, colour="blue"))
+    with pytest.raises(StudyError, match="no such study"):
+        load_study(tmp_path / "none.yaml")
+
+
+def test_what_a_method_needs_of_the_labels_is_checked_first(tmp_path: Path) -> None:
+    methods = {"token": {"kind": "token", "path": "reference"}}
+    path = write(tmp_path, methods=methods, baselines=[])
+    with pytest.raises(StudyError, match=r"labels\.paths"):
+        load_text(load_study(path), path, "recipe", None)
+
+
+def test_grid_has_every_cell_once_in_order(tmp_path: Path) -> None:
+    grid = [{"methods": ["token"]}, {"methods": "all", "seeds": [1, 2]}]
+    cells = load_study(write(tmp_path, grid=grid)).cells()
+    assert [cell[2:] for cell in cells] == [
+        ("token", 1),
+        ("sentence", 1),
+        ("sentence", 2),
+        ("token", 2),
+    ]
+
+
+@pytest.mark.slow
+def test_a_study_stops_in_time_and_goes_on(tmp_path: Path) -> None:
+    bench = bench_of(write(tmp_path))
+    out = tmp_path / "out"
+    assert not run_study(bench, out, max_minutes=0)
+    assert [row["method"] for row in read_rows(out / "results.jsonl")] == ["teacher"]
+    assert run_study(bench, out, jobs=2)
+    rows = read_rows(out / "results.jsonl")
+    assert [row["method"] for row in rows] == ["teacher", "sentence", "token"]
+    test = rows[1]["tests"]["toy"]
+    assert test["sentences"] == 12
+    assert test["beam1"]["BLEU"] >= 0
+    assert "refs:1" in test["beam2"]["signatures"][0]
+    before = (out / "results.jsonl").read_bytes()
+    assert run_study(bench, out)
+    assert (out / "results.jsonl").read_bytes() == before
+    assert "2 of 2 students" in write_report(bench.study, out).read_text()
+
+
+@pytest.mark.slow
+def test_a_killed_study_leaves_no_process_and_is_resumed(tmp_path: Path) -> None:
+    path = write(tmp_path, grid=[{"methods": ["token"]}], beams=[1])
+    slow = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
+    slow["student"]["training"].update(max_steps=400, checkpoint_minutes=0.01, validate_every=20)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(slow))
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    command = [sys.executable, "-m", "quickstudy", "study", str(path)]
+    command += ["--runs", str(runs), "--out", str(out)]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    folder = runs / "tiny" / "study" / "recipe.token.1"
+    wait_for(lambda: list(folder.glob("resume-*")), process)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    time.sleep(1.0)
+    log = folder / "log.jsonl"
+    size = log.stat().st_size
+    time.sleep(1.0)
+    assert log.stat().st_size == size
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert "resumed at step" in folder.with_name("recipe.token.1.log").read_text()
+    assert [row["method"] for row in read_rows(out / "results.jsonl")] == ["teacher", "token"]
+
+
+def wait_for(condition: Any, process: subprocess.Popen[bytes], seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the study ended before it could be killed"
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+# --- the report, on rows made up by hand ---------------------------------------------------------
+
+
+def row(method: str, matched: int, seed: int = 1, student: str = "recipe", size: int = 1) -> Any:
+    """Thirty sentences of ten words, of which `matched` words are right."""
+    counts = [10, 10, *(max(matched - order, 0) for order in range(4))]
+    statistics = np.array([counts] * 30)
+    statistics[::3, 2] += 1
+    thirds = np.arange(30) // 10
+    beam = {"BLEU": 1.0, "chrF2": 2.0, "signatures": ["b", "c"], "statistics": pack(statistics)}
+    return {
+        "text": "recipe",
+        "student": student,
+        "method": method,
+        "seed": seed,
+        "parameters": size * 1_000_000,
+        "validation_bleu": 30.0,
+        "labels": "x",
+        "gate": None,
+        "precision": "32-true",
+        "machine": {"ctranslate2": "4", "torch": "2", "processor": "p"},
+        "tests": {"toy": {"buckets": pack(np.stack([thirds, thirds], 1)), "beam1": beam}},
+    }
+
+
+def test_report_says_what_holds(tmp_path: Path) -> None:
+    rows = [row("nll", 4), row("sentence", 5), row("token", 6), row("hybrid", 8)]
+    rows += [
+        row(method, n, student="small", size=0) for method, n in (("sentence", 5), ("token", 5))
+    ]
+    study = load_study(write(tmp_path))
+    said = "\n".join(findings(study, Table(rows)))
+    assert "`hybrid` beats `sentence`" in said
+    assert "beats `token`" in said
+    assert "Along larger students (simpler), token-level gains more" in said
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    report = write_report(study, tmp_path).read_text()
+    assert "0 of 2 students" not in report
+    assert (tmp_path / "methods.png").stat().st_size > 1000
+    assert (tmp_path / "sizes.png").exists()
+    assert "| `hybrid` | 1 |" in report
+
+
+def test_a_hybrid_that_loses_is_said_to_lose(tmp_path: Path) -> None:
+    rows = [row("sentence", 8), row("token", 5), row("hybrid", 5)]
+    said = "\n".join(findings(load_study(write(tmp_path)), Table(rows)))
+    assert "`hybrid` loses to `sentence`" in said
+    assert "does not differ from `token` (+0.00, p = 1.000)" in said
+
+
+def test_only_common_seeds_are_compared() -> None:
+    table = Table([row("a", 5, 1), row("a", 5, 2), row("b", 5, 2), row("b", 7, 3)])
+    setting = Setting("toy", 1)
+    rows = [table.of("recipe", "recipe", method) for method in ("a", "b")]
+    assert table.compare(*rows, setting).difference == 0
+    assert table.compare(*rows, setting).seeds == 1
+
+
+def test_mean_of_seeds() -> None:
+    assert str(mean_of([1.0, 2.0, 3.0])) == "2.00 ± 1.00"
+    assert str(mean_of([1.5])) == "1.50"
+
+
+def test_every_shipped_study_is_sound() -> None:
+    found = sorted((ROOT / "recipes").glob("study-*.yaml"))
+    assert found
+    for path in found:
+        study = load_study(path)
+        for text in {cell.text for cell in study.cells()}:
+            load_text(study, path, text, None)
+        assert Cell("recipe", "recipe", "sentence", 1) in study.cells()
