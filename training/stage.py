@@ -13,20 +13,27 @@ import hashlib
 import json
 import shutil
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from training.atomic import atomic_write
 from training.launch import is_first_process, only_one
 from training.recipe import RecipeError
 
 NOTE = "stage.json"
+WAIT = 0.2
 
 
 def say(message: str) -> None:
-    """A line for whoever runs the stages."""
+    """A line for whoever runs the stages, once a run."""
+    if not is_first_process():
+        return
     print(message, file=sys.stderr, flush=True)
 
 
@@ -34,6 +41,26 @@ def digest(value: Any) -> str:
     """Short hash of anything that JSON can hold."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:20]
+
+
+def essence(value: Any, leave_out: tuple[str, ...] = ()) -> Any:
+    """What of a recipe's section a result depends on, as JSON: what differs from the defaults.
+
+    A later version with one more option thus makes nothing again that was made without it.
+    """
+    if isinstance(value, BaseModel):
+        return {
+            name: essence(getattr(value, name))
+            for name, field in type(value).model_fields.items()
+            if name not in leave_out and (name == "kind" or getattr(value, name) != _default(field))
+        }
+    if isinstance(value, dict):
+        return {key: essence(one) for key, one in value.items()}
+    return [essence(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _default(field: FieldInfo) -> Any:
+    return field.get_default(call_default_factory=True, validated_data={})
 
 
 def file_digest(path: Path) -> str:
@@ -74,6 +101,8 @@ class Stage:
     make: Callable[[], None]
     outputs: Callable[[], list[Path]]
     needs: tuple[str, ...] = ()
+    join: Callable[[], None] | None = None
+    """What the other processes of a run on several machines do meanwhile; None: they wait."""
 
     def note(self) -> dict[str, Any]:
         path = self.folder / NOTE
@@ -101,10 +130,24 @@ def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bo
         say(f"{stage.name}: already done with the same inputs, skipped ({stage.folder})")
         return False
     if not is_first_process():
-        stage.make()
-        return True
+        return _follow(stage, stages, force)
     with only_one(stage.folder):
         _make(stage, fingerprint(stage, stages), force)
+    return True
+
+
+def _follow(stage: Stage, stages: dict[str, Stage], force: bool) -> bool:
+    """Another process's part in a stage: join the training that the first process has begun, and
+    wait until it is done. The launcher ends this process where the first one fails."""
+    if force:
+        raise RecipeError("--force is for one process: start it without the launcher")
+    wanted = fingerprint(stage, stages)
+    joined = stage.join is None
+    while not is_done(stage, stages):
+        if stage.join is not None and not joined and stage.note().get("fingerprint") == wanted:
+            joined = True
+            stage.join()
+        time.sleep(WAIT)
     return True
 
 

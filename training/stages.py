@@ -23,7 +23,7 @@ from training.recipe import (
     dump_recipe,
     teacher_objective,
 )
-from training.stage import NOTE, Stage, file_digest, say
+from training.stage import NOTE, Stage, essence, file_digest, say
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
 
 
@@ -89,7 +89,7 @@ def _prepare_stage(run: Run) -> Stage:
     def inputs() -> Any:
         sources = [*corpus.train, corpus.validation, *corpus.test.values()]
         files = [_source_files(source, Path(corpus.root)) for source in sources]
-        return [corpus.model_dump(mode="json", exclude={"root", "licence", "attribution"}), files]
+        return [essence(corpus, ("root", "licence", "attribution")), files]
 
     def make() -> None:
         note = (folder / NOTE).read_text()
@@ -136,7 +136,7 @@ def _tokenize_stage(run: Run) -> Stage:
     return Stage(
         "tokenize",
         folder,
-        lambda: [config.model_dump(), longest, run.recipe.seed],
+        lambda: [essence(config), longest, run.recipe.seed],
         make,
         lambda: [run.tokenizer, folder / "train"],
         ("prepare",),
@@ -165,10 +165,11 @@ def _teacher_stage(run: Run) -> Stage:
     return Stage(
         "teacher",
         folder,
-        lambda: [teacher.model_dump(mode="json"), run.recipe.seed],
+        lambda: [essence(teacher), run.recipe.seed],
         lambda: _train(job, run),
         lambda: [run.teacher / "model.safetensors"],
         ("tokenize",),
+        join=lambda: _train(job, run),
     )
 
 
@@ -200,7 +201,7 @@ def _label_stage(run: Run) -> Stage:
     return Stage(
         "label",
         run.labels,
-        lambda: config.model_dump(mode="json", exclude={"batch_tokens"}),
+        lambda: essence(config, ("batch_tokens",)),
         make,
         lambda: [run.labels / "labels.json"],
         ("teacher",),
@@ -246,7 +247,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
     """The training of one student, with its gate report."""
     labelled = needs_labels(plan.objective)
 
-    def make() -> None:
+    def teach() -> None:
         train(
             TrainingRun(
                 name=plan.name,
@@ -263,16 +264,15 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
                 start=plan.start,
             )
         )
+
+    def make() -> None:
+        teach()
         if plan.objective.kind == "hybrid":
             _report_gate(run, plan)
 
     def inputs() -> Any:
-        shared = {
-            "model": plan.model.model_dump(mode="json"),
-            "training": plan.training.model_dump(mode="json"),
-        }
-        objective = plan.objective.model_dump(mode="json")
-        return [shared, objective, plan.seed, plan.start is not None]
+        described = [essence(part) for part in (plan.model, plan.training, plan.objective)]
+        return [*described, plan.seed, plan.start is not None]
 
     needs = ("label",) if labelled else ("tokenize",)
     return Stage(
@@ -282,6 +282,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
         make,
         lambda: [plan.checkpoint / "model.safetensors"],
         (*needs, "teacher") if plan.start is not None else needs,
+        join=teach,
     )
 
 
@@ -330,7 +331,7 @@ def _export_stage(run: Run) -> Stage:
     return Stage(
         "export",
         run.folder / "export",
-        lambda: [recipe.export.model_dump(mode="json"), words],
+        lambda: [essence(recipe.export), words],
         make,
         lambda: [run.bundle / "manifest.json"],
         ("student",),

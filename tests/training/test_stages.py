@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from export.bundle import load_bundle
+from training.distill.config import (
+    ConstantGate,
+    HybridObjective,
+    NllObjective,
+    SentenceObjective,
+)
 from training.launch import only_one
-from training.recipe import RecipeError, load_recipe
-from training.stage import is_done, run_stage
+from training.recipe import LabelsConfig, RecipeError, load_recipe
+from training.stage import essence, is_done, run_stage
 from training.stages import Run, build_stages, public_recipe
 
 ROOT = Path(__file__).parents[2]
@@ -134,3 +143,52 @@ def test_force_on_a_stage_never_made_makes_it(tmp_path: Path) -> None:
     assert is_done(stages["prepare"], stages)
     assert run_stage(stages["prepare"], stages, force=True)
     assert (run.folder / "corpus.previous" / "report.json").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_trains_with_all_its_processes(tmp_path: Path) -> None:
+    """As on several machines: every process runs the same command, the first does the rest."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", str(free_port()), "-m", "quickstudy"]
+    recipe = str(ROOT / "recipes" / "tiny.yaml")
+    options = ["--runs", str(tmp_path), *(word for one in SMALL for word in ("--set", one))]
+    for stage in ("prepare", "tokenize"):
+        subprocess.run([*command, stage, recipe, *options], cwd=ROOT, check=True, timeout=240)
+    done = subprocess.run(
+        [*command, "teacher", recipe, *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stderr
+    about = json.loads((tmp_path / "tiny/teacher/checkpoint/checkpoint.json").read_text())
+    assert about["metrics"]["processes"] == 2
+    assert done.stderr.count("teacher: →") == 1
+    again = subprocess.run(
+        [*command, "teacher", recipe, *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
+    assert again.stderr.count("skipped") == 1
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def test_a_default_is_not_part_of_what_a_result_depends_on() -> None:
+    assert essence(NllObjective()) == {"kind": "nll"}
+    assert essence(SentenceObjective(label_smoothing=0.2)) == {
+        "kind": "sentence",
+        "label_smoothing": 0.2,
+    }
+    gated = HybridObjective(gate=ConstantGate(value=0.3))
+    assert essence(gated)["gate"] == {"kind": "constant", "value": 0.3}
+    assert essence(LabelsConfig(batch_tokens=64, paths=["reference"]), ("batch_tokens",)) == {
+        "paths": ["reference"]
+    }
