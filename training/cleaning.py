@@ -29,10 +29,11 @@ _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufffe\
 
 @dataclass(frozen=True)
 class Rule:
-    """A reason to drop a pair; `drops(src, trg)` sees both sides normalised."""
+    """A reason to drop a pair; `drops(src, trg)` sees both sides normalised, `trg` None where the
+    text has none."""
 
     name: str
-    drops: Callable[[str, str], bool]
+    drops: Callable[[str, str | None], bool]
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class CleanPair:
     """A normalised pair, and the name of the rule that drops it, if any."""
 
     src: str
-    trg: str
+    trg: str | None
     dropped_by: str | None = None
 
 
@@ -81,15 +82,15 @@ def build_rules(corpus: CorpusConfig, held_out: set[str]) -> list[Rule]:
     """
     config = corpus.clean
     rules = [
-        Rule("empty", lambda src, trg: not src or not trg),
-        Rule("too_long", lambda src, trg: max(len(src), len(trg)) > config.max_chars),
+        Rule("empty", lambda src, trg: not src or trg == ""),
+        Rule("too_long", lambda src, trg: max(len(src), len(trg or "")) > config.max_chars),
         Rule("length_ratio", lambda src, trg: _ratio_is_off(src, trg, config)),
     ]
     if config.drop_control:
         rules.append(Rule("control_characters", _has_control))
     if config.drop_overlap:
         rules.append(
-            Rule("overlap", lambda src, trg: bare(src) in held_out or bare(trg) in held_out)
+            Rule("overlap", lambda src, trg: bare(src) in held_out or bare(trg or "") in held_out)
         )
     if config.check_language:
         rules.append(Rule("wrong_language", _language_check(corpus)))
@@ -106,20 +107,23 @@ def clean(pair: RawPair, rules: list[Rule]) -> CleanPair:
     """Normalise a pair and try the rules; the first that drops it is named."""
     if pair.fault is not None:
         return CleanPair("", "", pair.fault)
-    src, trg = normalise(pair.src), normalise(pair.trg)
+    src = normalise(pair.src)
+    trg = None if pair.trg is None else normalise(pair.trg)
     for rule in rules:
         if rule.drops(src, trg):
             return CleanPair(src, trg, rule.name)
     return CleanPair(src, trg)
 
 
-def _ratio_is_off(src: str, trg: str, config: CleanConfig) -> bool:
+def _ratio_is_off(src: str, trg: str | None, config: CleanConfig) -> bool:
+    if trg is None:
+        return False
     short, long = sorted((len(src), len(trg)))
     return long >= config.ratio_min_chars and long > config.max_ratio * short
 
 
-def _has_control(src: str, trg: str) -> bool:
-    return _CONTROL.search(src) is not None or _CONTROL.search(trg) is not None
+def _has_control(src: str, trg: str | None) -> bool:
+    return _CONTROL.search(src) is not None or _CONTROL.search(trg or "") is not None
 
 
 # --- language ----------------------------------------------------------------------------------
@@ -139,7 +143,7 @@ def _known_languages() -> frozenset[str]:
     return frozenset(LanguageIdentifier.from_model_file(MODEL_FILE).labels)
 
 
-def _language_check(corpus: CorpusConfig) -> Callable[[str, str], bool]:
+def _language_check(corpus: CorpusConfig) -> Callable[[str, str | None], bool]:
     languages = [code.lower().partition("-")[0] for code in (corpus.src_lang, corpus.trg_lang)]
     for field, language in zip(("src_lang", "trg_lang"), languages, strict=True):
         if language not in _known_languages():
@@ -155,7 +159,9 @@ def _language_check(corpus: CorpusConfig) -> Callable[[str, str], bool]:
         found, probability = identify(text)
         return found != language and probability >= LANGUAGE_CONFIDENCE
 
-    return lambda src, trg: is_other(src, languages[0]) or is_other(trg, languages[1])
+    return lambda src, trg: (
+        is_other(src, languages[0]) or (trg is not None and is_other(trg, languages[1]))
+    )
 
 
 # --- duplicates --------------------------------------------------------------------------------
@@ -164,29 +170,39 @@ def _language_check(corpus: CorpusConfig) -> Callable[[str, str], bool]:
 class DuplicateFinder:
     """Finds every pair that an earlier one equals, with flat memory.
 
+    Source text alone (a pair whose target is None) is a duplicate where earlier such text or, with
+    `monolingual`, any pair at all has the same source: the teacher is asked a sentence once.
+
     Digests (BLAKE2b, 128 bits: a false hit among 10⁹ pairs has a chance of 10⁻²¹) go to `parts`
     files by their first byte; each file is then sorted alone. At 24 bytes a pair, 10⁹ pairs are
-    24 GB on disk and 94 MB a file.
+    24 GB on disk and 94 MB a file; `monolingual` doubles that.
     """
 
     _ROW = np.dtype([("high", "<u8"), ("low", "<u8"), ("row", "<i8")])
 
-    def __init__(self, folder: Path, parts: int = 256) -> None:
+    def __init__(self, folder: Path, parts: int = 256, monolingual: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        self._monolingual = monolingual
         self._files = [folder / f"digests.{part}" for part in range(parts)]
         self._marks = folder / "duplicates"
         self._rows = 0
 
-    def add(self, pairs: list[tuple[str, str]]) -> None:
+    def add(self, pairs: list[tuple[str, str | None]]) -> None:
         """The next pairs; rows are numbered from 0 in the order in which they are added."""
-        digests = b"".join(
-            blake2b(f"{src}\n{trg}".encode(), digest_size=16).digest() for src, trg in pairs
-        )
-        rows = np.empty(len(pairs), dtype=self._ROW)
+        numbers = np.arange(self._rows, self._rows + len(pairs))
+        self._write([f"{src}\n{trg or ''}" for src, trg in pairs], numbers)
+        self._rows += len(pairs)
+        if self._monolingual:
+            # Sorted before every row, a pair's source alone makes duplicates but is never one.
+            sources = [f"{src}\n" for src, trg in pairs if trg is not None]
+            self._write(sources, np.full(len(sources), -1))
+
+    def _write(self, texts: list[str], numbers: np.ndarray) -> None:
+        digests = b"".join(blake2b(text.encode(), digest_size=16).digest() for text in texts)
+        rows = np.empty(len(texts), dtype=self._ROW)
         halves = np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
         rows["high"], rows["low"] = halves[:, 0], halves[:, 1]
-        rows["row"] = np.arange(self._rows, self._rows + len(pairs))
-        self._rows += len(pairs)
+        rows["row"] = numbers
         parts = (rows["high"] % len(self._files)).astype(np.int64)
         order = np.argsort(parts, kind="stable")
         ends = np.searchsorted(parts[order], np.arange(len(self._files)), side="right")
@@ -206,5 +222,6 @@ class DuplicateFinder:
                 rows = rows[np.lexsort((rows["row"], rows["low"], rows["high"]))]
                 same = rows["high"][1:] == rows["high"][:-1]
                 same &= rows["low"][1:] == rows["low"][:-1]
-                marks[rows["row"][1:][same]] = True
+                repeated = rows["row"][1:][same]
+                marks[repeated[repeated >= 0]] = True
         return marks

@@ -1,8 +1,9 @@
-"""Prepare parallel text: read, clean, drop duplicates, shard.
+"""Prepare text: read, clean, drop duplicates, shard.
 
 The prepared folder: `train/00000.arrow` … (shards), `validation.arrow`, `test.NAME.arrow`,
 `report.json`. Arrow IPC files with the columns `id` (int64, a running number), `src` and `trg`
-(string). The whole corpus is never in memory; what is kept of it lies on disk between two passes.
+(string; null in monolingual text). The whole corpus is never in memory; what is kept of it lies on
+disk between two passes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import re
 import shutil
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +35,13 @@ from training.cleaning import (
 from training.readers import CorpusError, RawPair, read_source, source_name
 from training.recipe import CorpusConfig, SourceConfig
 
-__all__ = ["CorpusError", "prepare", "read_pairs", "render_report", "train_shards"]
+__all__ = ["CorpusError", "prepare", "read_pairs", "read_rows", "render_report", "train_shards"]
 
 PAIR_SCHEMA = pa.schema([("src", pa.string()), ("trg", pa.string())])
 SCHEMA = pa.schema([("id", pa.int64()), *PAIR_SCHEMA])
 BATCH_PAIRS = 10_000
 
-Pairs = list[tuple[str, str]]
+Pairs = list[tuple[str, str | None]]
 Progress = Callable[[int], None]
 
 
@@ -57,7 +58,7 @@ def prepare(
         held_out, keys = _write_held_out(corpus, draft)
         work = draft / "work"
         (draft / "train").mkdir()
-        with contextlib.closing(_Survivors(work)) as survivors:
+        with contextlib.closing(_Survivors(work, corpus.has_monolingual)) as survivors:
             sources = _clean_sources(corpus, keys, survivors, progress)
         marks = survivors.duplicates() if corpus.clean.drop_duplicates else None
         _count_duplicates(sources, marks)
@@ -75,7 +76,15 @@ def train_shards(folder: str | Path) -> list[Path]:
 
 
 def read_pairs(path: str | Path) -> Iterator[tuple[str, str]]:
-    """The (src, trg) of one prepared file, memory-mapped. Raises CorpusError if it is missing."""
+    """The (src, trg) of one prepared file, rows without a target left out."""
+    return ((src, trg) for src, trg in read_rows(path) if trg is not None)
+
+
+def read_rows(path: str | Path) -> Iterator[tuple[str, str | None]]:
+    """The (src, trg) of one prepared file, memory-mapped; trg is None in monolingual text.
+
+    Raises CorpusError if the file is missing.
+    """
     try:
         mapped = pa.memory_map(str(path))
     except FileNotFoundError:
@@ -94,7 +103,8 @@ def render_report(report: dict[str, Any]) -> str:
     parts = report["sources"] if len(report["sources"]) == 1 else [*report["sources"], total]
     for part in parts:
         counts = [part["read"], part["kept"], *(part["dropped"][rule] for rule in rules)]
-        rows.append([part.get("name", "all"), *(f"{count:,}" for count in counts)])
+        name = part.get("name", "all") + (" (source only)" if part.get("monolingual") else "")
+        rows.append([name, *(f"{count:,}" for count in counts)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [
         "  ".join(
@@ -105,7 +115,9 @@ def render_report(report: dict[str, Any]) -> str:
     ]
     held_out = {"validation": report["validation"], **report["test"]}
     sizes = ", ".join(f"{name} {part['pairs']:,}" for name, part in held_out.items())
-    return "\n".join([*lines, f"{total['shards']:,} shard(s); held out: {sizes} pairs"])
+    alone = sum(part["kept"] for part in report["sources"] if part.get("monolingual"))
+    shards = f"{total['shards']:,} shard(s)" + (f", {alone:,} lines source only" if alone else "")
+    return "\n".join([*lines, f"{shards}; held out: {sizes} pairs"])
 
 
 # --- validation and test text ------------------------------------------------------------------
@@ -124,7 +136,7 @@ def _write_held_out(corpus: CorpusConfig, draft: Path) -> tuple[dict[str, Any], 
     report: dict[str, Any] = {"test": {}}
     keys: set[str] = set()
     for name, source in sets.items():
-        pairs = list(_held_out_pairs(source, corpus))
+        pairs: list[tuple[str, str]] = list(_held_out_pairs(source, corpus))
         if not pairs:
             raise CorpusError(f"{source_name(source)}: no pairs in {name} text")
         _write_shard(draft / f"{name}.arrow", _table(pairs), 0)
@@ -139,7 +151,7 @@ def _write_held_out(corpus: CorpusConfig, draft: Path) -> tuple[dict[str, Any], 
 
 def _held_out_pairs(source: SourceConfig, corpus: CorpusConfig) -> Iterator[tuple[str, str]]:
     for number, pair in enumerate(read_source(source, corpus), start=1):
-        src, trg = (unicodedata.normalize("NFC", side).strip() for side in pair[:2])
+        src, trg = (unicodedata.normalize("NFC", side or "").strip() for side in pair[:2])
         if pair.fault is not None or not src or not trg:
             raise CorpusError(
                 f"{source_name(source)}: pair {number} is {pair.fault or 'empty'}; validation and "
@@ -154,8 +166,8 @@ def _held_out_pairs(source: SourceConfig, corpus: CorpusConfig) -> Iterator[tupl
 class _Survivors:
     """Pairs that the rules kept, on disk, with the digests that tell duplicates."""
 
-    def __init__(self, folder: Path) -> None:
-        self._finder = DuplicateFinder(folder)
+    def __init__(self, folder: Path, monolingual: bool) -> None:
+        self._finder = DuplicateFinder(folder, monolingual=monolingual)
         self._path = folder / "pairs.arrows"
         self._writer: Any = pa.ipc.new_stream(str(self._path), PAIR_SCHEMA)
 
@@ -175,7 +187,7 @@ class _Survivors:
                 yield pa.Table.from_batches([batch])
 
 
-def _table(pairs: Pairs) -> pa.Table:
+def _table(pairs: Sequence[tuple[str, str | None]]) -> pa.Table:
     src, trg = zip(*pairs, strict=True) if pairs else ((), ())
     return pa.table({"src": src, "trg": trg}, schema=PAIR_SCHEMA)
 
@@ -204,7 +216,8 @@ def _clean_sources(
                 progress(done)
         dropped = {name: counts[name] for name in names}
         kept = read - counts.total()
-        parts.append({"name": source_name(source), "read": read, "kept": kept, "dropped": dropped})
+        part = {"name": source_name(source), "read": read, "kept": kept, "dropped": dropped}
+        parts.append(part | ({"monolingual": True} if source.monolingual else {}))
     return parts
 
 

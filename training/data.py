@@ -6,43 +6,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 
 from training.batching import Batch, TargetSide, pad_rows, process_share, target_side, token_batches
+from training.columns import Numbers, Ragged, map_table
 from training.distill.labels import LabelStore
 from training.distill.objectives.base import PathName
 from training.recipe import RecipeError
-from training.tokenizer import ragged
-
-
-class Ragged:
-    """A list column over many shards: row → its values, without holding them in memory."""
-
-    def __init__(self, columns: list[pa.ChunkedArray]) -> None:
-        parts = [ragged(column) for column in columns]
-        self._values = [values for values, _ in parts]
-        self._offsets = [offsets for _, offsets in parts]
-        self._starts = np.cumsum([0] + [len(offsets) - 1 for offsets in self._offsets])
-        self.lengths = np.concatenate([np.diff(offsets) for offsets in self._offsets])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def __getitem__(self, row: int) -> np.ndarray:
-        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
-        local = row - int(self._starts[shard])
-        start, end = self._offsets[shard][local : local + 2]
-        return self._values[shard][start:end]
-
-
-def map_table(path: Path) -> pa.Table:
-    """An Arrow IPC file, memory-mapped."""
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
 
 
 class TokenData:
     """Training text as token ids, with the teacher's labels where the objective reads them.
+
+    Without labels only rows with a reference are learnt from. With them every row is, and one
+    without a reference is taught along the teacher's translation on either path.
 
     Raises RecipeError where there is no text, or the labels were made for other text.
     """
@@ -51,31 +28,52 @@ class TokenData:
         tables = [map_table(path) for path in shards]
         if not tables or not sum(len(table) for table in tables):
             raise RecipeError("no training text: run the `prepare` and `tokenize` stages")
-        self.ids = np.concatenate([table["id"].to_numpy() for table in tables])
+        self.ids = Numbers([table["id"] for table in tables])
         self.src = Ragged([table["src"] for table in tables])
         self.trg = Ragged([table["trg"] for table in tables])
         self.labels = labels
-        if labels is not None and not np.array_equal(labels.ids, self.ids):
+        if labels is not None and not labels.ids.equals(self.ids):
             raise RecipeError("the label store is of other text: run the `label` stage again")
+        self._rows = self._learnable()
+
+    def _learnable(self) -> np.ndarray | None:
+        """Rows to learn from, None for all."""
+        if self.labels is not None or self.trg.lengths.all():
+            return None
+        rows = np.flatnonzero(self.trg.lengths).astype(np.int32)
+        if not len(rows):
+            raise RecipeError("no training text has a reference: add some to corpus.train")
+        return rows
 
     def __len__(self) -> int:
-        return len(self.ids)
-
-    def _rows(self, path: PathName) -> Ragged:
-        """Target ids of every row along a path."""
-        return self.trg if path == "reference" else self._store().translations(path)
+        """Rows that are learnt from."""
+        return len(self.ids) if self._rows is None else len(self._rows)
 
     def _lengths(self, paths: tuple[PathName, ...]) -> np.ndarray:
-        return np.maximum.reduce([self._rows(path).lengths for path in paths])
+        return np.maximum.reduce([self._lengths_along(path) for path in paths])
+
+    def _lengths_along(self, path: PathName) -> np.ndarray:
+        if path != "reference":
+            return self._store().translations(path).lengths
+        known = self.trg.lengths
+        if self.labels is None or known.all():
+            return known
+        return np.where(known > 0, known, self.labels.hypotheses.lengths)
 
     def _store(self) -> LabelStore:
         if self.labels is None:
             raise RecipeError("this objective reads the teacher's labels: run the `label` stage")
         return self.labels
 
+    def _target(self, row: int, path: PathName) -> np.ndarray:
+        """Ids of a path; the teacher's translation where a row has no reference."""
+        if path != "reference":
+            return self._store().translations(path)[row]
+        reference = self.trg[row]
+        return reference if len(reference) else self._store().hypotheses[row]
+
     def _side(self, rows: np.ndarray, path: PathName, distributions: bool) -> TargetSide:
-        source = self._rows(path)
-        side = target_side([source[row] for row in rows])
+        side = target_side([self._target(row, path) for row in rows])
         if not distributions:
             return side
         top_ids, top_logp, tail = self._store().distributions(path, rows)
@@ -92,13 +90,22 @@ class TokenData:
             **sides,
         )
 
+    def _batches(
+        self, epoch: int, seed: int, budget: int, paths: tuple[PathName, ...]
+    ) -> list[np.ndarray]:
+        generator = np.random.default_rng([seed, epoch])
+        src_lengths, trg_lengths = self.src.lengths, self._lengths(paths)
+        if self._rows is None:
+            return token_batches(src_lengths, trg_lengths, budget, generator)
+        rows = self._rows
+        found = token_batches(src_lengths[rows], trg_lengths[rows], budget, generator)
+        return [rows[batch] for batch in found]
+
     def batch_count(
         self, seed: int, budget: int, paths: tuple[PathName, ...], world_size: int
     ) -> int:
         """Batches a process has in an epoch (a tie of lengths aside, the same in every epoch)."""
-        generator = np.random.default_rng([seed, 0])
-        batches = token_batches(self.src.lengths, self._lengths(paths), budget, generator)
-        return len(batches) // world_size
+        return len(self._batches(0, seed, budget, paths)) // world_size
 
     def epoch(
         self,
@@ -115,8 +122,7 @@ class TokenData:
 
         The order depends on (seed, epoch number) alone, so a resumed run sees the same batches.
         """
-        generator = np.random.default_rng([seed, number])
-        batches = token_batches(self.src.lengths, self._lengths(paths), budget, generator)
+        batches = self._batches(number, seed, budget, paths)
         for index, rows in enumerate(process_share(batches, rank, world_size)):
             if index >= start:
                 yield self.batch(rows, paths, distributions)

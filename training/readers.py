@@ -1,4 +1,4 @@
-"""Parallel text in every format that a recipe may name, as a stream of pairs.
+"""Text in every format that a recipe may name, as a stream of pairs, or of sources alone.
 
 A new format is one function, joined to `READERS`. Memory stays flat whatever the size of a file.
 What is wrong with a single line is told in its pair's `fault`, so that cleaning counts it; what is
@@ -28,14 +28,15 @@ BUFFER_BYTES = 1 << 18
 
 
 class CorpusError(RecipeError):
-    """Parallel text that cannot be used; the message says where and what to do."""
+    """Text that cannot be used; the message says where and what to do."""
 
 
 class RawPair(NamedTuple):
-    """A pair as it stands in a file. With a `fault` (a rule's name), the texts mean nothing."""
+    """A pair as it stands in a file; `trg` is None in monolingual text. With a `fault` (a rule's
+    name), the texts mean nothing."""
 
     src: str
-    trg: str
+    trg: str | None
     fault: str | None = None
 
 
@@ -44,7 +45,9 @@ Reader = Callable[[SourceConfig, CorpusConfig], Iterator[RawPair]]
 
 def source_name(source: SourceConfig) -> str:
     """How messages and reports call a source: by its files, as the recipe names them."""
-    return source.path if source.path is not None else f"{source.src} | {source.trg}"
+    if source.path is not None:
+        return source.path
+    return str(source.src) if source.monolingual else f"{source.src} | {source.trg}"
 
 
 def read_source(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
@@ -126,12 +129,19 @@ def _pair(src: str | None, trg: str | None) -> RawPair:
     return RawPair(src, trg)
 
 
+def _source_alone(src: str | None) -> RawPair:
+    return RawPair("", None, INVALID_UTF8) if src is None else RawPair(src, None)
+
+
 # --- one reader a format -----------------------------------------------------------------------
 
 
 def read_plain(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
-    """Two files, line n of one translating line n of the other."""
+    """Two files, line n of one translating line n of the other; or a source file alone."""
     src_path = _locate(source.src, "src", corpus)
+    if source.monolingual:
+        yield from (_source_alone(line) for line in _lines(src_path))
+        return
     trg_path = _locate(source.trg, "trg", corpus)
     src_lines, trg_lines = _lines(src_path), _lines(trg_path)
     end = object()
@@ -151,7 +161,9 @@ def read_plain(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
         )
 
 
-def _column(field: str, default: str, number: int, name: str) -> int:
+def _column(field: str | None, default: str, number: int, name: str) -> int | None:
+    if field is None:
+        return None
     if field == default:
         return number
     if not field.isdecimal():
@@ -164,19 +176,21 @@ def read_tsv(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
 
     A line with too few columns is malformed; if it is the first, the recipe is wrong and it raises.
     """
-    src_column = _column(source.src_field, "src", 0, source_name(source))
+    src_column = _column(source.src_field, "src", 0, source_name(source)) or 0
     trg_column = _column(source.trg_field, "trg", 1, source_name(source))
+    last = max(src_column, src_column if trg_column is None else trg_column)
     path = _locate(source.path, "path", corpus)
     for number, line in enumerate(_lines(path)):
         columns = (line or "").split("\t")
         if line is None:
             yield RawPair("", "", INVALID_UTF8)
-        elif max(src_column, trg_column) < len(columns):
-            yield RawPair(columns[src_column], columns[trg_column])
+        elif last < len(columns):
+            trg = None if trg_column is None else columns[trg_column]
+            yield RawPair(columns[src_column], trg)
         elif number == 0:
             raise CorpusError(
                 f"{path}: the first line has {len(columns)} columns, so there is no column "
-                f"{max(src_column, trg_column)} (they count from 0); set src_field and trg_field"
+                f"{last} (they count from 0); set src_field and trg_field"
             )
         else:
             yield RawPair("", "", MALFORMED)
@@ -202,9 +216,10 @@ def _is_utf8(text: str) -> bool:
 def read_jsonl(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
     """One JSON object a line; a field may be a path such as `translation.en`.
 
-    A line that is no object with two texts is malformed; if it is the first, it raises.
+    A line that is no object with these texts is malformed; if it is the first, it raises.
     """
     path = _locate(source.path, "path", corpus)
+    fields = [field for field in (source.src_field, source.trg_field) if field is not None]
     for number, line in enumerate(_lines(path)):
         if line is None:
             yield RawPair("", "", INVALID_UTF8)
@@ -213,24 +228,25 @@ def read_jsonl(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        src, trg = _dig(record, source.src_field), _dig(record, source.trg_field)
-        if isinstance(src, str) and isinstance(trg, str):
-            fine = _is_utf8(src) and _is_utf8(trg)
-            yield RawPair(src, trg) if fine else RawPair("", "", INVALID_UTF8)
+        texts = [_dig(record, field) for field in fields]
+        if all(isinstance(text, str) for text in texts):
+            src, trg = (*texts, None)[:2]
+            yield RawPair(src, trg) if all(map(_is_utf8, texts)) else RawPair("", "", INVALID_UTF8)
         elif number == 0:
             keys = ", ".join(record) if isinstance(record, dict) else "no JSON object"
             raise CorpusError(
-                f"{path}: the first line has no texts `{source.src_field}` and "
-                f"`{source.trg_field}` (it has: {keys}); set src_field and trg_field"
+                f"{path}: the first line has no text {' and '.join(f'`{f}`' for f in fields)} (it "
+                f"has: {keys}); set src_field and trg_field"
             )
         else:
             yield RawPair("", "", MALFORMED)
 
 
 def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
-    """Translation units, matched by language; a unit without both languages is malformed.
+    """Translation units, matched by language; a unit without both languages (monolingual: without
+    the source language) is malformed.
 
-    Raises CorpusError if no unit has both.
+    Raises CorpusError if every unit is.
     """
     from defusedxml.common import DefusedXmlException
 
@@ -243,36 +259,42 @@ def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
                 seen.update(list(texts)[: max(0, 20 - len(seen))])
                 src = text_in(texts, corpus.src_lang, corpus.trg_lang)
                 trg = text_in(texts, corpus.trg_lang, corpus.src_lang)
-                complete = src is not None and trg is not None
+                complete = src is not None and (trg is not None or source.monolingual)
                 found = found or complete
-                yield RawPair(src or "", trg or "", None if complete else MALFORMED)
+                target = None if source.monolingual else trg or ""
+                yield RawPair(src or "", target, None if complete else MALFORMED)
     except ParseError as error:
         raise CorpusError(f"{path}: not well-formed XML: {error}; repair the file") from None
     except DefusedXmlException:
         raise CorpusError(f"{path}: declares entities, which are not read; remove them") from None
     if not found:
+        wanted = corpus.src_lang
+        if not source.monolingual:
+            wanted = f"both {corpus.src_lang} and {corpus.trg_lang}"
         raise CorpusError(
-            f"{path}: no translation unit has both {corpus.src_lang} and {corpus.trg_lang}; "
+            f"{path}: no translation unit has {wanted}; "
             f"languages in it: {', '.join(sorted(seen)) or 'none'}"
         )
 
 
 def read_parquet(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
-    """Two text columns; a field may be a path into structs such as `translation.en`.
+    """Text columns; a field may be a path into structs such as `translation.en`.
 
     A row with a missing value is malformed.
     """
     path = _locate(source.path, "path", corpus)
-    fields = [source.src_field, source.trg_field]
+    fields = [field for field in (source.src_field, source.trg_field) if field is not None]
     try:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=fields):
                 sides = [_text_column(batch, field, file, path) for field in fields]
-                for src, trg in zip(*sides, strict=True):
-                    if src is None or trg is None:
+                for texts in zip(*sides, strict=True):
+                    if None in texts:
                         yield RawPair("", "", MALFORMED)
+                    elif source.monolingual:
+                        yield _source_alone(_decode(texts[0]))
                     else:
-                        yield _pair(_decode(src), _decode(trg))
+                        yield _pair(*map(_decode, texts))
     except pa.ArrowInvalid as error:
         raise CorpusError(f"{path}: cannot be read as Parquet: {error}") from None
 

@@ -32,27 +32,37 @@ class RecipeError(ValueError):
 
 
 class SourceConfig(Section):
-    """One parallel corpus."""
+    """One corpus: pairs, or source text alone (`trg: null` or `trg_field: null`)."""
 
     format: Literal["auto", "plain", "tsv", "jsonl", "tmx", "parquet"] = "auto"
     """File format; `auto` goes by the file name (a plain pair needs `src` and `trg`)."""
     src: str | None = None
     """Plain text: path of the source side, one sentence a line (.gz and .zst are read too)."""
     trg: str | None = None
-    """Plain text: path of the target side, line n translating line n of `src`."""
+    """Plain text: path of the target side, line n translating line n of `src`. A written-out
+    null says that there is none: monolingual text, in corpus.train only."""
     path: str | None = None
     """TSV, JSONL, TMX or Parquet: path of the file."""
     src_field: str = Field("src", coerce_numbers_to_str=True)
     """JSONL key, Parquet column, or TSV column number from 0, of the source text."""
-    trg_field: str = Field("trg", coerce_numbers_to_str=True)
-    """JSONL key, Parquet column, or TSV column number from 0, of the target text."""
+    trg_field: str | None = Field("trg", coerce_numbers_to_str=True)
+    """JSONL key, Parquet column, or TSV column number from 0, of the target text; null reads the
+    source text alone (TMX: every unit with the source language), in corpus.train only."""
     limit: int | None = Field(None, ge=1)
     """Read at most this many pairs."""
 
+    @property
+    def monolingual(self) -> bool:
+        """Whether there is source text only."""
+        return self.trg is None if self.path is None else self.trg_field is None
+
     @model_validator(mode="after")
     def _complete(self) -> Self:
-        if self.path is None and (self.src is None or self.trg is None):
-            raise ValueError("give `src` and `trg` (plain text) or `path` (other formats)")
+        if self.path is None and (self.src is None or "trg" not in self.model_fields_set):
+            raise ValueError(
+                "give `src` and `trg` (plain text; `trg: null` where there is source text only) "
+                "or `path` (other formats)"
+            )
         if self.path is not None and (self.src is not None or self.trg is not None):
             raise ValueError("give either `path` or `src` and `trg`, not both")
         return self
@@ -90,7 +100,7 @@ class CorpusConfig(Section):
     """Folder that relative paths start from (`--data` on the command line); itself relative to
     the recipe's folder."""
     train: list[SourceConfig] = Field(min_length=1)
-    """Training corpora, read one after another."""
+    """Training corpora, read one after another; monolingual ones are for labelled students."""
     validation: SourceConfig
     """Chooses checkpoints; never trained on."""
     test: dict[str, SourceConfig] = Field(default_factory=dict)
@@ -103,6 +113,20 @@ class CorpusConfig(Section):
     """Licence of the text, repeated in the model card."""
     attribution: str = ""
     """Whom the licence asks to be named, repeated in the model card."""
+
+    @model_validator(mode="after")
+    def _held_out_has_references(self) -> Self:
+        held_out = {"validation": self.validation}
+        held_out |= {f"test.{name}": source for name, source in self.test.items()}
+        bare = [name for name, source in held_out.items() if source.monolingual]
+        if bare:
+            raise ValueError(f"{', '.join(bare)}: held-out text needs its target side")
+        return self
+
+    @property
+    def has_monolingual(self) -> bool:
+        """Whether some training text has no references."""
+        return any(source.monolingual for source in self.train)
 
 
 class TokenizerConfig(Section):
@@ -289,6 +313,7 @@ class Recipe(Section):
         if self.student.start == "teacher":
             faults += self._start_faults()
         faults += self._length_faults()
+        faults += self._monolingual_faults()
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -321,6 +346,19 @@ class Recipe(Section):
             faults.append(
                 f"export.max_input_tokens {self.export.max_input_tokens} must be below "
                 f"student.model.max_length {student}"
+            )
+        return faults
+
+    def _monolingual_faults(self) -> list[str]:
+        if not self.corpus.has_monolingual:
+            return []
+        faults = []
+        if all(source.monolingual for source in self.corpus.train):
+            faults.append("corpus.train needs text with references, which train the teacher")
+        if self.needs_teacher and "hypothesis" not in self.labels.paths:
+            faults.append(
+                "corpus.train has text without references, which students are taught along the "
+                "teacher's translations: add `hypothesis` to labels.paths"
             )
         return faults
 

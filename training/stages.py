@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from training.atomic import atomic_folder, atomic_write
-from training.corpus import prepare, read_pairs, render_report, train_shards
-from training.data import map_table
+from training.columns import map_table
+from training.corpus import prepare, read_rows, render_report, train_shards
 from training.distill.config import ObjectiveConfig, needs_labels
 from training.loop import TrainingRun, train
 from training.monitor import Ticker
@@ -110,7 +110,7 @@ def held_out(run: Run) -> list[Path]:
 
 def _training_pairs(run: Run) -> Any:
     for shard in train_shards(run.folder / "corpus"):
-        yield from read_pairs(shard)
+        yield from read_rows(shard)
 
 
 def _tokenize_stage(run: Run) -> Stage:
@@ -121,15 +121,18 @@ def _tokenize_stage(run: Run) -> Stage:
     def make() -> None:
         train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
         tokenizer = Tokenizer(run.tokenizer)
-        kept = dropped = tokens = 0
+        kept = dropped = tokens = alone = 0
         with atomic_folder(folder / "train") as draft:
             for shard in train_shards(run.folder / "corpus"):
                 table, too_long = encode_rows(map_table(shard), tokenizer, longest)
                 write_tokens(draft / shard.name, table)
                 kept, dropped = kept + len(table), dropped + too_long
-                tokens += len(table["trg"].combine_chunks().values)
+                lengths = table["trg"].combine_chunks().value_lengths().to_numpy()
+                tokens, alone = tokens + int(lengths.sum()), alone + int((lengths == 0).sum())
         say(
-            f"tokenize: {len(tokenizer)} pieces; {kept:,} pairs, {tokens:,} target tokens"
+            f"tokenize: {len(tokenizer)} pieces; {kept:,} pairs"
+            + (f", of which {alone:,} without a reference" if alone else "")
+            + f"; {tokens:,} target tokens"
             + (f"; {dropped:,} pairs over {longest} tokens left out" if dropped else "")
         )
 

@@ -12,7 +12,6 @@ import random
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import sentencepiece as spm
 
@@ -29,11 +28,15 @@ TOKEN_SCHEMA = pa.schema(
 )
 
 
-def sample_lines(pairs: Iterable[tuple[str, str]], limit: int, seed: int) -> list[str]:
-    """At most `limit` lines of both sides, a uniform sample (reservoir, Vitter 1985)."""
+def sample_lines(pairs: Iterable[tuple[str, str | None]], limit: int, seed: int) -> list[str]:
+    """At most `limit` lines of both sides, a uniform sample (reservoir, Vitter 1985).
+
+    A missing target is no line.
+    """
     chosen: list[str] = []
     generator = random.Random(seed)
-    for count, line in enumerate(line for pair in pairs for line in pair):
+    lines = (line for pair in pairs for line in pair if line is not None)
+    for count, line in enumerate(lines):
         if count < limit:
             chosen.append(line)
         elif (slot := generator.randrange(count + 1)) < limit:
@@ -42,7 +45,7 @@ def sample_lines(pairs: Iterable[tuple[str, str]], limit: int, seed: int) -> lis
 
 
 def train_tokenizer(
-    pairs: Iterable[tuple[str, str]], config: TokenizerConfig, path: Path, seed: int = 0
+    pairs: Iterable[tuple[str, str | None]], config: TokenizerConfig, path: Path, seed: int = 0
 ) -> None:
     """Write a SentencePiece model trained on both sides of `pairs`.
 
@@ -100,10 +103,13 @@ class Tokenizer:
 
 
 def encode_rows(table: pa.Table, tokenizer: Tokenizer, max_length: int) -> tuple[pa.Table, int]:
-    """A table of text (`id`, `src`, `trg`) → one of token ids (EOS last), and how many were left
-    out because a side has `max_length` tokens or more (BOS counted)."""
+    """A table of text (`id`, `src`, `trg`) → one of token ids (EOS last; an empty list where the
+    target is missing), and how many were left out because a side has `max_length` tokens or more
+    (BOS counted)."""
     src = tokenizer.encode(table["src"].to_pylist())
-    trg = tokenizer.encode(table["trg"].to_pylist())
+    texts = table["trg"].to_pylist()
+    known = iter(tokenizer.encode([text for text in texts if text is not None]))
+    trg: list[list[int]] = [[] if text is None else next(known) for text in texts]
     ids = table["id"].to_pylist()
     kept = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
     columns = {
@@ -117,15 +123,3 @@ def write_tokens(path: Path, table: pa.Table) -> None:
     """Write one shard as an Arrow IPC file of a single record batch."""
     with pa.ipc.new_file(pa.OSFile(str(path), "wb"), table.schema) as writer:
         writer.write_table(table.combine_chunks(), max_chunksize=max(len(table), 1))
-
-
-def ragged(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
-    """A list column → its flat values [total] and row offsets [rows + 1], without a copy.
-
-    Raises ValueError for a column of several chunks, which no file of ours has.
-    """
-    if isinstance(column, pa.ChunkedArray):
-        if column.num_chunks != 1:
-            raise ValueError(f"a column of {column.num_chunks} record batches instead of one")
-        column = column.chunk(0)
-    return column.values.to_numpy(), column.offsets.to_numpy()

@@ -6,7 +6,14 @@ import pyarrow as pa
 import pytest
 
 from tests.training.test_readers import corpus
-from training.corpus import CorpusError, prepare, read_pairs, render_report, train_shards
+from training.corpus import (
+    CorpusError,
+    prepare,
+    read_pairs,
+    read_rows,
+    render_report,
+    train_shards,
+)
 
 PLAIN = {"src": "val.en", "trg": "val.de"}
 
@@ -110,6 +117,35 @@ def test_batches_do_not_change_the_result(folder, monkeypatch):
     out, report, pairs = prepared(folder, shard_pairs=2)
     monkeypatch.setattr("training.corpus.BATCH_PAIRS", 2)
     assert prepared(folder, shard_pairs=2) == (out, report, pairs)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_source_text_alone_is_cleaned_by_its_source(folder, first):
+    lines = ["new", "", "first", "A held-out line", "new", "bell\x07", "x" * 1001, "last"]
+    (folder / "mono.en").write_text("".join(f"{line}\n" for line in lines))
+    mono = {"src": "mono.en", "trg": None}
+    sources = [mono, plain("one")] if first else [plain("one"), mono]
+    out, report, pairs = prepared(folder, train=sources)
+    parallel = [("first", "erster"), ("second", "zweiter")]
+    assert pairs == parallel
+    rows = [row for shard in train_shards(out) for row in read_rows(shard)]
+    alone = [("new", None), ("last", None)]
+    assert rows == (alone + parallel if first else parallel + alone)
+    part = next(part for part in report["sources"] if part["name"] == "mono.en")
+    assert part["monolingual"]
+    counts = {"empty": 1, "too_long": 1, "control_characters": 1, "overlap": 1, "duplicate": 2}
+    assert {name: count for name, count in part["dropped"].items() if count} == counts
+    assert report["train"]["trg_chars"] == len("ersterzweiter")
+    assert "mono.en (source only)" in render_report(report)
+    assert "1 shard(s), 2 lines source only; held out" in render_report(report)
+
+
+def test_held_out_text_needs_both_sides(folder):
+    for name in ("validation", "test"):
+        source = {"src": "test.en", "trg": None}
+        fields = {name: source if name == "validation" else {"flickr": source}}
+        with pytest.raises(ValueError, match=rf"{name}.*: held-out text needs its target side"):
+            corpus(folder, **fields)
 
 
 def test_duplicates_may_stay(folder):

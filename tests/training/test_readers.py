@@ -122,6 +122,7 @@ def test_formats_that_cannot_be_are_refused():
 
 def test_source_name():
     assert source_name(SourceConfig(src="a", trg="b")) == "a | b"
+    assert source_name(SourceConfig(src="a", trg=None)) == "a"
     assert source_name(SourceConfig(path="c.tmx")) == "c.tmx"
 
 
@@ -247,6 +248,25 @@ def test_tmx_memory_is_flat(tmp_path):
 
     peak(10)
     assert peak(4000) < 1.5 * peak(1000)
+
+
+def test_source_text_alone_in_every_format(tmp_path):
+    (tmp_path / "a.en").write_bytes(b"one\n\xff\ntwo\n")
+    (tmp_path / "a.tsv").write_bytes(b"1\tone\n2\n3\ttwo\n")
+    (tmp_path / "a.jsonl").write_text('{"en": "one"}\n{"de": "zwei"}\n{"en": "two"}\n')
+    (tmp_path / "a.tmx").write_text(TMX)
+    pq.write_table(pa.table({"en": ["one", None, "two"]}), tmp_path / "a.parquet")
+    found = [
+        read(tmp_path, src="a.en", trg=None),
+        read(tmp_path, path="a.tsv", src_field="1", trg_field=None),
+        read(tmp_path, path="a.jsonl", src_field="en", trg_field=None),
+        read(tmp_path, path="a.parquet", src_field="en", trg_field=None),
+        read(tmp_path, path="a.tmx", trg_field=None),
+    ]
+    for pairs in found[:4]:
+        assert (pairs[0], pairs[2]) == (("one", None, None), ("two", None, None))
+    assert [pairs[1].fault for pairs in found[:4]] == ["invalid_utf8", *["malformed"] * 3]
+    assert found[4][1] == ("alone", None, None)
 
 
 # --- Parquet -----------------------------------------------------------------------------------

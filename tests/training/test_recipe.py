@@ -107,6 +107,23 @@ def test_faults_between_sections():
     assert set(parse_recipe(tree).objectives()) == {"student", "kl"}
 
 
+def test_text_without_references():
+    tree = minimal()
+    tree["corpus"]["train"].append({"src": "mono.en", "trg": None})
+    recipe = parse_recipe(tree)
+    assert recipe.corpus.has_monolingual
+    assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
+    tree["labels"] = {"paths": ["reference"]}
+    tree["student"]["objective"] = {"kind": "token", "path": "reference"}
+    with pytest.raises(RecipeError, match=r"add `hypothesis` to labels\.paths"):
+        parse_recipe(tree)
+    tree["student"]["objective"] = {"kind": "nll"}
+    parse_recipe(tree)
+    tree["corpus"]["train"] = [{"path": "mono.jsonl", "trg_field": None}]
+    with pytest.raises(RecipeError, match=r"corpus\.train needs text with references"):
+        parse_recipe(tree)
+
+
 def test_assignments_override_fields(tmp_path):
     path = write(tmp_path, minimal())
     sets = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -117,6 +118,28 @@ def test_public_recipe_has_no_paths_of_the_machine(done: Run) -> None:
     shipped = (done.bundle / "recipe.yaml").read_text()
     assert str(ROOT) not in shipped
     assert public_recipe(shipped) == shipped
+
+
+@pytest.mark.slow
+def test_text_without_references_is_labelled_and_learnt(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = "[{src: train.en, trg: train.de, limit: 300}, {src: train.en, trg: null, limit: 500}]"
+    objective = "student.objective={kind: token, path: reference, kd_rate: 0.5}"
+    paths = "labels.paths=[hypothesis, reference]"
+    run = small_run(tmp_path, f"corpus.train={sources}", objective, paths, "baselines={}")
+    stages = build_stages(run)
+    for name in ("prepare", "tokenize", "teacher", "label", "student"):
+        assert run_stage(stages[name], stages)
+    report = json.loads((run.folder / "corpus" / "report.json").read_text())
+    parallel, alone = report["sources"]
+    assert alone["kept"] > 100
+    assert alone["dropped"]["duplicate"] >= parallel["kept"]
+    said = capsys.readouterr().err
+    assert f"of which {alone['kept']} without a reference" in said
+    taught = {"teacher": parallel["kept"], "student": parallel["kept"] + alone["kept"]}
+    for name, pairs in taught.items():
+        assert re.search(rf"{name}: [\d,]+ parameters, {pairs} pairs", said)
 
 
 def test_missing_text_says_where_it_was_sought(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 from sacrebleu.metrics import BLEU
 
-from training.data import map_table
+from training.columns import map_table
 from training.distill.labels import label_schema, shard_is_done, write_manifest, write_shard
 from training.distill.teachers import Distributions, Teacher
 from training.recipe import LabelsConfig
@@ -21,8 +21,9 @@ _BLEU = BLEU(effective_order=True)
 
 def closest_to(reference: str, hypotheses: list[str]) -> int:
     """Which hypothesis has the highest sentence BLEU (sacreBLEU's, effective order) against the
-    reference; of equal ones the first. Kim & Rush 2016, sequence-level interpolation."""
-    if len(hypotheses) == 1:
+    reference; of equal ones, and without a reference, the first. Kim & Rush 2016, sequence-level
+    interpolation."""
+    if len(hypotheses) == 1 or not reference:
         return 0
     values = [_BLEU.sentence_score(text, [reference]).score for text in hypotheses]
     return values.index(max(values))
@@ -47,7 +48,7 @@ def label_rows(
     config: LabelsConfig,
     tokenizer: Tokenizer,
 ) -> dict[str, list[object]]:
-    """Columns of a label shard (without `id`) for some pairs."""
+    """Columns of a label shard (without `id`) for some pairs; an empty target is a missing one."""
     nbest = teacher.translate(src, config.beam_size, config.n_best, config.length_penalty)
     hypotheses = [found[0][0] for found in nbest]
     columns: dict[str, list[object]] = {
@@ -60,16 +61,25 @@ def label_rows(
         along["closest"] = _closest(nbest, trg, tokenizer)
         columns["closest"] = list(along["closest"])
     for path in config.paths:
-        _add_distributions(columns, path, teacher.distributions(src, along[path], config.top_k))
+        found = _distributions(teacher, src, along[path], config.top_k)
+        columns[f"{path}_ids"] = [one.ids.astype(np.int32).ravel() for one in found]
+        columns[f"{path}_logp"] = [one.logp.astype(np.float16).ravel() for one in found]
+        columns[f"{path}_tail"] = [one.tail.astype(np.float32) for one in found]
     return columns
 
 
-def _add_distributions(
-    columns: dict[str, list[object]], path: str, found: list[Distributions]
-) -> None:
-    columns[f"{path}_ids"] = [one.ids.astype(np.int32).ravel() for one in found]
-    columns[f"{path}_logp"] = [one.logp.astype(np.float16).ravel() for one in found]
-    columns[f"{path}_tail"] = [one.tail.astype(np.float32) for one in found]
+def _distributions(
+    teacher: Teacher, src: list[list[int]], trg: list[list[int]], top_k: int
+) -> list[Distributions]:
+    """The teacher's distributions along the targets, none along a missing one."""
+    nothing = np.empty(0, dtype=np.float32)
+    found = [Distributions(nothing, nothing, nothing)] * len(src)
+    rows = [row for row, target in enumerate(trg) if target]
+    if rows:
+        asked = teacher.distributions([src[row] for row in rows], [trg[row] for row in rows], top_k)
+        for row, one in zip(rows, asked, strict=True):
+            found[row] = one
+    return found
 
 
 def label_shard(
@@ -83,7 +93,8 @@ def label_shard(
     """Label one token shard and write it; `done` is told of every chunk's rows."""
     table = map_table(shard)
     schema = label_schema(list(config.paths), config.n_best)
-    parts = []
+    # A token shard of which no pair was short enough has a label shard all the same.
+    parts = [schema.empty_table()]
     for start in range(0, len(table), CHUNK):
         chunk = table.slice(start, CHUNK)
         src, trg = chunk["src"].to_pylist(), chunk["trg"].to_pylist()

@@ -12,8 +12,9 @@ with a JSON file of its checksum. Columns of a shard:
     PATH_logp     their log-probabilities, nats, float16, flat [T · K]
     PATH_tail     the probability of everything else at each position, float32 [T]
 
-PATH is `reference`, `hypothesis` or `closest`. Shapes: N positions, K top-k, T target length,
-V vocabulary.
+PATH is `reference`, `hypothesis` or `closest`. A pair without a reference has empty lists along
+`reference`; its distributions are read along `hypothesis` instead, which is its `closest` too.
+Shapes: N positions, K top-k, T target length, V vocabulary.
 """
 
 from __future__ import annotations
@@ -21,7 +22,6 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +29,8 @@ import torch
 from torch import Tensor
 
 from training.atomic import atomic_write
+from training.columns import Numbers, Ragged, map_table
 from training.recipe import RecipeError
-
-if TYPE_CHECKING:
-    from training.data import Ragged
 
 MANIFEST = "labels.json"
 FORMAT = 2
@@ -100,8 +98,6 @@ class LabelStore:
     """A complete store, opened for reading. Raises LabelError where it is not."""
 
     def __init__(self, folder: Path) -> None:
-        from training.data import Ragged, map_table
-
         manifest = folder / MANIFEST
         if not manifest.exists():
             raise LabelError(f"{folder}: no complete label store; run the `label` stage")
@@ -116,7 +112,7 @@ class LabelStore:
         self.paths: list[str] = content["paths"]
         self._verify([folder / name for name in content["shards"]])
         tables = [map_table(folder / name) for name in content["shards"]]
-        self.ids = np.concatenate([table["id"].to_numpy() for table in tables])
+        self.ids = Numbers([table["id"] for table in tables])
         self._translations = {
             path: Ragged([table[path] for table in tables])
             for path in ("hypothesis", "closest")
@@ -158,15 +154,19 @@ class LabelStore:
     def distributions(self, path: str, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher's top-k ids [N, K], log-probabilities [N, K] (nats) and tail mass [N].
 
-        N runs over the positions of the rows one after another, EOS counted, padding not.
+        N runs over the positions of the rows one after another, EOS counted, padding not. A row
+        without a reference gives what it has along the hypothesis.
         """
         if path not in self.paths:
             raise LabelError(
                 f"{self.folder} holds no distributions along the {path}: add it to "
                 "labels.paths and run the `label` stage again"
             )
+        along = [self._path_of(row, path) for row in rows]
         ids, logp, tail = (
-            np.concatenate([self._columns[f"{path}_{kind}"][row] for row in rows])
+            np.concatenate(
+                [self._columns[f"{p}_{kind}"][r] for r, p in zip(rows, along, strict=True)]
+            )
             for kind in ("ids", "logp", "tail")
         )
         positions = len(tail)
@@ -175,3 +175,14 @@ class LabelStore:
             torch.from_numpy(logp.reshape(positions, -1).astype(np.float32)),
             torch.from_numpy(tail.astype(np.float32)),
         )
+
+    def _path_of(self, row: int, path: str) -> str:
+        """The path that a row's distributions lie along: the hypothesis where it has no `path`."""
+        if path == "hypothesis" or len(self._columns[f"{path}_tail"][row]):
+            return path
+        if "hypothesis" not in self.paths:
+            raise LabelError(
+                f"{self.folder} holds text without references, but no distributions along the "
+                "hypothesis: add it to labels.paths and run the `label` stage again"
+            )
+        return "hypothesis"

@@ -12,13 +12,14 @@ import torch
 
 from training.batching import pad_rows, target_side
 from training.checkpoint import save_checkpoint
-from training.data import TokenData, map_table
+from training.columns import map_table
+from training.data import TokenData
 from training.decoding import beam
 from training.distill.labelling import closest_to, label_corpus
 from training.distill.labels import LabelError, LabelStore
 from training.distill.teachers import OwnTeacher, Teacher
 from training.model import EOS, Transformer
-from training.recipe import LabelsConfig, ModelConfig, TokenizerConfig
+from training.recipe import LabelsConfig, ModelConfig, RecipeError, TokenizerConfig
 from training.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
 from training.toy import make_toy
 
@@ -60,6 +61,19 @@ def shards(tmp_path: Path, tokenizer: Tokenizer) -> list[Path]:
         paths.append(tmp_path / f"0000{number}.arrow")
         write_tokens(paths[-1], pa.table(columns, schema=TOKEN_SCHEMA))
     return paths
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, shards: list[Path]) -> list[Path]:
+    """The same text with every third reference taken away, and a shard with none at all."""
+    for shard in shards:
+        columns = map_table(shard).to_pydict()
+        columns["trg"] = [
+            [] if number % 3 == 0 or shard == shards[1] else trg
+            for number, trg in zip(columns["id"], columns["trg"], strict=True)
+        ]
+        write_tokens(shard, pa.table(columns, schema=TOKEN_SCHEMA))
+    return shards
 
 
 def log_probs(teacher: OwnTeacher, data: TokenData, row: int, target: np.ndarray) -> torch.Tensor:
@@ -105,6 +119,68 @@ def test_batches_carry_the_labels_of_their_rows(
     assert alone.top_logp is not None
     assert batch.reference.top_logp is not None
     assert torch.equal(batch.reference.top_logp[-len(alone.top_logp) :], alone.top_logp)
+
+
+def test_rows_without_a_reference_are_taught_along_the_hypothesis(
+    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher
+) -> None:
+    label_corpus(mixed, tmp_path / "labels", lambda: teacher, CONFIG)
+    store = LabelStore(tmp_path / "labels")
+    data = TokenData(mixed, store)
+    assert len(data) == 30
+    rows = np.array([1, 3, 12])
+    batch = data.batch(rows, ("reference", "hypothesis"), ("reference", "hypothesis"))
+    assert batch.reference is not None
+    assert batch.hypothesis is not None
+    assert batch.reference.trg_out[0].count_nonzero() == len(data.trg[1])
+    for place in (1, 2):
+        hypothesis = store.hypotheses[rows[place]]
+        assert batch.reference.trg_out[place, : len(hypothesis)].tolist() == hypothesis.tolist()
+    split = [len(data.trg[1]), len(store.hypotheses[1])]
+    for along, own in zip((batch.reference, batch.hypothesis), split, strict=True):
+        assert along.top_ids is not None
+        assert along.top_ids.shape == (int(along.mask.sum()), 5)
+        assert torch.equal(along.top_ids[own:], batch.hypothesis.top_ids[split[1] :])
+
+
+def test_an_epoch_of_mixed_text_teaches_every_row_once(
+    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher
+) -> None:
+    label_corpus(mixed, tmp_path / "labels", lambda: teacher, CONFIG)
+    labelled = TokenData(mixed, LabelStore(tmp_path / "labels"))
+    alone = TokenData(mixed)
+    known = [number for number in [*range(10), *range(20, 30)] if number % 3]
+    for data, expected in ((labelled, list(range(30))), (alone, known)):
+        assert len(data) == len(expected)
+        batches = data.epoch(0, 1, 60, ("reference",), (), 0, 1)
+        assert sorted(number for batch in batches for number in batch.ids.tolist()) == expected
+    assert labelled.batch_count(1, 60, ("reference",), 1) > alone.batch_count(
+        1, 60, ("reference",), 1
+    )
+
+
+def test_text_without_any_reference_trains_no_teacher(mixed: list[Path]) -> None:
+    with pytest.raises(RecipeError, match="no training text has a reference"):
+        TokenData([mixed[1]])
+
+
+def test_a_store_without_the_hypothesis_cannot_teach_text_without_references(
+    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher
+) -> None:
+    config = CONFIG.model_copy(update={"paths": ["reference"]})
+    label_corpus(mixed, tmp_path / "labels", lambda: teacher, config)
+    with pytest.raises(LabelError, match="no distributions along the hypothesis"):
+        LabelStore(tmp_path / "labels").distributions("reference", np.array([3]))
+
+
+def test_a_shard_without_rows_has_a_label_shard(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+) -> None:
+    write_tokens(shards[1], TOKEN_SCHEMA.empty_table())
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG)
+    data = TokenData(shards, LabelStore(tmp_path / "labels"))
+    assert len(data) == 20
+    assert data.batch(np.array([10]), ("hypothesis",), ("hypothesis",)).ids.tolist() == [20]
 
 
 class Counting:

@@ -1,0 +1,95 @@
+"""Columns of many Arrow shards as one: memory-mapped, a row at a time, nothing copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+
+def map_table(path: Path) -> pa.Table:
+    """An Arrow IPC file, memory-mapped."""
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+
+def ragged(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """A list column → its flat values [total] and row offsets [rows + 1], without a copy.
+
+    Raises ValueError for a column of several chunks, which no file of ours has.
+    """
+    array = _whole(column)
+    return array.values.to_numpy(), array.offsets.to_numpy()
+
+
+def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """A column's one chunk; `combine_chunks` would copy it. A shard without rows has none."""
+    if isinstance(column, pa.Array):
+        return column
+    if column.num_chunks > 1:
+        raise ValueError(f"a column of {column.num_chunks} record batches instead of one")
+    return column.chunk(0) if column.num_chunks else pa.array([], column.type)
+
+
+class Sharded:
+    """Which shard a row lies in, and where."""
+
+    def __init__(self, sizes: Sequence[int]) -> None:
+        self._starts = np.cumsum([0, *sizes])
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def find(self, row: int) -> tuple[int, int]:
+        """Shard of a row, and the row's number in it."""
+        shard = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return shard, row - int(self._starts[shard])
+
+
+class Ragged(Sharded):
+    """A list column over many shards: row → its values."""
+
+    def __init__(self, columns: Sequence[pa.ChunkedArray]) -> None:
+        parts = [ragged(column) for column in columns]
+        self._values = [values for values, _ in parts]
+        self._offsets = [offsets for _, offsets in parts]
+        super().__init__([len(offsets) - 1 for offsets in self._offsets])
+
+    def __getitem__(self, row: int) -> np.ndarray:
+        shard, local = self.find(row)
+        start, end = self._offsets[shard][local : local + 2]
+        return self._values[shard][start:end]
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        """Values in each row, [rows], int32: 4 bytes a row, held once asked for."""
+        lengths = np.empty(len(self), dtype=np.int32)
+        for start, offsets in zip(self._starts, self._offsets, strict=False):
+            np.subtract(
+                offsets[1:],
+                offsets[:-1],
+                out=lengths[start : start + len(offsets) - 1],
+                casting="unsafe",
+            )
+        return lengths
+
+
+class Numbers(Sharded):
+    """A column of one number a row over many shards."""
+
+    def __init__(self, columns: Sequence[pa.ChunkedArray]) -> None:
+        self.parts = [_whole(column).to_numpy() for column in columns]
+        super().__init__([len(part) for part in self.parts])
+
+    def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
+        places = (self.find(int(row)) for row in rows)
+        return np.array([self.parts[shard][row] for shard, row in places])
+
+    def equals(self, other: Numbers) -> bool:
+        """Whether both have the same shards with the same numbers."""
+        return len(self.parts) == len(other.parts) and all(
+            np.array_equal(mine, theirs)
+            for mine, theirs in zip(self.parts, other.parts, strict=True)
+        )
