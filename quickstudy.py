@@ -25,6 +25,8 @@ app = typer.Typer(
 )
 recipe_app = typer.Typer(help="Check recipes and show their schema.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
+labels_app = typer.Typer(help="Look into label stores.", no_args_is_help=True)
+app.add_typer(labels_app, name="labels")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")]
 DataOption = Annotated[
@@ -228,6 +230,27 @@ def serve(
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
+
+
+@labels_app.command("inspect")
+def labels_inspect(
+    where: Annotated[
+        Path, typer.Argument(metavar="RECIPE_OR_FOLDER", help="Recipe, run folder or label store.")
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    bleu_pairs: Annotated[
+        int, typer.Option(min=1, help="Pairs that the teacher's BLEU is measured on at most.")
+    ] = 2000,
+    samples: Annotated[int, typer.Option(min=0, help="Translations shown.")] = 3,
+    runs: RunsOption = Path("runs"),
+    assignments: SetOption = None,
+) -> None:
+    """Show what the teacher said: sizes, tail mass, lengths, BLEU and a few translations."""
+    from training.distill import inspect
+
+    folder = where if where.is_dir() else _run(where, None, runs, assignments).folder
+    found = inspect.inspect_labels(folder, bleu_pairs, samples)
+    print(inspect.as_json(found) if as_json else inspect.render(found))
 
 
 @recipe_app.command("check")

@@ -62,6 +62,17 @@ class Ragged(Sharded):
         start, end = self._offsets[shard][local : local + 2]
         return self._values[shard][start:end]
 
+    @property
+    def total(self) -> int:
+        """Values in all rows."""
+        return sum(len(values) for values in self._values)
+
+    @property
+    def mean(self) -> float:
+        """Mean of all values, read a shard at a time; 0 where there are none."""
+        sums = (float(values.sum(dtype=np.float64)) for values in self._values)
+        return sum(sums) / max(self.total, 1)
+
     @cached_property
     def lengths(self) -> np.ndarray:
         """Values in each row, [rows], int32: 4 bytes a row, held once asked for."""

@@ -34,7 +34,7 @@ class TokenData:
         self.labels = labels
         if labels is not None and not labels.ids.equals(self.ids):
             raise RecipeError("the label store is of other text: run the `label` stage again")
-        self._rows = self._learnable()
+        self._taught = self._learnable()
 
     def _learnable(self) -> np.ndarray | None:
         """Rows to learn from, None for all."""
@@ -47,7 +47,7 @@ class TokenData:
 
     def __len__(self) -> int:
         """Rows that are learnt from."""
-        return len(self.ids) if self._rows is None else len(self._rows)
+        return len(self.ids) if self._taught is None else len(self._taught)
 
     def _lengths(self, paths: tuple[PathName, ...]) -> np.ndarray:
         return np.maximum.reduce([self._lengths_along(path) for path in paths])
@@ -59,6 +59,11 @@ class TokenData:
         if self.labels is None or known.all():
             return known
         return np.where(known > 0, known, self.labels.hypotheses.lengths)
+
+    @property
+    def hypotheses(self) -> Ragged:
+        """The teacher's translations. Raises RecipeError where no labels were given."""
+        return self._store().hypotheses
 
     def _store(self) -> LabelStore:
         if self.labels is None:
@@ -95,9 +100,9 @@ class TokenData:
     ) -> list[np.ndarray]:
         generator = np.random.default_rng([seed, epoch])
         src_lengths, trg_lengths = self.src.lengths, self._lengths(paths)
-        if self._rows is None:
+        if self._taught is None:
             return token_batches(src_lengths, trg_lengths, budget, generator)
-        rows = self._rows
+        rows = self._taught
         found = token_batches(src_lengths[rows], trg_lengths[rows], budget, generator)
         return [rows[batch] for batch in found]
 

@@ -151,6 +151,10 @@ class LabelStore:
             )
         return self._translations[path]
 
+    def tails(self, path: str) -> Ragged:
+        """The tail mass at each position of a path, [T] a row."""
+        return self._columns[f"{path}_tail"]
+
     def distributions(self, path: str, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
         """Teacher's top-k ids [N, K], log-probabilities [N, K] (nats) and tail mass [N].
 

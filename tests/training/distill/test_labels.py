@@ -10,34 +10,24 @@ import pyarrow as pa
 import pytest
 import torch
 
+from tests.training.distill.store import write_shards, write_teacher
 from training.batching import pad_rows, target_side
-from training.checkpoint import save_checkpoint
 from training.columns import map_table
 from training.data import TokenData
 from training.decoding import beam
 from training.distill.labelling import closest_to, label_corpus
 from training.distill.labels import LabelError, LabelStore
 from training.distill.teachers import OwnTeacher, Teacher
-from training.model import EOS, Transformer
-from training.recipe import LabelsConfig, ModelConfig, RecipeError, TokenizerConfig
-from training.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
-from training.toy import make_toy
+from training.model import EOS
+from training.recipe import LabelsConfig, RecipeError
+from training.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
 
 CONFIG = LabelsConfig(beam_size=3, n_best=2, top_k=5, paths=["hypothesis", "reference"])
 
 
 @pytest.fixture(scope="module")
 def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("teacher")
-    train_tokenizer(iter(make_toy(300, 1)), TokenizerConfig(vocab_size=320), folder / "spm.model")
-    config = ModelConfig(width=16, heads=2, ffn=32, encoder_layers=1, decoder_layers=1)
-    torch.manual_seed(1)
-    model = Transformer(len(Tokenizer(folder / "spm.model")), **config.model_dump())
-    with torch.no_grad():
-        model.output_bias[EOS] = 6.0
-    state, out = model.state_dict(), folder / "checkpoint"
-    save_checkpoint(out, state, config, folder / "spm.model", "name: t\n", {})
-    return out
+    return write_teacher(tmp_path_factory.mktemp("teacher"))
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +42,7 @@ def tokenizer(teacher_folder: Path) -> Tokenizer:
 
 @pytest.fixture
 def shards(tmp_path: Path, tokenizer: Tokenizer) -> list[Path]:
-    pairs = make_toy(30, 2)
-    src, trg = (tokenizer.encode([pair[side] for pair in pairs]) for side in (0, 1))
-    paths = []
-    for number in range(3):
-        rows = slice(10 * number, 10 * number + 10)
-        columns = {"id": list(range(30))[rows], "src": src[rows], "trg": trg[rows]}
-        paths.append(tmp_path / f"0000{number}.arrow")
-        write_tokens(paths[-1], pa.table(columns, schema=TOKEN_SCHEMA))
-    return paths
+    return write_shards(tmp_path, tokenizer)
 
 
 @pytest.fixture
