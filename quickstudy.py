@@ -127,9 +127,26 @@ def _stage_command(name: str, stage: str, text: str) -> None:
 _stage_command("prepare", "prepare", "Read, clean, normalise and shard the corpus.")
 _stage_command("tokenize", "tokenize", "Train the SentencePiece model and encode the corpus.")
 _stage_command("teacher", "teacher", "Train the teacher on the references.")
-_stage_command("label", "label", "Ask the teacher once: translations and distributions.")
 _stage_command("export", "export", "Write the student's bundle for serving.")
 _stage_command("evaluate", "evaluate", "Measure quality and speed of teacher, students and bundle.")
+
+
+@app.command()
+def label(
+    recipe: RecipeFile,
+    workers: Annotated[
+        str, typer.Option(metavar="N|ray", help="So many processes, or a Ray cluster.")
+    ] = "1",
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    assignments: SetOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Ask the teacher once: translations and distributions."""
+    from dataclasses import replace
+
+    run = _run(recipe, data, runs, assignments)
+    _do(replace(run, label_workers=workers), ["label"], force)
 
 
 @app.command()

@@ -6,6 +6,7 @@ What a stage is, and when it is skipped, is in `training.stage`.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,8 @@ class Run:
 
     recipe: Recipe
     folder: Path
+    label_workers: str = "1"
+    """Who labels, see `training.distill.workers`; the result is the same."""
 
     @property
     def tokenizer(self) -> Path:
@@ -188,17 +191,20 @@ def _label_stage(run: Run) -> Stage:
     def make() -> None:
         from training.distill.labelling import label_corpus
         from training.distill.teachers import OwnTeacher
+        from training.distill.workers import choose_workers
 
+        workers = choose_workers(run.label_workers)
         with Ticker(
             "label", sum(len(map_table(path)) for path in run.token_shards), "pairs"
         ) as tick:
             label_corpus(
                 run.token_shards,
                 run.labels,
-                lambda: OwnTeacher(run.teacher, config.batch_tokens, config.precision),
+                partial(OwnTeacher, run.teacher.resolve(), config.batch_tokens, config.precision),
                 config,
                 Tokenizer(run.tokenizer),
                 tick,
+                workers,
             )
 
     return Stage(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,8 @@ from sacrebleu.metrics import BLEU
 from training.columns import map_table
 from training.distill.labels import label_schema, shard_is_done, write_manifest, write_shard
 from training.distill.teachers import Distributions, Teacher
+from training.distill.workers import Workers
+from training.distill.workers.in_process import in_process
 from training.recipe import LabelsConfig
 from training.tokenizer import Tokenizer
 
@@ -105,6 +108,26 @@ def label_shard(
     write_shard(out, pa.concat_tables(parts))
 
 
+@dataclass(frozen=True)
+class LabelJob:
+    """What it takes to label a shard, so that workers elsewhere can be given it."""
+
+    make_teacher: Callable[[], Teacher]
+    folder: Path
+    """The label store."""
+    config: LabelsConfig
+    tokenizer: Tokenizer
+
+    def label(
+        self, shard: Path, teacher: Teacher, done: Callable[[int], None] | None = None
+    ) -> int:
+        """Label a token shard unless it is labelled; → its rows."""
+        out = self.folder / shard.name
+        if not shard_is_done(out):
+            label_shard(shard, out, teacher, self.config, self.tokenizer, done)
+        return len(map_table(shard))
+
+
 def label_corpus(
     shards: list[Path],
     folder: Path,
@@ -112,15 +135,15 @@ def label_corpus(
     config: LabelsConfig,
     tokenizer: Tokenizer,
     progress: Callable[[int], None] | None = None,
+    workers: Workers = in_process,
 ) -> None:
     """Label every shard that is not labelled yet, then declare the store complete.
 
-    `progress` is told how many pairs are labelled. The teacher is made only if there
-    is something to ask.
+    `progress` is told how many pairs are labelled. Each of the workers makes its teacher once, and
+    only if there is something to ask.
     """
-    sizes = [len(map_table(shard)) for shard in shards]
     pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
-    finished = sum(size for shard, size in zip(shards, sizes, strict=True) if shard not in pending)
+    finished = sum(len(map_table(shard)) for shard in shards if shard not in pending)
 
     def done(rows: int) -> None:
         nonlocal finished
@@ -130,7 +153,6 @@ def label_corpus(
 
     if pending:
         done(0)
-        teacher = make_teacher()
-        for shard in pending:
-            label_shard(shard, folder / shard.name, teacher, config, tokenizer, done)
+        job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
+        workers(job, pending, done)
     write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))

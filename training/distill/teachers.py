@@ -16,7 +16,7 @@ import torch
 from training.batching import pad_rows, target_side
 from training.checkpoint import load_checkpoint
 from training.decoding import output_limit
-from training.launch import available_cores
+from training.launch import thread_count
 from training.model import EOS
 from training.tokenizer import Tokenizer
 
@@ -72,8 +72,7 @@ class OwnTeacher:
 
         folder = Path(self._folder.name) / "model"
         to_ctranslate2(self.model, self.pieces, folder, precision)
-        cores = available_cores()
-        return ctranslate2.Translator(str(folder), inter_threads=cores, intra_threads=1)
+        return ctranslate2.Translator(str(folder), inter_threads=thread_count(1), intra_threads=1)
 
     def translate(
         self, src: list[list[int]], beam_size: int, n_best: int, length_penalty: float
