@@ -1,0 +1,59 @@
+"""Benchmarks of labelling: what they measure on next to nothing, and how they say it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import label_memory, label_speed
+from tests.training.distill.store import write_shards, write_teacher
+from training.columns import map_table
+from training.recipe import RecipeError
+from training.tokenizer import Tokenizer
+
+
+def test_speed_of_translations_and_distributions_apart(tmp_path: Path) -> None:
+    checkpoint = write_teacher(tmp_path)
+    shards = write_shards(tmp_path / "tokens", Tokenizer(checkpoint / "tokenizer.model"))
+    report = label_speed.measure(checkpoint, shards, sentences=6, rounds=1, beam_size=2)
+    assert [(row["task"], row["precision"]) for row in report["speeds"]] == [
+        *(("translations", "int8"), ("translations", "float32")),
+        *[("distributions", "float32")] * 2,
+    ]
+    assert all(row["source_tokens_per_second"] > 0 for row in report["speeds"])
+    assert report["sentences"] == 6
+    assert {"CTranslate2", "torch"} == set(report["threads"])
+    assert report["machine"]["torch"]
+    with pytest.raises(RecipeError, match="no token shards"):
+        label_speed.measure(checkpoint, [])
+
+
+def test_synthetic_text_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
+    label_memory.write_text(tmp_path / "tokens", 25_000, 8)
+    tables = [map_table(path) for path in sorted((tmp_path / "tokens").iterdir())]
+    assert [len(table) for table in tables] == [20_000, 5000]
+    assert tables[1]["id"].to_pylist()[-1] == 24_999
+    lengths = [len(row) for row in tables[1]["trg"].to_pylist()]
+    assert sum(lengths) / len(lengths) == pytest.approx(8, rel=0.05)
+    assert all(row[-1] == 3 for row in tables[0]["src"].to_pylist()[:100])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_both_stages_are_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    label_memory.write_text(tmp_path / "tokens", 100, 4)
+    for stage in ("write", "read"):
+        label_memory.case(stage, tmp_path)
+        found = json.loads(capsys.readouterr().out)
+        assert found["peak"]["anonymous"] >= found["before"]["anonymous"] > 0
+
+
+def test_growth_is_between_the_two_largest_sizes() -> None:
+    cases = [
+        {"stage": "read", "lines": lines, "peak": {"anonymous": size}}
+        for lines, size in ((10, 999), (100, 2000), (1100, 6000))
+    ]
+    assert label_memory._slope(cases, "read") == 4.0
+    assert label_memory._slope(cases[:1], "read") is None
