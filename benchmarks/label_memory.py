@@ -32,11 +32,13 @@ from training.distill.labelling import label_corpus
 from training.distill.labels import LabelStore
 from training.distill.teachers import Distributions
 from training.model import EOS
-from training.recipe import LabelsConfig
-from training.tokenizer import TOKEN_SCHEMA, write_tokens
+from training.recipe import LabelsConfig, TokenizerConfig
+from training.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
+from training.toy import make_toy
 
 LINES = [10_000, 100_000, 1_000_000]
 SHARD_PAIRS = 20_000
+TOKENIZER = "tokenizer.model"
 VOCABULARY = 6000
 BATCH_TOKENS = 8192
 SAMPLE_SECONDS = 0.02
@@ -68,14 +70,17 @@ def _flat(length: int, top_k: int) -> Distributions:
 
 
 def write_text(folder: Path, lines: int, tokens: int) -> None:
-    """Token shards of random sentences, `tokens` long on average, EOS counted."""
-    folder.mkdir(parents=True)
+    """Token shards of random sentences, `tokens` long on average, EOS counted, in `tokens` of a
+    folder, with some tokenizer beside them."""
+    train_tokenizer(iter(make_toy(300, 1)), TokenizerConfig(vocab_size=320), folder / TOKENIZER)
+    (folder / "tokens").mkdir()
     generator = np.random.default_rng(1)
     for number, start in enumerate(range(0, lines, SHARD_PAIRS)):
         count = min(SHARD_PAIRS, lines - start)
         ids = pa.array(np.arange(start, start + count))
         columns = [ids, *(_sentences(generator, count, tokens) for _ in ("src", "trg"))]
-        write_tokens(folder / f"{number:05}.arrow", pa.table(columns, schema=TOKEN_SCHEMA))
+        path = folder / "tokens" / f"{number:05}.arrow"
+        write_tokens(path, pa.table(columns, schema=TOKEN_SCHEMA))
 
 
 def _sentences(generator: np.random.Generator, count: int, tokens: int) -> pa.Array:
@@ -126,7 +131,8 @@ def case(stage: StageName, folder: Path) -> None:
     before, started = resident(), time.perf_counter()
     with watched() as peak:
         if stage == "write":
-            label_corpus(shards, folder / "labels", InstantTeacher, CONFIG)
+            tokenizer = Tokenizer(folder / TOKENIZER)
+            label_corpus(shards, folder / "labels", InstantTeacher, CONFIG, tokenizer)
         else:
             _epoch(shards, folder / "labels")
     seconds = round(time.perf_counter() - started, 2)
@@ -172,7 +178,7 @@ def measure(
 def _cases(lines: int, tokens: int) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="quickstudy-memory-") as name:
         folder = Path(name)
-        write_text(folder / "tokens", lines, tokens)
+        write_text(folder, lines, tokens)
         for stage in ("write", "read"):
             command = [sys.executable, "-m", "benchmarks.label_memory", "case", stage, name]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)

@@ -78,8 +78,8 @@ def measure(
         teacher = OwnTeacher(checkpoint, batch_tokens, precision)
         seconds, found = timed(lambda: teacher.translate(src, beam_size, 1, 1.0), rounds)  # noqa: B023
         hypotheses = [translations[0][0] for translations in found]
-        about = {"task": "translations", "engine": "CTranslate2", "precision": precision}
-        rows.append(_speed(src, seconds, **about, beam_size=beam_size))
+        about: dict[str, Any] = {"task": "translations", "engine": "CTranslate2"}
+        rows.append(_speed(src, seconds, **about, precision=precision, beam_size=beam_size))
     about = {"task": "distributions", "engine": "torch", "precision": "float32", "top_k": top_k}
     for path, along in (("hypothesis", hypotheses), ("reference", trg)):
         known = [row for row, target in enumerate(along) if target]

@@ -95,7 +95,7 @@ def _clean_up(path: Path) -> None:
             _remove(draft)
 
 
-def atomic_write(path: str | Path, content: str | bytes) -> None:
+def atomic_write(path: str | Path, content: str | bytes | memoryview) -> None:
     """Write a file (text as UTF-8) whole, durably, or leave the former one as it was.
 
     Parent folders are made. Raises OSError where the file system refuses.

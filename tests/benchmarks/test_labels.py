@@ -32,7 +32,7 @@ def test_speed_of_translations_and_distributions_apart(tmp_path: Path) -> None:
 
 
 def test_synthetic_text_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
-    label_memory.write_text(tmp_path / "tokens", 25_000, 8)
+    label_memory.write_text(tmp_path, 25_000, 8)
     tables = [map_table(path) for path in sorted((tmp_path / "tokens").iterdir())]
     assert [len(table) for table in tables] == [20_000, 5000]
     assert tables[1]["id"].to_pylist()[-1] == 24_999
@@ -43,7 +43,7 @@ def test_synthetic_text_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_both_stages_are_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    label_memory.write_text(tmp_path / "tokens", 100, 4)
+    label_memory.write_text(tmp_path, 100, 4)
     for stage in ("write", "read"):
         label_memory.case(stage, tmp_path)
         found = json.loads(capsys.readouterr().out)

@@ -70,7 +70,10 @@ def shard_is_done(path: Path) -> bool:
     note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
         return False
-    return bool(json.loads(note.read_text())["sha256"] == sha256(path))
+    try:
+        return bool(json.loads(note.read_text())["sha256"] == sha256(path))
+    except (ValueError, KeyError):
+        return False
 
 
 def write_shard(path: Path, table: pa.Table) -> None:
@@ -80,8 +83,9 @@ def write_shard(path: Path, table: pa.Table) -> None:
     with pa.ipc.new_file(sink, table.schema) as writer:
         # One record batch a shard: list columns stay one array, read without a copy.
         writer.write_table(table.combine_chunks(), max_chunksize=max(len(table), 1))
-    atomic_write(path, sink.getvalue().to_pybytes())
-    note = {"rows": len(table), "sha256": sha256(path)}
+    content = memoryview(sink.getvalue())
+    atomic_write(path, content)
+    note = {"rows": len(table), "sha256": hashlib.sha256(content).hexdigest()}
     atomic_write(path.with_suffix(".json"), json.dumps(note, indent=2))
 
 

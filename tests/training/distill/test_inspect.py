@@ -31,11 +31,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokens = folder / "tokens"
     tokens.mkdir()
     shutil.copyfile(checkpoint / "tokenizer.model", tokens / "tokenizer.model")
-    shards = write_shards(tokens / "train", Tokenizer(tokens / "tokenizer.model"))
+    tokenizer = Tokenizer(tokens / "tokenizer.model")
+    shards = write_shards(tokens / "train", tokenizer)
     columns = map_table(shards[0]).to_pydict()
     columns["trg"][0] = []
     write_tokens(shards[0], pa.table(columns, schema=TOKEN_SCHEMA))
-    label_corpus(shards, folder / "labels", lambda: OwnTeacher(checkpoint, 256), CONFIG)
+    label_corpus(shards, folder / "labels", lambda: OwnTeacher(checkpoint, 256), CONFIG, tokenizer)
     return folder
 
 

@@ -104,9 +104,9 @@ def test_batches_carry_the_labels_of_their_rows(
 
 
 def test_rows_without_a_reference_are_taught_along_the_hypothesis(
-    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher
+    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
-    label_corpus(mixed, tmp_path / "labels", lambda: teacher, CONFIG)
+    label_corpus(mixed, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     store = LabelStore(tmp_path / "labels")
     data = TokenData(mixed, store)
     assert len(data) == 30
@@ -126,9 +126,9 @@ def test_rows_without_a_reference_are_taught_along_the_hypothesis(
 
 
 def test_an_epoch_of_mixed_text_teaches_every_row_once(
-    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher
+    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
-    label_corpus(mixed, tmp_path / "labels", lambda: teacher, CONFIG)
+    label_corpus(mixed, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     labelled = TokenData(mixed, LabelStore(tmp_path / "labels"))
     alone = TokenData(mixed)
     known = [number for number in [*range(10), *range(20, 30)] if number % 3]
@@ -147,19 +147,19 @@ def test_text_without_any_reference_trains_no_teacher(mixed: list[Path]) -> None
 
 
 def test_a_store_without_the_hypothesis_cannot_teach_text_without_references(
-    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher
+    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
     config = CONFIG.model_copy(update={"paths": ["reference"]})
-    label_corpus(mixed, tmp_path / "labels", lambda: teacher, config)
+    label_corpus(mixed, tmp_path / "labels", lambda: teacher, config, tokenizer)
     with pytest.raises(LabelError, match="no distributions along the hypothesis"):
         LabelStore(tmp_path / "labels").distributions("reference", np.array([3]))
 
 
 def test_a_shard_without_rows_has_a_label_shard(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:
     write_tokens(shards[1], TOKEN_SCHEMA.empty_table())
-    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG)
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     data = TokenData(shards, LabelStore(tmp_path / "labels"))
     assert len(data) == 20
     assert data.batch(np.array([10]), ("hypothesis",), ("hypothesis",)).ids.tolist() == [20]
@@ -224,6 +224,48 @@ def test_damage_is_found_and_only_that_shard_is_made_again(
     label_corpus(shards, folder, lambda: again, CONFIG, tokenizer)
     assert again.calls == 1
     assert len(LabelStore(folder)) == 30
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-100])
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        Path.unlink,
+        truncate,
+        lambda path: path.with_suffix(".json").unlink(),
+        lambda path: path.with_suffix(".json").write_text("{"),
+    ],
+    ids=["missing", "half written", "no checksum", "damaged checksum"],
+)
+def test_a_shard_that_is_not_whole_is_refused_and_made_again_the_same(
+    harm, tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+) -> None:
+    folder = tmp_path / "labels"
+    label_corpus(shards, folder, lambda: teacher, CONFIG, tokenizer)
+    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    harm(folder / "00002.arrow")
+    with pytest.raises(LabelError, match=r"00002\.arrow: missing or damaged"):
+        LabelStore(folder)
+    again = Counting(teacher)
+    label_corpus(shards, folder, lambda: again, CONFIG, tokenizer)
+    assert again.calls == 1
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+
+
+def test_an_open_store_is_mapped_not_held(
+    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+) -> None:
+    label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
+    held = pa.total_allocated_bytes()
+    store = LabelStore(tmp_path / "labels")
+    data = TokenData(shards, store)
+    assert pa.total_allocated_bytes() == held
+    for values in (store.tails("hypothesis")[12], store.hypotheses[12], data.src[12]):
+        assert not values.flags.owndata
+        assert not values.flags.writeable
 
 
 def test_labels_of_other_text_are_refused(

@@ -50,10 +50,13 @@ def test_a_killed_worker_loses_and_doubles_nothing(
         monkeypatch.setattr("training.distill.workers.on_ray.available_cores", lambda: 2)
     checkpoint, diary = write_teacher(tmp_path), tmp_path / "diary"
     diary.mkdir()
-    shards = write_shards(tmp_path / "tokens", Tokenizer(checkpoint / "tokenizer.model"), 6)
+    tokenizer = Tokenizer(checkpoint / "tokenizer.model")
+    shards = write_shards(tmp_path / "tokens", tokenizer, 6)
     teacher, done = partial(Mortal, checkpoint, diary, 1), []
-    label_corpus(shards, tmp_path / kind, teacher, CONFIG, done.append, choose_workers(kind))
-    label_corpus(shards, tmp_path / "here", partial(OwnTeacher, checkpoint, 256), CONFIG)
+    workers = choose_workers(kind)
+    label_corpus(shards, tmp_path / kind, teacher, CONFIG, tokenizer, done.append, workers)
+    alone = partial(OwnTeacher, checkpoint, 256)
+    label_corpus(shards, tmp_path / "here", alone, CONFIG, tokenizer)
     assert (diary / "killed-0").exists()
     assert len(list(diary.glob("built-*"))) <= 2 + 2, "a worker builds its teacher once"
     assert sorted(done) == done
@@ -68,10 +71,11 @@ def test_a_killed_worker_loses_and_doubles_nothing(
 @pytest.mark.slow
 def test_a_shard_that_kills_every_worker_is_named(tmp_path: Path) -> None:
     checkpoint = write_teacher(tmp_path)
-    shards = write_shards(tmp_path / "tokens", Tokenizer(checkpoint / "tokenizer.model"), 1)
+    tokenizer = Tokenizer(checkpoint / "tokenizer.model")
+    shards = write_shards(tmp_path / "tokens", tokenizer, 1)
     teacher = partial(Mortal, checkpoint, tmp_path, 9)
     with pytest.raises(LabelError, match=r"a worker died 3 times .* 00000\.arrow are left"):
-        label_corpus(shards, tmp_path / "labels", teacher, CONFIG, workers=Processes(1))
+        label_corpus(shards, tmp_path / "labels", teacher, CONFIG, tokenizer, workers=Processes(1))
 
 
 def test_only_a_number_or_ray_are_workers() -> None:
