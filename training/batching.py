@@ -95,7 +95,9 @@ def token_batches(
     rows × longest target (or source, where a source is over twice the budget) exceeds `budget`
     tokens. A single row longer than the budget is a batch of its own.
     """
-    order = np.lexsort((generator.random(len(src_lengths)), src_lengths, trg_lengths))
+    ties = generator.random(len(src_lengths))
+    order = np.lexsort((ties, src_lengths, trg_lengths)).astype(np.int32)
+    del ties
     batches: list[np.ndarray] = []
     start = 0
     widest = 0

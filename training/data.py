@@ -50,7 +50,8 @@ class TokenData:
         return len(self.ids) if self._taught is None else len(self._taught)
 
     def _lengths(self, paths: tuple[PathName, ...]) -> np.ndarray:
-        return np.maximum.reduce([self._lengths_along(path) for path in paths])
+        first, *more = (self._lengths_along(path) for path in paths)
+        return np.maximum.reduce([first, *more]) if more else first
 
     def _lengths_along(self, path: PathName) -> np.ndarray:
         if path != "reference":
