@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import random
 import re
 import shutil
 import unicodedata
@@ -32,6 +33,7 @@ from training.cleaning import (
     held_out_keys,
     rule_names,
 )
+from training.noise import noisy
 from training.readers import CorpusError, RawPair, read_source, source_name
 from training.recipe import CorpusConfig, SourceConfig
 
@@ -62,7 +64,7 @@ def prepare(
             sources = _clean_sources(corpus, keys, survivors, progress)
         marks = survivors.duplicates() if corpus.clean.drop_duplicates else None
         _count_duplicates(sources, marks)
-        sizes = _write_shards(survivors.batches(), marks, draft / "train", corpus.shard_pairs)
+        sizes = _write_shards(survivors.batches(), marks, draft / "train", corpus)
         shutil.rmtree(work)
         report = _report(corpus, sources, sizes, held_out)
         text = json.dumps(report, indent=2, ensure_ascii=False)
@@ -139,7 +141,7 @@ def _write_held_out(corpus: CorpusConfig, draft: Path) -> tuple[dict[str, Any], 
         pairs: list[tuple[str, str]] = list(_held_out_pairs(source, corpus))
         if not pairs:
             raise CorpusError(f"{source_name(source)}: no pairs in {name} text")
-        _write_shard(draft / f"{name}.arrow", _table(pairs), 0)
+        _write_shard(draft / f"{name}.arrow", noisy_pairs(_table(pairs), 0, name, corpus.noise), 0)
         keys |= held_out_keys(itertools.chain.from_iterable(pairs))
         part = {"name": source_name(source), "pairs": len(pairs)}
         if name == "validation":
@@ -234,10 +236,22 @@ def _count_duplicates(sources: list[dict[str, Any]], marks: np.ndarray | None) -
         start = end
 
 
+def noisy_pairs(pairs: pa.Table, first_id: int, name: str, strength: float) -> pa.Table:
+    """The pairs with noise on their sources: the same for the same text name and pair numbers."""
+    if not strength:
+        return pairs
+    sources = [
+        noisy(src, strength, random.Random(f"{name} {number}"))
+        for number, src in enumerate(pairs["src"].to_pylist(), start=first_id)
+    ]
+    return pairs.set_column(0, PAIR_SCHEMA.field("src"), [sources])
+
+
 def _write_shards(
-    batches: Iterator[pa.Table], marks: np.ndarray | None, folder: Path, shard_pairs: int
+    batches: Iterator[pa.Table], marks: np.ndarray | None, folder: Path, corpus: CorpusConfig
 ) -> dict[str, int]:
     """Write the unmarked pairs, `shard_pairs` a file; → counts of shards and characters."""
+    shard_pairs = corpus.shard_pairs
     sizes = {"shards": 0, "src_chars": 0, "trg_chars": 0}
     waiting: list[pa.Table] = []
     row = kept = 0
@@ -246,7 +260,7 @@ def _write_shards(
         nonlocal kept, waiting
         table = pa.concat_tables(waiting) if waiting else _table([])
         while len(table) >= shard_pairs or (final and len(table)):
-            shard = table.slice(0, shard_pairs)
+            shard = noisy_pairs(table.slice(0, shard_pairs), kept, "train", corpus.noise)
             _write_shard(folder / f"{sizes['shards']:05}.arrow", shard, kept)
             sizes["shards"] += 1
             kept += len(shard)

@@ -107,6 +107,9 @@ class CorpusConfig(Section):
     """Test sets by name; only ever measured."""
     clean: CleanConfig = Field(default_factory=CleanConfig)
     """Cleaning rules of the training corpora."""
+    noise: float = Field(0.0, ge=0, lt=1)
+    """Share of the source words, of training and held-out text alike, that are dropped, exchanged
+    or misspelt, for studies of text complexity; 0 to below 1."""
     shard_pairs: int = Field(20_000, ge=1)
     """Pairs in one shard of the prepared corpus and of the label store."""
     licence: str = Field("unknown", min_length=1)

@@ -1,6 +1,7 @@
 """The prepared folder: what is kept, in which order, and what the report says."""
 
 import json
+import random
 
 import pyarrow as pa
 import pytest
@@ -14,6 +15,7 @@ from training.corpus import (
     render_report,
     train_shards,
 )
+from training.noise import noisy
 
 PLAIN = {"src": "val.en", "trg": "val.de"}
 
@@ -117,6 +119,23 @@ def test_batches_do_not_change_the_result(folder, monkeypatch):
     out, report, pairs = prepared(folder, shard_pairs=2)
     monkeypatch.setattr("training.corpus.BATCH_PAIRS", 2)
     assert prepared(folder, shard_pairs=2) == (out, report, pairs)
+
+
+@pytest.mark.parametrize("shard_pairs", [3, 100])
+def test_noise_is_on_sources_alone_and_does_not_depend_on_shards(folder, shard_pairs):
+    lines = [(f"one two three four {number}", f"t{number}") for number in range(20)]
+    write(folder, "many", lines)
+    settings = {"train": [plain("many")], "shard_pairs": shard_pairs}
+    out, _, pairs = prepared(folder, noise=0.5, **settings)
+    assert [trg for _, trg in pairs] == [trg for _, trg in lines]
+    assert sum(src != clear for (src, _), (clear, _) in zip(pairs, lines, strict=True)) > 10
+    assert pairs == [
+        (noisy(src, 0.5, random.Random(f"train {number}")), trg)
+        for number, (src, trg) in enumerate(lines)
+    ]
+    (src, trg), *_ = read_pairs(out / "validation.arrow")
+    assert trg == "Eine  Zeile."
+    assert src == noisy("A held-out line.", 0.5, random.Random("validation 0"))
 
 
 @pytest.mark.parametrize("first", [True, False])
