@@ -123,7 +123,7 @@ def test_batches_do_not_change_the_result(folder, monkeypatch):
 
 @pytest.mark.parametrize("shard_pairs", [3, 100])
 def test_noise_is_on_sources_alone_and_does_not_depend_on_shards(folder, shard_pairs):
-    lines = [(f"one two three four {number}", f"t{number}") for number in range(20)]
+    lines = [(f"one two three four {number}", f"eins zwei drei {number}") for number in range(20)]
     write(folder, "many", lines)
     settings = {"train": [plain("many")], "shard_pairs": shard_pairs}
     out, _, pairs = prepared(folder, noise=0.5, **settings)
