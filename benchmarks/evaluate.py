@@ -22,10 +22,10 @@ from training.checkpoint import Checkpoint, load_checkpoint
 from training.corpus import read_pairs
 from training.decoding import greedy_corpus
 from training.distill.teachers import build_teacher
+from training.given_teacher import longest_sides
 from training.model import EOS, parameter_count
 from training.stage import say
 from training.stages import Run, held_out
-from training.teacher_files import longest_sides
 from training.tokenizer import Tokenizer
 
 SPEED_SENTENCES = 100

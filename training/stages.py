@@ -13,6 +13,12 @@ from training.atomic import atomic_folder, atomic_write
 from training.corpus import prepare, read_pairs, render_report, train_shards
 from training.data import map_table
 from training.distill.config import ObjectiveConfig, needs_labels
+from training.given_teacher import (
+    adopt_tokenizer,
+    adopted_identity,
+    longest_sides,
+    teacher_identity,
+)
 from training.loop import TrainingRun, train
 from training.model_config import AdoptedTokenizer
 from training.monitor import Ticker
@@ -26,12 +32,6 @@ from training.recipe import (
 )
 from training.stage import NOTE, Stage, essence, file_digest, say
 from training.teacher_config import CheckpointTeacher, TrainedTeacher, with_paths, without_folders
-from training.teacher_files import (
-    adopt_tokenizer,
-    adopted_identity,
-    longest_sides,
-    teacher_identity,
-)
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
 
 if TYPE_CHECKING:
@@ -153,6 +153,10 @@ def _tokenize_stage(run: Run) -> Stage:
     config = run.recipe.tokenizer
     folder = run.folder / "tokens"
     longest = longest_sides(run.recipe)
+
+    def inputs() -> Any:
+        settings = essence(config, ("kind",))
+        return [settings, longest, run.recipe.seed, *adopted_identity(run.recipe)]
 
     def make() -> None:
         if isinstance(config, TokenizerConfig):

@@ -29,7 +29,7 @@ from training.teacher_files import (
 
 FAMILIES = {"marian": "Marian", "m2m_100": "M2M100 or NLLB", "mbart": "mBART"}
 """Hugging Face `model_type`s that are known to work."""
-LEAST_KNOWN = 0.5
+LEAST_KNOWN = 0.9
 """Share of the pieces that a CTranslate2 model must know to be taken for theirs."""
 
 
@@ -118,7 +118,8 @@ def _vocabulary(place: str, member: MemberConfig) -> list[str]:
         pieces, _ = segmentation(files[0])
         if isinstance(member, CTranslate2Folder):
             known = set(target_vocabulary(Path(member.path)))
-            share = sum(piece in known for piece, _, _ in pieces) / len(pieces)
+            words = [piece for piece, _, _ in pieces if not piece.startswith("<")]
+            share = sum(piece in known for piece in words) / max(len(words), 1)
             if share < LEAST_KNOWN:
                 return [
                     f"{place}.sentencepiece: the model in {member.path} knows {share:.0%} of its "

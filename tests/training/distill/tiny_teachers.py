@@ -73,7 +73,7 @@ def _sizes() -> dict[str, Any]:
 
 
 def make_marian(folder: Path, source: Path, target: Path) -> Path:
-    """A random Marian model and its tokenizer with two SentencePiece files and a joint vocabulary."""
+    """A random Marian model; its tokenizer has two SentencePiece files and a joint vocabulary."""
     from transformers import MarianConfig, MarianMTModel, MarianTokenizer
 
     folder.mkdir()

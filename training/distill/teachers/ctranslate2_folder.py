@@ -55,8 +55,8 @@ def translate_tokens(
 ) -> list[list[tuple[Tokens, float]]]:
     """`n_best` translations of each row of tokens, best first, without prefix and EOS.
 
-    Their log-probabilities (nats) count EOS, unless they were cut, and not the prefix. Outputs of n source tokens, EOS
-    counted, have at most about 2n + 10 tokens and fit `max_length`.
+    Their log-probabilities (nats) count EOS, unless they were cut, and not the prefix. Outputs of n
+    source tokens, EOS counted, have at most about 2n + 10 tokens and fit `max_length`.
     """
     found: list[list[tuple[Tokens, float]]] = [[]] * len(src)
     lengths = [len(tokens) + 1 for tokens in src]
