@@ -112,11 +112,15 @@ class AdoptedTokenizer(Section):
     kind: Literal["teacher"] = "teacher"
 
 
-def kind_train(value: Any) -> Any:
-    """A section that names no kind is of kind `train`."""
-    return {"kind": "train", **value} if isinstance(value, dict) else value
+DEFAULT_KIND = "train"
+"""Kind of a tokenizer or teacher that names none."""
+
+
+def with_kind(value: Any) -> Any:
+    """A section with the default kind where it names none."""
+    return {"kind": DEFAULT_KIND, **value} if isinstance(value, dict) else value
 
 
 AnyTokenizer = Annotated[
-    TokenizerConfig | AdoptedTokenizer, Field(discriminator="kind"), BeforeValidator(kind_train)
+    TokenizerConfig | AdoptedTokenizer, Field(discriminator="kind"), BeforeValidator(with_kind)
 ]

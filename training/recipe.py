@@ -22,6 +22,7 @@ from training.distill.config import (
     needs_labels,
 )
 from training.model_config import (
+    DEFAULT_KIND,
     AdoptedTokenizer,
     AnyTokenizer,
     ModelConfig,
@@ -311,7 +312,7 @@ def _explain(error: ValidationError, source: str) -> RecipeError:
 
 def _written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
     """The place of a fault without the kind that a section has by default."""
-    by_default = place[:2] in (("teacher", "train"), ("tokenizer", "train"))
+    by_default = place[:2] in [(name, DEFAULT_KIND) for name in ("teacher", "tokenizer")]
     return (place[0], *place[2:]) if by_default else place
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from training.distill.config import NllObjective, Section
-from training.model_config import ModelConfig, TrainingConfig, kind_train
+from training.model_config import ModelConfig, TrainingConfig, with_kind
 
 
 class TrainedTeacher(Section):
@@ -34,7 +34,7 @@ class TrainedTeacher(Section):
 class CheckpointTeacher(Section):
     """A finished Quickstudy checkpoint."""
 
-    kind: Literal["checkpoint"]
+    kind: Literal["checkpoint"] = "checkpoint"
     path: str = Field(min_length=1)
     """Checkpoint folder, absolute or relative to the recipe's folder."""
 
@@ -42,7 +42,7 @@ class CheckpointTeacher(Section):
 class CTranslate2Folder(Section):
     """A CTranslate2 model and its SentencePiece model; it computes in float32."""
 
-    kind: Literal["ctranslate2"]
+    kind: Literal["ctranslate2"] = "ctranslate2"
     path: str = Field(min_length=1)
     """Model folder (`model.bin`), absolute or relative to the recipe's folder."""
     sentencepiece: str = Field(min_length=1)
@@ -62,7 +62,7 @@ class CTranslate2Folder(Section):
 class HuggingFaceFolder(Section):
     """A local Hugging Face sequence-to-sequence model: Marian (OPUS-MT), M2M100, NLLB or mBART."""
 
-    kind: Literal["huggingface"]
+    kind: Literal["huggingface"] = "huggingface"
     path: str = Field(min_length=1)
     """Folder of model (safetensors) and tokenizer, absolute or relative to the recipe's folder."""
     src_lang: str | None = Field(None, min_length=1)
@@ -81,7 +81,7 @@ MemberConfig = Annotated[
 class TeacherEnsemble(Section):
     """Given teachers of one vocabulary, whose next-token probabilities are averaged."""
 
-    kind: Literal["ensemble"]
+    kind: Literal["ensemble"] = "ensemble"
     members: list[MemberConfig] = Field(min_length=2)
     """The teachers; all of the same SentencePiece model."""
     weights: list[Annotated[float, Field(gt=0)]] | None = None
@@ -99,7 +99,7 @@ class TeacherEnsemble(Section):
 
 GivenTeacher = CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder | TeacherEnsemble
 TeacherConfig = Annotated[
-    TrainedTeacher | GivenTeacher, Field(discriminator="kind"), BeforeValidator(kind_train)
+    TrainedTeacher | GivenTeacher, Field(discriminator="kind"), BeforeValidator(with_kind)
 ]
 PATHS = ("path", "sentencepiece", "target_sentencepiece")
 
