@@ -153,7 +153,7 @@ def test_marian_of_two_tokenizers_translates_text(place: Path) -> None:
         inputs = tokenizer(f">>deu<< {text}", return_tensors="pt")
         output = model.generate(**inputs, num_beams=3, early_stopping=True, max_new_tokens=63)
         expected = tokenizer.decode(output[0], skip_special_tokens=True)
-        assert ours.decode([hypotheses[0][0]]) == [expected] or len(output[0]) > 40
+        assert ours.decode([hypotheses[0][0]]) == [expected]
     with pytest.raises(RecipeError, match="sentence-level"):
         teacher.distributions(ours.encode(TEXTS[:1]), ours.encode(TEXTS[:1]), 4)
 

@@ -89,7 +89,7 @@ def make_marian(folder: Path, source: Path, target: Path) -> Path:
         forced_eos_token_id=0, **_sizes(),
     )  # fmt: skip
     model = MarianMTModel(config).eval()
-    model.final_logits_bias[0, 0] = 2.0
+    model.final_logits_bias[0, 0] = 5.0
     model.save_pretrained(folder)
     return folder
 
