@@ -125,7 +125,7 @@ def _stage_command(name: str, stage: str, text: str) -> None:
 
 
 _stage_command("prepare", "prepare", "Read, clean, normalise and shard the corpus.")
-_stage_command("tokenize", "tokenize", "Train the SentencePiece model and encode the corpus.")
+_stage_command("tokenize", "tokenize", "Make the SentencePiece model and encode the corpus.")
 _stage_command("teacher", "teacher", "Train the teacher on the references.")
 _stage_command("export", "export", "Write the student's bundle for serving.")
 _stage_command("evaluate", "evaluate", "Measure quality and speed of teacher, students and bundle.")

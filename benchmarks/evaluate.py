@@ -21,9 +21,9 @@ from training.atomic import atomic_write
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.corpus import read_pairs
 from training.decoding import greedy_corpus
-from training.distill.teachers import OwnTeacher
+from training.distill.teachers import build_teacher
+from training.given_teacher import longest_sides
 from training.model import EOS, parameter_count
-from training.recipe import LabelsConfig
 from training.stage import say
 from training.stages import Run, held_out
 from training.tokenizer import Tokenizer
@@ -40,7 +40,7 @@ class System:
     engine: str
     precision: str
     decoding: str
-    parameters: int
+    parameters: int | None
     translate: TranslateAll
 
     @property
@@ -66,18 +66,20 @@ def torch_greedy(checkpoint: Checkpoint) -> TranslateAll:
     return translate
 
 
-def teacher_beam(folder: Path, labels: LabelsConfig) -> TranslateAll:
-    """The translations that students learn from: CTranslate2, beam search."""
-    teacher = OwnTeacher(folder, labels.batch_tokens, labels.precision)
-    tokenizer = Tokenizer(folder / "tokenizer.model")
-    longest = teacher.model.max_length - 1
+def teacher_beam(run: Run) -> System:
+    """The teacher as students learn from it: beam search, in the student's tokens."""
+    labels, job = run.recipe.labels, run.teacher_job
+    teacher = build_teacher(job)
+    tokenizer = Tokenizer(job.tokenizer)
+    longest = longest_sides(run.recipe) - 1
 
     def translate(sentences: list[str]) -> list[str]:
         rows = clipped(tokenizer.encode(sentences), longest)
         found = teacher.translate(rows, labels.beam_size, 1, labels.length_penalty)
         return tokenizer.decode([hypotheses[0][0] for hypotheses in found])
 
-    return translate
+    about, decoding = teacher.about, f"beam {labels.beam_size}"
+    return System("teacher", about.engine, about.precision, decoding, about.parameters, translate)
 
 
 def bundle_engine(bundle: Path, name: str) -> TranslateAll:
@@ -104,14 +106,11 @@ def bundle_engine(bundle: Path, name: str) -> TranslateAll:
 
 def systems_of(run: Run) -> Iterator[System]:
     """Every system of a run, in the order of its table."""
-    labels = run.recipe.labels
-    teacher = load_checkpoint(run.teacher)
-    size = parameter_count(teacher.model)
-    yield System("teacher", "torch", "float32", "greedy", size, torch_greedy(teacher))
-    precision = "int8-7bit" if labels.precision == "int8" else labels.precision
-    decoding = f"beam {labels.beam_size}"
-    beam = teacher_beam(run.teacher, labels)
-    yield System("teacher", "CTranslate2", precision, decoding, size, beam)
+    if run.teacher_checkpoint is not None:
+        teacher = load_checkpoint(run.teacher_checkpoint)
+        size = parameter_count(teacher.model)
+        yield System("teacher", "torch", "float32", "greedy", size, torch_greedy(teacher))
+    yield teacher_beam(run)
     for name in run.recipe.objectives():
         student = load_checkpoint(run.student_folder(name) / "checkpoint")
         size = parameter_count(student.model)
@@ -184,12 +183,9 @@ def _metric(row: dict[str, Any]) -> Metric:
 
 def _speed(systems: list[System], path: Path) -> dict[str, Any]:
     sentences = [src for src, _ in list(read_pairs(path))[:SPEED_SENTENCES]]
-    chosen = [
-        system
-        for system in systems
-        if system.decoding == "greedy"
-        and (system.name == "student" or (system.name, system.engine) == ("teacher", "torch"))
-    ]
+    # The teacher's first row: greedy in torch where it can be, else as it labelled.
+    teacher = next(system for system in systems if system.name == "teacher")
+    chosen = [teacher, *(system for system in systems if system.name == "student")]
 
     def one(system: System) -> TranslateOne:
         return lambda sentence: system.translate([sentence])[0]
@@ -220,7 +216,7 @@ def render(report: dict[str, Any]) -> str:
     for bleu, chrf in zip(report["scores"][::2], report["scores"][1::2], strict=True):
         lines.append(
             f"| {bleu['name']} | {bleu['engine']} {bleu['precision']} | {bleu['decoding']} "
-            f"| {bleu['parameters'] / 1e6:.1f} M | {bleu['dataset']} "
+            f"| {_millions(bleu['parameters'])} | {bleu['dataset']} "
             f"| {bleu['score']:.2f} | {chrf['score']:.2f} |"
         )
     lines.append("")
@@ -232,6 +228,10 @@ def render(report: dict[str, Any]) -> str:
             f"p = {row['p_value']:.4f} (`{row['signature']}`)  "
         )
     return "\n".join([*lines, "", *_render_speed(report["speed"]), ""])
+
+
+def _millions(parameters: int | None) -> str:
+    return "unknown" if parameters is None else f"{parameters / 1e6:.1f} M"
 
 
 def _render_speed(speed: dict[str, Any]) -> list[str]:

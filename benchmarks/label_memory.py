@@ -30,7 +30,7 @@ from training.atomic import atomic_write
 from training.data import TokenData
 from training.distill.labelling import label_corpus
 from training.distill.labels import LabelStore
-from training.distill.teachers import Distributions
+from training.distill.teachers.base import About, Distributions
 from training.model import EOS
 from training.recipe import LabelsConfig, TokenizerConfig
 from training.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
@@ -50,6 +50,8 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 class InstantTeacher:
     """Repeats the source; its distributions are the same for all rows of a length."""
+
+    about = About("none", "float32", None)
 
     def translate(
         self, src: list[list[int]], beam_size: int, n_best: int, length_penalty: float

@@ -75,7 +75,7 @@ def greedy(model: Transformer, src: Tensor) -> list[Hypothesis]:
     return [Hypothesis(row, score) for row, score in zip(ids, scores, strict=True)]
 
 
-def _rank(score: float, length: int, length_penalty: float) -> float:
+def ranking(score: float, length: int, length_penalty: float) -> float:
     return score / max(length, 1) ** length_penalty
 
 
@@ -109,7 +109,7 @@ def beam_one(
                 if rank < beam_size:
                     tail = [] if token == EOS else [token]
                     hypothesis = Hypothesis(alive[parent] + tail, value)
-                    done.append((_rank(value, step, length_penalty), hypothesis))
+                    done.append((ranking(value, step, length_penalty), hypothesis))
             elif len(chosen) < beam_size:
                 chosen.append((parent, token, value))
         if len(done) >= beam_size or not chosen:

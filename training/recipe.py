@@ -15,14 +15,32 @@ from pydantic import Field, ValidationError, model_validator
 
 from training.distill.config import (
     HybridObjective,
-    NllObjective,
     ObjectiveConfig,
     PathName,
     Section,
+    needs_distributions,
     needs_labels,
 )
+from training.model_config import (
+    DEFAULT_KIND,
+    AdoptedTokenizer,
+    AnyTokenizer,
+    ModelConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
+from training.teacher_config import (
+    CheckpointTeacher,
+    CTranslate2Folder,
+    TeacherConfig,
+    TrainedTeacher,
+    length_faults,
+    start_faults,
+    with_paths,
+)
 
-Share = Annotated[float, Field(ge=0, lt=1)]
+__all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
+
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
 
@@ -132,106 +150,6 @@ class CorpusConfig(Section):
         return any(source.monolingual for source in self.train)
 
 
-class TokenizerConfig(Section):
-    """The joint SentencePiece model of both languages."""
-
-    vocab_size: int = Field(6000, ge=300)
-    """Pieces, the 256 bytes and 4 special ones among them."""
-    type: Literal["unigram", "bpe"] = "unigram"
-    """SentencePiece algorithm."""
-    character_coverage: float = Field(0.9995, gt=0.9, le=1.0)
-    """Share of the text's characters with a piece of their own; the rest fall back to bytes."""
-    sample_lines: int = Field(1_000_000, ge=1)
-    """Lines it is trained on at most."""
-
-
-class ModelConfig(Section):
-    """Dimensions of a Transformer."""
-
-    width: int = Field(256, ge=8)
-    """Width of the states (d_model)."""
-    heads: int = Field(4, ge=1)
-    """Attention heads; must divide the width."""
-    ffn: int = Field(1024, ge=8)
-    """Inner width of the feed-forward layers."""
-    encoder_layers: int = Field(6, ge=1)
-    """Encoder depth."""
-    decoder_layers: int = Field(2, ge=1)
-    """Decoder depth."""
-    activation: Literal["relu", "gelu", "silu"] = "relu"
-    """Activation of the feed-forward layers."""
-    dropout: float = Field(0.1, ge=0, lt=1)
-    """Dropout of residual branches, embeddings and inner feed-forward states, a share of 1."""
-    max_length: int = Field(256, ge=16)
-    """Longest sequence of either side, in tokens."""
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.width % self.heads or self.width % 2:
-            raise ValueError(
-                f"width {self.width} must be even and a multiple of heads {self.heads}"
-            )
-        return self
-
-
-class TrainingConfig(Section):
-    """One training run. It ends at whichever limit comes first."""
-
-    batch_tokens: int = Field(1024, ge=32)
-    """Target tokens in one process's batch, padding counted."""
-    accumulate: int = Field(1, ge=1)
-    """Batches summed into one step of the optimiser."""
-    learning_rate: float = Field(1e-3, gt=0)
-    """Peak learning rate, at the end of the warm-up."""
-    warmup_steps: int = Field(1000, ge=1)
-    """Steps of linear warm-up; inverse square root after them."""
-    cooldown: float = Field(0.0, ge=0, lt=1)
-    """Last share of the run (of its nearest limit) in which the rate falls linearly to a tenth."""
-    weight_decay: float = Field(0.0, ge=0)
-    """Decoupled weight decay (AdamW)."""
-    betas: tuple[Share, Share] = (0.9, 0.98)
-    """Adam's decay rates, each from 0 to below 1."""
-    clip_norm: float = Field(1.0, gt=0)
-    """Largest gradient norm; longer gradients are scaled down to it."""
-    max_steps: int | None = Field(None, ge=1)
-    """Limit in optimiser steps."""
-    max_epochs: int | None = Field(None, ge=1)
-    """Limit in passes over the training text."""
-    max_minutes: float | None = Field(None, gt=0)
-    """Limit in minutes of training time, resumed time counted."""
-    log_every: int = Field(50, ge=1)
-    """Steps between log lines."""
-    validate_every: int = Field(500, ge=1)
-    """Steps between validations."""
-    validation_pairs: int = Field(1000, ge=1)
-    """Validation pairs translated each time."""
-    patience: int = Field(10, ge=1)
-    """Validations without a better BLEU before the run stops early."""
-    average: int = Field(4, ge=1)
-    """Checkpoints averaged at the end: the best by validation BLEU."""
-    checkpoint_minutes: float = Field(3.0, gt=0)
-    """Minutes between checkpoints to resume from."""
-    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
-    """Processes on this machine: `auto` is one a core on a CPU (8 at most), one a GPU."""
-    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
-    """`auto` is bf16-mixed where the processor computes in bf16, else 32-true."""
-
-    @model_validator(mode="after")
-    def _limited(self) -> Self:
-        if self.max_steps is None and self.max_epochs is None and self.max_minutes is None:
-            raise ValueError("give at least one limit: max_steps, max_epochs or max_minutes")
-        return self
-
-
-class TeacherConfig(Section):
-    """The strong, slow model, trained on the references."""
-
-    model: ModelConfig
-    training: TrainingConfig
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    """Probability mass spread over the vocabulary, a share of 1."""
-
-
 class LabelsConfig(Section):
     """What the teacher is asked, once."""
 
@@ -293,8 +211,10 @@ class Recipe(Section):
     seed: int = Field(1, ge=0)
     """Of every random choice in the run."""
     corpus: CorpusConfig
-    tokenizer: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    tokenizer: AnyTokenizer = Field(default_factory=TokenizerConfig)
+    """The student's SentencePiece model: trained on the text, or the given teacher's."""
     teacher: TeacherConfig
+    """The strong, slow model: trained by the run (the default), or given."""
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
     student: StudentConfig
     baselines: dict[RunName, ObjectiveConfig] = Field(default_factory=dict)
@@ -313,9 +233,12 @@ class Recipe(Section):
             for name in self.baselines
             if name in STAGE_NAMES
         ]
-        if self.student.start == "teacher":
-            faults += self._start_faults()
-        faults += self._length_faults()
+        faults += self._teacher_faults()
+        if self.export.max_input_tokens >= self.student.model.max_length:
+            faults.append(
+                f"export.max_input_tokens {self.export.max_input_tokens} must be below "
+                f"student.model.max_length {self.student.model.max_length}"
+            )
         faults += self._monolingual_faults()
         if faults:
             raise ValueError("; ".join(faults))
@@ -329,7 +252,14 @@ class Recipe(Section):
         where = f"{name} ({objective.kind})"
         path = getattr(objective, "path", None)
         faults = []
-        if path is not None and path not in self.labels.paths:
+        if needs_distributions(objective) and not self.gives_distributions:
+            field = "student.objective" if name == "student" else f"baselines.{name}"
+            faults.append(
+                f"{field}: {objective.kind} needs the teacher's distributions over the student's "
+                "vocabulary, which a given teacher has only with tokenizer.kind teacher: set that, "
+                "or use a sentence-level objective"
+            )
+        elif path is not None and path not in self.labels.paths:
             faults.append(f"{where} needs `{path}` in labels.paths")
         if objective.kind == "sentence-interpolated" and self.labels.n_best == 1:
             faults.append(f"{where} chooses among translations: it needs labels.n_best > 1")
@@ -337,18 +267,29 @@ class Recipe(Section):
             faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
         return faults
 
-    def _length_faults(self) -> list[str]:
-        teacher, student = self.teacher.model.max_length, self.student.model.max_length
+    def _teacher_faults(self) -> list[str]:
+        """Faults between teacher, tokenizer and student that no file is read for."""
+        teacher, starts = self.teacher, self.student.start == "teacher"
         faults = []
-        if student < teacher:
+        if isinstance(teacher, TrainedTeacher):
+            faults += length_faults(self.student.model, teacher.model)
+            if starts:
+                faults += start_faults(self.student.model, teacher.model)
+            if isinstance(self.tokenizer, AdoptedTokenizer):
+                faults.append("tokenizer.kind teacher needs a given teacher: teacher.kind is train")
+        elif starts and not (isinstance(teacher, CheckpointTeacher) and self.gives_distributions):
             faults.append(
-                f"student.model.max_length {student} must be at least the teacher's {teacher}, or "
-                "its translations do not fit"
+                "student.start = teacher needs teacher.kind train, or teacher.kind checkpoint with "
+                "tokenizer.kind teacher"
             )
-        if self.export.max_input_tokens >= student:
+        if (
+            isinstance(teacher, CTranslate2Folder)
+            and isinstance(self.tokenizer, AdoptedTokenizer)
+            and teacher.target_sentencepiece is not None
+        ):
             faults.append(
-                f"export.max_input_tokens {self.export.max_input_tokens} must be below "
-                f"student.model.max_length {student}"
+                "tokenizer.kind teacher needs one SentencePiece model of both sides: with "
+                "teacher.target_sentencepiece only sentence-level objectives are possible"
             )
         return faults
 
@@ -356,37 +297,27 @@ class Recipe(Section):
         if not self.corpus.has_monolingual:
             return []
         faults = []
-        if all(source.monolingual for source in self.corpus.train):
+        trained = isinstance(self.teacher, TrainedTeacher)
+        if trained and all(source.monolingual for source in self.corpus.train):
             faults.append("corpus.train needs text with references, which train the teacher")
-        if self.needs_teacher and "hypothesis" not in self.labels.paths:
+        asked = self.needs_teacher and self.gives_distributions
+        if asked and "hypothesis" not in self.labels.paths:
             faults.append(
                 "corpus.train has text without references, which students are taught along the "
                 "teacher's translations: add `hypothesis` to labels.paths"
             )
         return faults
 
-    def _start_faults(self) -> list[str]:
-        small, large = self.student.model, self.teacher.model
-        faults = [
-            f"student.start = teacher needs student.model.{name} to be the teacher's"
-            for name in ("width", "heads", "ffn", "activation")
-            if getattr(small, name) != getattr(large, name)
-        ]
-        faults += [
-            f"student.start = teacher needs at most the teacher's {name}"
-            for name in ("encoder_layers", "decoder_layers")
-            if getattr(small, name) > getattr(large, name)
-        ]
-        return faults
+    @property
+    def gives_distributions(self) -> bool:
+        """Whether the teacher has distributions over the student's vocabulary."""
+        return isinstance(self.teacher, TrainedTeacher) or isinstance(
+            self.tokenizer, AdoptedTokenizer
+        )
 
     @property
     def needs_teacher(self) -> bool:
         return any(needs_labels(objective) for objective in self.objectives().values())
-
-
-def teacher_objective(teacher: TeacherConfig) -> NllObjective:
-    """The objective a teacher is trained by."""
-    return NllObjective(label_smoothing=teacher.label_smoothing)
 
 
 def _unshared(tree: Any) -> Any:
@@ -417,9 +348,15 @@ def _set_field(tree: dict[str, Any], assignment: str) -> None:
 def _explain(error: ValidationError, source: str) -> RecipeError:
     lines = [f"{source}: {error.error_count()} fault(s) in the recipe"]
     for fault in error.errors(include_url=False, include_context=False):
-        field = ".".join(str(part) for part in fault["loc"]) or "(recipe)"
+        field = ".".join(str(part) for part in _written(fault["loc"])) or "(recipe)"
         lines.append(f"  {field}: {fault['msg'].removeprefix('Value error, ')}")
     return RecipeError("\n".join(lines))
+
+
+def _written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    """The place of a fault without the kind that a section has by default."""
+    by_default = place[:2] in [(name, DEFAULT_KIND) for name in ("teacher", "tokenizer")]
+    return (place[0], *place[2:]) if by_default else place
 
 
 def parse_recipe(tree: Any, source: str = "recipe") -> Recipe:
@@ -437,7 +374,8 @@ def load_recipe(
 ) -> Recipe:
     """Read a recipe; `assignments` (`FIELD=VALUE`) and `data` (corpus.root) override its fields.
 
-    Raises RecipeError when the file is missing, is not YAML, or has faults.
+    Paths become absolute. Raises RecipeError when the file is missing, is not YAML, or has faults,
+    those of a given teacher's files among them.
     """
     path = Path(path)
     try:
@@ -449,10 +387,23 @@ def load_recipe(
     tree = _unshared(tree)
     for assignment in assignments or []:
         _set_field(tree, assignment)
+    if isinstance(tree, dict) and isinstance(tree.get("teacher"), dict):
+        here = path.parent
+        tree["teacher"] = with_paths(tree["teacher"], lambda name: str((here / name).resolve()))
     recipe = parse_recipe(tree, str(path))
+    if not isinstance(recipe.teacher, TrainedTeacher):
+        _check_teacher_files(recipe, str(path))
     root = Path(data) if data is not None else path.parent / recipe.corpus.root
     corpus = recipe.corpus.model_copy(update={"root": str(root.resolve())})
     return recipe.model_copy(update={"corpus": corpus})
+
+
+def _check_teacher_files(recipe: Recipe, source: str) -> None:
+    from training.teacher_check import teacher_faults
+
+    if faults := teacher_faults(recipe):
+        listed = "".join(f"\n  {fault}" for fault in faults)
+        raise RecipeError(f"{source}: {len(faults)} fault(s) in the recipe{listed}")
 
 
 def dump_recipe(recipe: Recipe) -> str:

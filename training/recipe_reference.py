@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from training.model_config import DEFAULT_KIND
 from training.recipe import Recipe
 
 INTRODUCTION = """# Recipe reference
@@ -91,7 +92,8 @@ def _kind(model: type[BaseModel]) -> str | None:
 
 
 def _row(name: str, field: FieldInfo) -> tuple[str, ...]:
-    default = "**required**" if name == "kind" else _default(field)
+    required = name == "kind" and field.default != DEFAULT_KIND
+    default = "**required**" if required else _default(field)
     return f"`{name}`", _type(field.annotation), default, _bounds(field), _meaning(name, field)
 
 

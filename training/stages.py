@@ -8,24 +8,35 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from training.atomic import atomic_folder, atomic_write
 from training.columns import map_table
 from training.corpus import prepare, read_rows, render_report, train_shards
 from training.distill.config import ObjectiveConfig, needs_labels
+from training.given_teacher import (
+    adopt_tokenizer,
+    adopted_identity,
+    longest_sides,
+    teacher_identity,
+)
 from training.loop import TrainingRun, train
+from training.model_config import AdoptedTokenizer
 from training.monitor import Ticker
 from training.recipe import (
     ModelConfig,
     Recipe,
     SourceConfig,
+    TokenizerConfig,
     TrainingConfig,
     dump_recipe,
-    teacher_objective,
 )
 from training.stage import NOTE, Stage, essence, file_digest, say
+from training.teacher_config import CheckpointTeacher, TrainedTeacher, with_paths, without_folders
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
+
+if TYPE_CHECKING:
+    from training.distill.teachers import TeacherJob
 
 
 @dataclass(frozen=True)
@@ -47,7 +58,30 @@ class Run:
 
     @property
     def teacher(self) -> Path:
+        """Checkpoint of the teacher that the run trains."""
         return self.folder / "teacher" / "checkpoint"
+
+    @property
+    def teacher_checkpoint(self) -> Path | None:
+        """Checkpoint of the teacher, trained here or given; None where it is none of ours."""
+        given = self.recipe.teacher
+        if isinstance(given, CheckpointTeacher):
+            return Path(given.path)
+        return self.teacher if isinstance(given, TrainedTeacher) else None
+
+    @property
+    def teacher_job(self) -> TeacherJob:
+        """What the teacher is built from."""
+        from training.distill.teachers import TeacherJob
+
+        return TeacherJob(
+            config=self.recipe.teacher,
+            labels=self.recipe.labels,
+            tokenizer=self.tokenizer.resolve(),
+            adopted=isinstance(self.recipe.tokenizer, AdoptedTokenizer),
+            max_length=self.recipe.student.model.max_length,
+            trained=self.teacher.resolve(),
+        )
 
     @property
     def labels(self) -> Path:
@@ -69,7 +103,9 @@ class Run:
 
 def build_stages(run: Run) -> dict[str, Stage]:
     """Every stage of a run by name, in order; students other than `student` are baselines."""
-    stages = [_prepare_stage(run), _tokenize_stage(run), _teacher_stage(run)]
+    stages = [_prepare_stage(run), _tokenize_stage(run)]
+    if isinstance(run.recipe.teacher, TrainedTeacher):
+        stages.append(_teacher_stage(run, run.recipe.teacher))
     if run.recipe.needs_teacher:
         stages.append(_label_stage(run))
     stages += [student_stage(run, plan) for plan in recipe_students(run)]
@@ -119,10 +155,17 @@ def _training_pairs(run: Run) -> Any:
 def _tokenize_stage(run: Run) -> Stage:
     config = run.recipe.tokenizer
     folder = run.folder / "tokens"
-    longest = min(run.recipe.teacher.model.max_length, run.recipe.student.model.max_length)
+    longest = longest_sides(run.recipe)
+
+    def inputs() -> Any:
+        settings = essence(config, ("kind",))
+        return [settings, longest, run.recipe.seed, *adopted_identity(run.recipe)]
 
     def make() -> None:
-        train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
+        if isinstance(config, TokenizerConfig):
+            train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
+        else:
+            adopt_tokenizer(run.recipe, run.tokenizer)
         tokenizer = Tokenizer(run.tokenizer)
         kept = dropped = tokens = alone = 0
         with atomic_folder(folder / "train") as draft:
@@ -142,7 +185,7 @@ def _tokenize_stage(run: Run) -> Stage:
     return Stage(
         "tokenize",
         folder,
-        lambda: [essence(config), longest, run.recipe.seed],
+        inputs,
         make,
         lambda: [run.tokenizer, folder / "train"],
         ("prepare",),
@@ -152,15 +195,14 @@ def _tokenize_stage(run: Run) -> Stage:
 # --- teacher, labels, students -----------------------------------------------------------------
 
 
-def _teacher_stage(run: Run) -> Stage:
-    teacher = run.recipe.teacher
+def _teacher_stage(run: Run, teacher: TrainedTeacher) -> Stage:
     folder = run.folder / "teacher"
     job = TrainingRun(
         name="teacher",
         folder=folder,
         model=teacher.model,
         training=teacher.training,
-        objective=teacher_objective(teacher),
+        objective=teacher.objective,
         token_shards=[],
         labels=None,
         tokenizer=run.tokenizer,
@@ -171,7 +213,7 @@ def _teacher_stage(run: Run) -> Stage:
     return Stage(
         "teacher",
         folder,
-        lambda: [essence(teacher), run.recipe.seed],
+        lambda: [essence(teacher, ("kind",)), run.recipe.seed],
         lambda: _train(job, run),
         lambda: [run.teacher / "model.safetensors"],
         ("tokenize",),
@@ -187,10 +229,13 @@ def _train(job: TrainingRun, run: Run) -> None:
 
 def _label_stage(run: Run) -> Stage:
     config = run.recipe.labels
+    if not run.recipe.gives_distributions:
+        config = config.model_copy(update={"paths": []})
+    given = not isinstance(run.recipe.teacher, TrainedTeacher)
 
     def make() -> None:
         from training.distill.labelling import label_corpus
-        from training.distill.teachers import OwnTeacher
+        from training.distill.teachers import build_teacher
         from training.distill.workers import choose_workers
 
         workers = choose_workers(run.label_workers)
@@ -200,20 +245,24 @@ def _label_stage(run: Run) -> Stage:
             label_corpus(
                 run.token_shards,
                 run.labels,
-                partial(OwnTeacher, run.teacher.resolve(), config.batch_tokens, config.precision),
+                partial(build_teacher, run.teacher_job),
                 config,
                 Tokenizer(run.tokenizer),
                 tick,
                 workers,
             )
 
+    def inputs() -> Any:
+        asked = essence(config, ("batch_tokens",))
+        return [asked, *teacher_identity(run.recipe.teacher)] if given else asked
+
     return Stage(
         "label",
         run.labels,
-        lambda: essence(config, ("batch_tokens",)),
+        inputs,
         make,
         lambda: [run.labels / "labels.json"],
-        ("teacher",),
+        ("tokenize",) if given else ("teacher",),
     )
 
 
@@ -246,7 +295,9 @@ def recipe_students(run: Run) -> list[StudentPlan]:
             training=student.training,
             objective=objective,
             seed=run.recipe.seed,
-            start=run.teacher if name == "student" and student.start == "teacher" else None,
+            start=run.teacher_checkpoint
+            if name == "student" and student.start == "teacher"
+            else None,
         )
         for name, objective in run.recipe.objectives().items()
     ]
@@ -281,8 +332,10 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
 
     def inputs() -> Any:
         described = [essence(part) for part in (plan.model, plan.training, plan.objective)]
-        return [*described, plan.seed, plan.start is not None]
+        given = [] if plan.start is None else teacher_identity(run.recipe.teacher)
+        return [*described, plan.seed, plan.start is not None, *given]
 
+    trained = isinstance(run.recipe.teacher, TrainedTeacher)
     needs = ("label",) if labelled else ("tokenize",)
     return Stage(
         plan.name,
@@ -290,7 +343,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
         inputs,
         make,
         lambda: [plan.checkpoint / "model.safetensors"],
-        (*needs, "teacher") if plan.start is not None else needs,
+        (*needs, "teacher") if plan.start is not None and trained else needs,
         join=teach,
     )
 
@@ -348,17 +401,19 @@ def _export_stage(run: Run) -> Stage:
 
 
 def public_recipe(text: str) -> str:
-    """The recipe without the place of its data on the machine that it ran on."""
+    """The recipe without the places of its data and teacher on the machine that it ran on."""
     import yaml
 
     tree = yaml.safe_load(text)
     tree["corpus"]["root"] = "."
     tree["export"]["out"] = None
+    tree["teacher"] = with_paths(tree["teacher"], without_folders)
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _evaluate_stage(run: Run) -> Stage:
     folder = run.folder / "evaluation"
+    trained = ("teacher",) if isinstance(run.recipe.teacher, TrainedTeacher) else ()
 
     def make() -> None:
         from benchmarks.evaluate import evaluate_run
@@ -368,8 +423,8 @@ def _evaluate_stage(run: Run) -> Stage:
     return Stage(
         "evaluate",
         folder,
-        lambda: [sorted(run.recipe.corpus.test)],
+        lambda: [sorted(run.recipe.corpus.test), *teacher_identity(run.recipe.teacher)],
         make,
         lambda: [folder / "evaluation.json"],
-        ("teacher", "export", *run.recipe.baselines),
+        (*trained, "export", *run.recipe.baselines),
     )

@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 
 from export.bundle import load_bundle
+from tests.training.distill.tiny_teachers import make_checkpoint, our_tokenizer
+from training.data import map_table
 from training.distill.config import (
     ConstantGate,
     HybridObjective,
     NllObjective,
     SentenceObjective,
 )
+from training.distill.labels import LabelStore
 from training.launch import only_one
 from training.recipe import LabelsConfig, RecipeError, load_recipe
 from training.stage import essence, is_done, run_stage
@@ -215,3 +218,64 @@ def test_a_default_is_not_part_of_what_a_result_depends_on() -> None:
     assert essence(LabelsConfig(batch_tokens=64, paths=["reference"]), ("batch_tokens",)) == {
         "paths": ["reference"]
     }
+
+
+@pytest.fixture(scope="module")
+def given_teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint and its tokenizer, as another run left them."""
+    folder = tmp_path_factory.mktemp("given")
+    tokenizer = our_tokenizer(folder / "spm.model")
+    return make_checkpoint(folder / "checkpoint", tokenizer)
+
+
+def given_run(folder: Path, teacher: Path, *more: str) -> Run:
+    """The tiny recipe without training of a teacher."""
+    sets = [
+        f"teacher={{kind: checkpoint, path: {teacher}}}",
+        "student.model={width: 16, heads: 2, ffn: 32, encoder_layers: 1, decoder_layers: 1}",
+        "student.model.max_length=64",
+        "export.max_input_tokens=32",
+        *(one for one in SMALL if one.startswith("student.training")),
+        "corpus.train=[{src: val.en, trg: val.de}]",
+        "corpus.clean.drop_overlap=false",
+        "baselines={}",
+        *more,
+    ]
+    return Run(load_recipe(ROOT / "recipes" / "tiny.yaml", sets), folder / "given")
+
+
+@pytest.mark.slow
+def test_a_given_teacher_teaches_in_its_own_tokens(tmp_path: Path, given_teacher: Path) -> None:
+    run = given_run(tmp_path, given_teacher, "tokenizer={kind: teacher}")
+    assert set(run_all(run)) == {"prepare", "tokenize", "label", "student", "export", "evaluate"}
+    assert run.tokenizer.read_bytes() == (given_teacher / "tokenizer.model").read_bytes()
+    assert not any(run_all(run).values())
+    report = json.loads((run.folder / "evaluation" / "evaluation.json").read_text())
+    teachers = {row["engine"] for row in report["scores"] if row["name"] == "teacher"}
+    assert teachers == {"torch", "CTranslate2"}
+    copied = tmp_path / "copied"
+    shutil.copytree(given_teacher, copied)
+    moved = given_run(tmp_path, copied, "tokenizer={kind: teacher}")
+    assert is_done(build_stages(moved)["label"], build_stages(moved))
+    about = json.loads((copied / "checkpoint.json").read_text())
+    (copied / "checkpoint.json").write_text(json.dumps({**about, "metrics": {"other": 1}}))
+    assert not is_done(build_stages(moved)["label"], build_stages(moved))
+    assert is_done(build_stages(moved)["tokenize"], build_stages(moved))
+
+
+@pytest.mark.slow
+def test_a_teacher_of_other_tokens_labels_sentences(tmp_path: Path, given_teacher: Path) -> None:
+    run = given_run(
+        tmp_path,
+        given_teacher,
+        "tokenizer.vocab_size=330",
+        "student.objective={kind: sentence}",
+        "student.start=random",
+    )
+    stages = build_stages(run)
+    for name in ("prepare", "tokenize", "label"):
+        run_stage(stages[name], stages)
+    store = LabelStore(run.labels)
+    assert store.paths == []
+    assert store.hypotheses.lengths.max() < 64
+    assert len(store) == sum(len(map_table(path)) for path in run.token_shards)

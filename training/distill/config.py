@@ -205,3 +205,8 @@ ObjectiveConfig = Annotated[
 def needs_labels(objective: ObjectiveConfig) -> bool:
     """Whether the objective reads the teacher's label store."""
     return objective.kind != "nll"
+
+
+def needs_distributions(objective: ObjectiveConfig) -> bool:
+    """Whether the objective reads the teacher's distributions, not only its translations."""
+    return hasattr(objective, "path")

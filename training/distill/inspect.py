@@ -17,7 +17,7 @@ from training.columns import Ragged
 from training.data import TokenData
 from training.decoding import output_limit
 from training.distill.labels import MANIFEST, LabelError, LabelStore
-from training.distill.teachers import LIMIT_STEP
+from training.distill.teachers.base import LIMIT_STEP
 from training.tokenizer import Tokenizer
 
 BLEU_PAIRS = 2000

@@ -170,6 +170,7 @@ class Counting:
 
     def __init__(self, teacher: Teacher, dies_after: int | None = None) -> None:
         self.teacher, self.calls, self.dies_after = teacher, 0, dies_after
+        self.about = teacher.about
 
     def translate(self, src, beam_size, n_best, length_penalty):  # type: ignore[no-untyped-def]
         if self.dies_after is not None and self.calls >= self.dies_after:

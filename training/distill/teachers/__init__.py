@@ -1,0 +1,91 @@
+"""Teachers: each a value that the label stage is given.
+
+A new one is a file here with the methods of `Teacher`, a class in `training.teacher_config`, and a
+case in `build_teacher`. One that also has the methods of `Member` can be in an ensemble.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from training.adopted_tokenizer import adopt
+from training.distill.teachers.base import Distributions, Member, Teacher
+from training.distill.teachers.ctranslate2_folder import CTranslate2Teacher, CTranslate2Texts
+from training.distill.teachers.ensemble import EnsembleTeacher
+from training.distill.teachers.huggingface import HuggingFaceTeacher, HuggingFaceTexts
+from training.distill.teachers.own import OwnTeacher
+from training.distill.teachers.texts import InOwnTokens, Retokenised, TextTeacher
+from training.recipe import LabelsConfig
+from training.teacher_config import (
+    CheckpointTeacher,
+    CTranslate2Folder,
+    GivenTeacher,
+    HuggingFaceFolder,
+    TeacherConfig,
+    TeacherEnsemble,
+    TrainedTeacher,
+)
+from training.teacher_files import adopted_file
+
+__all__ = ["Distributions", "OwnTeacher", "Teacher", "TeacherJob", "build_teacher"]
+
+
+@dataclass(frozen=True)
+class TeacherJob:
+    """Everything that a teacher is built from; it can be sent to another process."""
+
+    config: TeacherConfig
+    labels: LabelsConfig
+    tokenizer: Path
+    """The student's."""
+    adopted: bool
+    """Whether that tokenizer is the given teacher's own."""
+    max_length: int
+    """The student's, in tokens."""
+    trained: Path
+    """Checkpoint of the teacher that the run trained, where it did."""
+
+
+def build_teacher(job: TeacherJob) -> Teacher:
+    """The teacher that a recipe names.
+
+    Raises RecipeError where it cannot be loaded or needs something that is not installed.
+    """
+    if isinstance(job.config, TrainedTeacher):
+        return OwnTeacher(job.trained, job.labels.batch_tokens, job.labels.precision)
+    if job.adopted:
+        return _by_pieces(job.config, job.tokenizer, job)
+    return Retokenised(_by_text(job.config, job), job.tokenizer, job.max_length)
+
+
+def _by_pieces(config: GivenTeacher, tokenizer: Path, job: TeacherJob) -> Member:
+    """A teacher that is asked by the ids of `tokenizer`, its own SentencePiece model."""
+    budget = job.labels.batch_tokens
+    match config:
+        case CheckpointTeacher():
+            return OwnTeacher(Path(config.path), budget, job.labels.precision)
+        case CTranslate2Folder():
+            return CTranslate2Teacher(config, tokenizer, job.max_length, budget)
+        case HuggingFaceFolder():
+            return HuggingFaceTeacher(config, tokenizer, job.max_length, budget)
+        case TeacherEnsemble():
+            members = [_by_pieces(member, tokenizer, job) for member in config.members]
+            return EnsembleTeacher(members, config.weights)
+    raise ValueError(f"no teacher is registered for {config!r}")
+
+
+def _by_text(config: GivenTeacher, job: TeacherJob) -> TextTeacher:
+    """A teacher that is asked by text."""
+    budget = job.labels.batch_tokens
+    match config:
+        case CTranslate2Folder():
+            return CTranslate2Texts(config, job.max_length, budget)
+        case HuggingFaceFolder():
+            return HuggingFaceTexts(config, job.max_length, budget)
+    with tempfile.TemporaryDirectory() as scratch:
+        tokenizer = Path(scratch) / "tokenizer.model"
+        tokenizer.write_bytes(adopt(adopted_file(config)))
+        teacher = _by_pieces(config, tokenizer, job)
+        return InOwnTokens(teacher, tokenizer, teacher.max_length)

@@ -1,0 +1,123 @@
+"""A Quickstudy checkpoint as teacher: CTranslate2 translates, torch gives the distributions.
+
+Shapes: B batch, N positions, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import functools
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.batching import pad_rows, target_side
+from training.checkpoint import load_checkpoint
+from training.distill.teachers.base import (
+    About,
+    Distributions,
+    Hypotheses,
+    Ids,
+    batched_distributions,
+)
+from training.distill.teachers.ctranslate2_folder import translate_tokens
+from training.launch import thread_count
+from training.model import EOS, Transformer, parameter_count
+from training.tokenizer import Tokenizer
+
+
+class OwnTeacher:
+    """A checkpoint whose tokens are the student's."""
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        batch_tokens: int = 1024,
+        precision: Literal["int8", "float32"] = "float32",
+    ) -> None:
+        loaded = load_checkpoint(checkpoint)
+        self.model = loaded.model
+        self.max_length = self.model.max_length
+        self.batch_tokens = batch_tokens
+        self.precision = precision
+        self.pieces = Tokenizer(loaded.tokenizer).pieces
+        self._ids = {piece: index for index, piece in enumerate(self.pieces)}
+
+    @property
+    def about(self) -> About:
+        precision = "int8-7bit" if self.precision == "int8" else self.precision
+        return About("CTranslate2", precision, parameter_count(self.model))
+
+    @functools.cached_property
+    def _translator(self) -> Any:
+        import ctranslate2
+
+        from export.to_ctranslate2 import to_ctranslate2
+
+        with tempfile.TemporaryDirectory(prefix="quickstudy-teacher-") as scratch:
+            folder = Path(scratch) / "model"
+            to_ctranslate2(self.model, self.pieces, folder, self.precision)
+            return ctranslate2.Translator(
+                str(folder), inter_threads=thread_count(1), intra_threads=1
+            )
+
+    def translate(
+        self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
+    ) -> list[Hypotheses]:
+        found = translate_tokens(
+            self._translator,
+            # EOS is added by the converted model itself.
+            [[self.pieces[token] for token in ids[:-1]] for ids in src],
+            self.max_length,
+            self.batch_tokens,
+            beam_size,
+            n_best,
+            length_penalty,
+        )
+        return [
+            [
+                ([*(self._ids[token] for token in tokens), EOS], score)
+                for tokens, score in hypotheses
+            ]
+            for hypotheses in found
+        ]
+
+    def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
+        return batched_distributions(self.log_probs, src, trg, top_k, self.batch_tokens)
+
+    @torch.inference_mode()
+    def log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
+        """Log-probabilities [N, V] along the targets of one batch."""
+        side = target_side([np.asarray(row) for row in trg])
+        memory, bias = self.model.encode(pad_rows([np.asarray(row) for row in src]))
+        states = self.model.decode(side.trg_in, memory, bias)[side.mask]
+        return torch.log_softmax(self.model.logits(states).float(), dim=-1)
+
+    def steps(self, src: list[Ids], times: int) -> OwnSteps:
+        """The decoding of some sources in torch, from its start; each source `times` times."""
+        return OwnSteps(self.model, pad_rows([np.asarray(row) for row in src]), times)
+
+
+class OwnSteps:
+    """Cached decoding by our Transformer of sources [B, S], each of them `times` times in turn."""
+
+    @torch.inference_mode()
+    def __init__(self, model: Transformer, src: Tensor, times: int) -> None:
+        self._model = model
+        memory, bias = model.encode(src)
+        self._memory = memory.repeat_interleave(times, 0)
+        self._cache = model.new_cache(None if bias is None else bias.repeat_interleave(times, 0))
+
+    def next_probabilities(self, last: Tensor) -> Tensor:
+        """Tokens [B] → probabilities [B, V] of the next ones."""
+        cache = self._cache
+        states = self._model.decode(last[:, None], self._memory, cache.memory_bias, cache)
+        return torch.softmax(self._model.logits(states[:, -1]).float(), dim=-1)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in that order."""
+        self._cache.select(rows)
+        self._memory = self._memory.index_select(0, rows)

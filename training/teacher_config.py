@@ -1,0 +1,154 @@
+"""What a recipe may say of its teacher: one trained by the run, or one that is given.
+
+A new kind of teacher is a class here (joined to the unions at the end), its files in
+`training/teacher_files.py`, and a file in `training/distill/teachers/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from training.distill.config import NllObjective, Section
+from training.model_config import ModelConfig, TrainingConfig, with_kind
+
+
+class TrainedTeacher(Section):
+    """A teacher that the run trains on the references."""
+
+    kind: Literal["train"] = "train"
+    model: ModelConfig
+    training: TrainingConfig
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Probability mass spread over the vocabulary, a share of 1."""
+
+    @property
+    def objective(self) -> NllObjective:
+        """What it is trained by."""
+        return NllObjective(label_smoothing=self.label_smoothing)
+
+
+class CheckpointTeacher(Section):
+    """A finished Quickstudy checkpoint."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    path: str = Field(min_length=1)
+    """Checkpoint folder, absolute or relative to the recipe's folder."""
+
+
+class CTranslate2Folder(Section):
+    """A CTranslate2 model and its SentencePiece model; it computes in float32."""
+
+    kind: Literal["ctranslate2"] = "ctranslate2"
+    path: str = Field(min_length=1)
+    """Model folder (`model.bin`), absolute or relative to the recipe's folder."""
+    sentencepiece: str = Field(min_length=1)
+    """SentencePiece model, of both sides or of the source alone; absolute or relative to the
+    recipe's folder."""
+    target_sentencepiece: str | None = Field(None, min_length=1)
+    """SentencePiece model of the target side, where it has one of its own."""
+    source_prefix: list[str] = Field(default_factory=list)
+    """Tokens before every source sentence, such as the language `__en__` of an M2M100 model."""
+    source_suffix: list[str] = Field(default_factory=list)
+    """Tokens after every source sentence, such as the `</s>` of a model converted from Hugging
+    Face."""
+    target_prefix: list[str] = Field(default_factory=list)
+    """Tokens that every translation starts with, such as the language `__de__`."""
+
+
+class HuggingFaceFolder(Section):
+    """A local Hugging Face sequence-to-sequence model: Marian (OPUS-MT), M2M100, NLLB or mBART."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str = Field(min_length=1)
+    """Folder of model (safetensors) and tokenizer, absolute or relative to the recipe's folder."""
+    src_lang: str | None = Field(None, min_length=1)
+    """Source language as the tokenizer spells it: `en` (M2M100), `eng_Latn` (NLLB), `en_XX`
+    (mBART). Marian needs none."""
+    trg_lang: str | None = Field(None, min_length=1)
+    """Target language as the tokenizer spells it; for a Marian model of many target languages its
+    token without the signs, `deu` for `>>deu<<`."""
+
+
+MemberConfig = Annotated[
+    CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder, Field(discriminator="kind")
+]
+
+
+class TeacherEnsemble(Section):
+    """Given teachers of one vocabulary, whose next-token probabilities are averaged."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: list[MemberConfig] = Field(min_length=2)
+    """The teachers; all of the same SentencePiece model."""
+    weights: list[Annotated[float, Field(gt=0)]] | None = None
+    """Weight of each member in the average, no unit; they are divided by their sum. Default:
+    equal."""
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.weights is not None and len(self.weights) != len(self.members):
+            raise ValueError(
+                f"weights: {len(self.weights)} of them for {len(self.members)} members"
+            )
+        return self
+
+
+GivenTeacher = CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder | TeacherEnsemble
+TeacherConfig = Annotated[
+    TrainedTeacher | GivenTeacher, Field(discriminator="kind"), BeforeValidator(with_kind)
+]
+PATHS = ("path", "sentencepiece", "target_sentencepiece")
+
+
+def members_of(teacher: GivenTeacher) -> list[tuple[str, MemberConfig]]:
+    """The single teachers of a given one, each with the name of its place in a recipe."""
+    if isinstance(teacher, TeacherEnsemble):
+        return [(f"teacher.members.{i}", member) for i, member in enumerate(teacher.members)]
+    return [("teacher", teacher)]
+
+
+def with_paths(teacher: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The section of a teacher, as a mapping, with every path changed."""
+    changed = {
+        name: change(value) if name in PATHS and value and isinstance(value, str) else value
+        for name, value in teacher.items()
+    }
+    if isinstance(members := teacher.get("members"), list):
+        changed["members"] = [
+            with_paths(member, change) if isinstance(member, dict) else member for member in members
+        ]
+    return changed
+
+
+def without_folders(path: str) -> str:
+    """The last part of a path, which is all that may be shown elsewhere."""
+    return PurePath(path).name
+
+
+def start_faults(small: ModelConfig, large: ModelConfig) -> list[str]:
+    """Why a student cannot start from copied layers of a teacher; empty where it can."""
+    faults = [
+        f"student.start = teacher needs student.model.{name} to be the teacher's"
+        for name in ("width", "heads", "ffn", "activation")
+        if getattr(small, name) != getattr(large, name)
+    ]
+    faults += [
+        f"student.start = teacher needs at most the teacher's {name}"
+        for name in ("encoder_layers", "decoder_layers")
+        if getattr(small, name) > getattr(large, name)
+    ]
+    return faults
+
+
+def length_faults(student: ModelConfig, teacher: ModelConfig) -> list[str]:
+    """Why a student cannot hold what a teacher of the same tokens writes; empty where it can."""
+    if student.max_length >= teacher.max_length:
+        return []
+    return [
+        f"student.model.max_length {student.max_length} must be at least the teacher's "
+        f"{teacher.max_length}, or its translations do not fit"
+    ]
