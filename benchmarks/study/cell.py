@@ -27,7 +27,7 @@ from training.distill.teachers import OwnTeacher
 from training.launch import die_with_parent
 from training.model import EOS
 from training.recipe import RecipeError, dump_recipe
-from training.stage import Stage, fingerprint, run_stage
+from training.stage import Stage, fingerprint, result_digest, run_stage
 from training.stages import (
     Run,
     StudentPlan,
@@ -120,17 +120,21 @@ def train_and_measure(bench: Bench, cell: Cell) -> dict[str, Any]:
     return row
 
 
-def teacher_row(bench: Bench, text: str) -> dict[str, Any]:
-    """The teacher of a text, measured as its students are; kept in the run's study folder."""
+def teacher_row(bench: Bench, text: str) -> dict[str, Any] | None:
+    """The teacher of a text, measured as its students are; kept in the run's study folder. None
+    where it is no Quickstudy checkpoint."""
     run = bench.run(text)
-    stages = build_stages(run)
-    made = f"{stages['teacher'].note().get('result')}-{'.'.join(map(str, bench.study.beams))}"
+    checkpoint = run.teacher_checkpoint
+    if checkpoint is None:
+        return None
+    measured = result_digest([checkpoint, *held_out(run)])
+    made = f"{measured}-{'.'.join(map(str, bench.study.beams))}"
     path = run.folder / "study" / "teacher.json"
     if path.exists():
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if row["fingerprint"] == made:
             return row
-    loaded = load_checkpoint(run.teacher)
+    loaded = load_checkpoint(checkpoint)
     row = {
         "study": bench.study.name,
         **Cell(text, "teacher", "teacher", run.recipe.seed)._asdict(),
@@ -138,7 +142,7 @@ def teacher_row(bench: Bench, text: str) -> dict[str, Any]:
         "model": loaded.config.model_dump(mode="json"),
         **{key: loaded.metrics[key] for key in KEPT},
         "machine": machine(),
-        "tests": _measure_all(bench, run, run.teacher),
+        "tests": _measure_all(bench, run, checkpoint),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_write(path, json.dumps(row, ensure_ascii=False))
@@ -168,7 +172,7 @@ def _measure(bench: Bench, run: Run, checkpoint: Path, path: Path) -> dict[str, 
     sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
     found: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
     engine = OwnTeacher(checkpoint, precision="float32")
-    tokenizer = Tokenizer(run.tokenizer)
+    tokenizer = Tokenizer(checkpoint / "tokenizer.model")
     longest = engine.model.max_length - 1
     rows = [
         row if len(row) <= longest else [*row[: longest - 1], EOS]

@@ -133,11 +133,6 @@ def load_text(study: Study, path: Path, text: str, data: Path | None) -> Recipe:
     that what a method needs of the labels is checked before anything runs."""
     own = path.parent / study.recipe
     recipe = load_recipe(own, study.texts.get(text, []), data)
-    if recipe.teacher.kind != "train":
-        raise StudyError(
-            f"{own}: a study measures the teacher that its run trains; here teacher.kind is "
-            f"{recipe.teacher.kind}"
-        )
     trained = {cell.method for cell in study.cells() if cell.text == text}
     name = recipe.name if text == OWN else f"{recipe.name}.{text}"
     if not recipe.needs_teacher and any(needs_labels(study.methods[one]) for one in trained):
