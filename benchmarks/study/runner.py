@@ -21,7 +21,7 @@ from training.atomic import atomic_write
 from training.launch import available_cores
 from training.monitor import clock
 from training.stage import run_stage, say
-from training.stages import build_stages
+from training.stages import Run, build_stages
 
 SHARED = ("prepare", "tokenize", "teacher", "label")
 POLL = 1.0
@@ -63,12 +63,7 @@ def run_study(
     """
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
     cells = bench.study.cells()
-    runs = {text: bench.run(text) for text in dict.fromkeys(cell.text for cell in cells)}
-    for run in runs.values():
-        stages = build_stages(run)
-        for name in SHARED:
-            if name in stages:
-                run_stage(stages[name], stages)
+    runs = {text: _prepared(bench, text) for text in dict.fromkeys(cell.text for cell in cells)}
     teachers = [teacher_row(bench, text) for text in runs]
     rows = {cell: row_is_current(bench, runs[cell.text], cell) for cell in cells}
     pending = [cell for cell in cells if rows[cell] is None]
@@ -96,12 +91,23 @@ def run_study(
     return True
 
 
-def _jobs(bench: Bench, runs: dict[str, Any]) -> int:
+def _prepared(bench: Bench, text: str) -> Run:
+    """The run of a text, its shared stages done. One text's teacher may be an earlier text's, so
+    its recipe is read no sooner."""
+    run = bench.run(text)
+    stages = build_stages(run)
+    for name in SHARED:
+        if name in stages:
+            run_stage(stages[name], stages)
+    return run
+
+
+def _jobs(bench: Bench, runs: dict[str, Run]) -> int:
     wanted = next(iter(runs.values())).recipe.student.training.processes
     return max(1, available_cores() // wanted) if isinstance(wanted, int) else 1
 
 
-def _start(bench: Bench, runs: dict[str, Any], cell: Cell, jobs: int) -> Worker:
+def _start(bench: Bench, runs: dict[str, Run], cell: Cell, jobs: int) -> Worker:
     folder = plan_of(bench, runs[cell.text], cell).folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{folder.name}.log")
@@ -116,7 +122,7 @@ def _start(bench: Bench, runs: dict[str, Any], cell: Cell, jobs: int) -> Worker:
     return Worker(cell, process, log)
 
 
-def _collect(bench: Bench, runs: dict[str, Any], worker: Worker) -> dict[str, Any]:
+def _collect(bench: Bench, runs: dict[str, Run], worker: Worker) -> dict[str, Any]:
     row = row_is_current(bench, runs[worker.cell.text], worker.cell)
     if worker.process.returncode or row is None:
         tail = worker.log.read_text(errors="replace").strip().splitlines()[-3:]
