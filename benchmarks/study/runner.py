@@ -20,7 +20,8 @@ from benchmarks.study.config import Cell, StudyError
 from training.atomic import atomic_write
 from training.launch import available_cores
 from training.monitor import clock
-from training.stage import run_stage, say
+from training.recipe import RecipeError
+from training.stage import is_done, run_stage, say
 from training.stages import Run, build_stages
 
 SHARED = ("prepare", "tokenize", "teacher", "label")
@@ -62,53 +63,100 @@ def run_study(
     Raises StudyError where a cell fails.
     """
     deadline = None if max_minutes is None else time.monotonic() + 60 * max_minutes
-    cells = bench.study.cells()
-    runs = {text: _prepared(bench, text) for text in dict.fromkeys(cell.text for cell in cells)}
-    teachers = [teacher_row(bench, text) for text in runs]
-    rows = {cell: row_is_current(bench, runs[cell.text], cell) for cell in cells}
-    pending = [cell for cell in cells if rows[cell] is None]
-    progress = Progress(len(cells), len(cells) - len(pending))
-    _write_rows(out, [*teachers, *rows.values()])
-    say(progress.line(0))
-    jobs = jobs or _jobs(bench, runs)
-    workers: list[Worker] = []
+    at_work = _AtWork(bench, out, jobs)
     try:
-        while pending or workers:
+        while at_work.pending or at_work.workers:
             if deadline is not None and time.monotonic() > deadline:
                 say("study: out of time; what has begun is resumed by the same command")
                 return False
-            while pending and len(workers) < jobs:
-                workers.append(_start(bench, runs, pending.pop(0), jobs))
-            for worker in [one for one in workers if one.process.poll() is not None]:
-                workers.remove(worker)
-                rows[worker.cell] = _collect(bench, runs, worker)
-                progress.finished, progress.since = progress.finished + 1, progress.since + 1
-                _write_rows(out, [*teachers, *rows.values()])
-                say(f"{progress.line(len(workers))} ({worker.cell.key})")
+            at_work.start()
+            at_work.collect()
             time.sleep(POLL)
     finally:
-        _stop(workers)
+        _stop(at_work.workers)
     return True
 
 
-def _prepared(bench: Bench, text: str) -> Run:
-    """The run of a text, its shared stages done. One text's teacher may be an earlier text's, so
-    its recipe is read no sooner."""
-    run = bench.run(text)
-    stages = build_stages(run)
-    for name in SHARED:
-        if name in stages:
-            run_stage(stages[name], stages)
-    return run
+class _AtWork:
+    """A study while it runs: finished rows, cells to come, students in training."""
+
+    def __init__(self, bench: Bench, out: Path, jobs: int | None) -> None:
+        self.bench, self.out = bench, out
+        self.rows: dict[Cell, dict[str, Any] | None] = dict.fromkeys(bench.study.cells())
+        self.teachers: dict[str, dict[str, Any] | None] = {}
+        self.runs: dict[str, Run] = {}
+        self.workers: list[Worker] = []
+        texts = list(dict.fromkeys(cell.text for cell in self.rows))
+        self._prepare(texts[0])
+        for text in texts[1:]:
+            if _is_ready(bench, text):
+                self._prepare(text)
+        self.pending = [cell for cell, row in self.rows.items() if row is None]
+        self.progress = Progress(len(self.rows), len(self.rows) - len(self.pending))
+        self.jobs = jobs or _jobs(self.runs[texts[0]])
+        self._tell()
+
+    def _prepare(self, text: str) -> None:
+        """Do the shared stages of a text and take up the rows that are there. A text's teacher may
+        be an earlier text's, so its recipe is read no sooner than its turn comes."""
+        run = self.bench.run(text)
+        stages = build_stages(run)
+        for name in SHARED:
+            if name in stages:
+                run_stage(stages[name], stages)
+        self.runs[text] = run
+        self.teachers[text] = teacher_row(self.bench, text)
+        for cell in self.rows:
+            if cell.text == text:
+                self.rows[cell] = row_is_current(self.bench, run, cell)
+
+    def start(self) -> None:
+        """Start students while there is room for them."""
+        while self.pending and len(self.workers) < self.jobs:
+            cell = self.pending[0]
+            if cell.text not in self.runs:
+                self._prepare(cell.text)
+                before = len(self.pending)
+                self.pending = [one for one in self.pending if self.rows[one] is None]
+                self.progress.finished += before - len(self.pending)
+                continue
+            worker = _start(self.bench, self.runs[cell.text], self.pending.pop(0), self.jobs)
+            self.workers.append(worker)
+
+    def collect(self) -> None:
+        """Take the rows of students that are done. Raises StudyError where one has failed."""
+        for worker in [one for one in self.workers if one.process.poll() is not None]:
+            self.workers.remove(worker)
+            self.rows[worker.cell] = _row_of(self.bench, self.runs[worker.cell.text], worker)
+            self.progress.finished += 1
+            self.progress.since += 1
+            self._tell(worker.cell)
+
+    def _tell(self, done: Cell | None = None) -> None:
+        """Write the results so far: the teachers first, then one line a cell, as in the grid."""
+        self.out.mkdir(parents=True, exist_ok=True)
+        found = [row for row in (*self.teachers.values(), *self.rows.values()) if row is not None]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        atomic_write(self.out / "results.jsonl", lines)
+        say(self.progress.line(len(self.workers)) + (f" ({done.key})" if done else ""))
 
 
-def _jobs(bench: Bench, runs: dict[str, Run]) -> int:
-    wanted = next(iter(runs.values())).recipe.student.training.processes
+def _is_ready(bench: Bench, text: str) -> bool:
+    """Whether the shared stages of a text are done, so that taking it up makes nothing."""
+    try:
+        stages = build_stages(bench.run(text))
+    except RecipeError:
+        return False
+    return all(is_done(stages[name], stages) for name in SHARED if name in stages)
+
+
+def _jobs(run: Run) -> int:
+    wanted = run.recipe.student.training.processes
     return max(1, available_cores() // wanted) if isinstance(wanted, int) else 1
 
 
-def _start(bench: Bench, runs: dict[str, Run], cell: Cell, jobs: int) -> Worker:
-    folder = plan_of(bench, runs[cell.text], cell).folder
+def _start(bench: Bench, run: Run, cell: Cell, jobs: int) -> Worker:
+    folder = plan_of(bench, run, cell).folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{folder.name}.log")
     threads = max(1, available_cores() // jobs)
@@ -122,8 +170,8 @@ def _start(bench: Bench, runs: dict[str, Run], cell: Cell, jobs: int) -> Worker:
     return Worker(cell, process, log)
 
 
-def _collect(bench: Bench, runs: dict[str, Run], worker: Worker) -> dict[str, Any]:
-    row = row_is_current(bench, runs[worker.cell.text], worker.cell)
+def _row_of(bench: Bench, run: Run, worker: Worker) -> dict[str, Any]:
+    row = row_is_current(bench, run, worker.cell)
     if worker.process.returncode or row is None:
         tail = worker.log.read_text(errors="replace").strip().splitlines()[-3:]
         raise StudyError(
@@ -142,13 +190,6 @@ def _stop(workers: list[Worker]) -> None:
         except subprocess.TimeoutExpired:
             worker.process.kill()
             worker.process.wait()
-
-
-def _write_rows(out: Path, rows: list[dict[str, Any] | None]) -> None:
-    """One JSON line a finished row, the teachers first, then in the order of the grid."""
-    out.mkdir(parents=True, exist_ok=True)
-    found = [json.dumps(row, ensure_ascii=False) for row in rows if row is not None]
-    atomic_write(out / "results.jsonl", "".join(f"{line}\n" for line in found))
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
