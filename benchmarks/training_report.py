@@ -70,7 +70,7 @@ def _skipped(report: dict[str, Any]) -> list[str]:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """A section `How fast`: setting, trainers, objectives, the machine's limit."""
+    """What goes under `How fast`: setting, trainers, objectives, the machine's limit."""
     products = "; ".join(
         f"{name} {_range(value, 0)}" for name, value in report["gemm_gflops"].items()
     )
@@ -80,7 +80,7 @@ def markdown(report: dict[str, Any]) -> str:
         f"products alone reach, in GFLOP/s: {products}."
     )
     parts = [
-        "## How fast",
+        "### Measured",
         _setting(report),
         _trainers(report),
         limit,

@@ -51,8 +51,10 @@ class Unavailable(Exception):
 class Trainer(Protocol):
     """One way to train the model of a task."""
 
-    name: str
-    """What the tables call it, with its precision."""
+    @property
+    def name(self) -> str:
+        """What the tables call it, with its precision."""
+        ...
 
     def tokens_per_second(self, task: Task) -> float:
         """Target tokens a second (EOS counted, padding not), all cores together.

@@ -7,6 +7,7 @@ gradient of the embedding look like real ones; the words themselves mean nothing
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -104,7 +105,8 @@ def _distributions(
 
 def write_tokenizer(path: Path, vocab_size: int) -> None:
     """Write a SentencePiece model with exactly so many pieces: the special ones, and words."""
-    model = sentencepiece_model_pb2.ModelProto()
+    protocol: Any = sentencepiece_model_pb2
+    model = protocol.ModelProto()
     model.trainer_spec.model_type = model.trainer_spec.UNIGRAM
     model.trainer_spec.vocab_size = vocab_size
     model.normalizer_spec.name = "identity"
@@ -112,7 +114,7 @@ def write_tokenizer(path: Path, vocab_size: int) -> None:
     spec = model.trainer_spec
     spec.pad_id, spec.unk_id, spec.bos_id, spec.eos_id = PAD, UNK, BOS, EOS
     spec.pad_piece = special[PAD]
-    kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
+    kinds = protocol.ModelProto.SentencePiece
     for number in range(vocab_size):
         piece = model.pieces.add()
         piece.piece = special.get(number, f"▁t{number}")

@@ -170,7 +170,7 @@ def test_the_report_has_everything(task: Task, monkeypatch: pytest.MonkeyPatch) 
     trainers = [Fixed(Plain.name, 1000.0), Fixed("ours", 1800.0), Fixed("other", None)]
     report = measure(task, trainers, 1, "made-up", lambda line: None)  # type: ignore[arg-type]
     text = markdown(report)
-    assert text.startswith("## How fast")
+    assert text.startswith("### Measured")
     assert "| ours | 1,800 (1,800 – 1,800) | 1.80 (1.80 – 1.80) |" in text
     assert "Not measured: other: not here" in text
     assert "| token |" in text
