@@ -18,7 +18,7 @@ from benchmarks.trainers.task import BETAS, CLIP_NORM, LEARNING_RATE, Task, use_
 from training.batching import Batch, token_batches
 from training.checkpoint import build_model
 from training.data import TokenData
-from training.distill.config import GateConfig, ObjectiveConfig
+from training.distill.config import GateConfig, ObjectiveConfig, PathName
 from training.distill.labels import LabelStore
 from training.distill.objectives import Objective, build_objective
 from training.launch import keep_memory
@@ -64,10 +64,12 @@ class Learner:
         )
 
     def batch(self, data: TokenData, rows: np.ndarray) -> Batch:
-        """The rows along the hypothesis, which also stands where the reference is asked for."""
-        distributions = ("hypothesis",) if self.objective.needs_distributions else ()
-        batch = data.batch(rows, ("hypothesis",), distributions)  # type: ignore[arg-type]
-        return batch._replace(reference=batch.hypothesis)
+        """The rows along the hypothesis, which stands for every other path too."""
+        distributions: tuple[PathName, ...] = (
+            ("hypothesis",) if self.objective.needs_distributions else ()
+        )
+        batch = data.batch(rows, ("hypothesis",), distributions)
+        return batch._replace(**dict.fromkeys(get_args(PathName), batch.hypothesis))
 
     def step(self, data: TokenData, rows: np.ndarray) -> None:
         batch = self.batch(data, rows)

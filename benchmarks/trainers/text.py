@@ -88,7 +88,7 @@ def _label_shard(
         "hypothesis_logp": ragged(logp.astype(np.float16), top_k),
         "hypothesis_tail": ragged(tail.astype(np.float32), 1),
     }
-    return pa.table(columns, schema=label_schema(["hypothesis"]))
+    return pa.table(columns, schema=label_schema(["hypothesis"], n_best=1))
 
 
 def _distributions(
