@@ -69,7 +69,7 @@ class Learner:
             ("hypothesis",) if self.objective.needs_distributions else ()
         )
         batch = data.batch(rows, ("hypothesis",), distributions)
-        return batch._replace(**dict.fromkeys(get_args(PathName), batch.hypothesis))
+        return batch._replace(reference=batch.hypothesis, closest=batch.hypothesis)
 
     def step(self, data: TokenData, rows: np.ndarray) -> None:
         batch = self.batch(data, rows)
