@@ -14,7 +14,7 @@ import typer
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
-    from training.stages import Run
+    from training.run import Run
 
 app = typer.Typer(
     name="quickstudy",
@@ -77,7 +77,7 @@ def _recipe(path: Path, data: Path | None, assignments: list[str] | None) -> Rec
 
 
 def _run(path: Path, data: Path | None, runs: Path, assignments: list[str] | None) -> Run:
-    from training.stages import Run
+    from training.run import Run
 
     recipe = _recipe(path, data, assignments)
     return Run(recipe, runs / recipe.name)

@@ -24,8 +24,8 @@ from training.decoding import greedy_corpus
 from training.distill.teachers import build_teacher
 from training.given_teacher import longest_sides
 from training.model import EOS, parameter_count
+from training.run import Run, held_out
 from training.stage import say
-from training.stages import Run, held_out
 from training.tokenizer import Tokenizer
 
 SPEED_SENTENCES = 100

@@ -5,15 +5,13 @@ What a stage is, and when it is skipped, is in `training.stage`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from training.atomic import atomic_folder, atomic_write
 from training.columns import map_table
 from training.corpus import prepare, read_rows, render_report, train_shards
-from training.distill.config import ObjectiveConfig, needs_labels
 from training.given_teacher import (
     adopt_tokenizer,
     adopted_identity,
@@ -21,84 +19,17 @@ from training.given_teacher import (
     teacher_identity,
 )
 from training.loop import TrainingRun, train
-from training.model_config import AdoptedTokenizer
 from training.monitor import Ticker
 from training.recipe import (
-    ModelConfig,
-    Recipe,
     SourceConfig,
     TokenizerConfig,
-    TrainingConfig,
     dump_recipe,
 )
+from training.run import Run, held_out, public_recipe
 from training.stage import NOTE, Stage, essence, file_digest, say
-from training.teacher_config import CheckpointTeacher, TrainedTeacher, with_paths, without_folders
+from training.students import recipe_students, student_stage
+from training.teacher_config import TrainedTeacher
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-
-if TYPE_CHECKING:
-    from training.distill.teachers import TeacherJob
-
-
-@dataclass(frozen=True)
-class Run:
-    """A recipe and the folder that its stages write into."""
-
-    recipe: Recipe
-    folder: Path
-    label_workers: str = "1"
-    """Who labels, see `training.distill.workers`; the result is the same."""
-
-    @property
-    def tokenizer(self) -> Path:
-        return self.folder / "tokens" / "tokenizer.model"
-
-    @property
-    def token_shards(self) -> list[Path]:
-        return sorted((self.folder / "tokens" / "train").glob("*.arrow"))
-
-    @property
-    def teacher(self) -> Path:
-        """Checkpoint of the teacher that the run trains."""
-        return self.folder / "teacher" / "checkpoint"
-
-    @property
-    def teacher_checkpoint(self) -> Path | None:
-        """Checkpoint of the teacher, trained here or given; None where it is none of ours."""
-        given = self.recipe.teacher
-        if isinstance(given, CheckpointTeacher):
-            return Path(given.path)
-        return self.teacher if isinstance(given, TrainedTeacher) else None
-
-    @property
-    def teacher_job(self) -> TeacherJob:
-        """What the teacher is built from."""
-        from training.distill.teachers import TeacherJob
-
-        return TeacherJob(
-            config=self.recipe.teacher,
-            labels=self.recipe.labels,
-            tokenizer=self.tokenizer.resolve(),
-            adopted=isinstance(self.recipe.tokenizer, AdoptedTokenizer),
-            max_length=self.recipe.student.model.max_length,
-            trained=self.teacher.resolve(),
-        )
-
-    @property
-    def labels(self) -> Path:
-        return self.folder / "labels"
-
-    @property
-    def validation(self) -> Path:
-        return self.folder / "corpus" / "validation.arrow"
-
-    def student_folder(self, name: str) -> Path:
-        """Folder of the student of that name (`student`, or a baseline's name)."""
-        return self.folder / ("student" if name == "student" else f"baselines/{name}")
-
-    @property
-    def bundle(self) -> Path:
-        out = self.recipe.export.out
-        return Path(out) if out else self.folder / "bundle"
 
 
 def build_stages(run: Run) -> dict[str, Stage]:
@@ -140,11 +71,6 @@ def _prepare_stage(run: Run) -> Stage:
     return Stage(
         "prepare", folder, inputs, make, lambda: [folder / "train", run.validation, *held_out(run)]
     )
-
-
-def held_out(run: Run) -> list[Path]:
-    """The prepared test sets."""
-    return [run.folder / "corpus" / f"test.{name}.arrow" for name in run.recipe.corpus.test]
 
 
 def _training_pairs(run: Run) -> Any:
@@ -192,7 +118,7 @@ def _tokenize_stage(run: Run) -> Stage:
     )
 
 
-# --- teacher, labels, students -----------------------------------------------------------------
+# --- teacher and labels -----------------------------------------------------------------
 
 
 def _teacher_stage(run: Run, teacher: TrainedTeacher) -> Stage:
@@ -266,100 +192,6 @@ def _label_stage(run: Run) -> Stage:
     )
 
 
-@dataclass(frozen=True)
-class StudentPlan:
-    """One student on a run's text and labels: what sets it apart from the others."""
-
-    name: str
-    folder: Path
-    model: ModelConfig
-    training: TrainingConfig
-    objective: ObjectiveConfig
-    seed: int
-    start: Path | None = None
-    """Checkpoint whose layers it starts from; None starts at random."""
-
-    @property
-    def checkpoint(self) -> Path:
-        return self.folder / "checkpoint"
-
-
-def recipe_students(run: Run) -> list[StudentPlan]:
-    """The recipe's student and its baselines."""
-    student = run.recipe.student
-    return [
-        StudentPlan(
-            name=name,
-            folder=run.student_folder(name),
-            model=student.model,
-            training=student.training,
-            objective=objective,
-            seed=run.recipe.seed,
-            start=run.teacher_checkpoint
-            if name == "student" and student.start == "teacher"
-            else None,
-        )
-        for name, objective in run.recipe.objectives().items()
-    ]
-
-
-def student_stage(run: Run, plan: StudentPlan) -> Stage:
-    """The training of one student, with its gate report."""
-    labelled = needs_labels(plan.objective)
-
-    def teach() -> None:
-        train(
-            TrainingRun(
-                name=plan.name,
-                folder=plan.folder,
-                model=plan.model,
-                training=plan.training,
-                objective=plan.objective,
-                token_shards=run.token_shards,
-                labels=run.labels if labelled else None,
-                tokenizer=run.tokenizer,
-                validation=run.validation,
-                seed=plan.seed,
-                recipe_text=public_recipe(dump_recipe(run.recipe)),
-                start=plan.start,
-            )
-        )
-
-    def make() -> None:
-        teach()
-        if plan.objective.kind == "hybrid":
-            _report_gate(run, plan)
-
-    def inputs() -> Any:
-        described = [essence(part) for part in (plan.model, plan.training, plan.objective)]
-        given = [] if plan.start is None else teacher_identity(run.recipe.teacher)
-        return [*described, plan.seed, plan.start is not None, *given]
-
-    trained = isinstance(run.recipe.teacher, TrainedTeacher)
-    needs = ("label",) if labelled else ("tokenize",)
-    return Stage(
-        plan.name,
-        plan.folder,
-        inputs,
-        make,
-        lambda: [plan.checkpoint / "model.safetensors"],
-        (*needs, "teacher") if plan.start is not None and trained else needs,
-        join=teach,
-    )
-
-
-def _report_gate(run: Run, plan: StudentPlan) -> None:
-    from training.distill.gate_report import write_gate_report
-
-    assert plan.objective.kind == "hybrid"
-    report = write_gate_report(
-        plan.checkpoint, plan.folder, run.token_shards, run.labels, plan.objective
-    )
-    say(f"{plan.name}: mean gate {report['mean']:.2f}, see {plan.folder / 'gate.png'}")
-    if report["warning"]:
-        say(f"{plan.name}: WARNING: {report['warning']}")
-
-
 # --- export and evaluation ---------------------------------------------------------------------
 
 
@@ -398,17 +230,6 @@ def _export_stage(run: Run) -> Stage:
         lambda: [run.bundle / "manifest.json"],
         ("student",),
     )
-
-
-def public_recipe(text: str) -> str:
-    """The recipe without the places of its data and teacher on the machine that it ran on."""
-    import yaml
-
-    tree = yaml.safe_load(text)
-    tree["corpus"]["root"] = "."
-    tree["export"]["out"] = None
-    tree["teacher"] = with_paths(tree["teacher"], without_folders)
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)
 
 
 def _evaluate_stage(run: Run) -> Stage:

@@ -27,15 +27,10 @@ from training.distill.teachers import OwnTeacher
 from training.launch import die_with_parent
 from training.model import EOS
 from training.recipe import RecipeError, dump_recipe
+from training.run import Run, held_out, public_recipe
 from training.stage import Stage, fingerprint, result_digest, run_stage
-from training.stages import (
-    Run,
-    StudentPlan,
-    build_stages,
-    held_out,
-    public_recipe,
-    student_stage,
-)
+from training.stages import build_stages
+from training.students import StudentPlan, student_stage
 from training.tokenizer import Tokenizer
 
 ROW = "row.json"

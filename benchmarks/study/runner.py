@@ -21,8 +21,9 @@ from training.atomic import atomic_write
 from training.launch import available_cores
 from training.monitor import clock
 from training.recipe import RecipeError
+from training.run import Run
 from training.stage import is_done, run_stage, say
-from training.stages import Run, build_stages
+from training.stages import build_stages
 
 SHARED = ("prepare", "tokenize", "teacher", "label")
 POLL = 1.0

@@ -24,8 +24,9 @@ from training.distill.config import (
 from training.distill.labels import LabelStore
 from training.launch import only_one
 from training.recipe import LabelsConfig, RecipeError, load_recipe
+from training.run import Run, public_recipe
 from training.stage import essence, is_done, run_stage
-from training.stages import Run, build_stages, public_recipe
+from training.stages import build_stages
 
 ROOT = Path(__file__).parents[2]
 SMALL = [

@@ -18,7 +18,8 @@ from tests.training.distill.tiny_teachers import (
     pieces_of,
 )
 from training.recipe import Recipe, RecipeError, dump_recipe, load_recipe, parse_recipe
-from training.stages import Run, build_stages, public_recipe
+from training.run import Run, public_recipe
+from training.stages import build_stages
 
 TRAINING = {"max_steps": 10}
 ADOPT = {"kind": "teacher"}
