@@ -74,14 +74,22 @@ def cell_stage(bench: Bench, run: Run, cell: Cell) -> tuple[StudentPlan, dict[st
     return plan, {**build_stages(run), plan.name: student_stage(run, plan)}
 
 
-def row_is_current(bench: Bench, run: Run, cell: Cell) -> dict[str, Any] | None:
-    """The cell's finished row, where it was made from what the stages hold now; else None."""
+def current_row(
+    bench: Bench, run: Run, cell: Cell, known: dict[str, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The cell's finished row, where it was made from what the stages hold now; else None.
+
+    `known` are rows by fingerprint, of a results file that was made elsewhere.
+    """
     plan, stages = cell_stage(bench, run, cell)
+    wanted = row_fingerprint(bench, stages, plan)
     path = plan.folder / ROW
-    if not path.exists():
-        return None
-    row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return row if row["fingerprint"] == row_fingerprint(bench, stages, plan) else None
+    if path.exists():
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if row["fingerprint"] == wanted:
+            return row
+    found = known.get(wanted)
+    return found if found and all(found[k] == v for k, v in cell._asdict().items()) else None
 
 
 def row_fingerprint(bench: Bench, stages: dict[str, Stage], plan: StudentPlan) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.bootstrap import Paired, signature
 from benchmarks.study.config import OWN, Study
 from benchmarks.study.figures import draw_all
-from benchmarks.study.runner import read_rows
+from benchmarks.study.runner import RESULTS, read_rows
 from benchmarks.study.table import Advantage, Setting, Table, advantages, share_seeds
 from training.atomic import atomic_write
 
@@ -24,7 +24,7 @@ TOKEN_OVER_SENTENCE = ("token", "sentence")
 
 def write_report(study: Study, out: Path) -> Path:
     """Render `out/results.jsonl` as `out/report.md` with its figures; → the report."""
-    table = Table(read_rows(out / "results.jsonl"))
+    table = Table(read_rows(out / RESULTS))
     figures = draw_all(table, out) if table.rows else []
     lines = [f"# Study {study.name}", ""]
     if study.description:

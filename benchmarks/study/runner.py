@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study.cell import Bench, plan_of, row_is_current, teacher_row
+from benchmarks.study.cell import Bench, current_row, plan_of, teacher_row
 from benchmarks.study.config import Cell, StudyError
 from training.atomic import atomic_write
 from training.launch import available_cores
@@ -25,6 +25,7 @@ from training.run import Run
 from training.stage import is_done, run_stage, say
 from training.stages import build_stages
 
+RESULTS = "results.jsonl"
 SHARED = ("prepare", "tokenize", "teacher", "label")
 POLL = 1.0
 GRACE = 20.0
@@ -83,6 +84,10 @@ class _AtWork:
 
     def __init__(self, bench: Bench, out: Path, jobs: int | None) -> None:
         self.bench, self.out = bench, out
+        results = out / RESULTS
+        self.known = (
+            {row["fingerprint"]: row for row in read_rows(results)} if results.exists() else {}
+        )
         self.rows: dict[Cell, dict[str, Any] | None] = dict.fromkeys(bench.study.cells())
         self.teachers: dict[str, dict[str, Any] | None] = {}
         self.runs: dict[str, Run] = {}
@@ -109,7 +114,7 @@ class _AtWork:
         self.teachers[text] = teacher_row(self.bench, text)
         for cell in self.rows:
             if cell.text == text:
-                self.rows[cell] = row_is_current(self.bench, run, cell)
+                self.rows[cell] = current_row(self.bench, run, cell, self.known)
 
     def start(self) -> None:
         """Start students while there is room for them."""
@@ -138,7 +143,7 @@ class _AtWork:
         self.out.mkdir(parents=True, exist_ok=True)
         found = [row for row in (*self.teachers.values(), *self.rows.values()) if row is not None]
         lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
-        atomic_write(self.out / "results.jsonl", lines)
+        atomic_write(self.out / RESULTS, lines)
         say(self.progress.line(len(self.workers)) + (f" ({done.key})" if done else ""))
 
 
@@ -172,7 +177,7 @@ def _start(bench: Bench, run: Run, cell: Cell, jobs: int) -> Worker:
 
 
 def _row_of(bench: Bench, run: Run, worker: Worker) -> dict[str, Any]:
-    row = row_is_current(bench, run, worker.cell)
+    row = current_row(bench, run, worker.cell, {})
     if worker.process.returncode or row is None:
         tail = worker.log.read_text(errors="replace").strip().splitlines()[-3:]
         raise StudyError(

@@ -111,6 +111,10 @@ def test_a_study_stops_in_time_and_goes_on(tmp_path: Path) -> None:
     before = (out / "results.jsonl").read_bytes()
     assert run_study(bench, out)
     assert (out / "results.jsonl").read_bytes() == before
+    shutil.rmtree(tmp_path / "runs" / "tiny" / "study")
+    assert run_study(bench, out), "rows of a results file need no training"
+    assert len(read_rows(out / "results.jsonl")) == 3
+    assert not list((tmp_path / "runs" / "tiny" / "study").glob("*/checkpoint"))
     assert "2 of 2 students" in write_report(bench.study, out).read_text()
 
 
