@@ -17,7 +17,7 @@ from sacrebleu.metrics import BLEU
 ORDER = 4
 RESAMPLES = 1000
 SEED = 12345
-"""sacreBLEU's default, so that one seed of each system gives sacreBLEU's own p."""
+"""sacreBLEU's default, so that the resamples of one seed of each system are sacreBLEU's."""
 
 
 def statistics_of(hypotheses: list[str], references: list[str]) -> np.ndarray:
@@ -80,7 +80,7 @@ class Paired:
 def signature() -> str:
     """The settings of a `Paired`."""
     metric = BLEU(references=[[""]])
-    return f"bs:{RESAMPLES}|seed:{SEED}|{metric.get_signature()}"
+    return f"bs:{RESAMPLES}|seed:{SEED}|p:two-sided|{metric.get_signature()}"
 
 
 def paired_bootstrap(system: list[np.ndarray], baseline: list[np.ndarray]) -> Paired:
@@ -88,22 +88,24 @@ def paired_bootstrap(system: list[np.ndarray], baseline: list[np.ndarray]) -> Pa
 
     `system` and `baseline` hold one [S, 6] a seed, of the same sentences; the seeds of the two need
     not be as many. Every resample draws the same sentences for all of them, so p speaks of other
-    sentences, not of other seeds. sacreBLEU's p: how often a resampled difference lies further from
-    its mean than the difference itself is from zero.
+    sentences, not of other seeds. p: how often a resampled difference lies at least as far from
+    their mean, on either side, as the difference itself lies from zero. (sacreBLEU's p resamples
+    alike but counts one side of absolute differences: it is about half of this.)
     """
+    real = np.mean([bleu_of(one) for one in system]) - np.mean([bleu_of(one) for one in baseline])
+    resampled = resampled_differences(system, baseline)
+    beyond = int((np.abs(resampled - resampled.mean()) >= abs(real)).sum())
+    seeds = min(len(system), len(baseline))
+    return Paired(float(real), (beyond + 1) / (RESAMPLES + 1), seeds)
+
+
+def resampled_differences(system: list[np.ndarray], baseline: list[np.ndarray]) -> np.ndarray:
+    """Difference of mean BLEU over seeds in each resample of the sentences: [R]."""
     size = len(system[0])
     drawn = np.random.default_rng(SEED).choice(size, size=(RESAMPLES, size), replace=True)
     # How often each resample drew each sentence, [R, S].
     counts = np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)
-    real = np.mean([bleu_of(one) for one in system]) - np.mean([bleu_of(one) for one in baseline])
-    seeds = min(len(system), len(baseline))
-    if real == 0:
-        # sacreBLEU's rule would call equal outputs significantly different.
-        return Paired(0.0, 1.0, seeds)
-    resampled = _resampled(system, counts) - _resampled(baseline, counts)
-    spread = np.abs(resampled) - np.abs(resampled).mean()
-    beyond = int((spread > abs(real)).sum())
-    return Paired(float(real), (beyond + 1) / (RESAMPLES + 1), seeds)
+    return _resampled(system, counts) - _resampled(baseline, counts)
 
 
 def _resampled(seeds: list[np.ndarray], counts: np.ndarray) -> np.ndarray:

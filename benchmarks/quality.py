@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sacrebleu.metrics import BLEU, CHRF
-from sacrebleu.significance import PairedTest, Result
 
-RESAMPLES = 1000
+from benchmarks.bootstrap import paired_bootstrap, signature, statistics_of
 
 
 @dataclass(frozen=True)
@@ -43,24 +42,11 @@ def compare(
     baseline: tuple[str, list[str]], systems: list[tuple[str, list[str]]], references: list[str]
 ) -> list[Comparison]:
     """Each system against the baseline on the same sentences; p is two-sided."""
-    if not systems:
-        return []
-    metrics = {"BLEU": BLEU(references=[references])}
-    test = PairedTest([baseline, *systems], metrics, None, "bs", RESAMPLES)
-    signatures, results = test()
-    first, *rows = (row for row in results["BLEU"] if isinstance(row, Result))
-    return [
-        Comparison(
-            system=name,
-            baseline=baseline[0],
-            difference=round(row.score - first.score, 2),
-            # Of equal outputs sacreBLEU's resampling makes p = 1 / (resamples + 1).
-            p_value=_p_value(row) if output != baseline[1] else 1.0,
-            signature=str(signatures["BLEU"]),
-        )
-        for (name, output), row in zip(systems, rows, strict=True)
-    ]
-
-
-def _p_value(row: Result) -> float:
-    return 1.0 if row.p_value is None else float(row.p_value)
+    name, hypotheses = baseline
+    base = statistics_of(hypotheses, references)
+    found = []
+    for system, output in systems:
+        paired = paired_bootstrap([statistics_of(output, references)], [base])
+        difference = round(paired.difference, 2)
+        found.append(Comparison(system, name, difference, paired.p_value, signature()))
+    return found

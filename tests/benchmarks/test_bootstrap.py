@@ -7,15 +7,17 @@ import random
 import numpy as np
 import pytest
 import sacrebleu
+from sacrebleu.metrics import BLEU
+from sacrebleu.significance import PairedTest, Result
 
 from benchmarks.bootstrap import (
     bleu_of,
     pack,
     paired_bootstrap,
+    resampled_differences,
     statistics_of,
     unpack,
 )
-from benchmarks.quality import compare
 
 WORDS = [
     "der",
@@ -70,11 +72,31 @@ def test_packing_keeps_every_number() -> None:
         unpack("6:nonsense!")
 
 
-def test_one_seed_gives_sacrebleu_s_own_p() -> None:
-    expected = compare(("bad", BAD), [("good", GOOD)], REFERENCES)[0]
-    found = paired_bootstrap([statistics_of(GOOD, REFERENCES)], [statistics_of(BAD, REFERENCES)])
-    assert found.difference == pytest.approx(expected.difference, abs=0.01)
-    assert found.p_value == pytest.approx(expected.p_value, abs=1e-9)
+def test_resamples_are_sacrebleu_s() -> None:
+    """Its p follows from ours: one side of absolute differences instead of two of signed ones."""
+    metrics = {"BLEU": BLEU(references=[REFERENCES])}
+    named = [("bad", BAD), ("good", GOOD)]
+    _, results = PairedTest(named, metrics, None, "bs", 1000)()
+    *_, expected = (row for row in results["BLEU"] if isinstance(row, Result))
+    system, baseline = ([statistics_of(some, REFERENCES)] for some in (GOOD, BAD))
+    differences = np.abs(resampled_differences(system, baseline))
+    found = paired_bootstrap(system, baseline)
+    beyond = (differences - differences.mean() > abs(found.difference)).sum()
+    assert (beyond + 1) / 1001 == pytest.approx(expected.p_value, abs=1e-9)
+    assert found.p_value > expected.p_value
+
+
+def test_p_is_uniform_where_nothing_differs() -> None:
+    """Systems that are equally bad: p < 0.5 about half of the time, as it should be."""
+    found = [
+        paired_bootstrap(
+            [statistics_of(spoilt(REFERENCES, 0.3, 2 * seed), REFERENCES)],
+            [statistics_of(spoilt(REFERENCES, 0.3, 2 * seed + 1), REFERENCES)],
+        ).p_value
+        for seed in range(30)
+    ]
+    assert 7 <= sum(p < 0.5 for p in found) <= 23
+    assert sum(p < 0.05 for p in found) <= 5
 
 
 def test_equal_systems_do_not_differ() -> None:
