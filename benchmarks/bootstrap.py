@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from sacrebleu.metrics import BLEU
@@ -75,6 +75,8 @@ class Paired:
     difference: float
     p_value: float
     seeds: int
+    resampled: np.ndarray = field(repr=False, compare=False)
+    """The difference in each resample, [R]."""
 
 
 def signature() -> str:
@@ -94,9 +96,14 @@ def paired_bootstrap(system: list[np.ndarray], baseline: list[np.ndarray]) -> Pa
     """
     real = np.mean([bleu_of(one) for one in system]) - np.mean([bleu_of(one) for one in baseline])
     resampled = resampled_differences(system, baseline)
-    beyond = int((np.abs(resampled - resampled.mean()) >= abs(real)).sum())
     seeds = min(len(system), len(baseline))
-    return Paired(float(real), (beyond + 1) / (RESAMPLES + 1), seeds)
+    return Paired(float(real), two_sided(resampled, float(real)), seeds, resampled)
+
+
+def two_sided(resampled: np.ndarray, real: float) -> float:
+    """How often resampled values [R] lie as far from their mean as the real one from zero."""
+    beyond = int((np.abs(resampled - resampled.mean()) >= abs(real)).sum())
+    return (beyond + 1) / (len(resampled) + 1)
 
 
 def resampled_differences(system: list[np.ndarray], baseline: list[np.ndarray]) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.bootstrap import Paired, signature
+from benchmarks.bootstrap import Paired, signature, two_sided
 from benchmarks.study.config import OWN, Study
 from benchmarks.study.figures import draw_all
 from benchmarks.study.runner import RESULTS, read_rows
@@ -17,8 +17,6 @@ from benchmarks.study.table import Advantage, Setting, Table, advantages, share_
 from training.atomic import atomic_write
 
 SIGNIFICANT = 0.05
-SMALLEST = 0.1
-"""Differences of differences below this, in BLEU, are called none."""
 TOKEN_OVER_SENTENCE = ("token", "sentence")
 
 
@@ -133,17 +131,21 @@ def _axis_claim(axis: str, found: list[Advantage], grows: bool) -> list[str]:
     """Whether token-over-sentence grows (or shrinks) along an axis as the paper claims."""
     if len(found) < 2:
         return []
-    change = found[-1].paired.difference - found[0].paired.difference
+    first, last = found[0].paired, found[-1].paired
+    change = last.difference - first.difference
+    p_value = two_sided(last.resampled - first.resampled, change)
     points = "; ".join(str(one) for one in found)
-    if abs(change) < SMALLEST:
-        return [f"- Along {axis}, token-level and sentence-level keep their distance: {points}."]
-    held = change > 0 if grows else change < 0
-    direction = "more" if change > 0 else "less"
-    return [
-        f"- Along {axis}, token-level gains {direction} on sentence-level "
-        f"({change:+.2f} from end to end), which is {'' if held else 'not '}the paper's direction. "
-        f"Token less sentence, {points}."
-    ]
+    size = f"{change:+.2f} from end to end, p = {p_value:.3f}"
+    if p_value >= SIGNIFICANT:
+        said = f"token-level less sentence-level does not change significantly ({size})"
+    else:
+        held = "" if (change > 0) == grows else "not "
+        direction = "more" if change > 0 else "less"
+        said = (
+            f"token-level gains {direction} on sentence-level ({size}), which is {held}the "
+            "paper's direction"
+        )
+    return [f"- Along {axis}, {said}. Token less sentence, {points}."]
 
 
 # --- tables --------------------------------------------------------------------------------------

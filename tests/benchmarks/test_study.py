@@ -185,12 +185,20 @@ def test_report_says_what_holds(tmp_path: Path) -> None:
     assert "`hybrid` beats `sentence`" in said
     assert "beats `token`" in said
     assert "Along larger students (simpler), token-level gains more" in said
+    assert "which is the paper's direction" in said
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     report = write_report(study, tmp_path).read_text()
     assert "0 of 2 students" not in report
     assert (tmp_path / "methods.png").stat().st_size > 1000
     assert (tmp_path / "sizes.png").exists()
     assert "| `hybrid` | 1 |" in report
+
+
+def test_a_distance_that_is_kept_is_said_to_be_kept(tmp_path: Path) -> None:
+    rows = [row("sentence", 5), row("token", 5)]
+    rows += [row(method, 5, student="small", size=0) for method in ("sentence", "token")]
+    unchanged = "\n".join(findings(load_study(write(tmp_path)), Table(rows)))
+    assert "does not change significantly (+0.00 from end to end, p = 1.000)" in unchanged
 
 
 def test_a_hybrid_that_loses_is_said_to_lose(tmp_path: Path) -> None:
