@@ -10,17 +10,10 @@ import torch
 from torch import Tensor
 
 from training.batching import Batch
-from training.distill.objectives.base import (
-    Objective,
-    ObjectiveOutput,
-    PathName,
-    side_of,
-    target_logits,
-    token_mean,
-)
+from training.distill.objectives.base import ObjectiveOutput, PathName, token_mean
 from training.distill.objectives.logp import student_logp
 from training.distill.objectives.nll import token_nll
-from training.distill.objectives.token import distributions_of, token_level
+from training.distill.objectives.token import AlongOnePath
 from training.model import Transformer
 
 
@@ -36,41 +29,31 @@ def hardest(nll: Tensor, share: float) -> Tensor:
     return chosen
 
 
-class SelectiveBatch(Objective):
+class SelectiveBatch(AlongOnePath):
     """The token-level loss for the hardest words of the batch, the nll for the others."""
 
     def __init__(
         self,
         temperature: float = 1.0,
         kd_rate: float = 0.5,
+        path: PathName = "reference",
         label_smoothing: float = 0.1,
         share: float = 0.5,
-        path: PathName = "reference",
     ) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.kd_rate = kd_rate
+        super().__init__(temperature, kd_rate, path)
         self.label_smoothing = label_smoothing
         self.share = share
-        self.path: PathName = path
-        self.paths = (path,)
-        self.needs_distributions = (path,)
 
     def select(self, nll: Tensor) -> Tensor:
         """Which words are distilled, by the student's nll of them: [N] → [N], bool."""
         return hardest(nll, self.share)
 
     def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
-        side = side_of(batch, self.path)
-        top_ids, _, _ = distributions_of(side)
-        memory, bias = model.encode(batch.src)
-        logits = target_logits(model, side, memory, bias)
-        student = student_logp(logits, side.targets, top_ids)
+        logits, side = self.logits(model, batch)
+        student = student_logp(logits, side.targets, side.top_ids)
         nll = token_nll(student, self.label_smoothing)
         chosen = self.select(-student.target.detach())
-        distilled = token_level(
-            logits, student, side, self.temperature, self.kd_rate, self.label_smoothing
-        )
+        distilled = self.token_level(logits, student, side, self.label_smoothing)
         loss = token_mean(torch.where(chosen, distilled, nll))
         return ObjectiveOutput(loss, {"selected": chosen.float().sum() / max(len(chosen), 1)})
 

@@ -11,16 +11,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from training.batching import Batch
-from training.distill.objectives.base import (
-    Objective,
-    ObjectiveOutput,
-    PathName,
-    side_of,
-    target_logits,
-    token_mean,
-)
+from training.distill.objectives.base import ObjectiveOutput, PathName, token_mean
 from training.distill.objectives.logp import student_logp
-from training.distill.objectives.token import distributions_of, token_level
+from training.distill.objectives.token import AlongOnePath, distributions_of
 from training.model import Transformer
 
 
@@ -34,7 +27,7 @@ def ranking(top_one: Tensor, rivals: Tensor, is_rival: Tensor, margin: float) ->
     return (hinge * is_rival).sum(1)
 
 
-class Tie(Objective):
+class Tie(AlongOnePath):
     """token-level loss + rank_weight · ranking loss, along one path."""
 
     def __init__(
@@ -46,25 +39,18 @@ class Tie(Objective):
         rank_top_k: int = 5,
         margin: float = 0.1,
     ) -> None:
-        super().__init__()
-        self.temperature = temperature
-        self.kd_rate = kd_rate
-        self.path: PathName = path
+        super().__init__(temperature, kd_rate, path)
         self.rank_weight = rank_weight
         self.rank_top_k = rank_top_k
         self.margin = margin
-        self.paths = (path,)
-        self.needs_distributions = (path,)
 
     def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
-        side = side_of(batch, self.path)
+        logits, side = self.logits(model, batch)
         top_ids, top_logp, _ = distributions_of(side)
         best = top_logp.argmax(1, keepdim=True)
-        memory, bias = model.encode(batch.src)
-        logits = target_logits(model, side, memory, bias)
         rival_ids = logits.detach().topk(min(self.rank_top_k, logits.shape[1]), dim=1).indices
         student = student_logp(logits, side.targets, top_ids, rival_ids)
-        token = token_level(logits, student, side, self.temperature, self.kd_rate)
+        token = self.token_level(logits, student, side)
         top_one = student.top.gather(1, best)[:, 0].exp()
         is_rival = rival_ids != top_ids.gather(1, best)
         rank = ranking(top_one, student.more.exp(), is_rival, self.margin)

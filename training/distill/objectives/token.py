@@ -84,8 +84,11 @@ def token_level(
     return kd_rate * kl + (1 - kd_rate) * token_nll(student, label_smoothing)
 
 
-class Token(Objective):
-    """KL to the teacher's distributions along one path, mixed with that path's nll."""
+class AlongOnePath(Objective):
+    """What objectives share that take a token-level loss along one path.
+
+    `temperature` and `kd_rate` are of that loss, see `token_level`.
+    """
 
     def __init__(
         self, temperature: float = 1.0, kd_rate: float = 1.0, path: PathName = "reference"
@@ -97,11 +100,25 @@ class Token(Objective):
         self.paths = (path,)
         self.needs_distributions = (path,)
 
-    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+    def logits(self, model: Transformer, batch: Batch) -> tuple[Tensor, TargetSide]:
+        """Student logits [N, V] along the path, and its side. Raises ValueError where the batch has
+        no such side or no distributions along it."""
         side = side_of(batch, self.path)
-        top_ids, _, _ = distributions_of(side)
+        distributions_of(side)
         memory, bias = model.encode(batch.src)
-        logits = target_logits(model, side, memory, bias)
-        student = student_logp(logits, side.targets, top_ids)
-        loss = token_level(logits, student, side, self.temperature, self.kd_rate)
-        return ObjectiveOutput(token_mean(loss))
+        return target_logits(model, side, memory, bias), side
+
+    def token_level(
+        self, logits: Tensor, student: StudentLogp, side: TargetSide, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """The token-level loss at each position: [N], nats."""
+        return token_level(logits, student, side, self.temperature, self.kd_rate, label_smoothing)
+
+
+class Token(AlongOnePath):
+    """KL to the teacher's distributions along one path, mixed with that path's nll."""
+
+    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+        logits, side = self.logits(model, batch)
+        student = student_logp(logits, side.targets, side.top_ids)
+        return ObjectiveOutput(token_mean(self.token_level(logits, student, side)))
