@@ -209,12 +209,12 @@ def translate(
 ) -> None:
     """Translate standard input to standard output, line by line."""
     from export.bundle import load_bundle
-    from service.engines import CTranslate2Engine, TranslateOptions
+    from export.engines import TranslateOptions, load_engine
     from service.settings import find_bundle
     from service.text import join_parts, split_text
 
     opened = load_bundle(bundle or find_bundle())
-    translator = CTranslate2Engine(opened, engine)
+    translator = load_engine(opened, engine)
     options = TranslateOptions(beam_size=beam_size)
     language = opened.manifest.source_lang
     for line in sys.stdin:

@@ -14,8 +14,8 @@ from benchmarks.picture import draw
 from benchmarks.quality import compare, scores
 from benchmarks.speed import TranslateOne, batch_one, machine, ratio
 from export.bundle import load_bundle, update_metrics
+from export.engines import TranslateOptions, load_engine
 from export.manifest import Metric
-from service.engines import CTranslate2Engine, TranslateOptions
 from service.text import join_parts, split_text
 from training.atomic import atomic_write
 from training.checkpoint import Checkpoint, load_checkpoint
@@ -86,7 +86,7 @@ def bundle_engine(bundle: Path, name: str) -> TranslateAll:
     """Greedy translation by an engine of the bundle, one thread, cutting text as the service
     does."""
     opened = load_bundle(bundle)
-    engine = CTranslate2Engine(opened, name)
+    engine = load_engine(opened, name)
     language, options = opened.manifest.source_lang, TranslateOptions()
 
     def translate(texts: list[str]) -> list[str]:

@@ -30,11 +30,13 @@ from export.manifest import (
     CARD_FILE,
     FORMAT_VERSION,
     MANIFEST_FILE,
+    OLDEST_VERSION,
     BundleInfo,
     EngineEntry,
     FileEntry,
     Manifest,
     Metric,
+    up_to_date,
 )
 
 MAX_MANIFEST_BYTES = 1 << 20
@@ -189,13 +191,14 @@ def _read_manifest(path: Path) -> Manifest:
     except ValueError as error:
         raise BundleError(f"{path} is not JSON ({error}): export the bundle again") from error
     version = raw.get("format_version") if isinstance(raw, dict) else None
-    if version != FORMAT_VERSION:
+    if type(version) is not int or not OLDEST_VERSION <= version <= FORMAT_VERSION:
         raise BundleError(
-            f"{path}: format_version is {version!r}, this quickstudy reads {FORMAT_VERSION}: "
-            "install the version that wrote the bundle, or export it again with this one"
+            f"{path}: format_version is {version!r}, this quickstudy reads {OLDEST_VERSION} to "
+            f"{FORMAT_VERSION}: install the version that wrote the bundle, or export it again "
+            "with this one"
         )
     try:
-        return Manifest.model_validate(raw)
+        return Manifest.model_validate(up_to_date(raw))
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(str(part) for part in e['loc']) or 'manifest'}: {e['msg']}"

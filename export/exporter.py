@@ -8,32 +8,24 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
 
 import sentencepiece as spm
 
 from export.bundle import Bundle, BundleError, update_metrics, write_bundle
 from export.manifest import (
-    ENGINES_FOLDER,
     RECIPE_FILE,
     TOKENIZER_FILE,
     BundleInfo,
     Decoding,
-    EngineEntry,
     Metric,
-    Precision,
 )
 from export.parity import ScoreParity, check_scores, score_parity
 from export.to_ctranslate2 import to_ctranslate2
 from export.verify import SAMPLES, check_translates
+from export.writers import WriteJob, chosen_writers
 from training.model import Transformer, parameter_count
 
 __all__ = ["export_bundle", "pieces_of", "update_metrics"]
-
-ENGINES: dict[str, tuple[str, Precision]] = {
-    "int8": ("ctranslate2-int8", "int8-7bit"),
-    "float32": ("ctranslate2-float32", "float32"),
-}
 
 
 def export_bundle(
@@ -45,22 +37,22 @@ def export_bundle(
     name: str,
     source_lang: str,
     target_lang: str,
-    precisions: Sequence[str] = ("int8",),
+    engines: Sequence[str] = ("ctranslate2-int8",),
     licence: str,
     attribution: str,
     description: str,
     metrics: Iterable[Metric] = (),
     max_input_tokens: int = 128,
 ) -> Bundle:
-    """Write the bundle of a model at `out`; the first of `precisions` is its default engine.
+    """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
-    `precisions` are "int8" (7-bit weights) and "float32". Before the bundle takes its place, the
+    `engines` are names of `export.writers.WRITERS`. Before the bundle takes its place, the
     scores of a float32 engine are held against torch, and every engine has translated. Raises
     BundleError or ValueError, saying what to do; a former bundle then stays as it was.
     """
     model.eval()
     pieces = pieces_of(tokenizer_path)
-    engines = _engine_entries(precisions)
+    writers = chosen_writers(engines)
     info = BundleInfo(
         name=name,
         created=datetime.now(UTC).replace(microsecond=0),
@@ -68,8 +60,8 @@ def export_bundle(
         description=description,
         source_lang=source_lang,
         target_lang=target_lang,
-        engines=tuple(engines.values()),
-        default_engine=next(iter(engines.values())).name,
+        engines=tuple(writer.entry for writer in writers),
+        default_engine=writers[0].entry.name,
         decoding=_decoding(model, max_input_tokens),
         vocab_size=len(pieces),
         parameters=parameter_count(model),
@@ -82,9 +74,10 @@ def export_bundle(
     def fill(draft: Path) -> None:
         shutil.copyfile(tokenizer_path, draft / TOKENIZER_FILE)
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
-        for precision, engine in engines.items():
-            kind: Literal["int8", "float32"] = "int8" if precision == "int8" else "float32"
-            to_ctranslate2(model, pieces, draft / engine.path, kind)
+        job = WriteJob(model, pieces, info)
+        for writer in writers:
+            if not (draft / writer.entry.path).exists():
+                writer.write(job, draft / writer.entry.path)
 
     return write_bundle(Path(out), info, fill=fill, verify=check_translates)
 
@@ -108,18 +101,6 @@ def engine_parity(
         folder = Path(scratch) / "float32"
         to_ctranslate2(model, pieces, folder, "float32")
         return score_parity(model, pieces, folder, ids, ids)
-
-
-def _engine_entries(precisions: Sequence[str]) -> dict[str, EngineEntry]:
-    unknown = [precision for precision in precisions if precision not in ENGINES]
-    if unknown or not precisions:
-        raise ValueError(f"precisions: {list(precisions)}; choose from {sorted(ENGINES)}")
-    entries = {}
-    for precision in precisions:
-        name, kept = ENGINES[precision]
-        path = f"{ENGINES_FOLDER}/{name}"
-        entries[precision] = EngineEntry(name=name, kind="ctranslate2", precision=kept, path=path)
-    return entries
 
 
 def _decoding(model: Transformer, max_input_tokens: int) -> Decoding:

@@ -6,7 +6,7 @@ The JSON schema is `Manifest.model_json_schema()`.
 from __future__ import annotations
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -18,7 +18,9 @@ from pydantic import (
     model_validator,
 )
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+OLDEST_VERSION = 1
+"""The oldest format that is still read; `read_manifest` brings it up to date."""
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
 TOKENIZER_FILE = "tokenizer.model"
@@ -26,6 +28,7 @@ RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"
 
 Precision = Literal["int8-7bit", "float32"]
+Compute = Literal["int8", "float32"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -57,12 +60,24 @@ class FileEntry(_Frozen):
 
 
 class EngineEntry(_Frozen):
-    """One engine of the bundle; `path` is its folder."""
+    """One engine of the bundle; `path` is its folder.
+
+    `precision` is that of the weights on disk, `compute` that of the products: 7-bit weights with
+    float32 products share the files of an int8 engine. `shortlist`: the output layer is cut down to
+    the words that a batch's sources have been translated to.
+    """
 
     name: Name
-    kind: Literal["ctranslate2"]
+    kind: Literal["ctranslate2", "onnx"]
     precision: Precision
+    compute: Compute
     path: RelativePath
+    shortlist: bool = False
+
+    @property
+    def exact(self) -> bool:
+        """Whether it should write what the float32 model writes."""
+        return self.precision == "float32" and not self.shortlist
 
 
 class Decoding(_Frozen):
@@ -107,6 +122,53 @@ class Metric(_Frozen):
     signature: str
 
 
+class WorstLine(_Frozen):
+    """A sentence that an engine translates otherwise than torch does; `chrf` from 0 to 100."""
+
+    source: str
+    torch: str
+    engine: str
+    chrf: float
+
+
+class EngineCheck(_Frozen):
+    """An engine against the float32 model in torch, on the same sentences, both greedy.
+
+    `identical` is the share of equal lines. Differences are the engine's score less torch's, with
+    the two-sided p of paired bootstrap. `score_difference` is the largest difference of a
+    log-probability of a given target (nats), for engines that give them. `faults` names the
+    limits that are broken; none if it passed.
+    """
+
+    engine: Name
+    identical: float = Field(ge=0, le=1)
+    bleu: float
+    bleu_difference: float
+    bleu_p: float = Field(ge=0, le=1)
+    chrf_difference: float
+    chrf_p: float = Field(ge=0, le=1)
+    score_difference: float | None = None
+    worst: tuple[WorstLine, ...] = ()
+    faults: tuple[str, ...] = ()
+
+
+class Gate(_Frozen):
+    """What the export gate found. `forced`: published although a limit is broken."""
+
+    dataset: str
+    sentences: int = Field(ge=1)
+    torch_bleu: float
+    signatures: tuple[str, ...]
+    versions: dict[str, str] = Field(default_factory=dict)
+    engines: tuple[EngineCheck, ...]
+    forced: bool = False
+
+    @property
+    def faults(self) -> list[str]:
+        """Every broken limit, with its engine."""
+        return [f"{check.engine}: {fault}" for check in self.engines for fault in check.faults]
+
+
 class BundleInfo(_Frozen):
     """What a bundle says of itself, before its files are known."""
 
@@ -125,6 +187,7 @@ class BundleInfo(_Frozen):
     vocab_size: int = Field(ge=5)
     parameters: int = Field(ge=1)
     metrics: tuple[Metric, ...] = ()
+    gate: Gate | None = None
     licence: str = Field(min_length=1)
     attribution: str = ""
     tokenizer: RelativePath = TOKENIZER_FILE
@@ -168,3 +231,20 @@ class Manifest(BundleInfo):
         """Size in bytes of an engine's files."""
         inside = f"{engine.path}/"
         return sum(entry.bytes for path, entry in self.files.items() if path.startswith(inside))
+
+
+def up_to_date(raw: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of a manifest of an older format as one of this format.
+
+    Format 1 had no `compute`, which followed from the precision. The hashes are not touched: they
+    are of the other files.
+    """
+    if raw.get("format_version") != 1:
+        return raw
+    engines = [
+        {"compute": "float32" if engine.get("precision") == "float32" else "int8", **engine}
+        if isinstance(engine, dict)
+        else engine
+        for engine in raw.get("engines") or []
+    ]
+    return {**raw, "format_version": FORMAT_VERSION, "engines": engines}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctranslate2
 import sentencepiece as spm
 
 from export.bundle import Bundle, BundleError
+from export.engines import TranslateOptions, load_engine
 from export.manifest import EngineEntry
 
 SAMPLES = ("Hello.", "This is a test of a somewhat longer sentence, with a comma.", "42 %")
@@ -27,28 +27,21 @@ def check_translates(bundle: Bundle) -> None:
             f"{manifest.vocab_size}: export with the tokenizer the model was trained with"
         )
     for engine in manifest.engines:
-        _check_engine(bundle, engine, tokenizer)
+        _check_engine(bundle, engine)
 
 
-def _check_engine(
-    bundle: Bundle, engine: EngineEntry, tokenizer: spm.SentencePieceProcessor
-) -> None:
-    folder = bundle.engine_path(engine.name)
-    sources = [tokenizer.encode(sample, out_type=str) for sample in SAMPLES]
-    decoding = bundle.manifest.decoding
+def _check_engine(bundle: Bundle, engine: EngineEntry) -> None:
+    options = TranslateOptions(beam_size=bundle.manifest.decoding.beam_size)
     try:
-        translator = ctranslate2.Translator(str(folder), inter_threads=1, intra_threads=1)
-        results = translator.translate_batch(
-            sources,
-            beam_size=decoding.beam_size,
-            max_input_length=0,
-            max_decoding_length=decoding.output_limit(max(map(len, sources))),
-        )
-        texts = [tokenizer.decode(result.hypotheses[0]) for result in results]
+        loaded = load_engine(bundle, engine.name)
+        sentences = [one for one in SAMPLES if loaded.count_tokens(one) <= loaded.max_input_tokens]
+        texts = loaded.translate_batch(sentences, options)
     except (OSError, RuntimeError, ValueError) as error:
         raise BundleError(
             f"engine {engine.name} does not translate ({error}): "
-            "export it again, with the CTranslate2 that this environment has"
+            "export it again, with the versions of its libraries that this environment has"
         ) from error
-    if len(texts) != len(SAMPLES):
-        raise BundleError(f"engine {engine.name} gave {len(texts)} of {len(SAMPLES)} translations")
+    if len(texts) != len(sentences):
+        raise BundleError(
+            f"engine {engine.name} gave {len(texts)} of {len(sentences)} translations"
+        )

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from service.engines import TranslateOptions, Translation
+from export.engines import TranslateOptions, Translation
 
 TranslateBatch = Callable[[Sequence[str], TranslateOptions], list[Translation]]
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from export.bundle import Bundle, load_bundle
+from export.engines import Engine, TranslateOptions, Translation, load_engine
 from export.manifest import Manifest
 from service.batcher import Batcher
-from service.engines import CTranslate2Engine, Engine, TranslateOptions, Translation
 from service.metrics import QUEUE_SENTENCES, timed_batch
 from service.settings import Settings
 from service.text import Part, join_parts, split_text
@@ -56,7 +56,7 @@ class Translator:
     def load(cls, settings: Settings) -> Translator:
         """Check and load the bundle that the settings name. Raises BundleError."""
         bundle = load_bundle(settings.model)
-        engine = CTranslate2Engine(
+        engine = load_engine(
             bundle,
             settings.engine,
             inter_threads=settings.inter_threads,

@@ -41,6 +41,7 @@ from training.teacher_config import (
 
 __all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
 
+EngineName = Literal["ctranslate2-int8", "ctranslate2-int8-float32", "ctranslate2-float32"]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
 
@@ -193,8 +194,8 @@ class StudentConfig(Section):
 class ExportConfig(Section):
     """The bundle that is served."""
 
-    precisions: list[Literal["int8", "float32"]] = Field(default=["int8"], min_length=1)
-    """CTranslate2 models in the bundle; the first is the default. int8 keeps 7-bit weights."""
+    engines: list[EngineName] = Field(default=["ctranslate2-int8"], min_length=1)
+    """Engines in the bundle; the first is the default. int8 keeps 7-bit weights."""
     out: str | None = None
     """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
     max_input_tokens: int = Field(128, ge=8)

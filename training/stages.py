@@ -211,7 +211,7 @@ def _export_stage(run: Run) -> Stage:
             name=recipe.name,
             source_lang=recipe.corpus.src_lang,
             target_lang=recipe.corpus.trg_lang,
-            precisions=list(recipe.export.precisions),
+            engines=list(recipe.export.engines),
             licence=recipe.corpus.licence,
             attribution=recipe.corpus.attribution,
             description=recipe.description,

@@ -11,10 +11,10 @@ from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from export.engines import TranslateOptions
 from export.manifest import Manifest, Metric
 from service.api.errors import ApiError, ErrorBody
 from service.batcher import QueueFullError
-from service.engines import TranslateOptions
 from service.metrics import exposition
 from service.settings import Settings
 from service.translator import TranslatedText, Translator

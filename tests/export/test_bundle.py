@@ -84,7 +84,8 @@ def test_a_changed_folder_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format_version=2), "format_version is 2, this quickstudy reads 1"),
+        (lambda m: m.update(format_version=3), "format_version is 3, this quickstudy reads 1 to 2"),
+        (lambda m: m.update(format_version=True), "format_version is True"),
         (lambda m: m.update(format_version="1"), "format_version is '1'"),
         (lambda m: m.update(surprise=1), "surprise: Extra inputs"),
         (lambda m: m.pop("licence"), "licence: Field required"),
@@ -182,3 +183,16 @@ def test_metrics_come_later(bundle: Bundle) -> None:
     assert changed == {"manifest.json", "README.md"}
     assert load_bundle(bundle.path).manifest == updated.manifest
     assert [p.name for p in bundle.path.parent.iterdir()] == ["tiny"]
+
+
+def test_a_bundle_of_the_first_format_still_loads(bundle: Bundle) -> None:
+    def as_first_format(manifest: dict[str, Any]) -> None:
+        manifest["format_version"] = 1
+        del manifest["gate"]
+        for engine in manifest["engines"]:
+            del engine["compute"], engine["shortlist"]
+
+    edit_manifest(bundle, as_first_format)
+    loaded = load_bundle(bundle.path)
+    assert [engine.compute for engine in loaded.manifest.engines] == ["int8", "float32"]
+    assert loaded.manifest.gate is None

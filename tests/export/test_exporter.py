@@ -50,7 +50,7 @@ def test_an_engine_that_does_not_load_is_caught(bundle: Bundle) -> None:
 
 def test_a_new_export_replaces_the_former(bundle: Bundle, tokenizer_path: Path) -> None:
     before = (bundle.engine_path() / "model.bin").read_bytes()
-    tiny.make_bundle(bundle.path, tokenizer_path, seed=12, precisions=["int8"])
+    tiny.make_bundle(bundle.path, tokenizer_path, seed=12, engines=["ctranslate2-int8"])
     again = load_bundle(bundle.path)
     assert [engine.name for engine in again.manifest.engines] == ["ctranslate2-int8"]
     assert (again.engine_path() / "model.bin").read_bytes() != before
@@ -59,8 +59,8 @@ def test_a_new_export_replaces_the_former(bundle: Bundle, tokenizer_path: Path) 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"precisions": ["int4"]}, "choose from"),
-        ({"precisions": []}, "choose from"),
+        ({"engines": ["int4"]}, "choose from"),
+        ({"engines": []}, "choose from"),
         ({"max_input_tokens": 64}, "set it to 63 or less"),
         ({"model": tiny.random_model(50)}, "50 embeddings"),
     ],

@@ -100,7 +100,7 @@ def make_bundle(out: Path, tokenizer_path: Path, seed: int = 11, **overrides: ob
         "name": "tiny",
         "source_lang": "en",
         "target_lang": "de",
-        "precisions": ["int8", "float32"],
+        "engines": ["ctranslate2-int8", "ctranslate2-float32"],
         "licence": "CC-BY 2.0 FR",
         "attribution": "Sentences made for a test.",
         "description": "A random model for tests.",

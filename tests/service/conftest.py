@@ -8,8 +8,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from export.bundle import Bundle
+from export.engines import Engine, load_engine
 from service.api.app import create_app, guarded
-from service.engines import CTranslate2Engine, Engine
 from service.settings import Settings
 from service.translator import Translator
 from tests.export import tiny
@@ -26,12 +26,12 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 
 @pytest.fixture(scope="session")
-def engine(tiny_bundle: Bundle) -> CTranslate2Engine:
-    return CTranslate2Engine(tiny_bundle)
+def engine(tiny_bundle: Bundle) -> Engine:
+    return load_engine(tiny_bundle)
 
 
 @pytest.fixture
-def make_client(tiny_bundle: Bundle, engine: CTranslate2Engine) -> Iterator[MakeClient]:
+def make_client(tiny_bundle: Bundle, engine: Engine) -> Iterator[MakeClient]:
     """Clients of the guarded app in process; settings and the engine can be given."""
     with ExitStack() as stack:
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from export.engines import TranslateOptions, Translation
 from service.batcher import Batcher, QueueFullError
-from service.engines import TranslateOptions, Translation
 
 GREEDY = TranslateOptions()
 BEAM = TranslateOptions(beam_size=4)

@@ -12,8 +12,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from export.bundle import Bundle
+from export.engines import Engine, TranslateOptions, Translation
 from service.api.app import create_app
-from service.engines import CTranslate2Engine, TranslateOptions, Translation
 from service.settings import Settings
 from service.translator import Translator
 
@@ -251,7 +251,7 @@ def test_not_ready_before_a_model_is_loaded() -> None:
     assert answer.headers["Retry-After"] == "1"
 
 
-def test_models(client: TestClient, engine: CTranslate2Engine) -> None:
+def test_models(client: TestClient, engine: Engine) -> None:
     (model,) = client.get("/v1/models").json()["models"]
     assert (model["name"], model["source"], model["target"]) == ("tiny", "en", "de")
     assert model["engine"] == "ctranslate2-int8"

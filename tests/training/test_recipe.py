@@ -128,14 +128,17 @@ def test_assignments_override_fields(tmp_path):
     path = write(tmp_path, minimal())
     sets = [
         *("seed=7", "student.training.max_steps=99", "corpus.clean.check_language=true"),
-        *("export.precisions=[float32, int8]", "student.objective={kind: nll}"),
+        *(
+            "export.engines=[ctranslate2-float32, ctranslate2-int8]",
+            "student.objective={kind: nll}",
+        ),
     ]
     recipe = load_recipe(path, sets)
     assert recipe.seed == 7
     assert recipe.student.training.max_steps == 99
     assert recipe.teacher.training.max_steps == 10
     assert recipe.corpus.clean.check_language
-    assert recipe.export.precisions == ["float32", "int8"]
+    assert recipe.export.engines == ["ctranslate2-float32", "ctranslate2-int8"]
     assert not recipe.needs_teacher
 
 

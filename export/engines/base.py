@@ -1,12 +1,15 @@
-"""Engines translate sentences; this is all that the service knows of them."""
+"""What an engine is: sentences in, translations out. Service, benchmarks and export know no more.
+
+A new engine is a file here whose class extends `SentenceEngine`, a case in `load_engine`, its
+`kind` in `export/manifest.py`, and a writer in `export/writers.py`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-import ctranslate2
 import sentencepiece as spm
 
 from export.bundle import Bundle
@@ -38,6 +41,16 @@ class Translation:
     truncated: bool = False
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What an engine's decoding gives for one sentence: target ids or pieces without `</s>`, their
+    mean log-probability where asked for, and whether the limit cut them off."""
+
+    tokens: list[Any]
+    score: float | None = None
+    truncated: bool = False
+
+
 class Engine(Protocol):
     """A loaded model. `translate_batch` may be called from several threads at once.
 
@@ -54,31 +67,23 @@ class Engine(Protocol):
     def translate_batch(
         self, sentences: Sequence[str], options: TranslateOptions
     ) -> list[Translation]:
-        """Translate sentences in order. Raises ValueError if one has too many tokens."""
+        """Translate sentences in order.
+
+        Raises ValueError if one has too many tokens, or for options that the engine has not.
+        """
 
 
-class CTranslate2Engine:
-    """A bundle's CTranslate2 engine. Not fork-safe: make it in the process that uses it."""
+class SentenceEngine:
+    """What engines share: SentencePiece on both sides, checked lengths, one output limit a call.
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        name: str | None = None,
-        *,
-        inter_threads: int = 1,
-        intra_threads: int = 1,
-        max_batch_tokens: int = 1024,
-    ) -> None:
-        engine = bundle.engine(name)
+    An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces.
+    """
+
+    token_type: type = str
+
+    def __init__(self, bundle: Bundle) -> None:
         self._decoding: Decoding = bundle.manifest.decoding
-        self._max_batch_tokens = max_batch_tokens
         self._tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
-        self._translator = ctranslate2.Translator(
-            str(bundle.engine_path(engine.name)),
-            compute_type="float32" if engine.precision == "float32" else "int8",
-            inter_threads=inter_threads,
-            intra_threads=intra_threads,
-        )
 
     @property
     def max_input_tokens(self) -> int:
@@ -87,19 +92,26 @@ class CTranslate2Engine:
     def count_tokens(self, sentence: str) -> int:
         return len(self._tokenizer.encode(sentence))
 
+    def decode(
+        self, sources: list[list[Any]], limit: int, options: TranslateOptions
+    ) -> list[Decoded]:
+        """Tokens of sources, without `</s>` → those of translations of at most `limit` tokens,
+        `</s>` counted. Raises ValueError for options that the engine has not."""
+        raise NotImplementedError
+
     def translate_batch(
         self, sentences: Sequence[str], options: TranslateOptions
     ) -> list[Translation]:
-        sources: list[list[str]] = self._tokenizer.encode(list(sentences), out_type=str)
+        sources: list[list[Any]] = self._tokenizer.encode(list(sentences), out_type=self.token_type)
         translations: list[Translation] = [Translation("", 0)] * len(sources)
         for limit, rows in self._by_limit(sources).items():
-            results = self._translate([sources[row] for row in rows], limit, options)
-            for row, result in zip(rows, results, strict=True):
-                translations[row] = self._translation(result, limit, options)
+            decoded = self.decode([sources[row] for row in rows], limit, options)
+            for row, one in zip(rows, decoded, strict=True):
+                translations[row] = self._translation(one)
         return translations
 
-    def _by_limit(self, sources: list[list[str]]) -> dict[int, list[int]]:
-        """Rows by output limit: the engine takes one limit a call, each sentence has its own."""
+    def _by_limit(self, sources: list[list[Any]]) -> dict[int, list[int]]:
+        """Rows by output limit: decoding takes one limit a call, each sentence has its own."""
         rows_by_limit: dict[int, list[int]] = {}
         for row, source in enumerate(sources):
             if len(source) > self.max_input_tokens:
@@ -108,36 +120,20 @@ class CTranslate2Engine:
                     f"{self.max_input_tokens}: split it first"
                 )
             if source:
-                rows_by_limit.setdefault(self._limit(len(source)), []).append(row)
+                rows_by_limit.setdefault(self.output_limit(len(source)), []).append(row)
         return rows_by_limit
 
-    def _limit(self, source_tokens: int) -> int:
+    def output_limit(self, source_tokens: int) -> int:
+        """Most output tokens for a source of so many, rounded up to a multiple of LENGTH_STEP."""
         exact = self._decoding.output_limit(source_tokens)
         rounded = -(-exact // LENGTH_STEP) * LENGTH_STEP
         return min(rounded, self._decoding.max_output_tokens)
 
-    def _translate(
-        self, sources: list[list[str]], limit: int, options: TranslateOptions
-    ) -> list[ctranslate2.TranslationResult]:
-        return self._translator.translate_batch(
-            sources,
-            max_batch_size=self._max_batch_tokens,
-            batch_type="tokens",
-            beam_size=options.beam_size,
-            return_scores=options.return_scores,
-            max_input_length=0,
-            max_decoding_length=limit,
-            disable_unk=True,
-        )
-
-    def _translation(
-        self, result: ctranslate2.TranslationResult, limit: int, options: TranslateOptions
-    ) -> Translation:
-        pieces = result.hypotheses[0]
-        text = self._tokenizer.decode(pieces)
+    def _translation(self, decoded: Decoded) -> Translation:
+        text = self._tokenizer.decode(decoded.tokens)
         return Translation(
             text=" ".join(text.splitlines()).strip(),
-            tokens=len(pieces),
-            score=result.scores[0] if options.return_scores else None,
-            truncated=len(pieces) >= limit,
+            tokens=len(decoded.tokens),
+            score=decoded.score,
+            truncated=decoded.truncated,
         )

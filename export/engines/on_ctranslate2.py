@@ -1,0 +1,60 @@
+"""A bundle's CTranslate2 engine."""
+
+from __future__ import annotations
+
+import ctranslate2
+
+from export.bundle import Bundle
+from export.engines.base import Decoded, SentenceEngine, TranslateOptions
+
+
+class CTranslate2Engine(SentenceEngine):
+    """A CTranslate2 model of a bundle. Not fork-safe: make it in the process that uses it.
+
+    `inter_threads` translate at the same time, each with `intra_threads`; `max_batch_tokens` is
+    the most padded source tokens it takes at once. Raises BundleError if the bundle has no such
+    engine.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        name: str | None = None,
+        *,
+        inter_threads: int = 1,
+        intra_threads: int = 1,
+        max_batch_tokens: int = 1024,
+    ) -> None:
+        super().__init__(bundle)
+        engine = bundle.engine(name)
+        self._max_batch_tokens = max_batch_tokens
+        self._use_vmap = engine.shortlist
+        self._translator = ctranslate2.Translator(
+            str(bundle.engine_path(engine.name)),
+            compute_type=engine.compute,
+            inter_threads=inter_threads,
+            intra_threads=intra_threads,
+        )
+
+    def decode(
+        self, sources: list[list[str]], limit: int, options: TranslateOptions
+    ) -> list[Decoded]:
+        results = self._translator.translate_batch(
+            sources,
+            max_batch_size=self._max_batch_tokens,
+            batch_type="tokens",
+            beam_size=options.beam_size,
+            return_scores=options.return_scores,
+            max_input_length=0,
+            max_decoding_length=limit,
+            disable_unk=True,
+            use_vmap=self._use_vmap,
+        )
+        return [
+            Decoded(
+                tokens=result.hypotheses[0],
+                score=result.scores[0] if options.return_scores else None,
+                truncated=len(result.hypotheses[0]) >= limit,
+            )
+            for result in results
+        ]
