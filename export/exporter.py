@@ -12,6 +12,7 @@ from pathlib import Path
 import sentencepiece as spm
 
 from export.bundle import Bundle, BundleError, update_metrics, write_bundle
+from export.gate import HeldOut, examine
 from export.manifest import (
     RECIPE_FILE,
     TOKENIZER_FILE,
@@ -24,6 +25,7 @@ from export.to_ctranslate2 import to_ctranslate2
 from export.verify import SAMPLES, check_translates
 from export.writers import WriteJob, chosen_writers
 from training.model import Transformer, parameter_count
+from training.recipe import GateLimits
 
 __all__ = ["export_bundle", "pieces_of", "update_metrics"]
 
@@ -43,12 +45,17 @@ def export_bundle(
     description: str,
     metrics: Iterable[Metric] = (),
     max_input_tokens: int = 128,
+    held_out: HeldOut | None = None,
+    limits: GateLimits | None = None,
+    force: bool = False,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
     `engines` are names of `export.writers.WRITERS`. Before the bundle takes its place, the
-    scores of a float32 engine are held against torch, and every engine has translated. Raises
-    BundleError or ValueError, saying what to do; a former bundle then stays as it was.
+    scores of a float32 engine are held against torch, every engine has translated, and none is
+    further from torch on `held_out` than `limits` allow (`force` publishes it all the same and
+    records it; without `held_out` nothing is compared). Raises BundleError or ValueError, saying
+    what to do; a former bundle then stays as it was.
     """
     model.eval()
     pieces = pieces_of(tokenizer_path)
@@ -79,7 +86,13 @@ def export_bundle(
             if not (draft / writer.entry.path).exists():
                 writer.write(job, draft / writer.entry.path)
 
-    return write_bundle(Path(out), info, fill=fill, verify=check_translates)
+    def judge(draft: Bundle) -> BundleInfo:
+        if held_out is None:
+            return info
+        gate = examine(draft, model, held_out, limits or GateLimits(), force)
+        return info.model_copy(update={"gate": gate})
+
+    return write_bundle(Path(out), info, fill=fill, verify=check_translates, judge=judge)
 
 
 def pieces_of(tokenizer_path: Path) -> list[str]:

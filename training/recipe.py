@@ -191,6 +191,22 @@ class StudentConfig(Section):
     which needs the teacher's width, heads, ffn and activation. Baselines start at random."""
 
 
+class GateLimits(Section):
+    """How far an engine may be from the float32 model in torch, on validation text, both greedy."""
+
+    sentences: int = Field(1000, ge=1)
+    """Validation sentences that are translated, from the first on."""
+    float32_identical: float = Field(0.995, ge=0, le=1)
+    """Least share of identical lines of a float32 engine, 0 to 1."""
+    int8_identical: float = Field(0.8, ge=0, le=1)
+    """Least share of identical lines of an int8 engine, 0 to 1."""
+    bleu_loss: float = Field(0.3, ge=0)
+    """Largest loss of BLEU, in points."""
+    score_difference: float = Field(1e-3, gt=0)
+    """Largest difference of a translation's mean log-probability of a float32 engine, in nats,
+    where the lines are identical. Engines rule out fewer special tokens, which is worth 4e-4."""
+
+
 class ExportConfig(Section):
     """The bundle that is served."""
 
@@ -200,6 +216,8 @@ class ExportConfig(Section):
     """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
     max_input_tokens: int = Field(128, ge=8)
     """Longest piece of text the service gives the model at once, in tokens."""
+    gate: GateLimits = Field(default_factory=GateLimits)
+    """What an engine may lose."""
 
 
 class Recipe(Section):
