@@ -26,6 +26,7 @@ from pydantic import ValidationError
 from pydantic_core import from_json
 
 from export.card import render_card
+from export.errors import BundleError
 from export.manifest import (
     CARD_FILE,
     FORMAT_VERSION,
@@ -40,10 +41,6 @@ from export.manifest import (
 )
 
 MAX_MANIFEST_BYTES = 1 << 20
-
-
-class BundleError(ValueError):
-    """A bundle that cannot be used, with what is wrong and what to do."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,7 @@
+"""What export, service and command line raise when a bundle cannot be used."""
+
+from __future__ import annotations
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used, with what is wrong and what to do."""
