@@ -71,7 +71,7 @@ def _gate(gate: Gate | None) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in gate.versions.items())
     text = f"""## Against the model in torch
 
-{gate.sentences} sentences of {gate.dataset}, greedy, against the float32 model in torch \
+{gate.sentences} sentences of {gate.dataset}, greedy, against {gate.reference} in torch \
 ({gate.torch_bleu:.2f} BLEU); {versions}.
 
 {_table(head, rows)}

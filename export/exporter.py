@@ -12,7 +12,7 @@ from pathlib import Path
 import sentencepiece as spm
 
 from export.bundle import Bundle, BundleError, update_metrics, write_bundle
-from export.gate import HeldOut, examine
+from export.gate import HeldOut, Judgement, examine
 from export.manifest import (
     RECIPE_FILE,
     TOKENIZER_FILE,
@@ -57,42 +57,58 @@ def export_bundle(
     records it; without `held_out` nothing is compared). Raises BundleError or ValueError, saying
     what to do; a former bundle then stays as it was.
     """
-    model.eval()
-    pieces = pieces_of(tokenizer_path)
     writers = chosen_writers(engines)
     info = BundleInfo(
         name=name,
-        created=datetime.now(UTC).replace(microsecond=0),
-        quickstudy_version=_own_version(),
+        created=now(),
+        quickstudy_version=own_version(),
         description=description,
         source_lang=source_lang,
         target_lang=target_lang,
         engines=tuple(writer.entry for writer in writers),
         default_engine=writers[0].entry.name,
         decoding=_decoding(model, max_input_tokens),
-        vocab_size=len(pieces),
+        vocab_size=len(pieces_of(tokenizer_path)),
         parameters=parameter_count(model),
         metrics=tuple(metrics),
         licence=licence,
         attribution=attribution,
     )
+    judged = Judgement(held_out, limits or GateLimits(), force) if held_out else None
+    return write_engines(model, tokenizer_path, recipe_text, Path(out), info, judged)
+
+
+def write_engines(
+    model: Transformer,
+    tokenizer_path: Path,
+    recipe_text: str,
+    out: Path,
+    info: BundleInfo,
+    judged: Judgement | None,
+) -> Bundle:
+    """Write the engines that `info` names, and all else, as a bundle at `out`.
+
+    Raises as `export_bundle` does.
+    """
+    model.eval()
+    pieces = pieces_of(tokenizer_path)
     check_scores(engine_parity(model, tokenizer_path))
 
     def fill(draft: Path) -> None:
         shutil.copyfile(tokenizer_path, draft / TOKENIZER_FILE)
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
         job = WriteJob(model, pieces, info)
-        for writer in writers:
+        for writer in chosen_writers([engine.name for engine in info.engines]):
             if not (draft / writer.entry.path).exists():
                 writer.write(job, draft / writer.entry.path)
 
     def judge(draft: Bundle) -> BundleInfo:
-        if held_out is None:
+        if judged is None:
             return info
-        gate = examine(draft, model, held_out, limits or GateLimits(), force)
+        gate = examine(draft, model, judged)
         return info.model_copy(update={"gate": gate})
 
-    return write_bundle(Path(out), info, fill=fill, verify=check_translates, judge=judge)
+    return write_bundle(out, info, fill=fill, verify=check_translates, judge=judge)
 
 
 def pieces_of(tokenizer_path: Path) -> list[str]:
@@ -126,7 +142,13 @@ def _decoding(model: Transformer, max_input_tokens: int) -> Decoding:
     return Decoding(max_input_tokens=max_input_tokens, max_output_tokens=room)
 
 
-def _own_version() -> str:
+def now() -> datetime:
+    """This moment, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def own_version() -> str:
+    """Quickstudy's version."""
     try:
         return version("quickstudy")
     except PackageNotFoundError:

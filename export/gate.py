@@ -64,6 +64,16 @@ class HeldOut:
 
 
 @dataclass(frozen=True)
+class Judgement:
+    """What the export gate judges by; `reference` says what the engines are held against."""
+
+    held_out: HeldOut
+    limits: GateLimits
+    force: bool = False
+    reference: str = "the float32 model"
+
+
+@dataclass(frozen=True)
 class Reference:
     """What the model writes in torch: texts and the mean log-probability of their tokens."""
 
@@ -72,33 +82,28 @@ class Reference:
     scores: list[float]
 
 
-def examine(
-    bundle: Bundle,
-    model: Transformer,
-    held_out: HeldOut,
-    limits: GateLimits,
-    force: bool = False,
-) -> Gate:
+def examine(bundle: Bundle, model: Transformer, judged: Judgement) -> Gate:
     """Hold every engine of a bundle against its model on held-out sentences.
 
     Sentences too long for the bundle are left out. Raises GateError where an engine breaks one of
-    the limits and `force` is not set, BundleError where no sentence is left.
+    the limits and is not published by force, BundleError where no sentence is left.
     """
-    reference = translate_in_torch(bundle, model, held_out)
+    reference = translate_in_torch(bundle, model, judged.held_out)
     checks = tuple(
-        _check(entry, reference, _translate(bundle, entry, reference), limits)
+        _check(entry, reference, _translate(bundle, entry, reference), judged.limits)
         for entry in bundle.manifest.engines
     )
     gate = Gate(
-        dataset=held_out.dataset,
+        reference=judged.reference,
+        dataset=judged.held_out.dataset,
         sentences=len(reference.texts),
         torch_bleu=round(bleu_of(_bleu_statistics(reference, reference.texts)), 2),
         signatures=(signature(), str(CHRF(references=[[""]]).get_signature())),
         versions=_versions(),
         engines=checks,
-        forced=force and any(check.faults for check in checks),
+        forced=judged.force and any(check.faults for check in checks),
     )
-    if gate.faults and not force:
+    if gate.faults and not judged.force:
         raise GateError(gate)
     return gate
 

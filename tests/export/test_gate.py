@@ -11,7 +11,7 @@ from sacrebleu.metrics import CHRF
 from export import writers
 from export.bundle import Bundle, BundleError, load_bundle
 from export.engines import load_engine
-from export.gate import GateError, HeldOut, examine
+from export.gate import GateError, HeldOut, Judgement, examine
 from export.to_ctranslate2 import to_ctranslate2
 from tests.export import tiny
 from training.model import Transformer
@@ -118,7 +118,7 @@ def test_force_publishes_and_records_the_failure(
 
 def test_limits_are_the_recipe_s(bundle: Bundle, model: Transformer, held_out: HeldOut) -> None:
     strict = GateLimits(score_difference=1e-12, int8_identical=1.0, bleu_loss=0)
-    gate = examine(bundle, model, held_out, strict, force=True)
+    gate = examine(bundle, model, Judgement(held_out, strict, force=True))
     int8, exact = gate.engines
     assert (int8.identical == 1.0) == (not any("lines are" in fault for fault in int8.faults))
     assert "a mean log-probability differs" in exact.faults[0]
@@ -132,10 +132,10 @@ def test_the_reference_is_what_float32_engines_write(
     too_long = " ".join(["street"] * 60)
     assert engine.count_tokens(too_long) > engine.max_input_tokens
     mixed = HeldOut("validation", [too_long, "", *held_out.src], ["x", "", *held_out.ref])
-    gate = examine(bundle, model, mixed, GateLimits(bleu_loss=100, int8_identical=0))
+    gate = examine(bundle, model, Judgement(mixed, GateLimits(bleu_loss=100, int8_identical=0)))
     assert gate.sentences == len(held_out.src)
 
 
 def test_without_a_sentence_there_is_no_judgement(bundle: Bundle, model: Transformer) -> None:
     with pytest.raises(BundleError, match="no sentence to judge by"):
-        examine(bundle, model, HeldOut("validation", [""], [""]), GateLimits())
+        examine(bundle, model, Judgement(HeldOut("validation", [""], [""]), GateLimits()))
