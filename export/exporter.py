@@ -23,7 +23,7 @@ from export.manifest import (
 from export.parity import ScoreParity, check_scores, score_parity
 from export.to_ctranslate2 import to_ctranslate2
 from export.verify import SAMPLES, check_translates
-from export.writers import WriteJob, chosen_writers
+from export.writers import Lexicon, WriteJob, chosen_writers
 from training.model import Transformer, parameter_count
 from training.recipe import GateLimits
 
@@ -48,14 +48,15 @@ def export_bundle(
     held_out: HeldOut | None = None,
     limits: GateLimits | None = None,
     force: bool = False,
+    lexicon: Lexicon | None = None,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
-    `engines` are names of `export.writers.WRITERS`. Before the bundle takes its place, the
-    scores of a float32 engine are held against torch, every engine has translated, and none is
-    further from torch on `held_out` than `limits` allow (`force` publishes it all the same and
-    records it; without `held_out` nothing is compared). Raises BundleError or ValueError, saying
-    what to do; a former bundle then stays as it was.
+    `engines` are names of `export.writers.WRITERS`; `lexicon` is what a shortlist is made from.
+    Before the bundle takes its place, the scores of a float32 engine are held against torch, every
+    engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
+    publishes it all the same and records it; without `held_out` nothing is compared). Raises
+    BundleError or ValueError, saying what to do; a former bundle then stays as it was.
     """
     writers = chosen_writers(engines)
     info = BundleInfo(
@@ -75,7 +76,7 @@ def export_bundle(
         attribution=attribution,
     )
     judged = Judgement(held_out, limits or GateLimits(), force) if held_out else None
-    return write_engines(model, tokenizer_path, recipe_text, Path(out), info, judged)
+    return write_engines(model, tokenizer_path, recipe_text, Path(out), info, judged, lexicon)
 
 
 def write_engines(
@@ -85,6 +86,7 @@ def write_engines(
     out: Path,
     info: BundleInfo,
     judged: Judgement | None,
+    lexicon: Lexicon | None = None,
 ) -> Bundle:
     """Write the engines that `info` names, and all else, as a bundle at `out`.
 
@@ -97,10 +99,9 @@ def write_engines(
     def fill(draft: Path) -> None:
         shutil.copyfile(tokenizer_path, draft / TOKENIZER_FILE)
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
-        job = WriteJob(model, pieces, info)
+        job = WriteJob(model, pieces, info, lexicon)
         for writer in chosen_writers([engine.name for engine in info.engines]):
-            if not (draft / writer.entry.path).exists():
-                writer.write(job, draft / writer.entry.path)
+            writer.into(job, draft)
 
     def judge(draft: Bundle) -> BundleInfo:
         if judged is None:

@@ -5,10 +5,13 @@ What a stage is, and when it is skipped, is in `training.stage`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from training.atomic import atomic_folder, atomic_write
 from training.columns import map_table
@@ -224,6 +227,7 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
+            lexicon=partial(_lexicon, run),
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")
@@ -245,6 +249,17 @@ def _validation_text(run: Run) -> HeldOut:
 
     pairs = list(islice(read_pairs(run.validation), run.recipe.export.gate.sentences))
     return HeldOut("validation", [src for src, _ in pairs], [trg for _, trg in pairs])
+
+
+def _lexicon(run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Source and first translation of the first training sentences, without EOS."""
+    from export.shortlist import SENTENCES
+    from training.data import TokenData
+    from training.distill.labels import LabelStore
+
+    data = TokenData(run.token_shards, LabelStore(run.labels))
+    for row in range(min(len(data), SENTENCES)):
+        yield data.src[row][:-1], data.hypotheses[row][:-1]
 
 
 def _evaluate_stage(run: Run) -> Stage:
