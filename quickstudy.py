@@ -127,7 +127,6 @@ def _stage_command(name: str, stage: str, text: str) -> None:
 _stage_command("prepare", "prepare", "Read, clean, normalise and shard the corpus.")
 _stage_command("tokenize", "tokenize", "Make the SentencePiece model and encode the corpus.")
 _stage_command("teacher", "teacher", "Train the teacher on the references.")
-_stage_command("export", "export", "Write the student's bundle for serving.")
 _stage_command("evaluate", "evaluate", "Measure quality and speed of teacher, students and bundle.")
 
 
@@ -147,6 +146,28 @@ def label(
 
     run = _run(recipe, data, runs, assignments)
     _do(replace(run, label_workers=workers), ["label"], force)
+
+
+@app.command()
+def export(
+    recipe: RecipeFile,
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    assignments: SetOption = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Export again even if it is done, and publish a bundle that breaks a limit of "
+            "the export gate; the failure is recorded in it.",
+        ),
+    ] = False,
+) -> None:
+    """Write the student's bundle for serving, unless it translates worse than the student."""
+    from dataclasses import replace
+
+    run = _run(recipe, data, runs, assignments)
+    _do(replace(run, publish_anyway=force), ["export"], force)
 
 
 @app.command()

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from benchmarks.picture import draw
-from benchmarks.quality import compare, scores
 from benchmarks.speed import TranslateOne, batch_one, machine, ratio
 from export.bundle import load_bundle, update_metrics
 from export.engines import TranslateOptions, load_engine
 from export.manifest import Metric
+from export.quality import compare, scores
 from service.text import join_parts, split_text
 from training.atomic import atomic_write
 from training.checkpoint import Checkpoint, load_checkpoint

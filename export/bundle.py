@@ -97,12 +97,14 @@ def write_bundle(
     *,
     fill: Callable[[Path], None],
     verify: Callable[[Bundle], None],
+    judge: Callable[[Bundle], BundleInfo] | None = None,
 ) -> Bundle:
     """Make a bundle at `out`, replacing a former one only once the new one is proven.
 
     `fill` writes tokenizer, recipe and engines into the empty folder it is given; the card is
-    rendered from the manifest; the folder is loaded again and given to `verify`, which raises
-    if an engine does not load or translate. Whatever raises, `out` stays as it was.
+    rendered from the manifest; the folder is loaded again and given to `judge`, which returns what
+    the bundle shall say of itself or raises, and to `verify`, which raises if an engine does not
+    load or translate. Whatever raises, `out` stays as it was.
     """
     out = Path(out).resolve()
     _refuse_to_replace(out)
@@ -112,6 +114,8 @@ def write_bundle(
         draft.chmod(0o755)
         fill(draft)
         _seal(draft, info)
+        if judge is not None:
+            _seal(draft, judge(load_bundle(draft)))
         verify(load_bundle(draft))
         _swap(draft, out)
     finally:
@@ -141,6 +145,7 @@ def update_metrics(path: Path, metrics: Iterable[Metric]) -> Bundle:
 def _seal(draft: Path, info: BundleInfo) -> None:
     """Write the card, then the manifest that lists it and every other file."""
     card = draft / CARD_FILE
+    (draft / MANIFEST_FILE).unlink(missing_ok=True)
     card.write_text("", encoding="utf-8")
     card.write_text(render_card(_manifest_of(draft, info)), encoding="utf-8")
     text = _manifest_of(draft, info).model_dump_json(indent=2)

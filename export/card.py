@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from export.manifest import Manifest, Metric
+from export.manifest import Gate, Manifest, Metric
 
 EXAMPLE = "A man is riding a bicycle."
 
@@ -14,12 +14,13 @@ def render_card(manifest: Manifest) -> str:
     sections = (
         _front(manifest),
         _engines(manifest),
+        _gate(manifest.gate),
         _usage(manifest),
         _metrics(manifest.metrics),
         _data(manifest),
         _limitations(manifest),
     )
-    return "\n\n".join(section.strip() for section in sections) + "\n"
+    return "\n\n".join(section.strip() for section in sections if section) + "\n"
 
 
 def _front(manifest: Manifest) -> str:
@@ -45,6 +46,53 @@ def _engines(manifest: Manifest) -> str:
         for engine in manifest.engines
     ]
     return "## Engines\n\n" + _table(("name", "kind", "precision", "size"), rows)
+
+
+def _gate(gate: Gate | None) -> str:
+    """What the export gate found, as a table; empty where nothing was compared."""
+    if gate is None:
+        return ""
+    rows = [
+        (
+            f"`{check.engine}`",
+            f"{check.identical:.1%}",
+            f"{check.bleu:.2f}",
+            f"{check.bleu_difference:+.2f} ({check.bleu_p:.3f})",
+            f"{check.chrf_difference:+.2f} ({check.chrf_p:.3f})",
+            "–" if check.score_difference is None else f"{check.score_difference:.1e}",
+            "; ".join(check.faults) or "passed",
+        )
+        for check in gate.engines
+    ]
+    head = (
+        *("engine", "lines as torch's", "BLEU", "BLEU less torch's (p)", "chrF2 less torch's (p)"),
+        *("log-probability", "export gate"),
+    )
+    versions = ", ".join(f"{name} {number}" for name, number in gate.versions.items())
+    text = f"""## Against the model in torch
+
+{gate.sentences} sentences of {gate.dataset}, greedy, against {gate.reference} in torch \
+({gate.torch_bleu:.2f} BLEU); {versions}.
+
+{_table(head, rows)}
+
+{"  ".join(f"`{one}`" for one in gate.signatures)}. The last column but one is the largest \
+difference of a line's mean log-probability, in nats."""
+    if gate.forced:
+        text += "\n\n**Published by force, although it broke a limit of the export gate.**"
+    return text + _worst_lines(gate)
+
+
+def _worst_lines(gate: Gate) -> str:
+    rows = [
+        (f"`{check.engine}`", line.source, line.torch, line.engine, f"{line.chrf:.0f}")
+        for check in gate.engines
+        for line in check.worst[:2]
+    ]
+    if not rows:
+        return ""
+    head = ("engine", "source", "torch", "engine's", "chrF2")
+    return "\n\nThe lines that changed most:\n\n" + _table(head, rows)
 
 
 def _usage(manifest: Manifest) -> str:

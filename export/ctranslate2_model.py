@@ -1,6 +1,7 @@
 """Whether a CTranslate2 folder is a model that our export writes; no torch.
 
-CTranslate2 checks few shapes: a matrix of another size than its neighbours is read beyond its end.
+CTranslate2 4.8 checks that each variable is as long as its shape, but not that shapes fit each
+other: an embedding of one row ends the process, a matrix of another shape is read beyond its end.
 So a folder is loaded only if it holds the variables that `export/to_ctranslate2.py` writes, each
 of the shape that vocabulary, width and layers ask for.
 """

@@ -12,6 +12,7 @@ from pathlib import Path
 import sentencepiece as spm
 
 from export.bundle import Bundle, BundleError, update_metrics, write_bundle
+from export.gate import HeldOut, Judgement, examine
 from export.manifest import (
     RECIPE_FILE,
     TOKENIZER_FILE,
@@ -22,8 +23,9 @@ from export.manifest import (
 from export.parity import ScoreParity, check_scores, score_parity
 from export.to_ctranslate2 import to_ctranslate2
 from export.verify import SAMPLES, check_translates
-from export.writers import WriteJob, chosen_writers
+from export.writers import Lexicon, WriteJob, chosen_writers
 from training.model import Transformer, parameter_count
+from training.recipe import GateLimits
 
 __all__ = ["export_bundle", "pieces_of", "update_metrics"]
 
@@ -43,43 +45,71 @@ def export_bundle(
     description: str,
     metrics: Iterable[Metric] = (),
     max_input_tokens: int = 128,
+    held_out: HeldOut | None = None,
+    limits: GateLimits | None = None,
+    force: bool = False,
+    lexicon: Lexicon | None = None,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
-    `engines` are names of `export.writers.WRITERS`. Before the bundle takes its place, the
-    scores of a float32 engine are held against torch, and every engine has translated. Raises
+    `engines` are names of `export.writers.WRITERS`; `lexicon` is what a shortlist is made from.
+    Before the bundle takes its place, the scores of a float32 engine are held against torch, every
+    engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
+    publishes it all the same and records it; without `held_out` nothing is compared). Raises
     BundleError or ValueError, saying what to do; a former bundle then stays as it was.
     """
-    model.eval()
-    pieces = pieces_of(tokenizer_path)
     writers = chosen_writers(engines)
     info = BundleInfo(
         name=name,
-        created=datetime.now(UTC).replace(microsecond=0),
-        quickstudy_version=_own_version(),
+        created=now(),
+        quickstudy_version=own_version(),
         description=description,
         source_lang=source_lang,
         target_lang=target_lang,
         engines=tuple(writer.entry for writer in writers),
         default_engine=writers[0].entry.name,
         decoding=_decoding(model, max_input_tokens),
-        vocab_size=len(pieces),
+        vocab_size=len(pieces_of(tokenizer_path)),
         parameters=parameter_count(model),
         metrics=tuple(metrics),
         licence=licence,
         attribution=attribution,
     )
+    judged = Judgement(held_out, limits or GateLimits(), force) if held_out else None
+    return write_engines(model, tokenizer_path, recipe_text, Path(out), info, judged, lexicon)
+
+
+def write_engines(
+    model: Transformer,
+    tokenizer_path: Path,
+    recipe_text: str,
+    out: Path,
+    info: BundleInfo,
+    judged: Judgement | None,
+    lexicon: Lexicon | None = None,
+) -> Bundle:
+    """Write the engines that `info` names, and all else, as a bundle at `out`.
+
+    Raises as `export_bundle` does.
+    """
+    model.eval()
+    pieces = pieces_of(tokenizer_path)
     check_scores(engine_parity(model, tokenizer_path))
 
     def fill(draft: Path) -> None:
         shutil.copyfile(tokenizer_path, draft / TOKENIZER_FILE)
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
-        job = WriteJob(model, pieces, info)
-        for writer in writers:
-            if not (draft / writer.entry.path).exists():
-                writer.write(job, draft / writer.entry.path)
+        job = WriteJob(model, pieces, info, lexicon)
+        for writer in chosen_writers([engine.name for engine in info.engines]):
+            writer.into(job, draft)
 
-    return write_bundle(Path(out), info, fill=fill, verify=check_translates)
+    def judge(draft: Bundle) -> BundleInfo:
+        if judged is None:
+            return info
+        gate = examine(draft, model, judged)
+        return info.model_copy(update={"gate": gate})
+
+    return write_bundle(out, info, fill=fill, verify=check_translates, judge=judge)
 
 
 def pieces_of(tokenizer_path: Path) -> list[str]:
@@ -113,7 +143,13 @@ def _decoding(model: Transformer, max_input_tokens: int) -> Decoding:
     return Decoding(max_input_tokens=max_input_tokens, max_output_tokens=room)
 
 
-def _own_version() -> str:
+def now() -> datetime:
+    """This moment, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def own_version() -> str:
+    """Quickstudy's version."""
     try:
         return version("quickstudy")
     except PackageNotFoundError:

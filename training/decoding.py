@@ -5,6 +5,7 @@ Shapes: B batch, S source length, T target length, V vocabulary, W beam.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 from training.model import BOS, EOS, PAD, UNK, DecoderCache, Transformer
 
 NEVER = (PAD, UNK, BOS)
+LimitOf = Callable[[int], int]
 
 
 @dataclass(frozen=True)
@@ -34,30 +36,39 @@ def _next_logp(
     memory: Tensor,
     bias: Tensor | None,
     cache: DecoderCache,
+    may_end: bool = True,
 ) -> Tensor:
-    """Log-probabilities [B, V] of the next token; special tokens other than EOS are banned."""
+    """Log-probabilities [B, V] of the next token; special tokens other than EOS are banned, and
+    EOS where a translation may not end."""
     states = model.decode(last, memory, bias, cache)
     logits = model.logits(states[:, -1]).float()
-    logits[:, list(NEVER)] = float("-inf")
+    logits[:, list(NEVER if may_end else (*NEVER, EOS))] = float("-inf")
     return torch.log_softmax(logits, dim=-1)
 
 
 @torch.inference_mode()
-def greedy(model: Transformer, src: Tensor) -> list[Hypothesis]:
+def greedy(
+    model: Transformer, src: Tensor, limit_of: LimitOf | None = None, min_length: int = 0
+) -> list[Hypothesis]:
     """Source ids [B, S], EOS last, PAD right → one hypothesis a row, in order.
 
-    Cached; rows that have ended leave the batch. An empty translation is possible.
+    Cached; rows that have ended leave the batch. `limit_of` gives the most target tokens, EOS
+    counted, for a source of so many tokens, EOS counted; default: `output_limit`. A translation
+    has at least `min_length` tokens.
     """
+    limit_of = limit_of or (lambda length: output_limit(length, model.max_length))
     memory, bias = model.encode(src)
     cache = model.new_cache(bias)
     lengths = (src != PAD).sum(1)
-    limits = torch.tensor([output_limit(int(n), model.max_length) for n in lengths])
+    limits = torch.tensor([limit_of(int(n)) for n in lengths])
     rows = torch.arange(src.shape[0])
     last = torch.full((src.shape[0], 1), BOS, device=src.device)
     ids: list[list[int]] = [[] for _ in range(src.shape[0])]
     scores = [0.0] * src.shape[0]
     for step in range(1, int(limits.max()) + 1):
-        logp, choice = _next_logp(model, last, memory, cache.memory_bias, cache).max(1)
+        logp, choice = _next_logp(
+            model, last, memory, cache.memory_bias, cache, may_end=step > min_length
+        ).max(1)
         for row, token, value in zip(rows.tolist(), choice.tolist(), logp.tolist(), strict=True):
             scores[row] += value
             if token != EOS:
@@ -135,9 +146,14 @@ def beam(
 
 @torch.inference_mode()
 def greedy_corpus(
-    model: Transformer, rows: list[list[int]], batch_rows: int = 64
+    model: Transformer,
+    rows: list[list[int]],
+    batch_rows: int = 64,
+    limit_of: LimitOf | None = None,
+    min_length: int = 0,
 ) -> list[Hypothesis]:
-    """Greedy translation of many sources (ids, EOS last), batched by length, in order."""
+    """Greedy translation of many sources (ids, EOS last), batched by length, in order; `limit_of`
+    and `min_length` as for `greedy`."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
     found: list[Hypothesis | None] = [None] * len(rows)
     device = model.embedding.weight.device
@@ -147,6 +163,8 @@ def greedy_corpus(
         src = torch.full((len(group), longest), PAD, dtype=torch.long)
         for position, index in enumerate(group):
             src[position, : len(rows[index])] = torch.tensor(rows[index])
-        for index, hypothesis in zip(group, greedy(model, src.to(device)), strict=True):
+        for index, hypothesis in zip(
+            group, greedy(model, src.to(device), limit_of, min_length), strict=True
+        ):
             found[index] = hypothesis
     return [hypothesis for hypothesis in found if hypothesis is not None]

@@ -41,7 +41,12 @@ from training.teacher_config import (
 
 __all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
 
-EngineName = Literal["ctranslate2-int8", "ctranslate2-int8-float32", "ctranslate2-float32"]
+EngineName = Literal[
+    "ctranslate2-int8",
+    "ctranslate2-int8-float32",
+    "ctranslate2-int8-shortlist",
+    "ctranslate2-float32",
+]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
 
@@ -191,6 +196,22 @@ class StudentConfig(Section):
     which needs the teacher's width, heads, ffn and activation. Baselines start at random."""
 
 
+class GateLimits(Section):
+    """How far an engine may be from the float32 model in torch, on validation text, both greedy."""
+
+    sentences: int = Field(1000, ge=1)
+    """Validation sentences that are translated, from the first on."""
+    float32_identical: float = Field(0.995, ge=0, le=1)
+    """Least share of identical lines of a float32 engine, 0 to 1."""
+    int8_identical: float = Field(0.8, ge=0, le=1)
+    """Least share of identical lines of an int8 engine, 0 to 1."""
+    bleu_loss: float = Field(0.3, ge=0)
+    """Largest loss of BLEU, in points."""
+    score_difference: float = Field(1e-3, gt=0)
+    """Largest difference of a translation's mean log-probability of a float32 engine, in nats,
+    where the lines are identical. Engines rule out fewer special tokens, which is worth 4e-4."""
+
+
 class ExportConfig(Section):
     """The bundle that is served."""
 
@@ -200,6 +221,8 @@ class ExportConfig(Section):
     """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
     max_input_tokens: int = Field(128, ge=8)
     """Longest piece of text the service gives the model at once, in tokens."""
+    gate: GateLimits = Field(default_factory=GateLimits)
+    """What an engine may lose."""
 
 
 class Recipe(Section):

@@ -24,6 +24,8 @@ class Run:
     folder: Path
     label_workers: str = "1"
     """Who labels, see `training.distill.workers`; the result is the same."""
+    publish_anyway: bool = False
+    """Whether a bundle is published that breaks a limit of the export gate."""
 
     @property
     def tokenizer(self) -> Path:

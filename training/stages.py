@@ -5,9 +5,13 @@ What a stage is, and when it is skipped, is in `training.stage`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from training.atomic import atomic_folder, atomic_write
 from training.columns import map_table
@@ -30,6 +34,9 @@ from training.stage import NOTE, Stage, essence, file_digest, say
 from training.students import recipe_students, student_stage
 from training.teacher_config import TrainedTeacher
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
+
+if TYPE_CHECKING:
+    from export.gate import HeldOut
 
 
 def build_stages(run: Run) -> dict[str, Stage]:
@@ -217,6 +224,10 @@ def _export_stage(run: Run) -> Stage:
             description=recipe.description,
             metrics=[],
             max_input_tokens=recipe.export.max_input_tokens,
+            held_out=_validation_text(run),
+            limits=recipe.export.gate,
+            force=run.publish_anyway,
+            lexicon=partial(_lexicon, run),
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")
@@ -230,6 +241,25 @@ def _export_stage(run: Run) -> Stage:
         lambda: [run.bundle / "manifest.json"],
         ("student",),
     )
+
+
+def _validation_text(run: Run) -> HeldOut:
+    from export.gate import HeldOut
+    from training.corpus import read_pairs
+
+    pairs = list(islice(read_pairs(run.validation), run.recipe.export.gate.sentences))
+    return HeldOut("validation", [src for src, _ in pairs], [trg for _, trg in pairs])
+
+
+def _lexicon(run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Source and first translation of the first training sentences, without EOS."""
+    from export.shortlist import SENTENCES
+    from training.data import TokenData
+    from training.distill.labels import LabelStore
+
+    data = TokenData(run.token_shards, LabelStore(run.labels))
+    for row in range(min(len(data), SENTENCES)):
+        yield data.src[row][:-1], data.hypotheses[row][:-1]
 
 
 def _evaluate_stage(run: Run) -> Stage:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bootstrap import bleu_of, pack, statistics_of
-from benchmarks.quality import scores
 from benchmarks.speed import machine
 from benchmarks.study.config import OWN, Cell, Study, load_study, load_text
+from export.bootstrap import bleu_of, pack, statistics_of
+from export.quality import scores
 from training.atomic import atomic_write
 from training.checkpoint import load_checkpoint
 from training.corpus import read_pairs

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.bootstrap import Paired, signature, two_sided
 from benchmarks.study.config import OWN, Study
 from benchmarks.study.figures import draw_all
 from benchmarks.study.runner import RESULTS, read_rows
 from benchmarks.study.table import Advantage, Setting, Table, advantages, share_seeds
+from export.bootstrap import Paired, signature, two_sided
 from training.atomic import atomic_write
 
 SIGNIFICANT = 0.05

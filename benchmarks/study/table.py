@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bootstrap import Paired, bleu_of, paired_bootstrap, unpack
+from export.bootstrap import Paired, bleu_of, paired_bootstrap, unpack
 
 Row = dict[str, Any]
 TEACHER = "teacher"
@@ -123,7 +123,7 @@ class Table:
         ]
         if inside is not None:
             both = [[one[inside] for one in some] for some in both]
-        return paired_bootstrap(*both)
+        return paired_bootstrap(both[0], both[1])
 
     def bucket(self, setting: Setting, column: int, third: int) -> np.ndarray:
         """Which sentences of a test set are in a third: by length (column 0), rarity (1)."""

@@ -63,6 +63,9 @@ class Engine(Protocol):
     def count_tokens(self, sentence: str) -> int:
         """Tokens of a sentence."""
 
+    def output_limit(self, source_tokens: int) -> int:
+        """Most tokens of a translation, `</s>` counted, for a source of so many without it."""
+
     def translate_batch(
         self, sentences: Sequence[str], options: TranslateOptions
     ) -> list[Translation]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.picture import draw, points
-from benchmarks.quality import compare, scores
 from benchmarks.speed import Speed, batch_one, ratio
+from export.quality import compare, scores
 
 REFERENCES = [f"Der Mann fährt am Tag {n} mit dem Rad durch die Stadt." for n in range(40)]
 

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.bootstrap import pack
 from benchmarks.study.cell import Bench
 from benchmarks.study.config import Cell, StudyError, load_study, load_text
 from benchmarks.study.report import findings, write_report
 from benchmarks.study.runner import read_rows, run_study
 from benchmarks.study.table import Setting, Table, mean_of
+from export.bootstrap import pack
 from training.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]

@@ -50,6 +50,10 @@ def train_tokenizer(path: Path) -> Path:
     return path
 
 
+def tokenizer_of(path: Path) -> spm.SentencePieceProcessor:
+    return spm.SentencePieceProcessor(model_file=str(path))
+
+
 def random_model(vocab_size: int, seed: int = 11) -> Transformer:
     """Random weights, and biases that are not zero."""
     torch.manual_seed(seed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sacrebleu.metrics import BLEU, CHRF
 
-from benchmarks.bootstrap import paired_bootstrap, signature, statistics_of
+from export.bootstrap import paired_bootstrap, signature, statistics_of
 
 
 @dataclass(frozen=True)

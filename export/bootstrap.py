@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import base64
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from sacrebleu.metrics import BLEU
+from sacrebleu.metrics import BLEU, CHRF
 
 ORDER = 4
 RESAMPLES = 1000
@@ -70,7 +71,7 @@ def unpack(text: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Paired:
-    """A system against a baseline, in BLEU: means over the seeds, and a two-sided p."""
+    """A system against a baseline: means over the seeds, and a two-sided p."""
 
     difference: float
     p_value: float
@@ -85,17 +86,44 @@ def signature() -> str:
     return f"bs:{RESAMPLES}|seed:{SEED}|p:two-sided|{metric.get_signature()}"
 
 
-def paired_bootstrap(system: list[np.ndarray], baseline: list[np.ndarray]) -> Paired:
-    """Paired bootstrap resampling (Koehn 2004) of mean BLEU over seeds.
+@dataclass(frozen=True)
+class Summed:
+    """A corpus score that follows from sentence statistics: `summable` makes those of each sentence
+    [S, n] ones that may be added up, `score` takes the sums [n]."""
 
-    `system` and `baseline` hold one [S, 6] a seed, of the same sentences; the seeds of the two need
-    not be as many. Every resample draws the same sentences for all of them, so p speaks of other
-    sentences, not of other seeds. p: how often a resampled difference lies at least as far from
-    their mean, on either side, as the difference itself lies from zero. (sacreBLEU's p resamples
-    alike but counts one side of absolute differences: it is about half of this.)
+    summable: Callable[[np.ndarray], np.ndarray]
+    score: Callable[[np.ndarray], float]
+
+
+BLEU_SCORE = Summed(_with_totals, _score)
+CHRF_SCORE = Summed(
+    lambda statistics: statistics,
+    lambda sums: CHRF()._compute_score_from_stats([round(value) for value in sums]).score,
+)
+
+
+def chrf_statistics_of(hypotheses: list[str], references: list[str]) -> np.ndarray:
+    """chrF2's statistics of each sentence, int64 [S, 18]: of each order of character n-grams those
+    of the hypothesis, of the reference, and the matches."""
+    found = CHRF()._extract_corpus_statistics(hypotheses, [references])
+    return np.array(found, dtype=np.int64)
+
+
+def paired_bootstrap(
+    system: list[np.ndarray], baseline: list[np.ndarray], metric: Summed = BLEU_SCORE
+) -> Paired:
+    """Paired bootstrap resampling (Koehn 2004) of the mean score over seeds.
+
+    `system` and `baseline` hold the statistics of one seed each ([S, 6] for BLEU), of the same
+    sentences; the seeds of the two need not be as many. Every resample draws the same sentences
+    for all of them, so p speaks of other sentences, not of other seeds. p: how often a resampled
+    difference lies at least as far from their mean, on either side, as the difference itself lies
+    from zero. (sacreBLEU's p resamples alike but counts one side of absolute differences: it is
+    about half of this.)
     """
-    real = np.mean([bleu_of(one) for one in system]) - np.mean([bleu_of(one) for one in baseline])
-    resampled = resampled_differences(system, baseline)
+    one_each = np.ones((1, len(system[0])))
+    real = (_resampled(system, one_each, metric) - _resampled(baseline, one_each, metric))[0]
+    resampled = resampled_differences(system, baseline, metric)
     seeds = min(len(system), len(baseline))
     return Paired(float(real), two_sided(resampled, float(real)), seeds, resampled)
 
@@ -106,16 +134,18 @@ def two_sided(resampled: np.ndarray, real: float) -> float:
     return (beyond + 1) / (len(resampled) + 1)
 
 
-def resampled_differences(system: list[np.ndarray], baseline: list[np.ndarray]) -> np.ndarray:
-    """Difference of mean BLEU over seeds in each resample of the sentences: [R]."""
+def resampled_differences(
+    system: list[np.ndarray], baseline: list[np.ndarray], metric: Summed = BLEU_SCORE
+) -> np.ndarray:
+    """Difference of the mean score over seeds in each resample of the sentences: [R]."""
     size = len(system[0])
     drawn = np.random.default_rng(SEED).choice(size, size=(RESAMPLES, size), replace=True)
     # How often each resample drew each sentence, [R, S].
     counts = np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)
-    return _resampled(system, counts) - _resampled(baseline, counts)
+    return _resampled(system, counts, metric) - _resampled(baseline, counts, metric)
 
 
-def _resampled(seeds: list[np.ndarray], counts: np.ndarray) -> np.ndarray:
-    """Mean BLEU over the seeds in each resample: [R]."""
-    sums = [counts @ _with_totals(one).astype(np.float64) for one in seeds]
-    return np.mean([[_score(row) for row in one] for one in sums], axis=0)
+def _resampled(seeds: list[np.ndarray], counts: np.ndarray, metric: Summed) -> np.ndarray:
+    """Mean score over the seeds in each resample, given how often it drew each sentence: [R]."""
+    sums = [counts @ metric.summable(one).astype(np.float64) for one in seeds]
+    return np.mean([[metric.score(row) for row in one] for one in sums], axis=0)

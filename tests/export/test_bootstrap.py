@@ -10,8 +10,10 @@ import sacrebleu
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest, Result
 
-from benchmarks.bootstrap import (
+from export.bootstrap import (
+    CHRF_SCORE,
     bleu_of,
+    chrf_statistics_of,
     pack,
     paired_bootstrap,
     resampled_differences,
@@ -51,6 +53,14 @@ def spoilt(lines: list[str], share: float, seed: int) -> list[str]:
 
 REFERENCES = text(80, 1)
 GOOD, BAD = spoilt(REFERENCES, 0.25, 2), spoilt(REFERENCES, 0.3, 3)
+
+
+def test_chrf_s_statistics_give_sacrebleu_s_differences() -> None:
+    good, bad = (sacrebleu.corpus_chrf(lines, [REFERENCES]).score for lines in (GOOD, BAD))
+    statistics = [chrf_statistics_of(lines, REFERENCES) for lines in (GOOD, BAD)]
+    paired = paired_bootstrap(statistics[:1], statistics[1:], CHRF_SCORE)
+    assert paired.difference == pytest.approx(good - bad, abs=1e-9)
+    assert paired.resampled.mean() == pytest.approx(good - bad, abs=0.5)
 
 
 def test_statistics_give_sacrebleu_s_score() -> None:

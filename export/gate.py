@@ -1,0 +1,240 @@
+"""The export gate: every engine of a bundle against the float32 model in torch. Needs torch.
+
+A bundle that translates worse than the model it was made from is not published. Both sides
+translate the same held-out sentences greedily, with the same output limits; what counts is how many
+lines stay the same and what BLEU, chrF2 and log-probabilities lose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import numpy as np
+import sentencepiece as spm
+from sacrebleu.metrics import BLEU, CHRF
+
+from export.bootstrap import (
+    BLEU_SCORE,
+    CHRF_SCORE,
+    bleu_of,
+    chrf_statistics_of,
+    paired_bootstrap,
+    signature,
+    statistics_of,
+)
+from export.bundle import Bundle, BundleError
+from export.engines import TranslateOptions, Translation, load_engine
+from export.manifest import EngineCheck, EngineEntry, Gate, WorstLine
+from training.decoding import Hypothesis, greedy_corpus
+from training.model import EOS, Transformer
+from training.recipe import GateLimits
+
+BATCH_SENTENCES = 64
+WORST_LINES = 5
+VERSIONS = ("torch", "ctranslate2", "onnxruntime")
+
+
+class GateError(BundleError):
+    """A bundle that got worse than its model; `gate` says in what."""
+
+    def __init__(self, gate: Gate) -> None:
+        self.gate = gate
+        faults = "\n  ".join(gate.faults)
+        super().__init__(
+            f"the export gate refuses the bundle, on {gate.sentences} sentences of "
+            f"{gate.dataset}:\n  {faults}\nExport another engine or precision, change the limits "
+            "(export.gate in the recipe), or publish it all the same with --force, which records it"
+        )
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Sentences that the model has not learnt from, and their references."""
+
+    dataset: str
+    src: Sequence[str]
+    ref: Sequence[str]
+
+    def fitting(self, fits: Sequence[bool]) -> HeldOut:
+        """Those sentences alone of which `fits` is true."""
+        kept = [index for index, fit in enumerate(fits) if fit]
+        return HeldOut(self.dataset, [self.src[i] for i in kept], [self.ref[i] for i in kept])
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the export gate judges by; `reference` says what the engines are held against."""
+
+    held_out: HeldOut
+    limits: GateLimits
+    force: bool = False
+    reference: str = "the float32 model"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the model writes in torch: texts and the mean log-probability of their tokens."""
+
+    held_out: HeldOut
+    texts: list[str]
+    scores: list[float]
+
+
+def examine(bundle: Bundle, model: Transformer, judged: Judgement) -> Gate:
+    """Hold every engine of a bundle against its model on held-out sentences.
+
+    Sentences too long for the bundle are left out. Raises GateError where an engine breaks one of
+    the limits and is not published by force, BundleError where no sentence is left.
+    """
+    reference = translate_in_torch(bundle, model, judged.held_out)
+    checks = tuple(
+        _check(entry, reference, _translate(bundle, entry, reference), judged.limits)
+        for entry in bundle.manifest.engines
+    )
+    gate = Gate(
+        reference=judged.reference,
+        dataset=judged.held_out.dataset,
+        sentences=len(reference.texts),
+        torch_bleu=round(bleu_of(_bleu_statistics(reference, reference.texts)), 2),
+        signatures=(signature(), str(CHRF(references=[[""]]).get_signature())),
+        versions=_versions(),
+        engines=checks,
+        forced=judged.force and any(check.faults for check in checks),
+    )
+    if gate.faults and not judged.force:
+        raise GateError(gate)
+    return gate
+
+
+def translate_in_torch(bundle: Bundle, model: Transformer, held_out: HeldOut) -> Reference:
+    """Greedy translations by the model, with the output limits that the bundle's engines keep."""
+    tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
+    engine = load_engine(bundle)
+    rows = [[*tokenizer.encode(text), EOS] for text in held_out.src]
+    fits = [1 < len(row) <= engine.max_input_tokens + 1 for row in rows]
+    if not any(fits):
+        raise BundleError(
+            f"the export gate has no sentence to judge by: {held_out.dataset} is empty or longer "
+            "than export.max_input_tokens; give validation text that the model can translate"
+        )
+    found = greedy_corpus(
+        model,
+        [row for row, fit in zip(rows, fits, strict=True) if fit],
+        limit_of=lambda length: engine.output_limit(length - 1),
+        min_length=1,
+    )
+    texts = [" ".join(tokenizer.decode(one.ids).splitlines()).strip() for one in found]
+    return Reference(held_out.fitting(fits), texts, [_mean(one) for one in found])
+
+
+def _mean(hypothesis: Hypothesis) -> float:
+    return hypothesis.score / (len(hypothesis.ids) + 1)
+
+
+def _translate(bundle: Bundle, entry: EngineEntry, reference: Reference) -> list[Translation]:
+    engine = load_engine(bundle, entry.name)
+    options = TranslateOptions(return_scores=entry.exact)
+    src = list(reference.held_out.src)
+    return [
+        translation
+        for start in range(0, len(src), BATCH_SENTENCES)
+        for translation in engine.translate_batch(src[start : start + BATCH_SENTENCES], options)
+    ]
+
+
+def _check(
+    entry: EngineEntry, reference: Reference, found: list[Translation], limits: GateLimits
+) -> EngineCheck:
+    texts = [one.text for one in found]
+    ref = list(reference.held_out.ref)
+    same = [text == torch for text, torch in zip(texts, reference.texts, strict=True)]
+    bleu = paired_bootstrap(
+        [_bleu_statistics(reference, texts)],
+        [_bleu_statistics(reference, reference.texts)],
+        BLEU_SCORE,
+    )
+    chrf = paired_bootstrap(
+        [chrf_statistics_of(texts, ref)], [chrf_statistics_of(reference.texts, ref)], CHRF_SCORE
+    )
+    check = EngineCheck(
+        engine=entry.name,
+        identical=sum(same) / len(same),
+        bleu=round(BLEU().corpus_score(texts, [ref]).score, 2),
+        bleu_difference=round(bleu.difference, 3),
+        bleu_p=round(bleu.p_value, 4),
+        chrf_difference=round(chrf.difference, 3),
+        chrf_p=round(chrf.p_value, 4),
+        score_difference=_score_difference(reference, found, same) if entry.exact else None,
+        worst=_worst(reference, texts),
+    )
+    return check.model_copy(update={"faults": tuple(_faults(entry, check, limits))})
+
+
+def _bleu_statistics(reference: Reference, texts: list[str]) -> np.ndarray:
+    return statistics_of(texts, list(reference.held_out.ref))
+
+
+def _score_difference(
+    reference: Reference, found: list[Translation], same: list[bool]
+) -> float | None:
+    """Largest difference of a translation's mean log-probability, EOS counted, over the lines that
+    are the same and whole."""
+    differences = [
+        abs(one.score - score)
+        for one, score, equal in zip(found, reference.scores, same, strict=True)
+        if equal and not one.truncated and one.score is not None
+    ]
+    return float(f"{max(differences):.3g}") if differences else None
+
+
+def _worst(reference: Reference, texts: list[str]) -> tuple[WorstLine, ...]:
+    """The lines that differ most from torch's, by sentence chrF2."""
+    metric = CHRF()
+    changed = [
+        WorstLine(
+            source=source,
+            torch=torch,
+            engine=text,
+            chrf=round(metric.sentence_score(text, [torch]).score, 1),
+        )
+        for source, torch, text in zip(reference.held_out.src, reference.texts, texts, strict=True)
+        if text != torch
+    ]
+    return tuple(sorted(changed, key=lambda line: line.chrf)[:WORST_LINES])
+
+
+def _faults(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> list[str]:
+    """The limits that an engine breaks, each with its value."""
+    faults = []
+    least = limits.float32_identical if entry.exact else limits.int8_identical
+    if check.identical < least:
+        faults.append(
+            f"{check.identical:.1%} of the lines are torch's, the limit is {least:.1%}"
+            + _example(check)
+        )
+    if -check.bleu_difference > limits.bleu_loss:
+        faults.append(
+            f"BLEU {check.bleu} is {-check.bleu_difference:.2f} below torch's "
+            f"(p = {check.bleu_p:.3f}), the limit is {limits.bleu_loss}"
+        )
+    if check.score_difference is not None and check.score_difference > limits.score_difference:
+        faults.append(
+            f"a mean log-probability differs from torch's by {check.score_difference:.1e}, the "
+            f"limit is {limits.score_difference:.0e}"
+        )
+    return faults
+
+
+def _example(check: EngineCheck) -> str:
+    if not check.worst:
+        return ""
+    line = check.worst[0]
+    return f"; {line.source!r} became {line.engine!r}, with torch {line.torch!r}"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.util import find_spec
+
+    return {name: version(name) for name in VERSIONS if find_spec(name) is not None}

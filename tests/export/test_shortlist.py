@@ -1,0 +1,88 @@
+"""The lexical shortlist: IBM Model 1 by hand, the file, what it does to a translation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from export.engines import TranslateOptions, load_engine
+from export.exporter import pieces_of
+from export.shortlist import lexical_table, write_vmap
+from tests.export import tiny
+
+
+def as_dict(table) -> dict[tuple[int, int], float]:  # type: ignore[no-untyped-def]
+    return {
+        (int(src), int(trg)): float(p)
+        for src, trg, p in zip(table.src, table.trg, table.probability, strict=True)
+    }
+
+
+def ids(*rows: tuple[list[int], list[int]]) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(np.array(src), np.array(trg)) for src, trg in rows]
+
+
+def test_ibm_model_1_by_hand() -> None:
+    """One step from flat: "0 1 → 5 6", "0 → 5". Word 0 gets ½ + 1 of the 5s and ½ of the 6s."""
+    once = as_dict(lexical_table(ids(([0, 1], [5, 6]), ([0], [5])), 10, iterations=1))
+    assert once == pytest.approx(
+        {(0, 5): 1.5 / 2, (0, 6): 0.5 / 2, (1, 5): 0.5, (1, 6): 0.5}, abs=1e-12
+    )
+    twice = as_dict(lexical_table(ids(([0, 1], [5, 6]), ([0], [5])), 10, iterations=2))
+    five, six = 0.75 / 1.25 + 1, 0.25 / 0.75
+    assert twice[0, 5] == pytest.approx(five / (five + six), abs=1e-12)
+
+
+def test_it_finds_the_translations_and_sums_to_one() -> None:
+    chooser = np.random.default_rng(3)
+    rows = [chooser.choice(20, 6, replace=False) for _ in range(300)]
+    table = lexical_table([(row, chooser.permutation(row) + 20) for row in rows], 40)
+    found = as_dict(table)
+    for word in range(20):
+        best = max((p, trg) for (src, trg), p in found.items() if src == word)
+        assert best[1] == word + 20
+        assert sum(p for (src, _), p in found.items() if src == word) == pytest.approx(1)
+
+
+def test_without_sentences_there_is_no_table() -> None:
+    with pytest.raises(ValueError, match="run the `label` stage"):
+        lexical_table([], 10)
+
+
+def test_the_file_names_pieces(tmp_path: Path) -> None:
+    table = lexical_table(ids(([0], [3]), ([0], [4]), ([0], [3]), ([1], [4])), 5)
+    write_vmap(tmp_path / "vmap.txt", table, list("abcde"), candidates=1, always=1)
+    assert (tmp_path / "vmap.txt").read_text() == "\td\na\td\nb\te\n"
+
+
+def test_an_engine_writes_only_what_the_shortlist_allows(
+    tmp_path: Path, tokenizer_path: Path
+) -> None:
+    pieces = pieces_of(tokenizer_path)
+    encode = tiny.tokenizer_of(tokenizer_path).encode
+    rows = [(np.array(encode(text)), np.array(encode(text))) for text in tiny.sentences()]
+    bundle = tiny.make_bundle(
+        tmp_path / "b",
+        tokenizer_path,
+        engines=["ctranslate2-int8", "ctranslate2-int8-shortlist"],
+        lexicon=lambda: rows,
+    )
+    free, short = (load_engine(bundle, engine.name) for engine in bundle.manifest.engines)
+    assert bundle.manifest.engines[1].path == bundle.manifest.engines[0].path
+    text = tiny.sentences()[:20]
+    same = [
+        a.text == b.text
+        for a, b in zip(
+            free.translate_batch(text, TranslateOptions()),
+            short.translate_batch(text, TranslateOptions()),
+            strict=True,
+        )
+    ]
+    assert sum(same) >= 18
+    allowed = lexical_table([(np.array([4]), np.array([5]))], len(pieces))
+    write_vmap(bundle.path / "engines/ctranslate2-int8/vmap.txt", allowed, pieces, 5, 3)
+    confined = load_engine(bundle, "ctranslate2-int8-shortlist")
+    written = confined.translate_batch(text, TranslateOptions())
+    assert all(len(set(one.text)) < 8 for one in written)
