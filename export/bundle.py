@@ -13,9 +13,8 @@ Loading reads bytes and JSON only: nothing in a bundle is ever executed or unpic
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from pydantic import ValidationError
 
 from export.card import render_card
 from export.errors import BundleError
-from export.files import check_file, list_files, read_small, sha256_of
+from export.files import check_file, link_or_copy, list_files, read_small, sha256_of
 from export.limits import MAX_MANIFEST_BYTES, printable
 from export.manifest import (
     CARD_FILE,
@@ -106,21 +105,27 @@ def write_bundle(
     the bundle shall say of itself or raises, and to `verify`, which raises if an engine does not
     load or translate. Whatever raises, `out` stays as it was.
     """
-    out = Path(out).resolve()
-    _refuse_to_replace(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        draft.chmod(0o755)
+    with replacing(out) as draft:
         fill(draft)
         _seal(draft, info)
         if judge is not None:
             _seal(draft, judge(load_bundle(draft)))
         verify(load_bundle(draft))
-        _swap(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return load_bundle(out)
+
+
+@contextlib.contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of the bundle at `out` when the block ends.
+
+    Whatever raises, `out` stays as it was. Raises BundleError where something else lies there.
+    """
+    from training.atomic import atomic_folder  # what only reads bundles has no training/
+
+    out = Path(out).resolve()
+    _refuse_to_replace(out)
+    with atomic_folder(out) as draft:
+        yield draft
 
 
 def update_metrics(path: Path, metrics: Iterable[Metric]) -> Bundle:
@@ -136,8 +141,7 @@ def update_metrics(path: Path, metrics: Iterable[Metric]) -> Bundle:
     def fill(draft: Path) -> None:
         for name in bundle.manifest.files:
             if name != CARD_FILE:
-                (draft / name).parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(bundle.path / name, draft / name)
+                link_or_copy(bundle.path / name, draft / name)
 
     return write_bundle(path, info, fill=fill, verify=lambda _: None)
 
@@ -160,28 +164,6 @@ def _manifest_of(folder: Path, info: BundleInfo) -> Manifest:
     total = sum(entry.bytes for entry in files.values())
     fields = {name: getattr(info, name) for name in BundleInfo.model_fields}
     return Manifest(**fields, files=files, total_bytes=total)
-
-
-def _swap(draft: Path, out: Path) -> None:
-    """Put `draft` in the place of `out`; if that fails, `out` comes back."""
-    if not out.exists():
-        draft.rename(out)
-        return
-    former = draft.with_suffix(".former")
-    out.rename(former)
-    try:
-        draft.rename(out)
-    except OSError:
-        former.rename(out)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def parse_manifest(data: bytes, where: str) -> Manifest:

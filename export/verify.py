@@ -63,9 +63,7 @@ def checks(path: Path) -> Iterator[Check]:
         return
     manifest = bundle.manifest
     yield Check("manifest", f"{manifest.name} {manifest.version}, all of its fields make sense")
-    yield Check(
-        "files", f"{len(manifest.files)} files of {manifest.total_bytes:,} bytes, unchanged"
-    )
+    yield Check("files", f"{len(manifest.files)} of {manifest.total_bytes:,} bytes, unchanged")
     try:
         load_tokenizer(bundle)
     except BundleError as error:
