@@ -75,7 +75,7 @@ class Index(_Part):
     manifests: tuple[dict[str, Any], ...] = ()
 
     def tags(self) -> list[str]:
-        """Names of the bundles, in the order of pushing."""
+        """Names of the bundles, in the order of the index."""
         return [_ref_name(entry) for entry in self.manifests if _is_bundle(entry)]
 
     def foreign_tags(self) -> set[str]:
@@ -108,7 +108,11 @@ def _ref_name(entry: dict[str, Any]) -> str:
 
 
 def _is_bundle(entry: dict[str, Any]) -> bool:
-    return entry.get("artifactType") == BUNDLE_TYPE and bool(_ref_name(entry))
+    """Whether an entry may be one; tools that copy a layout leave its `artifactType` out."""
+    kind = entry.get("artifactType", BUNDLE_TYPE)
+    return (
+        kind == BUNDLE_TYPE and entry.get("mediaType") == MANIFEST_TYPE and bool(_ref_name(entry))
+    )
 
 
 def described(data: bytes, media_type: str) -> Descriptor:
