@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -75,11 +75,14 @@ def checks(path: Path) -> Iterator[Check]:
         yield Check(f"engine {engine.name}", "loads and translates", fault)
 
 
-def _try_apart(path: Path, name: str) -> str | None:
+Attempt = Callable[[Path, str, Connection], None]
+
+
+def _try_apart(path: Path, name: str, attempt: Attempt | None = None) -> str | None:
     """The fault of an engine that is tried in another process, or None."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_try_engine, args=(path, name, theirs), daemon=True)
+    process = context.Process(target=attempt or _try_engine, args=(path, name, theirs), daemon=True)
     process.start()
     theirs.close()
     try:

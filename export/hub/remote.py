@@ -86,12 +86,12 @@ class Remote:
     def _arriving(self, name: str) -> Iterator[str]:
         """Where to write so that `name` is there whole or not at all."""
         final = self._path(name)
-        self._fs.makedirs(final.rpartition("/")[0], exist_ok=True)
         protocols = self._fs.protocol
         names = {protocols} if isinstance(protocols, str) else set(protocols)
-        if names & WHOLE_BY_NATURE:
+        if names & WHOLE_BY_NATURE:  # which have no folders to make, but might make a bucket
             yield final
             return
+        self._fs.makedirs(final.rpartition("/")[0], exist_ok=True)
         draft = f"{final}.{secrets.token_hex(4)}.draft"
         try:
             yield draft

@@ -224,6 +224,23 @@ def _elements(shape: tuple[int, ...]) -> int:
     return count
 
 
+def write_model(
+    path: Path, arrays: dict[str, Any], spec: str = "TransformerSpec", revision: int = 7
+) -> None:
+    """Write arrays (float32, int8 or int16) as a well-formed model.bin without aliases."""
+    types = {"float32": 0, "int8": 1, "int16": 2}
+
+    def text(value: str) -> bytes:
+        return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
+
+    parts = [struct.pack("<I", 6), text(spec), struct.pack("<II", revision, len(arrays))]
+    for name, array in arrays.items():
+        shape = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
+        kind = struct.pack("<BI", types[str(array.dtype)], array.nbytes)
+        parts += [text(name), shape, kind, array.tobytes()]
+    path.write_bytes(b"".join([*parts, struct.pack("<I", 0)]))
+
+
 def change_small_files(rng: random.Random, folder: Path) -> None:
     """Damage tokenizer, vocabulary or configuration of an engine; sizes and hashes follow."""
     engine = "engines/ctranslate2-int8"
