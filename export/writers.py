@@ -120,6 +120,11 @@ WRITERS = {
 }
 
 
+def known_writers() -> list[str]:
+    """The name of every engine that a bundle can have."""
+    return list(WRITERS)
+
+
 def chosen_writers(names: Sequence[str]) -> list[Writer]:
     """The writers of the engines named. Raises ValueError for none, an unknown or a double one."""
     unknown = [name for name in names if name not in WRITERS]
