@@ -28,6 +28,7 @@ from training.run import Run, held_out
 from training.stage import say
 from training.tokenizer import Tokenizer
 
+ENGINE_KINDS = {"ctranslate2": "CTranslate2", "onnx": "ONNX Runtime"}
 SPEED_SENTENCES = 100
 TranslateAll = Callable[[list[str]], list[str]]
 
@@ -117,7 +118,9 @@ def systems_of(run: Run) -> Iterator[System]:
         yield System(name, "torch", "float32", "greedy", size, torch_greedy(student))
     for engine in load_bundle(run.bundle).manifest.engines:
         translate = bundle_engine(run.bundle, engine.name)
-        yield System("student", "CTranslate2", engine.precision, "greedy", size, translate)
+        kind = ENGINE_KINDS[engine.kind]
+        label = engine.precision_label
+        yield System("student", kind, label, "greedy", size, translate)
 
 
 def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:

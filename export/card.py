@@ -40,7 +40,7 @@ def _engines(manifest: Manifest) -> str:
         (
             f"`{engine.name}`" + (" (default)" if engine.name == manifest.default_engine else ""),
             engine.kind,
-            engine.precision,
+            engine.precision_label,
             f"{manifest.engine_bytes(engine) / 1e6:.2f} MB",
         )
         for engine in manifest.engines

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 import sentencepiece as spm
@@ -29,7 +30,8 @@ from export.engines import TranslateOptions, Translation, load_engine
 from export.manifest import EngineCheck, EngineEntry, Gate, WorstLine
 from training.decoding import Hypothesis, greedy_corpus
 from training.model import EOS, Transformer
-from training.recipe import GateLimits
+from training.readers import read_lines
+from training.recipe import GateLimits, RecipeError
 
 BATCH_SENTENCES = 64
 WORST_LINES = 5
@@ -56,6 +58,25 @@ class HeldOut:
     dataset: str
     src: Sequence[str]
     ref: Sequence[str]
+
+    @classmethod
+    def read(cls, src: Path, ref: Path) -> HeldOut:
+        """Two files with a sentence a line (.gz and .zst too), called by the source's name.
+
+        Raises RecipeError where they cannot be read or have not as many lines.
+        """
+        lines = []
+        for path in (src, ref):
+            found = list(read_lines(path))
+            if None in found:
+                raise RecipeError(f"{path}: line {found.index(None) + 1} is not UTF-8: convert it")
+            lines.append([line or "" for line in found])
+        if len(lines[0]) != len(lines[1]):
+            raise RecipeError(
+                f"{src} has {len(lines[0])} lines and {ref} {len(lines[1])}: line n of one must "
+                "translate line n of the other"
+            )
+        return cls(src.name, *lines)
 
     def fitting(self, fits: Sequence[bool]) -> HeldOut:
         """Those sentences alone of which `fits` is true."""

@@ -80,6 +80,13 @@ class EngineEntry(_Frozen):
     shortlist: bool = False
 
     @property
+    def precision_label(self) -> str:
+        """Precision with what else tells two engines of a kind apart."""
+        apart = self.precision == "int8-7bit" and self.compute == "float32"
+        products = " (float32 products)" if apart else ""
+        return self.precision + products + (" with shortlist" if self.shortlist else "")
+
+    @property
     def exact(self) -> bool:
         """Whether it should write what the float32 model writes."""
         return self.precision == "float32" and not self.shortlist

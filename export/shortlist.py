@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 VMAP_FILE = "vmap.txt"
 ITERATIONS = 4
 SENTENCES = 200_000
-"""The table is learnt from so many sentences at most."""
+"""The table is learnt from so many sentences at most, the first ones."""
 LEAST = 1e-3
 """Translations less probable than this are left out."""
 
@@ -64,7 +65,7 @@ def _together(
     """Every source with every target piece of its sentence, as src · V + trg; which target
     position each belongs to; how often each target piece comes."""
     pairs, groups, targets, positions = [], [], [], 0
-    for src, trg in sentences:
+    for src, trg in islice(sentences, SENTENCES):
         src = np.unique(np.asarray(src, dtype=np.int64))
         trg = np.asarray(trg, dtype=np.int64)
         pairs.append((src[:, None] * vocab_size + trg[None, :]).ravel())

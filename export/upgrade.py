@@ -28,7 +28,6 @@ def upgrade_bundle(
     """
     bundle = load_bundle(path)
     former = bundle.manifest
-    source = _source(bundle)
     names = list(engines or (engine.name for engine in former.engines))
     writers = chosen_writers(names)
     fields = {name: getattr(former, name) for name in BundleInfo.model_fields}
@@ -44,7 +43,7 @@ def upgrade_bundle(
         }
     )
     return write_engines(
-        from_ctranslate2(bundle.path / source.path),
+        from_ctranslate2(weights_of(bundle)),
         bundle.tokenizer_path,
         (bundle.path / former.recipe).read_text(encoding="utf-8"),
         Path(out),
@@ -57,6 +56,14 @@ def reference_of(path: Path) -> str:
     """What the engines of an upgraded bundle are held against, in words."""
     source = _source(load_bundle(path))
     return "the former bundle's " + ("float32" if source.exact else "7-bit") + " weights"
+
+
+def weights_of(bundle: Bundle) -> Path:
+    """The folder of the CTranslate2 model whose weights are nearest to the model's.
+
+    Raises BundleError where there is none.
+    """
+    return bundle.path / _source(bundle).path
 
 
 def _source(bundle: Bundle) -> EngineEntry:

@@ -132,3 +132,13 @@ class TokenData:
         for index, rows in enumerate(process_share(batches, rank, world_size)):
             if index >= start:
                 yield self.batch(rows, paths, distributions)
+
+
+def taught_pairs(shards: list[Path], labels: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every source and the teacher's translation of it as ids without EOS.
+
+    Raises RecipeError where the text has no labels.
+    """
+    data = TokenData(shards, LabelStore(labels))
+    for row in range(len(data)):
+        yield data.src[row][:-1], data.hypotheses[row][:-1]

@@ -108,7 +108,7 @@ def _open(path: Path) -> IO[bytes]:
     return io.BufferedReader(pa.input_stream(str(path), compression), BUFFER_BYTES)
 
 
-def _lines(path: Path) -> Iterator[str | None]:
+def read_lines(path: Path) -> Iterator[str | None]:
     r"""Lines, split at "\n" alone, without it; None for one that is not UTF-8."""
     with _open(path) as file:
         for number, line in enumerate(file):
@@ -140,10 +140,10 @@ def read_plain(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
     """Two files, line n of one translating line n of the other; or a source file alone."""
     src_path = _locate(source.src, "src", corpus)
     if source.monolingual:
-        yield from (_source_alone(line) for line in _lines(src_path))
+        yield from (_source_alone(line) for line in read_lines(src_path))
         return
     trg_path = _locate(source.trg, "trg", corpus)
-    src_lines, trg_lines = _lines(src_path), _lines(trg_path)
+    src_lines, trg_lines = read_lines(src_path), read_lines(trg_path)
     end = object()
     count = 0
     while True:
@@ -180,7 +180,7 @@ def read_tsv(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
     trg_column = _column(source.trg_field, "trg", 1, source_name(source))
     last = max(src_column, src_column if trg_column is None else trg_column)
     path = _locate(source.path, "path", corpus)
-    for number, line in enumerate(_lines(path)):
+    for number, line in enumerate(read_lines(path)):
         columns = (line or "").split("\t")
         if line is None:
             yield RawPair("", "", INVALID_UTF8)
@@ -220,7 +220,7 @@ def read_jsonl(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
     """
     path = _locate(source.path, "path", corpus)
     fields = [field for field in (source.src_field, source.trg_field) if field is not None]
-    for number, line in enumerate(_lines(path)):
+    for number, line in enumerate(read_lines(path)):
         if line is None:
             yield RawPair("", "", INVALID_UTF8)
             continue

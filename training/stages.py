@@ -5,13 +5,10 @@ What a stage is, and when it is skipped, is in `training.stage`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from training.atomic import atomic_folder, atomic_write
 from training.columns import map_table
@@ -208,6 +205,7 @@ def _export_stage(run: Run) -> Stage:
     def make() -> None:
         from export.exporter import export_bundle
         from training.checkpoint import load_checkpoint
+        from training.data import taught_pairs
 
         checkpoint = load_checkpoint(run.student_folder("student") / "checkpoint")
         bundle = export_bundle(
@@ -227,7 +225,7 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
-            lexicon=partial(_lexicon, run),
+            lexicon=lambda: taught_pairs(run.token_shards, run.labels),
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")
@@ -249,17 +247,6 @@ def _validation_text(run: Run) -> HeldOut:
 
     pairs = list(islice(read_pairs(run.validation), run.recipe.export.gate.sentences))
     return HeldOut("validation", [src for src, _ in pairs], [trg for _, trg in pairs])
-
-
-def _lexicon(run: Run) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Source and first translation of the first training sentences, without EOS."""
-    from export.shortlist import SENTENCES
-    from training.data import TokenData
-    from training.distill.labels import LabelStore
-
-    data = TokenData(run.token_shards, LabelStore(run.labels))
-    for row in range(min(len(data), SENTENCES)):
-        yield data.src[row][:-1], data.hypotheses[row][:-1]
 
 
 def _evaluate_stage(run: Run) -> Stage:

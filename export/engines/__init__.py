@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from export.bundle import Bundle
 from export.engines.base import Engine, TranslateOptions, Translation
 from export.engines.on_ctranslate2 import CTranslate2Engine
 from export.errors import BundleError
 from export.manifest import EngineEntry
+
+if TYPE_CHECKING:
+    from export.engines.on_onnx import OnnxEngine
 
 __all__ = ["Engine", "TranslateOptions", "Translation", "load_engine"]
 
@@ -53,4 +58,24 @@ def _load(
                 intra_threads=intra_threads,
                 max_batch_tokens=max_batch_tokens,
             )
+        case "onnx":
+            return _onnx_engine()(
+                bundle,
+                engine.name,
+                inter_threads=inter_threads,
+                intra_threads=intra_threads,
+                max_batch_tokens=max_batch_tokens,
+            )
     raise AssertionError(f"no engine is registered for {engine.kind!r}")
+
+
+def _onnx_engine() -> type[OnnxEngine]:
+    """The class, if ONNX Runtime is there."""
+    try:
+        from export.engines.on_onnx import OnnxEngine
+    except ImportError as error:
+        raise BundleError(
+            f"this engine needs ONNX Runtime, which does not import ({error}): "
+            "run `pip install 'quickstudy[onnx]'`, or choose a ctranslate2 engine of the bundle"
+        ) from error
+    return OnnxEngine
