@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -113,6 +114,19 @@ def test_without_onnx_runtime_it_says_what_to_install(
     assert load_engine(onnx_bundle, "ctranslate2-int8").translate_batch(["old cat."], GREEDY)
     with pytest.raises(BundleError, match=r"pip install 'quickstudy\[onnx\]'"):
         load_engine(onnx_bundle)
+
+
+def test_the_example_of_the_documentation_runs(
+    onnx_bundle: Bundle, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    monkeypatch.chdir(onnx_bundle.path)
+    exec(compile(example, "docs/bundle.md", "exec"), {})
+    sentences = ["A man is riding a bicycle.", "Two dogs play."]
+    expected = load_engine(onnx_bundle).translate_batch(sentences, GREEDY)
+    printed = capsys.readouterr().out
+    assert all(repr(one.text)[1:-1] in printed for one in expected), printed
 
 
 def external(tensor: TensorProto) -> None:
