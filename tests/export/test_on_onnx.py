@@ -22,7 +22,13 @@ from tests.export import tiny
 
 GREEDY = TranslateOptions()
 SCORED = TranslateOptions(return_scores=True)
-ENGINES = ["onnx-int8", "onnx-float32", "ctranslate2-float32", "ctranslate2-int8"]
+ENGINES = [
+    "onnx-int8",
+    "onnx-float32",
+    "onnx-int8-beam",
+    "ctranslate2-float32",
+    "ctranslate2-int8",
+]
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +95,26 @@ def test_scores_only_when_asked(engine: Engine) -> None:
 def test_beam_search_is_refused(engine: Engine) -> None:
     with pytest.raises(ValueError, match="use a ctranslate2 engine of the bundle"):
         engine.translate_batch(["old cat."], TranslateOptions(beam_size=2))
+
+
+def test_beam_search_where_it_was_exported(onnx_bundle: Bundle) -> None:
+    sentences = [*tiny.sentences()[:20], "old", "x", "qqqq zz"]
+    options = TranslateOptions(beam_size=3, return_scores=True)
+    engine = load_engine(onnx_bundle, "onnx-int8-beam", inter_threads=2, max_batch_tokens=100)
+    ours = engine.translate_batch(sentences, options)
+    exact = load_engine(onnx_bundle, "ctranslate2-float32").translate_batch(sentences, options)
+    same = 0
+    for our, their in zip(ours, exact, strict=True):
+        if our.text == their.text:
+            same += 1
+            assert (our.tokens, our.truncated) == (their.tokens, their.truncated)
+            assert our.score == pytest.approx(their.score, abs=0.02)
+    assert same >= 0.8 * len(sentences)
+    assert {one.truncated for one in ours} == {True, False}
+    alone = [engine.translate_batch([sentence], options)[0] for sentence in sentences]
+    assert [one.text for one in alone] == [one.text for one in ours]
+    unscored = engine.translate_batch(sentences, TranslateOptions(beam_size=3))
+    assert [(one.text, one.score) for one in unscored] == [(one.text, None) for one in ours]
 
 
 def test_batches_are_of_like_lengths_and_few_tokens() -> None:
