@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from export.cli import bundle_app
+
 if TYPE_CHECKING:
     from training.recipe import Recipe
     from training.run import Run
@@ -27,6 +29,7 @@ recipe_app = typer.Typer(help="Check recipes and show their schema.", no_args_is
 app.add_typer(recipe_app, name="recipe")
 labels_app = typer.Typer(help="Look into label stores.", no_args_is_help=True)
 app.add_typer(labels_app, name="labels")
+app.add_typer(bundle_app, name="bundle")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")]
 DataOption = Annotated[
