@@ -149,9 +149,17 @@ class Handler(SimpleHTTPRequestHandler):
         """Only errors are logged."""
 
 
-def make_server(folder: Path, host: str, port: int) -> ThreadingHTTPServer:
+class Server(ThreadingHTTPServer):
+    """Says nothing of browsers that hang up, as they do when a page is closed or reloaded."""
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
+def make_server(folder: Path, host: str, port: int) -> Server:
     """A server of static files. Raises OSError if the port is taken; port 0 takes a free one."""
-    return ThreadingHTTPServer((host, port), partial(Handler, directory=str(folder)))
+    return Server((host, port), partial(Handler, directory=str(folder)))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
