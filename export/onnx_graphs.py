@@ -14,8 +14,11 @@ import numpy as np
 from onnx import GraphProto, TensorProto, ValueInfoProto
 
 from export.onnx_builder import Graph, value
-from export.onnx_layers import HIDDEN, Layers, Past, Source
-from training.model import BOS, EOS
+from export.onnx_decoder import Decoder, Past
+from export.onnx_encoder import HIDDEN, Source, encode
+from export.onnx_layers import positions
+from export.onnx_linear import MakeArithmetic
+from training.model import BOS, EOS, Transformer
 
 
 @dataclass(frozen=True)
@@ -39,20 +42,23 @@ class _State:
         return _State(names[0], names[1], names[2], names[3], Past(names[4:half], names[half:]))
 
 
-def greedy_graph(layers: Layers, vocab_size: int, max_steps: int) -> GraphProto:
+def greedy_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
     """`src` int64 [B, S], `limit` int64 (1 or more), `return_scores` bool → `trg` int64 [B, T],
     `scores` float32 [B]."""
     graph = Graph("greedy")
-    source = layers.encode(graph, "src")
-    state = _first_step(graph, layers, source, vocab_size)
-    limit = graph.op("Min", "limit", graph.scalar("max_steps", max_steps, "int64"))
+    source = encode(graph, model, make, "src")
+    rows = graph.op("Shape", "src", start=0, end=1)
+    bos = graph.op("Expand", graph.scalar("bos", BOS, "int64"), rows)
+    decoder = Decoder(model, make(graph, bos))
+    state = _first_step(graph, decoder, source, bos, rows)
+    limit = graph.op("Min", "limit", graph.scalar("longest", model.max_length - 1, "int64"))
     steps = graph.op("Sub", limit, graph.scalar("one", 1, "int64"))
-    body = _loop_body(graph, layers, source)
-    names = state.names()
     going = _any(graph, state.alive)
-    last = _State.of(graph.ops("Loop", steps, going, *names, outputs=len(names), body=body))
-    graph.rename(last.ids, "trg")
-    graph.rename(last.scores, "scores")
+    body = _loop_body(graph, decoder, source)
+    names = state.names()
+    end = _State.of(graph.ops("Loop", steps, going, *names, outputs=len(names), body=body))
+    graph.rename(end.ids, "trg")
+    graph.rename(end.scores, "scores")
     return graph.proto(
         [
             value("src", "int64", ["B", "S"]),
@@ -63,70 +69,68 @@ def greedy_graph(layers: Layers, vocab_size: int, max_steps: int) -> GraphProto:
     )
 
 
-def encoder_graph(layers: Layers) -> GraphProto:
+def encoder_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
     """`src` int64 [B, S] → `mask` and, for each decoder layer, `memory_key.<layer>` and
-    `memory_value.<layer>`."""
+    `memory_value.<layer>`: what `step_graph` takes."""
     graph = Graph("encoder")
-    source = layers.encode(graph, "src")
-    outputs = _source_values(layers)
+    source = encode(graph, model, make, "src")
+    outputs = _source_values(model)
     for name, output in zip([source.mask, *source.keys, *source.values], outputs, strict=True):
         graph.rename(name, output.name)
     return graph.proto([value("src", "int64", ["B", "S"])], outputs)
 
 
-def step_graph(layers: Layers) -> GraphProto:
+def step_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
     """`last` int64 [B], what `encoder_graph` gives and, for each layer, `past_key.<layer>` and
-    `past_value.<layer>` (T from 0) → `logits` float32 [B, V], `key.<layer>` and `value.<layer>`."""
+    `past_value.<layer>` (T = 0 at first) → `logits` float32 [B, V], `key.<layer>` and
+    `value.<layer>`."""
     graph = Graph("step")
-    source = Source(
-        [f"memory_key.{index}" for index in range(layers.depth)],
-        [f"memory_value.{index}" for index in range(layers.depth)],
-        "mask",
-    )
-    past = _past_values(layers, "past_", "T")
+    depth = len(model.decoder)
+    read = [one.name for one in _source_values(model)]
+    source = Source(read[1 : depth + 1], read[depth + 1 :], read[0])
+    past = _past_values(model, "past_", "T")
     names = [one.name for one in past]
     length = graph.op("Shape", names[0], start=3, end=4)
-    position = graph.op("Gather", layers.positions(graph), length)
-    before = Past(names[: layers.depth], names[layers.depth :])
-    logits, after = layers.step(graph, "last", position, source, before)
-    outputs = _past_values(layers, "", "T + 1")
+    position = graph.op("Gather", positions(graph, model), length)
+    decoder = Decoder(model, make(graph, "last"))
+    before = Past(names[:depth], names[depth:])
+    logits, after = decoder.step(graph, "last", position, source, before)
+    outputs = _past_values(model, "", "T + 1")
     graph.rename(logits, "logits")
     for name, output in zip([*after.keys, *after.values], outputs, strict=True):
         graph.rename(name, output.name)
     return graph.proto(
-        [value("last", "int64", ["B"]), *_source_values(layers), *past],
-        [value("logits", "float32", ["B", None]), *outputs],
+        [value("last", "int64", ["B"]), *_source_values(model), *past],
+        [value("logits", "float32", ["B", model.vocab_size]), *outputs],
     )
 
 
-def _first_step(graph: Graph, layers: Layers, source: Source, vocab_size: int) -> _State:
-    rows = graph.op("Shape", "src", start=0, end=1)
-    bos = graph.op("Expand", graph.scalar("bos", BOS, "int64"), rows)
-    position = graph.op("Gather", layers.positions(graph), graph.scalar("zero", 0, "int64"))
-    logits, past = layers.step(graph, bos, position, source, None)
+def _first_step(graph: Graph, decoder: Decoder, source: Source, bos: str, rows: str) -> _State:
+    table = positions(graph, decoder.model)
+    position = graph.op("Gather", table, graph.scalar("zero", 0, "int64"))
+    logits, past = decoder.step(graph, bos, position, source, None)
     choices = graph.weight("eos_ban", np.array([0, HIDDEN], np.float32))
-    eos = graph.scalar("eos", EOS, "int64")
-    ban = graph.op("OneHot", eos, graph.ints(vocab_size), choices)
+    eos, size = graph.scalar("eos", EOS, "int64"), graph.ints(decoder.model.vocab_size)
+    logits = graph.op("Add", logits, graph.op("OneHot", eos, size, choices))
     alive = graph.op("Expand", graph.scalar("one", 1, "int64"), rows)
-    none = graph.op("Expand", graph.scalar("shown", 0.0, "float32"), rows)
-    return _choose(graph, graph.op("Add", logits, ban), _State("", alive, "", none, past))
+    nothing = graph.op("Expand", graph.scalar("shown", 0, "float32"), rows)
+    return _choose(graph, logits, _State("", alive, "", nothing, past))
 
 
-def _loop_body(graph: Graph, layers: Layers, source: Source) -> GraphProto:
-    """The step after the first ones; its iteration 0 is at position 1."""
-    end = graph.ints(2**63 - 1)
-    positions = graph.op("Slice", layers.positions(graph), graph.ints(1), end)
+def _loop_body(graph: Graph, decoder: Decoder, source: Source) -> GraphProto:
+    """The steps after the first: iteration 0 is at position 1."""
+    table = graph.op("Slice", positions(graph, decoder.model), graph.ints(1), graph.ints(2**62))
     body = graph.child("step")
     inputs = [
         value("last", "int64", ["B"]),
         value("alive", "int64", ["B"]),
         value("ids", "int64", ["B", "T"]),
         value("sums", "float32", ["B"]),
-        *_past_values(layers, "past_", "T"),
+        *_past_values(decoder.model, "past_", "T"),
     ]
     before = _State.of([one.name for one in inputs])
-    position = body.op("Gather", positions, "iteration")
-    logits, past = layers.step(body, before.last, position, source, before.past)
+    position = body.op("Gather", table, "iteration")
+    logits, past = decoder.step(body, before.last, position, source, before.past)
     state = _State(before.last, before.alive, before.ids, before.scores, past)
     after = _choose(body, logits, state)
     outputs = [
@@ -135,10 +139,10 @@ def _loop_body(graph: Graph, layers: Layers, source: Source) -> GraphProto:
         value(after.alive, "int64", ["B"]),
         value(after.ids, "int64", ["B", "T + 1"]),
         value(after.scores, "float32", ["B"]),
+        *_past_values(decoder.model, "", "T + 1"),
     ]
-    for name, like in zip(after.names()[4:], _past_values(layers, "", "T + 1"), strict=True):
-        like.name = name
-        outputs.append(like)
+    for name, output in zip(after.names()[4:], outputs[5:], strict=True):
+        output.name = name
     return body.proto([value("iteration", "int64"), value("going", "bool"), *inputs], outputs)
 
 
@@ -155,41 +159,44 @@ def _choose(graph: Graph, logits: str, state: _State) -> _State:
 
 
 def _scores(graph: Graph, logits: str, state: _State) -> str:
-    """The sum with this step's log-probabilities, only where they are asked for."""
+    """The sum with this step's log-probabilities added, only where they are asked for."""
     adding = graph.child("scored")
     best = adding.op("ReduceMax", logits, graph.ints(1), keepdims=0)
     total = adding.op("ReduceLogSumExp", logits, graph.ints(1), keepdims=0)
     alive = adding.op("Cast", state.alive, to=TensorProto.FLOAT)
-    added = adding.op("Mul", adding.op("Sub", best, total), alive)
-    added = adding.op("Add", state.scores, added)
-    same = graph.child("unscored")
-    kept = same.op("Identity", state.scores)
+    gain = adding.op("Mul", adding.op("Sub", best, total), alive)
+    scored = value(adding.op("Add", state.scores, gain), "float32", ["B"])
+    passing = graph.child("unscored")
+    unscored = value(passing.op("Identity", state.scores), "float32", ["B"])
     return graph.op(
         "If",
         "return_scores",
-        then_branch=adding.proto([], [value(added, "float32", ["B"])]),
-        else_branch=same.proto([], [value(kept, "float32", ["B"])]),
+        then_branch=adding.proto([], [scored]),
+        else_branch=passing.proto([], [unscored]),
     )
 
 
 def _any(graph: Graph, alive: str) -> str:
-    """Whether any row goes on."""
+    """Whether a row goes on."""
     most = graph.op("ReduceMax", alive, graph.ints(0), keepdims=0)
     return graph.op("Cast", most, to=TensorProto.BOOL)
 
 
-def _source_values(layers: Layers) -> list[ValueInfoProto]:
-    heads, width, depth = layers.heads, layers.head_width, range(layers.depth)
+def _source_values(model: Transformer) -> list[ValueInfoProto]:
+    heads, width, depth = model.heads, model.width // model.heads, range(len(model.decoder))
     return [
         value("mask", "float32", ["B", 1, 1, "S"]),
-        *(value(f"memory_key.{index}", "float32", ["B", heads, width, "S"]) for index in depth),
-        *(value(f"memory_value.{index}", "float32", ["B", heads, "S", width]) for index in depth),
+        *(value(f"memory_key.{layer}", "float32", ["B", heads, width, "S"]) for layer in depth),
+        *(value(f"memory_value.{layer}", "float32", ["B", heads, "S", width]) for layer in depth),
     ]
 
 
-def _past_values(layers: Layers, prefix: str, length: str) -> list[ValueInfoProto]:
-    heads, width, depth = layers.heads, layers.head_width, range(layers.depth)
+def _past_values(model: Transformer, prefix: str, length: str) -> list[ValueInfoProto]:
+    heads, width, depth = model.heads, model.width // model.heads, range(len(model.decoder))
     return [
-        *(value(f"{prefix}key.{i}", "float32", ["B", heads, width, length]) for i in depth),
-        *(value(f"{prefix}value.{i}", "float32", ["B", heads, length, width]) for i in depth),
+        *(value(f"{prefix}key.{layer}", "float32", ["B", heads, width, length]) for layer in depth),
+        *(
+            value(f"{prefix}value.{layer}", "float32", ["B", heads, length, width])
+            for layer in depth
+        ),
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from export.manifest import ENGINES_FOLDER, BundleInfo, EngineEntry
 from export.to_ctranslate2 import to_ctranslate2
+from export.to_onnx import ModelInfo, to_onnx
 from training.model import Transformer
 
 
@@ -38,6 +39,18 @@ def _ctranslate2_float32(job: WriteJob, folder: Path) -> None:
 
 def _ctranslate2_int8(job: WriteJob, folder: Path) -> None:
     to_ctranslate2(job.model, job.pieces, folder, "int8")
+
+
+def _onnx_float32(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "float32", _model_info(job.info))
+
+
+def _onnx_int8(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info))
+
+
+def _model_info(info: BundleInfo) -> ModelInfo:
+    return ModelInfo(info.name, info.source_lang, info.target_lang)
 
 
 WRITERS = {
@@ -72,6 +85,26 @@ WRITERS = {
                 path=f"{ENGINES_FOLDER}/ctranslate2-float32",
             ),
             _ctranslate2_float32,
+        ),
+        Writer(
+            EngineEntry(
+                name="onnx-int8",
+                kind="onnx",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/onnx-int8",
+            ),
+            _onnx_int8,
+        ),
+        Writer(
+            EngineEntry(
+                name="onnx-float32",
+                kind="onnx",
+                precision="float32",
+                compute="float32",
+                path=f"{ENGINES_FOLDER}/onnx-float32",
+            ),
+            _onnx_float32,
         ),
     )
 }

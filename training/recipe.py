@@ -41,7 +41,13 @@ from training.teacher_config import (
 
 __all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
 
-EngineName = Literal["ctranslate2-int8", "ctranslate2-int8-float32", "ctranslate2-float32"]
+EngineName = Literal[
+    "ctranslate2-int8",
+    "ctranslate2-int8-float32",
+    "ctranslate2-float32",
+    "onnx-int8",
+    "onnx-float32",
+]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from export.bundle import Bundle
+from typing import TYPE_CHECKING
+
+from export.bundle import Bundle, BundleError
 from export.engines.base import Engine, TranslateOptions, Translation
 from export.engines.on_ctranslate2 import CTranslate2Engine
+
+if TYPE_CHECKING:
+    from export.engines.on_onnx import OnnxEngine
 
 __all__ = ["Engine", "TranslateOptions", "Translation", "load_engine"]
 
@@ -32,4 +37,24 @@ def load_engine(
                 intra_threads=intra_threads,
                 max_batch_tokens=max_batch_tokens,
             )
+        case "onnx":
+            return _onnx_engine()(
+                bundle,
+                name,
+                inter_threads=inter_threads,
+                intra_threads=intra_threads,
+                max_batch_tokens=max_batch_tokens,
+            )
     raise AssertionError(f"no engine is registered for {bundle.engine(name).kind!r}")
+
+
+def _onnx_engine() -> type[OnnxEngine]:
+    """The class, if ONNX Runtime is there."""
+    try:
+        from export.engines.on_onnx import OnnxEngine
+    except ImportError as error:
+        raise BundleError(
+            f"this engine needs ONNX Runtime, which does not import ({error}): "
+            "run `pip install 'quickstudy[onnx]'`, or choose a ctranslate2 engine of the bundle"
+        ) from error
+    return OnnxEngine
