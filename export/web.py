@@ -33,7 +33,11 @@ PAGE_FILES = ("index.html", "app.js", "style.css")
 LIBRARY = "translator"
 RUNTIME = f"{LIBRARY}/ort"
 RUNTIME_LIST = "runtime.json"
-RUNTIME_FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
+RUNTIME_FILES = {
+    "ort.wasm.bundle.min.mjs": "ort.wasm.bundle.min.js",
+    "ort-wasm-simd-threaded.wasm": "ort-wasm-simd-threaded.wasm",
+}
+"""Files of the npm package, and their names here: not every web server knows the type of .mjs."""
 MODEL = "model"
 GRAPH_FILE = "greedy.onnx"
 
@@ -43,7 +47,6 @@ TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".json": "application/json",
     ".md": "text/plain; charset=utf-8",
-    ".mjs": "text/javascript; charset=utf-8",
     ".wasm": "application/wasm",
     "": "application/octet-stream",
 }
@@ -193,18 +196,18 @@ def _copy_page(page: Path, draft: Path) -> None:
 
 
 def _copy_runtime(package: Path, folder: Path) -> None:
-    for name in RUNTIME_FILES:
-        if not (package / "dist" / name).is_file():
+    for source, name in RUNTIME_FILES.items():
+        if not (package / "dist" / source).is_file():
             raise BundleError(
-                f"{package / 'dist' / name} is missing: run `npm ci` in "
+                f"{package / 'dist' / source} is missing: run `npm ci` in "
                 f"{package.parents[1]}, or `make demo-web`, which does"
             )
-        _copy(package / "dist" / name, folder / name)
+        _copy(package / "dist" / source, folder / name)
     listed = {
         name: FileEntry(
             bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name)
         ).model_dump()
-        for name in RUNTIME_FILES
+        for name in RUNTIME_FILES.values()
     }
     version = json.loads((package / "package.json").read_text(encoding="utf-8"))["version"]
     text = json.dumps({"onnxruntime-web": version, "files": listed}, indent=2)
@@ -233,7 +236,7 @@ def _copy(source: Path, target: Path) -> None:
 def _print_sizes(folder: Path, sizes: Sequence[PartSize]) -> None:
     print(f"{folder}\n{'part':<26} {'MB':>7} {'gzip':>7}")
     for part in sizes:
-        print(f"{part.name:<26} {part.bytes / 1e6:7.2f} {part.gzip_bytes / 1e6:7.2f}")
+        print(f"{part.name:<26} {part.bytes / 1e6:7.2f} {part.gzip_bytes / 1e6:7.2f}", flush=True)
 
 
 def _serve(folder: Path, host: str, port: int) -> None:

@@ -33,7 +33,8 @@ async function load() {
     bytes = total;
     byId("progress").max = total;
     byId("progress").value = loaded;
-    byId("progress").textContent = `${megabytes(loaded)} of ${megabytes(total)} MB`;
+    byId("progress-label").textContent =
+      `Loading the model: ${megabytes(loaded)} of ${megabytes(total)} MB`;
   };
   try {
     translator = await Translator.load("model/", { onProgress });

@@ -68,7 +68,7 @@ def test_the_folder_holds_what_a_browser_needs_and_no_more(site: Path, onnx_bund
     model = {"manifest.json", "README.md", "tokenizer.model", GRAPH}
     assert found == {
         *("index.html", "app.js", "style.css", "translator/ort/runtime.json"),
-        *(f"translator/ort/{name}" for name in RUNTIME_FILES),
+        *(f"translator/ort/{name}" for name in RUNTIME_FILES.values()),
         *(f"model/{name}" for name in model),
         *library,
     }
@@ -80,7 +80,7 @@ def test_the_folder_holds_what_a_browser_needs_and_no_more(site: Path, onnx_bund
 def test_the_runtime_is_listed_with_its_hashes(site: Path) -> None:
     listed = json.loads((site / "translator/ort/runtime.json").read_text())
     assert listed["onnxruntime-web"] == "1.2.3"
-    assert set(listed["files"]) == set(RUNTIME_FILES)
+    assert set(listed["files"]) == set(RUNTIME_FILES.values())
     for name, entry in listed["files"].items():
         file = site / "translator" / "ort" / name
         assert entry == {"bytes": file.stat().st_size, "sha256": sha256_of(file)}
@@ -146,7 +146,7 @@ def test_files_are_served_with_types_that_browsers_accept(address: str) -> None:
     types = {
         "/": "text/html; charset=utf-8",
         "/translator/worker.js": "text/javascript; charset=utf-8",
-        "/translator/ort/ort.wasm.bundle.min.mjs": "text/javascript; charset=utf-8",
+        "/translator/ort/ort.wasm.bundle.min.js": "text/javascript; charset=utf-8",
         "/translator/ort/ort-wasm-simd-threaded.wasm": "application/wasm",
         "/model/manifest.json": "application/json",
         f"/model/{GRAPH}": "application/octet-stream",

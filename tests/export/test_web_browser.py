@@ -114,6 +114,22 @@ def test_it_translates_as_the_engine_does_without_its_server(
     assert faults == []
 
 
+def test_the_example_of_the_docs_works(
+    page: Any, server: Server, site: Path, onnx_bundle: Bundle
+) -> None:
+    docs = (PAGE_FOLDER.parent / "docs" / "web.md").read_text(encoding="utf-8")
+    example = re.search(r"^```js\n(.*?)^```", docs, re.MULTILINE | re.DOTALL)
+    assert example is not None
+    (site / "mine.js").write_text(example[1], encoding="utf-8")
+    html = "<!doctype html><output></output><script type='module' src='mine.js'></script>"
+    (site / "mine.html").write_text(html)
+    engine = load_engine(onnx_bundle, ENGINE)
+    sentence = "Where is the nearest station?"
+    (expected,) = engine.translate_batch([sentence], TranslateOptions())
+    page.goto(f"http://127.0.0.1:{server.server_port}/mine.html")
+    sync_api.expect(page.locator("output")).to_have_text(expected.text, timeout=60_000)
+
+
 def test_a_long_text_can_be_stopped(page: Any, server: Server) -> None:
     open_page(page, server, "Ready")
     page.get_by_label("Text (English)").fill("\n".join(tiny.sentences() * 30))

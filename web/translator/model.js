@@ -3,7 +3,7 @@
  * runs it in a worker.
  */
 
-import * as ort from "./ort/ort.wasm.bundle.min.mjs";
+import * as ort from "./ort/ort.wasm.bundle.min.js";
 import { neededFiles, onnxEngine, outputLimit } from "./bundle.js";
 import { addressOf, fetchChecked, fetchJson } from "./download.js";
 import { splitText } from "./text.js";
