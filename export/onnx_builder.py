@@ -18,7 +18,7 @@ Dims = Sequence[int | str | None]
 TYPES = {
     "bool": TensorProto.BOOL,
     "float32": TensorProto.FLOAT,
-    "int8": TensorProto.INT8,
+    "int32": TensorProto.INT32,
     "int64": TensorProto.INT64,
 }
 

@@ -1,9 +1,10 @@
 """Our Transformer as ONNX models, in float32 or with 7-bit weights.
 
 `greedy.onnx` is the whole of greedy decoding in one graph: token ids in, token ids out, on any ONNX
-Runtime. `encoder.onnx` and `step.onnx` are its parts, for those who drive decoding themselves. The
-graphs are made of standard operators and written node by node (`export/onnx_graphs.py`), so the
-same model gives the same bytes. docs/bundle.md says what goes in and comes out.
+Runtime. `encoder.onnx` and `step.onnx` are its parts, for those who drive decoding themselves;
+`beam.onnx` is beam search, by an operator that ONNX Runtime alone has. The graphs are written node
+by node (`export/onnx_graphs.py`), so the same model gives the same bytes. docs/bundle.md says what
+goes in and comes out.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Literal
 import onnx
 from onnx import GraphProto, ModelProto, helper
 
+from export.onnx_beam import DOMAIN, beam_graph
 from export.onnx_graphs import encoder_graph, greedy_graph, step_graph
 from export.onnx_layers import ACTIVATIONS
 from export.onnx_linear import ARITHMETIC, MakeArithmetic
@@ -30,11 +32,12 @@ IR_VERSION = 10
 STORED = {"float32": "float32", "int8": "int8-7bit"}
 """Precisions as the manifest names them."""
 
-GraphName = Literal["greedy", "encoder", "step"]
+GraphName = Literal["greedy", "encoder", "step", "beam"]
 GRAPHS: dict[str, Callable[[Transformer, MakeArithmetic], GraphProto]] = {
     "greedy": greedy_graph,
     "encoder": encoder_graph,
     "step": step_graph,
+    "beam": beam_graph,
 }
 
 
@@ -84,10 +87,13 @@ def _check_choices(model: Transformer, precision: str, graphs: Sequence[str]) ->
 def _model_proto(
     graph: GraphProto, model: Transformer, precision: str, info: ModelInfo
 ) -> ModelProto:
+    opsets = [helper.make_opsetid("", OPSET)]
+    if any(node.domain == DOMAIN for node in graph.node):
+        opsets.append(helper.make_opsetid(DOMAIN, 1))
     proto = helper.make_model(
         graph,
         producer_name="quickstudy",
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=opsets,
         ir_version=IR_VERSION,
     )
     helper.set_model_props(proto, _metadata(model, precision, info))

@@ -80,6 +80,10 @@ def _onnx_int8(job: WriteJob, folder: Path) -> None:
     to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info))
 
 
+def _onnx_int8_beam(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), ("greedy", "beam"))
+
+
 def _model_info(info: BundleInfo) -> ModelInfo:
     return ModelInfo(info.name, info.source_lang, info.target_lang)
 
@@ -138,6 +142,16 @@ WRITERS = {
                 path=f"{ENGINES_FOLDER}/onnx-int8",
             ),
             _onnx_int8,
+        ),
+        Writer(
+            EngineEntry(
+                name="onnx-int8-beam",
+                kind="onnx",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/onnx-int8-beam",
+            ),
+            _onnx_int8_beam,
         ),
         Writer(
             EngineEntry(

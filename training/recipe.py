@@ -47,6 +47,7 @@ EngineName = Literal[
     "ctranslate2-int8-shortlist",
     "ctranslate2-float32",
     "onnx-int8",
+    "onnx-int8-beam",
     "onnx-float32",
 ]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]

@@ -1,9 +1,11 @@
-"""A bundle's ONNX engine: greedy decoding as one graph, on ONNX Runtime."""
+"""A bundle's ONNX engine: greedy decoding, or beam search, as one graph on ONNX Runtime."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -16,14 +18,21 @@ from export.engines.base import Decoded, SentenceEngine, TranslateOptions
 from export.engines.onnx_file import read_onnx
 
 PAD, EOS = 0, 3
-GREEDY_FILE = "greedy.onnx"
+GREEDY_FILE, BEAM_FILE = "greedy.onnx", "beam.onnx"
 FORMAT, FORMAT_VERSION = "quickstudy-onnx", "1"
-INPUTS = {"src": "tensor(int64)", "limit": "tensor(int64)", "return_scores": "tensor(bool)"}
 OUTPUTS = {"trg": "tensor(int64)", "scores": "tensor(float)"}
+INPUTS = {
+    GREEDY_FILE: {
+        "src": "tensor(int64)",
+        "limit": "tensor(int64)",
+        "return_scores": "tensor(bool)",
+    },
+    BEAM_FILE: {"src": "tensor(int64)", "limit": "tensor(int64)", "beam_size": "tensor(int64)"},
+}
 
 
 class OnnxEngine(SentenceEngine):
-    """The ONNX model of a bundle. Greedy only.
+    """The ONNX models of a bundle's engine: `greedy.onnx` and, if it is there, `beam.onnx`.
 
     Up to `inter_threads` batches run at the same time, each with `intra_threads`; a batch has at
     most `max_batch_tokens` padded source tokens. Raises BundleError if the bundle has no such
@@ -45,67 +54,82 @@ class OnnxEngine(SentenceEngine):
         self._max_batch_tokens = max_batch_tokens
         self._vocab_size = bundle.manifest.vocab_size
         self._running = BoundedSemaphore(inter_threads)
-        self._threads = ThreadPoolExecutor(inter_threads) if inter_threads > 1 else None
-        path = bundle.engine_path(name) / GREEDY_FILE
-        try:
-            content = read_onnx(path)
-            self._session = onnxruntime.InferenceSession(
-                content, _session_options(intra_threads), providers=["CPUExecutionProvider"]
-            )
-        except BundleError:
-            raise
-        except Exception as error:  # ONNX Runtime's errors share no other base
-            raise BundleError(
-                f"{path} does not load in ONNX Runtime {onnxruntime.__version__} ({error}): "
-                "export the bundle again, or install a newer onnxruntime"
-            ) from error
-        if fault := contract_fault(self._session, self._vocab_size):
-            raise BundleError(f"{path} {fault}: export the bundle again with this version")
+        self._threads = ThreadPoolExecutor(inter_threads)
+        folder = bundle.engine_path(name)
+        files = [GREEDY_FILE, *([BEAM_FILE] if (folder / BEAM_FILE).exists() else [])]
+        self._sessions = {
+            file: _load(folder / file, intra_threads, self._vocab_size) for file in files
+        }
 
     def decode(
         self, sources: list[list[int]], limit: int, options: TranslateOptions
     ) -> list[Decoded]:
-        if options.beam_size > 1:
+        if options.beam_size > 1 and BEAM_FILE not in self._sessions:
             raise ValueError(
-                f"beam_size is {options.beam_size}, and an ONNX engine only decodes greedily: "
-                "set beam_size to 1, or use a ctranslate2 engine of the bundle"
+                f"beam_size is {options.beam_size}, and this ONNX engine only decodes greedily: "
+                "set beam_size to 1, use a ctranslate2 engine of the bundle, or export with the "
+                "engine onnx-int8-beam"
             )
         batches = batches_of(sources, self._max_batch_tokens)
         decoded: list[Decoded] = [Decoded([])] * len(sources)
 
         def run(rows: list[int]) -> list[Decoded]:
-            return self._run([sources[row] for row in rows], limit, options.return_scores)
+            return self._run([sources[row] for row in rows], limit, options)
 
-        several = self._threads is not None and len(batches) > 1
-        found = self._threads.map(run, batches) if self._threads and several else map(run, batches)
-        for rows, batch in zip(batches, found, strict=True):
+        apply = self._threads.map if len(batches) > 1 else map  # one needs no other thread
+        for rows, batch in zip(batches, apply(run, batches), strict=True):
             for row, one in zip(rows, batch, strict=True):
                 decoded[row] = one
         return decoded
 
-    def _run(self, sources: list[list[int]], limit: int, return_scores: bool) -> list[Decoded]:
+    def _run(
+        self, sources: list[list[int]], limit: int, options: TranslateOptions
+    ) -> list[Decoded]:
         """Decode one batch."""
         src = np.full((len(sources), max(map(len, sources)) + 1), PAD, np.int64)
         for row, source in enumerate(sources):
             src[row, : len(source)] = source
             src[row, len(source)] = EOS
-        feeds = {"src": src, "limit": np.array(limit), "return_scores": np.array(return_scores)}
+        feeds = {"src": src, "limit": np.array(limit)}
+        if beam := options.beam_size > 1:
+            feeds["beam_size"] = np.array(options.beam_size)
+        else:
+            feeds["return_scores"] = np.array(options.return_scores)
         with self._running:
-            trg, scores = self._session.run(["trg", "scores"], feeds)
+            session = self._sessions[BEAM_FILE if beam else GREEDY_FILE]
+            trg, scores = session.run(["trg", "scores"], feeds)
         if len(trg) != len(src) or trg.min() < 0 or trg.max() >= self._vocab_size:
             raise ValueError("the model wrote ids out of its vocabulary: export the bundle again")
-        return [
-            _decoded(ids, float(score) if return_scores else None)
-            for ids, score in zip(trg, scores, strict=True)
-        ]
+        read = _beam_decoded if beam else _greedy_decoded
+        found = [read(ids, score, limit) for ids, score in zip(trg, scores, strict=True)]
+        if not options.return_scores:
+            found = [replace(one, score=None) for one in found]
+        return found
 
 
-def contract_fault(session: Any, vocab_size: int) -> str | None:
+def _load(path: Path, intra_threads: int, vocab_size: int) -> onnxruntime.InferenceSession:
+    """A session for a file. Raises BundleError if it cannot be used."""
+    content = read_onnx(path)
+    try:
+        session = onnxruntime.InferenceSession(
+            content, _session_options(intra_threads), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's errors share no other base
+        raise BundleError(
+            f"{path} does not load in ONNX Runtime {onnxruntime.__version__} ({error}): "
+            "export the bundle again, or install a newer onnxruntime"
+        ) from error
+    if fault := contract_fault(session, INPUTS[path.name], vocab_size):
+        raise BundleError(f"{path} {fault}: export the bundle again with this version")
+    return session
+
+
+def contract_fault(session: Any, expected: dict[str, str], vocab_size: int) -> str | None:
     """What keeps a loaded model from being used, if anything does."""
     inputs = {one.name: one.type for one in session.get_inputs()}
     outputs = {one.name: one.type for one in session.get_outputs()}
-    if inputs != INPUTS or outputs != OUTPUTS:
-        return f"takes {inputs} and gives {outputs}, not {INPUTS} and {OUTPUTS}"
+    if inputs != expected or outputs != OUTPUTS:
+        return f"takes {inputs} and gives {outputs}, not {expected} and {OUTPUTS}"
     stated = session.get_modelmeta().custom_metadata_map
     found = (stated.get("format"), stated.get("format_version"))
     if found != (FORMAT, FORMAT_VERSION):
@@ -126,14 +150,21 @@ def batches_of(sources: Sequence[Sequence[int]], max_batch_tokens: int) -> list[
     return batches
 
 
-def _decoded(ids: NDArray[np.int64], score: float | None) -> Decoded:
+def _greedy_decoded(ids: NDArray[np.int64], score: np.float32, limit: int) -> Decoded:
     """Ids [T] with EOS, if it came, and the sum of their log-probabilities; as in CTranslate2 the
     score is their mean, EOS counted."""
     tokens = ids.tolist()
     ended = EOS in tokens
     length = tokens.index(EOS) if ended else len(tokens)
-    mean = None if score is None else score / (length + ended)
-    return Decoded(tokens[:length], mean, truncated=not ended)
+    return Decoded(tokens[:length], float(score) / (length + ended), truncated=not ended)
+
+
+def _beam_decoded(ids: NDArray[np.int64], score: np.float32, limit: int) -> Decoded:
+    """Ids [T] without EOS, and the mean of their log-probabilities as if it had come."""
+    tokens = [token for token in ids.tolist() if token != PAD]
+    truncated = len(tokens) >= limit
+    mean = float(score) * (len(tokens) + 1) / len(tokens) if truncated else float(score)
+    return Decoded(tokens, mean, truncated)
 
 
 def _session_options(intra_threads: int) -> onnxruntime.SessionOptions:

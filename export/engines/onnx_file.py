@@ -30,6 +30,8 @@ DEEPEST = 100
 
 def read_onnx(path: Path) -> bytes:
     """The bytes of an ONNX file. Raises BundleError if it is not one or refers to other files."""
+    if not path.is_file():
+        raise BundleError(f"{path} is missing: export the bundle again")
     content = path.read_bytes()
     try:
         outside = _refers_outside(memoryview(content), "model", 0)
