@@ -250,5 +250,18 @@ def change_small_files(rng: random.Random, folder: Path) -> None:
     list_again(folder)
 
 
+def change_onnx(rng: random.Random, folder: Path) -> None:
+    """Damage the ONNX graph, mostly where its nodes stand; size and hash follow."""
+    path = folder / "engines/onnx-int8/greedy.onnx"
+    data = bytearray(path.read_bytes())
+    if rng.random() < 0.5:
+        data = bytearray(damaged(rng, bytes(data)))
+    else:
+        for _ in range(rng.randint(1, 10)):
+            data[rng.randrange(min(len(data), 20_000))] = rng.randrange(256)
+    path.write_bytes(data)
+    list_again(folder)
+
+
 HARMS: tuple[Harm, ...] = (change_tree, change_text, rename_listed, change_bytes, change_folder)
-ENGINE_HARMS: tuple[Harm, ...] = (change_model, change_small_files)
+ENGINE_HARMS: tuple[Harm, ...] = (change_model, change_small_files, change_onnx)

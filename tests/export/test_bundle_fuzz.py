@@ -16,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from export.bundle import Bundle, BundleError, load_bundle
-from tests.export import hostile
+from export.exporter import pieces_of
+from tests.export import hostile, tiny
 
 ROOT = Path(__file__).parents[2]
 CASES = 120
-ENGINE_CASES = 80
+ENGINE_CASES = 90
 
 
 def tree(folder: Path) -> dict[str, tuple[int, int, int]]:
@@ -77,26 +78,34 @@ def test_a_harmed_bundle_loads_or_is_refused(
     assert all(message.isprintable() for message in said), "a terminal could be steered"
 
 
-def test_an_engine_with_harmed_files_loads_or_is_refused(
-    tmp_path: Path, pristine_bundle: Bundle
-) -> None:
+@pytest.fixture(scope="module")
+def two_kinds(tmp_path_factory: pytest.TempPathFactory, tokenizer_path: Path) -> Bundle:
+    """A bundle with a CTranslate2 and an ONNX engine, of random weights."""
+    model = tiny.random_model(len(pieces_of(tokenizer_path)))
+    return tiny.make_bundle(
+        tmp_path_factory.mktemp("kinds") / "tiny",
+        tokenizer_path,
+        model=model,
+        engines=["ctranslate2-int8", "onnx-int8"],
+    )
+
+
+def test_an_engine_with_harmed_files_loads_or_is_refused(tmp_path: Path, two_kinds: Bundle) -> None:
     """In a process of its own: a crash would end it with a signal."""
-    paths = []
-    for seed in range(ENGINE_CASES):
-        paths.append(tmp_path / str(seed))
-        shutil.copytree(pristine_bundle.path, paths[-1])
-        harm = hostile.ENGINE_HARMS[seed % 3 == 2]
-        harm(random.Random(seed), paths[-1])
-    before = tree(tmp_path)
-    code = [sys.executable, "-m", "tests.export.load_hostile", *map(str, paths)]
+    paths = [tmp_path / "cases" / str(seed) for seed in range(ENGINE_CASES)]
+    for seed, path in enumerate(paths):
+        shutil.copytree(two_kinds.path, path)
+        harm = hostile.ENGINE_HARMS[seed % len(hostile.ENGINE_HARMS)]
+        harm(random.Random(seed), path)
+    before = tree(tmp_path / "cases")
+    out = tmp_path / "outcomes.txt"
+    code = [sys.executable, "-m", "tests.export.load_hostile", str(out), *map(str, paths)]
     done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout.splitlines()[-1] + done.stderr[-2000:]
-    outcomes = [line.split(" ")[1] for line in done.stdout.splitlines()]
-    assert len(outcomes) == ENGINE_CASES
-    odd = [line for line in done.stdout.splitlines() if line.split()[1] not in OUTCOMES]
+    lines = out.read_text().splitlines()
+    assert done.returncode == 0, f"{lines[-1]}\n{done.stderr[-2000:]}"
+    assert len(lines) == 2 * ENGINE_CASES
+    odd = [line for line in lines if line.split()[2] not in ("ok", "ok,", "BundleError")]
     assert not odd, odd
-    assert outcomes.count("BundleError") > ENGINE_CASES / 2
-    assert tree(tmp_path) == before
-
-
-OUTCOMES = {"ok", "ok,", "BundleError"}
+    refused = sum(line.split()[2] == "BundleError" for line in lines)
+    assert refused > ENGINE_CASES / 2, "harm is to be noticed"
+    assert tree(tmp_path / "cases") == before
