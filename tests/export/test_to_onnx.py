@@ -272,25 +272,37 @@ def encoded(encoder: onnxruntime.InferenceSession, src: NDArray[np.int64]) -> di
     return dict(zip(names, encoder.run(names, {"src": src}), strict=True))
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
-def test_int8_logits_stay_near_torch(activation: str, tmp_path: Path) -> None:
-    model = tiny_model(activation)
-    to_onnx(model, PIECES, tmp_path / "engine", "int8", INFO, ("encoder", "step"))
+def check_int8_logits(model: Transformer, folder: Path) -> None:
+    """The first step's logits, near those of torch."""
+    to_onnx(model, PIECES, folder, "int8", INFO, ("encoder", "step"))
     src = padded(sources(6))
-    step = session(tmp_path / "engine" / "step.onnx")
+    step = session(folder / "step.onnx")
     shapes = {"past_key": (6, 4, 6, 0), "past_value": (6, 4, 0, 6)}
     past = {
         f"{name}.{layer}": np.zeros(shape, np.float32)
         for name, shape in shapes.items()
         for layer in range(2)
     }
-    memory = encoded(session(tmp_path / "engine" / "encoder.onnx"), src)
+    memory = encoded(session(folder / "encoder.onnx"), src)
     logits = step.run(["logits"], {"last": np.full(6, BOS), **memory, **past})[0]
     with torch.no_grad():
         expected = model(torch.from_numpy(src), torch.full((6, 1), BOS))[:, 0].numpy()
     difference = np.abs(logits - expected)[:, EOS:]
     spread = expected.std()
     assert 0 < difference.max() < 0.15 * spread, f"{difference.max():.3f} of {spread:.3f}"
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])
+def test_int8_logits_stay_near_torch(activation: str, tmp_path: Path) -> None:
+    check_int8_logits(tiny_model(activation), tmp_path / "engine")
+
+
+def test_int8_bears_activations_that_are_all_zero(tmp_path: Path) -> None:
+    model = tiny_model("relu")
+    with torch.no_grad():  # such a row has no largest value to scale by
+        for layer in (model.encoder[0], model.decoder[0]):
+            layer.ffn.inner.bias.fill_(-1000.0)
+    check_int8_logits(model, tmp_path / "engine")
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])
