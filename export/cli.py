@@ -1,4 +1,4 @@
-"""`quickstudy bundle …`: look into bundles, check them, push and pull them."""
+"""`quickstudy bundle …`: look into bundles, check them, write them anew, push and pull them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-bundle_app = typer.Typer(help="Look into bundles, check, push and pull them.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Look into bundles, check, upgrade, push and pull them.", no_args_is_help=True)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="PATH", help="Bundle folder.")]
 TagOption = Annotated[
@@ -67,6 +67,49 @@ def schema() -> None:
     from export.manifest import Manifest
 
     print(json.dumps(Manifest.model_json_schema(), indent=2))
+
+
+@bundle_app.command()
+def upgrade(
+    path: BundlePath,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the new bundle.", show_default="PATH itself")
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Engine of the new bundle; may be repeated, the first is its default.",
+            show_default="the engines it has",
+        ),
+    ] = None,
+    src: Annotated[
+        Path | None, typer.Option(help="Held-out sentences for the export gate, one a line.")
+    ] = None,
+    ref: Annotated[Path | None, typer.Option(help="Their references.")] = None,
+    dataset: Annotated[
+        str | None, typer.Option(help="What the sentences are.", show_default="the file's name")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish it even if it breaks a limit of the gate.")
+    ] = False,
+) -> None:
+    """Write a bundle anew from its own weights: today's format, other engines. Needs torch."""
+    from dataclasses import replace
+
+    from export.errors import BundleError
+    from export.gate import HeldOut, Judgement
+    from export.upgrade import reference_of, upgrade_bundle
+    from training.recipe import GateLimits
+
+    if (src is None) != (ref is None):
+        raise BundleError("give both --src and --ref, or neither")
+    judged = None
+    if src is not None and ref is not None:
+        text = HeldOut.read(src, ref)
+        text = replace(text, dataset=dataset or text.dataset)
+        judged = Judgement(text, GateLimits(), force, reference_of(path))
+    bundle = upgrade_bundle(path, out or path, engine, judged)
+    print(f"{bundle.path}: {', '.join(one.name for one in bundle.manifest.engines)}")
 
 
 @bundle_app.command()

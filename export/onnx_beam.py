@@ -37,7 +37,7 @@ def beam_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
     limit = graph.op("Add", limit, graph.scalar("one", 1, "int64"))  # BOS counts
     lengths = {
         "max_length": _int32_list(graph, limit),
-        "min_length": _int32_list(graph, graph.scalar("shortest", 2, "int64")),
+        "min_length": _int32_list(graph, graph.scalar("zero", 0, "int64")),
         "num_beams": _int32_list(graph, "beam_size"),
         "num_return_sequences": _int32_list(graph, graph.scalar("one", 1, "int64")),
     }
@@ -81,8 +81,7 @@ def _encoder(outer: Graph, model: Transformer, make: MakeArithmetic) -> GraphPro
     graph = outer.child("encoder")
     source = encode(graph, model, make, graph.op("Cast", "encoder_input_ids", to=TensorProto.INT64))
     last = graph.op("Reshape", "decoder_input_ids", graph.ints(-1))
-    position = graph.op("Gather", positions(graph, model), graph.scalar("zero", 0, "int64"))
-    logits, past = Decoder(model, make(graph, last)).step(graph, last, position, source, None)
+    logits, past = Decoder(model, make(graph, last)).first_step(graph, last, source)
     outputs = [
         _named(graph, graph.op("Unsqueeze", logits, graph.ints(1)), _logits_value(model)),
         # Nothing reads it, but the operator wants it there.

@@ -13,9 +13,18 @@ import numpy as np
 
 from export.onnx_builder import Graph
 from export.onnx_encoder import HIDDEN, Source
-from export.onnx_layers import Layers, array
+from export.onnx_layers import Layers, array, positions
 from export.onnx_linear import Arithmetic
-from training.model import BOS, PAD, UNK, CrossAttention, DecoderLayer, SelfAttention, Transformer
+from training.model import (
+    BOS,
+    EOS,
+    PAD,
+    UNK,
+    CrossAttention,
+    DecoderLayer,
+    SelfAttention,
+    Transformer,
+)
 
 
 @dataclass(frozen=True)
@@ -33,6 +42,15 @@ class Decoder:
     def __init__(self, model: Transformer, arithmetic: Arithmetic) -> None:
         self.model = model
         self._layers = Layers(model, arithmetic)
+
+    def first_step(self, graph: Graph, bos: str, source: Source) -> tuple[str, Past]:
+        """BOS [B] → logits [B, V], EOS banned too, and what the next step reads."""
+        table = positions(graph, self.model)
+        position = graph.op("Gather", table, graph.scalar("zero", 0, "int64"))
+        logits, past = self.step(graph, bos, position, source, None)
+        choices = graph.weight("eos_ban", np.array([0, HIDDEN], np.float32))
+        eos, size = graph.scalar("eos", EOS, "int64"), graph.ints(self.model.vocab_size)
+        return graph.op("Add", logits, graph.op("OneHot", eos, size, choices)), past
 
     def step(
         self, graph: Graph, last: str, position: str, source: Source, past: Past | None

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from onnx import GraphProto, TensorProto, ValueInfoProto
 
 from export.onnx_builder import Graph, value
 from export.onnx_decoder import Decoder, Past
-from export.onnx_encoder import HIDDEN, Source, encode
+from export.onnx_encoder import Source, encode
 from export.onnx_layers import positions
 from export.onnx_linear import MakeArithmetic
 from training.model import BOS, EOS, Transformer
@@ -106,12 +105,7 @@ def step_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
 
 
 def _first_step(graph: Graph, decoder: Decoder, source: Source, bos: str, rows: str) -> _State:
-    table = positions(graph, decoder.model)
-    position = graph.op("Gather", table, graph.scalar("zero", 0, "int64"))
-    logits, past = decoder.step(graph, bos, position, source, None)
-    choices = graph.weight("eos_ban", np.array([0, HIDDEN], np.float32))
-    eos, size = graph.scalar("eos", EOS, "int64"), graph.ints(decoder.model.vocab_size)
-    logits = graph.op("Add", logits, graph.op("OneHot", eos, size, choices))
+    logits, past = decoder.first_step(graph, bos, source)
     alive = graph.op("Expand", graph.scalar("one", 1, "int64"), rows)
     nothing = graph.op("Expand", graph.scalar("shown", 0, "float32"), rows)
     return _choose(graph, logits, _State("", alive, "", nothing, past))
