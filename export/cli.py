@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-bundle_app = typer.Typer(help="Look into bundles, check, upgrade, push and pull them.", no_args_is_help=True)
+bundle_app = typer.Typer(
+    help="Look into bundles, check, upgrade, push and pull them.", no_args_is_help=True
+)
 
 BundlePath = Annotated[Path, typer.Argument(metavar="PATH", help="Bundle folder.")]
 TagOption = Annotated[
