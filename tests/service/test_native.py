@@ -14,6 +14,7 @@ from fastapi.testclient import TestClient
 from export.bundle import Bundle
 from export.engines import Engine, TranslateOptions, Translation
 from service.api.app import create_app
+from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator
 
@@ -56,7 +57,7 @@ def test_a_text_and_a_list(client: TestClient) -> None:
     assert one.json()["model"] == "tiny"
     assert (one.json()["source"], one.json()["target"]) == ("en", "de")
     item = one.json()["translations"][0]
-    assert set(item) == {"text", "truncated", "score"}
+    assert set(item) == {"text", "truncated", "score", "warnings"}
     assert item["score"] is None
     many = client.post(URL, json={"text": ["old cat.", "the old blue street cat."]})
     assert many.json()["translations"][1] == item
@@ -73,7 +74,9 @@ def test_lines_and_spaces_come_back(make_client: MakeClient) -> None:
 def test_nothing_to_translate_comes_back(client: TestClient, text: str) -> None:
     answer = client.post(URL, json={"text": text, "return_scores": True})
     assert answer.status_code == 200
-    assert answer.json()["translations"] == [{"text": text, "truncated": False, "score": None}]
+    assert answer.json()["translations"] == [
+        {"text": text, "truncated": False, "score": None, "warnings": []}
+    ]
 
 
 def test_beam_and_scores(client: TestClient) -> None:
@@ -190,7 +193,7 @@ def test_a_client_that_has_gone_is_not_waited_for(
     tiny_bundle: Bundle,
 ) -> None:
     stub = StubEngine(seconds=9)
-    translator = Translator(tiny_bundle, stub, Settings(inter_threads=1))
+    translator = Translator(ModelSet([Model.of(tiny_bundle, stub)]), Settings(inter_threads=1))
     app = create_app(translator)
     sent: list[Any] = []
     messages = [
