@@ -9,6 +9,7 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 import bentoml
 
 from service.api.app import create_app, guarded
+from service.api.bento_schema import BentoSchema
 from service.settings import Settings
 from service.translator import Translator
 
@@ -37,3 +38,6 @@ class Translation:
     async def close(self) -> None:
         """Stop the queue's workers."""
         await app.state.translator.close()
+
+
+Translation.add_asgi_middleware(BentoSchema)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from service.api.body import described, read_body
+from service.api.body import described, described_query, read_body
 from service.api.errors import ApiError, Shape, register_shape
 from service.api.work import Serving, answer, check_text
 from service.languages import AUTO, language_name
@@ -86,6 +86,12 @@ class TranslateRequest(BaseModel):
     show_billed_characters: bool | Literal[""] | None = None
 
 
+class LanguagesRequest(BaseModel):
+    """Which languages: of texts, or to translate to. The official client sends this GET a form."""
+
+    type: Literal["source", "target"] = "source"
+
+
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {
         "description": text,
@@ -130,13 +136,12 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
     }
 
 
-@router.get("/languages", responses={403: ERRORS[403]})
-async def languages(
-    translator: Serving, type: Literal["source", "target"] = "source"
-) -> list[dict[str, Any]]:
+@router.get("/languages", responses=ERRORS, openapi_extra=described_query(LanguagesRequest))
+async def languages(request: Request, translator: Serving) -> list[dict[str, Any]]:
     """The languages that are translated from, or to."""
+    wanted = await read_body(request, LanguagesRequest)
     targets = translator.models.targets
-    if type == "source":
+    if wanted.type == "source":
         return [{"language": code.upper(), "name": language_name(code)} for code in sorted(targets)]
     codes = {target for each in targets.values() for target in each}
     named = [
