@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, described_query, read_body
 from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Serving, answer, check_text
+from service.api.work import Door, Serving, answer, check_text
 from service.languages import AUTO, language_name
 from service.order import Order
 
@@ -137,8 +137,9 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
 
 
 @router.get("/languages", responses=ERRORS, openapi_extra=described_query(LanguagesRequest))
-async def languages(request: Request, translator: Serving) -> list[dict[str, Any]]:
+async def languages(request: Request, door: Door, translator: Serving) -> list[dict[str, Any]]:
     """The languages that are translated from, or to."""
+    door.key(request)
     wanted = await read_body(request, LanguagesRequest)
     targets = translator.models.targets
     if wanted.type == "source":
@@ -153,9 +154,10 @@ async def languages(request: Request, translator: Serving) -> list[dict[str, Any
 
 
 @router.get("/usage", responses={403: ERRORS[403]})
-async def usage() -> dict[str, int]:
+async def usage(request: Request, door: Door) -> dict[str, int]:
     """Characters that the key has had translated this month, and how many it may."""
-    return {"character_count": 0, "character_limit": UNLIMITED}
+    count, limit = door.usage(request)
+    return {"character_count": count, "character_limit": UNLIMITED if limit is None else limit}
 
 
 def _order(body: TranslateRequest) -> Order:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from export.manifest import Metric
-from service.api.work import ERRORS, Serving, answer, check_sizes, check_text, within_limits
+from service.api.work import ERRORS, Serving, answer, check_text, detections
 from service.detect import Detection
 from service.languages import language_name
 from service.models import Model
@@ -215,8 +215,7 @@ async def translate(
 async def detect(request: Request, body: DetectRequest, translator: Serving) -> DetectResponse:
     """Tell the language of a text or of each text of a list."""
     texts = [body.text] if isinstance(body.text, str) else body.text
-    check_sizes(texts, translator.settings)
-    found = await within_limits(request, translator.settings, translator.detect(texts))
+    found = await detections(request, translator, texts)
     return DetectResponse(detections=[[_language(one) for one in each[:TOLD]] for each in found])
 
 

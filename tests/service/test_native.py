@@ -172,8 +172,9 @@ def test_a_client_that_has_gone_is_not_waited_for(
     tiny_bundle: Bundle,
 ) -> None:
     stub = StubEngine(seconds=9)
-    translator = Translator(ModelSet([Model.of(tiny_bundle, stub)]), Settings(inter_threads=1))
-    app = create_app(translator)
+    settings = Settings(inter_threads=1)
+    translator = Translator(ModelSet([Model.of(tiny_bundle, stub)]), settings)
+    app = create_app(settings, translator)
     sent: list[Any] = []
     messages = [
         {"type": "http.request", "body": b'{"text": "a"}', "more_body": False},
@@ -226,7 +227,7 @@ def test_ready_after_a_real_translation(client: TestClient) -> None:
 
 
 def test_not_ready_before_a_model_is_loaded() -> None:
-    client = TestClient(create_app())
+    client = TestClient(create_app(Settings()))
     assert client.get("/healthz").status_code == 200
     answer = client.get("/readyz")
     assert answer.status_code == 503
