@@ -163,17 +163,21 @@ class Batcher:
         sentences: Sequence[str],
         options: TranslateOptions,
         *,
+        tokens: Sequence[int] | None = None,
         priority: Priority = Priority.INTERACTIVE,
         within_s: float | None = None,
     ) -> list[Translation]:
-        """Translate sentences, in order.
+        """Translate sentences, in order. `tokens` of each, if they are known already.
 
         Raises QueueFullError when too much waits, DeadlineError when `within_s` seconds are over,
         ClosedError when the service stops, and what the engine raises for the first of these
         sentences that it fails at. Cancelling it drops what still waits.
         """
         translations = []
-        async with self.stream(sentences, options, priority=priority, within_s=within_s) as found:
+        stream = self.stream(
+            sentences, options, tokens=tokens, priority=priority, within_s=within_s
+        )
+        async with stream as found:
             async for one in found:
                 if isinstance(one, Exception):
                     raise one
@@ -186,6 +190,7 @@ class Batcher:
         sentences: Sequence[str],
         options: TranslateOptions,
         *,
+        tokens: Sequence[int] | None = None,
         priority: Priority = Priority.INTERACTIVE,
         within_s: float | None = None,
     ) -> AsyncIterator[AsyncIterator[Translation | Exception]]:
@@ -196,7 +201,7 @@ class Batcher:
         Leaving drops what still waits.
         """
         started = asyncio.get_running_loop().time()
-        request = await self._admit(sentences, options, priority)
+        request = await self._admit(sentences, options, tokens, priority)
         timer = None
         if within_s is not None:
             timer = asyncio.get_running_loop().call_at(
@@ -227,14 +232,21 @@ class Batcher:
         self._tasks.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
+    async def count(self, sentences: Sequence[str]) -> list[int]:
+        """Tokens of each sentence; those of long texts are counted off the event loop."""
+        if sum(map(len, sentences)) > COUNT_IN_THREAD_ABOVE:
+            return await asyncio.to_thread(lambda: list(map(self._count_tokens, sentences)))
+        return list(map(self._count_tokens, sentences))
+
     async def _admit(
-        self, sentences: Sequence[str], options: TranslateOptions, priority: Priority
+        self,
+        sentences: Sequence[str],
+        options: TranslateOptions,
+        tokens: Sequence[int] | None,
+        priority: Priority,
     ) -> _Request:
         self._check_room(len(sentences), 0)
-        if sum(map(len, sentences)) > COUNT_IN_THREAD_ABOVE:
-            costs = await asyncio.to_thread(self._costs, sentences)
-        else:
-            costs = self._costs(sentences)
+        costs = list(map(padded_tokens, tokens or await self.count(sentences)))
         self._check_room(len(sentences), sum(costs))
         job = Job(options, costs, priority)
         request = _Request(sentences, options, job, time.perf_counter())
@@ -245,9 +257,6 @@ class Batcher:
                 self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
             self._wake.set()
         return request
-
-    def _costs(self, sentences: Sequence[str]) -> list[int]:
-        return [padded_tokens(self._count_tokens(sentence)) for sentence in sentences]
 
     def _check_room(self, sentences: int, tokens: int) -> None:
         if self._closing:

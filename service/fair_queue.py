@@ -115,10 +115,9 @@ class FairQueue:
 
     def _lead(self) -> Job:
         """The job whose options the batch has: the one that waits longest, urgent ones first."""
-        ranked = sorted(self._jobs, key=lambda job: job.served)
         bulk_is_due = self._without_bulk >= BULK_EVERY - 1
         wanted = Priority.BULK if bulk_is_due else Priority.INTERACTIVE
-        return next((job for job in ranked if job.priority is wanted), ranked[0])
+        return min(self._jobs, key=lambda job: (job.priority is not wanted, job.served))
 
     def _budget(self, alike: Sequence[Job], among: int) -> int:
         waiting = sum(job.cost_left for job in alike)

@@ -115,7 +115,7 @@ def test_a_dropped_job_frees_its_place() -> None:
     assert all(part.job is stays for part in queue.take())
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(6))
 def test_nothing_is_lost_doubled_or_late(seed: int) -> None:
     """Thousands of jobs that come and go at random, held to every promise of the module."""
     rng = random.Random(seed)
@@ -124,9 +124,9 @@ def test_nothing_is_lost_doubled_or_late(seed: int) -> None:
     jobs: list[Job] = []
     seen: Counter[tuple[int, int]] = Counter()
     dropped: set[Job] = set()
-    for step in range(400):
-        for _ in range(rng.choice([0, 0, 1, 5]) if step < 300 else 0):
-            length = rng.choice([1, 1, 1, 2, 5, 300])
+    for step in range(250):
+        for _ in range(rng.choice([0, 0, 1, 5]) if step < 200 else 0):
+            length = rng.choice([1, 1, 1, 2, 5, 100])
             costs = [rng.choice([7, 7, 15, 23, 127]) for _ in range(length)]
             jobs.append(Job(rng.choice([GREEDY, BEAM]), costs, rng.choice(list(Priority))))
             queue.put(jobs[-1])
@@ -158,7 +158,7 @@ def _check_batch(batch: list[Slice], max_tokens: int, max_sentences: int) -> Non
     assert len({part.job.options for part in batch}) <= 1
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(4))
 def test_the_bound_on_waiting(seed: int) -> None:
     """A one-liner goes with the next batch of its options, and options take turns, under any load
     of documents and bulk."""
