@@ -118,9 +118,9 @@ class Batcher:
     """Runs `translate_batch` on what waits, `workers` batches at a time.
 
     `count_tokens` is called once a sentence. A batch has at most `max_batch_tokens` padded source
-    tokens and `max_batch_sentences`; at most `queue_sentences` and `queue_tokens` (padded) wait,
-    but a single request larger than that is taken when nothing else waits. `on_batch` is told of
-    each batch. It belongs to the event loop of its first request.
+    tokens and `max_batch_sentences`; at most `queue_sentences` and `queue_tokens` (padded) wait
+    with each priority, but a single request larger than that is taken when nothing else does.
+    `on_batch` is told of each batch. It belongs to the event loop of its first request.
     """
 
     def __init__(
@@ -245,9 +245,9 @@ class Batcher:
         tokens: Sequence[int] | None,
         priority: Priority,
     ) -> _Request:
-        self._check_room(len(sentences), 0)
+        self._check_room(priority, len(sentences), 0)
         costs = list(map(padded_tokens, tokens or await self.count(sentences)))
-        self._check_room(len(sentences), sum(costs))
+        self._check_room(priority, len(sentences), sum(costs))
         job = Job(options, costs, priority)
         request = _Request(sentences, options, job, time.perf_counter())
         if sentences:
@@ -258,15 +258,15 @@ class Batcher:
             self._wake.set()
         return request
 
-    def _check_room(self, sentences: int, tokens: int) -> None:
+    def _check_room(self, priority: Priority, sentences: int, tokens: int) -> None:
         if self._closing:
             raise ClosedError("the service is stopping: try again later")
-        waiting = (self.waiting, self.waiting_tokens)
-        more = (sentences, tokens)
-        for here, new, limit, unit in zip(
-            waiting, more, self._queue_limits, ("sentences", "padded tokens"), strict=True
+        waiting = self._queue.waiting(priority)
+        units = ("sentences", "padded tokens")
+        for here, more, limit, unit in zip(
+            waiting, (sentences, tokens), self._queue_limits, units, strict=True
         ):
-            if new and self.waiting and here + new > limit:
+            if more and waiting[0] and here + more > limit:
                 raise QueueFullError(f"{here} {unit} wait, {limit} may: try again later")
 
     def _end(self, request: _Request, error: Exception) -> None:

@@ -74,8 +74,22 @@ class FairQueue:
         self._jobs: dict[Job, None] = {}
         self._turn = itertools.count(1)
         self._without_bulk = 0
-        self.sentences = 0
-        self.tokens = 0
+        self._waiting = {priority: [0, 0] for priority in Priority}
+
+    @property
+    def sentences(self) -> int:
+        """Sentences that wait."""
+        return sum(sentences for sentences, _ in self._waiting.values())
+
+    @property
+    def tokens(self) -> int:
+        """Their padded tokens."""
+        return sum(tokens for _, tokens in self._waiting.values())
+
+    def waiting(self, priority: Priority) -> tuple[int, int]:
+        """Sentences, and their padded tokens, that wait with a priority."""
+        sentences, tokens = self._waiting[priority]
+        return sentences, tokens
 
     def put(self, job: Job) -> None:
         """Add a job, behind those that wait."""
@@ -140,8 +154,9 @@ class FairQueue:
         return slices
 
     def _count(self, job: Job, sign: int) -> None:
-        self.sentences += sign * job.left
-        self.tokens += sign * job.cost_left
+        waiting = self._waiting[job.priority]
+        waiting[0] += sign * job.left
+        waiting[1] += sign * job.cost_left
 
 
 class _Batch:

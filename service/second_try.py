@@ -39,6 +39,7 @@ SEVERITY: dict[Code, int] = {
     "low_score": 1,
 }
 WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
+WORD_OR_MARK = re.compile(WORD.pattern + r"|(?<=[\w'])[^\w\s]")
 PHRASE_TIMES = {1: 3, 2: 3}
 """Times that so many words may not follow themselves; of more words, twice is too often."""
 LONGEST_PHRASE = 12
@@ -66,9 +67,7 @@ def judge(source: str, source_tokens: int, translation: Translation) -> tuple[Wa
     return tuple(warning for warning in found if warning is not None)
 
 
-def better(
-    source: str, source_tokens: int, first: Translation, second: Translation
-) -> Translation:
+def better(source: str, source_tokens: int, first: Translation, second: Translation) -> Translation:
     """The one of which less looks wrong; of equals the likelier one, else the first."""
     wrong = [_severity(judge(source, source_tokens, one)) for one in (first, second)]
     if wrong[0] != wrong[1]:
@@ -82,9 +81,7 @@ def further_tries(options: TranslateOptions) -> Sequence[TranslateOptions]:
     """How to try again, in order, a sentence whose translation by these options looks wrong; two
     tries at most, and none that was made already."""
     beam = replace(options, beam_size=max(BEAM, options.beam_size))
-    penalty = replace(
-        beam, repetition_penalty=max(REPETITION_PENALTY, options.repetition_penalty)
-    )
+    penalty = replace(beam, repetition_penalty=max(REPETITION_PENALTY, options.repetition_penalty))
     return [one for one in dict.fromkeys((beam, penalty)) if one != options]
 
 
@@ -102,10 +99,10 @@ def _repetition(source: str, text: str) -> Warning | None:
     """A phrase that follows itself, or letters that do, more than in the source."""
     if _stutters(text) > _stutters(source):
         return Warning("repetition", "Letters of a word repeat themselves.")
-    words, source_words = _words(text), _words(source)
     for size in range(1, LONGEST_PHRASE + 1):
-        times = _most_in_a_row(words, size)
-        if times >= PHRASE_TIMES.get(size, 2) and times > _most_in_a_row(source_words, size):
+        pattern = WORD_OR_MARK if size == 1 else WORD  # "die, die die Stadt besitzen" is German
+        times, in_source = (_most_in_a_row(_words(one, pattern), size) for one in (text, source))
+        if times >= PHRASE_TIMES.get(size, 2) and times > in_source:
             return Warning("repetition", f"The translation says something {times} times in a row.")
     return None
 
@@ -152,5 +149,5 @@ def _low_score(translation: Translation) -> Warning | None:
     )
 
 
-def _words(text: str) -> list[str]:
-    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+def _words(text: str, pattern: re.Pattern[str] = WORD) -> list[str]:
+    return pattern.findall(unicodedata.normalize("NFKC", text).casefold())

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from export.bundle import Bundle, load_bundle
 from export.engines import Engine, TranslateOptions, Translation, load_engine
 from export.manifest import Manifest
-from service.batcher import Batcher
-from service.metrics import QUEUE_SENTENCES, timed_batch
+from service.cache import model_identity
+from service.metrics import QUEUE_SENTENCES
+from service.pipeline import Pipeline
 from service.settings import Settings
 from service.text import Part, join_parts, split_text
 
@@ -43,12 +44,9 @@ class Translator:
         self.engine = engine
         self.settings = settings
         self.engine_name = bundle.engine(settings.engine).name
-        self.batcher = Batcher(
-            self._translate_batch,
-            workers=settings.inter_threads,
-            max_batch_sentences=settings.max_batch_sentences,
-            queue_size=settings.queue_size,
-        )
+        identity = model_identity(bundle.manifest, self.engine_name)
+        self.pipeline = Pipeline(engine, settings, identity)
+        self.batcher = self.pipeline.batcher
         QUEUE_SENTENCES.set_function(lambda: self.batcher.waiting)
         self._proven = False
 
@@ -90,7 +88,8 @@ class Translator:
         else:
             split = self._split(texts)
         sentences = [part.text for parts in split for part in parts if part.translate]
-        translations = iter(await self.batcher.submit(sentences, options))
+        checked = await self.pipeline.translate(sentences, options)
+        translations = iter([one.translation for one in checked])
         self._proven = self._proven or bool(sentences)
         return [
             _together(parts, [next(translations) for part in parts if part.translate])
@@ -98,14 +97,8 @@ class Translator:
         ]
 
     async def close(self) -> None:
-        """Stop translating."""
-        await self.batcher.close()
-
-    def _translate_batch(
-        self, sentences: Sequence[str], options: TranslateOptions
-    ) -> list[Translation]:
-        with timed_batch(len(sentences)):
-            return self.engine.translate_batch(sentences, options)
+        """Finish what is here, within the settings' time, and stop translating."""
+        await self.pipeline.close(self.settings.grace_s)
 
     def _split(self, texts: Sequence[str]) -> list[list[Part]]:
         language = self.manifest.source_lang

@@ -227,6 +227,27 @@ def test_a_full_queue_refuses(limits: dict[str, int], message: str) -> None:
     run(scenario)
 
 
+def test_a_document_leaves_room_for_one_liners() -> None:
+    async def scenario() -> None:
+        gate = Gate()
+        batcher = batcher_of(gate, queue_sentences=3)
+        first = await held(batcher, gate)
+        bulk = submit(batcher, *("b" * 10_000), priority=Priority.BULK)
+        await until(lambda: batcher.waiting == 10_000)
+        with pytest.raises(QueueFullError):
+            await batcher.submit(["more"], GREEDY, priority=Priority.BULK)
+        line = submit(batcher, "line")
+        gate.let(2)
+        assert texts(await line) == ["LINE"]
+        assert not bulk.done()
+        bulk.cancel()
+        gate.open()
+        await first
+        await batcher.close()
+
+    run(scenario)
+
+
 def test_a_request_that_was_given_up_frees_its_place() -> None:
     async def scenario() -> None:
         gate = Gate()

@@ -170,7 +170,9 @@ def test_a_full_queue_is_503(make_client: MakeClient) -> None:
     threads = []
     for waiting in (0, 1):
         threads.append(
-            threading.Thread(target=client.post, args=(URL,), kwargs={"json": {"text": "a"}})
+            threading.Thread(
+                target=client.post, args=(URL,), kwargs={"json": {"text": f"a{waiting}"}}
+            )
         )
         threads[-1].start()
         deadline = time.monotonic() + 5
