@@ -3,55 +3,56 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from export.engines import TranslateOptions, Translation
 from service.models import Model
-from service.order import Order, TranslatedText
+from service.order import Notice, Order, TranslatedText
+from service.pipeline import Checked
 from service.text import Part, join_parts, split_text
 
 THREAD_ABOVE_CHARS = 2000
 """Texts longer than this are cut into sentences in a thread, off the event loop."""
 
 
-@dataclass(frozen=True)
-class ModelOptions(TranslateOptions):
-    """Options with the model that they are for: equal ones may share a batch."""
-
-    model: Model | None = None
-
-
-Submit = Callable[[Sequence[str], TranslateOptions], Awaitable[list[Translation]]]
-
-
 async def along_route(
-    route: Sequence[Model], texts: Sequence[str], order: Order, submit: Submit
+    route: Sequence[Model], texts: Sequence[str], order: Order
 ) -> list[TranslatedText]:
-    """Translate texts by the models of a route, one after the other."""
-    done = await through_model(route[0], texts, order, submit)
+    """Translate texts by the models of a route, one after the other.
+
+    Alternatives are those of the last one.
+    """
+    if len(route) == 1:
+        return await through_model(route[0], texts, order)
+    done = await through_model(route[0], texts, replace(order, alternatives=0))
     for model in route[1:]:
-        onward = await through_model(model, [item.text for item in done], order, submit)
+        onward = await through_model(model, [item.text for item in done], order)
         done = [_joined(first, second) for first, second in zip(done, onward, strict=True)]
     return done
 
 
-async def through_model(
-    model: Model, texts: Sequence[str], order: Order, submit: Submit
-) -> list[TranslatedText]:
+async def through_model(model: Model, texts: Sequence[str], order: Order) -> list[TranslatedText]:
     """Translate texts by one model, keeping what is around their sentences."""
-    beam = order.beam_size or model.manifest.decoding.beam_size
-    options = ModelOptions(beam_size=beam, return_scores=order.scores, model=model)
+    options = options_of(model, order)
     if sum(map(len, texts)) > THREAD_ABOVE_CHARS:
         split = await asyncio.to_thread(_split, model, texts)
     else:
         split = _split(model, texts)
     sentences = [part.text for parts in split for part in parts if part.translate]
-    translations = iter(await submit(sentences, options))
+    checked = iter(await model.pipeline.translate(sentences, options))
     return [
-        _together(parts, [next(translations) for part in parts if part.translate])
-        for parts in split
+        _together(parts, [next(checked) for part in parts if part.translate]) for parts in split
     ]
+
+
+def options_of(model: Model, order: Order) -> TranslateOptions:
+    """How a model is to decode for an order."""
+    return TranslateOptions(
+        beam_size=order.beam_size or model.manifest.decoding.beam_size,
+        return_scores=order.scores,
+        alternatives=order.alternatives,
+    )
 
 
 def _split(model: Model, texts: Sequence[str]) -> list[list[Part]]:
@@ -62,18 +63,35 @@ def _split(model: Model, texts: Sequence[str]) -> list[list[Part]]:
     ]
 
 
-def _together(parts: list[Part], translations: list[Translation]) -> TranslatedText:
-    scored = [t for t in translations if t.score is not None and t.tokens]
-    tokens = sum(t.tokens for t in scored)
-    mean = sum((t.score or 0.0) * t.tokens for t in scored) / tokens if tokens else None
+def _together(parts: list[Part], checked: Sequence[Checked]) -> TranslatedText:
+    found = [one.translation for one in checked]
+    scored = [one for one in found if one.score is not None and one.tokens]
+    tokens = sum(one.tokens for one in scored)
+    mean = sum((one.score or 0.0) * one.tokens for one in scored) / tokens if tokens else None
     sources = [part.text for part in parts if part.translate]
     return TranslatedText(
-        text=join_parts(parts, [t.text for t in translations]),
+        text=join_parts(parts, [one.text for one in found]),
         score=mean,
-        truncated=any(t.truncated for t in translations),
+        truncated=any(one.truncated for one in found),
         tokens=tokens,
-        sentences=list(zip(sources, [t.text for t in translations], strict=True)),
+        sentences=list(zip(sources, [one.text for one in found], strict=True)),
+        alternatives=[join_parts(parts, texts) for texts in _alternatives(found)],
+        warnings=_once(Notice(w.code, w.message) for one in checked for w in one.warnings),
     )
+
+
+def _alternatives(found: Sequence[Translation]) -> list[list[str]]:
+    """Whole texts' sentences: the k-th alternative of each, or its translation if it has fewer."""
+    most = max((len(one.alternatives) for one in found), default=0)
+    return [
+        [one.alternatives[rank] if rank < len(one.alternatives) else one.text for one in found]
+        for rank in range(most)
+    ]
+
+
+def _once(notices: Iterable[Notice]) -> list[Notice]:
+    """One notice a code."""
+    return list({notice.code: notice for notice in notices}.values())
 
 
 def _joined(first: TranslatedText, second: TranslatedText) -> TranslatedText:
@@ -93,7 +111,7 @@ def _joined(first: TranslatedText, second: TranslatedText) -> TranslatedText:
         tokens=tokens,
         score=total / tokens if tokens else None,
         truncated=first.truncated or second.truncated,
-        warnings=list(dict.fromkeys([*first.warnings, *second.warnings])),
+        warnings=_once([*first.warnings, *second.warnings]),
     )
 
 

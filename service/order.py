@@ -9,6 +9,14 @@ from service.detect import Detection
 
 
 @dataclass(frozen=True)
+class Notice:
+    """Something that may be wrong with a translation: a fixed word, and a sentence for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
 class Order:
     """What a client wants translated. A source or target of None is the first model's; a source
     of `auto` is detected for each text. `glossary`: term → its translation."""
@@ -40,7 +48,7 @@ class TranslatedText:
     tokens: int = 0
     sentences: Sequence[tuple[str, str]] = ()
     alternatives: Sequence[str] = ()
-    warnings: Sequence[str] = ()
+    warnings: Sequence[Notice] = ()
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,25 @@ class Settings(BaseSettings):
     queue_size: int = Field(
         default=512, ge=1, le=100_000, description="Sentences that may wait; more get 503."
     )
+    queue_tokens: int = Field(
+        default=16_384,
+        ge=64,
+        le=10_000_000,
+        description="Padded source tokens that may wait; more get 503.",
+    )
+    cache_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        ge=0,
+        le=16 * 1024**3,
+        description="Memory for translations made before; 0 keeps none.",
+    )
+    second_tries: bool = Field(
+        default=True,
+        description="Whether a translation that looks wrong is tried again, and warned of.",
+    )
+    grace_s: float = Field(
+        default=5.0, ge=0, le=300, description="Seconds for requests to finish when it stops."
+    )
     max_texts: int = Field(default=128, ge=1, le=10_000, description="Texts in one request.")
     max_text_chars: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Characters in one text."

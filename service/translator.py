@@ -5,19 +5,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from export.engines import TranslateOptions, Translation
-from service.batcher import Batcher
 from service.detect import Detection, Detector
-from service.hop import ModelOptions, along_route
+from service.hop import along_route
 from service.languages import AUTO, language_name
-from service.metrics import QUEUE_SENTENCES, timed_batch
-from service.models import PROOF, ModelSet, load_models
-from service.order import Answer, Order, TranslatedText
+from service.metrics import QUEUE_SENTENCES
+from service.models import PROOF, Model, ModelSet, load_models
+from service.order import Answer, Notice, Order, TranslatedText
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
@@ -33,20 +33,21 @@ class Translator:
         self.models = models
         self.settings = settings
         self.detector = Detector(models.languages)
-        self.batcher = Batcher(
-            self._translate_batch,
-            workers=settings.inter_threads,
-            max_batch_sentences=settings.max_batch_sentences,
-            queue_size=settings.queue_size,
-        )
-        QUEUE_SENTENCES.set_function(lambda: self.batcher.waiting)
+        QUEUE_SENTENCES.set_function(lambda: self.waiting)
         self._proven = False
         self._swapping = asyncio.Lock()
+        self._in_use: Counter[Model] = Counter()
+        self._closing: set[asyncio.Task[None]] = set()
 
     @classmethod
     def load(cls, settings: Settings) -> Translator:
         """Check and load the bundles that the settings name. Raises BundleError."""
         return cls(load_models(settings.bundle_folders, settings), settings)
+
+    @property
+    def waiting(self) -> int:
+        """Sentences that wait for a worker."""
+        return sum(model.pipeline.batcher.waiting for model in self.models.models)
 
     async def ready(self) -> bool:
         """Whether a translation has succeeded; tries one until it does."""
@@ -70,7 +71,8 @@ class Translator:
             models = await asyncio.to_thread(load_models, wanted, self.settings, loaded)
             if models.languages != self.models.languages:
                 self.detector = Detector(models.languages)
-            self.models = models
+            former, self.models = self.models, models
+            self._close_unused(former)
         logger.info("serving %s", models.pairs)
         return models
 
@@ -83,11 +85,34 @@ class Translator:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 
         A text that is found to be in the target language already comes back as it is. Raises
-        LanguageError for a pair that is not served, and QueueFullError when too much waits.
-        Cancelling it drops what still waits.
+        LanguageError for a pair that is not served, QueueFullError when too much waits, ClosedError
+        when the service stops. Cancelling it drops what still waits.
         """
-        begin = time.perf_counter()
+        with self.using() as models:
+            return await self._translate(order, models)
+
+    @contextmanager
+    def using(self) -> Iterator[ModelSet]:
+        """The models as they are now, which are not closed as long as they are in use."""
         models = self.models
+        self._in_use.update(models.models)
+        try:
+            yield models
+        finally:
+            self._in_use.subtract(models.models)
+            self._close_unused(models)
+
+    def _close_unused(self, models: ModelSet) -> None:
+        """Close those models that neither the present set nor a request needs."""
+        for model in set(models.models) - set(self.models.models):
+            if not self._in_use[model]:
+                del self._in_use[model]
+                task = asyncio.create_task(model.pipeline.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+    async def _translate(self, order: Order, models: ModelSet) -> Answer:
+        begin = time.perf_counter()
         known, target = await self._languages(order, models)
         detect_s = time.perf_counter() - begin
         rows_of: dict[str, list[int]] = {}
@@ -100,7 +125,7 @@ class Translator:
             route = models.route(source, target)
             used.extend(model.manifest.name for model in route)
             texts = [order.texts[row] for row in rows]
-            done = await along_route(route, texts, order, self.batcher.submit)
+            done = await along_route(route, texts, order)
             for row, item in zip(rows, done, strict=True):
                 results[row] = replace(
                     item,
@@ -122,16 +147,9 @@ class Translator:
         )
 
     async def close(self) -> None:
-        """Stop translating."""
-        await self.batcher.close()
-
-    def _translate_batch(
-        self, sentences: Sequence[str], options: TranslateOptions
-    ) -> list[Translation]:
-        assert isinstance(options, ModelOptions)
-        assert options.model is not None
-        with timed_batch(len(sentences)):
-            return options.model.engine.translate_batch(sentences, options)
+        """Finish what is here, within the settings' time, and stop translating."""
+        grace_s = self.settings.grace_s
+        await asyncio.gather(*(one.pipeline.close(grace_s) for one in self.models.models))
 
     async def _languages(self, order: Order, models: ModelSet) -> tuple[list[TranslatedText], str]:
         """Every text untranslated, with its source language and what was detected; the target."""
@@ -146,10 +164,11 @@ class Translator:
             best = detections[0]
             warnings = []
             if best.language != chosen.language and best.confidence >= OTHER_LANGUAGE:
-                warnings = [
-                    f"other_language: this looks like {language_name(best.language)}, and was "
-                    f"translated as {language_name(chosen.language)}"
-                ]
+                message = (
+                    f"this looks like {language_name(best.language)}, and was translated as "
+                    f"{language_name(chosen.language)}"
+                )
+                warnings = [Notice("other_language", message)]
             found.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
         return found, target
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from export.bundle import Bundle
-from export.engines.base import Engine, TranslateOptions, Translation
+from export.engines.base import Engine, TranslateOptions, Translation, padded_tokens
 from export.engines.on_ctranslate2 import CTranslate2Engine
 
-__all__ = ["Engine", "TranslateOptions", "Translation", "load_engine"]
+__all__ = ["Engine", "TranslateOptions", "Translation", "load_engine", "padded_tokens"]
 
 
 def load_engine(

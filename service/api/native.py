@@ -115,6 +115,16 @@ class SentencePair(BaseModel):
     target: str
 
 
+class WarningItem(BaseModel):
+    """Something that may be wrong with a translation."""
+
+    code: str = Field(
+        description="A fixed word for programs: repetition, echo, too_long, too_short, truncated, "
+        "low_score, other_language."
+    )
+    message: str = Field(description="For people.")
+
+
 class TranslationItem(BaseModel):
     """One text's translation."""
 
@@ -124,7 +134,7 @@ class TranslationItem(BaseModel):
         description="Mean log-probability of a token (nats); null unless asked for, "
         "or where nothing was to translate."
     )
-    warnings: list[str] = Field(description="What may be wrong: a fixed word, a colon, a sentence.")
+    warnings: list[WarningItem] = Field(description="What may be wrong, none if nothing is.")
     detected: Language | None = Field(default=None, description="Where the source is `auto`.")
     alternatives: list[str] | None = Field(default=None, description="Where asked for.")
     sentences: list[SentencePair] | None = Field(default=None, description="Where asked for.")
@@ -270,7 +280,10 @@ def model_list(models: tuple[Model, ...]) -> ModelList:
 
 def _item(text: TranslatedText, body: TranslateRequest) -> TranslationItem:
     item = TranslationItem(
-        text=text.text, truncated=text.truncated, score=text.score, warnings=list(text.warnings)
+        text=text.text,
+        truncated=text.truncated,
+        score=text.score,
+        warnings=[WarningItem(code=one.code, message=one.message) for one in text.warnings],
     )
     if text.detected is not None:
         item.detected = _language(text.detected)

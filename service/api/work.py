@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from service.api.access import Access
 from service.api.errors import ApiError, ErrorBody
-from service.batcher import QueueFullError
+from service.batcher import ClosedError, DeadlineError, QueueFullError
 from service.detect import Detection
 from service.models import LanguageError
 from service.order import Answer, Order
@@ -122,11 +122,15 @@ async def within_limits(request: Request, settings: Settings, work: Awaitable[T]
             return task.result()
         if gone.done():
             raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
+        raise DeadlineError
+    except DeadlineError as error:
         message = f"not translated within {settings.timeout_s:g} s: send less text at once"
-        raise ApiError(504, "timeout", message)
+        raise ApiError(504, "timeout", message) from error
     except QueueFullError as error:
         message = "too many requests wait: try again after the time that Retry-After names"
         raise ApiError.later(503, "overloaded", message, settings.retry_after_s) from error
+    except ClosedError as error:
+        raise ApiError.later(503, "stopping", str(error), settings.retry_after_s) from error
     finally:
         task.cancel()
         gone.cancel()

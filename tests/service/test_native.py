@@ -152,7 +152,9 @@ def test_a_full_queue_is_503(make_client: MakeClient) -> None:
     threads = []
     for waiting in (0, 1):
         threads.append(
-            threading.Thread(target=client.post, args=(URL,), kwargs={"json": {"text": "a"}})
+            threading.Thread(
+                target=client.post, args=(URL,), kwargs={"json": {"text": f"a{waiting}"}}
+            )
         )
         threads[-1].start()
         deadline = time.monotonic() + 5
@@ -173,7 +175,7 @@ def test_a_client_that_has_gone_is_not_waited_for(
 ) -> None:
     stub = StubEngine(seconds=9)
     settings = Settings(inter_threads=1)
-    translator = Translator(ModelSet([Model.of(tiny_bundle, stub)]), settings)
+    translator = Translator(ModelSet([Model.of(tiny_bundle, stub, settings)]), settings)
     app = create_app(settings, translator)
     sent: list[Any] = []
     messages = [
@@ -198,7 +200,7 @@ def test_a_client_that_has_gone_is_not_waited_for(
     async def scenario() -> None:
         await app(scope, receive, send)
         await asyncio.sleep(0)
-        assert translator.batcher.waiting == 0
+        assert translator.waiting == 0
         stub.release.set()
         await translator.close()
 
