@@ -36,6 +36,8 @@ class Span:
     stretch: tuple[int, int] = (0, 0)
     """Where it is in the source's `Rich.text`, tags left out."""
     children: list[Span] = field(default_factory=list)
+    source: tuple[int, int] = (0, 0)
+    """`first` and `end` in the source, once they are those of the translation."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def find_spans(core: Rich) -> tuple[Span, list[Point]] | None:
     """The tree of tagged stretches of a sentence, and its symbols. None if stretches overlap."""
     words = [start for start, _ in source_words(core, None).spans]
     partners = pair_up(core)
-    root = Span(None, None, 0, len(words), (0, len(core.text)))
+    root = Span(None, None, 0, len(words), (0, len(core.text)), source=(0, len(words)))
     open_spans, points = [root], []
     at = 0
     for place, special in zip(core.places, core.specials, strict=True):
@@ -120,53 +122,80 @@ def source_words(core: Rich, words_sent: Sequence[Sent] | None) -> Words:
 
 
 def locate(
-    root: Span, source_words: int, output: Words, own: Mapping[tuple[int, int], str]
+    root: Span, source_length: int, output: Words, own: Mapping[tuple[int, int], str], final: bool
 ) -> bool:
     """Set each span's words to those of the translation; `own` has the translation of each
-    stretch by itself. False if one of them is not to be found."""
+    stretch by itself. False if one of them is not to be found; where that is `final`, spans keep
+    their order and go where they are in proportion, and False says that there are too few words.
+    """
     if root.children and len(output) > MAX_WORDS:
         return False
     root.first, root.end = 0, len(output)
-    return _locate_children(root, max(source_words, 1), output, own)
+    waiting = [root]
+    while waiting:
+        parent = waiting.pop()
+        waiting += parent.children
+        windows = _windows(parent, source_length, output, own)
+        if windows is None and final:
+            windows = _in_proportion(parent, parent.source)
+        if windows is None:
+            return False
+        for child, window in zip(parent.children, windows, strict=True):
+            child.source = (child.first, child.end)
+            child.first, child.end = window
+    return True
 
 
-def _locate_children(
-    parent: Span, source_words: int, output: Words, own: Mapping[tuple[int, int], str]
-) -> bool:
+def _windows(
+    parent: Span, source_length: int, output: Words, own: Mapping[tuple[int, int], str]
+) -> list[tuple[int, int]] | None:
+    """Words of the translation for each child, none overlapping; None if one is not found."""
     taken: list[tuple[int, int]] = []
     for child in parent.children:
-        centre = (child.first + child.end) / 2 / source_words
-        child_words = Words.of(own.get(child.stretch, ""))
-        window = _find(child_words, output, (parent.first, parent.end), taken, centre)
+        centre = (child.first + child.end) / 2 / max(source_length, 1)
+        stretch = Words.of(own.get(child.stretch, ""))
+        within = (parent.first, parent.end)
+        window = _find(stretch, child.end - child.first, output, within, taken, centre)
         if window is None:
-            return False
-        if (child.closing is None and window[1] != parent.end) or (
-            child.opening is None and window[0] != parent.first
-        ):
-            return False
-        child.first, child.end = window
+            return None
+        if child.closing is None:
+            window = (window[0], parent.end)
+        if child.opening is None:
+            window = (parent.first, window[1])
+        if any(window[0] < end and first < window[1] for first, end in taken):
+            return None
         taken.append(window)
-    parent.children.sort(key=lambda child: child.first)
-    return all(_locate_children(child, source_words, output, own) for child in parent.children)
+    return taken
 
 
 def _find(
     stretch: Words,
+    source_length: int,
     output: Words,
     within: tuple[int, int],
     taken: Sequence[tuple[int, int]],
     centre: float,
 ) -> tuple[int, int] | None:
-    """The words of `output` most like a stretch; `centre` is its place in the source, 0 to 1."""
-    best, best_score = None, ENOUGH
+    """The words of `output` most like a stretch of `source_length` words in the source, which is
+    at `centre` there, 0 to 1."""
     wanted = [stretch[index] for index in range(len(stretch))]
-    for length in range(max(1, len(wanted) - 1), len(wanted) + 2):
-        for first in range(within[0], within[1] - length + 1):
-            end = first + length
+    if not wanted:
+        return None
+    first_word, end_word = within
+    likes = [
+        max(_word_likeness(output[index], word) for word in wanted)
+        for index in range(first_word, end_word)
+    ]
+    longest = max(len(wanted), source_length) + 1
+    best, best_score = None, 0.0
+    for first in range(first_word, end_word):
+        for end in range(first + 1, min(first + longest, end_word) + 1):
             if any(first < other_end and other < end for other, other_end in taken):
                 continue
-            likeness = _likeness(wanted, [output[index] for index in range(first, end)])
-            if likeness < ENOUGH:
+            window = likes[first - first_word : end - first_word]
+            expected = min(len(wanted), 2 * source_length + 1)
+            likeness = 2 * sum(window) / (len(window) + expected)
+            if likeness < ENOUGH or not (window[0] and window[-1]):
                 continue
             score = likeness + FAR * (0.5 - abs(centre - (first + end) / 2 / len(output)))
             if score > best_score:
@@ -174,17 +203,25 @@ def _find(
     return best
 
 
-def _likeness(wanted: Sequence[str], found: Sequence[str]) -> float:
-    """How much two stretches share, 0 to 1; words with the same beginning count in part."""
-    left = list(found)
-    total = 0.0
-    for word in wanted:
-        likes = [(_word_likeness(word, other), index) for index, other in enumerate(left)]
-        like, index = max(likes, default=(0.0, -1))
-        if like:
-            total += like
-            del left[index]
-    return 2 * total / (len(wanted) + len(found)) if wanted else 0.0
+def _in_proportion(parent: Span, source: tuple[int, int]) -> list[tuple[int, int]] | None:
+    """Words for each child as many as there are to spare, in order and in proportion."""
+    width = parent.end - parent.first
+    if width < len(parent.children):
+        return None
+    share = width / max(source[1] - source[0], 1)
+    windows = []
+    earliest = parent.first
+    for index, child in enumerate(parent.children):
+        latest = parent.end - (len(parent.children) - index - 1)
+        first = parent.first + round((child.first - source[0]) * share)
+        first = min(max(first, earliest), latest - 1)
+        end = parent.first + round((child.end - source[0]) * share)
+        end = min(max(end, first + 1), latest)
+        end = parent.end if child.closing is None else end
+        first = parent.first if child.opening is None else first
+        windows.append((first, end))
+        earliest = end
+    return windows
 
 
 def _word_likeness(word: str, other: str) -> float:

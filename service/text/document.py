@@ -1,10 +1,10 @@
 """A document on its way through the model: its sentences out, their translations back in.
 
-    document = open_document(text, "html", "en", engine.count_tokens, engine.max_input_tokens)
-    translated = translate([segment.text for segment in document.segments])
-    for repair in document.check(translated):
-        translated[repair.segment] = repair.join(translate(repair.texts))
-    document.rebuild(translated)
+document = open_document(text, "html", "en", engine.count_tokens, engine.max_input_tokens)
+translated = translate([segment.text for segment in document.segments])
+for repair in document.check(translated):
+    translated[repair.segment] = repair.join(translate(repair.texts))
+document.rebuild(translated)
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def open_document(
         )
 
     def too_long(core: Rich) -> bool:
-        words = assign(core, stand_ins) or [Sent(STANDS_FOR_WORD, STANDS_FOR_WORD)] * len(opaque_words(core))
+        words = assign(core, stand_ins) or [Sent(STANDS_FOR_WORD, STANDS_FOR_WORD)] * len(
+            opaque_words(core)
+        )
         return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(engine_text(core, words))
 
     document = Document()
@@ -141,4 +143,3 @@ def _assignable(
         core = piece.cut(start, end)
         yield core, [] if core.has_letter() else None
         yield piece.cut(end, len(piece.text)), None
-

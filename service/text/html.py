@@ -207,7 +207,9 @@ def entity(raw: str) -> Special:
     shown = html.unescape(raw)
     if shown in ("\u00a0", "\u202f", "\u2009"):
         return kept(raw, "space", shown)
-    if len(shown) == 1 and (shown.isalnum() or shown.isspace() or shown in "&<>\"'.,;:!?-–—‘’“”„«»…()/%€$£+="):
+    if len(shown) == 1 and (
+        shown.isalnum() or shown.isspace() or shown in "&<>\"'.,;:!?-–—‘’“”„«»…()/%€$£+="
+    ):
         return kept(raw, "character", shown)
     return kept(raw, "point", shown)
 

@@ -1,3 +1,5 @@
 from service.text.block import Block
+
+
 def read_markdown(text):
-    yield Block(None,str)
+    yield Block(None, str)

@@ -56,9 +56,7 @@ TAG = r"""
     (?P<tag></?[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?/?>)"""
 
 OPAQUE = re.compile("|".join((ADDRESS, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
-OPAQUE_AND_TAGS = re.compile(
-    "|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE
-)
+OPAQUE_AND_TAGS = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 KINDS: dict[str, Kind] = {"number": "number", "symbol": "point"}
 TRAILING = ".,;:!?…"
 SPACED = "\u0e00"

@@ -7,13 +7,31 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from service.text.block import Escape
-from service.text.align import Point, Span, Words, boundary, find_spans, has_tags, locate, source_words
+from service.text.align import (
+    Point,
+    Span,
+    Words,
+    boundary,
+    find_spans,
+    has_tags,
+    locate,
+    source_words,
+)
 from service.text.protect import without_opaque
 from service.text.rich import Rich, Special
 from service.text.sentences import edges
-from service.text.stand_ins import Sent, StandIns, assign, engine_text, occurrences, opaque_words
+from service.text.stand_ins import (
+    Sent,
+    StandIns,
+    assign,
+    engine_text,
+    occurrences,
+    opaque_words,
+    without_added_stop,
+)
 
-TERMINAL = re.compile(r"\s*[.!?。！？]+$")
+TURNS = (1, 2)
+"""Further attempts at a sentence of which the model dropped something, each with other words."""
 
 
 class Restored(str):
@@ -66,27 +84,31 @@ class Segment:
         """The finished translation; None if something was dropped or cannot be placed."""
         if isinstance(translation, Restored):
             return translation
-        return self._compose(translation, self.words, {})
+        return self._compose(translation, self.words, {}, False)
 
     def check(self, index: int, translation: str) -> Repair | None:
         """What is needed besides this translation; None if it is complete."""
         if self.restore(translation) is not None:
             return None
         complete = _replacements(_clean(translation), self.core, self.words) is not None
-        second = None if complete else self._second_words()
-        texts = [] if second is None else [engine_text(self.core, second)]
-        attempts = [(translation, self.words)]
-        texts += self._stretch_texts()
-        texts = list(dict.fromkeys(texts))
+        others = [] if complete else self._other_words()
+        spans = find_spans(self.core)
+        texts = [engine_text(self.core, words) for words in others]
+        if spans is not None:
+            for words in (self.words, *others):
+                texts += [text for _, text in self._span_texts(spans[0], words)]
+        if not complete or spans is None:
+            texts += self._stretch_texts()
+        texts = [text for text in dict.fromkeys(texts) if self._translatable(text)]
 
         def join(translations: Sequence[str]) -> Restored:
             known = dict(zip(texts, translations, strict=True))
-            if second is not None:
-                attempts.append((known[engine_text(self.core, second)], second))
+            attempts = [(translation, self.words)]
+            attempts += [(known.get(engine_text(self.core, words), ""), words) for words in others]
             for whole, words in attempts:
-                if (restored := self._compose(whole, words, known)) is not None:
+                if (restored := self._compose(whole, words, known, True)) is not None:
                     return restored
-            return self._from_stretches(translation, known)
+            return self._from_stretches(translation, known) or self._in_proportion(translation)
 
         return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
 
@@ -95,16 +117,19 @@ class Segment:
         stood in proportion."""
         return self.restore(translation) or self._in_proportion(translation)
 
-    def _second_words(self) -> list[Sent] | None:
-        words = assign(self.core, self.stand_ins, turn=1)
-        usable = words and words != list(self.words) and self.fits(engine_text(self.core, words))
-        return words if usable else None
+    def _other_words(self) -> list[list[Sent]]:
+        """Other stand-ins for the opaque words, for when the model dropped one."""
+        turns = (assign(self.core, self.stand_ins, turn) for turn in TURNS)
+        return [words for words in turns if words and words != list(self.words)]
+
+    def _translatable(self, text: str) -> bool:
+        return any(map(str.isalpha, text)) and self.fits(text)
 
     def _compose(
-        self, whole: str, words: Sequence[Sent], known: Mapping[str, str]
+        self, whole: str, words: Sequence[Sent], known: Mapping[str, str], final: bool
     ) -> Restored | None:
         """The whole sentence's translation with everything in its place, if there is one."""
-        text = _clean(whole)
+        text = without_added_stop(_clean(whole), self.core)
         if not self.core.specials:
             return Restored.of(self.escape(text), text)
         replacements = _replacements(text, self.core, words)
@@ -116,10 +141,10 @@ class Segment:
         root, points = found
         source, output = source_words(self.core, words), Words.of(text)
         own = {
-            span.stretch: _stripped(known.get(stretch_text, stretch_text), stretch_text)
+            span.stretch: known.get(stretch_text, stretch_text)
             for span, stretch_text in self._span_texts(root, words)
         }
-        if not locate(root, len(source), output, own):
+        if not locate(root, len(source), output, own, final):
             return None
         insertions = _tags(self.core, root, output)
         insertions += [
@@ -153,19 +178,17 @@ class Segment:
         return Restored.of("".join(output), "".join(shown))
 
     def _stretch_texts(self) -> list[str]:
-        """What must be translated to place tags, and to do without stand-ins."""
+        """What must be translated to do without the whole sentence, or without stand-ins."""
         texts = []
-        found = find_spans(self.core) if has_tags(self.core) else None
-        if found is not None:
-            texts += [text for _, text in self._span_texts(found[0], self.words)]
         for rich, words in self._between_tags():
-            if not rich.has_letter():
-                continue
-            texts.append(engine_text(rich, words))
-            if words:
-                parts = split_at(rich, is_opaque_word)
-                texts += [engine_text(part, ()) for part in parts if part.has_letter()]
-        return [text for text in texts if any(map(str.isalpha, text)) and self.fits(text)]
+            if rich.has_letter():
+                texts.append(engine_text(rich, words))
+                texts += [
+                    engine_text(part, ())
+                    for part in split_at(rich, is_opaque_word)
+                    if words and part.has_letter()
+                ]
+        return texts
 
     def _between_tags(self) -> list[tuple[Rich, Sequence[Sent]]]:
         """The stretches between tags and symbols, and what stands in them for opaque words; the
@@ -177,34 +200,34 @@ class Segment:
             used += count
         return stretches
 
-    def _from_stretches(self, whole: str, known: Mapping[str, str]) -> Restored:
-        """The sentence parted at tags, and at opaque words where the model dropped them."""
+    def _from_stretches(self, whole: str, known: Mapping[str, str]) -> Restored | None:
+        """The sentence parted at tags, and at opaque words where the model dropped them; None if
+        the model makes nothing of such a stretch."""
         parts: list[Restored] = []
         for rich, words in self._between_tags():
-            translated = self._stretch(rich, words, whole, known)
-            if translated is None:
-                for part in split_at(rich, is_opaque_word):
-                    alone = self._stretch(part, (), whole, known)
-                    parts.append(alone or Restored.of(part.output(), part.shown()))
-            else:
+            if (translated := self._stretch(rich, words, whole, known)) is not None:
                 parts.append(translated)
+                continue
+            for part in split_at(rich, is_opaque_word):
+                alone = self._stretch(part, (), whole, known) if part.has_letter() else None
+                if alone is None and part.has_letter():
+                    return None
+                parts.append(alone or Restored.of(part.output(), part.shown()))
         return Restored.of("".join(parts), "".join(part.shown for part in parts))
 
     def _stretch(
         self, rich: Rich, words: Sequence[Sent], whole: str, known: Mapping[str, str]
     ) -> Restored | None:
-        """A stretch's own translation within the spaces around it; as it stood if it has none."""
+        """A stretch's own translation within the spaces around it; None if it cannot be used."""
         start, end = edges(rich)
         core = rich.cut(start, end)
         if not core.has_letter():
             return Restored.of(rich.output(), rich.shown())
-        source = engine_text(core, words)
-        text = _clean(_like(source, known.get(engine_text(rich, words), ""), whole))
+        alone = without_added_stop(_clean(known.get(engine_text(rich, words), "")), core)
+        text = _like(core.text, alone, whole)
         replacements = _replacements(text, core, words)
-        if replacements is None:
+        if replacements is None or not text or _runs_on(source=core.text, translation=text):
             return None
-        if not text:
-            return Restored.of(rich.output(), rich.shown())
         middle = self._assembled(text, replacements)
         before, after = rich.cut(0, start), rich.cut(end, len(rich.text))
         return Restored.of(
@@ -213,7 +236,7 @@ class Segment:
         )
 
     def _in_proportion(self, translation: str) -> Restored:
-        text = _clean(translation)
+        text = without_added_stop(_clean(translation), self.core)
         for word in self.words:
             text = re.sub(rf"(?<!\w){re.escape(word.expected)}s?(?!\w)", "", text)
         text = " ".join(text.split())
@@ -315,19 +338,23 @@ def is_opaque_word(special: Special) -> bool:
 
 def split_at(rich: Rich, at: Callable[[Special], bool]) -> list[Rich]:
     """Cut before and after some specials; the parts add up."""
-    places = [place for place, special in zip(rich.places, rich.specials, strict=True) if at(special)]
+    places = [
+        place for place, special in zip(rich.places, rich.specials, strict=True) if at(special)
+    ]
     cuts = sorted({0, len(rich.text), *places, *(place + 1 for place in places)})
     return [rich.cut(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
 
 
-def _stripped(translation: str, source: str) -> str:
-    return translation if TERMINAL.search(source) else TERMINAL.sub("", translation)
+def _runs_on(source: str, translation: str) -> bool:
+    """Whether a stretch's translation repeats itself or is far too long."""
+    words = translation.casefold().split()
+    repeats = any(left == right for left, right in zip(words, words[1:], strict=False))
+    return repeats or len(words) > 2 * len(source.split()) + 2
 
 
 def _like(source: str, translation: str, whole: str) -> str:
-    """A stretch's translation without the full stop and the capital that a sentence would have."""
-    text = _stripped(translation, source)
-    first = re.match(r"\w+", text)
+    """A stretch's translation without the capital that a sentence would have."""
+    first = re.match(r"\w+", translation)
     if first and source[:1].islower() and re.search(rf"\b{first[0].lower()}\b", whole):
-        text = first[0].lower() + text[first.end() :]
-    return text
+        return first[0].lower() + translation[first.end() :]
+    return translation

@@ -53,9 +53,7 @@ def split_text(
     """
 
     def too_long(core: Rich) -> bool:
-        return (
-            len(core.text) > CHARS_PER_TOKEN * max_tokens or count_tokens(core.text) > max_tokens
-        )
+        return len(core.text) > CHARS_PER_TOKEN * max_tokens or count_tokens(core.text) > max_tokens
 
     parts: list[Part] = []
     for position, line in enumerate(LINE_BREAK.split(unicodedata.normalize("NFC", text))):

@@ -30,6 +30,9 @@ PROBES = (
 )
 ENOUGH = 0.75
 """Share of the probes that a word must survive to be used."""
+TERMINAL = frozenset(".!?:;…。！？：；")
+WESTERN = "\u0590"
+"""Scripts before this code point end sentences with a full stop."""
 SPACES = re.compile(r"\s+")
 
 
@@ -86,7 +89,7 @@ def assign(core: Rich, stand_ins: StandIns, turn: int = 0) -> list[Sent] | None:
     """What to send for each opaque word of a sentence; stand-ins are none of its own words.
 
     At turn 0, terms of a glossary are sent as they are: often the model translates them as wanted.
-    Turn 1 has stand-ins for all, other ones than turn 0. None if there are too few.
+    Later turns have stand-ins for all, each turn others. None if there are too few.
     """
     plain = " ".join(part if isinstance(part, str) else " " for part in core)
     words = [word for word in stand_ins.words if word not in plain]
@@ -110,7 +113,11 @@ def opaque_words(core: Rich) -> list[Special]:
 
 
 def engine_text(core: Rich, words: Iterable[Sent]) -> str:
-    """What the engine gets of a sentence: stand-ins for what is opaque, no tags."""
+    """What the engine gets of a sentence: stand-ins for what is opaque, no tags.
+
+    A full stop ends it if nothing does: what has none, a heading or a stretch between tags, makes
+    a student of whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
+    """
     remaining = iter(words)
     parts = []
     for part in core:
@@ -120,4 +127,14 @@ def engine_text(core: Rich, words: Iterable[Sent]) -> str:
             parts.append(next(remaining).text)
         elif part.kind in ("character", "space"):
             parts.append(part.shown)
-    return SPACES.sub(" ", "".join(parts)).strip()
+    text = SPACES.sub(" ", "".join(parts)).strip()
+    return f"{text}." if text and text[-1].isalnum() and text[-1] < WESTERN else text
+
+
+def without_added_stop(translation: str, core: Rich) -> str:
+    """A translation without the full stop that its source has not."""
+    text = translation.strip()
+    source = core.text.rstrip()
+    if source[-1:] in TERMINAL or text.endswith(("...", "…")):
+        return text
+    return text[:-1].rstrip() if text.endswith(".") else text
