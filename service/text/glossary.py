@@ -33,7 +33,8 @@ class Glossary:
     def __post_init__(self) -> None:
         if len(self.terms) > MAX_TERMS:
             raise GlossaryError(f"{len(self.terms)} terms, at most {MAX_TERMS} are taken")
-        exact, folded = {}, {}
+        exact: dict[str, str] = {}
+        folded: dict[str, tuple[str, str]] = {}
         for source, target in self.terms.items():
             source, target = (_clean(term) for term in (source, target))
             if _is_exact(source):

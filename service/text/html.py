@@ -35,7 +35,7 @@ VOID = frozenset(
 )
 NAME = re.compile(r"</?([A-Za-z][^\s/>]*)")
 REST = re.compile(r"""(?:[^"'>]|"[^"]*"|'[^']*')*+>""")
-ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+ENTITY = re.compile(r"&(?:[#][0-9]{1,7}|[#][xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
 NOT_TRANSLATED = re.compile(
     r"""\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b"""
     r"""|notranslate\b)""",

@@ -15,7 +15,7 @@ NUMBER_NAMES = r"count|num|number|n|total|amount|quantity"
 # Every quantifier is bounded or possessive, so that searching takes linear time.
 ADDRESS = rf"""
     (?P<address>
-        \b(?:[A-Za-z][A-Za-z0-9+.-]{{1,15}}://|www\.|mailto:)[^\s<>"'`{MARK}]{{1,2000}}
+        (?<![A-Za-z])(?:[A-Za-z][A-Za-z0-9+.-]{{1,15}}://|www\.|mailto:)[^\s<>"'`{MARK}]{{1,2000}}
       | (?<![\w.+-])[\w.+-]{{1,64}}@(?:[\w-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}\b
       | (?<![\w@./-])(?:[a-z0-9-]{{1,63}}\.){{1,6}}(?:{TOP_LEVEL})\b(?:/[^\s<>"'`{MARK}]{{0,2000}})?
       | (?<![\w/])(?:~|\.{{1,2}})?(?:/[\w.-]{{1,100}}){{2,20}}/?
@@ -58,7 +58,11 @@ TAG = r"""
 OPAQUE = re.compile("|".join((ADDRESS, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 OPAQUE_AND_TAGS = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 KINDS: dict[str, Kind] = {"number": "number", "symbol": "point"}
+MAKES_OPAQUE = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
+PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
 TRAILING = ".,;:!?…"
+MAX_TOUCHING = 60
+"""Characters that a word with tags in it may have."""
 SPACED = "\u0e00"
 """Scripts before this code point put spaces between words."""
 
@@ -74,7 +78,13 @@ def protect(rich: Rich, glossary: Glossary, *, tags: bool = False) -> Rich:
 
 def without_opaque(text: str) -> str:
     """A text less everything opaque in it: a model cannot be trusted to make such things."""
-    return OPAQUE_AND_TAGS.sub("", text).replace(MARK, "")
+    text = PERCENT.sub(" ", text)
+    for _ in range(3):
+        less = OPAQUE_AND_TAGS.sub(" ", text)
+        if less == text:
+            return text
+        text = " ".join(less.split())
+    return " ".join(MAKES_OPAQUE.sub(" ", text).split())
 
 
 Found = tuple[int, int, Literal["term"] | str, str]
@@ -165,9 +175,9 @@ def _touching(rich: Rich, index: int, earliest: int) -> tuple[int, int]:
     ):
         return start, end
     stops = 0
-    while start > earliest and stops < 400 and _sticks(rich, start - 1):
+    while start > earliest and stops < MAX_TOUCHING and _sticks(rich, start - 1):
         start, stops = start - 1, stops + 1
-    while end < len(text) and stops < 400 and _sticks(rich, end):
+    while end < len(text) and stops < MAX_TOUCHING and _sticks(rich, end):
         end, stops = end + 1, stops + 1
     inside = rich.cut(start, end)
     return (start, end) if _balanced(inside) else (place, place + 1)

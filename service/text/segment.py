@@ -30,6 +30,7 @@ from service.text.stand_ins import (
     without_added_stop,
 )
 
+GENITIVE = re.compile("['’]s")
 TURNS = (1, 2)
 """Further attempts at a sentence of which the model dropped something, each with other words."""
 
@@ -147,10 +148,7 @@ class Segment:
         if not locate(root, len(source), output, own, final):
             return None
         insertions = _tags(self.core, root, output)
-        insertions += [
-            _point(point, boundary(point, source, output), order, output)
-            for order, point in enumerate(points)
-        ]
+        insertions += self._points(points, self.core, words, output)
         return self._assembled(text, [*replacements, *insertions])
 
     def _span_texts(self, root: Span, words: Sequence[Sent]) -> list[tuple[Span, str]]:
@@ -181,13 +179,12 @@ class Segment:
         """What must be translated to do without the whole sentence, or without stand-ins."""
         texts = []
         for rich, words in self._between_tags():
-            if rich.has_letter():
-                texts.append(engine_text(rich, words))
-                texts += [
-                    engine_text(part, ())
-                    for part in split_at(rich, is_opaque_word)
-                    if words and part.has_letter()
-                ]
+            texts.append(engine_text(*_trimmed(rich, words)[1:3]))
+            texts += [
+                engine_text(*_trimmed(part, ())[1:3])
+                for part in split_at(rich, is_opaque_word)
+                if words and not opaque_words(part)
+            ]
         return texts
 
     def _between_tags(self) -> list[tuple[Rich, Sequence[Sent]]]:
@@ -219,21 +216,30 @@ class Segment:
         self, rich: Rich, words: Sequence[Sent], whole: str, known: Mapping[str, str]
     ) -> Restored | None:
         """A stretch's own translation within the spaces around it; None if it cannot be used."""
-        start, end = edges(rich)
-        core = rich.cut(start, end)
+        before, core, inside, after = _trimmed(rich, words)
         if not core.has_letter():
             return Restored.of(rich.output(), rich.shown())
-        alone = without_added_stop(_clean(known.get(engine_text(rich, words), "")), core)
+        alone = without_added_stop(_clean(known.get(engine_text(core, inside), "")), core)
         text = _like(core.text, alone, whole)
-        replacements = _replacements(text, core, words)
+        replacements = _replacements(text, core, inside)
         if replacements is None or not text or _runs_on(source=core.text, translation=text):
             return None
-        middle = self._assembled(text, replacements)
-        before, after = rich.cut(0, start), rich.cut(end, len(rich.text))
+        spans = find_spans(core)
+        edits = self._points(spans[1], core, inside, Words.of(text)) if spans else []
+        middle = self._assembled(text, [*replacements, *edits])
         return Restored.of(
             before.output() + middle + after.output(),
             before.shown() + middle.shown + after.shown(),
         )
+
+    def _points(
+        self, points: Sequence[Point], core: Rich, words: Sequence[Sent], output: Words
+    ) -> list[Edit]:
+        source = source_words(core, words)
+        return [
+            _point(point, boundary(point, source, output), order, output)
+            for order, point in enumerate(points)
+        ]
 
     def _in_proportion(self, translation: str) -> Restored:
         text = without_added_stop(_clean(translation), self.core)
@@ -243,7 +249,7 @@ class Segment:
         output = Words.of(text)
         edits = []
         for place, special in zip(self.core.places, self.core.specials, strict=True):
-            if special.kind in ("character", "space"):
+            if special.kind == "character":
                 continue
             word = round(place / len(self.core.text) * len(output))
             at = output.spans[word][0] if word < len(output) else len(text)
@@ -270,17 +276,29 @@ def _clean(translation: str) -> str:
 def _replacements(text: str, core: Rich, words: Sequence[Sent]) -> list[Edit] | None:
     """Opaque words in the places of their stand-ins, if each is there exactly once."""
     edits = []
-    for special, word in zip(opaque_words(core), words, strict=True):
+    for special, after, word in zip(opaque_words(core), _after_words(core), words, strict=True):
         matches = occurrences(word.expected, text)
         if len(matches) != 1:
             return None
         start, end = matches[0].span()
         output, shown = special.output, special.shown
+        genitive = text[end : end + 1] == "s"
         if special.name == "term":
             output = shown = _as_first(output, core) if start == 0 else output
-            end += text[end : end + 1] == "s"
+            end += genitive
+        elif genitive and not GENITIVE.match(after):
+            return None
         edits.append(Edit(start, end, (3, len(edits)), output, shown))
     return edits
+
+
+def _after_words(core: Rich) -> list[str]:
+    """What follows each opaque word directly."""
+    return [
+        core.text[place + 1 : place + 3]
+        for place, special in zip(core.places, core.specials, strict=True)
+        if special.stands_for_word
+    ]
 
 
 def _as_first(term: str, core: Rich) -> str:
@@ -326,6 +344,15 @@ def _point(point: Point, word: int, order: int, output: Words) -> Edit:
         case (False, True):
             return Edit(before, before, (1, order), special.output, special.shown)
     return Edit(after, after, (1, order), special.output, special.shown)
+
+
+def _trimmed(rich: Rich, words: Sequence[Sent]) -> tuple[Rich, Rich, Sequence[Sent], Rich]:
+    """What is before a stretch's sentence, the sentence, its opaque words, what is after it."""
+    start, end = edges(rich)
+    before, core = rich.cut(0, start), rich.cut(start, end)
+    first = len(opaque_words(before))
+    inside = words[first : first + len(opaque_words(core))]
+    return before, core, inside, rich.cut(end, len(rich.text))
 
 
 def is_mark(special: Special) -> bool:

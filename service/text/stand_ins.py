@@ -33,6 +33,9 @@ ENOUGH = 0.75
 TERMINAL = frozenset(".!?:;…。！？：；")
 WESTERN = "\u0590"
 """Scripts before this code point end sentences with a full stop."""
+NOT_AFTER = r"(?<![\w/@#$%{<&=+~])(?<!\w[-.:_])"
+NOT_BEFORE = r"(?=s?(?![\w/@#$%}<&=+~(]|[-.:_]\w))"
+"""What would make another address or placeholder of something opaque if it touched it."""
 SPACES = re.compile(r"\s+")
 
 
@@ -73,8 +76,8 @@ def _share_copied(word: str, outputs: Sequence[str]) -> float:
 
 
 def occurrences(word: str, text: str) -> list[re.Match[str]]:
-    """Where a stand-in is in a text, as a word or with the `s` of a genitive."""
-    return list(re.finditer(rf"(?<!\w){re.escape(word)}(?=s?(?!\w))", text))
+    """Where a stand-in is in a text, as a word of its own or with the `s` of a genitive."""
+    return list(re.finditer(rf"{NOT_AFTER}{re.escape(word)}{NOT_BEFORE}", text))
 
 
 @dataclass(frozen=True)
