@@ -19,6 +19,7 @@ from service.cache import model_identity
 from service.languages import match_language
 from service.pipeline import Pipeline
 from service.settings import Settings
+from service.text import EN_DE, StandIns, choose_stand_ins
 
 PIVOT = "en"
 """The language between two models where none translates a pair directly."""
@@ -37,6 +38,7 @@ class Model:
     engine: Engine = field(compare=False, repr=False)
     engine_name: str = field(compare=False)
     pipeline: Pipeline = field(compare=False, repr=False)
+    stand_ins: StandIns = field(default=EN_DE, compare=False, repr=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -173,4 +175,12 @@ def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
         max_batch_tokens=settings.max_batch_tokens,
     )
     engine.translate_batch([PROOF], TranslateOptions())
-    return Model.of(bundle, engine, settings)
+    model = Model.of(bundle, engine, settings)
+    return model if model.pair == ("en", "de") else replace(model, stand_ins=_stand_ins(engine))
+
+
+def _stand_ins(engine: Engine) -> StandIns:
+    """The words that an engine copies, found by trying some; ours are known for en → de."""
+    return choose_stand_ins(
+        lambda texts: [one.text for one in engine.translate_batch(texts, TranslateOptions())]
+    )

@@ -89,6 +89,9 @@ class Settings(BaseSettings):
     timeout_s: float = Field(
         default=9.0, gt=0, le=9.5, description="Seconds until a request gets 504."
     )
+    stream_timeout_s: float = Field(
+        default=300.0, gt=0, le=3600, description="Seconds that a text of a stream may take."
+    )
     retry_after_s: int = Field(
         default=1, ge=1, le=3600, description="Seconds named by Retry-After when overloaded."
     )

@@ -6,24 +6,35 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Coroutine, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from service.detect import Detection, Detector
-from service.hop import along_route
+from service.hop import along_route, stream_along_route
 from service.languages import AUTO, language_name
 from service.metrics import QUEUE_SENTENCES
 from service.models import PROOF, Model, ModelSet, load_models
-from service.order import Answer, Notice, Order, TranslatedText
+from service.order import Answer, Notice, Order, TranslatedSentence, TranslatedText
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
 
 OTHER_LANGUAGE = 0.8
 """From this confidence on, a text in a language that is not served gets a warning."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A sentence of the text number `row`, or all of that text, and what translated it."""
+
+    row: int
+    found: TranslatedSentence | TranslatedText
+    model: str | None
+    source: str
+    target: str
 
 
 class Translator:
@@ -91,6 +102,27 @@ class Translator:
         with self.using() as models:
             return await self._translate(order, models)
 
+    async def stream(self, order: Order) -> AsyncIterator[Part]:
+        """Translate texts one after the other: each sentence as it is ready, then the whole text.
+
+        Raises as `translate`, and DeadlineError when a text takes too long.
+        """
+        within_s = self.settings.stream_timeout_s
+        with self.using() as models:
+            known, target = await self._languages(order, models)
+            for row, item in enumerate(known):
+                if item.source == target:
+                    yield Part(row, item, None, item.source, target)
+                    continue
+                route = models.route(item.source, target)
+                name = " + ".join(model.manifest.name for model in route)
+                found = stream_along_route(route, item.text, order, within_s)
+                async with aclosing(found):  # type: ignore[type-var]
+                    async for one in found:
+                        if isinstance(one, TranslatedText):
+                            one = _with_source(one, item)
+                        yield Part(row, one, name, item.source, target)
+
     @contextmanager
     def using(self) -> Iterator[ModelSet]:
         """The models as they are now, which are not closed as long as they are in use."""
@@ -127,12 +159,7 @@ class Translator:
             texts = [order.texts[row] for row in rows]
             done = await along_route(route, texts, order)
             for row, item in zip(rows, done, strict=True):
-                results[row] = replace(
-                    item,
-                    source=source,
-                    detected=known[row].detected,
-                    warnings=[*known[row].warnings, *item.warnings],
-                )
+                results[row] = _with_source(item, known[row])
 
         await _all_or_none(
             [of_one_source(source, rows) for source, rows in rows_of.items() if source != target]
@@ -171,6 +198,16 @@ class Translator:
                 warnings = [Notice("other_language", message)]
             found.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
         return found, target
+
+
+def _with_source(done: TranslatedText, known: TranslatedText) -> TranslatedText:
+    """A translation, with what is known of the text's language."""
+    return replace(
+        done,
+        source=known.source,
+        detected=known.detected,
+        warnings=[*known.warnings, *done.warnings],
+    )
 
 
 def _choose(detections: Sequence[Detection], candidates: Sequence[str]) -> Detection:

@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import admin, deepl, libretranslate, native, pages, probes
+from service.api import admin, deepl, libretranslate, native, pages, probes, stream
 from service.api.access import Access
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
@@ -26,6 +26,7 @@ PATHS = frozenset(
         "/readyz",
         "/metrics",
         "/v1/translate",
+        "/v1/translate/stream",
         "/v1/detect",
         "/v1/models",
         "/v1/languages",
@@ -59,7 +60,7 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
             max_age=CORS_MAX_AGE_S,
         )
     add_error_handlers(app)
-    for router in (native, libretranslate, deepl, admin, probes, pages):
+    for router in (native, stream, libretranslate, deepl, admin, probes, pages):
         app.include_router(router.router)
     return app
 

@@ -8,11 +8,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from export.manifest import Metric
+from service.api.errors import ApiError
 from service.api.work import ERRORS, Serving, answer, check_text, detections
 from service.detect import Detection
 from service.languages import language_name
 from service.models import Model
 from service.order import Answer, Order, TranslatedText
+from service.text import NO_GLOSSARY, Format, Glossary, GlossaryError
 
 router = APIRouter()
 
@@ -72,7 +74,7 @@ class TranslateRequest(BaseModel):
     target: Code | None = Field(
         default=None, description="Language to translate to; the first model's if left out."
     )
-    format: Literal["text", "html", "markdown"] = Field(
+    format: Format = Field(
         default="text", description="What the text is; markup is kept, and code not translated."
     )
     beam_size: int | None = Field(
@@ -256,8 +258,15 @@ def order_of(body: TranslateRequest) -> Order:
         beam_size=body.beam_size,
         alternatives=body.alternatives,
         scores=body.return_scores or "scores" in body.wishes,
-        glossary=body.glossary,
+        glossary=_glossary(body.glossary),
     )
+
+
+def _glossary(terms: dict[str, str]) -> Glossary:
+    try:
+        return Glossary(terms) if terms else NO_GLOSSARY
+    except GlossaryError as error:
+        raise ApiError(422, "invalid_request", f"`glossary`: {error}", "glossary") from error
 
 
 def response_to(body: TranslateRequest, done: Answer) -> TranslateResponse:
@@ -266,7 +275,7 @@ def response_to(body: TranslateRequest, done: Answer) -> TranslateResponse:
         model=" + ".join(done.models) or None,
         source=done.source,
         target=done.target,
-        translations=[_item(item, body) for item in done.texts],
+        translations=[item_of(item, body) for item in done.texts],
     )
     if "timings" in body.wishes:
         response.timings = {f"{step}_ms": round(s * 1e3, 3) for step, s in done.seconds.items()}
@@ -278,7 +287,8 @@ def model_list(models: tuple[Model, ...]) -> ModelList:
     return ModelList(models=[_model_info(model) for model in models])
 
 
-def _item(text: TranslatedText, body: TranslateRequest) -> TranslationItem:
+def item_of(text: TranslatedText, body: TranslateRequest) -> TranslationItem:
+    """A text's translation; keys that a request did not ask for are not set."""
     item = TranslationItem(
         text=text.text,
         truncated=text.truncated,

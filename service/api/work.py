@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
@@ -83,10 +83,7 @@ async def answer(
     waits, 504 when time is up.
     """
     async with admitted(request, translator, order.texts, key):
-        try:
-            return await within_limits(request, translator.settings, translator.translate(order))
-        except LanguageError as error:
-            raise ApiError(422, "unsupported_language", str(error), error.field) from error
+        return await within_limits(request, translator.settings, translator.translate(order))
 
 
 async def detections(
@@ -110,30 +107,40 @@ async def admitted(
 async def within_limits(request: Request, settings: Settings, work: Awaitable[T]) -> T:
     """Wait for work until the time limit, and stop it when the client has gone.
 
-    Raises ApiError 503 with Retry-After when too much waits, 504 when time is up.
+    Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait(
-            {task, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        if task.done():
-            return task.result()
-        if gone.done():
-            raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
-        raise DeadlineError
+        with as_api_errors(settings):
+            await asyncio.wait(
+                {task, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if task.done():
+                return task.result()
+            if gone.done():
+                raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
+            raise DeadlineError(f"not translated within {settings.timeout_s:g} s")
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+@contextmanager
+def as_api_errors(settings: Settings) -> Iterator[None]:
+    """Raise what a translator raises as ApiError: 422 for languages that are not served, 503 with
+    Retry-After when too much waits or the service stops, 504 when time is up."""
+    try:
+        yield
+    except LanguageError as error:
+        raise ApiError(422, "unsupported_language", str(error), error.field) from error
     except DeadlineError as error:
-        message = f"not translated within {settings.timeout_s:g} s: send less text at once"
-        raise ApiError(504, "timeout", message) from error
+        raise ApiError(504, "timeout", f"{error}: send less text at once") from error
     except QueueFullError as error:
         message = "too many requests wait: try again after the time that Retry-After names"
         raise ApiError.later(503, "overloaded", message, settings.retry_after_s) from error
     except ClosedError as error:
         raise ApiError.later(503, "stopping", str(error), settings.retry_after_s) from error
-    finally:
-        task.cancel()
-        gone.cancel()
 
 
 async def _disconnected(request: Request) -> None:
