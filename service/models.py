@@ -181,6 +181,11 @@ def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
 
 def _stand_ins(engine: Engine) -> StandIns:
     """The words that an engine copies, found by trying some; ours are known for en → de."""
-    return choose_stand_ins(
-        lambda texts: [one.text for one in engine.translate_batch(texts, TranslateOptions())]
-    )
+
+    def translate(texts: list[str]) -> list[str]:
+        short = [text for text in texts if engine.count_tokens(text) <= engine.max_input_tokens]
+        found = engine.translate_batch(short, TranslateOptions())
+        known = dict(zip(short, (one.text for one in found), strict=True))
+        return [known.get(text, "") for text in texts]
+
+    return choose_stand_ins(translate)

@@ -70,4 +70,4 @@ def _keep(task: asyncio.Task[None]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
-Translation.add_asgi_middleware(BentoSchema)
+Translation.add_asgi_middleware(BentoSchema)  # type: ignore[attr-defined]

@@ -19,6 +19,7 @@ from service.keys import Key, KeyStore
 from service.settings import Settings
 
 if TYPE_CHECKING:
+    from limits import RateLimitItem
     from limits.aio.strategies import RateLimiter
 
 logger = logging.getLogger("quickstudy.service")
@@ -147,7 +148,7 @@ class Access:
         return address
 
 
-def _limiter(settings: Settings) -> tuple[RateLimiter | None, list]:  # type: ignore[type-arg]
+def _limiter(settings: Settings) -> tuple[RateLimiter | None, list[RateLimitItem]]:
     if not settings.rate_limit:
         return None, []
     from limits import parse_many
