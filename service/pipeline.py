@@ -1,6 +1,6 @@
 """Sentences → checked translations: the cache, the queue, and second tries joined.
 
-One `Pipeline` serves all endpoints of a model. A request's second tries are one job in the queue
+One `Pipeline` serves all endpoints and models. A request's second tries are one job in the queue
 at a time, so they take no more of a batch than the request itself.
 """
 
@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from export.engines import Engine, TranslateOptions, Translation
 from service import metrics
@@ -21,6 +22,25 @@ from service.second_try import Warning, better, further_tries, judge
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
+
+
+class ServedModel(Protocol):
+    """A loaded model. Two are equal if and only if their identities are: the hash of the bundle's
+    manifest with the engine's name."""
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def engine(self) -> Engine: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What sentences of a batch have in common."""
+
+    model: ServedModel
+    options: TranslateOptions
 
 
 @dataclass(frozen=True)
@@ -54,7 +74,7 @@ class _Sentence:
 class _Run:
     """A request on its way."""
 
-    options: TranslateOptions
+    kind: Kind
     priority: Priority
     second_tries: bool
     deadline: float | None
@@ -70,17 +90,15 @@ class _Run:
 
 
 class Pipeline:
-    """A loaded engine with its queue and cache. `identity` (`cache.model_identity`) tells models
-    apart; a new model gets a new pipeline. It belongs to the event loop of its first request."""
+    """The queue and the cache of all models. It belongs to the event loop of its first request."""
 
-    def __init__(self, engine: Engine, settings: Settings, identity: str) -> None:
-        self._identity = identity
+    def __init__(self, settings: Settings) -> None:
         self._second_tries = settings.second_tries
         self._cache: TranslationCache[Outcome] = TranslationCache(settings.cache_bytes)
-        self._refused: set[TranslateOptions] = set()
-        self.batcher = Batcher(
-            engine.translate_batch,
-            engine.count_tokens,
+        self._refused: set[Kind] = set()
+        self.batcher: Batcher[Kind] = Batcher(
+            lambda sentences, kind: kind.model.engine.translate_batch(sentences, kind.options),
+            lambda sentence, kind: kind.model.engine.count_tokens(sentence),
             workers=settings.inter_threads,
             max_batch_tokens=settings.max_batch_tokens,
             max_batch_sentences=settings.max_batch_sentences,
@@ -91,6 +109,7 @@ class Pipeline:
 
     async def translate(
         self,
+        model: ServedModel,
         sentences: Sequence[str],
         options: TranslateOptions,
         *,
@@ -101,7 +120,12 @@ class Pipeline:
         """Translate sentences, in order; `stream` says what it raises, and it raises what the
         engine does for the first sentence that fails."""
         stream = self.stream(
-            sentences, options, priority=priority, within_s=within_s, second_tries=second_tries
+            model,
+            sentences,
+            options,
+            priority=priority,
+            within_s=within_s,
+            second_tries=second_tries,
         )
         found = []
         async with stream as outcomes:
@@ -114,6 +138,7 @@ class Pipeline:
     @asynccontextmanager
     async def stream(
         self,
+        model: ServedModel,
         sentences: Sequence[str],
         options: TranslateOptions,
         *,
@@ -131,13 +156,14 @@ class Pipeline:
         checked = second_tries and self._second_tries
         deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
         asked = replace(options, return_scores=options.return_scores or checked)
-        run = _Run(asked, priority, checked, deadline)
+        kind = Kind(model, asked)
+        run = _Run(kind, priority, checked, deadline)
         places = await self._plan(run, sentences)
         tasks: list[asyncio.Task[None]] = []
         try:
             async with self.batcher.stream(
                 [one.text for one in run.own],
-                asked,
+                kind,
                 tokens=[one.tokens for one in run.own],
                 priority=priority,
                 within_s=run.time_left,
@@ -171,7 +197,7 @@ class Pipeline:
                 self._cache.open(self._key(run, sentence), rank, found)
             known[sentence] = found
         try:
-            counts = await self.batcher.count(list(new))
+            counts = await self.batcher.count(list(new), run.kind)
         except BaseException:
             for future in new.values():
                 future.set_result(None)
@@ -222,8 +248,9 @@ class Pipeline:
 
     async def _alone(self, run: _Run, sentence: str) -> Outcome:
         stream = self.stream(
+            run.kind.model,
             [sentence],
-            run.options,
+            run.kind.options,
             priority=run.priority,
             within_s=run.time_left,
             second_tries=run.second_tries,
@@ -256,22 +283,21 @@ class Pipeline:
             while not run.doubtful.empty():
                 doubtful.append(run.doubtful.get_nowait())
             try:
-                for options in further_tries(run.options):
+                for options in further_tries(run.kind.options):
                     left = [one for one in doubtful if not one.future.done()]
-                    if left and options not in self._refused:
-                        await self._one_try(run, left, options)
+                    await self._one_try(run, left, Kind(run.kind.model, options))
             except Exception:
                 logger.exception("second tries failed: the first ones have to do")
             for one in doubtful:
                 self._settle(run, one)
 
-    async def _one_try(
-        self, run: _Run, doubtful: Sequence[_Sentence], options: TranslateOptions
-    ) -> None:
+    async def _one_try(self, run: _Run, doubtful: Sequence[_Sentence], kind: Kind) -> None:
         """Keep what is better; settle what no longer looks wrong."""
+        if not doubtful or kind in self._refused:
+            return
         stream = self.batcher.stream(
             [one.text for one in doubtful],
-            options,
+            kind,
             tokens=[one.tokens for one in doubtful],
             priority=run.priority,
             within_s=run.time_left,
@@ -281,7 +307,7 @@ class Pipeline:
                 for one in doubtful:
                     result = await anext(results)
                     if isinstance(result, ValueError):
-                        self._refused.add(options)  # the engine has no such search
+                        self._refused.add(kind)  # the engine has no such search
                         return
                     if isinstance(result, Exception) or one.best is None:
                         continue
@@ -306,4 +332,4 @@ class Pipeline:
         one.answer(checked)
 
     def _key(self, run: _Run, sentence: str) -> Key:
-        return Key(self._identity, run.options, run.second_tries, sentence)
+        return Key(run.kind.model.identity, run.kind.options, run.second_tries, sentence)

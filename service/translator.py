@@ -7,10 +7,9 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from export.bundle import Bundle, load_bundle
+from export.bundle import Bundle, load_bundle, sha256_of
 from export.engines import Engine, TranslateOptions, Translation, load_engine
-from export.manifest import Manifest
-from service.cache import model_identity
+from export.manifest import MANIFEST_FILE, Manifest
 from service.metrics import QUEUE_SENTENCES
 from service.pipeline import Pipeline
 from service.settings import Settings
@@ -44,8 +43,7 @@ class Translator:
         self.engine = engine
         self.settings = settings
         self.engine_name = bundle.engine(settings.engine).name
-        identity = model_identity(bundle.manifest, self.engine_name)
-        self.pipeline = Pipeline(engine, settings, identity)
+        self.pipeline = Pipeline(settings)
         self.batcher = self.pipeline.batcher
         QUEUE_SENTENCES.set_function(lambda: self.batcher.waiting)
         self._proven = False
@@ -62,6 +60,11 @@ class Translator:
             max_batch_tokens=settings.max_batch_tokens,
         )
         return cls(bundle, engine, settings)
+
+    @property
+    def identity(self) -> str:
+        """What tells this model from others: the manifest's hash, hence all files', and engine."""
+        return f"{sha256_of(self.bundle.path / MANIFEST_FILE)}:{self.engine_name}"
 
     @property
     def manifest(self) -> Manifest:
@@ -88,7 +91,7 @@ class Translator:
         else:
             split = self._split(texts)
         sentences = [part.text for parts in split for part in parts if part.translate]
-        checked = await self.pipeline.translate(sentences, options)
+        checked = await self.pipeline.translate(self, sentences, options)
         translations = iter([one.translation for one in checked])
         self._proven = self._proven or bool(sentences)
         return [

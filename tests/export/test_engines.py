@@ -135,6 +135,8 @@ def test_alternatives_are_other_texts_best_first(engine: Engine, tiny_bundle: Bu
 
 def test_texts_that_are_the_same_are_one_alternative(tiny_bundle: Bundle) -> None:
     class Doubled(SentenceEngine):
+        heeds = frozenset({"alternatives"})
+
         def decode(
             self, sources: list[list[Any]], limit: int, options: TranslateOptions
         ) -> list[Decoded]:
@@ -143,6 +145,26 @@ def test_texts_that_are_the_same_are_one_alternative(tiny_bundle: Bundle) -> Non
 
     translation = Doubled(tiny_bundle).translate_batch(["x"], TranslateOptions(alternatives=4))[0]
     assert (translation.text, translation.alternatives) == ("cat", ("old", "st"))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        TranslateOptions(alternatives=1),
+        TranslateOptions(repetition_penalty=1.1),
+        TranslateOptions(no_repeat_ngram_size=3),
+    ],
+)
+def test_an_engine_refuses_what_it_has_not(tiny_bundle: Bundle, options: TranslateOptions) -> None:
+    class Greedy(SentenceEngine):
+        def decode(
+            self, sources: list[list[Any]], limit: int, options: TranslateOptions
+        ) -> list[Decoded]:
+            return [Decoded(source) for source in sources]
+
+    assert Greedy(tiny_bundle).translate_batch(["cat"], GREEDY)[0].text == "cat"
+    with pytest.raises(ValueError, match="has no such search: leave it out"):
+        Greedy(tiny_bundle).translate_batch(["cat"], options)
 
 
 def test_repetition_can_be_forbidden(engine: Engine) -> None:
