@@ -22,11 +22,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from export.engines import Translation, padded_tokens
 from service.fair_queue import FairQueue, Job, Priority, Slice
+from service.request import Request, Row, in_order
 
 logger = logging.getLogger("quickstudy.service")
 
@@ -59,63 +60,6 @@ class BatchReport:
     waited: tuple[tuple[int, float], ...]
 
 
-@dataclass(eq=False)
-class _Request:
-    """A request's sentences and what is known of each: a translation or what went wrong."""
-
-    sentences: Sequence[str]
-    kind: Any
-    job: Job
-    since: float
-    results: list[Translation | Exception | None] = field(init=False)
-    left: int = field(init=False)
-    end: Exception | None = None
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.results = [None] * len(self.sentences)
-        self.left = len(self.sentences)
-
-    @property
-    def done(self) -> bool:
-        return self.end is not None or not self.left
-
-    def keep(self, row: int, result: Translation | Exception) -> None:
-        self.results[row] = result
-        self.left -= 1
-        self.news.set()
-        if not self.left:
-            self.over.set()
-
-    def fail(self, error: Exception) -> None:
-        if not self.done:
-            self.end = error
-            self.news.set()
-            self.over.set()
-
-    async def result(self, row: int) -> Translation | Exception:
-        """Wait for a sentence's translation. Raises what ended the request."""
-        while (result := self.results[row]) is None:
-            if self.end is not None:
-                raise self.end
-            self.news.clear()
-            await self.news.wait()
-        return result
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A sentence in a batch."""
-
-    request: _Request
-    row: int
-
-    @property
-    def sentence(self) -> str:
-        return self.request.sentences[self.row]
-
-
 class Batcher(Generic[Kind]):
     """Runs `translate_batch` on what waits, `workers` batches at a time.
 
@@ -143,7 +87,7 @@ class Batcher(Generic[Kind]):
         self._queue_limits = (queue_sentences, queue_tokens)
         self._on_batch = on_batch
         self._queue = FairQueue(max_batch_tokens, max_batch_sentences)
-        self._requests: dict[Job, _Request] = {}
+        self._requests: dict[Job, Request] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
@@ -211,7 +155,7 @@ class Batcher(Generic[Kind]):
                 DeadlineError(f"not translated within {within_s:g} seconds"),
             )
         try:
-            yield _in_order(request)
+            yield in_order(request)
         finally:
             if timer:
                 timer.cancel()
@@ -248,12 +192,12 @@ class Batcher(Generic[Kind]):
         kind: Kind,
         tokens: Sequence[int] | None,
         priority: Priority,
-    ) -> _Request:
+    ) -> Request:
         self._check_room(priority, len(sentences), 0)
         costs = list(map(padded_tokens, tokens or await self.count(sentences, kind)))
         self._check_room(priority, len(sentences), sum(costs))
         job = Job(kind, costs, priority)
-        request = _Request(sentences, kind, job, time.perf_counter())
+        request = Request(sentences, kind, job, time.perf_counter())
         if sentences:
             self._requests[job] = request
             self._queue.put(job)
@@ -273,7 +217,7 @@ class Batcher(Generic[Kind]):
             if more and waiting[0] and here + more > limit:
                 raise QueueFullError(f"{here} {unit} wait, {limit} may: try again later")
 
-    def _end(self, request: _Request, error: Exception) -> None:
+    def _end(self, request: Request, error: Exception) -> None:
         """A request is over: its places are free, and who waits for it gets the error."""
         self._queue.drop(request.job)
         self._requests.pop(request.job, None)
@@ -301,7 +245,7 @@ class Batcher(Generic[Kind]):
         """Translate a batch and tell of it."""
         now = time.perf_counter()
         parts = [(self._requests[part.job], part.rows) for part in slices]
-        await self._translate_rows([_Row(request, row) for request, rows in parts for row in rows])
+        await self._translate_rows([Row(request, row) for request, rows in parts for row in rows])
         self._on_batch(
             BatchReport(
                 sentences=sum(len(part.rows) for part in slices),
@@ -311,7 +255,7 @@ class Batcher(Generic[Kind]):
             )
         )
 
-    async def _translate_rows(self, rows: list[_Row]) -> None:
+    async def _translate_rows(self, rows: list[Row]) -> None:
         """Translate sentences; after a failure each half by itself, down to what fails alone."""
         rows = [row for row in rows if not row.request.done]
         if not rows:
@@ -333,14 +277,9 @@ class Batcher(Generic[Kind]):
         for row, result in zip(rows, results, strict=True):
             self._keep(row, result)
 
-    def _keep(self, row: _Row, result: Translation | Exception) -> None:
+    def _keep(self, row: Row, result: Translation | Exception) -> None:
         request = row.request
         if not request.done:
             request.keep(row.row, result)
             if request.done:
                 self._requests.pop(request.job, None)
-
-
-async def _in_order(request: _Request) -> AsyncIterator[Translation | Exception]:
-    for row in range(len(request.sentences)):
-        yield await request.result(row)

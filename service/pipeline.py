@@ -10,83 +10,18 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
 
-from export.engines import Engine, TranslateOptions, Translation
+from export.engines import TranslateOptions, Translation
 from service import metrics
 from service.batcher import Batcher, ClosedError, DeadlineError, QueueFullError
 from service.cache import Key, Rank, TranslationCache
+from service.checked import Checked, Kind, Outcome, Pending, Run, Sentence, ServedModel
 from service.fair_queue import Priority
-from service.second_try import Warning, better, further_tries, judge
+from service.second_try import better, further_tries, judge
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
-
-
-class ServedModel(Protocol):
-    """A loaded model. Two are equal if and only if their identities are: the hash of the bundle's
-    manifest with the engine's name."""
-
-    @property
-    def identity(self) -> str: ...
-
-    @property
-    def engine(self) -> Engine: ...
-
-
-@dataclass(frozen=True)
-class Kind:
-    """What sentences of a batch have in common."""
-
-    model: ServedModel
-    options: TranslateOptions
-
-
-@dataclass(frozen=True)
-class Checked:
-    """A sentence's translation and what looks wrong with it."""
-
-    translation: Translation
-    warnings: tuple[Warning, ...] = ()
-
-
-Outcome = Checked | Exception
-Pending = asyncio.Future[Outcome | None]
-"""What will be known of a sentence; None: the request that translates it gave up."""
-
-
-@dataclass(eq=False)
-class _Sentence:
-    """A sentence that a request translates itself."""
-
-    text: str
-    tokens: int
-    future: Pending
-    best: Translation | None = None
-
-    def answer(self, outcome: Outcome | None) -> None:
-        if not self.future.done():
-            self.future.set_result(outcome)
-
-
-@dataclass(eq=False)
-class _Run:
-    """A request on its way."""
-
-    kind: Kind
-    priority: Priority
-    second_tries: bool
-    deadline: float | None
-    own: list[_Sentence] = field(default_factory=list)
-    error: Exception | None = None
-    doubtful: asyncio.Queue[_Sentence] = field(default_factory=asyncio.Queue)
-
-    @property
-    def time_left(self) -> float | None:
-        if self.deadline is None:
-            return None
-        return max(0.0, self.deadline - asyncio.get_running_loop().time())
 
 
 class Pipeline:
@@ -157,7 +92,7 @@ class Pipeline:
         deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
         asked = replace(options, return_scores=options.return_scores or checked)
         kind = Kind(model, asked)
-        run = _Run(kind, priority, checked, deadline)
+        run = Run(kind, priority, checked, deadline)
         places = await self._plan(run, sentences)
         tasks: list[asyncio.Task[None]] = []
         try:
@@ -183,7 +118,7 @@ class Pipeline:
         await self.batcher.close(grace_s)
 
     async def _plan(
-        self, run: _Run, sentences: Sequence[str]
+        self, run: Run, sentences: Sequence[str]
     ) -> list[tuple[str, Outcome | Pending]]:
         """For each sentence what the cache has, or the future that will have it: another
         request's, or one of our own, of which equal sentences share one."""
@@ -203,7 +138,7 @@ class Pipeline:
                 future.set_result(None)
             raise
         run.own = [
-            _Sentence(sentence, tokens, future)
+            Sentence(sentence, tokens, future)
             for (sentence, future), tokens in zip(new.items(), counts, strict=True)
         ]
         return [(sentence, known[sentence]) for sentence in sentences]
@@ -220,7 +155,7 @@ class Pipeline:
 
     async def _in_order(
         self,
-        run: _Run,
+        run: Run,
         places: Sequence[tuple[str, Outcome | Pending]],
         keep_scores: bool,
     ) -> AsyncIterator[Outcome]:
@@ -239,14 +174,14 @@ class Pipeline:
                 outcome = replace(outcome, translation=replace(outcome.translation, score=None))
             yield outcome
 
-    async def _wait(self, run: _Run, future: Pending) -> Outcome | None:
+    async def _wait(self, run: Run, future: Pending) -> Outcome | None:
         try:
             async with asyncio.timeout_at(run.deadline):
                 return await asyncio.shield(future)
         except TimeoutError:
             raise DeadlineError("not translated in time") from None
 
-    async def _alone(self, run: _Run, sentence: str) -> Outcome:
+    async def _alone(self, run: Run, sentence: str) -> Outcome:
         stream = self.stream(
             run.kind.model,
             [sentence],
@@ -258,7 +193,7 @@ class Pipeline:
         async with stream as outcomes:
             return await anext(outcomes)
 
-    async def _read(self, run: _Run, found: AsyncIterator[Translation | Exception]) -> None:
+    async def _read(self, run: Run, found: AsyncIterator[Translation | Exception]) -> None:
         """Take the first tries as they come; what looks wrong goes to the second tries."""
         try:
             for one in run.own:
@@ -276,7 +211,7 @@ class Pipeline:
             for one in run.own:
                 one.answer(None)
 
-    async def _try_again(self, run: _Run) -> None:
+    async def _try_again(self, run: Run) -> None:
         """Translate what looks wrong again, all that there is at a time."""
         while True:
             doubtful = [await run.doubtful.get()]
@@ -291,7 +226,7 @@ class Pipeline:
             for one in doubtful:
                 self._settle(run, one)
 
-    async def _one_try(self, run: _Run, doubtful: Sequence[_Sentence], kind: Kind) -> None:
+    async def _one_try(self, run: Run, doubtful: Sequence[Sentence], kind: Kind) -> None:
         """Keep what is better; settle what no longer looks wrong."""
         if not doubtful or kind in self._refused:
             return
@@ -319,7 +254,7 @@ class Pipeline:
         except (QueueFullError, DeadlineError, ClosedError):
             return  # the first try has to do
 
-    def _settle(self, run: _Run, one: _Sentence) -> None:
+    def _settle(self, run: Run, one: Sentence) -> None:
         """A sentence is done: answer, keep, count its warnings."""
         if one.best is None or one.future.done():
             return
@@ -331,5 +266,5 @@ class Pipeline:
         self._cache.put(self._key(run, one.text), checked, *texts)
         one.answer(checked)
 
-    def _key(self, run: _Run, sentence: str) -> Key:
+    def _key(self, run: Run, sentence: str) -> Key:
         return Key(run.kind.model.identity, run.kind.options, run.second_tries, sentence)

@@ -12,9 +12,10 @@ import pytest
 
 from export.engines import TranslateOptions, Translation
 from service.batcher import ClosedError, DeadlineError, QueueFullError
+from service.checked import Checked
 from service.fair_queue import Priority
 from service.metrics import exposition
-from service.pipeline import Checked, Pipeline
+from service.pipeline import Pipeline
 from service.settings import Settings
 
 GREEDY = TranslateOptions()
