@@ -5,21 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
-from service.text.block import Escape
 from service.text.align import (
     Point,
     Span,
     Words,
     boundary,
     find_spans,
-    has_tags,
     locate,
     source_words,
 )
+from service.text.block import Escape
 from service.text.protect import without_opaque
 from service.text.rich import Rich, Special
-from service.text.sentences import edges
+from service.text.sentences import edges, pair_up
 from service.text.stand_ins import (
     Sent,
     StandIns,
@@ -34,18 +35,28 @@ GENITIVE = re.compile("['’]s")
 TURNS = (1, 2)
 """Further attempts at a sentence of which the model dropped something, each with other words."""
 
+Way = Literal["whole", "other words", "in proportion", "parted", "placed"]
+"""`whole`: all was found in the sentence's translation; `other words`: in one with other
+stand-ins; `in proportion`: tags could not be found there and went where they are in the source;
+`parted`: stretches were translated on their own; `placed`: all went where it is in the source."""
+
 
 class Restored(str):
     """A finished translation: in the document's format, with everything protected back in it."""
 
     shown: str
     """The same as a reader sees it."""
+    way: Way
+    """How it came about."""
 
     @classmethod
-    def of(cls, output: str, shown: str) -> Restored:
+    def of(cls, output: str, shown: str, way: Way = "whole") -> Restored:
         restored = cls(output)
-        restored.shown = shown
+        restored.shown, restored.way = shown, way
         return restored
+
+    def by(self, way: Way) -> Restored:
+        return Restored.of(str(self), self.shown, way)
 
 
 @dataclass(frozen=True)
@@ -106,9 +117,12 @@ class Segment:
             known = dict(zip(texts, translations, strict=True))
             attempts = [(translation, self.words)]
             attempts += [(known.get(engine_text(self.core, words), ""), words) for words in others]
-            for whole, words in attempts:
-                if (restored := self._compose(whole, words, known, True)) is not None:
-                    return restored
+            for final in (False, True):
+                for whole, words in attempts:
+                    restored = self._compose(whole, words, known, final)
+                    if restored is not None:
+                        way: Way = "whole" if words == self.words else "other words"
+                        return restored.by("in proportion" if final else way)
             return self._from_stretches(translation, known) or self._in_proportion(translation)
 
         return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
@@ -210,7 +224,7 @@ class Segment:
                 if alone is None and part.has_letter():
                     return None
                 parts.append(alone or Restored.of(part.output(), part.shown()))
-        return Restored.of("".join(parts), "".join(part.shown for part in parts))
+        return Restored.of("".join(parts), "".join(part.shown for part in parts), "parted")
 
     def _stretch(
         self, rich: Rich, words: Sequence[Sent], whole: str, known: Mapping[str, str]
@@ -247,15 +261,21 @@ class Segment:
             text = re.sub(rf"(?<!\w){re.escape(word.expected)}s?(?!\w)", "", text)
         text = " ".join(text.split())
         output = Words.of(text)
-        edits = []
+        partners = pair_up(self.core)
+        edits: list[Edit] = []
         for place, special in zip(self.core.places, self.core.specials, strict=True):
             if special.kind == "character":
                 continue
-            word = round(place / len(self.core.text) * len(output))
-            at = output.spans[word][0] if word < len(output) else len(text)
-            padded = f"{special.output} " if special.stands_for_word else special.output
-            edits.append(Edit(at, at, (1, len(edits)), padded, special.shown))
-        return self._assembled(text, edits)
+            index = round(place / len(self.core.text) * len(output))
+            at = output.spans[index][0] if index < len(output) else len(text)
+            written = f"{special.output} " if special.stands_for_word else special.output
+            opening = partners.get(place)
+            if special.kind == "close" and opening is not None and edits[-1].start == at:
+                inside = self.core.cut(opening + 1, place)
+                if not inside.has_special():
+                    written = self.escape(inside.shown()) + written
+            edits.append(Edit(at, at, (1, len(edits)), written, special.shown))
+        return self._assembled(text, edits).by("placed")
 
 
 @dataclass(frozen=True)
@@ -275,7 +295,7 @@ def _clean(translation: str) -> str:
 
 def _replacements(text: str, core: Rich, words: Sequence[Sent]) -> list[Edit] | None:
     """Opaque words in the places of their stand-ins, if each is there exactly once."""
-    edits = []
+    edits: list[Edit] = []
     for special, after, word in zip(opaque_words(core), _after_words(core), words, strict=True):
         matches = occurrences(word.expected, text)
         if len(matches) != 1:
@@ -302,7 +322,7 @@ def _after_words(core: Rich) -> list[str]:
 
 
 def _as_first(term: str, core: Rich) -> str:
-    first = next((part for part in core if not (isinstance(part, Special) and part.has_no_width)))
+    first = next(part for part in core if not (isinstance(part, Special) and part.has_no_width))
     begins = first if isinstance(first, str) else first.shown
     return term[:1].upper() + term[1:] if begins[:1].isupper() else term
 
@@ -369,13 +389,13 @@ def split_at(rich: Rich, at: Callable[[Special], bool]) -> list[Rich]:
         place for place, special in zip(rich.places, rich.specials, strict=True) if at(special)
     ]
     cuts = sorted({0, len(rich.text), *places, *(place + 1 for place in places)})
-    return [rich.cut(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [rich.cut(start, end) for start, end in pairwise(cuts)]
 
 
 def _runs_on(source: str, translation: str) -> bool:
     """Whether a stretch's translation repeats itself or is far too long."""
     words = translation.casefold().split()
-    repeats = any(left == right for left, right in zip(words, words[1:], strict=False))
+    repeats = any(left == right for left, right in pairwise(words))
     return repeats or len(words) > 2 * len(source.split()) + 2
 
 
