@@ -22,8 +22,8 @@ def _names(names: str) -> frozenset[str]:
 
 INLINE = _names(
     "a abbr acronym b bdi bdo big cite code data del dfn em font g i img input ins "
-    "kbd label mark mrk nobr output ph pc q rp rt ruby s samp small span strike strong sub sup time tt u var wbr "
-    "x bx ex bpt ept it picture button"
+    "kbd label mark mrk nobr output ph pc q rp rt ruby s samp small span strike "
+    "strong sub sup time tt u var wbr x bx ex bpt ept it picture button"
 )
 """Elements within a sentence; all others part what is before from what is after."""
 WORDS = _names("img input ph x picture")

@@ -18,7 +18,7 @@ from service.text.align import (
     source_words,
 )
 from service.text.block import Escape
-from service.text.protect import without_opaque
+from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
 from service.text.rich import Rich, Special
 from service.text.sentences import edges, pair_up
 from service.text.stand_ins import (
@@ -26,12 +26,10 @@ from service.text.stand_ins import (
     StandIns,
     assign,
     engine_text,
-    occurrences,
     opaque_words,
     without_added_stop,
 )
 
-GENITIVE = re.compile("['’]s")
 TURNS = (1, 2)
 """Further attempts at a sentence of which the model dropped something, each with other words."""
 
@@ -102,7 +100,7 @@ class Segment:
         """What is needed besides this translation; None if it is complete."""
         if self.restore(translation) is not None:
             return None
-        complete = _replacements(_clean(translation), self.core, self.words) is not None
+        complete = replacements_of(clean(translation), self.core, self.words) is not None
         others = [] if complete else self._other_words()
         spans = find_spans(self.core)
         texts = [engine_text(self.core, words) for words in others]
@@ -144,10 +142,10 @@ class Segment:
         self, whole: str, words: Sequence[Sent], known: Mapping[str, str], final: bool
     ) -> Restored | None:
         """The whole sentence's translation with everything in its place, if there is one."""
-        text = without_added_stop(_clean(whole), self.core)
+        text = without_added_stop(clean(whole), self.core)
         if not self.core.specials:
             return Restored.of(self.escape(text), text)
-        replacements = _replacements(text, self.core, words)
+        replacements = replacements_of(text, self.core, words)
         if replacements is None or not text:
             return None
         found = find_spans(self.core)
@@ -161,7 +159,7 @@ class Segment:
         }
         if not locate(root, len(source), output, own, final):
             return None
-        insertions = _tags(self.core, root, output)
+        insertions = tag_edits(self.core, root, output)
         insertions += self._points(points, self.core, words, output)
         return self._assembled(text, [*replacements, *insertions])
 
@@ -192,7 +190,7 @@ class Segment:
     def _stretch_texts(self) -> list[str]:
         """What must be translated to do without the whole sentence, or without stand-ins."""
         texts = []
-        for rich, words in self._between_tags():
+        for rich, words in self._betweentag_edits():
             texts.append(engine_text(*_trimmed(rich, words)[1:3]))
             texts += [
                 engine_text(*_trimmed(part, ())[1:3])
@@ -201,7 +199,7 @@ class Segment:
             ]
         return texts
 
-    def _between_tags(self) -> list[tuple[Rich, Sequence[Sent]]]:
+    def _betweentag_edits(self) -> list[tuple[Rich, Sequence[Sent]]]:
         """The stretches between tags and symbols, and what stands in them for opaque words; the
         tags and symbols themselves, too."""
         stretches, used = [], 0
@@ -215,7 +213,7 @@ class Segment:
         """The sentence parted at tags, and at opaque words where the model dropped them; None if
         the model makes nothing of such a stretch."""
         parts: list[Restored] = []
-        for rich, words in self._between_tags():
+        for rich, words in self._betweentag_edits():
             if (translated := self._stretch(rich, words, whole, known)) is not None:
                 parts.append(translated)
                 continue
@@ -233,9 +231,9 @@ class Segment:
         before, core, inside, after = _trimmed(rich, words)
         if not core.has_letter():
             return Restored.of(rich.output(), rich.shown())
-        alone = without_added_stop(_clean(known.get(engine_text(core, inside), "")), core)
+        alone = without_added_stop(clean(known.get(engine_text(core, inside), "")), core)
         text = _like(core.text, alone, whole)
-        replacements = _replacements(text, core, inside)
+        replacements = replacements_of(text, core, inside)
         if replacements is None or not text or _runs_on(source=core.text, translation=text):
             return None
         spans = find_spans(core)
@@ -251,12 +249,12 @@ class Segment:
     ) -> list[Edit]:
         source = source_words(core, words)
         return [
-            _point(point, boundary(point, source, output), order, output)
+            point_edit(point, boundary(point, source, output), order, output)
             for order, point in enumerate(points)
         ]
 
     def _in_proportion(self, translation: str) -> Restored:
-        text = without_added_stop(_clean(translation), self.core)
+        text = without_added_stop(clean(translation), self.core)
         for word in self.words:
             text = re.sub(rf"(?<!\w){re.escape(word.expected)}s?(?!\w)", "", text)
         text = " ".join(text.split())
@@ -276,94 +274,6 @@ class Segment:
                     written = self.escape(inside.shown()) + written
             edits.append(Edit(at, at, (1, len(edits)), written, special.shown))
         return self._assembled(text, edits).by("placed")
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Something that takes the place of `text[start:end]`; `order` decides among equals."""
-
-    start: int
-    end: int
-    order: tuple[int, int]
-    output: str
-    shown: str
-
-
-def _clean(translation: str) -> str:
-    return without_opaque(translation).strip()
-
-
-def _replacements(text: str, core: Rich, words: Sequence[Sent]) -> list[Edit] | None:
-    """Opaque words in the places of their stand-ins, if each is there exactly once."""
-    edits: list[Edit] = []
-    for special, after, word in zip(opaque_words(core), _after_words(core), words, strict=True):
-        matches = occurrences(word.expected, text)
-        if len(matches) != 1:
-            return None
-        start, end = matches[0].span()
-        output, shown = special.output, special.shown
-        genitive = text[end : end + 1] == "s"
-        if special.name == "term":
-            output = shown = _as_first(output, core) if start == 0 else output
-            end += genitive
-        elif genitive and not GENITIVE.match(after):
-            return None
-        edits.append(Edit(start, end, (3, len(edits)), output, shown))
-    return edits
-
-
-def _after_words(core: Rich) -> list[str]:
-    """What follows each opaque word directly."""
-    return [
-        core.text[place + 1 : place + 3]
-        for place, special in zip(core.places, core.specials, strict=True)
-        if special.stands_for_word
-    ]
-
-
-def _as_first(term: str, core: Rich) -> str:
-    first = next(part for part in core if not (isinstance(part, Special) and part.has_no_width))
-    begins = first if isinstance(first, str) else first.shown
-    return term[:1].upper() + term[1:] if begins[:1].isupper() else term
-
-
-def _tags(core: Rich, root: Span, output: Words) -> list[Edit]:
-    """Openings before their first word, endings after their last, well nested."""
-    edits: list[Edit] = []
-
-    def place(span: Span, depth: int) -> int:
-        end = output.spans[span.end - 1][1] if span.end else 0
-        for child in span.children:
-            end = max(end, place(child, depth + 1))
-        last = core.text[span.stretch[1] - 1]
-        if span.closing and last in ".,;:!?" and output.text[end : end + 1] == last:
-            end += 1
-        if span.opening:
-            start = output.spans[span.first][0]
-            edits.append(Edit(start, start, (2, depth), span.opening.output, ""))
-        if span.closing:
-            edits.append(Edit(end, end, (0, -depth), span.closing.output, ""))
-        return end
-
-    place(root, 0)
-    return edits
-
-
-def _point(point: Point, word: int, order: int, output: Words) -> Edit:
-    """A symbol at a boundary between words, with the spaces that it has in the source."""
-    special, text = point.special, output.text
-    before = output.spans[word - 1][1] if word else 0
-    after = output.spans[word][0] if word < len(output) else len(text)
-    if special.kind == "space":
-        start = before if text[before:after].isspace() else after
-        return Edit(start, after, (1, order), special.output, special.shown)
-    match point.spaces:
-        case (True, True):
-            glue = (" ", "") if word == len(output) else ("", " ")
-            return Edit(after, after, (1, order), special.output.join(glue), special.shown)
-        case (False, True):
-            return Edit(before, before, (1, order), special.output, special.shown)
-    return Edit(after, after, (1, order), special.output, special.shown)
 
 
 def _trimmed(rich: Rich, words: Sequence[Sent]) -> tuple[Rich, Rich, Sequence[Sent], Rich]:

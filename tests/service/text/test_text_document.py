@@ -35,8 +35,8 @@ def test_list_marks_and_heads_are_not_sent() -> None:
         "{name}", "{0}", "{user.first_name}", "{a, plural, one {# dog} other {# dogs}}", "{{ x }}",
         "{% if x %}", "${y}", "%{z}", "%s", "%d", "%1$s", "%-5.2f", "%(user)s", "%@", "%%", "$HOME",
         '<x id="1"/>', "https://a.b/c?d=1&e=(f)#g", "www.example.com/x", "example.org",
-        "first.last+tag@mail.example.org", "/usr/local/bin", "snake_case_name", "call()", "notes.pdf",
-        "[[name]]", "__NAME__", "@someone", "#topic",
+        "first.last+tag@mail.example.org", "/usr/local/bin", "snake_case_name", "call()",
+        "notes.pdf", "[[name]]", "__NAME__", "@someone", "#topic",
     ],
 )  # fmt: skip
 def test_what_is_opaque_comes_back(piece: str) -> None:
