@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -16,6 +17,10 @@ from service.text import Document, Glossary, Repair, open_document
 THREAD_ABOVE_CHARS = 2000
 """Texts longer than this are cut into sentences in a thread, off the event loop."""
 T = TypeVar("T")
+
+
+class SearchError(Exception):
+    """The engine has no such search: a beam or alternatives; the message says what to do."""
 
 
 async def along_route(
@@ -43,7 +48,8 @@ async def through_model(
 ) -> list[TranslatedText]:
     """Translate texts by one model, keeping what is around their sentences."""
     work = await _Work.open(pipeline, model, texts, order)
-    checked = await pipeline.translate(model, work.sentences, work.options)
+    with _searching(order):
+        checked = await pipeline.translate(model, work.sentences, work.options)
     return await work.finish(checked)
 
 
@@ -69,12 +75,24 @@ async def stream_along_route(
     async with stream as outcomes:
         async for one in outcomes:
             if isinstance(one, Exception):
-                raise one
+                with _searching(order):
+                    raise one
             segment = document.segments[len(checked)]
             shown = segment.finish(one.translation.text).shown
             yield TranslatedSentence(len(checked), len(work.sentences), segment.source, shown)
             checked.append(one)
     yield (await work.finish(checked))[0]
+
+
+@contextmanager
+def _searching(order: Order) -> Iterator[None]:
+    """Raise SearchError for the ValueError by which engines refuse a search they do not have."""
+    try:
+        yield
+    except ValueError as error:
+        if order.alternatives or (order.beam_size or 1) > 1:
+            raise SearchError(str(error)) from error
+        raise
 
 
 @dataclass(frozen=True)
