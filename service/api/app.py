@@ -5,18 +5,41 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from service.api import native, pages
+from service.api import admin, bento_schema, deepl, libretranslate, native, pages, probes, stream
+from service.api.access import Access
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
+from service.settings import Settings
 from service.translator import Translator
 
-PROBES = ("/healthz", "/readyz", "/metrics")
-PATHS = frozenset(("/", "/docs", "/openapi.json", "/v1/translate", "/v1/models", *PROBES))
+CORS_MAX_AGE_S = 3600
+PATHS = frozenset(
+    (
+        "/",
+        "/docs",
+        "/docs.json",
+        "/openapi.json",
+        "/schema.json",
+        "/livez",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/translate",
+        "/v1/translate/stream",
+        "/v1/detect",
+        "/v1/models",
+        "/v1/languages",
+        "/admin/models",
+        *deepl.PATHS,
+        *libretranslate.PATHS,
+    )
+)
 """The paths that metrics tell apart."""
 
 
-def create_app(translator: Translator | None = None) -> FastAPI:
+def create_app(settings: Settings, translator: Translator | None = None) -> FastAPI:
     """An app whose `state.translator` answers; until it is set, requests get 503."""
     app = FastAPI(
         title="Quickstudy",
@@ -27,9 +50,19 @@ def create_app(translator: Translator | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.translator = translator
+    app.state.access = Access(settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+            expose_headers=["Retry-After"],
+            max_age=CORS_MAX_AGE_S,
+        )
     add_error_handlers(app)
-    app.include_router(native.router)
-    app.include_router(pages.router)
+    for router in (native, stream, libretranslate, deepl, admin, probes, pages, bento_schema):
+        app.include_router(router.router)
     return app
 
 

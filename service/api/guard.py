@@ -8,8 +8,18 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.errors import error_response, internal_error
+from service.api.errors import ApiError, error_response, internal_error
 from service.metrics import OTHER, count_request
+
+SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cache-control": b"no-store",
+}
+"""Headers of every response that does not set them itself: answers are data, not pages."""
 
 logger = logging.getLogger("quickstudy.service")
 
@@ -40,6 +50,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = _with_security_headers(message)
             await send(message)
 
         try:
@@ -47,7 +58,7 @@ class Guard:
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if status is None:
-                await internal_error()(scope, receive, watched_send)
+                await internal_error(scope["path"])(scope, receive, watched_send)
         finally:
             route = scope["path"] if scope["path"] in self._paths else OTHER
             if status is not None:
@@ -80,8 +91,15 @@ class Guard:
             f"the body is larger than {self._max_body_bytes} bytes: "
             "send the text in several requests"
         )
-        headers = {"Connection": "close"}
-        await error_response(413, "too_large", message, headers=headers)(scope, receive, send)
+        error = ApiError(413, "too_large", message, headers={"Connection": "close"})
+        await error_response(scope["path"], error)(scope, receive, send)
+
+
+def _with_security_headers(message: Message) -> Message:
+    headers = list(message.get("headers", []))
+    there = {name.lower() for name, _ in headers}
+    missing = [(name, value) for name, value in SECURITY_HEADERS.items() if name not in there]
+    return {**message, "headers": [*headers, *missing]}
 
 
 def _announced_bytes(scope: Scope) -> int:

@@ -14,33 +14,13 @@ from fastapi.testclient import TestClient
 from export.bundle import Bundle
 from export.engines import Engine, TranslateOptions, Translation
 from service.api.app import create_app
+from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator
+from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]
 URL = "/v1/translate"
-
-
-class StubEngine:
-    """Upper-cases; slow or failing on demand."""
-
-    max_input_tokens = 100
-
-    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
-        self.seconds = seconds
-        self.fails = fails
-        self.release = threading.Event()
-
-    def count_tokens(self, sentence: str) -> int:
-        return len(sentence.split())
-
-    def translate_batch(
-        self, sentences: Sequence[str], options: TranslateOptions
-    ) -> list[Translation]:
-        if self.fails:
-            raise RuntimeError("secret detail")
-        self.release.wait(self.seconds)
-        return [Translation(sentence.upper(), 1, -1.0) for sentence in sentences]
 
 
 def error_of(response: Any) -> dict[str, Any]:
@@ -56,7 +36,7 @@ def test_a_text_and_a_list(client: TestClient) -> None:
     assert one.json()["model"] == "tiny"
     assert (one.json()["source"], one.json()["target"]) == ("en", "de")
     item = one.json()["translations"][0]
-    assert set(item) == {"text", "truncated", "score"}
+    assert set(item) == {"text", "truncated", "score", "warnings"}
     assert item["score"] is None
     many = client.post(URL, json={"text": ["old cat.", "the old blue street cat."]})
     assert many.json()["translations"][1] == item
@@ -73,7 +53,9 @@ def test_lines_and_spaces_come_back(make_client: MakeClient) -> None:
 def test_nothing_to_translate_comes_back(client: TestClient, text: str) -> None:
     answer = client.post(URL, json={"text": text, "return_scores": True})
     assert answer.status_code == 200
-    assert answer.json()["translations"] == [{"text": text, "truncated": False, "score": None}]
+    assert answer.json()["translations"] == [
+        {"text": text, "truncated": False, "score": None, "warnings": []}
+    ]
 
 
 def test_beam_and_scores(client: TestClient) -> None:
@@ -170,7 +152,9 @@ def test_a_full_queue_is_503(make_client: MakeClient) -> None:
     threads = []
     for waiting in (0, 1):
         threads.append(
-            threading.Thread(target=client.post, args=(URL,), kwargs={"json": {"text": "a"}})
+            threading.Thread(
+                target=client.post, args=(URL,), kwargs={"json": {"text": f"a{waiting}"}}
+            )
         )
         threads[-1].start()
         deadline = time.monotonic() + 5
@@ -190,8 +174,9 @@ def test_a_client_that_has_gone_is_not_waited_for(
     tiny_bundle: Bundle,
 ) -> None:
     stub = StubEngine(seconds=9)
-    translator = Translator(tiny_bundle, stub, Settings(inter_threads=1))
-    app = create_app(translator)
+    settings = Settings(inter_threads=1)
+    translator = Translator(ModelSet([Model.of(tiny_bundle, stub, settings)]), settings)
+    app = create_app(settings, translator)
     sent: list[Any] = []
     messages = [
         {"type": "http.request", "body": b'{"text": "a"}', "more_body": False},
@@ -215,7 +200,7 @@ def test_a_client_that_has_gone_is_not_waited_for(
     async def scenario() -> None:
         await app(scope, receive, send)
         await asyncio.sleep(0)
-        assert translator.batcher.waiting == 0
+        assert translator.waiting == 0
         stub.release.set()
         await translator.close()
 
@@ -244,7 +229,7 @@ def test_ready_after_a_real_translation(client: TestClient) -> None:
 
 
 def test_not_ready_before_a_model_is_loaded() -> None:
-    client = TestClient(create_app())
+    client = TestClient(create_app(Settings()))
     assert client.get("/healthz").status_code == 200
     answer = client.get("/readyz")
     assert answer.status_code == 503
@@ -275,3 +260,100 @@ def test_metrics_keep_few_labels(client: TestClient) -> None:
     text = client.get("/metrics").text
     assert 'route="other",status="404"' in text
     assert "made-up" not in text
+
+
+def test_a_language_is_detected_for_each_text(make_client: MakeClient) -> None:
+    texts = ["the weather is nice today.", "Das Wetter ist heute schön.", ""]
+    answer = make_client(StubEngine()).post(URL, json={"text": texts, "source": "auto"}).json()
+    assert answer["source"] == "auto"
+    items = answer["translations"]
+    assert [item["text"] for item in items] == [texts[0].upper(), texts[1], ""]
+    assert [item["detected"]["language"] for item in items] == ["en", "de", "en"]
+    assert items[2]["detected"]["confidence"] == 0
+
+
+def test_pairs_of_sentences_and_times_where_asked_for(make_client: MakeClient) -> None:
+    body = {"text": "One two.  Three.\n\n42", "return": ["sentences", "timings", "scores"]}
+    answer = make_client(StubEngine()).post(URL, json=body).json()
+    (item,) = answer["translations"]
+    assert item["sentences"] == [
+        {"source": "One two.", "target": "ONE TWO."},
+        {"source": "Three.", "target": "THREE."},
+    ]
+    assert item["score"] == -1.0
+    assert set(answer["timings"]) == {"detect_ms", "translate_ms", "total_ms"}
+    assert answer["timings"]["total_ms"] > 0
+
+
+def test_detect(client: TestClient) -> None:
+    answer = client.post("/v1/detect", json={"text": ["Das Wetter ist schön.", "42"]})
+    german, number = answer.json()["detections"]
+    assert german[0]["language"] == "de"
+    assert 0.5 < german[0]["confidence"] <= 1
+    assert number == [{"language": "und", "confidence": 0}]
+    assert client.post("/v1/detect", json={"text": 5}).status_code == 422
+
+
+def test_languages(client: TestClient) -> None:
+    assert client.get("/v1/languages").json() == {
+        "languages": [{"code": "en", "name": "English", "targets": ["de"]}]
+    }
+
+
+class Greedy(StubEngine):
+    """Refuses a beam, as engines do that have none."""
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        if options.search_width > 1:
+            raise ValueError("this engine has no such search: leave it out")
+        return super().translate_batch(sentences, options)
+
+
+@pytest.mark.parametrize("search", [{"beam_size": 2}, {"alternatives": 1}])
+def test_a_search_that_the_engine_has_not(make_client: MakeClient, search: dict[str, int]) -> None:
+    client = make_client(Greedy())
+    for url in (URL, f"{URL}/stream"):
+        answer = client.post(url, json={"text": "a b.", **search})
+        assert answer.status_code == 422
+        assert error_of(answer)["code"] == "unsupported_search"
+    assert client.post(URL, json={"text": "a b."}).status_code == 200
+
+
+def test_markup_and_glossary(make_client: MakeClient) -> None:
+    client = make_client(StubEngine())
+    body = {
+        "text": "<p>open the <b>new</b> page</p>",
+        "format": "html",
+        "glossary": {"page": "Seite"},
+    }
+    (item,) = client.post(URL, json=body).json()["translations"]
+    assert "<b>NEW</b>" in item["text"]
+    assert "Seite" in item["text"]
+    wrong = client.post(URL, json={"text": "a", "glossary": {" ": "b"}})
+    assert wrong.status_code == 422
+    assert error_of(wrong)["field"] == "glossary"
+
+
+def test_alternatives(client: TestClient) -> None:
+    body = {"text": "the old blue street cat.", "alternatives": 2}
+    (item,) = client.post(URL, json=body).json()["translations"]
+    assert 1 <= len(item["alternatives"]) <= 2
+    assert item["text"] not in item["alternatives"]
+
+
+def test_warnings_have_a_code_and_a_message(make_client: MakeClient) -> None:
+    class Repeating(StubEngine):
+        def translate_batch(
+            self, sentences: Sequence[str], options: TranslateOptions
+        ) -> list[Translation]:
+            return [Translation("so so so so so so.", 8, -0.5) for _ in sentences]
+
+    (item,) = (
+        make_client(Repeating())
+        .post(URL, json={"text": "one two three four."})
+        .json()["translations"]
+    )
+    assert "repetition" in [warning["code"] for warning in item["warnings"]]
+    assert all(set(warning) == {"code", "message"} for warning in item["warnings"])

@@ -1,0 +1,317 @@
+"""A sentence on its way through the model: what is sent, what came back, what must be repaired."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from service.text.align import (
+    Point,
+    Span,
+    Words,
+    boundary,
+    find_spans,
+    locate,
+    source_words,
+)
+from service.text.block import Escape
+from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
+from service.text.rich import Rich, Special
+from service.text.sentences import edges, pair_up
+from service.text.stand_ins import (
+    Sent,
+    StandIns,
+    assign,
+    engine_text,
+    opaque_words,
+    without_added_stop,
+)
+
+TURNS = (1, 2)
+"""Further attempts at a sentence of which the model dropped something, each with other words."""
+
+Way = Literal["whole", "other words", "in proportion", "parted", "placed"]
+"""`whole`: all was found in the sentence's translation; `other words`: in one with other
+stand-ins; `in proportion`: tags could not be found there and went where they are in the source;
+`parted`: stretches were translated on their own; `placed`: all went where it is in the source."""
+
+
+class Restored(str):
+    """A finished translation: in the document's format, with everything protected back in it."""
+
+    shown: str
+    """The same as a reader sees it."""
+    way: Way
+    """How it came about."""
+
+    @classmethod
+    def of(cls, output: str, shown: str, way: Way = "whole") -> Restored:
+        restored = cls(output)
+        restored.shown, restored.way = shown, way
+        return restored
+
+    def by(self, way: Way) -> Restored:
+        return Restored.of(str(self), self.shown, way)
+
+
+@dataclass(frozen=True)
+class Repair:
+    """More to translate for a segment, and how to put it together.
+
+    `texts` are plain texts that the engine takes; `join` gets their translations in order.
+    """
+
+    segment: int
+    texts: tuple[str, ...]
+    reason: str
+    """`dropped`: the model lost something; `tags`: tagged stretches must be found."""
+    join: Callable[[Sequence[str]], Restored]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One sentence of a document. `text` is what the engine gets, at most its limit of tokens."""
+
+    text: str
+    core: Rich
+    words: Sequence[Sent]
+    """What is sent for each of the opaque words, in order."""
+    stand_ins: StandIns
+    fits: Callable[[str], bool]
+    """Whether the engine takes a text."""
+    escape: Escape
+    """Plain text → the document's format."""
+
+    @property
+    def source(self) -> str:
+        """The sentence as a reader sees it."""
+        return self.core.shown()
+
+    def restore(self, translation: str) -> Restored | None:
+        """The finished translation; None if something was dropped or cannot be placed."""
+        if isinstance(translation, Restored):
+            return translation
+        return self._compose(translation, self.words, {}, False)
+
+    def check(self, index: int, translation: str) -> Repair | None:
+        """What is needed besides this translation; None if it is complete."""
+        if self.restore(translation) is not None:
+            return None
+        complete = replacements_of(clean(translation), self.core, self.words) is not None
+        others = [] if complete else self._other_words()
+        spans = find_spans(self.core)
+        texts = [engine_text(self.core, words) for words in others]
+        if spans is not None:
+            for words in (self.words, *others):
+                texts += [text for _, text in self._span_texts(spans[0], words)]
+        if not complete or spans is None:
+            texts += self._stretch_texts()
+        texts = [text for text in dict.fromkeys(texts) if self._translatable(text)]
+
+        def join(translations: Sequence[str]) -> Restored:
+            known = dict(zip(texts, translations, strict=True))
+            attempts = [(translation, self.words)]
+            attempts += [(known.get(engine_text(self.core, words), ""), words) for words in others]
+            for final in (False, True):
+                for whole, words in attempts:
+                    restored = self._compose(whole, words, known, final)
+                    if restored is not None:
+                        way: Way = "whole" if words == self.words else "other words"
+                        return restored.by("in proportion" if final else way)
+            return self._from_stretches(translation, known) or self._in_proportion(translation)
+
+        return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
+
+    def finish(self, translation: str) -> Restored:
+        """The finished translation without further translations: what was dropped is put where it
+        stood in proportion."""
+        return self.restore(translation) or self._in_proportion(translation)
+
+    def _other_words(self) -> list[list[Sent]]:
+        """Other stand-ins for the opaque words, for when the model dropped one."""
+        turns = (assign(self.core, self.stand_ins, turn) for turn in TURNS)
+        return [words for words in turns if words and words != list(self.words)]
+
+    def _translatable(self, text: str) -> bool:
+        return any(map(str.isalpha, text)) and self.fits(text)
+
+    def _compose(
+        self, whole: str, words: Sequence[Sent], known: Mapping[str, str], final: bool
+    ) -> Restored | None:
+        """The whole sentence's translation with everything in its place, if there is one."""
+        text = without_added_stop(clean(whole), self.core)
+        if not self.core.specials:
+            return Restored.of(self.escape(text), text)
+        replacements = replacements_of(text, self.core, words)
+        if replacements is None or not text:
+            return None
+        found = find_spans(self.core)
+        if found is None:
+            return None
+        root, points = found
+        source, output = source_words(self.core, words), Words.of(text)
+        own = {
+            span.stretch: known.get(stretch_text, stretch_text)
+            for span, stretch_text in self._span_texts(root, words)
+        }
+        if not locate(root, len(source), output, own, final):
+            return None
+        insertions = tag_edits(self.core, root, output)
+        insertions += self._points(points, self.core, words, output)
+        return self._assembled(text, [*replacements, *insertions])
+
+    def _span_texts(self, root: Span, words: Sequence[Sent]) -> list[tuple[Span, str]]:
+        spans, waiting = [], list(root.children)
+        while waiting:
+            span = waiting.pop()
+            waiting += span.children
+            spans.append(span)
+        return [(span, self._text_of(span.stretch, words)) for span in spans]
+
+    def _text_of(self, stretch: tuple[int, int], words: Sequence[Sent]) -> str:
+        before = len(opaque_words(self.core.cut(0, stretch[0])))
+        return engine_text(self.core.cut(*stretch), words[before:])
+
+    def _assembled(self, text: str, edits: list[Edit]) -> Restored:
+        output, shown = [], []
+        place = 0
+        for edit in sorted(edits, key=lambda edit: (edit.start, edit.order)):
+            literal = text[place : max(place, edit.start)]
+            output += [self.escape(literal), edit.output]
+            shown += [literal, edit.shown]
+            place = max(place, edit.end)
+        output.append(self.escape(text[place:]))
+        shown.append(text[place:])
+        return Restored.of("".join(output), "".join(shown))
+
+    def _stretch_texts(self) -> list[str]:
+        """What must be translated to do without the whole sentence, or without stand-ins."""
+        texts = []
+        for rich, words in self._betweentag_edits():
+            texts.append(engine_text(*_trimmed(rich, words)[1:3]))
+            texts += [
+                engine_text(*_trimmed(part, ())[1:3])
+                for part in split_at(rich, is_opaque_word)
+                if words and not opaque_words(part)
+            ]
+        return texts
+
+    def _betweentag_edits(self) -> list[tuple[Rich, Sequence[Sent]]]:
+        """The stretches between tags and symbols, and what stands in them for opaque words; the
+        tags and symbols themselves, too."""
+        stretches, used = [], 0
+        for rich in split_at(self.core, is_mark):
+            count = len(opaque_words(rich))
+            stretches.append((rich, self.words[used : used + count]))
+            used += count
+        return stretches
+
+    def _from_stretches(self, whole: str, known: Mapping[str, str]) -> Restored | None:
+        """The sentence parted at tags, and at opaque words where the model dropped them; None if
+        the model makes nothing of such a stretch."""
+        parts: list[Restored] = []
+        for rich, words in self._betweentag_edits():
+            if (translated := self._stretch(rich, words, whole, known)) is not None:
+                parts.append(translated)
+                continue
+            for part in split_at(rich, is_opaque_word):
+                alone = self._stretch(part, (), whole, known) if part.has_letter() else None
+                if alone is None and part.has_letter():
+                    return None
+                parts.append(alone or Restored.of(part.output(), part.shown()))
+        return Restored.of("".join(parts), "".join(part.shown for part in parts), "parted")
+
+    def _stretch(
+        self, rich: Rich, words: Sequence[Sent], whole: str, known: Mapping[str, str]
+    ) -> Restored | None:
+        """A stretch's own translation within the spaces around it; None if it cannot be used."""
+        before, core, inside, after = _trimmed(rich, words)
+        if not core.has_letter():
+            return Restored.of(rich.output(), rich.shown())
+        alone = without_added_stop(clean(known.get(engine_text(core, inside), "")), core)
+        text = _like(core.text, alone, whole)
+        replacements = replacements_of(text, core, inside)
+        if replacements is None or not text or _runs_on(source=core.text, translation=text):
+            return None
+        spans = find_spans(core)
+        edits = self._points(spans[1], core, inside, Words.of(text)) if spans else []
+        middle = self._assembled(text, [*replacements, *edits])
+        return Restored.of(
+            before.output() + middle + after.output(),
+            before.shown() + middle.shown + after.shown(),
+        )
+
+    def _points(
+        self, points: Sequence[Point], core: Rich, words: Sequence[Sent], output: Words
+    ) -> list[Edit]:
+        source = source_words(core, words)
+        return [
+            point_edit(point, boundary(point, source, output), order, output)
+            for order, point in enumerate(points)
+        ]
+
+    def _in_proportion(self, translation: str) -> Restored:
+        text = without_added_stop(clean(translation), self.core)
+        for word in self.words:
+            text = re.sub(rf"(?<!\w){re.escape(word.expected)}s?(?!\w)", "", text)
+        text = " ".join(text.split())
+        output = Words.of(text)
+        partners = pair_up(self.core)
+        edits: list[Edit] = []
+        for place, special in zip(self.core.places, self.core.specials, strict=True):
+            if special.kind == "character":
+                continue
+            index = round(place / len(self.core.text) * len(output))
+            at = output.spans[index][0] if index < len(output) else len(text)
+            written = f"{special.output} " if special.stands_for_word else special.output
+            opening = partners.get(place)
+            if special.kind == "close" and opening is not None and edits[-1].start == at:
+                inside = self.core.cut(opening + 1, place)
+                if not inside.has_special():
+                    written = self.escape(inside.shown()) + written
+            edits.append(Edit(at, at, (1, len(edits)), written, special.shown))
+        return self._assembled(text, edits).by("placed")
+
+
+def _trimmed(rich: Rich, words: Sequence[Sent]) -> tuple[Rich, Rich, Sequence[Sent], Rich]:
+    """What is before a stretch's sentence, the sentence, its opaque words, what is after it."""
+    start, end = edges(rich)
+    before, core = rich.cut(0, start), rich.cut(start, end)
+    first = len(opaque_words(before))
+    inside = words[first : first + len(opaque_words(core))]
+    return before, core, inside, rich.cut(end, len(rich.text))
+
+
+def is_mark(special: Special) -> bool:
+    return special.has_no_width
+
+
+def is_opaque_word(special: Special) -> bool:
+    return special.stands_for_word
+
+
+def split_at(rich: Rich, at: Callable[[Special], bool]) -> list[Rich]:
+    """Cut before and after some specials; the parts add up."""
+    places = [
+        place for place, special in zip(rich.places, rich.specials, strict=True) if at(special)
+    ]
+    cuts = sorted({0, len(rich.text), *places, *(place + 1 for place in places)})
+    return [rich.cut(start, end) for start, end in pairwise(cuts)]
+
+
+def _runs_on(source: str, translation: str) -> bool:
+    """Whether a stretch's translation repeats itself or is far too long."""
+    words = translation.casefold().split()
+    repeats = any(left == right for left, right in pairwise(words))
+    return repeats or len(words) > 2 * len(source.split()) + 2
+
+
+def _like(source: str, translation: str, whole: str) -> str:
+    """A stretch's translation without the capital that a sentence would have."""
+    first = re.match(r"\w+", translation)
+    if first and source[:1].islower() and re.search(rf"\b{first[0].lower()}\b", whole):
+        return first[0].lower() + translation[first.end() :]
+    return translation
