@@ -17,7 +17,7 @@ from service.text.block import Block
 from service.text.glossary import NO_GLOSSARY, Glossary
 from service.text.html import read_html
 from service.text.markdown import read_markdown
-from service.text.plain import read_text
+from service.text.plain import read_text, read_wrapped
 from service.text.protect import protect
 from service.text.rich import Rich
 from service.text.segment import Repair, Restored, Segment, is_opaque_word, split_at
@@ -90,10 +90,15 @@ def open_document(
     max_tokens: int,
     glossary: Glossary = NO_GLOSSARY,
     stand_ins: StandIns = EN_DE,
+    *,
+    wrapped: bool = False,
+    split: bool = True,
 ) -> Document:
     """Cut a text up. It is composed to NFC; all else that is not translated stays as it is.
 
-    `language` is the source's code; each segment has at most `max_tokens` tokens.
+    `language` is the source's code; each segment has at most `max_tokens` tokens. Sentences of
+    `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
+    is too long.
     """
 
     def fits(sentence: str) -> bool:
@@ -108,12 +113,13 @@ def open_document(
         return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(engine_text(core, words))
 
     document = Document()
-    for block in READERS[format](unicodedata.normalize("NFC", text)):
+    read = read_wrapped if wrapped and format == "text" else READERS[format]
+    for block in read(unicodedata.normalize("NFC", text)):
         if isinstance(block, str):
             document.layout.append(block)
             continue
         rich = protect(block.rich, glossary, tags=format == "text")
-        for part, translate in split_rich(rich, language, too_long):
+        for part, translate in split_rich(rich, language, too_long, split=split):
             for core, known in _assignable(part, translate, stand_ins):
                 if known is None:
                     document.layout.append(core.output())

@@ -26,7 +26,7 @@ INLINE = _names(
     "strong sub sup time tt u var wbr x bx ex bpt ept it picture button"
 )
 """Elements within a sentence; all others part what is before from what is after."""
-WORDS = _names("img input ph x picture")
+WORDS = _names("ph x")
 """Elements that stand for a word, where spaces are around them."""
 OPAQUE = _names(
     "code kbd samp var tt pre script style textarea svg math template iframe "

@@ -15,7 +15,7 @@ from service.text.block import Block
 from service.text.markdown_inline import escape, escape_in_table, read_inline
 from service.text.rich import Special
 
-LINE = re.compile(r"([^\r\n]*)(\r\n|\n|\r|$)")
+LINE = re.compile(r"([^\r\n]+)(\r\n|\n|\r|$)|([\r\n]+)")
 CONTAINER = re.compile(
     r"(?:[ \t]*+(?:>[ \t]?|(?:[-*+]|\d{1,9}[.)])[ \t]++(?:\[[ xX]\][ \t]++)?"
     r"|\[\^[^\]\s]{1,60}\]:[ \t]++))*+[ \t]*+"
@@ -38,15 +38,16 @@ FRONT_MATTER = re.compile(r"(---|\+\+\+)[ \t]*\r?\n(?:.*\r?\n)*?\1[ \t]*(?:\r?\n
 
 @dataclass
 class Lines:
-    """The lines of a document as (content, line break), and how far they are read."""
+    """The lines of a document as (content, line break), and how far they are read; blank lines
+    together are one."""
 
     lines: list[tuple[str, str]]
     at: int = 0
 
     @classmethod
     def of(cls, text: str) -> Lines:
-        lines = [(match[1], match[2]) for match in LINE.finditer(text)]
-        return cls([line for line in lines if line != ("", "")])
+        found = LINE.finditer(text)
+        return cls([("", match[3]) if match[3] else (match[1], match[2]) for match in found])
 
     def peek(self, ahead: int = 0) -> str:
         index = self.at + ahead

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from service.text.block import Block
-from service.text.rich import Rich
+from service.text.rich import Rich, RichBuilder, Special
 from service.text.sentences import LINE_BREAK
 
 LIST_MARK = re.compile(
@@ -24,3 +24,29 @@ def read_text(text: str) -> Iterator[str | Block]:
         start = mark.end() if mark else 0
         yield line[:start]
         yield Block(Rich(line[start:]), str)
+
+
+def read_wrapped(text: str) -> Iterator[str | Block]:
+    """Plain text whose sentences go on over single line breaks; blank lines and list marks begin
+    a paragraph."""
+    lines = LINE_BREAK.split(text)
+    builder = RichBuilder()
+    gap = ""
+    for line, line_break in zip(lines[::2], [*lines[1::2], ""], strict=True):
+        mark = LIST_MARK.match(line)
+        if not line or line.isspace() or mark:
+            if builder:
+                yield Block(builder.build(), str)
+            start = mark.end() if mark else len(line)
+            yield gap + line[:start]
+            builder.add(line[start:])
+        else:
+            if builder:
+                builder.add_special(Special(gap, "character", gap, " "), " ")
+            else:
+                yield gap
+            builder.add(line)
+        gap = line_break
+    if builder:
+        yield Block(builder.build(), str)
+    yield gap

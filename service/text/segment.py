@@ -91,7 +91,10 @@ class Segment:
         return self.core.shown()
 
     def restore(self, translation: str) -> Restored | None:
-        """The finished translation; None if something was dropped or cannot be placed."""
+        """The finished translation; None if something was dropped or cannot be placed.
+
+        Where the model gives nothing for a sentence, the sentence stays as it is.
+        """
         if isinstance(translation, Restored):
             return translation
         return self._compose(translation, self.words, {}, False)
@@ -144,6 +147,7 @@ class Segment:
         """The whole sentence's translation with everything in its place, if there is one."""
         text = without_added_stop(clean(whole), self.core)
         if not self.core.specials:
+            text = text or self.source
             return Restored.of(self.escape(text), text)
         replacements = replacements_of(text, self.core, words)
         if replacements is None or not text:

@@ -77,14 +77,16 @@ def join_parts(parts: Sequence[Part], translations: Sequence[str]) -> str:
     return "".join(next(remaining) if part.translate else part.text for part in parts)
 
 
-def split_rich(rich: Rich, language: str, too_long: TooLong) -> Iterator[tuple[Rich, bool]]:
+def split_rich(
+    rich: Rich, language: str, too_long: TooLong, *, split: bool = True
+) -> Iterator[tuple[Rich, bool]]:
     """Cut a paragraph into stretches, each to translate or not, adding up to it.
 
     What is to be translated starts and ends with something that is part of a sentence; it is cut
-    until it is not `too_long`.
+    until it is not `too_long`. Without `split`, sentences stay together.
     """
     for window in _windows(rich):
-        for sentence in _sentences(window, language):
+        for sentence in _sentences(window, language) if split else (window,):
             yield from _cut(sentence, too_long)
 
 

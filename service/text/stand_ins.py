@@ -1,8 +1,8 @@
 """Words that a model copies, which stand in a sentence for what it must not see.
 
 Students trained on plain sentences have never met `{name}` or a URL: the shipped one copied none of
-them in ten sentences, and "Tom" and "Boston" in all. So each opaque stretch is sent as such a
-word, and looked for in the translation.
+them in ten sentences, and "Boston" and "Tom" in all of twelve. So each opaque stretch is sent as
+such a word, and looked for in the translation.
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ def run(
     return document.rebuild(translated)
 
 
-def source_of(text: str, format: Format, max_tokens: int = 100) -> str:
+def source_of(text: str, format: Format, max_tokens: int = 100, *, wrapped: bool = False) -> str:
     """A document put together from its sources: the text itself, if nothing is lost."""
-    document = open_document(text, format, "en", count_tokens, max_tokens)
+    document = open_document(text, format, "en", count_tokens, max_tokens, wrapped=wrapped)
     return "".join(
         part if isinstance(part, str) else document.segments[part].core.raw()
         for part in document.layout

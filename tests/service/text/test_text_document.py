@@ -24,6 +24,22 @@ def test_layout_comes_back_exactly() -> None:
     assert run(text) == "  - ONE DOG\n\t* TWO CATS  \r\n\r\n3. A MOUSE\n(b) [x] A BIRD\n\n   "
 
 
+def test_wrapped_lines_are_one_sentence() -> None:
+    text = "we saw\na dog. it\r\nslept. \n\n- a cat\n  too\n"
+    document = open_document(text, "text", "en", count_tokens, 100, wrapped=True)
+    assert [segment.text for segment in document.segments] == [
+        "we saw a dog.",
+        "it slept.",
+        "a cat too.",
+    ]
+    assert document.rebuild(["1.", "2.", "3."]) == "1. 2. \n\n- 3\n"
+
+
+def test_sentences_can_stay_together() -> None:
+    document = open_document("We go. They stay.", "text", "en", count_tokens, 100, split=False)
+    assert [segment.text for segment in document.segments] == ["We go. They stay."]
+
+
 def test_list_marks_and_heads_are_not_sent() -> None:
     document = open_document("1. we eat\n• they sleep", "text", "en", count_tokens, 100)
     assert [segment.text for segment in document.segments] == ["we eat.", "they sleep."]
@@ -167,6 +183,12 @@ def test_a_faulty_glossary_is_refused() -> None:
             Glossary(terms)
     with pytest.raises(GlossaryError, match="at most"):
         Glossary({f"t{index}": "x" for index in range(1001)})
+
+
+def test_a_sentence_that_comes_back_empty_stays() -> None:
+    assert run("we go. they stay.", translate=lambda texts: ["" for _ in texts]) == (
+        "we go. they stay."
+    )
 
 
 def test_the_fake_model_is_a_model() -> None:

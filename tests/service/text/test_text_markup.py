@@ -131,6 +131,12 @@ def test_a_tag_over_two_sentences_keeps_its_ends() -> None:
     )
 
 
+def test_pictures_and_placeholder_elements() -> None:
+    assert run("<p><img src=a> we go</p>", "html") == "<p><img src=a> WE GO</p>"
+    assert run('<p>we see <x id="1"/> here</p>', "html") == '<p>WE SEE <x id="1"/> HERE</p>'
+    assert run('<p><x id="1"/>we<x id="2"/> go</p>', "html") == '<p><x id="1"/>WE<x id="2"/> GO</p>'
+
+
 def test_a_word_that_a_tag_parts_stays_whole() -> None:
     assert run("we drink H<sub>2</sub>O here", "html") == "WE DRINK H<sub>2</sub>O HERE"
 
