@@ -45,7 +45,7 @@ Pending = asyncio.Future[Outcome | None]
 
 @dataclass(eq=False)
 class Sentence:
-    """A sentence that a request translates itself."""
+    """A sentence that a request translates itself; `best` of the tries so far."""
 
     text: str
     tokens: int
@@ -53,13 +53,18 @@ class Sentence:
     best: Translation | None = None
 
     def answer(self, outcome: Outcome | None) -> None:
+        """Say what came of it, if that is not said yet."""
         if not self.future.done():
             self.future.set_result(outcome)
 
 
 @dataclass(eq=False)
 class Run:
-    """A request on its way."""
+    """A request on its way.
+
+    `deadline`: by the event loop's clock; `own`: the sentences that it translates itself; `error`:
+    what ended it before its time; `doubtful`: those that look wrong and are to be tried again.
+    """
 
     kind: Kind
     priority: Priority
@@ -71,6 +76,7 @@ class Run:
 
     @property
     def time_left(self) -> float | None:
+        """Seconds until the deadline, None if there is none."""
         if self.deadline is None:
             return None
         return max(0.0, self.deadline - asyncio.get_running_loop().time())

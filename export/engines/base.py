@@ -6,6 +6,7 @@ A new engine is a file here whose class extends `SentenceEngine`, a case in `loa
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
@@ -14,11 +15,13 @@ from export.bundle import Bundle
 from export.manifest import Decoding
 from export.tokenizer import load_tokenizer
 
+WIDTHS = (8, 9, 11, 15, 23, 24)
 WIDTH_STEP = 8
-"""Sources share a call where their tokens, `</s>` counted, are in the same step of so many.
+"""Sources share a call where their widths (tokens, `</s>` counted) lie between the same two of
+these, or after the last one in the same step.
 
-Matrix kernels change at multiples of the CPU's vector width, and with them the last bits of a sum.
-A call that stays between two such multiples has the same kernels whatever lengths it holds.
+There the matrix kernels of oneDNN with AVX2 and AVX-512 and of Intel's MKL change, and with them
+the last bits of a sum: measured, docs/serving.md says how.
 """
 
 
@@ -165,7 +168,7 @@ class SentenceEngine:
 
     def _calls(self, sources: list[list[Any]]) -> list[tuple[int, list[int]]]:
         """Rows of each call, by like widths, with the call's output limit."""
-        rows_by_step: dict[int, list[int]] = {}
+        rows_by_width: dict[int, list[int]] = {}
         for row, source in enumerate(sources):
             if len(source) > self.max_input_tokens:
                 raise ValueError(
@@ -173,8 +176,8 @@ class SentenceEngine:
                     f"{self.max_input_tokens}: split it first"
                 )
             if source:
-                rows_by_step.setdefault(_step_of(len(source)), []).append(row)
-        return [(self.output_limit(len(sources[rows[0]])), rows) for rows in rows_by_step.values()]
+                rows_by_width.setdefault(padded_tokens(len(source)), []).append(row)
+        return [(self.output_limit(len(sources[rows[0]])), rows) for rows in rows_by_width.values()]
 
     def output_limit(self, source_tokens: int) -> int:
         """Most output tokens for a source of so many: those of the longest that shares its calls.
@@ -200,8 +203,7 @@ class SentenceEngine:
 
 def padded_tokens(source_tokens: int) -> int:
     """Most tokens that a source's row has in its call, `</s>` and padding counted."""
-    return (_step_of(source_tokens) + 1) * WIDTH_STEP - 1
-
-
-def _step_of(source_tokens: int) -> int:
-    return (source_tokens + 1) // WIDTH_STEP
+    width = source_tokens + 1
+    if width > WIDTHS[-1]:
+        return -(-width // WIDTH_STEP) * WIDTH_STEP
+    return WIDTHS[bisect_left(WIDTHS, width)]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from export.bundle import Bundle, BundleError
-from export.engines import Engine, TranslateOptions, load_engine
+from export.engines import Engine, TranslateOptions, load_engine, padded_tokens
 from export.engines.base import Decoded, SentenceEngine
 from tests.export import tiny
 
@@ -116,10 +116,16 @@ def test_calls_hold_like_widths_only(tiny_bundle: Bundle) -> None:
     assert [t.text for t in translations] == sentences
     assert len(calls) > 1
     for limit, widths in calls:
-        assert len({width // 8 for width in widths}) == 1
+        assert len({padded_tokens(width - 1) for width in widths}) == 1
         longest = max(widths) - 1
         assert limit >= tiny_bundle.manifest.decoding.output_limit(longest)
         assert {recorder.output_limit(width - 1) for width in widths} == {limit}
+
+
+def test_widths_change_where_kernels_do() -> None:
+    padded = [padded_tokens(width - 1) for width in (1, 7, 8, 9, 10, 11, 12, 15, 16, 23, 24, 25)]
+    assert padded == [8, 8, 8, 9, 11, 11, 15, 15, 23, 23, 24, 32]
+    assert [padded_tokens(width - 1) for width in (32, 33, 128, 129)] == [32, 40, 128, 136]
 
 
 def test_alternatives_are_other_texts_best_first(engine: Engine, tiny_bundle: Bundle) -> None:
