@@ -1,27 +1,34 @@
 # Quickstudy's few commands. `make serve` needs no torch; `make test` installs everything.
 
 HOST ?= 127.0.0.1
+web_port := $(or $(PORT),8000)
 PORT ?= 3000
+MODEL ?= models/en-de
 PYTHON ?= python3
 VENV ?= .venv
 
 bin := $(VENV)/bin
 served := $(VENV)/.serve-installed
 developed := $(VENV)/.dev-installed
+packages := web/node_modules/.package-lock.json
 export BENTOML_DO_NOT_TRACK := True
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve test lint clean
+.PHONY: help serve demo-web test lint clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## */\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 10
 	@echo
 	@echo "PORT=3000 and HOST=127.0.0.1 choose where 'make serve' listens,"
 	@echo "QUICKSTUDY_MODEL which bundle it serves, PYTHON which interpreter makes $(VENV)."
+	@echo "'make demo-web' listens at PORT=8000 and takes its bundle from MODEL=models/en-de."
 
 serve: $(served)  ## Install what serving needs into .venv and serve models/en-de
 	$(bin)/bentoml serve service.service:Translation --host $(HOST) --port $(PORT)
+
+demo-web: $(served) $(packages)  ## Build a page that translates in the browser, and serve it
+	$(bin)/python -m export.web $(MODEL) build/web --serve --host $(HOST) --port $(web_port)
 
 test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
 	$(bin)/python -m pytest
@@ -32,7 +39,7 @@ lint: $(developed)  ## Check style and types
 	$(bin)/mypy
 
 clean:  ## Remove .venv, caches and build folders
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(bin)/python:
@@ -49,3 +56,10 @@ $(served): pyproject.toml | $(bin)/python
 $(developed): pyproject.toml | $(bin)/python
 	$(bin)/python -m pip install --quiet --editable '.[train,dev]'
 	touch $(served) $@
+
+$(packages): web/package.json web/package-lock.json
+	@command -v npm >/dev/null || { \
+	  echo "The page needs onnxruntime-web from npm, and npm is not installed: install Node.js 18" \
+	    "or newer (Debian: apt install nodejs npm; others: https://nodejs.org)" >&2; exit 1; }
+	cd web && npm ci --no-progress
+	touch $@

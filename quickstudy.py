@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from export.cli import bundle_app
 from service.keys_cli import keys_app
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ app.add_typer(recipe_app, name="recipe")
 labels_app = typer.Typer(help="Look into label stores.", no_args_is_help=True)
 app.add_typer(labels_app, name="labels")
 app.add_typer(keys_app, name="keys")
+app.add_typer(bundle_app, name="bundle")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")]
 DataOption = Annotated[

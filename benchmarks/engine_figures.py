@@ -5,12 +5,14 @@
 
 Every engine that a bundle can have is written anew from the bundle's own weights (or from a
 checkpoint's), and CTranslate2's own int8 joins them. Each runs in a process of its own, on one
-thread; they take turns. Run it with nothing else running.
+thread; they take turns. Run it with nothing else running. `CT2_FORCE_CPU_ISA=AVX2
+DNNL_MAX_CPU_ISA=AVX2` before it shows what processors without VNNI do.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -38,6 +40,7 @@ from training.data import taught_pairs
 from training.model import Transformer
 
 BATCHES = (1, 32)
+CONFINING = ("CT2_FORCE_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 class Worker:
@@ -176,6 +179,11 @@ def table(report: dict[str, Any]) -> str:
     return "\n".join([*lines, "", f"{report['signature']}; {about}.", ""])
 
 
+def _confined() -> dict[str, str]:
+    """Environment variables that keep libraries from instructions that the processor has."""
+    return {name: os.environ[name] for name in CONFINING if name in os.environ}
+
+
 def _ratio(found: dict[str, float]) -> str:
     return f"{found['median']:.2f} ({found['least']:.2f}–{found['most']:.2f})"
 
@@ -216,7 +224,7 @@ def main(
             "rounds": rounds,
             "speed_sentences": speed_sentences,
             "threads": threads,
-            "machine": machine(("onnxruntime",)),
+            "machine": {**machine(("onnxruntime",)), **_confined()},
             "engines": measure(
                 everything, reference.texts, reference.held_out, rounds, speed_sentences, threads
             ),

@@ -13,20 +13,17 @@ Loading reads bytes and JSON only: nothing in a bundle is ever executed or unpic
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-import stat
-import tempfile
-from collections.abc import Callable, Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 
 from export.card import render_card
 from export.errors import BundleError
+from export.files import check_file, link_or_copy, list_files, read_small, sha256_of
+from export.limits import MAX_MANIFEST_BYTES, printable
 from export.manifest import (
     CARD_FILE,
     FORMAT_VERSION,
@@ -39,8 +36,7 @@ from export.manifest import (
     Metric,
     up_to_date,
 )
-
-MAX_MANIFEST_BYTES = 1 << 20
+from export.strict_json import strict_json
 
 
 @dataclass(frozen=True)
@@ -72,7 +68,8 @@ def load_bundle(path: Path) -> Bundle:
     """Read and check a bundle.
 
     Every listed file must be there with its size and SHA-256; nothing else may be, and no
-    symbolic link. Raises BundleError, saying what to do.
+    symbolic link. Nothing is written, run or unpickled. Raises BundleError, and nothing else,
+    saying what to do.
     """
     path = Path(path)
     if not path.is_dir():
@@ -80,12 +77,16 @@ def load_bundle(path: Path) -> Bundle:
             f"there is no bundle at {path}: export one with `quickstudy export`, "
             "or give the path of a bundle folder"
         )
-    manifest = _read_manifest(path / MANIFEST_FILE)
-    found = _list_files(path)
-    found.pop(MANIFEST_FILE)
-    _check_listing(path, set(found), set(manifest.files))
-    for name, entry in manifest.files.items():
-        _check_file(found[name], entry)
+    try:
+        manifest = _read_manifest(path / MANIFEST_FILE)
+        found = list_files(path)
+        _check_listing(path, set(found) - {MANIFEST_FILE}, set(manifest.files))
+        for name, entry in manifest.files.items():
+            check_file(found[name], entry)
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read ({error}): see that its files are there and may be read"
+        ) from error
     return Bundle(path, manifest)
 
 
@@ -104,22 +105,27 @@ def write_bundle(
     the bundle shall say of itself or raises, and to `verify`, which raises if an engine does not
     load or translate. Whatever raises, `out` stays as it was.
     """
-    out = Path(out).resolve()
-    if out.exists() and not (out / MANIFEST_FILE).is_file():
-        raise BundleError(f"{out} exists and is not a bundle: remove it or choose another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".tmp", dir=out.parent))
-    try:
-        draft.chmod(0o755)
+    with replacing(out) as draft:
         fill(draft)
         _seal(draft, info)
         if judge is not None:
             _seal(draft, judge(load_bundle(draft)))
         verify(load_bundle(draft))
-        _swap(draft, out)
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return load_bundle(out)
+
+
+@contextlib.contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """Yield an empty folder that takes the place of the bundle at `out` when the block ends.
+
+    Whatever raises, `out` stays as it was. Raises BundleError where something else lies there.
+    """
+    from training.atomic import atomic_folder  # what only reads bundles has no training/
+
+    out = Path(out).resolve()
+    _refuse_to_replace(out)
+    with atomic_folder(out) as draft:
+        yield draft
 
 
 def update_metrics(path: Path, metrics: Iterable[Metric]) -> Bundle:
@@ -135,8 +141,7 @@ def update_metrics(path: Path, metrics: Iterable[Metric]) -> Bundle:
     def fill(draft: Path) -> None:
         for name in bundle.manifest.files:
             if name != CARD_FILE:
-                (draft / name).parent.mkdir(parents=True, exist_ok=True)
-                _link_or_copy(bundle.path / name, draft / name)
+                link_or_copy(bundle.path / name, draft / name)
 
     return write_bundle(path, info, fill=fill, verify=lambda _: None)
 
@@ -154,106 +159,73 @@ def _seal(draft: Path, info: BundleInfo) -> None:
 def _manifest_of(folder: Path, info: BundleInfo) -> Manifest:
     files = {
         name: FileEntry(bytes=path.stat().st_size, sha256=sha256_of(path))
-        for name, path in sorted(_list_files(folder).items())
+        for name, path in sorted(list_files(folder).items())
     }
     total = sum(entry.bytes for entry in files.values())
     fields = {name: getattr(info, name) for name in BundleInfo.model_fields}
     return Manifest(**fields, files=files, total_bytes=total)
 
 
-def _swap(draft: Path, out: Path) -> None:
-    """Put `draft` in the place of `out`; if that fails, `out` comes back."""
-    if not out.exists():
-        draft.rename(out)
-        return
-    former = draft.with_suffix(".former")
-    out.rename(former)
-    try:
-        draft.rename(out)
-    except OSError:
-        former.rename(out)
-        raise
-    shutil.rmtree(former, ignore_errors=True)
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """The bytes of a manifest.json of any format that is read, checked; `where` is for messages.
 
-
-def _link_or_copy(source: Path, target: Path) -> None:
+    Raises BundleError, saying what to do.
+    """
     try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
+        raw = strict_json(data)
+    except ValueError as error:
+        raise BundleError(f"{where} is not JSON ({error}): export the bundle again") from error
+    version = raw.get("format_version") if isinstance(raw, dict) else None
+    if type(version) is not int or not OLDEST_VERSION <= version <= FORMAT_VERSION:
+        scalar = isinstance(version, int | float | str | None)
+        shown = repr(version)[:50] if scalar else f"a {type(version).__name__}"
+        raise BundleError(
+            f"{where}: format_version is {shown}, this quickstudy reads "
+            f"{OLDEST_VERSION} to {FORMAT_VERSION}: install the version that wrote the bundle, "
+            "or export it again with this one"
+        )
+    try:
+        return Manifest.model_validate(up_to_date(raw))
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in e['loc']) or 'manifest'}: {e['msg']}"
+            for e in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+        shown = printable("; ".join(problems[:10]))[:2000]
+        raise BundleError(f"{where}: {shown}. Export the bundle again") from error
 
 
 def _read_manifest(path: Path) -> Manifest:
     if path.is_symlink() or not path.is_file():
         raise BundleError(f"{path} is missing: {path.parent} is not a bundle, export it again")
-    if path.stat().st_size > MAX_MANIFEST_BYTES:
-        raise BundleError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes: export it again")
-    try:
-        raw = from_json(path.read_bytes())
-    except ValueError as error:
-        raise BundleError(f"{path} is not JSON ({error}): export the bundle again") from error
-    version = raw.get("format_version") if isinstance(raw, dict) else None
-    if type(version) is not int or not OLDEST_VERSION <= version <= FORMAT_VERSION:
-        raise BundleError(
-            f"{path}: format_version is {version!r}, this quickstudy reads {OLDEST_VERSION} to "
-            f"{FORMAT_VERSION}: install the version that wrote the bundle, or export it again "
-            "with this one"
-        )
-    try:
-        return Manifest.model_validate(up_to_date(raw))
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(str(part) for part in e['loc']) or 'manifest'}: {e['msg']}"
-            for e in error.errors()
-        )
-        raise BundleError(f"{path}: {problems}. Export the bundle again") from error
-
-
-def _list_files(folder: Path) -> dict[str, Path]:
-    """Every regular file under `folder` by relative path; anything else raises BundleError."""
-    files: dict[str, Path] = {}
-    for parent, folders, names in os.walk(folder, followlinks=False):
-        for name in [*folders, *names]:
-            path = Path(parent, name)
-            mode = path.lstat().st_mode
-            if stat.S_ISREG(mode):
-                files[path.relative_to(folder).as_posix()] = path
-            elif not stat.S_ISDIR(mode):
-                raise BundleError(
-                    f"{path} is a link or special file: a bundle holds plain files only, "
-                    "copy the file itself into its place"
-                )
-    return files
+    return parse_manifest(read_small(path, MAX_MANIFEST_BYTES), str(path))
 
 
 def _check_listing(path: Path, found: set[str], listed: set[str]) -> None:
     if missing := sorted(listed - found):
         raise BundleError(
-            f"{path} lacks {', '.join(missing)}: the copy is incomplete, copy or export it again"
+            f"{path} lacks {_names(missing)}: the copy is incomplete, copy or export it again"
         )
     if extra := sorted(found - listed):
         raise BundleError(
-            f"{path} holds files that its manifest does not list: {', '.join(extra)}. "
+            f"{path} holds files that its manifest does not list: {_names(extra)}. "
             "Remove them, or export the bundle again"
         )
 
 
-def _check_file(path: Path, entry: FileEntry) -> None:
-    size = path.stat().st_size
-    if size != entry.bytes:
-        raise BundleError(
-            f"{path} has {size} bytes, its manifest says {entry.bytes}: "
-            "the file is damaged or was changed, copy or export the bundle again"
-        )
-    digest = sha256_of(path)
-    if digest != entry.sha256:
-        raise BundleError(
-            f"{path} has SHA-256 {digest}, its manifest says {entry.sha256}: "
-            "the file is damaged or was changed, copy or export the bundle again"
-        )
+def _names(paths: list[str]) -> str:
+    shown = [printable(path) for path in paths[:5]]
+    return ", ".join(shown) + (f" and {len(paths) - 5} more" if len(paths) > 5 else "")
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _refuse_to_replace(out: Path) -> None:
+    """Raise BundleError where `out` holds something that may not be overwritten."""
+    if not out.exists():
+        return
+    try:
+        raw = strict_json(read_small(out / MANIFEST_FILE, MAX_MANIFEST_BYTES))
+        is_bundle = {"format_version", "engines", "files"} <= set(raw)
+    except (OSError, ValueError, TypeError):
+        is_bundle = False
+    if not is_bundle:
+        raise BundleError(f"{out} exists and is not a bundle: remove it or choose another folder")

@@ -1,9 +1,8 @@
 """CTranslate2's model.bin, read without CTranslate2; no torch.
 
-CTranslate2 trusts this file: it makes room for the declared shape and then copies the declared
-number of bytes into it, so a wrong file crashes the process or worse. `read_table` holds every
-number against the size of the file before anything is loaded. The layout is that of
-`ModelSpec._serialize` in ctranslate2/specs/model_spec.py, little-endian:
+`read_table` holds every number against the size of the file before anything is loaded, so that no
+file asks for more memory than it has bytes. The layout is that of `ModelSpec._serialize` in
+ctranslate2/specs/model_spec.py, little-endian:
 
 ```
 uint32 version, string spec, uint32 revision

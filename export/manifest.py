@@ -5,7 +5,6 @@ The JSON schema is `Manifest.model_json_schema()`.
 
 from __future__ import annotations
 
-from pathlib import PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -18,9 +17,18 @@ from pydantic import (
     model_validator,
 )
 
+from export.limits import (
+    MAX_FILES,
+    MAX_PATH_CHARS,
+    MAX_TEXT_CHARS,
+    MAX_TOTAL_BYTES,
+    MAX_VOCAB_SIZE,
+    path_fault,
+)
+
 FORMAT_VERSION = 2
 OLDEST_VERSION = 1
-"""The oldest format that is still read; `read_manifest` brings it up to date."""
+"""The oldest format that is still read; `up_to_date` brings it up to date."""
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
 TOKENIZER_FILE = "tokenizer.model"
@@ -30,18 +38,15 @@ ENGINES_FOLDER = "engines"
 Precision = Literal["int8-7bit", "float32"]
 Compute = Literal["int8", "float32"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$")]
+Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=35)]
+Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
+Piece = Annotated[str, StringConstraints(min_length=1, max_length=100)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 
 def _relative(value: str) -> str:
-    path = PurePosixPath(value)
-    plain = str(path) == value and value not in ("", ".")
-    if not plain or path.is_absolute() or ".." in path.parts or "\\" in value or "\0" in value:
-        raise ValueError(
-            f"{value!r} is not a plain relative path inside the bundle: "
-            "use forward slashes, no '..', no leading '/'"
-        )
+    if fault := path_fault(value):
+        raise ValueError(f"{value[:MAX_PATH_CHARS]!r} is {fault}")
     return value
 
 
@@ -55,7 +60,7 @@ class _Frozen(BaseModel):
 class FileEntry(_Frozen):
     """What a file of the bundle must be: its size in bytes and its SHA-256."""
 
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=MAX_TOTAL_BYTES)
     sha256: Sha256
 
 
@@ -110,10 +115,10 @@ class Decoding(_Frozen):
 class SpecialTokens(_Frozen):
     """The pieces with a fixed role, at ids 0, 1, 2 and 3; decoding starts with `bos`."""
 
-    pad: str = "<pad>"
-    unk: str = "<unk>"
-    bos: str = "<s>"
-    eos: str = "</s>"
+    pad: Piece = "<pad>"
+    unk: Piece = "<unk>"
+    bos: Piece = "<s>"
+    eos: Piece = "</s>"
 
 
 class Metric(_Frozen):
@@ -183,22 +188,22 @@ class BundleInfo(_Frozen):
 
     format_version: int = Field(default=FORMAT_VERSION, ge=1)
     name: Name
-    version: str = "1"
+    version: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "1"
     created: AwareDatetime
     quickstudy_version: str
-    description: str = ""
+    description: Text = ""
     source_lang: Language
     target_lang: Language
-    engines: tuple[EngineEntry, ...] = Field(min_length=1)
+    engines: tuple[EngineEntry, ...] = Field(min_length=1, max_length=50)
     default_engine: Name
     decoding: Decoding = Decoding()
     special_tokens: SpecialTokens = SpecialTokens()
-    vocab_size: int = Field(ge=5)
-    parameters: int = Field(ge=1)
+    vocab_size: int = Field(ge=5, le=MAX_VOCAB_SIZE)
+    parameters: int = Field(ge=1, le=10**12)
     metrics: tuple[Metric, ...] = ()
     gate: Gate | None = None
-    licence: str = Field(min_length=1)
-    attribution: str = ""
+    licence: Annotated[Text, StringConstraints(min_length=1)]
+    attribution: Text = ""
     tokenizer: RelativePath = TOKENIZER_FILE
     recipe: RelativePath = RECIPE_FILE
 
@@ -215,19 +220,33 @@ class BundleInfo(_Frozen):
         return self
 
 
+def _check_names(names: list[str]) -> None:
+    """Raise ValueError if two names are one on some system, or a file lies inside another."""
+    if MANIFEST_FILE in names[1:]:
+        raise ValueError(f"files: {MANIFEST_FILE} cannot list itself")
+    by_lowered = {name.lower(): name for name in names}
+    for name in names:
+        if (other := by_lowered[name.lower()]) != name:
+            raise ValueError(f"files: {name} and {other} differ in case only")
+    for name in by_lowered:
+        parents = name.split("/")[:-1]
+        for depth in range(1, len(parents) + 1):
+            if (parent := "/".join(parents[:depth])) in by_lowered:
+                raise ValueError(f"files: {parent} is both a file and a folder")
+
+
 class Manifest(BundleInfo):
     """The whole of manifest.json: the info and every other file with its size and hash."""
 
-    files: dict[RelativePath, FileEntry]
-    total_bytes: int = Field(ge=0)
+    files: dict[RelativePath, FileEntry] = Field(max_length=MAX_FILES)
+    total_bytes: int = Field(ge=0, le=MAX_TOTAL_BYTES)
 
     @model_validator(mode="after")
     def _files_agree(self) -> Manifest:
         for needed in (CARD_FILE, self.tokenizer, self.recipe):
             if needed not in self.files:
                 raise ValueError(f"files: {needed} is not listed")
-        if MANIFEST_FILE in self.files:
-            raise ValueError(f"files: {MANIFEST_FILE} cannot list itself")
+        _check_names([MANIFEST_FILE, *self.files])
         for engine in self.engines:
             if not self.engine_bytes(engine):
                 raise ValueError(f"files: nothing is listed under {engine.path}/")
@@ -250,10 +269,13 @@ def up_to_date(raw: dict[str, Any]) -> dict[str, Any]:
     """
     if raw.get("format_version") != 1:
         return raw
-    engines = [
-        {"compute": "float32" if engine.get("precision") == "float32" else "int8", **engine}
-        if isinstance(engine, dict)
-        else engine
-        for engine in raw.get("engines") or []
-    ]
+    engines = raw.get("engines")
+    if isinstance(engines, list):
+        engines = [_with_compute(engine) for engine in engines]
     return {**raw, "format_version": FORMAT_VERSION, "engines": engines}
+
+
+def _with_compute(engine: Any) -> Any:
+    if not isinstance(engine, dict):
+        return engine
+    return {"compute": "float32" if engine.get("precision") == "float32" else "int8", **engine}

@@ -12,6 +12,7 @@ from pathlib import Path
 from export.manifest import ENGINES_FOLDER, BundleInfo, EngineEntry
 from export.shortlist import VMAP_FILE, Sentence, lexical_table, write_vmap
 from export.to_ctranslate2 import to_ctranslate2
+from export.to_onnx import ModelInfo, to_onnx
 from training.model import Transformer
 
 Lexicon = Callable[[], Iterable[Sentence]]
@@ -71,6 +72,22 @@ def _vmap(job: WriteJob, folder: Path) -> None:
     write_vmap(folder / VMAP_FILE, table, job.pieces, SHORTLIST_CANDIDATES, SHORTLIST_ALWAYS)
 
 
+def _onnx_float32(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "float32", _model_info(job.info))
+
+
+def _onnx_int8(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info))
+
+
+def _onnx_int8_beam(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), ("greedy", "beam"))
+
+
+def _model_info(info: BundleInfo) -> ModelInfo:
+    return ModelInfo(info.name, info.source_lang, info.target_lang)
+
+
 WRITERS = {
     writer.entry.name: writer
     for writer in (
@@ -115,6 +132,36 @@ WRITERS = {
                 path=f"{ENGINES_FOLDER}/ctranslate2-float32",
             ),
             _ctranslate2_float32,
+        ),
+        Writer(
+            EngineEntry(
+                name="onnx-int8",
+                kind="onnx",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/onnx-int8",
+            ),
+            _onnx_int8,
+        ),
+        Writer(
+            EngineEntry(
+                name="onnx-int8-beam",
+                kind="onnx",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/onnx-int8-beam",
+            ),
+            _onnx_int8_beam,
+        ),
+        Writer(
+            EngineEntry(
+                name="onnx-float32",
+                kind="onnx",
+                precision="float32",
+                compute="float32",
+                path=f"{ENGINES_FOLDER}/onnx-float32",
+            ),
+            _onnx_float32,
         ),
     )
 }

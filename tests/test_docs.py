@@ -14,7 +14,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ("training", "export", "service", "benchmarks")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-NAMED = re.compile(rf"`((?:{'|'.join(FOLDERS)}|recipes|docs|tests)/[\w./-]*)`")
+NAMED = re.compile(rf"`((?:{'|'.join(FOLDERS)}|recipes|docs|tests|web)/[\w./-]*)`")
 
 
 def test_the_recipe_reference_is_that_of_the_schema() -> None:

@@ -46,6 +46,9 @@ EngineName = Literal[
     "ctranslate2-int8-float32",
     "ctranslate2-int8-shortlist",
     "ctranslate2-float32",
+    "onnx-int8",
+    "onnx-int8-beam",
+    "onnx-float32",
 ]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")

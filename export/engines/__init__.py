@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from export.bundle import Bundle
 from export.engines.base import Engine, TranslateOptions, Translation, padded_tokens
 from export.engines.on_ctranslate2 import CTranslate2Engine
+from export.errors import BundleError
+from export.manifest import EngineEntry
+
+if TYPE_CHECKING:
+    from export.engines.on_onnx import OnnxEngine
 
 __all__ = ["Engine", "TranslateOptions", "Translation", "load_engine", "padded_tokens"]
 
@@ -21,15 +28,54 @@ def load_engine(
 
     Make it in the process that uses it. Up to `inter_threads` calls run at the same time, each
     with `intra_threads`; `max_batch_tokens` bounds the padded source tokens of a batch. Raises
-    BundleError, saying what to do.
+    BundleError, saying what to do, whatever lies in the engine's files.
     """
-    match bundle.engine(name).kind:
+    engine = bundle.engine(name)
+    try:
+        return _load(bundle, engine, inter_threads, intra_threads, max_batch_tokens)
+    except (BundleError, ImportError):
+        raise
+    except Exception as error:  # libraries have exceptions of their own
+        raise BundleError(
+            f"engine {engine.name} of {bundle.path} does not load ({error}): export it again, "
+            "with the versions of its libraries that this environment has"
+        ) from error
+
+
+def _load(
+    bundle: Bundle,
+    engine: EngineEntry,
+    inter_threads: int,
+    intra_threads: int,
+    max_batch_tokens: int,
+) -> Engine:
+    match engine.kind:
         case "ctranslate2":
             return CTranslate2Engine(
                 bundle,
-                name,
+                engine.name,
                 inter_threads=inter_threads,
                 intra_threads=intra_threads,
                 max_batch_tokens=max_batch_tokens,
             )
-    raise AssertionError(f"no engine is registered for {bundle.engine(name).kind!r}")
+        case "onnx":
+            return _onnx_engine()(
+                bundle,
+                engine.name,
+                inter_threads=inter_threads,
+                intra_threads=intra_threads,
+                max_batch_tokens=max_batch_tokens,
+            )
+    raise AssertionError(f"no engine is registered for {engine.kind!r}")
+
+
+def _onnx_engine() -> type[OnnxEngine]:
+    """The class, if ONNX Runtime is there."""
+    try:
+        from export.engines.on_onnx import OnnxEngine
+    except ImportError as error:
+        raise BundleError(
+            f"this engine needs ONNX Runtime, which does not import ({error}): "
+            "run `pip install 'quickstudy[onnx]'`, or choose a ctranslate2 engine of the bundle"
+        ) from error
+    return OnnxEngine

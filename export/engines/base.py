@@ -10,10 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-import sentencepiece as spm
-
 from export.bundle import Bundle
 from export.manifest import Decoding
+from export.tokenizer import load_tokenizer
 
 WIDTH_STEP = 8
 """Sources share a call where their tokens, `</s>` counted, are in the same step of so many.
@@ -126,7 +125,7 @@ class SentenceEngine:
 
     def __init__(self, bundle: Bundle) -> None:
         self._decoding: Decoding = bundle.manifest.decoding
-        self._tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
+        self._tokenizer = load_tokenizer(bundle)
 
     @property
     def max_input_tokens(self) -> int:

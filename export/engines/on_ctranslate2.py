@@ -5,7 +5,9 @@ from __future__ import annotations
 import ctranslate2
 
 from export.bundle import Bundle
+from export.ctranslate2_model import check_ctranslate2
 from export.engines.base import Decoded, SentenceEngine, TranslateOptions
+from export.tokenizer import pieces
 
 
 class CTranslate2Engine(SentenceEngine):
@@ -13,7 +15,7 @@ class CTranslate2Engine(SentenceEngine):
 
     `inter_threads` translate at the same time, each with `intra_threads`; `max_batch_tokens` is
     the most padded source tokens it takes at once. Raises BundleError if the bundle has no such
-    engine.
+    engine, or its files are not what our export writes.
 
     Alternatives are the beam's. CTranslate2's own `return_alternatives`, which forces another first
     word each, keeps the greedy translation but gives poor sentences: on 63 sentences the mean
@@ -33,6 +35,13 @@ class CTranslate2Engine(SentenceEngine):
     ) -> None:
         super().__init__(bundle)
         engine = bundle.engine(name)
+        limits = bundle.manifest.decoding
+        check_ctranslate2(
+            bundle.engine_path(engine.name),
+            pieces(self._tokenizer),
+            bundle.manifest.special_tokens,
+            positions=max(limits.max_input_tokens + 1, limits.max_output_tokens),
+        )
         self._max_batch_tokens = max_batch_tokens
         self._use_vmap = engine.shortlist
         self._translator = ctranslate2.Translator(

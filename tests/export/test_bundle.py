@@ -12,7 +12,14 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from export.bundle import Bundle, BundleError, load_bundle, update_metrics, write_bundle
+from export.bundle import (
+    Bundle,
+    BundleError,
+    load_bundle,
+    parse_manifest,
+    update_metrics,
+    write_bundle,
+)
 from export.manifest import BundleInfo, Manifest, Metric
 
 
@@ -196,3 +203,14 @@ def test_a_bundle_of_the_first_format_still_loads(bundle: Bundle) -> None:
     loaded = load_bundle(bundle.path)
     assert [engine.compute for engine in loaded.manifest.engines] == ["int8", "float32"]
     assert loaded.manifest.gate is None
+
+
+def test_a_manifest_as_the_first_version_wrote_it_is_read() -> None:
+    """The manifest of the first student that shipped, byte for byte."""
+    data = (Path(__file__).parent / "manifest-format-1.json").read_bytes()
+    assert json.loads(data)["format_version"] == 1
+    manifest = parse_manifest(data, "manifest.json")
+    assert (manifest.name, manifest.vocab_size, manifest.gate) == ("tatoeba-en-de", 6000, None)
+    (engine,) = manifest.engines
+    assert (engine.precision, engine.compute, engine.shortlist) == ("int8-7bit", "int8", False)
+    assert manifest.total_bytes == 6_386_627

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from pathlib import Path
 
 import ctranslate2
@@ -20,12 +21,14 @@ PIECES = [*SPECIALS, *(f"▁w{index}" for index in range(VOCAB_SIZE - len(SPECIA
 MAX_STEPS = 12
 
 
-def tiny_model(activation: str, layers: tuple[int, int], seed: int = 7) -> Transformer:
+def tiny_model(
+    activation: str, layers: tuple[int, int], heads: int = 4, seed: int = 7
+) -> Transformer:
     torch.manual_seed(seed)
     model = Transformer(
         VOCAB_SIZE,
         width=32,
-        heads=4,
+        heads=heads,
         ffn=48,
         encoder_layers=layers[0],
         decoder_layers=layers[1],
@@ -62,14 +65,16 @@ def torch_greedy(model: Transformer, source: list[int]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("activation", "layers"),
-    [("relu", (2, 2)), ("gelu", (2, 2)), ("silu", (2, 2)), ("relu", (5, 1))],
+    ("activation", "heads", "layers"),
+    list(product(("relu", "gelu", "silu"), (1, 2, 4), ((1, 1), (1, 2), (3, 1), (3, 2)))),
 )
-def test_float32_is_torch(activation: str, layers: tuple[int, int], tmp_path: Path) -> None:
-    model = tiny_model(activation, layers)
+def test_float32_is_torch_for_every_option(
+    activation: str, heads: int, layers: tuple[int, int], tmp_path: Path
+) -> None:
+    model = tiny_model(activation, layers, heads)
     to_ctranslate2(model, PIECES, tmp_path / "engine", "float32")
     translator = ctranslate2.Translator(str(tmp_path / "engine"), intra_threads=1)
-    sources = random_sources(12)
+    sources = random_sources(6)
     results = translator.translate_batch(
         [[PIECES[token] for token in source] for source in sources],
         beam_size=1,
@@ -78,7 +83,7 @@ def test_float32_is_torch(activation: str, layers: tuple[int, int], tmp_path: Pa
     expected = [[PIECES[t] for t in torch_greedy(model, source)] for source in sources]
     assert [result.hypotheses[0] for result in results] == expected
 
-    targets = random_sources(12)[::-1]
+    targets = sources[::-1]
     parity = score_parity(model, PIECES, tmp_path / "engine", sources, targets)
     assert parity.largest_difference <= 1e-4, parity
 

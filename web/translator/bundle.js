@@ -1,0 +1,51 @@
+/** A bundle's manifest, as far as the browser needs it. */
+
+import { addressOf } from "./download.js";
+
+const FORMATS = [1, 2];
+const GRAPH = "greedy.onnx";
+/** Output limits are rounded up to a multiple of this, as in `export/engines/base.py`. */
+const LENGTH_STEP = 16;
+
+/**
+ * The engine that the browser runs: the bundle's first ONNX one.
+ *
+ * @throws {Error} if there is none, or the format is another
+ */
+export function onnxEngine(manifest) {
+  if (!FORMATS.includes(manifest.format_version)) {
+    throw new Error(
+      `the bundle has format ${manifest.format_version}, this page reads ${FORMATS.join(" and ")}: ` +
+      "build the page with the version of Quickstudy that wrote the bundle");
+  }
+  const engine = manifest.engines.find(({ kind }) => kind === "onnx");
+  if (!engine) {
+    throw new Error(
+      `the bundle ${manifest.name} has no ONNX engine: write ` +
+      "`engines: [ctranslate2-int8, onnx-int8]` under `export` in its recipe and run " +
+      "`quickstudy export`");
+  }
+  return engine;
+}
+
+/**
+ * Files to load: [address, entry of the manifest] of the tokenizer and of the greedy graph.
+ *
+ * @param {object} manifest
+ * @param {URL} base the bundle's folder
+ */
+export function neededFiles(manifest, base) {
+  return [manifest.tokenizer, `${onnxEngine(manifest).path}/${GRAPH}`].map((path) => {
+    const entry = manifest.files[path];
+    if (!entry) throw new Error(`the bundle does not list ${path}: export it again`);
+    return [addressOf(path, base), entry];
+  });
+}
+
+/** Most output tokens for a source of so many, as `SentenceEngine.output_limit` of the service. */
+export function outputLimit(decoding, sourceTokens) {
+  const wanted = Math.floor(
+    decoding.max_output_ratio * sourceTokens + decoding.max_output_constant);
+  const exact = Math.min(wanted, decoding.max_output_tokens);
+  return Math.min(Math.ceil(exact / LENGTH_STEP) * LENGTH_STEP, decoding.max_output_tokens);
+}
