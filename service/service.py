@@ -24,7 +24,7 @@ app = create_app()
 )
 @bentoml.asgi_app(guarded(app, SETTINGS.max_body_bytes), path="/")
 class Translation:
-    """Translates by one bundle, in one process with as many threads as set."""
+    """Translates by the bundles that are set, in one process with as many threads as set."""
 
     def __init__(self) -> None:
         app.state.translator = Translator.load(SETTINGS)

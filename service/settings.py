@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated, Any
 
-from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_BUNDLE = Path("models", "en-de")
 
@@ -33,6 +34,11 @@ class Settings(BaseSettings):
     )
 
     model: Path = Field(default_factory=find_bundle, description="Bundle folder to serve.")
+    models: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(),
+        max_length=100,
+        description="Several bundle folders, with commas between; the first is the default.",
+    )
     engine: str | None = Field(
         default=None, description="Engine of the bundle by name; its default one if unset."
     )
@@ -67,3 +73,15 @@ class Settings(BaseSettings):
     retry_after_s: int = Field(
         default=1, ge=1, le=3600, description="Seconds named by Retry-After when overloaded."
     )
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _at_commas(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return [part.strip() for part in value.split(",") if part.strip()]
+        return value
+
+    @property
+    def bundle_folders(self) -> tuple[Path, ...]:
+        """The bundles to serve: `models`, else `model` alone."""
+        return self.models or (self.model,)

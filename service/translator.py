@@ -1,48 +1,38 @@
-"""What the HTTP shapes call: texts in, translated texts out. Also when the service is ready."""
+"""What every HTTP shape calls: one place that turns an order into work, and work into an answer."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Coroutine, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-from export.bundle import Bundle, load_bundle
-from export.engines import Engine, TranslateOptions, Translation, load_engine
-from export.manifest import Manifest
+from export.engines import TranslateOptions, Translation
 from service.batcher import Batcher
+from service.detect import Detection, Detector
+from service.hop import ModelOptions, along_route
+from service.languages import AUTO, language_name
 from service.metrics import QUEUE_SENTENCES, timed_batch
+from service.models import PROOF, ModelSet, load_models
+from service.order import Answer, Order, TranslatedText
 from service.settings import Settings
-from service.text import Part, join_parts, split_text
 
 logger = logging.getLogger("quickstudy.service")
 
-THREAD_ABOVE_CHARS = 2000
-"""Texts longer than this are cut into sentences in a thread, off the event loop."""
-PROOF = "A small test."
-
-
-@dataclass(frozen=True)
-class TranslatedText:
-    """A text's translation.
-
-    `score` is the mean log-probability of its tokens (nats), None where there are none or it was
-    not asked for. `truncated` says that the output limit cut a sentence off.
-    """
-
-    text: str
-    score: float | None = None
-    truncated: bool = False
+OTHER_LANGUAGE = 0.8
+"""From this confidence on, a text in a language that is not served gets a warning."""
 
 
 class Translator:
-    """A bundle, its engine and the queue before it. Make it in the process that serves."""
+    """Models and the queue before them. Make it in the process that serves."""
 
-    def __init__(self, bundle: Bundle, engine: Engine, settings: Settings) -> None:
-        self.bundle = bundle
-        self.engine = engine
+    def __init__(self, models: ModelSet, settings: Settings) -> None:
+        self.models = models
         self.settings = settings
-        self.engine_name = bundle.engine(settings.engine).name
+        self.detector = Detector(models.languages)
         self.batcher = Batcher(
             self._translate_batch,
             workers=settings.inter_threads,
@@ -51,51 +41,85 @@ class Translator:
         )
         QUEUE_SENTENCES.set_function(lambda: self.batcher.waiting)
         self._proven = False
+        self._swapping = asyncio.Lock()
 
     @classmethod
     def load(cls, settings: Settings) -> Translator:
-        """Check and load the bundle that the settings name. Raises BundleError."""
-        bundle = load_bundle(settings.model)
-        engine = load_engine(
-            bundle,
-            settings.engine,
-            inter_threads=settings.inter_threads,
-            intra_threads=settings.intra_threads,
-            max_batch_tokens=settings.max_batch_tokens,
-        )
-        return cls(bundle, engine, settings)
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.bundle.manifest
+        """Check and load the bundles that the settings name. Raises BundleError."""
+        return cls(load_models(settings.bundle_folders, settings), settings)
 
     async def ready(self) -> bool:
         """Whether a translation has succeeded; tries one until it does."""
         if not self._proven:
             try:
-                await self.translate([PROOF], TranslateOptions())
+                await self.translate(Order([PROOF]))
+                self._proven = True
             except Exception:
                 logger.exception("the first translation failed: the service is not ready")
         return self._proven
 
-    async def translate(
-        self, texts: Sequence[str], options: TranslateOptions
-    ) -> list[TranslatedText]:
+    async def swap(self, folders: Sequence[Path] | None = None) -> ModelSet:
+        """Serve these bundles from now on, or those of the settings as they now are on disk.
+
+        Requests that have begun end with the former ones. Raises BundleError, and then nothing has
+        changed.
+        """
+        wanted = folders or self.settings.bundle_folders
+        async with self._swapping:
+            loaded = self.models.models
+            models = await asyncio.to_thread(load_models, wanted, self.settings, loaded)
+            if models.languages != self.models.languages:
+                self.detector = Detector(models.languages)
+            self.models = models
+        logger.info("serving %s", models.pairs)
+        return models
+
+    async def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
+        """For each text the languages that it may be in, likeliest first."""
+        detector = self.detector
+        return await asyncio.to_thread(lambda: [detector.detect(text) for text in texts])
+
+    async def translate(self, order: Order) -> Answer:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 
-        Raises QueueFullError when too much waits. Cancelling it drops what still waits.
+        A text that is found to be in the target language already comes back as it is. Raises
+        LanguageError for a pair that is not served, and QueueFullError when too much waits.
+        Cancelling it drops what still waits.
         """
-        if sum(map(len, texts)) > THREAD_ABOVE_CHARS:
-            split = await asyncio.to_thread(self._split, texts)
-        else:
-            split = self._split(texts)
-        sentences = [part.text for parts in split for part in parts if part.translate]
-        translations = iter(await self.batcher.submit(sentences, options))
-        self._proven = self._proven or bool(sentences)
-        return [
-            _together(parts, [next(translations) for part in parts if part.translate])
-            for parts in split
-        ]
+        begin = time.perf_counter()
+        models = self.models
+        known, target = await self._languages(order, models)
+        detect_s = time.perf_counter() - begin
+        rows_of: dict[str, list[int]] = {}
+        for row, item in enumerate(known):
+            rows_of.setdefault(item.source, []).append(row)
+        results = list(known)
+        used: list[str] = []
+
+        async def of_one_source(source: str, rows: list[int]) -> None:
+            route = models.route(source, target)
+            used.extend(model.manifest.name for model in route)
+            texts = [order.texts[row] for row in rows]
+            done = await along_route(route, texts, order, self.batcher.submit)
+            for row, item in zip(rows, done, strict=True):
+                results[row] = replace(
+                    item,
+                    source=source,
+                    detected=known[row].detected,
+                    warnings=[*known[row].warnings, *item.warnings],
+                )
+
+        await _all_or_none(
+            [of_one_source(source, rows) for source, rows in rows_of.items() if source != target]
+        )
+        total_s = time.perf_counter() - begin
+        return Answer(
+            texts=results,
+            source=AUTO if order.source == AUTO else known[0].source,
+            target=target,
+            models=list(dict.fromkeys(used)),
+            seconds={"detect": detect_s, "translate": total_s - detect_s, "total": total_s},
+        )
 
     async def close(self) -> None:
         """Stop translating."""
@@ -104,21 +128,45 @@ class Translator:
     def _translate_batch(
         self, sentences: Sequence[str], options: TranslateOptions
     ) -> list[Translation]:
+        assert isinstance(options, ModelOptions)
+        assert options.model is not None
         with timed_batch(len(sentences)):
-            return self.engine.translate_batch(sentences, options)
+            return options.model.engine.translate_batch(sentences, options)
 
-    def _split(self, texts: Sequence[str]) -> list[list[Part]]:
-        language = self.manifest.source_lang
-        limit = self.engine.max_input_tokens
-        return [split_text(text, language, self.engine.count_tokens, limit) for text in texts]
+    async def _languages(self, order: Order, models: ModelSet) -> tuple[list[TranslatedText], str]:
+        """Every text untranslated, with its source language and what was detected; the target."""
+        if order.source != AUTO:
+            source, target = models.pair(order.source, order.target)
+            return [TranslatedText(text, source) for text in order.texts], target
+        target = models.pair(None, order.target)[1]
+        candidates = [*models.sources_of(target), target]
+        found = []
+        for text, detections in zip(order.texts, await self.detect(order.texts), strict=True):
+            chosen = _choose(detections, candidates)
+            best = detections[0]
+            warnings = []
+            if best.language != chosen.language and best.confidence >= OTHER_LANGUAGE:
+                warnings = [
+                    f"other_language: this looks like {language_name(best.language)}, and was "
+                    f"translated as {language_name(chosen.language)}"
+                ]
+            found.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
+        return found, target
 
 
-def _together(parts: list[Part], translations: list[Translation]) -> TranslatedText:
-    scored = [t for t in translations if t.score is not None and t.tokens]
-    tokens = sum(t.tokens for t in scored)
-    mean = sum((t.score or 0.0) * t.tokens for t in scored) / tokens if tokens else None
-    return TranslatedText(
-        text=join_parts(parts, [t.text for t in translations]),
-        score=mean,
-        truncated=any(t.truncated for t in translations),
-    )
+def _choose(detections: Sequence[Detection], candidates: Sequence[str]) -> Detection:
+    """The likeliest of the candidates; the first of them, at 0, where none is likely."""
+    for one in detections:
+        if one.language in candidates:
+            return one
+    return Detection(candidates[0], 0.0)
+
+
+async def _all_or_none(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do all at the same time; the first that fails cancels the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -6,13 +6,29 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 
-from service.api import native, pages
+from service.api import deepl, libretranslate, native, pages, probes
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
 from service.translator import Translator
 
-PROBES = ("/healthz", "/readyz", "/metrics")
-PATHS = frozenset(("/", "/docs", "/openapi.json", "/v1/translate", "/v1/models", *PROBES))
+PATHS = frozenset(
+    (
+        "/",
+        "/docs",
+        "/docs.json",
+        "/openapi.json",
+        "/livez",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+        "/v1/translate",
+        "/v1/detect",
+        "/v1/models",
+        "/v1/languages",
+        *deepl.PATHS,
+        *libretranslate.PATHS,
+    )
+)
 """The paths that metrics tell apart."""
 
 
@@ -28,8 +44,8 @@ def create_app(translator: Translator | None = None) -> FastAPI:
     )
     app.state.translator = translator
     add_error_handlers(app)
-    app.include_router(native.router)
-    app.include_router(pages.router)
+    for router in (native, libretranslate, deepl, probes, pages):
+        app.include_router(router.router)
     return app
 
 

@@ -1,9 +1,14 @@
-"""Every error is JSON: `{"error": {"code", "message", "field"}}`, and says what to do."""
+"""Every error is JSON in the shape of the API it belongs to, and says what to do.
+
+Code anywhere below a route raises `ApiError`; the path tells which shape it gets. Quickstudy's own
+is `{"error": {"code", "message", "field"}}`.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -50,64 +55,101 @@ class ApiError(Exception):
         self.field = field
         self.headers = headers
 
-
-def error_response(
-    status: int,
-    code: str,
-    message: str,
-    field: str | None = None,
-    headers: Mapping[str, str] | None = None,
-) -> JSONResponse:
-    """An error's response."""
-    body = ErrorBody(error=ErrorDetail(code=code, message=message, field=field))
-    return JSONResponse(body.model_dump(), status_code=status, headers=headers)
+    @classmethod
+    def later(cls, status: int, code: str, message: str, seconds: float) -> ApiError:
+        """An error that passes: Retry-After says when to come back."""
+        return cls(status, code, message, headers={"Retry-After": str(max(1, -int(-seconds // 1)))})
 
 
-def internal_error() -> JSONResponse:
+def _own_body(error: ApiError) -> dict[str, Any]:
+    detail = ErrorDetail(code=error.code, message=error.message, field=error.field)
+    return ErrorBody(error=detail).model_dump()
+
+
+@dataclass(frozen=True)
+class Shape:
+    """An API's errors: their body, its own status by code, and what it calls our fields."""
+
+    body: Callable[[ApiError], dict[str, Any]] = _own_body
+    statuses: Mapping[str, int] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def response(self, error: ApiError) -> JSONResponse:
+        """The response to an error."""
+        for ours, theirs in self.names.items():
+            error.message = error.message.replace(f"`{ours}`", f"`{theirs}`")
+        status = self.statuses.get(error.code, error.status)
+        return JSONResponse(self.body(error), status_code=status, headers=error.headers)
+
+
+OWN = Shape()
+_SHAPES: dict[str, Shape] = {}
+
+
+def register_shape(shape: Shape, *prefixes: str) -> None:
+    """Give errors under these paths another shape."""
+    _SHAPES.update(dict.fromkeys(prefixes, shape))
+
+
+def error_response(path: str, error: ApiError) -> JSONResponse:
+    """An error's response, in the shape that its path asks for."""
+    for prefix, shape in _SHAPES.items():
+        if path == prefix or path.startswith(f"{prefix}/"):
+            return shape.response(error)
+    return OWN.response(error)
+
+
+def internal_error(path: str) -> JSONResponse:
     """The response to an error of ours, telling nothing of its inside."""
-    return error_response(500, "internal", "the service failed on this request: see its log")
+    message = "the service failed on this request: see its log"
+    return error_response(path, ApiError(500, "internal", message))
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Make every error of the app an `ErrorBody`."""
+    """Give every error of the app its API's shape."""
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(Exception, _on_exception)
 
 
-async def _on_api_error(_: Request, error: Exception) -> JSONResponse:
+async def _on_api_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, ApiError)
-    return error_response(error.status, error.code, error.message, error.field, error.headers)
+    return error_response(request.url.path, error)
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
+    path = request.url.path
     messages = {
         400: f"the body cannot be read: {SEND_JSON}, in UTF-8",
-        404: f"there is nothing at {request.url.path}: /docs lists what there is",
-        405: f"{request.method} is not possible at {request.url.path}: see the Allow header",
+        404: f"there is nothing at {path}: /docs lists what there is",
+        405: f"{request.method} is not possible at {path}: see the Allow header",
     }
     status = error.status_code
     message = messages.get(status, str(error.detail))
-    return error_response(status, CODES.get(status, "error"), message, headers=error.headers)
+    code = CODES.get(status, "error")
+    return error_response(path, ApiError(status, code, message, headers=error.headers))
 
 
-async def _on_validation_error(_: Request, error: Exception) -> JSONResponse:
+async def _on_validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    field, message = _explain(error.errors()[0])
-    return error_response(422, "invalid_request", message, field)
+    field, message = explain(error.errors()[0], skip=1)
+    return error_response(request.url.path, ApiError(422, "invalid_request", message, field))
 
 
-async def _on_exception(_: Request, error: Exception) -> JSONResponse:
-    return internal_error()
+async def _on_exception(request: Request, error: Exception) -> JSONResponse:
+    return internal_error(request.url.path)
 
 
-def _explain(error: Mapping[str, Any]) -> tuple[str | None, str]:
-    """The field at fault and what to do, from one of pydantic's errors."""
+def explain(error: Mapping[str, Any], skip: int = 0) -> tuple[str | None, str]:
+    """The field at fault and what to do, from one of pydantic's errors.
+
+    The first `skip` steps of its location are not the client's (FastAPI's `body`).
+    """
     if error["type"] == "json_invalid":
         return None, f"the body is not valid JSON ({error['ctx']['error']}): {SEND_JSON}"
-    location: Sequence[Any] = error["loc"][1:]
+    location: Sequence[Any] = error["loc"][skip:]
     if not location:
         return None, f"the body is not a JSON object: {SEND_JSON}"
     field = str(location[0])

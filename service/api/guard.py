@@ -8,7 +8,7 @@ from collections.abc import Collection
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.errors import error_response, internal_error
+from service.api.errors import ApiError, error_response, internal_error
 from service.metrics import OTHER, count_request
 
 logger = logging.getLogger("quickstudy.service")
@@ -47,7 +47,7 @@ class Guard:
         except Exception:
             logger.exception("%s %s failed", scope["method"], scope["path"])
             if status is None:
-                await internal_error()(scope, receive, watched_send)
+                await internal_error(scope["path"])(scope, receive, watched_send)
         finally:
             route = scope["path"] if scope["path"] in self._paths else OTHER
             if status is not None:
@@ -80,8 +80,8 @@ class Guard:
             f"the body is larger than {self._max_body_bytes} bytes: "
             "send the text in several requests"
         )
-        headers = {"Connection": "close"}
-        await error_response(413, "too_large", message, headers=headers)(scope, receive, send)
+        error = ApiError(413, "too_large", message, headers={"Connection": "close"})
+        await error_response(scope["path"], error)(scope, receive, send)
 
 
 def _announced_bytes(scope: Scope) -> int:

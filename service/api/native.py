@@ -1,36 +1,40 @@
-"""Quickstudy's own API: `/v1/translate`, `/v1/models` and the probes."""
+"""Quickstudy's own API: `/v1/translate`, `/v1/detect`, `/v1/models` and `/v1/languages`."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request
-from fastapi.responses import PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST
+from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from export.engines import TranslateOptions
-from export.manifest import Manifest, Metric
-from service.api.errors import ApiError, ErrorBody
-from service.batcher import QueueFullError
-from service.metrics import exposition
-from service.settings import Settings
-from service.translator import TranslatedText, Translator
+from export.manifest import Metric
+from service.api.work import ERRORS, Serving, answer, check_sizes, check_text, within_limits
+from service.detect import Detection
+from service.languages import language_name
+from service.models import Model
+from service.order import Answer, Order, TranslatedText
 
 router = APIRouter()
-CLIENT_GONE = 499
+
+Wish = Literal["scores", "sentences", "timings"]
+MAX_TERMS = 1000
+MAX_TERM_CHARS = 200
+TOLD = 5
+"""Languages that detection names at most."""
 
 
-def _check_text(value: Any) -> Any:
+def _check_texts(value: Any) -> Any:
     items = value if isinstance(value, list) else [value]
     if not items or not all(isinstance(item, str) for item in items):
         raise ValueError("give a string, or a list of one or more strings")
     for item in items:
-        if not item.isascii() and any("\ud800" <= character <= "\udfff" for character in item):
-            raise ValueError("half of a surrogate pair is not text: escape both halves or neither")
+        check_text(item)
     return value
+
+
+Texts = Annotated[str | list[str], BeforeValidator(_check_texts)]
+Term = Annotated[str, Field(min_length=1, max_length=MAX_TERM_CHARS)]
+Code = Annotated[str, Field(max_length=35)]
 
 
 class TranslateRequest(BaseModel):
@@ -38,26 +42,77 @@ class TranslateRequest(BaseModel):
 
     model_config = ConfigDict(
         extra="forbid",
+        validate_by_name=True,
         json_schema_extra={
-            "examples": [{"text": "A man is riding a bicycle.", "source": "en", "target": "de"}]
+            "examples": [
+                {"text": "A man is riding a bicycle.", "source": "en", "target": "de"},
+                {
+                    "text": ["Good morning.", "The train is late."],
+                    "source": "auto",
+                    "target": "de",
+                    "return": ["scores", "sentences", "timings"],
+                },
+                {
+                    "text": "<p>Open the <b>settings</b> page.</p>",
+                    "format": "html",
+                    "glossary": {"settings": "Einstellungen"},
+                },
+            ]
         },
     )
 
-    text: Annotated[str | list[str], BeforeValidator(_check_text)] = Field(
+    text: Texts = Field(
         description="A text or a list of texts. Lines, blank lines and outer spaces are kept."
     )
-    source: str | None = Field(
-        default=None, max_length=35, description="Language of the text; the model's if left out."
-    )
-    target: str | None = Field(
+    source: Code | None = Field(
         default=None,
-        max_length=35,
-        description="Language to translate to; likewise.",
+        description="Language of the text, or `auto` to detect it for each text; "
+        "the first model's if left out.",
+    )
+    target: Code | None = Field(
+        default=None, description="Language to translate to; the first model's if left out."
+    )
+    format: Literal["text", "html", "markdown"] = Field(
+        default="text", description="What the text is; markup is kept, and code not translated."
     )
     beam_size: int | None = Field(
         default=None, ge=1, le=8, strict=True, description="1 is greedy; more is slower."
     )
-    return_scores: bool = Field(default=False, strict=True, description="Whether to give scores.")
+    alternatives: int = Field(
+        default=0,
+        ge=0,
+        le=5,
+        strict=True,
+        description="Other translations to give at most, likeliest first.",
+    )
+    glossary: dict[Term, Term] = Field(
+        default_factory=dict,
+        max_length=MAX_TERMS,
+        description="Terms of the source language, each with the translation it must get.",
+    )
+    wishes: list[Wish] = Field(
+        default_factory=list,
+        alias="return",
+        max_length=10,
+        description="What else to give: scores, pairs of sentences, times.",
+    )
+    return_scores: bool = Field(
+        default=False, strict=True, description="The same as `scores` in `return`."
+    )
+
+
+class Language(BaseModel):
+    """A language that a text may be in."""
+
+    language: str = Field(description="Its code; `und` for a text without a letter.")
+    confidence: float = Field(ge=0, le=1)
+
+
+class SentencePair(BaseModel):
+    """A sentence and its translation."""
+
+    source: str
+    target: str
 
 
 class TranslationItem(BaseModel):
@@ -66,23 +121,48 @@ class TranslationItem(BaseModel):
     text: str
     truncated: bool = Field(description="Whether the output limit cut a sentence off.")
     score: float | None = Field(
-        default=None,
         description="Mean log-probability of a token (nats); null unless asked for, "
-        "or where nothing was to translate.",
+        "or where nothing was to translate."
     )
+    warnings: list[str] = Field(description="What may be wrong: a fixed word, a colon, a sentence.")
+    detected: Language | None = Field(default=None, description="Where the source is `auto`.")
+    alternatives: list[str] | None = Field(default=None, description="Where asked for.")
+    sentences: list[SentencePair] | None = Field(default=None, description="Where asked for.")
 
 
 class TranslateResponse(BaseModel):
     """The translations, in the order of the texts; a list of one for a single text."""
 
-    model: str
-    source: str
+    model: str | None = Field(
+        description="What translated, two models with ` + ` between where it went through English; "
+        "null where nothing had to be translated."
+    )
+    source: str = Field(description="The source language, or `auto`.")
     target: str
     translations: list[TranslationItem]
+    timings: dict[str, float] | None = Field(
+        default=None, description="Milliseconds by step, where asked for."
+    )
+
+
+class DetectRequest(BaseModel):
+    """Texts whose language is to be told."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"text": "Guten Morgen!"}]}
+    )
+
+    text: Texts = Field(description="A text or a list of texts.")
+
+
+class DetectResponse(BaseModel):
+    """For each text the languages that it may be in, likeliest first."""
+
+    detections: list[list[Language]]
 
 
 class ModelInfo(BaseModel):
-    """What is served."""
+    """A model that is served."""
 
     name: str
     version: str
@@ -99,67 +179,117 @@ class ModelInfo(BaseModel):
 
 
 class ModelList(BaseModel):
-    """The models that are served."""
+    """The models that are served; the first is meant where a request names no language."""
 
     models: list[ModelInfo]
 
 
-class Status(BaseModel):
-    """A probe's answer."""
+class Source(BaseModel):
+    """A language that is translated, and to which ones."""
 
-    status: str
-
-
-def translator_of(request: Request) -> Translator:
-    """The app's translator. Raises ApiError 503 before it is loaded."""
-    translator: Translator | None = getattr(request.app.state, "translator", None)
-    if translator is None:
-        raise ApiError(503, "not_ready", "the model is still loading: try again", headers=_retry(1))
-    return translator
+    code: str
+    name: str = Field(description="In English.")
+    targets: list[str] = Field(description="Directly, or through English.")
 
 
-Serving = Annotated[Translator, Depends(translator_of)]
-ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorBody, "description": description}
-    for status, description in {
-        413: "The body or the text is too large.",
-        422: "The request is not valid, or its languages are not served.",
-        503: "Too many requests wait; Retry-After says when to come back.",
-        504: "The translation took too long.",
-    }.items()
-}
+class LanguageList(BaseModel):
+    """The languages that are served."""
+
+    languages: list[Source]
 
 
-@router.post("/v1/translate", responses=ERRORS, tags=["translation"])
+@router.post(
+    "/v1/translate",
+    responses=ERRORS,
+    tags=["translation"],
+    response_model_exclude_unset=True,
+)
 async def translate(
     request: Request, body: TranslateRequest, translator: Serving
 ) -> TranslateResponse:
     """Translate a text or a list of texts."""
-    manifest = translator.manifest
+    return response_to(body, await answer(request, translator, order_of(body)))
+
+
+@router.post("/v1/detect", responses=ERRORS, tags=["translation"])
+async def detect(request: Request, body: DetectRequest, translator: Serving) -> DetectResponse:
+    """Tell the language of a text or of each text of a list."""
     texts = [body.text] if isinstance(body.text, str) else body.text
-    check_languages(manifest, body.source, body.target)
     check_sizes(texts, translator.settings)
-    options = TranslateOptions(
-        beam_size=body.beam_size or manifest.decoding.beam_size, return_scores=body.return_scores
-    )
-    translated = await answer(request, translator, texts, options)
-    return TranslateResponse(
-        model=manifest.name,
-        source=manifest.source_lang,
-        target=manifest.target_lang,
-        translations=[
-            TranslationItem(text=item.text, truncated=item.truncated, score=item.score)
-            for item in translated
-        ],
-    )
+    found = await within_limits(request, translator.settings, translator.detect(texts))
+    return DetectResponse(detections=[[_language(one) for one in each[:TOLD]] for each in found])
 
 
 @router.get("/v1/models", tags=["models"])
 async def models(translator: Serving) -> ModelList:
     """The models that are served, with their quality and licence."""
-    manifest = translator.manifest
-    engine = translator.bundle.engine(translator.engine_name)
-    info = ModelInfo(
+    return model_list(translator.models.models)
+
+
+@router.get("/v1/languages", tags=["models"])
+async def languages(translator: Serving) -> LanguageList:
+    """The languages that are served, each with those it is translated to."""
+    return LanguageList(
+        languages=[
+            Source(code=source, name=language_name(source), targets=sorted(targets))
+            for source, targets in sorted(translator.models.targets.items())
+        ]
+    )
+
+
+def order_of(body: TranslateRequest) -> Order:
+    """The work that a request asks for."""
+    return Order(
+        texts=[body.text] if isinstance(body.text, str) else body.text,
+        source=body.source,
+        target=body.target,
+        format=body.format,
+        beam_size=body.beam_size,
+        alternatives=body.alternatives,
+        scores=body.return_scores or "scores" in body.wishes,
+        glossary=body.glossary,
+    )
+
+
+def response_to(body: TranslateRequest, done: Answer) -> TranslateResponse:
+    """What a request gets; keys that it did not ask for are left out."""
+    response = TranslateResponse(
+        model=" + ".join(done.models) or None,
+        source=done.source,
+        target=done.target,
+        translations=[_item(item, body) for item in done.texts],
+    )
+    if "timings" in body.wishes:
+        response.timings = {f"{step}_ms": round(s * 1e3, 3) for step, s in done.seconds.items()}
+    return response
+
+
+def model_list(models: tuple[Model, ...]) -> ModelList:
+    """Models as clients see them."""
+    return ModelList(models=[_model_info(model) for model in models])
+
+
+def _item(text: TranslatedText, body: TranslateRequest) -> TranslationItem:
+    item = TranslationItem(
+        text=text.text, truncated=text.truncated, score=text.score, warnings=list(text.warnings)
+    )
+    if text.detected is not None:
+        item.detected = _language(text.detected)
+    if body.alternatives:
+        item.alternatives = list(text.alternatives)
+    if "sentences" in body.wishes:
+        item.sentences = [SentencePair(source=src, target=trg) for src, trg in text.sentences]
+    return item
+
+
+def _language(detection: Detection) -> Language:
+    return Language(language=detection.language, confidence=detection.confidence)
+
+
+def _model_info(model: Model) -> ModelInfo:
+    manifest = model.manifest
+    engine = model.bundle.engine(model.engine_name)
+    return ModelInfo(
         name=manifest.name,
         version=manifest.version,
         description=manifest.description,
@@ -173,90 +303,3 @@ async def models(translator: Serving) -> ModelList:
         attribution=manifest.attribution,
         metrics=list(manifest.metrics),
     )
-    return ModelList(models=[info])
-
-
-@router.get("/healthz", tags=["probes"])
-async def healthz() -> Status:
-    """Whether the process lives."""
-    return Status(status="ok")
-
-
-@router.get("/readyz", tags=["probes"], responses={503: {"model": ErrorBody}})
-async def readyz(translator: Serving) -> Status:
-    """Whether a translation has succeeded."""
-    if not await translator.ready():
-        raise ApiError(503, "not_ready", "no translation has succeeded: see the log")
-    return Status(status="ready")
-
-
-@router.get("/metrics", tags=["probes"], response_class=PlainTextResponse)
-async def metrics() -> PlainTextResponse:
-    """Metrics in Prometheus' text format."""
-    return PlainTextResponse(exposition(), media_type=CONTENT_TYPE_LATEST)
-
-
-def check_languages(manifest: Manifest, source: str | None, target: str | None) -> None:
-    """Raise ApiError 422 unless the languages, where given, are the model's; case is ignored."""
-    pair = {"source": manifest.source_lang, "target": manifest.target_lang}
-    for field, given in (("source", source), ("target", target)):
-        if given is not None and given.lower() != pair[field].lower():
-            raise ApiError(
-                422,
-                "unsupported_language",
-                f"`{field}` is {given[:35]!r}, but this service translates "
-                f"{pair['source']} → {pair['target']} only: give {pair[field]!r} or leave it out",
-                field,
-            )
-
-
-def check_sizes(texts: Sequence[str], settings: Settings, field: str = "text") -> None:
-    """Raise ApiError 413 if there are too many texts or characters."""
-    longest = max(map(len, texts), default=0)
-    total = sum(map(len, texts))
-    for size, limit, what in (
-        (len(texts), settings.max_texts, "texts in a request"),
-        (longest, settings.max_text_chars, "characters in a text"),
-        (total, settings.max_request_chars, "characters in a request"),
-    ):
-        if size > limit:
-            message = f"{size} {what} are too many, {limit} are possible: send several requests"
-            raise ApiError(413, "too_large", message, field)
-
-
-async def answer(
-    request: Request, translator: Translator, texts: Sequence[str], options: TranslateOptions
-) -> list[TranslatedText]:
-    """Translate within the time limit, and stop when the client has gone.
-
-    Raises ApiError 503 with Retry-After when too much waits, 504 when time is up.
-    """
-    settings = translator.settings
-    work = asyncio.ensure_future(translator.translate(texts, options))
-    gone = asyncio.ensure_future(_disconnected(request))
-    try:
-        await asyncio.wait(
-            {work, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        if work.done():
-            return work.result()
-        if gone.done():
-            raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
-        message = f"not translated within {settings.timeout_s:g} s: send less text at once"
-        raise ApiError(504, "timeout", message)
-    except QueueFullError as error:
-        headers = _retry(settings.retry_after_s)
-        message = "too many requests wait: try again after the time that Retry-After names"
-        raise ApiError(503, "overloaded", message, headers=headers) from error
-    finally:
-        work.cancel()
-        gone.cancel()
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-def _retry(seconds: int) -> dict[str, str]:
-    return {"Retry-After": str(seconds)}

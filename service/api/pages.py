@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import APIRouter, HTTPException
-from fastapi.responses import Response
+from fastapi import APIRouter, HTTPException, Request
+from fastapi.responses import JSONResponse, Response
 
 router = APIRouter(include_in_schema=False)
 
@@ -45,6 +45,12 @@ async def index() -> Response:
 async def docs() -> Response:
     """The API's documentation, drawn from /openapi.json."""
     return _file("docs.html")
+
+
+@router.api_route("/docs.json", methods=READ)
+async def docs_json(request: Request) -> Response:
+    """The OpenAPI document, where BentoML has it."""
+    return JSONResponse(request.app.openapi())
 
 
 @router.api_route("/ui/{name}", methods=READ)

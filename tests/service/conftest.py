@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,14 +8,17 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from export.bundle import Bundle
+from export.bundle import Bundle, write_bundle
 from export.engines import Engine, load_engine
+from export.manifest import CARD_FILE, BundleInfo
 from service.api.app import create_app, guarded
+from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator
 from tests.export import tiny
 
 MakeClient = Callable[..., TestClient]
+MakePair = Callable[[str, str], Bundle]
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +41,8 @@ def make_client(tiny_bundle: Bundle, engine: Engine) -> Iterator[MakeClient]:
 
         def make(instead: Engine | None = None, **values: object) -> TestClient:
             settings = Settings(model=Path(tiny_bundle.path), inter_threads=1, **values)
-            app = create_app(Translator(tiny_bundle, instead or engine, settings))
+            models = ModelSet([Model.of(tiny_bundle, instead or engine)])
+            app = create_app(Translator(models, settings))
             return stack.enter_context(TestClient(guarded(app, settings.max_body_bytes)))
 
         yield make
@@ -46,3 +51,27 @@ def make_client(tiny_bundle: Bundle, engine: Engine) -> Iterator[MakeClient]:
 @pytest.fixture
 def client(make_client: MakeClient) -> TestClient:
     return make_client()
+
+
+@pytest.fixture(scope="session")
+def make_pair(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> MakePair:
+    """The tiny bundle under other languages; the same one for the same pair."""
+    made: dict[tuple[str, str], Bundle] = {}
+
+    def make(source: str, target: str) -> Bundle:
+        if (source, target) not in made:
+            out = tmp_path_factory.mktemp("pair") / f"{source}-{target}"
+            fields = {name: getattr(tiny_bundle.manifest, name) for name in BundleInfo.model_fields}
+            languages = {"source_lang": source, "target_lang": target, "name": out.name}
+
+            def fill(draft: Path) -> None:
+                for name in set(tiny_bundle.manifest.files) - {CARD_FILE}:
+                    (draft / name).parent.mkdir(parents=True, exist_ok=True)
+                    shutil.copyfile(tiny_bundle.path / name, draft / name)
+
+            made[source, target] = write_bundle(
+                out, BundleInfo(**{**fields, **languages}), fill=fill, verify=lambda _: None
+            )
+        return made[source, target]
+
+    return make

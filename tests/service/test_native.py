@@ -5,42 +5,22 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from export.bundle import Bundle
-from export.engines import Engine, TranslateOptions, Translation
+from export.engines import Engine
 from service.api.app import create_app
+from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator
+from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]
 URL = "/v1/translate"
-
-
-class StubEngine:
-    """Upper-cases; slow or failing on demand."""
-
-    max_input_tokens = 100
-
-    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
-        self.seconds = seconds
-        self.fails = fails
-        self.release = threading.Event()
-
-    def count_tokens(self, sentence: str) -> int:
-        return len(sentence.split())
-
-    def translate_batch(
-        self, sentences: Sequence[str], options: TranslateOptions
-    ) -> list[Translation]:
-        if self.fails:
-            raise RuntimeError("secret detail")
-        self.release.wait(self.seconds)
-        return [Translation(sentence.upper(), 1, -1.0) for sentence in sentences]
 
 
 def error_of(response: Any) -> dict[str, Any]:
@@ -56,7 +36,7 @@ def test_a_text_and_a_list(client: TestClient) -> None:
     assert one.json()["model"] == "tiny"
     assert (one.json()["source"], one.json()["target"]) == ("en", "de")
     item = one.json()["translations"][0]
-    assert set(item) == {"text", "truncated", "score"}
+    assert set(item) == {"text", "truncated", "score", "warnings"}
     assert item["score"] is None
     many = client.post(URL, json={"text": ["old cat.", "the old blue street cat."]})
     assert many.json()["translations"][1] == item
@@ -73,7 +53,9 @@ def test_lines_and_spaces_come_back(make_client: MakeClient) -> None:
 def test_nothing_to_translate_comes_back(client: TestClient, text: str) -> None:
     answer = client.post(URL, json={"text": text, "return_scores": True})
     assert answer.status_code == 200
-    assert answer.json()["translations"] == [{"text": text, "truncated": False, "score": None}]
+    assert answer.json()["translations"] == [
+        {"text": text, "truncated": False, "score": None, "warnings": []}
+    ]
 
 
 def test_beam_and_scores(client: TestClient) -> None:
@@ -190,7 +172,7 @@ def test_a_client_that_has_gone_is_not_waited_for(
     tiny_bundle: Bundle,
 ) -> None:
     stub = StubEngine(seconds=9)
-    translator = Translator(tiny_bundle, stub, Settings(inter_threads=1))
+    translator = Translator(ModelSet([Model.of(tiny_bundle, stub)]), Settings(inter_threads=1))
     app = create_app(translator)
     sent: list[Any] = []
     messages = [
@@ -275,3 +257,41 @@ def test_metrics_keep_few_labels(client: TestClient) -> None:
     text = client.get("/metrics").text
     assert 'route="other",status="404"' in text
     assert "made-up" not in text
+
+
+def test_a_language_is_detected_for_each_text(make_client: MakeClient) -> None:
+    texts = ["the weather is nice today.", "Das Wetter ist heute schön.", ""]
+    answer = make_client(StubEngine()).post(URL, json={"text": texts, "source": "auto"}).json()
+    assert answer["source"] == "auto"
+    items = answer["translations"]
+    assert [item["text"] for item in items] == [texts[0].upper(), texts[1], ""]
+    assert [item["detected"]["language"] for item in items] == ["en", "de", "en"]
+    assert items[2]["detected"]["confidence"] == 0
+
+
+def test_pairs_of_sentences_and_times_where_asked_for(make_client: MakeClient) -> None:
+    body = {"text": "One two.  Three.\n\n42", "return": ["sentences", "timings", "scores"]}
+    answer = make_client(StubEngine()).post(URL, json=body).json()
+    (item,) = answer["translations"]
+    assert item["sentences"] == [
+        {"source": "One two.", "target": "ONE TWO."},
+        {"source": "Three.", "target": "THREE."},
+    ]
+    assert item["score"] == -1.0
+    assert set(answer["timings"]) == {"detect_ms", "translate_ms", "total_ms"}
+    assert answer["timings"]["total_ms"] > 0
+
+
+def test_detect(client: TestClient) -> None:
+    answer = client.post("/v1/detect", json={"text": ["Das Wetter ist schön.", "42"]})
+    german, number = answer.json()["detections"]
+    assert german[0]["language"] == "de"
+    assert 0.5 < german[0]["confidence"] <= 1
+    assert number == [{"language": "und", "confidence": 0}]
+    assert client.post("/v1/detect", json={"text": 5}).status_code == 422
+
+
+def test_languages(client: TestClient) -> None:
+    assert client.get("/v1/languages").json() == {
+        "languages": [{"code": "en", "name": "English", "targets": ["de"]}]
+    }

@@ -1,0 +1,162 @@
+"""The shapes of DeepL's API, version 2, for clients that speak it; JSON or forms.
+
+`context`, `preserve_formatting` and `model_type` are taken and change nothing. Languages lose their
+region: a target of `EN-GB` is our `en`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from service.api.body import described, read_body
+from service.api.errors import ApiError, Shape, register_shape
+from service.api.work import Serving, answer, check_text
+from service.languages import AUTO, language_name
+from service.order import Order
+
+router = APIRouter(tags=["DeepL"], prefix="/v2")
+
+PATHS = ("/v2/translate", "/v2/languages", "/v2/usage")
+SHAPE = Shape(
+    body=lambda error: {"message": error.message},
+    statuses={
+        "unsupported_language": 400,
+        "invalid_request": 400,
+        "key_missing": 403,
+        "quota": 456,
+        "timeout": 503,
+    },
+    names={"source": "source_lang", "target": "target_lang"},
+)
+register_shape(SHAPE, "/v2")
+UNLIMITED = 1_000_000_000_000
+"""The limit that `/v2/usage` tells where there is none."""
+VARIANTS = {
+    "en": {"EN-GB": "English (British)", "EN-US": "English (American)"},
+    "pt": {"PT-BR": "Portuguese (Brazilian)", "PT-PT": "Portuguese (European)"},
+}
+"""Targets that the official client wants with a region."""
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+def _at_commas(value: Any) -> Any:
+    if isinstance(value, str):
+        value = [value]
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return [tag.strip() for item in value for tag in item.split(",") if tag.strip()]
+    return value
+
+
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+Text = Annotated[str, AfterValidator(check_text)]
+Code = Annotated[str, BeforeValidator(_upper), Field(min_length=1, max_length=35)]
+Tags = Annotated[
+    list[Annotated[str, Field(max_length=100)]], BeforeValidator(_at_commas), Field(max_length=100)
+]
+
+
+class TranslateRequest(BaseModel):
+    """What DeepL's clients send to be translated; other fields are not read."""
+
+    text: Annotated[list[Text], BeforeValidator(_as_list), Field(min_length=1)] = Field(
+        description="Texts to translate.", examples=[["Hello, world!"]]
+    )
+    target_lang: Code = Field(examples=["DE"])
+    source_lang: Code | None = Field(default=None, description="Detected if left out.")
+    context: str | None = Field(default=None, description="Taken, and not used.")
+    split_sentences: Literal["0", "1", "nonewlines"] | None = Field(
+        default=None,
+        description="`nonewlines`, or `1` in markup: sentences may go over line breaks; `0`: each "
+        "text is one sentence, unless it is too long for the model.",
+    )
+    preserve_formatting: bool | Literal[""] | None = None
+    formality: Literal["default", "prefer_more", "prefer_less", "more", "less"] | None = None
+    glossary_id: str | None = None
+    tag_handling: Literal["html", "xml", ""] | None = None
+    ignore_tags: Tags = Field(default=[], description="Tags whose content is not translated.")
+    show_billed_characters: bool | Literal[""] | None = None
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {"application/json": {"example": {"message": "`target_lang` is required"}}},
+    }
+    for status, text in {
+        400: "A parameter is missing or not valid, or a language is not served.",
+        403: "The key is missing or not valid.",
+        404: "There is no such glossary.",
+        413: "The body or the text is too large.",
+        429: "Too many requests; Retry-After says when to come back.",
+        456: "The key's quota of this month is used up.",
+        503: "Too many requests wait, or the translation took too long.",
+    }.items()
+}
+
+
+@router.post("/translate", responses=ERRORS, openapi_extra=described(TranslateRequest))
+async def translate(request: Request, translator: Serving) -> dict[str, Any]:
+    """Translate texts, in DeepL's shape."""
+    body = await read_body(request, TranslateRequest)
+    if body.glossary_id:
+        raise ApiError(404, "not_found", f"there is no glossary {body.glossary_id[:50]!r} here")
+    if body.formality in ("more", "less"):
+        raise ApiError(
+            400,
+            "invalid_request",
+            "`formality` is not supported for this language: leave it out, or prefer_… it",
+            "formality",
+        )
+    done = await answer(request, translator, _order(body))
+    billed = body.show_billed_characters
+    return {
+        "translations": [
+            {
+                "detected_source_language": text.source.partition("-")[0].upper(),
+                "text": text.text,
+                **({"billed_characters": len(source)} if billed else {}),
+            }
+            for source, text in zip(body.text, done.texts, strict=True)
+        ]
+    }
+
+
+@router.get("/languages", responses={403: ERRORS[403]})
+async def languages(
+    translator: Serving, type: Literal["source", "target"] = "source"
+) -> list[dict[str, Any]]:
+    """The languages that are translated from, or to."""
+    targets = translator.models.targets
+    if type == "source":
+        return [{"language": code.upper(), "name": language_name(code)} for code in sorted(targets)]
+    codes = {target for each in targets.values() for target in each}
+    named = [
+        pair
+        for code in sorted(codes)
+        for pair in VARIANTS.get(code, {code.upper(): language_name(code)}).items()
+    ]
+    return [{"language": code, "name": name, "supports_formality": False} for code, name in named]
+
+
+@router.get("/usage", responses={403: ERRORS[403]})
+async def usage() -> dict[str, int]:
+    """Characters that the key has had translated this month, and how many it may."""
+    return {"character_count": 0, "character_limit": UNLIMITED}
+
+
+def _order(body: TranslateRequest) -> Order:
+    return Order(
+        texts=body.text,
+        source=body.source_lang or AUTO,
+        target=body.target_lang,
+        format="html" if body.tag_handling else "text",
+    )

@@ -1,0 +1,183 @@
+"""The shapes of LibreTranslate's API, for clients that speak it; JSON or forms.
+
+Of it we do not have files and suggestions, and answer as one of its servers with those turned off.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+
+from service.api.body import described, read_body
+from service.api.errors import ApiError, Shape, register_shape
+from service.api.work import Serving, answer, check_sizes, check_text, within_limits
+from service.detect import Detection
+from service.languages import AUTO, UNDETERMINED, language_name
+from service.order import Order
+from service.translator import Translator
+
+router = APIRouter(tags=["LibreTranslate"])
+
+PATHS = (
+    "/translate",
+    "/detect",
+    "/languages",
+    "/health",
+    "/frontend/settings",
+    "/suggest",
+    "/translate_file",
+)
+SHAPE = Shape(
+    body=lambda error: {"error": error.message},
+    statuses={"unsupported_language": 400, "too_large": 400, "key_missing": 400},
+    names={"text": "q"},
+)
+register_shape(SHAPE, *PATHS)
+MAX_ALTERNATIVES = 5
+TOLD = 5
+
+
+def _none_if_empty(value: Any) -> Any:
+    return None if value == "" else value
+
+
+Text = Annotated[str, AfterValidator(check_text)]
+Code = Annotated[str, Field(min_length=1, max_length=35)]
+
+
+class TranslateRequest(BaseModel):
+    """What LibreTranslate's clients send to be translated; other fields are not read."""
+
+    q: Text | Annotated[list[Text], Field(min_length=1)] = Field(
+        description="A text or a list of texts."
+    )
+    source: Code = Field(description="Language of the text, or `auto`.", examples=["auto"])
+    target: Code = Field(description="Language to translate to.", examples=["de"])
+    format: Annotated[Literal["text", "html"] | None, BeforeValidator(_none_if_empty)] = "text"
+    alternatives: Annotated[int | None, BeforeValidator(_none_if_empty), Field(ge=0)] = Field(
+        default=0, description="Other translations to give; five at most are given."
+    )
+    api_key: str | None = None
+
+
+class DetectRequest(BaseModel):
+    """What LibreTranslate's clients send to be told its language."""
+
+    q: Text
+    api_key: str | None = None
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {"application/json": {"example": {"error": "`q` is required"}}},
+    }
+    for status, text in {
+        400: "A parameter is missing or not valid, a language not served, a text or body too long.",
+        403: "The key is not valid.",
+        429: "Too many requests; Retry-After says when to come back.",
+        503: "Too many requests wait; Retry-After says when to come back.",
+        504: "The translation took too long.",
+    }.items()
+}
+
+
+@router.post("/translate", responses=ERRORS, openapi_extra=described(TranslateRequest))
+async def translate(request: Request, translator: Serving) -> dict[str, Any]:
+    """Translate a text or a list of texts, in LibreTranslate's shape."""
+    body = await read_body(request, TranslateRequest)
+    texts = [body.q] if isinstance(body.q, str) else body.q
+    if body.source.lower() == body.target.lower():
+        return _shaped(body, {"translatedText": texts})
+    order = Order(
+        texts=texts,
+        source=AUTO if body.source.lower() == AUTO else body.source,
+        target=body.target,
+        format=body.format or "text",
+        alternatives=min(body.alternatives or 0, MAX_ALTERNATIVES),
+    )
+    done = await answer(request, translator, order)
+    columns: dict[str, list[Any]] = {"translatedText": [text.text for text in done.texts]}
+    if order.source == AUTO:
+        columns["detectedLanguage"] = [_detected(text.detected) for text in done.texts]
+    if body.alternatives:
+        columns["alternatives"] = [list(text.alternatives) for text in done.texts]
+    return _shaped(body, columns)
+
+
+@router.post("/detect", responses=ERRORS, openapi_extra=described(DetectRequest))
+async def detect(request: Request, translator: Serving) -> list[dict[str, Any]]:
+    """The languages that a text may be in, likeliest first, in LibreTranslate's shape."""
+    body = await read_body(request, DetectRequest)
+    check_sizes([body.q], translator.settings, "q")
+    (found,) = await within_limits(request, translator.settings, translator.detect([body.q]))
+    return [_detected(_named(one, translator)) for one in found[:TOLD]]
+
+
+@router.get("/languages")
+async def languages(translator: Serving) -> list[dict[str, Any]]:
+    """The languages that are served, each with those it is translated to."""
+    targets = translator.models.targets
+    return [
+        {"code": code, "name": language_name(code), "targets": sorted(targets[code])}
+        for code in sorted(targets)
+    ]
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Whether the process lives."""
+    return {"status": "ok"}
+
+
+@router.get("/frontend/settings")
+async def frontend_settings(translator: Serving) -> dict[str, Any]:
+    """What a page that speaks this API needs to know."""
+    source, target = translator.models.default.pair
+    return {
+        "charLimit": translator.settings.max_text_chars,
+        "frontendTimeout": 500,
+        "apiKeys": False,
+        "keyRequired": False,
+        "suggestions": False,
+        "filesTranslation": False,
+        "supportedFilesFormat": [],
+        "language": {
+            "source": {"code": source, "name": language_name(source)},
+            "target": {"code": target, "name": language_name(target)},
+        },
+    }
+
+
+@router.post("/suggest", responses={403: ERRORS[403]})
+async def suggest() -> None:
+    """Suggestions of translations are not taken."""
+    raise ApiError(403, "turned_off", "Suggestions are disabled on this server.")
+
+
+@router.post("/translate_file", responses={403: ERRORS[403]})
+async def translate_file() -> None:
+    """Files are not translated in this shape."""
+    raise ApiError(403, "turned_off", "Files translation is disabled on this server.")
+
+
+def _shaped(body: TranslateRequest, columns: dict[str, list[Any]]) -> dict[str, Any]:
+    """A list for a list, the one item for a single text."""
+    if isinstance(body.q, list):
+        return dict(columns)
+    return {name: items[0] for name, items in columns.items()}
+
+
+def _named(one: Detection, translator: Translator) -> Detection:
+    """A text without a letter is in the default source language, at confidence 0."""
+    if one.language == UNDETERMINED:
+        return replace(one, language=translator.models.default.pair[0])
+    return one
+
+
+def _detected(one: Detection | None) -> dict[str, Any]:
+    assert one is not None
+    return {"confidence": round(100 * one.confidence, 2), "language": one.language}

@@ -1,0 +1,103 @@
+"""What routes of every shape share: the translator, bounds on sizes, deadlines, clients that go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+
+from service.api.errors import ApiError, ErrorBody
+from service.batcher import QueueFullError
+from service.models import LanguageError
+from service.order import Answer, Order
+from service.settings import Settings
+from service.translator import Translator
+
+CLIENT_GONE = 499
+T = TypeVar("T")
+
+
+def translator_of(request: Request) -> Translator:
+    """The app's translator. Raises ApiError 503 before it is loaded."""
+    translator: Translator | None = getattr(request.app.state, "translator", None)
+    if translator is None:
+        raise ApiError.later(503, "not_ready", "the model is still loading: try again", 1)
+    return translator
+
+
+Serving = Annotated[Translator, Depends(translator_of)]
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ErrorBody, "description": description}
+    for status, description in {
+        413: "The body or the text is too large.",
+        422: "The request is not valid, or its languages are not served.",
+        503: "Too many requests wait; Retry-After says when to come back.",
+        504: "The translation took too long.",
+    }.items()
+}
+
+
+def check_text(text: str) -> str:
+    """Raise ValueError where a text holds half of a surrogate pair, which UTF-8 cannot write."""
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("half of a surrogate pair is not text: escape both halves or neither")
+    return text
+
+
+def check_sizes(texts: Sequence[str], settings: Settings, field: str = "text") -> None:
+    """Raise ApiError 413 if there are too many texts or characters."""
+    longest = max(map(len, texts), default=0)
+    total = sum(map(len, texts))
+    for size, limit, what in (
+        (len(texts), settings.max_texts, "texts in a request"),
+        (longest, settings.max_text_chars, "characters in a text"),
+        (total, settings.max_request_chars, "characters in a request"),
+    ):
+        if size > limit:
+            message = f"{size} {what} are too many, {limit} are possible: send several requests"
+            raise ApiError(413, "too_large", message, field)
+
+
+async def answer(request: Request, translator: Translator, order: Order) -> Answer:
+    """Translate what a client orders, within the time limit, unless it goes away.
+
+    Raises ApiError: 413 for too much text, 422 for languages that are not served, 503 with
+    Retry-After when too much waits, 504 when time is up.
+    """
+    check_sizes(order.texts, translator.settings)
+    try:
+        return await within_limits(request, translator.settings, translator.translate(order))
+    except LanguageError as error:
+        raise ApiError(422, "unsupported_language", str(error), error.field) from error
+
+
+async def within_limits(request: Request, settings: Settings, work: Awaitable[T]) -> T:
+    """Wait for work until the time limit, and stop it when the client has gone.
+
+    Raises ApiError 503 with Retry-After when too much waits, 504 when time is up.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait(
+            {task, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
+        )
+        if task.done():
+            return task.result()
+        if gone.done():
+            raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
+        message = f"not translated within {settings.timeout_s:g} s: send less text at once"
+        raise ApiError(504, "timeout", message)
+    except QueueFullError as error:
+        message = "too many requests wait: try again after the time that Retry-After names"
+        raise ApiError.later(503, "overloaded", message, settings.retry_after_s) from error
+    finally:
+        task.cancel()
+        gone.cancel()
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,169 @@
+"""The models that are served: bundles with their engines, chosen by language pair.
+
+A `ModelSet` never changes. To swap a bundle, load a new set and put it in the place of the old one:
+a request keeps the set it began with, and the memory of the old one goes with its last request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from export.bundle import Bundle, load_bundle, sha256_of
+from export.engines import Engine, TranslateOptions, load_engine
+from export.errors import BundleError
+from export.manifest import MANIFEST_FILE, Manifest
+from service.languages import match_language
+from service.settings import Settings
+
+PIVOT = "en"
+"""The language between two models where none translates a pair directly."""
+PROOF = "A small test."
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle with a loaded engine. Two are equal if they have the same files and engine."""
+
+    identity: str
+    bundle: Bundle = field(compare=False)
+    engine: Engine = field(compare=False, repr=False)
+    engine_name: str = field(compare=False)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        return self.manifest.source_lang, self.manifest.target_lang
+
+    @classmethod
+    def of(cls, bundle: Bundle, engine: Engine, engine_name: str | None = None) -> Model:
+        """A bundle with its engine, which is loaded already."""
+        name = bundle.engine(engine_name).name
+        return cls(f"{sha256_of(bundle.path / MANIFEST_FILE)}:{name}", bundle, engine, name)
+
+
+class LanguageError(Exception):
+    """A pair of languages that is not served; `field` names the one at fault."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ModelSet:
+    """Models by pair. Raises BundleError if there is none, or two for one pair."""
+
+    def __init__(self, models: Iterable[Model]) -> None:
+        self.models = tuple(models)
+        if not self.models:
+            raise BundleError("there is no model to serve: set QUICKSTUDY_MODEL to a bundle folder")
+        self._by_pair: dict[tuple[str, str], Model] = {}
+        for model in self.models:
+            other = self._by_pair.setdefault(model.pair, model)
+            if other is not model:
+                raise BundleError(
+                    f"{other.bundle.path} and {model.bundle.path} both translate "
+                    f"{' → '.join(model.pair)}: serve one of them"
+                )
+
+    @property
+    def default(self) -> Model:
+        """The first model; its languages are meant where a request names none."""
+        return self.models[0]
+
+    @cached_property
+    def targets(self) -> dict[str, list[str]]:
+        """Source → targets, directly or through English; in the order of the models."""
+        found: dict[str, list[str]] = {}
+        for source, target in self._by_pair:
+            found.setdefault(source, []).append(target)
+        onward = found.get(PIVOT, [])
+        for source, targets in found.items():
+            if source != PIVOT and PIVOT in targets:
+                targets.extend(one for one in onward if one != source and one not in targets)
+        return found
+
+    @cached_property
+    def languages(self) -> list[str]:
+        """Every language served, sorted."""
+        return sorted({code for pair in self._by_pair for code in pair})
+
+    @property
+    def pairs(self) -> str:
+        """What is served, in words."""
+        return ", ".join(f"{src} → {trg}" for src, all_ in self.targets.items() for trg in all_)
+
+    def sources_of(self, target: str) -> list[str]:
+        """The languages that are translated to this one, in the order of the models."""
+        return [source for source, targets in self.targets.items() if target in targets]
+
+    def route(self, source: str, target: str) -> tuple[Model, ...]:
+        """The models that translate one served language to another: one, or two through English.
+
+        Raises LanguageError if there are none.
+        """
+        if direct := self._by_pair.get((source, target)):
+            return (direct,)
+        if target in self.targets.get(source, []):
+            return (self._by_pair[source, PIVOT], self._by_pair[PIVOT, target])
+        raise LanguageError(f"{source} → {target} is not served, but {self.pairs}", "target")
+
+    def pair(self, source: str | None, target: str | None) -> tuple[str, str]:
+        """The served pair that a client means; where it names none, the first that fits.
+
+        Raises LanguageError.
+        """
+        if source is not None:
+            src = self._match(source, list(self.targets), "source")
+            known = self.targets[src]
+        else:
+            src = ""
+            known = list(dict.fromkeys(trg for targets in self.targets.values() for trg in targets))
+        if target is not None:
+            trg = self._match(target, known, "target")
+        else:
+            trg = self.default.pair[1] if self.default.pair[1] in known else known[0]
+        return src or self.sources_of(trg)[0], trg
+
+    def _match(self, code: str, known: Sequence[str], field: str) -> str:
+        found = match_language(code, known)
+        if found is None:
+            raise LanguageError(
+                f"`{field}` is {code[:35]!r}, but this service translates {self.pairs}: "
+                f"give {' or '.join(map(repr, sorted(set(known))))} or leave it out",
+                field,
+            )
+        return found
+
+
+def load_models(
+    folders: Sequence[Path], settings: Settings, loaded: Sequence[Model] = ()
+) -> ModelSet:
+    """Check and load bundles, and prove that each translates.
+
+    A bundle that is among `loaded`, file for file, is not loaded again. Raises BundleError.
+    """
+    return ModelSet([_load(folder, settings, loaded) for folder in folders])
+
+
+def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
+    bundle = load_bundle(folder)
+    entry = bundle.engine(settings.engine)
+    identity = f"{sha256_of(bundle.path / MANIFEST_FILE)}:{entry.name}"
+    for model in loaded:
+        if model.identity == identity:
+            return Model(identity, bundle, model.engine, entry.name)
+    engine = load_engine(
+        bundle,
+        entry.name,
+        inter_threads=settings.inter_threads,
+        intra_threads=settings.intra_threads,
+        max_batch_tokens=settings.max_batch_tokens,
+    )
+    engine.translate_batch([PROOF], TranslateOptions())
+    return Model(identity, bundle, engine, entry.name)

@@ -1,0 +1,54 @@
+"""What is ordered of the translator, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from service.detect import Detection
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a client wants translated. A source or target of None is the first model's; a source
+    of `auto` is detected for each text. `glossary`: term → its translation."""
+
+    texts: Sequence[str]
+    source: str | None = None
+    target: str | None = None
+    format: str = "text"
+    beam_size: int | None = None
+    alternatives: int = 0
+    scores: bool = False
+    glossary: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TranslatedText:
+    """A text's translation.
+
+    `score` is the mean log-probability of its `tokens` (nats), None where there are none or it was
+    not asked for. `truncated` says that the output limit cut a sentence off. `sentences`: pairs of
+    a source sentence and its translation. `detected` only where the source was to be detected.
+    """
+
+    text: str
+    source: str = ""
+    detected: Detection | None = None
+    score: float | None = None
+    truncated: bool = False
+    tokens: int = 0
+    sentences: Sequence[tuple[str, str]] = ()
+    alternatives: Sequence[str] = ()
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Translated texts in the order of the texts, and what made them. Times are in seconds."""
+
+    texts: Sequence[TranslatedText]
+    source: str
+    target: str
+    models: Sequence[str]
+    seconds: Mapping[str, float]

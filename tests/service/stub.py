@@ -1,0 +1,35 @@
+"""An engine without a model."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+from export.engines import TranslateOptions, Translation
+
+
+class StubEngine:
+    """Upper-cases; slow or failing on demand. `batches` are the sentences of every call."""
+
+    max_input_tokens = 100
+
+    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
+        self.seconds = seconds
+        self.fails = fails
+        self.release = threading.Event()
+        self.batches: list[list[str]] = []
+
+    def count_tokens(self, sentence: str) -> int:
+        return len(sentence.split())
+
+    def output_limit(self, source_tokens: int) -> int:
+        return 2 * source_tokens + 16
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        if self.fails:
+            raise RuntimeError("secret detail")
+        self.batches.append(list(sentences))
+        self.release.wait(self.seconds)
+        return [Translation(sentence.upper(), 1, -1.0) for sentence in sentences]

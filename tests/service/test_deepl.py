@@ -1,0 +1,113 @@
+"""DeepL's shapes in process: JSON and forms, languages, its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.service.stub import StubEngine
+
+MakeClient = Callable[..., TestClient]
+URL = "/v2/translate"
+TEXTS = ["the weather is nice today.", "one two\nthree"]
+BASE = {"text": TEXTS, "target_lang": "DE"}
+
+
+@pytest.fixture
+def stub(make_client: MakeClient) -> TestClient:
+    return make_client(StubEngine())
+
+
+def test_texts_in_order_as_json_and_as_a_form(stub: TestClient) -> None:
+    expected = [{"detected_source_language": "EN", "text": text.upper()} for text in TEXTS]
+    for answer in (stub.post(URL, json=BASE), stub.post(URL, data=BASE)):
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == {"translations": expected}
+    one = stub.post(URL, data={"text": "a b", "target_lang": "de", "source_lang": "en"})
+    assert [item["text"] for item in one.json()["translations"]] == ["A B"]
+
+
+def test_billed_characters_where_asked_for(stub: TestClient) -> None:
+    answer = stub.post(URL, json={**BASE, "show_billed_characters": True}).json()
+    assert [item["billed_characters"] for item in answer["translations"]] == [26, 13]
+
+
+def test_a_text_in_the_target_language_comes_back(stub: TestClient) -> None:
+    german = "Das Wetter ist heute schön."
+    (item,) = stub.post(URL, json={**BASE, "text": [german]}).json()["translations"]
+    assert item == {"detected_source_language": "DE", "text": german}
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "words"),
+    [
+        ({"text": None}, 400, "`text`"),
+        ({"text": []}, 400, "`text`"),
+        ({"text": [5]}, 400, "`text`"),
+        ({"target_lang": None}, 400, "`target_lang`"),
+        ({"target_lang": "FR"}, 400, "`target_lang` is 'FR'"),
+        ({"source_lang": "FR"}, 400, "`source_lang` is 'FR'"),
+        ({"split_sentences": "2"}, 400, "`split_sentences`"),
+        ({"tag_handling": "pdf"}, 400, "`tag_handling`"),
+        ({"formality": "less"}, 400, "`formality`"),
+        ({"glossary_id": "abc"}, 404, "no glossary 'abc'"),
+        ({"text": ["a" * 20_000]}, 413, "too many"),
+    ],
+)
+def test_a_wrong_parameter(
+    stub: TestClient, change: dict[str, Any], status: int, words: str
+) -> None:
+    answer = stub.post(URL, json={**BASE, **change})
+    assert answer.status_code == status
+    assert set(answer.json()) == {"message"}
+    assert words in answer.json()["message"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"formality": "prefer_less"},
+        {"formality": "default"},
+        {"context": "about the weather"},
+        {"preserve_formatting": "1"},
+        {"split_sentences": "nonewlines"},
+        {"split_sentences": "0"},
+        {"something_new": 1},
+        {"target_lang": "de-DE"},
+    ],
+)
+def test_what_is_taken(stub: TestClient, change: dict[str, Any]) -> None:
+    assert stub.post(URL, json={**BASE, **change}).status_code == 200
+
+
+def test_languages(make_client: MakeClient, stub: TestClient) -> None:
+    assert stub.get("/v2/languages").json() == [{"language": "EN", "name": "English"}]
+    assert stub.get("/v2/languages?type=target").json() == [
+        {"language": "DE", "name": "German", "supports_formality": False}
+    ]
+    wrong = stub.get("/v2/languages?type=both")
+    assert wrong.status_code == 400
+    assert set(wrong.json()) == {"message"}
+
+
+def test_usage_without_keys(stub: TestClient) -> None:
+    usage = stub.get("/v2/usage").json()
+    assert usage["character_count"] < usage["character_limit"]
+
+
+def test_its_errors_have_its_shape_whatever_raises_them(make_client: MakeClient) -> None:
+    engine = StubEngine(seconds=5)
+    stub = make_client(engine, max_body_bytes=1024, timeout_s=0.05)
+    answers = [
+        (stub.post(URL, json=BASE), 503),
+        (stub.get(URL), 405),
+        (stub.get("/v2/nothing"), 404),
+        (stub.post(URL, json={**BASE, "text": ["a" * 5000]}), 413),
+    ]
+    engine.release.set()
+    for answer, status in answers:
+        assert answer.status_code == status
+        assert set(answer.json()) == {"message"}

@@ -1,0 +1,154 @@
+"""LibreTranslate's shapes in process: JSON and forms, lists, alternatives, its errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.service.stub import StubEngine
+
+MakeClient = Callable[..., TestClient]
+HELLO = "the weather is nice today."
+BASE = {"q": HELLO, "source": "en", "target": "de"}
+
+
+@pytest.fixture
+def stub(make_client: MakeClient) -> TestClient:
+    return make_client(StubEngine())
+
+
+def test_a_text_as_json_as_a_form_and_in_the_query(stub: TestClient) -> None:
+    expected = {"translatedText": HELLO.upper()}
+    multipart = {name: (None, value) for name, value in BASE.items()}
+    for answer in (
+        stub.post("/translate", json=BASE),
+        stub.post("/translate", data=BASE),
+        stub.post("/translate", files=multipart),
+        stub.post("/translate", params=BASE),
+    ):
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == expected
+
+
+def test_a_list_is_one_piece_of_work(make_client: MakeClient) -> None:
+    engine = StubEngine()
+    texts = ["one two", "a|b", "three four"]
+    answer = make_client(engine).post("/translate", json={**BASE, "q": texts})
+    assert answer.json() == {"translatedText": ["ONE TWO", "A|B", "THREE FOUR"]}
+    assert engine.batches == [texts]
+
+
+def test_a_list_of_one_stays_a_list(stub: TestClient) -> None:
+    assert stub.post("/translate", json={**BASE, "q": ["a|b"]}).json() == {
+        "translatedText": ["A|B"]
+    }
+    assert stub.post("/translate", json={**BASE, "q": "a|b"}).json() == {"translatedText": "A|B"}
+    assert stub.post("/translate", data={**BASE, "q": ["a", "b"]}).json() == {
+        "translatedText": ["A", "B"]
+    }
+
+
+def test_auto_tells_what_it_found(stub: TestClient) -> None:
+    one = stub.post("/translate", json={**BASE, "source": "auto"}).json()
+    assert one["detectedLanguage"]["language"] == "en"
+    assert 50 < one["detectedLanguage"]["confidence"] <= 100
+    german = "das Wetter ist heute schön."
+    many = stub.post("/translate", json={**BASE, "q": [german, HELLO, "42"], "source": "auto"})
+    assert many.json()["translatedText"] == [german, HELLO.upper(), "42"]
+    found = many.json()["detectedLanguage"]
+    assert [one["language"] for one in found] == ["de", "en", "en"]
+    assert found[2]["confidence"] == 0
+
+
+def test_the_same_language_comes_back(stub: TestClient) -> None:
+    answer = stub.post("/translate", json={**BASE, "target": "en"})
+    assert answer.json() == {"translatedText": HELLO}
+
+
+def test_alternatives_only_where_asked_for(stub: TestClient) -> None:
+    for asked in (1, "2"):
+        answer = stub.post("/translate", json={**BASE, "alternatives": asked}).json()
+        assert isinstance(answer["alternatives"], list)
+    for asked in (0, "", None):
+        answer = stub.post("/translate", json={**BASE, "alternatives": asked})
+        assert "alternatives" not in answer.json()
+    many = stub.post("/translate", json={**BASE, "q": ["a", "b"], "alternatives": 1}).json()
+    assert len(many["alternatives"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"q": None}, "`q`"),
+        ({"q": []}, "`q`"),
+        ({"q": 5}, "`q`"),
+        ({"q": ["a", 5]}, "`q`"),
+        ({"source": None}, "`source`"),
+        ({"target": ""}, "`target`"),
+        ({"format": "pdf"}, "`format`"),
+        ({"alternatives": "x"}, "`alternatives`"),
+        ({"alternatives": -1}, "`alternatives`"),
+        ({"source": "fr"}, "'fr'"),
+        ({"target": "fr"}, "en → de"),
+        ({"q": "a" * 20_000}, "too many"),
+    ],
+)
+def test_a_wrong_parameter_is_400(stub: TestClient, change: dict[str, Any], words: str) -> None:
+    answer = stub.post("/translate", json={**BASE, **change})
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+    assert words in answer.json()["error"]
+
+
+@pytest.mark.parametrize("name", list(BASE))
+def test_what_is_missing_is_named(stub: TestClient, name: str) -> None:
+    body = {key: value for key, value in BASE.items() if key != name}
+    for answer in (stub.post("/translate", json=body), stub.post("/translate", data=body)):
+        assert answer.status_code == 400
+        assert answer.json() == {"error": f"`{name}` is required"}
+
+
+@pytest.mark.parametrize("content", [b'{"q": ', b"[]", b'{"q": "\\ud800"}', b'{"q": "\xff"}'])
+def test_what_is_no_json_is_400(stub: TestClient, content: bytes) -> None:
+    answer = stub.post("/translate", content=content, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert set(answer.json()) == {"error"}
+
+
+def test_detect(stub: TestClient) -> None:
+    (best, *_) = stub.post("/detect", json={"q": HELLO}).json()
+    assert best["language"] == "en"
+    assert 50 < best["confidence"] <= 100
+    assert stub.post("/detect", data={"q": "😀"}).json() == [{"confidence": 0, "language": "en"}]
+    assert stub.post("/detect", json={}).status_code == 400
+
+
+def test_languages_health_and_settings(stub: TestClient) -> None:
+    assert stub.get("/languages").json() == [{"code": "en", "name": "English", "targets": ["de"]}]
+    assert stub.get("/health").json() == {"status": "ok"}
+    settings = stub.get("/frontend/settings").json()
+    assert settings["charLimit"] == 10_000
+    assert settings["language"]["target"] == {"code": "de", "name": "German"}
+
+
+@pytest.mark.parametrize("path", ["/suggest", "/translate_file"])
+def test_what_we_do_not_have_is_turned_off(stub: TestClient, path: str) -> None:
+    answer = stub.post(path)
+    assert answer.status_code == 403
+    assert "disabled" in answer.json()["error"]
+
+
+def test_its_errors_have_its_shape_whatever_raises_them(make_client: MakeClient) -> None:
+    stub = make_client(StubEngine(fails=True), max_body_bytes=1024)
+    for answer, status in (
+        (stub.get("/translate"), 405),
+        (stub.post("/translate", json=BASE), 500),
+        (stub.post("/translate", json={**BASE, "q": "a" * 5000}), 400),
+    ):
+        assert answer.status_code == status
+        assert list(answer.json()) == ["error"]
+        assert isinstance(answer.json()["error"], str)
+        assert "secret" not in answer.text

@@ -1,0 +1,203 @@
+"""Several pairs, the way through English, and swapping under the requests' feet."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from export.bundle import Bundle, load_bundle
+from export.engines import TranslateOptions, Translation, load_engine
+from export.errors import BundleError
+from service.languages import language_name, match_language
+from service.models import LanguageError, Model, ModelSet, load_models
+from service.order import Order
+from service.settings import Settings
+from service.translator import Translator
+
+MakePair = Callable[[str, str], Bundle]
+
+
+class Tagging:
+    """Puts its target language in front of every sentence; waits on demand."""
+
+    max_input_tokens = 100
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self.go = threading.Event()
+        self.go.set()
+        self.begun = threading.Event()
+
+    def count_tokens(self, sentence: str) -> int:
+        return len(sentence.split())
+
+    def output_limit(self, source_tokens: int) -> int:
+        return 100
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        self.begun.set()
+        assert self.go.wait(9)
+        return [Translation(f"{self.target} {text}", 2, -1.0) for text in sentences]
+
+
+def tagging(bundle: Bundle) -> Model:
+    return Model.of(bundle, Tagging(bundle.manifest.target_lang))
+
+
+@pytest.fixture
+def models(make_pair: MakePair) -> ModelSet:
+    return ModelSet([tagging(make_pair(*pair)) for pair in (("de", "en"), ("en", "fr"))])
+
+
+def test_pairs_and_the_way_through_english(models: ModelSet) -> None:
+    assert models.targets == {"de": ["en", "fr"], "en": ["fr"]}
+    assert [model.pair for model in models.route("de", "fr")] == [("de", "en"), ("en", "fr")]
+    assert [model.pair for model in models.route("de", "en")] == [("de", "en")]
+    assert models.pair(None, None) == ("de", "en")
+    assert models.pair("EN-GB", None) == ("en", "fr")
+    assert models.pair(None, "FR") == ("de", "fr")
+    for source, target, field in (("fr", None, "source"), ("en", "de", "target")):
+        with pytest.raises(LanguageError, match="de → en, de → fr, en → fr") as caught:
+            models.pair(source, target)
+        assert caught.value.field == field
+
+
+def test_a_direct_model_is_preferred(make_pair: MakePair) -> None:
+    pairs = (("de", "en"), ("en", "fr"), ("de", "fr"))
+    models = ModelSet([tagging(make_pair(*pair)) for pair in pairs])
+    assert [model.pair for model in models.route("de", "fr")] == [("de", "fr")]
+
+
+def test_two_models_for_a_pair_are_refused(make_pair: MakePair) -> None:
+    with pytest.raises(BundleError, match="both translate de → en"):
+        ModelSet([tagging(make_pair("de", "en")), tagging(make_pair("de", "en"))])
+
+
+def test_a_text_goes_through_both_models(models: ModelSet) -> None:
+    async def scenario() -> None:
+        translator = Translator(models, Settings(inter_threads=1))
+        text = "Eins zwei.\n\nDrei vier."
+        done = await translator.translate(Order([text], "de", "fr", scores=True))
+        (item,) = done.texts
+        assert item.text == "fr en Eins zwei.\n\nfr en Drei vier."
+        assert item.sentences == [
+            ("Eins zwei.", "fr en Eins zwei."),
+            ("Drei vier.", "fr en Drei vier."),
+        ]
+        assert (item.score, item.tokens) == (-1.0, 8)
+        assert done.models == ["de-en", "en-fr"]
+        await translator.close()
+
+    asyncio.run(scenario())
+
+
+def test_each_text_of_a_list_has_a_source_of_its_own(models: ModelSet) -> None:
+    texts = [
+        "Das Wetter ist heute schön.",
+        "The weather is nice today.",
+        "Il fait beau aujourd'hui.",
+        "Погода сегодня хорошая, и мы идём гулять.",
+        "",
+    ]
+
+    async def scenario() -> None:
+        translator = Translator(models, Settings(inter_threads=1))
+        done = await translator.translate(Order(texts, "auto", "fr"))
+        assert [item.source for item in done.texts] == ["de", "en", "fr", "de", "de"]
+        assert done.texts[0].text == f"fr en {texts[0]}"
+        assert done.texts[1].text == f"fr {texts[1]}"
+        assert done.texts[2].text == texts[2]
+        assert "Russian" in done.texts[3].warnings[0]
+        assert done.texts[3].detected is not None
+        assert done.texts[3].detected.confidence < 0.01
+        assert [item.warnings for item in done.texts[:3]] == [[], [], []]
+        assert done.texts[4].text == ""
+        await translator.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_swap_lets_requests_end_with_the_former_model(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = make_pair("en", "fr"), make_pair("en", "de")
+    slow = Tagging("fr")
+    slow.go.clear()
+
+    async def scenario() -> None:
+        translator = Translator(
+            ModelSet([Model.of(old, slow)]), Settings(inter_threads=2, model=old.path)
+        )
+        before = asyncio.create_task(translator.translate(Order(["One two."])))
+        assert await asyncio.to_thread(slow.begun.wait, 5)
+        await translator.swap([new.path])
+        after = await translator.translate(Order(["the old cat."]))
+        assert after.target == "de"
+        assert not before.done()
+        slow.go.set()
+        assert (await before).texts[0].text == "fr One two."
+        with pytest.raises(LanguageError):
+            await translator.translate(Order(["a"], target="fr"))
+        await translator.close()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_broken_bundle_changes_nothing(make_pair: MakePair, tmp_path: Path) -> None:
+    good = make_pair("en", "fr")
+    broken = tmp_path / "broken"
+    shutil.copytree(good.path, broken)
+    (broken / "tokenizer.model").write_bytes(b"")
+
+    async def scenario() -> None:
+        translator = Translator(ModelSet([tagging(good)]), Settings(inter_threads=1))
+        models = translator.models
+        for folders in ([broken], [tmp_path / "nothing"]):
+            with pytest.raises(BundleError):
+                await translator.swap(folders)
+        assert translator.models is models
+        await translator.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_bundle_that_has_not_changed_is_not_loaded_again(
+    make_pair: MakePair, tmp_path: Path
+) -> None:
+    bundle = make_pair("en", "fr")
+    model = Model.of(bundle, load_engine(bundle))
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle.path, copy)
+    settings = Settings(inter_threads=1)
+    (again,) = load_models([copy], settings, [model]).models
+    assert again.engine is model.engine
+    assert again.bundle == load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("code", "served", "found"),
+    [
+        ("EN", ["de", "en"], "en"),
+        ("en_US", ["en"], "en"),
+        ("pt", ["pt-BR"], "pt-BR"),
+        ("pt-br", ["pt", "pt-BR"], "pt-BR"),
+        ("pt-PT", ["pt-BR"], None),
+        ("fr", ["en"], None),
+        ("", ["en"], None),
+    ],
+)
+def test_codes_as_clients_write_them(code: str, served: list[str], found: str | None) -> None:
+    assert match_language(code, served) == found
+
+
+def test_names() -> None:
+    assert language_name("de") == "German"
+    assert language_name("pt-BR") == "Portuguese (BR)"
+    assert language_name("xyz") == "xyz"
