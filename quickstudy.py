@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from export.cli import bundle_app
+from service.keys_cli import keys_app
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
@@ -30,6 +31,7 @@ app.add_typer(recipe_app, name="recipe")
 labels_app = typer.Typer(help="Look into label stores.", no_args_is_help=True)
 app.add_typer(labels_app, name="labels")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(keys_app, name="keys")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")]
 DataOption = Annotated[
@@ -69,7 +71,14 @@ def main() -> None:
 
 def _is_users(error: Exception) -> bool:
     """Whether an error says what to do (rather than being a fault of ours)."""
-    names = {"RecipeError", "CorpusError", "TrainingError", "BundleError", "UserError"}
+    names = {
+        "RecipeError",
+        "CorpusError",
+        "TrainingError",
+        "BundleError",
+        "KeyFileError",
+        "UserError",
+    }
     return any(kind.__name__ in names for kind in type(error).__mro__)
 
 

@@ -1,176 +1,342 @@
 """Sentences of concurrent requests → batches, inside the process and without a timer.
 
 A worker takes what waits as soon as it is free and translates it in a thread. A lone request
-never waits for others; under load, batches grow by themselves. Each batch takes a share of every
-waiting request, so that a long text does not hold up short ones.
+never waits for others; under load, batches grow by themselves. `service/fair_queue.py` chooses what
+goes into a batch and states how long a short request waits.
+
+`service/translator.py` makes one `Pipeline` (`service/pipeline.py`) for an engine, which joins this
+queue with the cache and with second tries, and calls nothing here but the errors:
+
+    pipeline = Pipeline(engine, settings, identity=model_identity(bundle.manifest, engine_name))
+    found = await pipeline.translate(sentences, options, priority=…, within_s=…)
+    async with pipeline.stream(sentences, options) as results:   # raises QueueFullError here
+        async for one in results: …                              # in order, as they are ready
+    await pipeline.close(grace_s)
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections import deque
-from collections.abc import Callable, Sequence
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from export.engines import TranslateOptions, Translation
+from export.engines import TranslateOptions, Translation, padded_tokens
+from service.fair_queue import FairQueue, Job, Priority, Slice
+
+logger = logging.getLogger("quickstudy.service")
 
 TranslateBatch = Callable[[Sequence[str], TranslateOptions], list[Translation]]
+COUNT_IN_THREAD_ABOVE = 2000
+"""Characters of a request's sentences above which their tokens are counted off the event loop."""
 
 
 class QueueFullError(Exception):
-    """Too many sentences wait already: try again later."""
+    """Too many sentences or tokens wait already: try again later."""
 
 
-@dataclass(eq=False)
-class _Job:
-    """A request's sentences: which are next, and the translations so far."""
+class DeadlineError(Exception):
+    """The request was not translated within its time."""
 
-    sentences: Sequence[str]
-    options: TranslateOptions
-    future: asyncio.Future[list[Translation]]
-    next: int = 0
-    results: dict[int, Translation] = field(default_factory=dict)
 
-    @property
-    def waiting(self) -> int:
-        return len(self.sentences) - self.next
-
-    def keep(self, results: dict[int, Translation]) -> None:
-        """Add translations by row; the last ones answer the request."""
-        self.results.update(results)
-        if len(self.results) == len(self.sentences) and not self.future.done():
-            self.future.set_result([self.results[row] for row in range(len(self.sentences))])
+class ClosedError(Exception):
+    """The service is stopping: ask another one, or try again later."""
 
 
 @dataclass(frozen=True)
-class _Slice:
-    """Some rows of a job, within a batch."""
+class BatchReport:
+    """A batch that was translated: its size, seconds, and for each request's part in it
+    (sentences, seconds that they waited)."""
 
-    job: _Job
-    rows: range
+    sentences: int
+    padded_tokens: int
+    seconds: float
+    waited: tuple[tuple[int, float], ...]
+
+
+@dataclass(eq=False)
+class _Request:
+    """A request's sentences and what is known of each: a translation or what went wrong."""
+
+    sentences: Sequence[str]
+    options: TranslateOptions
+    job: Job
+    since: float
+    results: list[Translation | Exception | None] = field(init=False)
+    left: int = field(init=False)
+    end: Exception | None = None
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def __post_init__(self) -> None:
+        self.results = [None] * len(self.sentences)
+        self.left = len(self.sentences)
 
     @property
-    def sentences(self) -> Sequence[str]:
-        return self.job.sentences[self.rows.start : self.rows.stop]
+    def done(self) -> bool:
+        return self.end is not None or not self.left
+
+    def keep(self, row: int, result: Translation | Exception) -> None:
+        self.results[row] = result
+        self.left -= 1
+        self.news.set()
+        if not self.left:
+            self.over.set()
+
+    def fail(self, error: Exception) -> None:
+        if not self.done:
+            self.end = error
+            self.news.set()
+            self.over.set()
+
+    async def result(self, row: int) -> Translation | Exception:
+        """Wait for a sentence's translation. Raises what ended the request."""
+        while (result := self.results[row]) is None:
+            if self.end is not None:
+                raise self.end
+            self.news.clear()
+            await self.news.wait()
+        return result
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A sentence in a batch."""
+
+    request: _Request
+    row: int
+
+    @property
+    def sentence(self) -> str:
+        return self.request.sentences[self.row]
 
 
 class Batcher:
     """Runs `translate_batch` on what waits, `workers` batches at a time.
 
-    `queue_size` bounds the sentences that wait; a single request larger than that is taken when
-    nothing else waits. It belongs to the event loop of its first `submit`.
+    `count_tokens` is called once a sentence. A batch has at most `max_batch_tokens` padded source
+    tokens and `max_batch_sentences`; at most `queue_sentences` and `queue_tokens` (padded) wait
+    with each priority, but a single request larger than that is taken when nothing else does.
+    `on_batch` is told of each batch. It belongs to the event loop of its first request.
     """
 
     def __init__(
         self,
         translate_batch: TranslateBatch,
+        count_tokens: Callable[[str], int],
         *,
         workers: int = 1,
+        max_batch_tokens: int = 1024,
         max_batch_sentences: int = 64,
-        queue_size: int = 512,
+        queue_sentences: int = 512,
+        queue_tokens: int = 16_384,
+        on_batch: Callable[[BatchReport], None] = lambda report: None,
     ) -> None:
         self._translate_batch = translate_batch
-        self._max_batch_sentences = max_batch_sentences
-        self._queue_size = queue_size
+        self._count_tokens = count_tokens
         self._workers = workers
-        self._jobs: deque[_Job] = deque()
+        self._queue_limits = (queue_sentences, queue_tokens)
+        self._on_batch = on_batch
+        self._queue = FairQueue(max_batch_tokens, max_batch_sentences)
+        self._requests: dict[Job, _Request] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._busy = 0
+        self._closing = False
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="translate")
 
     @property
     def waiting(self) -> int:
         """Sentences that wait for a worker."""
-        return sum(job.waiting for job in self._jobs if not job.future.done())
+        return self._queue.sentences
+
+    @property
+    def waiting_tokens(self) -> int:
+        """Their padded tokens."""
+        return self._queue.tokens
 
     async def submit(
-        self, sentences: Sequence[str], options: TranslateOptions
+        self,
+        sentences: Sequence[str],
+        options: TranslateOptions,
+        *,
+        tokens: Sequence[int] | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        within_s: float | None = None,
     ) -> list[Translation]:
-        """Translate sentences, in order.
+        """Translate sentences, in order. `tokens` of each, if they are known already.
 
-        Raises QueueFullError when too much waits, and whatever the engine raised for a batch with
-        one of these sentences. Cancelling it drops what still waits.
+        Raises QueueFullError when too much waits, DeadlineError when `within_s` seconds are over,
+        ClosedError when the service stops, and what the engine raises for the first of these
+        sentences that it fails at. Cancelling it drops what still waits.
         """
-        if not sentences:
-            return []
-        waiting = self.waiting
-        if waiting and waiting + len(sentences) > self._queue_size:
-            raise QueueFullError(f"{waiting} sentences wait, {self._queue_size} may")
-        self._start()
-        job = _Job(sentences, options, asyncio.get_running_loop().create_future())
-        self._jobs.append(job)
-        self._wake.set()
-        return await job.future
+        translations = []
+        stream = self.stream(
+            sentences, options, tokens=tokens, priority=priority, within_s=within_s
+        )
+        async with stream as found:
+            async for one in found:
+                if isinstance(one, Exception):
+                    raise one
+                translations.append(one)
+        return translations
 
-    async def close(self) -> None:
-        """Stop the workers; who still waits gets a CancelledError."""
-        for task in self._tasks:
+    @asynccontextmanager
+    async def stream(
+        self,
+        sentences: Sequence[str],
+        options: TranslateOptions,
+        *,
+        tokens: Sequence[int] | None = None,
+        priority: Priority = Priority.INTERACTIVE,
+        within_s: float | None = None,
+    ) -> AsyncIterator[AsyncIterator[Translation | Exception]]:
+        """Each sentence's translation, in order, as soon as it and those before it are ready; or
+        the exception that the engine raises for it, which does not touch the others.
+
+        Entering raises QueueFullError and ClosedError, iterating DeadlineError and ClosedError.
+        Leaving drops what still waits.
+        """
+        started = asyncio.get_running_loop().time()
+        request = await self._admit(sentences, options, tokens, priority)
+        timer = None
+        if within_s is not None:
+            timer = asyncio.get_running_loop().call_at(
+                started + within_s,
+                self._end,
+                request,
+                DeadlineError(f"not translated within {within_s:g} seconds"),
+            )
+        try:
+            yield _in_order(request)
+        finally:
+            if timer:
+                timer.cancel()
+            self._end(request, ClosedError("the request was given up"))
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Refuse new requests, finish those that are here within `grace_s` seconds, and stop. Who
+        waits longer gets a ClosedError."""
+        self._closing = True
+        pending = [asyncio.create_task(one.over.wait()) for one in self._requests.values()]
+        if pending and grace_s > 0:
+            await asyncio.wait(pending, timeout=grace_s)
+        for task in [*pending, *self._tasks]:
             task.cancel()
-        for job in self._jobs:
-            job.future.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        for request in list(self._requests.values()):
+            self._end(request, ClosedError("the service is stopping: try again later"))
+        await asyncio.gather(*pending, *self._tasks, return_exceptions=True)
         self._tasks.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    def _start(self) -> None:
-        if not self._tasks:
-            self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+    async def count(self, sentences: Sequence[str]) -> list[int]:
+        """Tokens of each sentence; those of long texts are counted off the event loop."""
+        if sum(map(len, sentences)) > COUNT_IN_THREAD_ABOVE:
+            return await asyncio.to_thread(lambda: list(map(self._count_tokens, sentences)))
+        return list(map(self._count_tokens, sentences))
+
+    async def _admit(
+        self,
+        sentences: Sequence[str],
+        options: TranslateOptions,
+        tokens: Sequence[int] | None,
+        priority: Priority,
+    ) -> _Request:
+        self._check_room(priority, len(sentences), 0)
+        costs = list(map(padded_tokens, tokens or await self.count(sentences)))
+        self._check_room(priority, len(sentences), sum(costs))
+        job = Job(options, costs, priority)
+        request = _Request(sentences, options, job, time.perf_counter())
+        if sentences:
+            self._requests[job] = request
+            self._queue.put(job)
+            if not self._tasks:
+                self._tasks = [asyncio.create_task(self._work()) for _ in range(self._workers)]
+            self._wake.set()
+        return request
+
+    def _check_room(self, priority: Priority, sentences: int, tokens: int) -> None:
+        if self._closing:
+            raise ClosedError("the service is stopping: try again later")
+        waiting = self._queue.waiting(priority)
+        units = ("sentences", "padded tokens")
+        for here, more, limit, unit in zip(
+            waiting, (sentences, tokens), self._queue_limits, units, strict=True
+        ):
+            if more and waiting[0] and here + more > limit:
+                raise QueueFullError(f"{here} {unit} wait, {limit} may: try again later")
+
+    def _end(self, request: _Request, error: Exception) -> None:
+        """A request is over: its places are free, and who waits for it gets the error."""
+        self._queue.drop(request.job)
+        self._requests.pop(request.job, None)
+        request.fail(error)
 
     async def _work(self) -> None:
         while True:
-            slices = self._take()
+            slices = self._queue.take(among=self._workers - self._busy)
             if not slices:
                 self._wake.clear()
                 await self._wake.wait()
                 continue
+            self._busy += 1
             try:
                 await self._translate(slices)
-            except Exception as error:
-                await self._retry_alone(slices, error)
+            except Exception as error:  # a worker that stops would leave everybody waiting
+                logger.exception("a batch failed outside of the engine")
+                for part in slices:
+                    if part.job in self._requests:
+                        self._end(self._requests[part.job], error)
+            finally:
+                self._busy -= 1
 
-    async def _retry_alone(self, slices: list[_Slice], error: Exception) -> None:
-        """After a failed batch: only the requests that fail by themselves get their error."""
-        for part in slices:
-            if len(slices) > 1:
-                try:
-                    await self._translate([part])
-                    continue
-                except Exception as own_error:
-                    error = own_error
-            if not part.job.future.done():
-                part.job.future.set_exception(error)
-
-    async def _translate(self, slices: list[_Slice]) -> None:
-        sentences = [sentence for part in slices for sentence in part.sentences]
-        results = await asyncio.get_running_loop().run_in_executor(
-            self._threads, self._translate_batch, sentences, slices[0].job.options
+    async def _translate(self, slices: list[Slice]) -> None:
+        """Translate a batch and tell of it."""
+        now = time.perf_counter()
+        parts = [(self._requests[part.job], part.rows) for part in slices]
+        await self._translate_rows([_Row(request, row) for request, rows in parts for row in rows])
+        self._on_batch(
+            BatchReport(
+                sentences=sum(len(part.rows) for part in slices),
+                padded_tokens=sum(part.job.costs[row] for part in slices for row in part.rows),
+                seconds=time.perf_counter() - now,
+                waited=tuple((len(rows), now - request.since) for request, rows in parts),
+            )
         )
-        if len(results) != len(sentences):
-            raise RuntimeError(f"{len(results)} translations for {len(sentences)} sentences")
-        remaining = iter(results)
-        for part in slices:
-            part.job.keep({row: next(remaining) for row in part.rows})
 
-    def _take(self) -> list[_Slice]:
-        """The next batch: shares of the waiting jobs with the options of the first one."""
-        self._jobs = deque(job for job in self._jobs if not job.future.done())
-        if not self._jobs:
-            return []
-        options = self._jobs[0].options
-        alike = [job for job in self._jobs if job.options == options]
-        chosen = sorted(alike[: self._max_batch_sentences], key=lambda job: job.waiting)
-        room = self._max_batch_sentences
-        slices = []
-        for index, job in enumerate(chosen):  # what a short one leaves, the longer ones share
-            count = min(job.waiting, room // (len(chosen) - index))
-            slices.append(_Slice(job, range(job.next, job.next + count)))
-            job.next += count
-            room -= count
-        taken = set(map(id, chosen))
-        others = [job for job in self._jobs if id(job) not in taken]
-        unfinished = [job for job in self._jobs if id(job) in taken and job.waiting]
-        self._jobs = deque([*others, *unfinished])
-        return slices
+    async def _translate_rows(self, rows: list[_Row]) -> None:
+        """Translate sentences; after a failure each half by itself, down to what fails alone."""
+        rows = [row for row in rows if not row.request.done]
+        if not rows:
+            return
+        sentences = [row.sentence for row in rows]
+        try:
+            results = await asyncio.get_running_loop().run_in_executor(
+                self._threads, self._translate_batch, sentences, rows[0].request.options
+            )
+            if len(results) != len(sentences):
+                raise RuntimeError(f"{len(results)} translations for {len(sentences)} sentences")
+        except Exception as error:
+            if len(rows) == 1:
+                self._keep(rows[0], error)
+                return
+            for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :]):
+                await self._translate_rows(half)
+            return
+        for row, result in zip(rows, results, strict=True):
+            self._keep(row, result)
+
+    def _keep(self, row: _Row, result: Translation | Exception) -> None:
+        request = row.request
+        if not request.done:
+            request.keep(row.row, result)
+            if request.done:
+                self._requests.pop(request.job, None)
+
+
+async def _in_order(request: _Request) -> AsyncIterator[Translation | Exception]:
+    for row in range(len(request.sentences)):
+        yield await request.result(row)

@@ -3,77 +3,190 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from export.engines import TranslateOptions, Translation
 from service.models import Model
-from service.order import Order, TranslatedText
-from service.text import Part, join_parts, split_text
+from service.order import Notice, Order, TranslatedSentence, TranslatedText
+from service.pipeline import Checked
+from service.text import Document, Glossary, Repair, open_document
 
 THREAD_ABOVE_CHARS = 2000
 """Texts longer than this are cut into sentences in a thread, off the event loop."""
-
-
-@dataclass(frozen=True)
-class ModelOptions(TranslateOptions):
-    """Options with the model that they are for: equal ones may share a batch."""
-
-    model: Model | None = None
-
-
-Submit = Callable[[Sequence[str], TranslateOptions], Awaitable[list[Translation]]]
+T = TypeVar("T")
 
 
 async def along_route(
-    route: Sequence[Model], texts: Sequence[str], order: Order, submit: Submit
+    route: Sequence[Model], texts: Sequence[str], order: Order
 ) -> list[TranslatedText]:
-    """Translate texts by the models of a route, one after the other."""
-    done = await through_model(route[0], texts, order, submit)
-    for model in route[1:]:
-        onward = await through_model(model, [item.text for item in done], order, submit)
+    """Translate texts by the models of a route, one after the other.
+
+    Alternatives are those of the last one. Terms of a glossary are put in by the first and kept by
+    the others.
+    """
+    first, *further = route
+    if not further:
+        return await through_model(first, texts, order)
+    done = await through_model(first, texts, replace(order, alternatives=0))
+    kept = Glossary({term: term for term in order.glossary.terms.values()})
+    for model in further:
+        onward_order = replace(order, glossary=kept)
+        onward = await through_model(model, [item.text for item in done], onward_order)
         done = [_joined(first, second) for first, second in zip(done, onward, strict=True)]
     return done
 
 
-async def through_model(
-    model: Model, texts: Sequence[str], order: Order, submit: Submit
-) -> list[TranslatedText]:
+async def through_model(model: Model, texts: Sequence[str], order: Order) -> list[TranslatedText]:
     """Translate texts by one model, keeping what is around their sentences."""
-    beam = order.beam_size or model.manifest.decoding.beam_size
-    options = ModelOptions(beam_size=beam, return_scores=order.scores, model=model)
-    if sum(map(len, texts)) > THREAD_ABOVE_CHARS:
-        split = await asyncio.to_thread(_split, model, texts)
-    else:
-        split = _split(model, texts)
-    sentences = [part.text for parts in split for part in parts if part.translate]
-    translations = iter(await submit(sentences, options))
-    return [
-        _together(parts, [next(translations) for part in parts if part.translate])
-        for parts in split
-    ]
+    work = await _Work.open(model, texts, order)
+    checked = await model.pipeline.translate(work.sentences, work.options)
+    return await work.finish(checked)
 
 
-def _split(model: Model, texts: Sequence[str]) -> list[list[Part]]:
-    language = model.manifest.source_lang
-    engine = model.engine
-    return [
-        split_text(text, language, engine.count_tokens, engine.max_input_tokens) for text in texts
-    ]
+async def stream_along_route(
+    route: Sequence[Model], text: str, order: Order, within_s: float
+) -> AsyncIterator[TranslatedSentence | TranslatedText]:
+    """Translate a text: each sentence, in order, as it is ready, and then the whole.
+
+    What a sentence lacks of protected pieces is put right in the whole. Through two models, the
+    sentences come when all are ready.
+    """
+    if len(route) > 1:
+        (done,) = await along_route(route, [text], order)
+        for index, (source, target) in enumerate(done.sentences):
+            yield TranslatedSentence(index, len(done.sentences), source, target)
+        yield done
+        return
+    (model,) = route
+    work = await _Work.open(model, [text], order)
+    (document,) = work.documents
+    checked: list[Checked] = []
+    stream = model.pipeline.stream(work.sentences, work.options, within_s=within_s)
+    async with stream as outcomes:
+        async for one in outcomes:
+            if isinstance(one, Exception):
+                raise one
+            segment = document.segments[len(checked)]
+            shown = segment.finish(one.translation.text).shown
+            yield TranslatedSentence(len(checked), len(work.sentences), segment.source, shown)
+            checked.append(one)
+    yield (await work.finish(checked))[0]
 
 
-def _together(parts: list[Part], translations: list[Translation]) -> TranslatedText:
-    scored = [t for t in translations if t.score is not None and t.tokens]
-    tokens = sum(t.tokens for t in scored)
-    mean = sum((t.score or 0.0) * t.tokens for t in scored) / tokens if tokens else None
-    sources = [part.text for part in parts if part.translate]
+@dataclass(frozen=True)
+class _Work:
+    """Texts opened for a model: what to translate, and how to put it together."""
+
+    model: Model
+    options: TranslateOptions
+    documents: Sequence[Document]
+    in_thread: bool
+
+    @classmethod
+    async def open(cls, model: Model, texts: Sequence[str], order: Order) -> _Work:
+        """Cut texts into sentences."""
+        options = TranslateOptions(
+            beam_size=order.beam_size or model.manifest.decoding.beam_size,
+            return_scores=order.scores,
+            alternatives=order.alternatives,
+        )
+        in_thread = sum(map(len, texts)) > THREAD_ABOVE_CHARS
+
+        def documents() -> list[Document]:
+            return [
+                open_document(
+                    text,
+                    order.format,
+                    model.manifest.source_lang,
+                    model.engine.count_tokens,
+                    model.engine.max_input_tokens,
+                    order.glossary,
+                    model.stand_ins,
+                )
+                for text in texts
+            ]
+
+        opened = await asyncio.to_thread(documents) if in_thread else documents()
+        return cls(model, options, opened, in_thread)
+
+    @property
+    def sentences(self) -> list[str]:
+        """Of all texts, in order."""
+        return [segment.text for document in self.documents for segment in document.segments]
+
+    async def finish(self, checked: Sequence[Checked]) -> list[TranslatedText]:
+        """The texts of the sentences' translations; what these dropped is repaired."""
+        each = _by_document(self.documents, checked)
+        translated = [[one.translation.text for one in part] for part in each]
+        repairs = [
+            (row, repair)
+            for row, document in enumerate(self.documents)
+            for repair in document.check(translated[row])
+        ]
+        await self._repair(translated, repairs)
+
+        def texts() -> list[TranslatedText]:
+            return [
+                _together(document, found, part)
+                for document, found, part in zip(self.documents, translated, each, strict=True)
+            ]
+
+        return await asyncio.to_thread(texts) if self.in_thread else texts()
+
+    async def _repair(
+        self, translated: list[list[str]], repairs: Sequence[tuple[int, Repair]]
+    ) -> None:
+        """Translate what repairs ask for, all at once, and put it in its places."""
+        if not repairs:
+            return
+        wanted = [text for _, repair in repairs for text in repair.texts]
+        options = replace(self.options, alternatives=0, return_scores=False)
+        more = iter(await self.model.pipeline.translate(wanted, options, second_tries=False))
+        for row, repair in repairs:
+            found = [next(more).translation.text for _ in repair.texts]
+            translated[row][repair.segment] = repair.join(found)
+
+
+def _by_document(documents: Sequence[Document], items: Sequence[T]) -> list[list[T]]:
+    remaining = iter(items)
+    return [[next(remaining) for _ in document.segments] for document in documents]
+
+
+def _together(
+    document: Document, translated: Sequence[str], checked: Sequence[Checked]
+) -> TranslatedText:
+    found = [one.translation for one in checked]
+    scored = [one for one in found if one.score is not None and one.tokens]
+    tokens = sum(one.tokens for one in scored)
+    mean = sum((one.score or 0.0) * one.tokens for one in scored) / tokens if tokens else None
     return TranslatedText(
-        text=join_parts(parts, [t.text for t in translations]),
+        text=document.rebuild(translated),
         score=mean,
-        truncated=any(t.truncated for t in translations),
+        truncated=any(one.truncated for one in found),
         tokens=tokens,
-        sentences=list(zip(sources, [t.text for t in translations], strict=True)),
+        sentences=document.pairs(translated),
+        alternatives=[document.rebuild(texts) for texts in _alternatives(found, translated)],
+        warnings=_once(Notice(w.code, w.message) for one in checked for w in one.warnings),
     )
+
+
+def _alternatives(found: Sequence[Translation], translated: Sequence[str]) -> list[list[str]]:
+    """Whole texts' sentences: the k-th alternative of each, or its translation if it has fewer."""
+    most = max((len(one.alternatives) for one in found), default=0)
+    return [
+        [
+            one.alternatives[rank] if rank < len(one.alternatives) else best
+            for one, best in zip(found, translated, strict=True)
+        ]
+        for rank in range(most)
+    ]
+
+
+def _once(notices: Iterable[Notice]) -> list[Notice]:
+    """One notice a code."""
+    return list({notice.code: notice for notice in notices}.values())
 
 
 def _joined(first: TranslatedText, second: TranslatedText) -> TranslatedText:
@@ -93,7 +206,7 @@ def _joined(first: TranslatedText, second: TranslatedText) -> TranslatedText:
         tokens=tokens,
         score=total / tokens if tokens else None,
         truncated=first.truncated or second.truncated,
-        warnings=list(dict.fromkeys([*first.warnings, *second.warnings])),
+        warnings=_once([*first.warnings, *second.warnings]),
     )
 
 

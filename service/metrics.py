@@ -7,10 +7,12 @@ path that anybody tries.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from service.batcher import BatchReport
+from service.second_try import Code
 
 REGISTRY = CollectorRegistry()
 OTHER = "other"
@@ -40,14 +42,61 @@ BATCH_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
 )
+BATCH_TOKENS = Histogram(
+    "quickstudy_batch_tokens",
+    "Source tokens translated together, padding counted.",
+    registry=REGISTRY,
+    buckets=(16, 32, 64, 128, 256, 512, 1024, 2048, 4096),
+)
+TOKENS = Counter(
+    "quickstudy_tokens", "Source tokens translated, padding counted.", registry=REGISTRY
+)
+QUEUE_SECONDS = Histogram(
+    "quickstudy_queue_seconds",
+    "Seconds that a request's sentences waited for the batch they went with.",
+    registry=REGISTRY,
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+)
+CACHE_LOOKUPS = Counter(
+    "quickstudy_cache_lookups",
+    "Sentences looked up in the cache; joined: another request was translating it.",
+    ["result"],
+    registry=REGISTRY,
+)
+WARNINGS = Counter(
+    "quickstudy_warnings", "Sentences whose translation looks wrong.", ["code"], registry=REGISTRY
+)
+SECOND_TRIES = Counter(
+    "quickstudy_second_tries",
+    "Sentences translated again because they looked wrong.",
+    ["result"],
+    registry=REGISTRY,
+)
 
 
-@contextmanager
-def timed_batch(sentences: int) -> Iterator[None]:
-    """Count a batch and the time it takes."""
-    BATCH_SENTENCES.observe(sentences)
-    with BATCH_SECONDS.time():
-        yield
+def count_batch(report: BatchReport) -> None:
+    """Count a batch of the queue: its size, its time, and what its sentences waited."""
+    BATCH_SENTENCES.observe(report.sentences)
+    BATCH_TOKENS.observe(report.padded_tokens)
+    TOKENS.inc(report.padded_tokens)
+    BATCH_SECONDS.observe(report.seconds)
+    for _, seconds in report.waited:
+        QUEUE_SECONDS.observe(seconds)
+
+
+def count_lookup(result: Literal["hit", "joined", "miss"]) -> None:
+    """Count a sentence that was looked up in the cache."""
+    CACHE_LOOKUPS.labels(result).inc()
+
+
+def count_warning(code: Code) -> None:
+    """Count a translation that looks wrong in spite of second tries."""
+    WARNINGS.labels(code).inc()
+
+
+def count_second_try(is_better: bool) -> None:
+    """Count a second try, and whether it was kept."""
+    SECOND_TRIES.labels("kept" if is_better else "dropped").inc()
 
 
 def count_request(route: str, status: int, started: float) -> None:

@@ -1,22 +1,25 @@
 """The models that are served: bundles with their engines, chosen by language pair.
 
 A `ModelSet` never changes. To swap a bundle, load a new set and put it in the place of the old one:
-a request keeps the set it began with, and the memory of the old one goes with its last request.
+a request keeps the set it began with, and the old one's models close after their last request.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from export.bundle import Bundle, load_bundle, sha256_of
+from export.bundle import Bundle, load_bundle
 from export.engines import Engine, TranslateOptions, load_engine
 from export.errors import BundleError
-from export.manifest import MANIFEST_FILE, Manifest
+from export.manifest import Manifest
+from service.cache import model_identity
 from service.languages import match_language
+from service.pipeline import Pipeline
 from service.settings import Settings
+from service.text import EN_DE, StandIns, choose_stand_ins
 
 PIVOT = "en"
 """The language between two models where none translates a pair directly."""
@@ -25,12 +28,17 @@ PROOF = "A small test."
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle with a loaded engine. Two are equal if they have the same files and engine."""
+    """A bundle with a loaded engine and the queue before it.
+
+    Two are equal if they have the same files and engine.
+    """
 
     identity: str
     bundle: Bundle = field(compare=False)
     engine: Engine = field(compare=False, repr=False)
     engine_name: str = field(compare=False)
+    pipeline: Pipeline = field(compare=False, repr=False)
+    stand_ins: StandIns = field(default=EN_DE, compare=False, repr=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -41,10 +49,11 @@ class Model:
         return self.manifest.source_lang, self.manifest.target_lang
 
     @classmethod
-    def of(cls, bundle: Bundle, engine: Engine, engine_name: str | None = None) -> Model:
+    def of(cls, bundle: Bundle, engine: Engine, settings: Settings) -> Model:
         """A bundle with its engine, which is loaded already."""
-        name = bundle.engine(engine_name).name
-        return cls(f"{sha256_of(bundle.path / MANIFEST_FILE)}:{name}", bundle, engine, name)
+        name = bundle.engine(settings.engine).name
+        identity = model_identity(bundle.manifest, name)
+        return cls(identity, bundle, engine, name, Pipeline(engine, settings, identity))
 
 
 class LanguageError(Exception):
@@ -153,17 +162,30 @@ def load_models(
 
 def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
     bundle = load_bundle(folder)
-    entry = bundle.engine(settings.engine)
-    identity = f"{sha256_of(bundle.path / MANIFEST_FILE)}:{entry.name}"
+    name = bundle.engine(settings.engine).name
+    identity = model_identity(bundle.manifest, name)
     for model in loaded:
         if model.identity == identity:
-            return Model(identity, bundle, model.engine, entry.name)
+            return replace(model, bundle=bundle)
     engine = load_engine(
         bundle,
-        entry.name,
+        name,
         inter_threads=settings.inter_threads,
         intra_threads=settings.intra_threads,
         max_batch_tokens=settings.max_batch_tokens,
     )
     engine.translate_batch([PROOF], TranslateOptions())
-    return Model(identity, bundle, engine, entry.name)
+    model = Model.of(bundle, engine, settings)
+    return model if model.pair == ("en", "de") else replace(model, stand_ins=_stand_ins(engine))
+
+
+def _stand_ins(engine: Engine) -> StandIns:
+    """The words that an engine copies, found by trying some; ours are known for en → de."""
+
+    def translate(texts: list[str]) -> list[str]:
+        short = [text for text in texts if engine.count_tokens(text) <= engine.max_input_tokens]
+        found = engine.translate_batch(short, TranslateOptions())
+        known = dict(zip(short, (one.text for one in found), strict=True))
+        return [known.get(text, "") for text in texts]
+
+    return choose_stand_ins(translate)

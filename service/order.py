@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from service.detect import Detection
+from service.text import NO_GLOSSARY, Format, Glossary
+
+
+@dataclass(frozen=True)
+class Notice:
+    """Something that may be wrong with a translation: a fixed word, and a sentence for people."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)
 class Order:
     """What a client wants translated. A source or target of None is the first model's; a source
-    of `auto` is detected for each text. `glossary`: term → its translation."""
+    of `auto` is detected for each text."""
 
     texts: Sequence[str]
     source: str | None = None
     target: str | None = None
-    format: str = "text"
+    format: Format = "text"
     beam_size: int | None = None
     alternatives: int = 0
     scores: bool = False
-    glossary: Mapping[str, str] = field(default_factory=dict)
+    glossary: Glossary = NO_GLOSSARY
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,17 @@ class TranslatedText:
     tokens: int = 0
     sentences: Sequence[tuple[str, str]] = ()
     alternatives: Sequence[str] = ()
-    warnings: Sequence[str] = ()
+    warnings: Sequence[Notice] = ()
+
+
+@dataclass(frozen=True)
+class TranslatedSentence:
+    """The sentence number `index` of `count` of a text, as a reader sees it."""
+
+    index: int
+    count: int
+    source: str
+    target: str
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
+import signal
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
 import bentoml
 
+from export.errors import BundleError
 from service.api.app import create_app, guarded
+from service.api.bento_schema import BentoSchema
 from service.settings import Settings
 from service.translator import Translator
+
+logger = logging.getLogger("quickstudy.service")
 
 SETTINGS = Settings()
 TIMEOUT_S = 10
 """BentoML keeps memory for each request this long; our own limit, `timeout_s`, comes before."""
 
-app = create_app()
+app = create_app(SETTINGS)
 
 
 @bentoml.service(
@@ -27,7 +34,14 @@ class Translation:
     """Translates by the bundles that are set, in one process with as many threads as set."""
 
     def __init__(self) -> None:
+        _ = app.state.access.keys  # a key file that cannot be used stops the start
         app.state.translator = Translator.load(SETTINGS)
+
+    @bentoml.on_startup
+    async def watch_for_hangup(self) -> None:
+        """Load the bundles again when a SIGHUP comes."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGHUP, lambda: _keep(loop.create_task(_reload())))
 
     async def __is_ready__(self) -> bool:
         translator: Translator = app.state.translator
@@ -37,3 +51,23 @@ class Translation:
     async def close(self) -> None:
         """Stop the queue's workers."""
         await app.state.translator.close()
+        app.state.access.close()
+
+
+async def _reload() -> None:
+    try:
+        await app.state.translator.swap()
+    except BundleError:
+        logger.exception("a bundle cannot be loaded: serving the former ones")
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _keep(task: asyncio.Task[None]) -> None:
+    """Hold a task until it is done: the loop itself does not."""
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)
+
+
+Translation.add_asgi_middleware(BentoSchema)  # type: ignore[attr-defined]

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_BUNDLE = Path("models", "en-de")
@@ -57,6 +57,25 @@ class Settings(BaseSettings):
     queue_size: int = Field(
         default=512, ge=1, le=100_000, description="Sentences that may wait; more get 503."
     )
+    queue_tokens: int = Field(
+        default=16_384,
+        ge=64,
+        le=10_000_000,
+        description="Padded source tokens that may wait; more get 503.",
+    )
+    cache_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        ge=0,
+        le=16 * 1024**3,
+        description="Memory for translations made before; 0 keeps none.",
+    )
+    second_tries: bool = Field(
+        default=True,
+        description="Whether a translation that looks wrong is tried again, and warned of.",
+    )
+    grace_s: float = Field(
+        default=5.0, ge=0, le=300, description="Seconds for requests to finish when it stops."
+    )
     max_texts: int = Field(default=128, ge=1, le=10_000, description="Texts in one request.")
     max_text_chars: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Characters in one text."
@@ -70,11 +89,49 @@ class Settings(BaseSettings):
     timeout_s: float = Field(
         default=9.0, gt=0, le=9.5, description="Seconds until a request gets 504."
     )
+    stream_timeout_s: float = Field(
+        default=300.0, gt=0, le=3600, description="Seconds that a text of a stream may take."
+    )
     retry_after_s: int = Field(
         default=1, ge=1, le=3600, description="Seconds named by Retry-After when overloaded."
     )
 
-    @field_validator("models", mode="before")
+    keys_file: Path | None = Field(
+        default=None, description="SQLite file of API keys, see `quickstudy keys`."
+    )
+    require_key: bool = Field(
+        default=False, description="Whether only requests with an API key are answered."
+    )
+    quota_chars: int = Field(
+        default=0,
+        ge=0,
+        le=10**12,
+        description="Characters a month for a key that has no quota of its own; 0 is no limit.",
+    )
+    rate_limit: str = Field(
+        default="",
+        max_length=200,
+        description="Requests of a key or address, like `10/second; 300/minute`; none if empty.",
+    )
+    rate_storage: str = Field(
+        default="memory://",
+        pattern=r"^(memory|redis|rediss)://",
+        description="Where rate limits count: `memory://`, or `redis://host:port` for several "
+        "services.",
+    )
+    trusted_proxies: int = Field(
+        default=0,
+        ge=0,
+        le=10,
+        description="Proxies in front, each of which adds to X-Forwarded-For.",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        max_length=100,
+        description="Origins of other pages that may ask, with commas between; `*` is any.",
+    )
+
+    @field_validator("models", "cors_origins", mode="before")
     @classmethod
     def _at_commas(cls, value: Any) -> Any:
         if isinstance(value, str):
@@ -85,3 +142,18 @@ class Settings(BaseSettings):
     def bundle_folders(self) -> tuple[Path, ...]:
         """The bundles to serve: `models`, else `model` alone."""
         return self.models or (self.model,)
+
+    @field_validator("rate_limit")
+    @classmethod
+    def _is_rate(cls, value: str) -> str:
+        from limits import parse_many
+
+        if value:
+            parse_many(value)
+        return value
+
+    @model_validator(mode="after")
+    def _keys_are_somewhere(self) -> Settings:
+        if self.require_key and self.keys_file is None:
+            raise ValueError("require_key: set keys_file too, or no request can be answered")
+        return self

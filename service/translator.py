@@ -5,25 +5,36 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Coroutine, Sequence
-from dataclasses import replace
+from collections import Counter
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from export.engines import TranslateOptions, Translation
-from service.batcher import Batcher
 from service.detect import Detection, Detector
-from service.hop import ModelOptions, along_route
+from service.hop import along_route, stream_along_route
 from service.languages import AUTO, language_name
-from service.metrics import QUEUE_SENTENCES, timed_batch
-from service.models import PROOF, ModelSet, load_models
-from service.order import Answer, Order, TranslatedText
+from service.metrics import QUEUE_SENTENCES
+from service.models import PROOF, Model, ModelSet, load_models
+from service.order import Answer, Notice, Order, TranslatedSentence, TranslatedText
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
 
 OTHER_LANGUAGE = 0.8
 """From this confidence on, a text in a language that is not served gets a warning."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A sentence of the text number `row`, or all of that text, and what translated it."""
+
+    row: int
+    found: TranslatedSentence | TranslatedText
+    model: str | None
+    source: str
+    target: str
 
 
 class Translator:
@@ -33,20 +44,21 @@ class Translator:
         self.models = models
         self.settings = settings
         self.detector = Detector(models.languages)
-        self.batcher = Batcher(
-            self._translate_batch,
-            workers=settings.inter_threads,
-            max_batch_sentences=settings.max_batch_sentences,
-            queue_size=settings.queue_size,
-        )
-        QUEUE_SENTENCES.set_function(lambda: self.batcher.waiting)
+        QUEUE_SENTENCES.set_function(lambda: self.waiting)
         self._proven = False
         self._swapping = asyncio.Lock()
+        self._in_use: Counter[Model] = Counter()
+        self._closing: set[asyncio.Task[None]] = set()
 
     @classmethod
     def load(cls, settings: Settings) -> Translator:
         """Check and load the bundles that the settings name. Raises BundleError."""
         return cls(load_models(settings.bundle_folders, settings), settings)
+
+    @property
+    def waiting(self) -> int:
+        """Sentences that wait for a worker."""
+        return sum(model.pipeline.batcher.waiting for model in self.models.models)
 
     async def ready(self) -> bool:
         """Whether a translation has succeeded; tries one until it does."""
@@ -70,7 +82,8 @@ class Translator:
             models = await asyncio.to_thread(load_models, wanted, self.settings, loaded)
             if models.languages != self.models.languages:
                 self.detector = Detector(models.languages)
-            self.models = models
+            former, self.models = self.models, models
+            self._close_unused(former)
         logger.info("serving %s", models.pairs)
         return models
 
@@ -83,11 +96,55 @@ class Translator:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 
         A text that is found to be in the target language already comes back as it is. Raises
-        LanguageError for a pair that is not served, and QueueFullError when too much waits.
-        Cancelling it drops what still waits.
+        LanguageError for a pair that is not served, QueueFullError when too much waits, ClosedError
+        when the service stops. Cancelling it drops what still waits.
         """
-        begin = time.perf_counter()
+        with self.using() as models:
+            return await self._translate(order, models)
+
+    async def stream(self, order: Order) -> AsyncIterator[Part]:
+        """Translate texts one after the other: each sentence as it is ready, then the whole text.
+
+        Raises as `translate`, and DeadlineError when a text takes too long.
+        """
+        within_s = self.settings.stream_timeout_s
+        with self.using() as models:
+            known, target = await self._languages(order, models)
+            for row, item in enumerate(known):
+                if item.source == target:
+                    yield Part(row, item, None, item.source, target)
+                    continue
+                route = models.route(item.source, target)
+                name = " + ".join(model.manifest.name for model in route)
+                found = stream_along_route(route, item.text, order, within_s)
+                async with aclosing(found):  # type: ignore[type-var]
+                    async for one in found:
+                        if isinstance(one, TranslatedText):
+                            one = _with_source(one, item)
+                        yield Part(row, one, name, item.source, target)
+
+    @contextmanager
+    def using(self) -> Iterator[ModelSet]:
+        """The models as they are now, which are not closed as long as they are in use."""
         models = self.models
+        self._in_use.update(models.models)
+        try:
+            yield models
+        finally:
+            self._in_use.subtract(models.models)
+            self._close_unused(models)
+
+    def _close_unused(self, models: ModelSet) -> None:
+        """Close those models that neither the present set nor a request needs."""
+        for model in set(models.models) - set(self.models.models):
+            if not self._in_use[model]:
+                del self._in_use[model]
+                task = asyncio.create_task(model.pipeline.close())
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
+
+    async def _translate(self, order: Order, models: ModelSet) -> Answer:
+        begin = time.perf_counter()
         known, target = await self._languages(order, models)
         detect_s = time.perf_counter() - begin
         rows_of: dict[str, list[int]] = {}
@@ -100,14 +157,9 @@ class Translator:
             route = models.route(source, target)
             used.extend(model.manifest.name for model in route)
             texts = [order.texts[row] for row in rows]
-            done = await along_route(route, texts, order, self.batcher.submit)
+            done = await along_route(route, texts, order)
             for row, item in zip(rows, done, strict=True):
-                results[row] = replace(
-                    item,
-                    source=source,
-                    detected=known[row].detected,
-                    warnings=[*known[row].warnings, *item.warnings],
-                )
+                results[row] = _with_source(item, known[row])
 
         await _all_or_none(
             [of_one_source(source, rows) for source, rows in rows_of.items() if source != target]
@@ -122,16 +174,9 @@ class Translator:
         )
 
     async def close(self) -> None:
-        """Stop translating."""
-        await self.batcher.close()
-
-    def _translate_batch(
-        self, sentences: Sequence[str], options: TranslateOptions
-    ) -> list[Translation]:
-        assert isinstance(options, ModelOptions)
-        assert options.model is not None
-        with timed_batch(len(sentences)):
-            return options.model.engine.translate_batch(sentences, options)
+        """Finish what is here, within the settings' time, and stop translating."""
+        grace_s = self.settings.grace_s
+        await asyncio.gather(*(one.pipeline.close(grace_s) for one in self.models.models))
 
     async def _languages(self, order: Order, models: ModelSet) -> tuple[list[TranslatedText], str]:
         """Every text untranslated, with its source language and what was detected; the target."""
@@ -146,12 +191,23 @@ class Translator:
             best = detections[0]
             warnings = []
             if best.language != chosen.language and best.confidence >= OTHER_LANGUAGE:
-                warnings = [
-                    f"other_language: this looks like {language_name(best.language)}, and was "
-                    f"translated as {language_name(chosen.language)}"
-                ]
+                message = (
+                    f"this looks like {language_name(best.language)}, and was translated as "
+                    f"{language_name(chosen.language)}"
+                )
+                warnings = [Notice("other_language", message)]
             found.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
         return found, target
+
+
+def _with_source(done: TranslatedText, known: TranslatedText) -> TranslatedText:
+    """A translation, with what is known of the text's language."""
+    return replace(
+        done,
+        source=known.source,
+        detected=known.detected,
+        warnings=[*known.warnings, *done.warnings],
+    )
 
 
 def _choose(detections: Sequence[Detection], candidates: Sequence[str]) -> Detection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.bundle import Bundle
-from export.engines.base import Engine, TranslateOptions, Translation
+from export.engines.base import Engine, TranslateOptions, Translation, padded_tokens
 from export.engines.on_ctranslate2 import CTranslate2Engine
 from export.errors import BundleError
 from export.manifest import EngineEntry
@@ -13,7 +13,7 @@ from export.manifest import EngineEntry
 if TYPE_CHECKING:
     from export.engines.on_onnx import OnnxEngine
 
-__all__ = ["Engine", "TranslateOptions", "Translation", "load_engine"]
+__all__ = ["Engine", "TranslateOptions", "Translation", "load_engine", "padded_tokens"]
 
 
 def load_engine(

@@ -14,16 +14,49 @@ from export.bundle import Bundle
 from export.manifest import Decoding
 from export.tokenizer import load_tokenizer
 
-LENGTH_STEP = 16
-"""Output limits are rounded up to a multiple of this, so that like lengths share a call."""
+WIDTH_STEP = 8
+"""Sources share a call where their tokens, `</s>` counted, are in the same step of so many.
+
+Matrix kernels change at multiples of the CPU's vector width, and with them the last bits of a sum.
+A call that stays between two such multiples has the same kernels whatever lengths it holds.
+"""
 
 
 @dataclass(frozen=True)
 class TranslateOptions:
-    """How to decode: 1 is greedy; scores cost a softmax a step."""
+    """How to decode: 1 is greedy; scores cost a softmax a step.
+
+    `alternatives`: further translations of the sentence. They are the next best of a beam search of
+    at least one more than that, which then chooses the best one too. `repetition_penalty` above 1
+    divides the log-probability of tokens that are already there (Keskar et al. 2019, section 4.1);
+    `no_repeat_ngram_size` forbids a second n-gram of so many tokens, 0 forbids none. Raises
+    ValueError for a value out of range.
+    """
 
     beam_size: int = 1
     return_scores: bool = False
+    alternatives: int = 0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.beam_size < 1:
+            raise ValueError(f"beam_size is {self.beam_size}: set it to 1 (greedy) or more")
+        if self.alternatives < 0:
+            raise ValueError(f"alternatives is {self.alternatives}: set it to 0 or more")
+        if not 1.0 <= self.repetition_penalty <= 10.0:
+            raise ValueError(
+                f"repetition_penalty is {self.repetition_penalty}: set it to 1 (none) up to 10"
+            )
+        if self.no_repeat_ngram_size < 0:
+            raise ValueError(
+                f"no_repeat_ngram_size is {self.no_repeat_ngram_size}: set it to 0 (none) or more"
+            )
+
+    @property
+    def search_width(self) -> int:
+        """Hypotheses that are followed: the beam, or as many as give the alternatives."""
+        return max(self.beam_size, self.alternatives + 1)
 
 
 @dataclass(frozen=True)
@@ -31,29 +64,34 @@ class Translation:
     """A translated sentence.
 
     `score` is the mean log-probability of its tokens (nats), if asked for. `tokens` counts them;
-    `truncated` says that the output limit cut the translation off.
+    `truncated` says that the output limit cut the translation off. `alternatives` are texts that
+    differ from `text` and from each other, best first, at most as many as asked for.
     """
 
     text: str
     tokens: int
     score: float | None = None
     truncated: bool = False
+    alternatives: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Decoded:
     """What an engine's decoding gives for one sentence: target ids or pieces without `</s>`, their
-    mean log-probability where asked for, and whether the limit cut them off."""
+    mean log-probability where asked for, whether the limit cut them off, and the tokens of further
+    hypotheses, best first."""
 
     tokens: list[Any]
     score: float | None = None
     truncated: bool = False
+    further: tuple[list[Any], ...] = ()
 
 
 class Engine(Protocol):
     """A loaded model. `translate_batch` may be called from several threads at once.
 
-    A sentence's translation does not depend on what shares its batch.
+    A sentence's translation does not depend on what shares its batch; docs/serving.md says how far
+    that holds.
     """
 
     @property
@@ -76,7 +114,7 @@ class Engine(Protocol):
 
 
 class SentenceEngine:
-    """What engines share: SentencePiece on both sides, checked lengths, one output limit a call.
+    """What engines share: SentencePiece on both sides, checked lengths, like lengths in a call.
 
     An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces.
     """
@@ -106,15 +144,15 @@ class SentenceEngine:
     ) -> list[Translation]:
         sources: list[list[Any]] = self._tokenizer.encode(list(sentences), out_type=self.token_type)
         translations: list[Translation] = [Translation("", 0)] * len(sources)
-        for limit, rows in self._by_limit(sources).items():
+        for limit, rows in self._calls(sources):
             decoded = self.decode([sources[row] for row in rows], limit, options)
             for row, one in zip(rows, decoded, strict=True):
-                translations[row] = self._translation(one)
+                translations[row] = self._translation(one, options.alternatives)
         return translations
 
-    def _by_limit(self, sources: list[list[Any]]) -> dict[int, list[int]]:
-        """Rows by output limit: decoding takes one limit a call, each sentence has its own."""
-        rows_by_limit: dict[int, list[int]] = {}
+    def _calls(self, sources: list[list[Any]]) -> list[tuple[int, list[int]]]:
+        """Rows of each call, by like widths, with the call's output limit."""
+        rows_by_step: dict[int, list[int]] = {}
         for row, source in enumerate(sources):
             if len(source) > self.max_input_tokens:
                 raise ValueError(
@@ -122,20 +160,35 @@ class SentenceEngine:
                     f"{self.max_input_tokens}: split it first"
                 )
             if source:
-                rows_by_limit.setdefault(self.output_limit(len(source)), []).append(row)
-        return rows_by_limit
+                rows_by_step.setdefault(_step_of(len(source)), []).append(row)
+        return [(self.output_limit(len(sources[rows[0]])), rows) for rows in rows_by_step.values()]
 
     def output_limit(self, source_tokens: int) -> int:
-        """Most output tokens for a source of so many, rounded up to a multiple of LENGTH_STEP."""
-        exact = self._decoding.output_limit(source_tokens)
-        rounded = -(-exact // LENGTH_STEP) * LENGTH_STEP
-        return min(rounded, self._decoding.max_output_tokens)
+        """Most output tokens for a source of so many: those of the longest that shares its calls.
 
-    def _translation(self, decoded: Decoded) -> Translation:
-        text = self._tokenizer.decode(decoded.tokens)
+        It depends on the source alone, as everything that shapes a sentence's translation should.
+        """
+        return self._decoding.output_limit(padded_tokens(source_tokens) - 1)
+
+    def _translation(self, decoded: Decoded, alternatives: int) -> Translation:
+        text = self._text(decoded.tokens)
+        others = dict.fromkeys(map(self._text, decoded.further))
         return Translation(
-            text=" ".join(text.splitlines()).strip(),
+            text=text,
             tokens=len(decoded.tokens),
             score=decoded.score,
             truncated=decoded.truncated,
+            alternatives=tuple(t for t in others if t and t != text)[:alternatives],
         )
+
+    def _text(self, tokens: list[Any]) -> str:
+        return " ".join(self._tokenizer.decode(tokens).splitlines()).strip()
+
+
+def padded_tokens(source_tokens: int) -> int:
+    """Most tokens that a source's row has in its call, `</s>` and padding counted."""
+    return (_step_of(source_tokens) + 1) * WIDTH_STEP - 1
+
+
+def _step_of(source_tokens: int) -> int:
+    return (source_tokens + 1) // WIDTH_STEP

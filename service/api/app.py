@@ -5,12 +5,16 @@ from __future__ import annotations
 from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
-from service.api import deepl, libretranslate, native, pages, probes
+from service.api import admin, deepl, libretranslate, native, pages, probes, stream
+from service.api.access import Access
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
+from service.settings import Settings
 from service.translator import Translator
 
+CORS_MAX_AGE_S = 3600
 PATHS = frozenset(
     (
         "/",
@@ -22,9 +26,11 @@ PATHS = frozenset(
         "/readyz",
         "/metrics",
         "/v1/translate",
+        "/v1/translate/stream",
         "/v1/detect",
         "/v1/models",
         "/v1/languages",
+        "/admin/models",
         *deepl.PATHS,
         *libretranslate.PATHS,
     )
@@ -32,7 +38,7 @@ PATHS = frozenset(
 """The paths that metrics tell apart."""
 
 
-def create_app(translator: Translator | None = None) -> FastAPI:
+def create_app(settings: Settings, translator: Translator | None = None) -> FastAPI:
     """An app whose `state.translator` answers; until it is set, requests get 503."""
     app = FastAPI(
         title="Quickstudy",
@@ -43,8 +49,18 @@ def create_app(translator: Translator | None = None) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.translator = translator
+    app.state.access = Access(settings)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
+            expose_headers=["Retry-After"],
+            max_age=CORS_MAX_AGE_S,
+        )
     add_error_handlers(app)
-    for router in (native, libretranslate, deepl, probes, pages):
+    for router in (native, stream, libretranslate, deepl, admin, probes, pages):
         app.include_router(router.router)
     return app
 

@@ -45,6 +45,18 @@ def described(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
+def described_query(model: type[BaseModel]) -> dict[str, Any]:
+    """For OpenAPI: this model's fields as parameters of the query."""
+    schema = model.model_json_schema()
+    required = schema.get("required", [])
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": name in required, "schema": field}
+            for name, field in schema["properties"].items()
+        ]
+    }
+
+
 async def _form(request: Request) -> dict[str, Any]:
     try:
         form = await request.form(max_files=0, max_fields=MAX_FORM_FIELDS)

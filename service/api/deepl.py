@@ -1,19 +1,21 @@
 """The shapes of DeepL's API, version 2, for clients that speak it; JSON or forms.
 
-`context`, `preserve_formatting` and `model_type` are taken and change nothing. Languages lose their
-region: a target of `EN-GB` is our `en`.
+`context`, `split_sentences`, `preserve_formatting` and `model_type` are taken and
+change nothing. Languages lose their region: a target of `EN-GB` is our `en`.
 """
 
 from __future__ import annotations
 
+import re
+import secrets
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
-from service.api.body import described, read_body
+from service.api.body import described, described_query, read_body
 from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Serving, answer, check_text
+from service.api.work import Door, Serving, answer, check_text
 from service.languages import AUTO, language_name
 from service.order import Order
 
@@ -75,15 +77,23 @@ class TranslateRequest(BaseModel):
     context: str | None = Field(default=None, description="Taken, and not used.")
     split_sentences: Literal["0", "1", "nonewlines"] | None = Field(
         default=None,
-        description="`nonewlines`, or `1` in markup: sentences may go over line breaks; `0`: each "
-        "text is one sentence, unless it is too long for the model.",
+        description="Taken, and not used: sentences are split, and end with their line or "
+        "paragraph.",
     )
     preserve_formatting: bool | Literal[""] | None = None
     formality: Literal["default", "prefer_more", "prefer_less", "more", "less"] | None = None
     glossary_id: str | None = None
     tag_handling: Literal["html", "xml", ""] | None = None
-    ignore_tags: Tags = Field(default=[], description="Tags whose content is not translated.")
+    ignore_tags: Tags = Field(
+        default=[], description="Tags whose content is not translated; with `tag_handling`."
+    )
     show_billed_characters: bool | Literal[""] | None = None
+
+
+class LanguagesRequest(BaseModel):
+    """Which languages: of texts, or to translate to. The official client sends this GET a form."""
+
+    type: Literal["source", "target"] = "source"
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
@@ -116,13 +126,14 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
             "`formality` is not supported for this language: leave it out, or prefer_… it",
             "formality",
         )
-    done = await answer(request, translator, _order(body))
+    mark = f' translate="no" qs{secrets.token_hex(8)}'
+    done = await answer(request, translator, _order(body, mark))
     billed = body.show_billed_characters
     return {
         "translations": [
             {
                 "detected_source_language": text.source.partition("-")[0].upper(),
-                "text": text.text,
+                "text": text.text.replace(mark, ""),
                 **({"billed_characters": len(source)} if billed else {}),
             }
             for source, text in zip(body.text, done.texts, strict=True)
@@ -130,13 +141,13 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
     }
 
 
-@router.get("/languages", responses={403: ERRORS[403]})
-async def languages(
-    translator: Serving, type: Literal["source", "target"] = "source"
-) -> list[dict[str, Any]]:
+@router.get("/languages", responses=ERRORS, openapi_extra=described_query(LanguagesRequest))
+async def languages(request: Request, door: Door, translator: Serving) -> list[dict[str, Any]]:
     """The languages that are translated from, or to."""
+    door.key(request)
+    wanted = await read_body(request, LanguagesRequest)
     targets = translator.models.targets
-    if type == "source":
+    if wanted.type == "source":
         return [{"language": code.upper(), "name": language_name(code)} for code in sorted(targets)]
     codes = {target for each in targets.values() for target in each}
     named = [
@@ -148,14 +159,20 @@ async def languages(
 
 
 @router.get("/usage", responses={403: ERRORS[403]})
-async def usage() -> dict[str, int]:
+async def usage(request: Request, door: Door) -> dict[str, int]:
     """Characters that the key has had translated this month, and how many it may."""
-    return {"character_count": 0, "character_limit": UNLIMITED}
+    count, limit = door.usage(request)
+    return {"character_count": count, "character_limit": UNLIMITED if limit is None else limit}
 
 
-def _order(body: TranslateRequest) -> Order:
+def _order(body: TranslateRequest, mark: str) -> Order:
+    """The work; tags to ignore get the attributes `mark`, which say that they are to be kept."""
+    texts = body.text
+    if body.tag_handling and body.ignore_tags:
+        names = "|".join(map(re.escape, body.ignore_tags))
+        texts = [re.sub(rf"<(?:{names})(?=[\s/>])", rf"\g<0>{mark}", text) for text in texts]
     return Order(
-        texts=body.text,
+        texts=texts,
         source=body.source_lang or AUTO,
         target=body.target_lang,
         format="html" if body.tag_handling else "text",

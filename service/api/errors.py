@@ -61,7 +61,8 @@ class ApiError(Exception):
         return cls(status, code, message, headers={"Retry-After": str(max(1, -int(-seconds // 1)))})
 
 
-def _own_body(error: ApiError) -> dict[str, Any]:
+def own_body(error: ApiError) -> dict[str, Any]:
+    """An error as Quickstudy's own API tells it."""
     detail = ErrorDetail(code=error.code, message=error.message, field=error.field)
     return ErrorBody(error=detail).model_dump()
 
@@ -70,7 +71,7 @@ def _own_body(error: ApiError) -> dict[str, Any]:
 class Shape:
     """An API's errors: their body, its own status by code, and what it calls our fields."""
 
-    body: Callable[[ApiError], dict[str, Any]] = _own_body
+    body: Callable[[ApiError], dict[str, Any]] = own_body
     statuses: Mapping[str, int] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
 

@@ -11,6 +11,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.api.errors import ApiError, error_response, internal_error
 from service.metrics import OTHER, count_request
 
+SECURITY_HEADERS = {
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"no-referrer",
+    b"x-frame-options": b"DENY",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
+    b"cache-control": b"no-store",
+}
+"""Headers of every response that does not set them itself: answers are data, not pages."""
+
 logger = logging.getLogger("quickstudy.service")
 
 
@@ -40,6 +50,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message = _with_security_headers(message)
             await send(message)
 
         try:
@@ -82,6 +93,13 @@ class Guard:
         )
         error = ApiError(413, "too_large", message, headers={"Connection": "close"})
         await error_response(scope["path"], error)(scope, receive, send)
+
+
+def _with_security_headers(message: Message) -> Message:
+    headers = list(message.get("headers", []))
+    there = {name.lower() for name, _ in headers}
+    missing = [(name, value) for name, value in SECURITY_HEADERS.items() if name not in there]
+    return {**message, "headers": [*headers, *missing]}
 
 
 def _announced_bytes(scope: Scope) -> int:

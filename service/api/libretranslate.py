@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, read_body
 from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Serving, answer, check_sizes, check_text, within_limits
+from service.api.work import Serving, admitted, answer, check_text, detections
 from service.detect import Detection
 from service.languages import AUTO, UNDETERMINED, language_name
 from service.order import Order
@@ -91,7 +91,8 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
     body = await read_body(request, TranslateRequest)
     texts = [body.q] if isinstance(body.q, str) else body.q
     if body.source.lower() == body.target.lower():
-        return _shaped(body, {"translatedText": texts})
+        async with admitted(request, translator, texts, body.api_key):
+            return _shaped(body, {"translatedText": texts})
     order = Order(
         texts=texts,
         source=AUTO if body.source.lower() == AUTO else body.source,
@@ -99,7 +100,7 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
         format=body.format or "text",
         alternatives=min(body.alternatives or 0, MAX_ALTERNATIVES),
     )
-    done = await answer(request, translator, order)
+    done = await answer(request, translator, order, body.api_key)
     columns: dict[str, list[Any]] = {"translatedText": [text.text for text in done.texts]}
     if order.source == AUTO:
         columns["detectedLanguage"] = [_detected(text.detected) for text in done.texts]
@@ -112,8 +113,7 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
 async def detect(request: Request, translator: Serving) -> list[dict[str, Any]]:
     """The languages that a text may be in, likeliest first, in LibreTranslate's shape."""
     body = await read_body(request, DetectRequest)
-    check_sizes([body.q], translator.settings, "q")
-    (found,) = await within_limits(request, translator.settings, translator.detect([body.q]))
+    (found,) = await detections(request, translator, [body.q], body.api_key)
     return [_detected(_named(one, translator)) for one in found[:TOLD]]
 
 
@@ -140,8 +140,8 @@ async def frontend_settings(translator: Serving) -> dict[str, Any]:
     return {
         "charLimit": translator.settings.max_text_chars,
         "frontendTimeout": 500,
-        "apiKeys": False,
-        "keyRequired": False,
+        "apiKeys": translator.settings.keys_file is not None,
+        "keyRequired": translator.settings.require_key,
         "suggestions": False,
         "filesTranslation": False,
         "supportedFilesFormat": [],

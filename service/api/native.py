@@ -8,11 +8,13 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from export.manifest import Metric
-from service.api.work import ERRORS, Serving, answer, check_sizes, check_text, within_limits
+from service.api.errors import ApiError
+from service.api.work import ERRORS, Serving, answer, check_text, detections
 from service.detect import Detection
 from service.languages import language_name
 from service.models import Model
 from service.order import Answer, Order, TranslatedText
+from service.text import NO_GLOSSARY, Format, Glossary, GlossaryError
 
 router = APIRouter()
 
@@ -72,7 +74,7 @@ class TranslateRequest(BaseModel):
     target: Code | None = Field(
         default=None, description="Language to translate to; the first model's if left out."
     )
-    format: Literal["text", "html", "markdown"] = Field(
+    format: Format = Field(
         default="text", description="What the text is; markup is kept, and code not translated."
     )
     beam_size: int | None = Field(
@@ -115,6 +117,16 @@ class SentencePair(BaseModel):
     target: str
 
 
+class WarningItem(BaseModel):
+    """Something that may be wrong with a translation."""
+
+    code: str = Field(
+        description="A fixed word for programs: repetition, echo, too_long, too_short, truncated, "
+        "low_score, other_language."
+    )
+    message: str = Field(description="For people.")
+
+
 class TranslationItem(BaseModel):
     """One text's translation."""
 
@@ -124,7 +136,7 @@ class TranslationItem(BaseModel):
         description="Mean log-probability of a token (nats); null unless asked for, "
         "or where nothing was to translate."
     )
-    warnings: list[str] = Field(description="What may be wrong: a fixed word, a colon, a sentence.")
+    warnings: list[WarningItem] = Field(description="What may be wrong, none if nothing is.")
     detected: Language | None = Field(default=None, description="Where the source is `auto`.")
     alternatives: list[str] | None = Field(default=None, description="Where asked for.")
     sentences: list[SentencePair] | None = Field(default=None, description="Where asked for.")
@@ -215,8 +227,7 @@ async def translate(
 async def detect(request: Request, body: DetectRequest, translator: Serving) -> DetectResponse:
     """Tell the language of a text or of each text of a list."""
     texts = [body.text] if isinstance(body.text, str) else body.text
-    check_sizes(texts, translator.settings)
-    found = await within_limits(request, translator.settings, translator.detect(texts))
+    found = await detections(request, translator, texts)
     return DetectResponse(detections=[[_language(one) for one in each[:TOLD]] for each in found])
 
 
@@ -247,8 +258,15 @@ def order_of(body: TranslateRequest) -> Order:
         beam_size=body.beam_size,
         alternatives=body.alternatives,
         scores=body.return_scores or "scores" in body.wishes,
-        glossary=body.glossary,
+        glossary=_glossary(body.glossary),
     )
+
+
+def _glossary(terms: dict[str, str]) -> Glossary:
+    try:
+        return Glossary(terms) if terms else NO_GLOSSARY
+    except GlossaryError as error:
+        raise ApiError(422, "invalid_request", f"`glossary`: {error}", "glossary") from error
 
 
 def response_to(body: TranslateRequest, done: Answer) -> TranslateResponse:
@@ -257,7 +275,7 @@ def response_to(body: TranslateRequest, done: Answer) -> TranslateResponse:
         model=" + ".join(done.models) or None,
         source=done.source,
         target=done.target,
-        translations=[_item(item, body) for item in done.texts],
+        translations=[item_of(item, body) for item in done.texts],
     )
     if "timings" in body.wishes:
         response.timings = {f"{step}_ms": round(s * 1e3, 3) for step, s in done.seconds.items()}
@@ -269,9 +287,13 @@ def model_list(models: tuple[Model, ...]) -> ModelList:
     return ModelList(models=[_model_info(model) for model in models])
 
 
-def _item(text: TranslatedText, body: TranslateRequest) -> TranslationItem:
+def item_of(text: TranslatedText, body: TranslateRequest) -> TranslationItem:
+    """A text's translation; keys that a request did not ask for are not set."""
     item = TranslationItem(
-        text=text.text, truncated=text.truncated, score=text.score, warnings=list(text.warnings)
+        text=text.text,
+        truncated=text.truncated,
+        score=text.score,
+        warnings=[WarningItem(code=one.code, message=one.message) for one in text.warnings],
     )
     if text.detected is not None:
         item.detected = _language(text.detected)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Request
 
+from service.api.access import Access
 from service.api.errors import ApiError, ErrorBody
-from service.batcher import QueueFullError
+from service.batcher import ClosedError, DeadlineError, QueueFullError
+from service.detect import Detection
 from service.models import LanguageError
 from service.order import Answer, Order
 from service.settings import Settings
@@ -27,12 +30,22 @@ def translator_of(request: Request) -> Translator:
     return translator
 
 
+def door_of(request: Request) -> Access:
+    """The app's door."""
+    door: Access = request.app.state.access
+    return door
+
+
 Serving = Annotated[Translator, Depends(translator_of)]
+Door = Annotated[Access, Depends(door_of)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
+        401: "A key is needed.",
+        403: "The key is not valid.",
         413: "The body or the text is too large.",
         422: "The request is not valid, or its languages are not served.",
+        429: "Too many requests, or the quota is used up; Retry-After says when to come back.",
         503: "Too many requests wait; Retry-After says when to come back.",
         504: "The translation took too long.",
     }.items()
@@ -60,42 +73,74 @@ def check_sizes(texts: Sequence[str], settings: Settings, field: str = "text") -
             raise ApiError(413, "too_large", message, field)
 
 
-async def answer(request: Request, translator: Translator, order: Order) -> Answer:
-    """Translate what a client orders, within the time limit, unless it goes away.
+async def answer(
+    request: Request, translator: Translator, order: Order, key: str | None = None
+) -> Answer:
+    """Translate what a client orders, if it may, within the time limit, unless it goes away.
 
-    Raises ApiError: 413 for too much text, 422 for languages that are not served, 503 with
-    Retry-After when too much waits, 504 when time is up.
+    `key` is an API key that was not in the headers. Raises ApiError: 401, 403 or 429 by the door,
+    413 for too much text, 422 for languages that are not served, 503 with Retry-After when too much
+    waits, 504 when time is up.
     """
-    check_sizes(order.texts, translator.settings)
-    try:
+    async with admitted(request, translator, order.texts, key):
         return await within_limits(request, translator.settings, translator.translate(order))
-    except LanguageError as error:
-        raise ApiError(422, "unsupported_language", str(error), error.field) from error
+
+
+async def detections(
+    request: Request, translator: Translator, texts: Sequence[str], key: str | None = None
+) -> list[list[Detection]]:
+    """The languages that each text may be in; raises ApiError as `answer`."""
+    async with admitted(request, translator, texts, key):
+        return await within_limits(request, translator.settings, translator.detect(texts))
+
+
+@asynccontextmanager
+async def admitted(
+    request: Request, translator: Translator, texts: Sequence[str], key: str | None
+) -> AsyncIterator[None]:
+    """Let a request with these texts in. Raises ApiError 401, 403, 413 or 429."""
+    check_sizes(texts, translator.settings)
+    async with door_of(request).admitted(request, sum(map(len, texts)), key):
+        yield
 
 
 async def within_limits(request: Request, settings: Settings, work: Awaitable[T]) -> T:
     """Wait for work until the time limit, and stop it when the client has gone.
 
-    Raises ApiError 503 with Retry-After when too much waits, 504 when time is up.
+    Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
-        await asyncio.wait(
-            {task, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
-        )
-        if task.done():
-            return task.result()
-        if gone.done():
-            raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
-        message = f"not translated within {settings.timeout_s:g} s: send less text at once"
-        raise ApiError(504, "timeout", message)
-    except QueueFullError as error:
-        message = "too many requests wait: try again after the time that Retry-After names"
-        raise ApiError.later(503, "overloaded", message, settings.retry_after_s) from error
+        with as_api_errors(settings):
+            await asyncio.wait(
+                {task, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if task.done():
+                return task.result()
+            if gone.done():
+                raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
+            raise DeadlineError(f"not translated within {settings.timeout_s:g} s")
     finally:
         task.cancel()
         gone.cancel()
+
+
+@contextmanager
+def as_api_errors(settings: Settings) -> Iterator[None]:
+    """Raise what a translator raises as ApiError: 422 for languages that are not served, 503 with
+    Retry-After when too much waits or the service stops, 504 when time is up."""
+    try:
+        yield
+    except LanguageError as error:
+        raise ApiError(422, "unsupported_language", str(error), error.field) from error
+    except DeadlineError as error:
+        raise ApiError(504, "timeout", f"{error}: send less text at once") from error
+    except QueueFullError as error:
+        message = "too many requests wait: try again after the time that Retry-After names"
+        raise ApiError.later(503, "overloaded", message, settings.retry_after_s) from error
+    except ClosedError as error:
+        raise ApiError.later(503, "stopping", str(error), settings.retry_after_s) from error
 
 
 async def _disconnected(request: Request) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from export.bundle import Bundle, BundleError
 from export.engines import Engine, TranslateOptions, load_engine
+from export.engines.base import Decoded, SentenceEngine
 from tests.export import tiny
 
 GREEDY = TranslateOptions()
@@ -74,3 +77,97 @@ def test_both_engines_of_a_bundle_load(tiny_bundle: Bundle) -> None:
     assert exact.translate_batch(["old cat."], GREEDY)[0].text
     with pytest.raises(BundleError, match="choose one of"):
         load_engine(tiny_bundle, "other")
+
+
+def test_int8_gives_the_very_same_alone_and_in_batches(engine: Engine) -> None:
+    words = tiny.WORDS
+    sentences = [
+        " ".join(words[(start * 5 + step) % len(words)] for step in range(1 + start % 20))
+        for start in range(120)
+    ]
+    sentences = [s for s in sentences if engine.count_tokens(s) <= engine.max_input_tokens]
+    assert len(sentences) > 64
+    options = TranslateOptions(return_scores=True)
+    alone = [engine.translate_batch([sentence], options)[0] for sentence in sentences]
+    together = engine.translate_batch(sentences, options)
+    by_64 = engine.translate_batch(sentences[:64], options)
+    assert together == alone  # scores too, to the last bit
+    assert by_64 == alone[:64]
+
+
+def test_calls_hold_like_widths_only(tiny_bundle: Bundle) -> None:
+    calls: list[tuple[int, set[int]]] = []
+
+    class Recorder(SentenceEngine):
+        def decode(
+            self, sources: list[list[Any]], limit: int, options: TranslateOptions
+        ) -> list[Decoded]:
+            calls.append((limit, {len(source) + 1 for source in sources}))
+            return [Decoded(source) for source in sources]
+
+    recorder = Recorder(tiny_bundle)
+    sentences = [" ".join(["cat"] * count) for count in range(1, 14)]
+    assert recorder.count_tokens(sentences[-1]) <= recorder.max_input_tokens
+    translations = recorder.translate_batch(sentences, GREEDY)
+    assert [t.text for t in translations] == sentences
+    assert len(calls) > 1
+    for limit, widths in calls:
+        assert len({width // 8 for width in widths}) == 1
+        longest = max(widths) - 1
+        assert limit >= tiny_bundle.manifest.decoding.output_limit(longest)
+        assert {recorder.output_limit(width - 1) for width in widths} == {limit}
+
+
+def test_alternatives_are_other_texts_best_first(engine: Engine, tiny_bundle: Bundle) -> None:
+    sentences = tiny.sentences()[:8]
+    options = TranslateOptions(alternatives=3)
+    found = engine.translate_batch(sentences, options)
+    beam = engine.translate_batch(sentences, TranslateOptions(beam_size=4))
+    assert [t.text for t in found] == [t.text for t in beam]
+    for translation in found:
+        texts = [translation.text, *translation.alternatives]
+        assert len(set(texts)) == len(texts)
+        assert 1 <= len(translation.alternatives) <= 3
+    wider = engine.translate_batch(sentences, TranslateOptions(beam_size=4, alternatives=1))
+    assert [t.alternatives for t in wider] == [t.alternatives[:1] for t in found]
+    assert all(t.alternatives == () for t in beam)
+
+
+def test_texts_that_are_the_same_are_one_alternative(tiny_bundle: Bundle) -> None:
+    class Doubled(SentenceEngine):
+        def decode(
+            self, sources: list[list[Any]], limit: int, options: TranslateOptions
+        ) -> list[Decoded]:
+            split = [*"▁cat"]
+            return [Decoded(["▁cat"], further=(split, ["▁old"], [], [*"▁old"], ["▁st"]))]
+
+    translation = Doubled(tiny_bundle).translate_batch(["x"], TranslateOptions(alternatives=4))[0]
+    assert (translation.text, translation.alternatives) == ("cat", ("old", "st"))
+
+
+def test_repetition_can_be_forbidden(engine: Engine) -> None:
+    sentences = [f"{word} " * 6 + "." for word in tiny.WORDS] + tiny.sentences()
+
+    def repeats(options: TranslateOptions) -> int:
+        texts = [t.text.split() for t in engine.translate_batch(sentences, options)]
+        return sum(len(words) - len(set(words)) for words in texts)
+
+    plain = repeats(GREEDY)
+    assert plain > 20
+    assert repeats(TranslateOptions(no_repeat_ngram_size=1)) < plain / 4
+    assert repeats(TranslateOptions(repetition_penalty=5.0)) < plain / 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"beam_size": 0},
+        {"alternatives": -1},
+        {"repetition_penalty": 0.5},
+        {"repetition_penalty": float("nan")},
+        {"no_repeat_ngram_size": -1},
+    ],
+)
+def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} is .*: set it to"):
+        TranslateOptions(**wrong)

@@ -41,8 +41,8 @@ def make_client(tiny_bundle: Bundle, engine: Engine) -> Iterator[MakeClient]:
 
         def make(instead: Engine | None = None, **values: object) -> TestClient:
             settings = Settings(model=Path(tiny_bundle.path), inter_threads=1, **values)
-            models = ModelSet([Model.of(tiny_bundle, instead or engine)])
-            app = create_app(Translator(models, settings))
+            models = ModelSet([Model.of(tiny_bundle, instead or engine, settings)])
+            app = create_app(settings, Translator(models, settings))
             return stack.enter_context(TestClient(guarded(app, settings.max_body_bytes)))
 
         yield make

@@ -111,3 +111,13 @@ def test_its_errors_have_its_shape_whatever_raises_them(make_client: MakeClient)
     for answer, status in answers:
         assert answer.status_code == status
         assert set(answer.json()) == {"message"}
+
+
+def test_ignored_tags_keep_their_content(stub: TestClient) -> None:
+    text = '<p>one <keep a="1">two</keep> three</p><keeper>four</keeper>'
+    body = {**BASE, "text": [text], "source_lang": "EN", "tag_handling": "xml"}
+    (item,) = stub.post(URL, json={**body, "ignore_tags": ["keep"]}).json()["translations"]
+    assert '<keep a="1">two</keep>' in item["text"]
+    assert "FOUR" in item["text"]
+    (item,) = stub.post(URL, json=body).json()["translations"]
+    assert '<keep a="1">TWO</keep>' in item["text"]

@@ -35,9 +35,9 @@ def test_a_text_as_json_as_a_form_and_in_the_query(stub: TestClient) -> None:
 
 def test_a_list_is_one_piece_of_work(make_client: MakeClient) -> None:
     engine = StubEngine()
-    texts = ["one two", "a|b", "three four"]
+    texts = ["one two.", "a|b.", "three four."]
     answer = make_client(engine).post("/translate", json={**BASE, "q": texts})
-    assert answer.json() == {"translatedText": ["ONE TWO", "A|B", "THREE FOUR"]}
+    assert answer.json() == {"translatedText": ["ONE TWO.", "A|B.", "THREE FOUR."]}
     assert engine.batches == [texts]
 
 

@@ -13,12 +13,14 @@ import pytest
 from export.bundle import Bundle, load_bundle
 from export.engines import TranslateOptions, Translation, load_engine
 from export.errors import BundleError
+from service.batcher import ClosedError
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
 from service.order import Order
 from service.settings import Settings
 from service.translator import Translator
 
+SETTINGS = Settings(inter_threads=1)
 MakePair = Callable[[str, str], Bundle]
 
 
@@ -48,7 +50,7 @@ class Tagging:
 
 
 def tagging(bundle: Bundle) -> Model:
-    return Model.of(bundle, Tagging(bundle.manifest.target_lang))
+    return Model.of(bundle, Tagging(bundle.manifest.target_lang), SETTINGS)
 
 
 @pytest.fixture
@@ -82,7 +84,7 @@ def test_two_models_for_a_pair_are_refused(make_pair: MakePair) -> None:
 
 def test_a_text_goes_through_both_models(models: ModelSet) -> None:
     async def scenario() -> None:
-        translator = Translator(models, Settings(inter_threads=1))
+        translator = Translator(models, SETTINGS)
         text = "Eins zwei.\n\nDrei vier."
         done = await translator.translate(Order([text], "de", "fr", scores=True))
         (item,) = done.texts
@@ -108,13 +110,13 @@ def test_each_text_of_a_list_has_a_source_of_its_own(models: ModelSet) -> None:
     ]
 
     async def scenario() -> None:
-        translator = Translator(models, Settings(inter_threads=1))
+        translator = Translator(models, SETTINGS)
         done = await translator.translate(Order(texts, "auto", "fr"))
         assert [item.source for item in done.texts] == ["de", "en", "fr", "de", "de"]
         assert done.texts[0].text == f"fr en {texts[0]}"
         assert done.texts[1].text == f"fr {texts[1]}"
         assert done.texts[2].text == texts[2]
-        assert "Russian" in done.texts[3].warnings[0]
+        assert "Russian" in done.texts[3].warnings[0].message
         assert done.texts[3].detected is not None
         assert done.texts[3].detected.confidence < 0.01
         assert [item.warnings for item in done.texts[:3]] == [[], [], []]
@@ -132,9 +134,9 @@ def test_a_swap_lets_requests_end_with_the_former_model(
     slow.go.clear()
 
     async def scenario() -> None:
-        translator = Translator(
-            ModelSet([Model.of(old, slow)]), Settings(inter_threads=2, model=old.path)
-        )
+        settings = Settings(inter_threads=2)
+        former = Model.of(old, slow, settings)
+        translator = Translator(ModelSet([former]), settings)
         before = asyncio.create_task(translator.translate(Order(["One two."])))
         assert await asyncio.to_thread(slow.begun.wait, 5)
         await translator.swap([new.path])
@@ -143,6 +145,9 @@ def test_a_swap_lets_requests_end_with_the_former_model(
         assert not before.done()
         slow.go.set()
         assert (await before).texts[0].text == "fr One two."
+        await asyncio.sleep(0.05)
+        with pytest.raises(ClosedError):
+            await former.pipeline.translate(["a"], TranslateOptions())
         with pytest.raises(LanguageError):
             await translator.translate(Order(["a"], target="fr"))
         await translator.close()
@@ -157,7 +162,7 @@ def test_a_broken_bundle_changes_nothing(make_pair: MakePair, tmp_path: Path) ->
     (broken / "tokenizer.model").write_bytes(b"")
 
     async def scenario() -> None:
-        translator = Translator(ModelSet([tagging(good)]), Settings(inter_threads=1))
+        translator = Translator(ModelSet([tagging(good)]), SETTINGS)
         models = translator.models
         for folders in ([broken], [tmp_path / "nothing"]):
             with pytest.raises(BundleError):
@@ -172,12 +177,12 @@ def test_a_bundle_that_has_not_changed_is_not_loaded_again(
     make_pair: MakePair, tmp_path: Path
 ) -> None:
     bundle = make_pair("en", "fr")
-    model = Model.of(bundle, load_engine(bundle))
+    model = Model.of(bundle, load_engine(bundle), SETTINGS)
     copy = tmp_path / "copy"
     shutil.copytree(bundle.path, copy)
-    settings = Settings(inter_threads=1)
-    (again,) = load_models([copy], settings, [model]).models
+    (again,) = load_models([copy], SETTINGS, [model]).models
     assert again.engine is model.engine
+    assert again.pipeline is model.pipeline
     assert again.bundle == load_bundle(copy)
 
 

@@ -152,7 +152,9 @@ def test_a_full_queue_is_503(make_client: MakeClient) -> None:
     threads = []
     for waiting in (0, 1):
         threads.append(
-            threading.Thread(target=client.post, args=(URL,), kwargs={"json": {"text": "a"}})
+            threading.Thread(
+                target=client.post, args=(URL,), kwargs={"json": {"text": f"a{waiting}"}}
+            )
         )
         threads[-1].start()
         deadline = time.monotonic() + 5
@@ -172,8 +174,9 @@ def test_a_client_that_has_gone_is_not_waited_for(
     tiny_bundle: Bundle,
 ) -> None:
     stub = StubEngine(seconds=9)
-    translator = Translator(ModelSet([Model.of(tiny_bundle, stub)]), Settings(inter_threads=1))
-    app = create_app(translator)
+    settings = Settings(inter_threads=1)
+    translator = Translator(ModelSet([Model.of(tiny_bundle, stub, settings)]), settings)
+    app = create_app(settings, translator)
     sent: list[Any] = []
     messages = [
         {"type": "http.request", "body": b'{"text": "a"}', "more_body": False},
@@ -197,7 +200,7 @@ def test_a_client_that_has_gone_is_not_waited_for(
     async def scenario() -> None:
         await app(scope, receive, send)
         await asyncio.sleep(0)
-        assert translator.batcher.waiting == 0
+        assert translator.waiting == 0
         stub.release.set()
         await translator.close()
 
@@ -226,7 +229,7 @@ def test_ready_after_a_real_translation(client: TestClient) -> None:
 
 
 def test_not_ready_before_a_model_is_loaded() -> None:
-    client = TestClient(create_app())
+    client = TestClient(create_app(Settings()))
     assert client.get("/healthz").status_code == 200
     answer = client.get("/readyz")
     assert answer.status_code == 503

@@ -1,4 +1,4 @@
-"""A served process: `bentoml serve` with a bundle, asked over a socket."""
+"""A served process: `bentoml serve` with bundles, asked over a socket, also by real clients."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
 
+import bentoml
+import deepl
 import httpx
 import pytest
+from libretranslatepy import LibreTranslateAPI
 
 from export.bundle import Bundle
+from tests.service.conftest import MakePair
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60
@@ -29,12 +34,14 @@ def free_port() -> int:
 
 
 @pytest.fixture(scope="module")
-def served(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+def served(
+    tiny_bundle: Bundle, make_pair: MakePair, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[httpx.Client]:
     port = free_port()
     log = tmp_path_factory.mktemp("served-log") / "log"
     environment = {
         **os.environ,
-        "QUICKSTUDY_MODEL": str(tiny_bundle.path),
+        "QUICKSTUDY_MODELS": f"{tiny_bundle.path},{make_pair('fr', 'en').path}",
         "QUICKSTUDY_INTER_THREADS": "1",
         "BENTOML_DO_NOT_TRACK": "True",
         "BENTOML_HOME": str(log.parent / "bentoml"),
@@ -92,3 +99,47 @@ def test_large_bodies_are_refused(served: httpx.Client) -> None:
     body = iter([b" " * 100_000] * 5)
     answer = served.post("/v1/translate", content=body)
     assert answer.status_code == 413
+
+
+def test_libretranslates_client(served: httpx.Client) -> None:
+    client = LibreTranslateAPI(str(served.base_url))
+    text = "the old blue street cat."
+    expected = served.post("/v1/translate", json={"text": text}).json()["translations"][0]["text"]
+    assert client.translate(text, "en", "de") == expected
+    assert client.translate(text, "auto", "de") == expected
+    assert client.translate(text, "fr", "de")
+    assert client.detect(text)[0]["language"] == "en"
+    assert client.languages() == [
+        {"code": "en", "name": "English", "targets": ["de"]},
+        {"code": "fr", "name": "French", "targets": ["de", "en"]},
+    ]
+    with pytest.raises(urllib.error.HTTPError, match="400"):
+        client.translate(text, "en", "ja")
+
+
+def test_deepls_client(served: httpx.Client) -> None:
+    client = deepl.DeepLClient("any key", server_url=str(served.base_url))
+    texts = ["the old blue street cat.", "the red dog rides."]
+    found = client.translate_text(texts, target_lang="DE", source_lang="EN")
+    expected = served.post("/v1/translate", json={"text": texts}).json()["translations"]
+    assert isinstance(found, list)
+    assert [one.text for one in found] == [one["text"] for one in expected]
+    assert [one.billed_characters for one in found] == [24, 18]
+    one = client.translate_text(texts[0], target_lang="EN-US", source_lang="FR")
+    assert not isinstance(one, list)
+    assert one.detected_source_lang == "FR"
+    assert [one.code for one in client.get_source_languages()] == ["EN", "FR"]
+    assert [one.code for one in client.get_target_languages()] == ["DE", "EN-GB", "EN-US"]
+    assert not client.get_usage().any_limit_reached
+    with pytest.raises(deepl.DeepLException, match="'JA'"):
+        client.translate_text("a", target_lang="JA")
+
+
+def test_bentomls_client(served: httpx.Client) -> None:
+    with bentoml.SyncHTTPClient(str(served.base_url)) as client:
+        found = client.translate(text="the old blue street cat.", source="en", target="de")
+    expected = served.post("/v1/translate", json={"text": "the old blue street cat."}).json()
+    assert found == expected
+    spec = served.get("/docs.json").json()
+    assert spec["paths"]["/v1/translate"]
+    assert spec == served.get("/openapi.json").json()

@@ -1,0 +1,309 @@
+"""Sentences → checked translations: the cache, the queue, and second tries joined.
+
+One `Pipeline` serves all endpoints of a model. A request's second tries are one job in the queue
+at a time, so they take no more of a batch than the request itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+from export.engines import Engine, TranslateOptions, Translation
+from service import metrics
+from service.batcher import Batcher, ClosedError, DeadlineError, QueueFullError
+from service.cache import Key, Rank, TranslationCache
+from service.fair_queue import Priority
+from service.second_try import Warning, better, further_tries, judge
+from service.settings import Settings
+
+logger = logging.getLogger("quickstudy.service")
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A sentence's translation and what looks wrong with it."""
+
+    translation: Translation
+    warnings: tuple[Warning, ...] = ()
+
+
+Outcome = Checked | Exception
+Pending = asyncio.Future[Outcome | None]
+"""What will be known of a sentence; None: the request that translates it gave up."""
+
+
+@dataclass(eq=False)
+class _Sentence:
+    """A sentence that a request translates itself."""
+
+    text: str
+    tokens: int
+    future: Pending
+    best: Translation | None = None
+
+    def answer(self, outcome: Outcome | None) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+@dataclass(eq=False)
+class _Run:
+    """A request on its way."""
+
+    options: TranslateOptions
+    priority: Priority
+    second_tries: bool
+    deadline: float | None
+    own: list[_Sentence] = field(default_factory=list)
+    error: Exception | None = None
+    doubtful: asyncio.Queue[_Sentence] = field(default_factory=asyncio.Queue)
+
+    @property
+    def time_left(self) -> float | None:
+        if self.deadline is None:
+            return None
+        return max(0.0, self.deadline - asyncio.get_running_loop().time())
+
+
+class Pipeline:
+    """A loaded engine with its queue and cache. `identity` (`cache.model_identity`) tells models
+    apart; a new model gets a new pipeline. It belongs to the event loop of its first request."""
+
+    def __init__(self, engine: Engine, settings: Settings, identity: str) -> None:
+        self._identity = identity
+        self._second_tries = settings.second_tries
+        self._cache: TranslationCache[Outcome] = TranslationCache(settings.cache_bytes)
+        self._refused: set[TranslateOptions] = set()
+        self.batcher = Batcher(
+            engine.translate_batch,
+            engine.count_tokens,
+            workers=settings.inter_threads,
+            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_sentences=settings.max_batch_sentences,
+            queue_sentences=settings.queue_size,
+            queue_tokens=settings.queue_tokens,
+            on_batch=metrics.count_batch,
+        )
+
+    async def translate(
+        self,
+        sentences: Sequence[str],
+        options: TranslateOptions,
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        within_s: float | None = None,
+        second_tries: bool = True,
+    ) -> list[Checked]:
+        """Translate sentences, in order; `stream` says what it raises, and it raises what the
+        engine does for the first sentence that fails."""
+        stream = self.stream(
+            sentences, options, priority=priority, within_s=within_s, second_tries=second_tries
+        )
+        found = []
+        async with stream as outcomes:
+            async for one in outcomes:
+                if isinstance(one, Exception):
+                    raise one
+                found.append(one)
+        return found
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        sentences: Sequence[str],
+        options: TranslateOptions,
+        *,
+        priority: Priority = Priority.INTERACTIVE,
+        within_s: float | None = None,
+        second_tries: bool = True,
+    ) -> AsyncIterator[AsyncIterator[Outcome]]:
+        """Each sentence's translation, in order, once it and those before it are ready; or the
+        exception that the engine raises for it.
+
+        Entering raises QueueFullError and ClosedError; iterating raises DeadlineError after
+        `within_s` seconds, and ClosedError. Leaving drops what still waits. `second_tries`, unless
+        the settings switch them off, translate what looks wrong up to twice more.
+        """
+        checked = second_tries and self._second_tries
+        deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
+        asked = replace(options, return_scores=options.return_scores or checked)
+        run = _Run(asked, priority, checked, deadline)
+        places = await self._plan(run, sentences)
+        tasks: list[asyncio.Task[None]] = []
+        try:
+            async with self.batcher.stream(
+                [one.text for one in run.own],
+                asked,
+                tokens=[one.tokens for one in run.own],
+                priority=priority,
+                within_s=run.time_left,
+            ) as found:
+                tasks = [asyncio.create_task(self._read(run, found))]
+                if checked:
+                    tasks.append(asyncio.create_task(self._try_again(run)))
+                yield self._in_order(run, places, keep_scores=options.return_scores)
+        finally:
+            for task in tasks:
+                task.cancel()
+            for one in run.own:
+                one.answer(None)
+
+    async def close(self, grace_s: float = 0.0) -> None:
+        """Finish what is here within `grace_s` seconds, and stop."""
+        await self.batcher.close(grace_s)
+
+    async def _plan(
+        self, run: _Run, sentences: Sequence[str]
+    ) -> list[tuple[str, Outcome | Pending]]:
+        """For each sentence what the cache has, or the future that will have it: another
+        request's, or one of our own, of which equal sentences share one."""
+        rank = (run.priority, len(sentences))
+        new: dict[str, Pending] = {}
+        known: dict[str, Outcome | Pending] = {}
+        for sentence in dict.fromkeys(sentences):
+            found = self._look_up(self._key(run, sentence), rank)
+            if found is None:
+                found = new[sentence] = asyncio.get_running_loop().create_future()
+                self._cache.open(self._key(run, sentence), rank, found)
+            known[sentence] = found
+        try:
+            counts = await self.batcher.count(list(new))
+        except BaseException:
+            for future in new.values():
+                future.set_result(None)
+            raise
+        run.own = [
+            _Sentence(sentence, tokens, future)
+            for (sentence, future), tokens in zip(new.items(), counts, strict=True)
+        ]
+        return [(sentence, known[sentence]) for sentence in sentences]
+
+    def _look_up(self, key: Key, rank: Rank) -> Outcome | Pending | None:
+        """What the cache has, or another request is making."""
+        found = self._cache.get(key)
+        if found is not None:
+            metrics.count_lookup("hit")
+            return found
+        pending = self._cache.join(key, rank)
+        metrics.count_lookup("joined" if pending else "miss")
+        return pending
+
+    async def _in_order(
+        self,
+        run: _Run,
+        places: Sequence[tuple[str, Outcome | Pending]],
+        keep_scores: bool,
+    ) -> AsyncIterator[Outcome]:
+        own = {one.text for one in run.own}
+        for sentence, place in places:
+            outcome: Outcome | None
+            if isinstance(place, asyncio.Future):
+                outcome = await self._wait(run, place)
+                if outcome is None and sentence in own:
+                    raise run.error or ClosedError("the request was given up")
+                if outcome is None:  # the request that made it gave up
+                    outcome = await self._alone(run, sentence)
+            else:
+                outcome = place
+            if isinstance(outcome, Checked) and not keep_scores:
+                outcome = replace(outcome, translation=replace(outcome.translation, score=None))
+            yield outcome
+
+    async def _wait(self, run: _Run, future: Pending) -> Outcome | None:
+        try:
+            async with asyncio.timeout_at(run.deadline):
+                return await asyncio.shield(future)
+        except TimeoutError:
+            raise DeadlineError("not translated in time") from None
+
+    async def _alone(self, run: _Run, sentence: str) -> Outcome:
+        stream = self.stream(
+            [sentence],
+            run.options,
+            priority=run.priority,
+            within_s=run.time_left,
+            second_tries=run.second_tries,
+        )
+        async with stream as outcomes:
+            return await anext(outcomes)
+
+    async def _read(self, run: _Run, found: AsyncIterator[Translation | Exception]) -> None:
+        """Take the first tries as they come; what looks wrong goes to the second tries."""
+        try:
+            for one in run.own:
+                result = await anext(found)
+                if isinstance(result, Exception):
+                    one.answer(result)
+                    continue
+                one.best = result
+                if run.second_tries and judge(one.text, one.tokens, result):
+                    run.doubtful.put_nowait(one)
+                else:
+                    self._settle(run, one)
+        except Exception as error:
+            run.error = error
+            for one in run.own:
+                one.answer(None)
+
+    async def _try_again(self, run: _Run) -> None:
+        """Translate what looks wrong again, all that there is at a time."""
+        while True:
+            doubtful = [await run.doubtful.get()]
+            while not run.doubtful.empty():
+                doubtful.append(run.doubtful.get_nowait())
+            try:
+                for options in further_tries(run.options):
+                    left = [one for one in doubtful if not one.future.done()]
+                    if left and options not in self._refused:
+                        await self._one_try(run, left, options)
+            except Exception:
+                logger.exception("second tries failed: the first ones have to do")
+            for one in doubtful:
+                self._settle(run, one)
+
+    async def _one_try(
+        self, run: _Run, doubtful: Sequence[_Sentence], options: TranslateOptions
+    ) -> None:
+        """Keep what is better; settle what no longer looks wrong."""
+        stream = self.batcher.stream(
+            [one.text for one in doubtful],
+            options,
+            tokens=[one.tokens for one in doubtful],
+            priority=run.priority,
+            within_s=run.time_left,
+        )
+        try:
+            async with stream as results:
+                for one in doubtful:
+                    result = await anext(results)
+                    if isinstance(result, ValueError):
+                        self._refused.add(options)  # the engine has no such search
+                        return
+                    if isinstance(result, Exception) or one.best is None:
+                        continue
+                    kept = better(one.text, one.tokens, one.best, result)
+                    metrics.count_second_try(kept is result)
+                    one.best = kept
+                    if not judge(one.text, one.tokens, kept):
+                        self._settle(run, one)
+        except (QueueFullError, DeadlineError, ClosedError):
+            return  # the first try has to do
+
+    def _settle(self, run: _Run, one: _Sentence) -> None:
+        """A sentence is done: answer, keep, count its warnings."""
+        if one.best is None or one.future.done():
+            return
+        warnings = judge(one.text, one.tokens, one.best)
+        for warning in warnings:
+            metrics.count_warning(warning.code)
+        checked = Checked(one.best, warnings)
+        texts = (one.best.text, *one.best.alternatives)
+        self._cache.put(self._key(run, one.text), checked, *texts)
+        one.answer(checked)
+
+    def _key(self, run: _Run, sentence: str) -> Key:
+        return Key(self._identity, run.options, run.second_tries, sentence)

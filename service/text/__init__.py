@@ -1,0 +1,27 @@
+"""Texts, HTML and Markdown → sentences a model can translate, and back, losing nothing."""
+
+from __future__ import annotations
+
+from service.text.document import Document, Format, open_document
+from service.text.glossary import NO_GLOSSARY, Glossary, GlossaryError
+from service.text.segment import Repair, Restored, Segment
+from service.text.sentences import Part, join_parts, split_text
+from service.text.stand_ins import EN_DE, StandIns, choose_stand_ins
+
+__all__ = [
+    "EN_DE",
+    "NO_GLOSSARY",
+    "Document",
+    "Format",
+    "Glossary",
+    "GlossaryError",
+    "Part",
+    "Repair",
+    "Restored",
+    "Segment",
+    "StandIns",
+    "choose_stand_ins",
+    "join_parts",
+    "open_document",
+    "split_text",
+]

@@ -1,0 +1,145 @@
+"""A document on its way through the model: its sentences out, their translations back in.
+
+document = open_document(text, "html", "en", engine.count_tokens, engine.max_input_tokens)
+translated = translate([segment.text for segment in document.segments])
+for repair in document.check(translated):
+    translated[repair.segment] = repair.join(translate(repair.texts))
+document.rebuild(translated)
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from service.text.block import Block
+from service.text.glossary import NO_GLOSSARY, Glossary
+from service.text.html import read_html
+from service.text.markdown import read_markdown
+from service.text.plain import read_text
+from service.text.protect import protect
+from service.text.rich import Rich
+from service.text.segment import Repair, Restored, Segment, is_opaque_word, split_at
+from service.text.sentences import CHARS_PER_TOKEN, STANDS_FOR_WORD, edges, split_rich
+from service.text.stand_ins import EN_DE, Sent, StandIns, assign, engine_text, opaque_words
+
+Format = Literal["text", "html", "markdown"]
+READERS: dict[Format, Callable[[str], Iterator[str | Block]]] = {
+    "text": read_text,
+    "html": read_html,
+    "markdown": read_markdown,
+}
+
+
+class Document:
+    """A text cut into sentences to translate and everything else, which is kept.
+
+    `segments` are the sentences in order; `layout` is the text: what is kept, and the indices of
+    segments.
+    """
+
+    def __init__(self) -> None:
+        self.segments: list[Segment] = []
+        self.layout: list[str | int] = []
+
+    def check(self, translated: Sequence[str]) -> list[Repair]:
+        """What must be translated besides, so that nothing protected is lost.
+
+        Raises ValueError if there are not as many translations as segments.
+        """
+        self._check_length(translated)
+        repairs = (
+            segment.check(index, translation)
+            for index, (segment, translation) in enumerate(
+                zip(self.segments, translated, strict=True)
+            )
+        )
+        return [repair for repair in repairs if repair is not None]
+
+    def finish(self, translated: Sequence[str]) -> list[Restored]:
+        """Each segment's translation in the document's format. Raises ValueError as `check`."""
+        self._check_length(translated)
+        return [
+            segment.finish(translation)
+            for segment, translation in zip(self.segments, translated, strict=True)
+        ]
+
+    def rebuild(self, translated: Sequence[str]) -> str:
+        """The text with the translations in their places. Raises ValueError as `check`."""
+        finished = self.finish(translated)
+        return "".join(part if isinstance(part, str) else finished[part] for part in self.layout)
+
+    def pairs(self, translated: Sequence[str]) -> list[tuple[str, str]]:
+        """Each sentence and its translation as a reader sees them."""
+        return [
+            (segment.source, one.shown)
+            for segment, one in zip(self.segments, self.finish(translated), strict=True)
+        ]
+
+    def _check_length(self, translated: Sequence[str]) -> None:
+        if len(translated) != len(self.segments):
+            raise ValueError(f"{len(translated)} translations for {len(self.segments)} segments")
+
+
+def open_document(
+    text: str,
+    format: Format,
+    language: str,
+    count_tokens: Callable[[str], int],
+    max_tokens: int,
+    glossary: Glossary = NO_GLOSSARY,
+    stand_ins: StandIns = EN_DE,
+) -> Document:
+    """Cut a text up. It is composed to NFC; all else that is not translated stays as it is.
+
+    `language` is the source's code; each segment has at most `max_tokens` tokens.
+    """
+
+    def fits(sentence: str) -> bool:
+        return (
+            len(sentence) <= CHARS_PER_TOKEN * max_tokens and count_tokens(sentence) <= max_tokens
+        )
+
+    def too_long(core: Rich) -> bool:
+        words = assign(core, stand_ins) or [Sent(STANDS_FOR_WORD, STANDS_FOR_WORD)] * len(
+            opaque_words(core)
+        )
+        return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(engine_text(core, words))
+
+    document = Document()
+    for block in READERS[format](unicodedata.normalize("NFC", text)):
+        if isinstance(block, str):
+            document.layout.append(block)
+            continue
+        rich = protect(block.rich, glossary, tags=format == "text")
+        for part, translate in split_rich(rich, language, too_long):
+            for core, known in _assignable(part, translate, stand_ins):
+                if known is None:
+                    document.layout.append(core.output())
+                    continue
+                document.layout.append(len(document.segments))
+                sentence = engine_text(core, known)
+                document.segments.append(
+                    Segment(sentence, core, known, stand_ins, fits, block.escape)
+                )
+    return document
+
+
+def _assignable(
+    part: Rich, translate: bool, stand_ins: StandIns
+) -> Iterator[tuple[Rich, list[Sent] | None]]:
+    """Sentences with stand-ins for their opaque words, and with None what is kept; a sentence for
+    which there are too few is parted at those words."""
+    if not part.text:
+        return
+    words = assign(part, stand_ins) if translate else None
+    if words is not None or not translate:
+        yield part, words
+        return
+    for piece in split_at(part, is_opaque_word):
+        start, end = edges(piece)
+        yield piece.cut(0, start), None
+        core = piece.cut(start, end)
+        yield core, [] if core.has_letter() else None
+        yield piece.cut(end, len(piece.text)), None

@@ -1,0 +1,219 @@
+"""HTML (and XML like it) → paragraphs to translate; whatever else there is, is kept as it stands.
+
+A lexer, not a parser: it knows where tags, comments and text begin and end, and which tags belong
+together, so the source is never written anew. Attributes are not translated.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from service.text.block import Block
+from service.text.rich import MARK, RichBuilder, Special, kept
+
+INLINE = frozenset(
+    "a abbr acronym b bdi bdo big cite code data del dfn em font g i img input ins kbd label mark mrk "
+    "nobr output ph pc q rp rt ruby s samp small span strike strong sub sup time tt u var wbr "
+    "x bx ex bpt ept it picture button".split()
+)
+"""Elements within a sentence; all others part what is before from what is after."""
+WORDS = frozenset("img input ph x picture".split())
+"""Elements that stand for a word, where spaces are around them."""
+OPAQUE = frozenset(
+    "code kbd samp var tt pre script style textarea svg math template iframe object noscript "
+    "canvas audio video select ph it bpt ept".split()
+)
+"""Elements whose content is never translated."""
+RAW = frozenset("script style".split())
+"""Elements in which nothing is markup but their own end."""
+VOID = frozenset(
+    "area base br col embed hr img input link meta param source track wbr bx ex".split()
+)
+NAME = re.compile(r"</?([A-Za-z][^\s/>]*)")
+REST = re.compile(r"""(?:[^"'>]|"[^"]*"|'[^']*')*+>""")
+ENTITY = re.compile(r"&(?:[#][0-9]{1,7}|[#][xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
+NOT_TRANSLATED = re.compile(
+    r"""\stranslate\s*=\s*["']?no\b|\sclass\s*=\s*(?:"[^"]*\bnotranslate\b|'[^']*\bnotranslate\b"""
+    r"""|notranslate\b)""",
+    re.IGNORECASE,
+)
+MAX_FAILURES = 100
+"""Unclosed tags after which only tags without `>` in an attribute are looked for."""
+
+TokenKind = Literal["text", "open", "close", "void", "comment", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A stretch of the source: text, a tag (`name` in small letters), a comment, or the like."""
+
+    raw: str
+    kind: TokenKind
+    name: str = ""
+
+
+def read_html(text: str) -> Iterator[str | Block]:
+    """Cut HTML into what is kept and paragraphs."""
+    tokens = list(tokenize(text))
+    yield from blocks(tokens)
+
+
+def blocks(tokens: list[Token]) -> Iterator[str | Block]:
+    """Tokens → what is kept, and paragraphs: text and inline tags between block tags."""
+    partners = match_tags(tokens)
+    builder = RichBuilder()
+    at = 0
+    while at < len(tokens):
+        token, partner = tokens[at], partners.get(at)
+        inline = token.name in INLINE or (":" in token.name and token.kind != "other")
+        opaque = token.kind == "open" and partner is not None and _opaque(token)
+        end = partner + 1 if opaque and partner is not None else at + 1
+        raw = "".join(one.raw for one in tokens[at:end])
+        if token.kind == "text":
+            add_text(builder, token.raw)
+        elif token.kind == "comment":
+            builder.add_special(kept(raw, "point"))
+        elif not inline:
+            if builder:
+                yield Block(builder.build(), escape)
+            yield raw
+        elif opaque:
+            shown = "".join(one.raw for one in tokens[at:end] if one.kind == "text")
+            builder.add_special(kept(raw, "word", html.unescape(shown)))
+        elif token.kind == "void" or partner is None:
+            builder.add_special(kept(raw, _lone_kind(token, tokens, at)))
+        elif token.kind == "open" and partner == at + 1:
+            end = partner + 1
+            builder.add_special(kept(raw + tokens[partner].raw, "point"))
+        else:
+            builder.add_special(kept(raw, token.kind, name=token.name))  # type: ignore[arg-type]
+        at = end
+    if builder:
+        yield Block(builder.build(), escape)
+
+
+def _opaque(token: Token) -> bool:
+    return token.name in OPAQUE or NOT_TRANSLATED.search(token.raw) is not None
+
+
+def _lone_kind(token: Token, tokens: list[Token], at: int) -> Literal["word", "point"]:
+    """A tag without a partner stands for a word if spaces or punctuation are around it."""
+    if token.name not in WORDS:
+        return "point"
+    before = tokens[at - 1].raw[-1:] if at and tokens[at - 1].kind == "text" else ""
+    after = tokens[at + 1].raw[:1] if at + 1 < len(tokens) and tokens[at + 1].kind == "text" else ""
+    return "word" if before.isspace() and not after.isalnum() else "point"
+
+
+def match_tags(tokens: list[Token]) -> dict[int, int]:
+    """Openings and endings that belong together, each → the other; those that cross others or
+    have no partner are left out."""
+    waiting: list[int] = []
+    counts: dict[str, int] = {}
+    partners: dict[int, int] = {}
+    for at, token in enumerate(tokens):
+        if token.kind == "open":
+            waiting.append(at)
+            counts[token.name] = counts.get(token.name, 0) + 1
+        elif token.kind == "close" and counts.get(token.name):
+            while True:
+                partner = waiting.pop()
+                counts[tokens[partner].name] -= 1
+                if tokens[partner].name == token.name:
+                    break
+            partners[partner], partners[at] = at, partner
+    return partners
+
+
+def tokenize(text: str) -> Iterator[Token]:
+    """Tokens that add up to the text, in linear time."""
+    start = place = failures = 0
+    absent: set[str] = set()
+    while (place := text.find("<", place)) >= 0:
+        token: Token | None = None
+        if text.startswith(("<!--", "<![CDATA[", "<?", "<!"), place):
+            token = _declaration(text, place, absent)
+        elif match := NAME.match(text, place, place + 200):
+            token = _tag(text, place, match, failures < MAX_FAILURES)
+            failures += token is None
+        if token is None:
+            place += 1
+            continue
+        if start < place:
+            yield Token(text[start:place], "text")
+        yield token
+        start = place = place + len(token.raw)
+        if token.kind == "open" and token.name in RAW:
+            match = re.compile(rf"</{token.name}\b", re.IGNORECASE).search(text, place)
+            end = match.start() if match else len(text)
+            if end > start:
+                yield Token(text[start:end], "other")
+            start = place = end
+    if start < len(text):
+        yield Token(text[start:], "text")
+
+
+def _declaration(text: str, place: int, absent: set[str]) -> Token | None:
+    """A comment, CDATA, an instruction or a doctype; None if it has no end. Ends that are known to
+    be `absent` from the rest are not looked for again."""
+    for beginning, ending, kind in (
+        ("<!--", "-->", "comment"),
+        ("<![CDATA[", "]]>", "other"),
+        ("<?", "?>", "other"),
+        ("<!", ">", "other"),
+    ):
+        if text.startswith(beginning, place) and ending not in absent:
+            end = text.find(ending, place + len(beginning))
+            if end >= 0:
+                return Token(text[place : end + len(ending)], kind)  # type: ignore[arg-type]
+            absent.add(ending)
+    return None
+
+
+def _tag(text: str, place: int, match: re.Match[str], quotes: bool) -> Token | None:
+    end = -1
+    if quotes and (rest := REST.match(text, match.end())):
+        end = rest.end()
+    else:
+        closing = text.find(">", match.end(), match.end() + 1000)
+        opening = text.find("<", match.end(), match.end() + 1000)
+        if closing >= 0 and not 0 <= opening < closing:
+            end = closing + 1
+    if end < 0:
+        return None
+    raw, name = text[place:end], match[1].lower()
+    if raw.startswith("</"):
+        return Token(raw, "close", name)
+    return Token(raw, "void" if name in VOID or raw.endswith("/>") else "open", name)
+
+
+def add_text(builder: RichBuilder, text: str) -> None:
+    """Add source text with its entities: those of letters and punctuation as such, others opaque."""
+    place = 0
+    for match in ENTITY.finditer(text):
+        builder.add(text[place : match.start()])
+        special = entity(match.group())
+        builder.add_special(special, MARK if special.kind == "point" else special.shown)
+        place = match.end()
+    builder.add(text[place:])
+
+
+def entity(raw: str) -> Special:
+    """What an entity is to a reader and to the model."""
+    shown = html.unescape(raw)
+    if shown in ("\u00a0", "\u202f", "\u2009"):
+        return kept(raw, "space", shown)
+    if len(shown) == 1 and (
+        shown.isalnum() or shown.isspace() or shown in "&<>\"'.,;:!?-–—‘’“”„«»…()/%€$£+="
+    ):
+        return kept(raw, "character", shown)
+    return kept(raw, "point", shown)
+
+
+def escape(text: str) -> str:
+    """Plain text as HTML text."""
+    return html.escape(text, quote=False)

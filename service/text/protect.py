@@ -1,0 +1,209 @@
+"""Finds what a model must not touch in running text: addresses, placeholders, symbols, terms."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from service.text.glossary import Glossary
+from service.text.rich import MARK, Kind, Rich, RichBuilder, Special, kept
+
+TOP_LEVEL = "com|org|net|edu|gov|io|dev|app|de|eu|uk|fr|nl|pl|ru|jp|cn|ch|ca|br"
+NUMBER_NAMES = r"count|num|number|n|total|amount|quantity"
+
+# Every quantifier is bounded or possessive, so that searching takes linear time.
+ADDRESS = rf"""
+    (?P<address>
+        (?<![A-Za-z])(?:[A-Za-z][A-Za-z0-9+.-]{{1,15}}://|www\.|mailto:)[^\s<>"'`{MARK}]{{1,2000}}
+      | (?<![\w.+-])[\w.+-]{{1,64}}@(?:[\w-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}\b
+      | (?<![\w@./-])(?:[a-z0-9-]{{1,63}}\.){{1,6}}(?:{TOP_LEVEL})\b(?:/[^\s<>"'`{MARK}]{{0,2000}})?
+      | (?<![\w/])(?:~|\.{{1,2}})?(?:/[\w.-]{{1,100}}){{2,20}}/?
+      | (?<![\w@])[@\#][A-Za-z_]\w{{1,60}}
+    )"""
+PLACEHOLDER = rf"""
+    (?P<number>
+        %(?:\d{{1,2}}\$)?[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[hlqjzt]{{0,2}}[diufFeEgG](?![A-Za-z])
+      | %\((?:{NUMBER_NAMES})\)[sdif]
+      | \{{\ ?(?:{NUMBER_NAMES})\ ?\}}
+      | \{{\{{\ ?(?:{NUMBER_NAMES})\ ?\}}\}}
+    )
+  | (?P<placeholder>
+        \{{\{{[^{{}}]{{0,200}}\}}\}}
+      | \{{%[^{{}}]{{0,200}}%\}}
+      | [$\#%@]?\{{(?:[^{{}}]|\{{[^{{}}]{{0,100}}\}}){{0,200}}\}}
+      | %\([A-Za-z_][\w.-]{{0,60}}\)[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[A-Za-z]
+      | %(?:\d{{1,2}}\$)?[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[hlqjzt]{{0,2}}[sScCxXoOpaAn@di](?![A-Za-z])
+      | %[A-Za-z_]\w{{1,60}}%
+      | %%
+      | \$[A-Za-z_]\w{{0,60}}
+      | \[\[[^\[\]]{{1,200}}\]\]
+      | __\w{{1,60}}__
+    )"""
+SYMBOL = r"""
+    (?P<symbol>
+        (?:[\u00a9\u00ae\u2122\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff\ufffc]
+          |[\U0001f000-\U0001faff\ue000-\uf8ff])
+        [\ufe0e\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]{0,30}
+    )"""
+IDENTIFIER = r"""
+    (?P<identifier>
+        \b[A-Za-z]\w{0,60}\(\)
+      | \b[\w-]{1,60}\.(?:py|js|ts|json|ya?ml|md|txt|html?|css|pdf|png|jpe?g|docx?|xlsx?|csv|zip|exe|sh)\b
+      | \b[A-Za-z0-9]{1,60}(?:_[A-Za-z0-9]{1,60}){1,20}\b
+    )"""
+TAG = r"""
+    (?P<tag></?[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?/?>)"""
+
+OPAQUE = re.compile("|".join((ADDRESS, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
+OPAQUE_AND_TAGS = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
+KINDS: dict[str, Kind] = {"number": "number", "symbol": "point"}
+MAKES_OPAQUE = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
+PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
+TRAILING = ".,;:!?…"
+MAX_TOUCHING = 60
+"""Characters that a word with tags in it may have."""
+SPACED = "\u0e00"
+"""Scripts before this code point put spaces between words."""
+
+
+def protect(rich: Rich, glossary: Glossary, *, tags: bool = False) -> Rich:
+    """The same text, with opaque stretches and terms as specials; `tags`: also what looks like
+    a tag. What touches such a stretch without a space belongs to it."""
+    found = list(_ranges(rich, glossary, OPAQUE_AND_TAGS if tags else OPAQUE))
+    if found:
+        rich = _replaced(rich, found)
+    return _with_neighbours(rich) if rich.specials else rich
+
+
+def without_opaque(text: str) -> str:
+    """A text less everything opaque in it: a model cannot be trusted to make such things."""
+    text = PERCENT.sub(" ", text)
+    for _ in range(3):
+        less = OPAQUE_AND_TAGS.sub(" ", text)
+        if less == text:
+            return text
+        text = " ".join(less.split())
+    return " ".join(MAKES_OPAQUE.sub(" ", text).split())
+
+
+Found = tuple[int, int, Literal["term"] | str, str]
+
+
+def _ranges(rich: Rich, glossary: Glossary, pattern: re.Pattern[str]) -> Iterator[Found]:
+    """Start, end, kind and term of each stretch, in order, none overlapping; opaque ones first."""
+    terms = glossary.find(rich.text)
+    term = next(terms, None)
+    for match in pattern.finditer(rich.text):
+        start, end = match.span()
+        if rich.text[start] == MARK and rich.special_at(start) is not None:
+            continue
+        if match.lastgroup == "address":
+            end = _address_end(rich.text, start, end)
+        while term is not None and term[1] <= start:
+            yield term[0], term[1], "term", term[2]
+            term = next(terms, None)
+        while term is not None and term[0] < end:
+            term = next(terms, None)
+        yield start, end, match.lastgroup or "", ""
+    while term is not None:
+        yield term[0], term[1], "term", term[2]
+        term = next(terms, None)
+
+
+def _address_end(text: str, start: int, end: int) -> int:
+    """An address without the punctuation of the sentence around it."""
+    while end - 1 > start and (
+        text[end - 1] in TRAILING
+        or (text[end - 1] == ")" and "(" not in text[start:end])
+        or (text[end - 1] == "]" and "[" not in text[start:end])
+    ):
+        end -= 1
+    return end
+
+
+def _replaced(rich: Rich, found: list[Found]) -> Rich:
+    builder = RichBuilder()
+    place = 0
+    for start, end, kind, term in found:
+        builder.add_rich(rich.cut(place, start))
+        builder.add_special(_special(rich.cut(start, end), kind, term))
+        place = end
+    builder.add_rich(rich.cut(place, len(rich.text)))
+    return builder.build()
+
+
+def _special(rich: Rich, kind: str, term: str) -> Special:
+    raw, shown = rich.raw(), rich.shown()
+    if kind == "term":
+        return Special(raw, "word", term, shown, name="term")
+    if kind == "tag" and not raw.endswith("/>"):
+        name = re.split(r"[\s>]", raw.strip("</>"), maxsplit=1)[0]
+        return kept(raw, "close" if raw.startswith("</") else "open", name=name)
+    return kept(raw, KINDS.get(kind, "word"), shown)
+
+
+def _with_neighbours(rich: Rich) -> Rich:
+    """Opaque words together with the letters that touch them; words that a tag parts, whole."""
+    text = rich.text
+    builder = RichBuilder()
+    place = index = 0
+    while index < len(rich.places):
+        start, end = _touching(rich, index, place)
+        if end - start == 1:
+            index += 1
+            continue
+        builder.add_rich(rich.cut(place, start))
+        builder.add_special(_joined(rich.cut(start, end)))
+        place = end
+        while index < len(rich.places) and rich.places[index] < end:
+            index += 1
+    if place == 0:
+        return rich
+    builder.add_rich(rich.cut(place, len(text)))
+    return builder.build()
+
+
+def _touching(rich: Rich, index: int, earliest: int) -> tuple[int, int]:
+    """The stretch around a special thing that cannot be parted from it."""
+    text, place, special = rich.text, rich.places[index], rich.specials[index]
+    start, end = place, place + 1
+    if special.kind in ("character", "space", "point") or special.name == "term":
+        return start, end
+    if not special.stands_for_word and not (
+        0 < place < len(text) - 1 and _in_word(text[place - 1]) and _in_word(text[place + 1])
+    ):
+        return start, end
+    stops = 0
+    while start > earliest and stops < MAX_TOUCHING and _sticks(rich, start - 1):
+        start, stops = start - 1, stops + 1
+    while end < len(text) and stops < MAX_TOUCHING and _sticks(rich, end):
+        end, stops = end + 1, stops + 1
+    inside = rich.cut(start, end)
+    return (start, end) if _balanced(inside) else (place, place + 1)
+
+
+def _in_word(character: str) -> bool:
+    return character.isalnum() and character < SPACED
+
+
+def _sticks(rich: Rich, place: int) -> bool:
+    if _in_word(rich.text[place]) or rich.text[place] == "_":
+        return True
+    special = rich.special_at(place)
+    return special is not None and special.kind not in ("character", "space", "point")
+
+
+def _balanced(rich: Rich) -> bool:
+    depth = 0
+    for special in rich.specials:
+        depth += {"open": 1, "close": -1}.get(special.kind, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _joined(rich: Rich) -> Special:
+    kinds = {special.kind for special in rich.specials}
+    kind: Kind = "number" if kinds == {"number"} and len(rich.text) == 1 else "word"
+    return Special(rich.raw(), kind, rich.output(), rich.shown())

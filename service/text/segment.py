@@ -1,0 +1,387 @@
+"""A sentence on its way through the model: what is sent, what came back, what must be repaired."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from service.text.block import Escape
+from service.text.align import (
+    Point,
+    Span,
+    Words,
+    boundary,
+    find_spans,
+    has_tags,
+    locate,
+    source_words,
+)
+from service.text.protect import without_opaque
+from service.text.rich import Rich, Special
+from service.text.sentences import edges
+from service.text.stand_ins import (
+    Sent,
+    StandIns,
+    assign,
+    engine_text,
+    occurrences,
+    opaque_words,
+    without_added_stop,
+)
+
+GENITIVE = re.compile("['’]s")
+TURNS = (1, 2)
+"""Further attempts at a sentence of which the model dropped something, each with other words."""
+
+
+class Restored(str):
+    """A finished translation: in the document's format, with everything protected back in it."""
+
+    shown: str
+    """The same as a reader sees it."""
+
+    @classmethod
+    def of(cls, output: str, shown: str) -> Restored:
+        restored = cls(output)
+        restored.shown = shown
+        return restored
+
+
+@dataclass(frozen=True)
+class Repair:
+    """More to translate for a segment, and how to put it together.
+
+    `texts` are plain texts that the engine takes; `join` gets their translations in order.
+    """
+
+    segment: int
+    texts: tuple[str, ...]
+    reason: str
+    """`dropped`: the model lost something; `tags`: tagged stretches must be found."""
+    join: Callable[[Sequence[str]], Restored]
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One sentence of a document. `text` is what the engine gets, at most its limit of tokens."""
+
+    text: str
+    core: Rich
+    words: Sequence[Sent]
+    """What is sent for each of the opaque words, in order."""
+    stand_ins: StandIns
+    fits: Callable[[str], bool]
+    """Whether the engine takes a text."""
+    escape: Escape
+    """Plain text → the document's format."""
+
+    @property
+    def source(self) -> str:
+        """The sentence as a reader sees it."""
+        return self.core.shown()
+
+    def restore(self, translation: str) -> Restored | None:
+        """The finished translation; None if something was dropped or cannot be placed."""
+        if isinstance(translation, Restored):
+            return translation
+        return self._compose(translation, self.words, {}, False)
+
+    def check(self, index: int, translation: str) -> Repair | None:
+        """What is needed besides this translation; None if it is complete."""
+        if self.restore(translation) is not None:
+            return None
+        complete = _replacements(_clean(translation), self.core, self.words) is not None
+        others = [] if complete else self._other_words()
+        spans = find_spans(self.core)
+        texts = [engine_text(self.core, words) for words in others]
+        if spans is not None:
+            for words in (self.words, *others):
+                texts += [text for _, text in self._span_texts(spans[0], words)]
+        if not complete or spans is None:
+            texts += self._stretch_texts()
+        texts = [text for text in dict.fromkeys(texts) if self._translatable(text)]
+
+        def join(translations: Sequence[str]) -> Restored:
+            known = dict(zip(texts, translations, strict=True))
+            attempts = [(translation, self.words)]
+            attempts += [(known.get(engine_text(self.core, words), ""), words) for words in others]
+            for whole, words in attempts:
+                if (restored := self._compose(whole, words, known, True)) is not None:
+                    return restored
+            return self._from_stretches(translation, known) or self._in_proportion(translation)
+
+        return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
+
+    def finish(self, translation: str) -> Restored:
+        """The finished translation without further translations: what was dropped is put where it
+        stood in proportion."""
+        return self.restore(translation) or self._in_proportion(translation)
+
+    def _other_words(self) -> list[list[Sent]]:
+        """Other stand-ins for the opaque words, for when the model dropped one."""
+        turns = (assign(self.core, self.stand_ins, turn) for turn in TURNS)
+        return [words for words in turns if words and words != list(self.words)]
+
+    def _translatable(self, text: str) -> bool:
+        return any(map(str.isalpha, text)) and self.fits(text)
+
+    def _compose(
+        self, whole: str, words: Sequence[Sent], known: Mapping[str, str], final: bool
+    ) -> Restored | None:
+        """The whole sentence's translation with everything in its place, if there is one."""
+        text = without_added_stop(_clean(whole), self.core)
+        if not self.core.specials:
+            return Restored.of(self.escape(text), text)
+        replacements = _replacements(text, self.core, words)
+        if replacements is None or not text:
+            return None
+        found = find_spans(self.core)
+        if found is None:
+            return None
+        root, points = found
+        source, output = source_words(self.core, words), Words.of(text)
+        own = {
+            span.stretch: known.get(stretch_text, stretch_text)
+            for span, stretch_text in self._span_texts(root, words)
+        }
+        if not locate(root, len(source), output, own, final):
+            return None
+        insertions = _tags(self.core, root, output)
+        insertions += self._points(points, self.core, words, output)
+        return self._assembled(text, [*replacements, *insertions])
+
+    def _span_texts(self, root: Span, words: Sequence[Sent]) -> list[tuple[Span, str]]:
+        spans, waiting = [], list(root.children)
+        while waiting:
+            span = waiting.pop()
+            waiting += span.children
+            spans.append(span)
+        return [(span, self._text_of(span.stretch, words)) for span in spans]
+
+    def _text_of(self, stretch: tuple[int, int], words: Sequence[Sent]) -> str:
+        before = len(opaque_words(self.core.cut(0, stretch[0])))
+        return engine_text(self.core.cut(*stretch), words[before:])
+
+    def _assembled(self, text: str, edits: list[Edit]) -> Restored:
+        output, shown = [], []
+        place = 0
+        for edit in sorted(edits, key=lambda edit: (edit.start, edit.order)):
+            literal = text[place : max(place, edit.start)]
+            output += [self.escape(literal), edit.output]
+            shown += [literal, edit.shown]
+            place = max(place, edit.end)
+        output.append(self.escape(text[place:]))
+        shown.append(text[place:])
+        return Restored.of("".join(output), "".join(shown))
+
+    def _stretch_texts(self) -> list[str]:
+        """What must be translated to do without the whole sentence, or without stand-ins."""
+        texts = []
+        for rich, words in self._between_tags():
+            texts.append(engine_text(*_trimmed(rich, words)[1:3]))
+            texts += [
+                engine_text(*_trimmed(part, ())[1:3])
+                for part in split_at(rich, is_opaque_word)
+                if words and not opaque_words(part)
+            ]
+        return texts
+
+    def _between_tags(self) -> list[tuple[Rich, Sequence[Sent]]]:
+        """The stretches between tags and symbols, and what stands in them for opaque words; the
+        tags and symbols themselves, too."""
+        stretches, used = [], 0
+        for rich in split_at(self.core, is_mark):
+            count = len(opaque_words(rich))
+            stretches.append((rich, self.words[used : used + count]))
+            used += count
+        return stretches
+
+    def _from_stretches(self, whole: str, known: Mapping[str, str]) -> Restored | None:
+        """The sentence parted at tags, and at opaque words where the model dropped them; None if
+        the model makes nothing of such a stretch."""
+        parts: list[Restored] = []
+        for rich, words in self._between_tags():
+            if (translated := self._stretch(rich, words, whole, known)) is not None:
+                parts.append(translated)
+                continue
+            for part in split_at(rich, is_opaque_word):
+                alone = self._stretch(part, (), whole, known) if part.has_letter() else None
+                if alone is None and part.has_letter():
+                    return None
+                parts.append(alone or Restored.of(part.output(), part.shown()))
+        return Restored.of("".join(parts), "".join(part.shown for part in parts))
+
+    def _stretch(
+        self, rich: Rich, words: Sequence[Sent], whole: str, known: Mapping[str, str]
+    ) -> Restored | None:
+        """A stretch's own translation within the spaces around it; None if it cannot be used."""
+        before, core, inside, after = _trimmed(rich, words)
+        if not core.has_letter():
+            return Restored.of(rich.output(), rich.shown())
+        alone = without_added_stop(_clean(known.get(engine_text(core, inside), "")), core)
+        text = _like(core.text, alone, whole)
+        replacements = _replacements(text, core, inside)
+        if replacements is None or not text or _runs_on(source=core.text, translation=text):
+            return None
+        spans = find_spans(core)
+        edits = self._points(spans[1], core, inside, Words.of(text)) if spans else []
+        middle = self._assembled(text, [*replacements, *edits])
+        return Restored.of(
+            before.output() + middle + after.output(),
+            before.shown() + middle.shown + after.shown(),
+        )
+
+    def _points(
+        self, points: Sequence[Point], core: Rich, words: Sequence[Sent], output: Words
+    ) -> list[Edit]:
+        source = source_words(core, words)
+        return [
+            _point(point, boundary(point, source, output), order, output)
+            for order, point in enumerate(points)
+        ]
+
+    def _in_proportion(self, translation: str) -> Restored:
+        text = without_added_stop(_clean(translation), self.core)
+        for word in self.words:
+            text = re.sub(rf"(?<!\w){re.escape(word.expected)}s?(?!\w)", "", text)
+        text = " ".join(text.split())
+        output = Words.of(text)
+        edits = []
+        for place, special in zip(self.core.places, self.core.specials, strict=True):
+            if special.kind == "character":
+                continue
+            word = round(place / len(self.core.text) * len(output))
+            at = output.spans[word][0] if word < len(output) else len(text)
+            padded = f"{special.output} " if special.stands_for_word else special.output
+            edits.append(Edit(at, at, (1, len(edits)), padded, special.shown))
+        return self._assembled(text, edits)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Something that takes the place of `text[start:end]`; `order` decides among equals."""
+
+    start: int
+    end: int
+    order: tuple[int, int]
+    output: str
+    shown: str
+
+
+def _clean(translation: str) -> str:
+    return without_opaque(translation).strip()
+
+
+def _replacements(text: str, core: Rich, words: Sequence[Sent]) -> list[Edit] | None:
+    """Opaque words in the places of their stand-ins, if each is there exactly once."""
+    edits = []
+    for special, after, word in zip(opaque_words(core), _after_words(core), words, strict=True):
+        matches = occurrences(word.expected, text)
+        if len(matches) != 1:
+            return None
+        start, end = matches[0].span()
+        output, shown = special.output, special.shown
+        genitive = text[end : end + 1] == "s"
+        if special.name == "term":
+            output = shown = _as_first(output, core) if start == 0 else output
+            end += genitive
+        elif genitive and not GENITIVE.match(after):
+            return None
+        edits.append(Edit(start, end, (3, len(edits)), output, shown))
+    return edits
+
+
+def _after_words(core: Rich) -> list[str]:
+    """What follows each opaque word directly."""
+    return [
+        core.text[place + 1 : place + 3]
+        for place, special in zip(core.places, core.specials, strict=True)
+        if special.stands_for_word
+    ]
+
+
+def _as_first(term: str, core: Rich) -> str:
+    first = next((part for part in core if not (isinstance(part, Special) and part.has_no_width)))
+    begins = first if isinstance(first, str) else first.shown
+    return term[:1].upper() + term[1:] if begins[:1].isupper() else term
+
+
+def _tags(core: Rich, root: Span, output: Words) -> list[Edit]:
+    """Openings before their first word, endings after their last, well nested."""
+    edits: list[Edit] = []
+
+    def place(span: Span, depth: int) -> int:
+        end = output.spans[span.end - 1][1] if span.end else 0
+        for child in span.children:
+            end = max(end, place(child, depth + 1))
+        last = core.text[span.stretch[1] - 1]
+        if span.closing and last in ".,;:!?" and output.text[end : end + 1] == last:
+            end += 1
+        if span.opening:
+            start = output.spans[span.first][0]
+            edits.append(Edit(start, start, (2, depth), span.opening.output, ""))
+        if span.closing:
+            edits.append(Edit(end, end, (0, -depth), span.closing.output, ""))
+        return end
+
+    place(root, 0)
+    return edits
+
+
+def _point(point: Point, word: int, order: int, output: Words) -> Edit:
+    """A symbol at a boundary between words, with the spaces that it has in the source."""
+    special, text = point.special, output.text
+    before = output.spans[word - 1][1] if word else 0
+    after = output.spans[word][0] if word < len(output) else len(text)
+    if special.kind == "space":
+        start = before if text[before:after].isspace() else after
+        return Edit(start, after, (1, order), special.output, special.shown)
+    match point.spaces:
+        case (True, True):
+            glue = (" ", "") if word == len(output) else ("", " ")
+            return Edit(after, after, (1, order), special.output.join(glue), special.shown)
+        case (False, True):
+            return Edit(before, before, (1, order), special.output, special.shown)
+    return Edit(after, after, (1, order), special.output, special.shown)
+
+
+def _trimmed(rich: Rich, words: Sequence[Sent]) -> tuple[Rich, Rich, Sequence[Sent], Rich]:
+    """What is before a stretch's sentence, the sentence, its opaque words, what is after it."""
+    start, end = edges(rich)
+    before, core = rich.cut(0, start), rich.cut(start, end)
+    first = len(opaque_words(before))
+    inside = words[first : first + len(opaque_words(core))]
+    return before, core, inside, rich.cut(end, len(rich.text))
+
+
+def is_mark(special: Special) -> bool:
+    return special.has_no_width
+
+
+def is_opaque_word(special: Special) -> bool:
+    return special.stands_for_word
+
+
+def split_at(rich: Rich, at: Callable[[Special], bool]) -> list[Rich]:
+    """Cut before and after some specials; the parts add up."""
+    places = [
+        place for place, special in zip(rich.places, rich.specials, strict=True) if at(special)
+    ]
+    cuts = sorted({0, len(rich.text), *places, *(place + 1 for place in places)})
+    return [rich.cut(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
+def _runs_on(source: str, translation: str) -> bool:
+    """Whether a stretch's translation repeats itself or is far too long."""
+    words = translation.casefold().split()
+    repeats = any(left == right for left, right in zip(words, words[1:], strict=False))
+    return repeats or len(words) > 2 * len(source.split()) + 2
+
+
+def _like(source: str, translation: str, whole: str) -> str:
+    """A stretch's translation without the capital that a sentence would have."""
+    first = re.match(r"\w+", translation)
+    if first and source[:1].islower() and re.search(rf"\b{first[0].lower()}\b", whole):
+        return first[0].lower() + translation[first.end() :]
+    return translation

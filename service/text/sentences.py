@@ -1,0 +1,243 @@
+"""Texts → sentences a model can translate, and back, losing nothing in between.
+
+A text is cut into parts that together are the text (in Unicode's NFC): sentences to translate, and
+everything else (blank lines, spaces around sentences, lines without a letter) to keep as it is.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import sentencex
+
+from service.text.rich import Rich, Special
+
+LINE_BREAK = re.compile("(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
+# Where a sentence that is too long may be cut, best first: after a clause, a comma, a word.
+CUTS = (
+    re.compile(r"(?<=[;:!?…。！？；：—–])\s*(?=\S)"),
+    re.compile(r"(?<=[,、，)\]])\s+(?=\S)"),
+    re.compile(r"\s+(?=\S)"),
+)
+MIDDLE = (0.15, 0.85)
+"""Where in a sentence a cut must fall, as a share of its length."""
+CHARS_PER_TOKEN = 32
+"""A sentence of more characters a token than this is cut before its tokens are counted."""
+MAX_AT_ONCE = 20_000
+"""Characters whose sentences are looked for at once, so that any input takes linear time."""
+STANDS_FOR_WORD = "Boston"
+"""What the sentence splitter sees of something opaque."""
+
+TooLong = Callable[[Rich], bool]
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a text: a sentence to translate, or something to keep."""
+
+    text: str
+    translate: bool
+
+
+def split_text(
+    text: str, language: str, count_tokens: Callable[[str], int], max_tokens: int
+) -> list[Part]:
+    """Cut a text into parts; `"".join(part.text for part in parts)` is its NFC.
+
+    A part to translate has at most `max_tokens` tokens: what is longer is cut after a clause, a
+    comma or a word near its middle, or between letters where nothing else is left.
+    """
+
+    def too_long(core: Rich) -> bool:
+        return len(core.text) > CHARS_PER_TOKEN * max_tokens or count_tokens(core.text) > max_tokens
+
+    parts: list[Part] = []
+    for position, line in enumerate(LINE_BREAK.split(unicodedata.normalize("NFC", text))):
+        if position % 2:
+            parts.append(Part(line, False))
+            continue
+        for rich, translate in split_rich(Rich(line), language, too_long):
+            parts.append(Part(rich.text, translate))
+    return [part for part in parts if part.text]
+
+
+def join_parts(parts: Sequence[Part], translations: Sequence[str]) -> str:
+    """Put the translations, in order, in the places of the parts to translate.
+
+    Raises ValueError if there are more or fewer translations than such parts.
+    """
+    wanted = sum(part.translate for part in parts)
+    if wanted != len(translations):
+        raise ValueError(f"{len(translations)} translations for {wanted} sentences")
+    remaining = iter(translations)
+    return "".join(next(remaining) if part.translate else part.text for part in parts)
+
+
+def split_rich(rich: Rich, language: str, too_long: TooLong) -> Iterator[tuple[Rich, bool]]:
+    """Cut a paragraph into stretches, each to translate or not, adding up to it.
+
+    What is to be translated starts and ends with something that is part of a sentence; it is cut
+    until it is not `too_long`.
+    """
+    for window in _windows(rich):
+        for sentence in _sentences(window, language):
+            yield from _cut(sentence, too_long)
+
+
+def _windows(rich: Rich) -> Iterator[Rich]:
+    """Stretches of at most MAX_AT_ONCE characters, cut at a space where there is one."""
+    start, length = 0, len(rich.text)
+    while length - start > MAX_AT_ONCE:
+        space = rich.text.rfind(" ", start + MAX_AT_ONCE // 2, start + MAX_AT_ONCE)
+        end = space + 1 if space >= 0 else start + MAX_AT_ONCE
+        yield rich.cut(start, end)
+        start = end
+    if start < length:
+        yield rich.cut(start, length)
+
+
+def _sentences(rich: Rich, language: str) -> Iterator[Rich]:
+    """Sentences, in order, adding up to the text."""
+    reading, ends, starts, widths = _reading(rich)
+    sentences = [] if reading.isspace() else list(sentencex.segment(language, reading))
+    if len(sentences) < 2 or "".join(sentences) != reading:
+        yield rich
+        return
+    start = read = 0
+    for sentence in sentences[:-1]:
+        read += len(sentence)
+        part = bisect_left(ends, read)
+        within = read - (ends[part - 1] if part else 0)
+        end = _after_ends(rich, starts[part] + min(within, widths[part]))
+        if end > start:
+            yield rich.cut(start, end)
+            start = end
+    yield rich.cut(start, len(rich.text))
+
+
+def _reading(rich: Rich) -> tuple[str, list[int], list[int], list[int]]:
+    """The text without what has no width; where its parts end; where in `rich.text` they start
+    and how wide they are there."""
+    read: list[str] = []
+    ends: list[int] = []
+    starts: list[int] = []
+    widths: list[int] = []
+    place = end = 0
+    for part in rich:
+        if isinstance(part, str):
+            shown, width = part, len(part)
+        else:
+            shown, width = _reads(part), 1
+        if shown:
+            end += len(shown)
+            read.append(shown)
+            ends.append(end)
+            starts.append(place)
+            widths.append(width)
+        place += width
+    return "".join(read), ends, starts, widths
+
+
+def _reads(special: Special) -> str:
+    if special.has_no_width:
+        return ""
+    return STANDS_FOR_WORD if special.stands_for_word else special.shown
+
+
+def _after_ends(rich: Rich, place: int) -> int:
+    """The place after the ends of tags there."""
+    while (special := rich.special_at(place)) is not None and special.kind == "close":
+        place += 1
+    return place
+
+
+def _cut(sentence: Rich, too_long: TooLong) -> Iterator[tuple[Rich, bool]]:
+    start, end = edges(sentence)
+    yield sentence.cut(0, start), False
+    core = sentence.cut(start, end)
+    if not core.has_letter():
+        yield core, False
+    elif len(core.text) == 1 or not too_long(core):
+        yield core, True
+    else:
+        place = _cutting_place(core.text)
+        yield from _cut(core.cut(0, place), too_long)
+        yield from _cut(core.cut(place, len(core.text)), too_long)
+    yield sentence.cut(end, len(sentence.text)), False
+
+
+def edges(rich: Rich) -> tuple[int, int]:
+    """Where the sentence itself starts and ends, without spaces and tags around it."""
+    text = rich.text
+    start, end = 0, len(text)
+    if not rich.specials:
+        start = end - len(text.lstrip())
+        return start, max(start, len(text.rstrip()))
+    partners = pair_up(rich)
+    while start < end:
+        first, last = rich.special_at(start), rich.special_at(end - 1)
+        if text[start].isspace() or _outside(first, start, partners):
+            start += 1
+        elif text[end - 1].isspace() or _outside(last, end - 1, partners):
+            end -= 1
+        elif first and first.kind == "open" and partners[start] == end - 1:
+            start, end = start + 1, end - 1
+        elif _is_label(text[end - 2 : end], last) or _is_label(text[end - 3 : end - 1], last):
+            end -= 1
+        else:
+            break
+    return start, end
+
+
+def _is_label(before: str, last: Special | None) -> bool:
+    """Whether a sentence ends with something opaque after a colon."""
+    return last is not None and last.stands_for_word and before[:1] == ":"
+
+
+def _outside(special: Special | None, place: int, partners: dict[int, int]) -> bool:
+    """Whether a special thing at the edge of a sentence need not be in it."""
+    if special is None or not special.has_no_width:
+        return False
+    return special.kind == "point" or place not in partners
+
+
+def pair_up(rich: Rich) -> dict[int, int]:
+    """Places of `open` and `close` that belong together, each → the other."""
+    waiting: dict[str, list[int]] = {}
+    partners: dict[int, int] = {}
+    for place, special in zip(rich.places, rich.specials, strict=True):
+        if special.kind == "open":
+            waiting.setdefault(special.name, []).append(place)
+        elif special.kind == "close" and waiting.get(special.name):
+            partner = waiting[special.name].pop()
+            partners[partner], partners[place] = place, partner
+    return partners
+
+
+def _cutting_place(sentence: str) -> int:
+    """Where to cut a sentence of two or more characters: the best place nearest its middle."""
+    middle = len(sentence) / 2
+    low, high = (share * len(sentence) for share in MIDDLE)
+    for pattern in CUTS:
+        places = [match.start() for match in pattern.finditer(sentence)]
+        places = [place for place in places if low <= place <= high]
+        if places:
+            return min(places, key=lambda place: abs(place - middle))
+    return _between_letters(sentence, len(sentence) // 2)
+
+
+def _between_letters(sentence: str, place: int) -> int:
+    """The first place from there on that does not part a letter from its combining marks."""
+    moved = place
+    while moved < len(sentence) and _joins(sentence[moved - 1], sentence[moved]):
+        moved += 1
+    return moved if moved < len(sentence) else place
+
+
+def _joins(left: str, right: str) -> bool:
+    joiner = "\u200d"
+    return bool(unicodedata.combining(right)) or joiner in (left, right)

@@ -1,0 +1,224 @@
+"""Keys, quotas and rate limits, each told in the shape of the API that was asked."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import ValidationError
+
+from service.keys import KeyFileError, KeyStore
+from service.settings import Settings
+from tests.service.stub import StubEngine
+
+MakeClient = Callable[..., TestClient]
+ROOT = Path(__file__).resolve().parents[2]
+NATIVE = ("/v1/translate", {"text": "a b"})
+LIBRE = ("/translate", {"q": "a b", "source": "en", "target": "de"})
+DEEPL = ("/v2/translate", {"text": ["a b"], "target_lang": "DE", "source_lang": "EN"})
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> KeyStore:
+    return KeyStore(tmp_path / "keys.db")
+
+
+@pytest.fixture
+def keyed(make_client: MakeClient, tmp_path: Path, keys: KeyStore) -> TestClient:
+    return make_client(StubEngine(), keys_file=tmp_path / "keys.db", require_key=True)
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_only_the_hash_is_kept(tmp_path: Path, keys: KeyStore) -> None:
+    key = keys.add("somebody")
+    assert len(key) > 40
+    keys.close()
+    for file in tmp_path.iterdir():
+        assert key.encode() not in file.read_bytes()
+        assert key.removeprefix("qs_").encode() not in file.read_bytes()
+
+
+def test_a_key_lasts_until_it_is_revoked(keys: KeyStore) -> None:
+    key = keys.add("somebody", quota_chars=7)
+    found = keys.find(key)
+    assert found is not None
+    assert (found.name, found.admin, found.quota_chars) == ("somebody", False, 7)
+    assert keys.find(key + "x") is None
+    keys.revoke(found.id)
+    assert keys.find(key) is None
+    assert [one.revoked is not None for one in keys.all()] == [True]
+    with pytest.raises(KeyFileError, match="no valid key"):
+        keys.revoke(found.id)
+
+
+def test_usage_stops_at_the_quota(keys: KeyStore) -> None:
+    keys.add("somebody")
+    assert keys.charge(1, 60, 100)
+    assert not keys.charge(1, 41, 100)
+    assert keys.charge(1, 40, 100)
+    assert keys.charge(1, 5, None)
+    keys.refund(1, 5)
+    assert (keys.usage(1).requests, keys.usage(1).characters) == (2, 100)
+
+
+def test_what_is_no_key_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database, but longer than a header of SQLite " * 20)
+    for path in (tmp_path / "text", tmp_path / "nothing" / "keys.db"):
+        with pytest.raises(KeyFileError, match="quickstudy keys"):
+            KeyStore(path)
+
+
+def test_a_missing_key(keyed: TestClient) -> None:
+    for (url, body), status in ((NATIVE, 401), (LIBRE, 400), (DEEPL, 403)):
+        assert keyed.post(url, json=body).status_code == status
+    assert keyed.post("/v1/detect", json={"text": "a"}).status_code == 401
+    assert keyed.get("/v2/usage").status_code == 403
+    assert keyed.get("/v1/models").status_code == 200
+    assert keyed.get("/readyz").status_code == 200
+
+
+def test_a_wrong_key_is_403(keyed: TestClient) -> None:
+    for url, body in (NATIVE, LIBRE, DEEPL):
+        assert keyed.post(url, json=body, headers=bearer("qs_wrong")).status_code == 403
+    url, body = LIBRE
+    answer = keyed.post(url, json={**body, "api_key": "wrong"})
+    assert answer.status_code == 403
+    assert isinstance(answer.json()["error"], str)
+
+
+def test_a_key_in_each_place(keyed: TestClient, keys: KeyStore) -> None:
+    key = keys.add("somebody")
+    for headers in (bearer(key), {"X-API-Key": key}):
+        assert keyed.post(NATIVE[0], json=NATIVE[1], headers=headers).status_code == 200
+    assert keyed.post(LIBRE[0], data={**LIBRE[1], "api_key": key}).status_code == 200
+    deepl = {"Authorization": f"DeepL-Auth-Key {key}"}
+    assert keyed.post(DEEPL[0], json=DEEPL[1], headers=deepl).status_code == 200
+    usage = keyed.get("/v2/usage", headers=deepl).json()
+    assert usage == {"character_count": 12, "character_limit": 1_000_000_000_000}
+    keys.revoke(1)
+    assert keyed.get("/v2/usage", headers=deepl).status_code == 403
+
+
+def test_a_used_up_quota(keyed: TestClient, keys: KeyStore) -> None:
+    key = keys.add("somebody", quota_chars=8)
+    for _ in range(2):
+        assert keyed.post(NATIVE[0], json=NATIVE[1], headers=bearer(key)).status_code == 200
+    for (url, body), status in ((NATIVE, 200), (NATIVE, 429), (LIBRE, 429), (DEEPL, 456)):
+        answer = keyed.post(url, json=body, headers=bearer(key))
+        if status == 200:
+            body = {"text": "ab"}
+            continue
+        assert answer.status_code == status
+        assert 0 < int(answer.headers["Retry-After"]) <= 31 * 86_400
+        assert "quota" in answer.text
+
+
+def test_a_request_that_fails_is_not_charged(
+    make_client: MakeClient, tmp_path: Path, keys: KeyStore
+) -> None:
+    client = make_client(StubEngine(fails=True), keys_file=tmp_path / "keys.db")
+    key = keys.add("somebody")
+    for body in (NATIVE[1], {"text": "a", "target": "fr"}):
+        assert client.post(NATIVE[0], json=body, headers=bearer(key)).status_code in (422, 500)
+    assert keys.usage(1).characters == 0
+
+
+def test_a_rate_for_each_key_and_address(
+    make_client: MakeClient, tmp_path: Path, keys: KeyStore
+) -> None:
+    client = make_client(
+        StubEngine(), keys_file=tmp_path / "keys.db", rate_limit="2/hour", trusted_proxies=1
+    )
+    key = keys.add("somebody")
+    for headers in (bearer(key), {"X-Forwarded-For": "1.1.1.1, 2.2.2.2"}, {}):
+        statuses = [
+            client.post(NATIVE[0], json=NATIVE[1], headers=headers).status_code for _ in range(3)
+        ]
+        assert statuses == [200, 200, 429], headers
+    spoofed = {"X-Forwarded-For": "9.9.9.9, 2.2.2.2"}
+    for url, body in (NATIVE, LIBRE, DEEPL):
+        answer = client.post(url, json=body, headers=spoofed)
+        assert answer.status_code == 429
+        assert 0 < int(answer.headers["Retry-After"]) <= 3600
+
+
+def test_addresses_of_one_ipv6_network_share_a_rate(make_client: MakeClient) -> None:
+    client = make_client(StubEngine(), rate_limit="1/hour", trusted_proxies=1)
+    statuses = [
+        client.post(NATIVE[0], json=NATIVE[1], headers={"X-Forwarded-For": address}).status_code
+        for address in ("2001:db8:1:2::1", "2001:db8:1:2::ffff", "2001:db8:1:3::1")
+    ]
+    assert statuses == [200, 429, 200]
+
+
+def test_settings_that_cannot_be(tmp_path: Path) -> None:
+    with pytest.raises(ValidationError, match="keys_file"):
+        Settings(require_key=True)
+    for rate in ("often", "0.5/second"):
+        with pytest.raises(ValidationError, match="rate_limit"):
+            Settings(rate_limit=rate)
+
+
+def test_administrators_swap_models(
+    make_client: MakeClient, make_pair: Callable[..., object], tmp_path: Path, keys: KeyStore
+) -> None:
+    client = make_client(keys_file=tmp_path / "keys.db")
+    folder = str(make_pair("en", "fr").path)  # type: ignore[attr-defined]
+    body = {"models": [folder]}
+    somebody, admin = bearer(keys.add("somebody")), bearer(keys.add("admin", admin=True))
+    assert client.post("/admin/models", json=body).status_code == 401
+    assert client.post("/admin/models", json=body, headers=somebody).status_code == 403
+    bad = client.post("/admin/models", json={"models": ["/nowhere"]}, headers=admin)
+    assert bad.status_code == 422
+    assert client.get("/v1/languages").json()["languages"][0]["targets"] == ["de"]
+    done = client.post("/admin/models", json=body, headers=admin)
+    assert [model["target"] for model in done.json()["models"]] == ["fr"]
+    assert client.get("/v1/languages").json()["languages"][0]["targets"] == ["fr"]
+    assert client.post("/admin/models", json={}, headers=admin).status_code == 200
+    assert client.get("/v1/languages").json()["languages"][0]["targets"] == ["de"]
+
+
+def test_nobody_administers_without_keys(make_client: MakeClient) -> None:
+    assert make_client(StubEngine()).post("/admin/models", json={}).status_code == 403
+
+
+def test_headers_that_keep_browsers_safe(make_client: MakeClient) -> None:
+    client = make_client(StubEngine(), cors_origins="https://a.example")
+    for answer in (client.post(NATIVE[0], json=NATIVE[1]), client.get("/nothing"), client.get("/")):
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+    for origin, allowed in (("https://a.example", True), ("https://b.example", False)):
+        answer = client.post(NATIVE[0], json=NATIVE[1], headers={"Origin": origin})
+        assert ("Access-Control-Allow-Origin" in answer.headers) == allowed
+    plain = make_client(StubEngine()).post(
+        NATIVE[0], json=NATIVE[1], headers={"Origin": "https://a.example"}
+    )
+    assert "Access-Control-Allow-Origin" not in plain.headers
+
+
+def test_the_command_line(tmp_path: Path) -> None:
+    file = tmp_path / "keys.db"
+
+    def keys_command(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "quickstudy", "keys", *words, "--file", str(file)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
+    key = keys_command("add", "somebody", "--admin", "--quota", "9").stdout.strip()
+    found = KeyStore(file).find(key)
+    assert found is not None
+    assert (found.admin, found.quota_chars) == (True, 9)
+    listing = keys_command("list").stdout
+    assert "somebody\tyes\t9\t0\t0" in listing
+    assert key not in listing
+    assert keys_command("revoke", "1").returncode == 0
+    assert KeyStore(file).find(key) is None
+    again = keys_command("revoke", "1")
+    assert again.returncode == 1
+    assert again.stderr.startswith("quickstudy: there is no valid key 1")

@@ -1,0 +1,320 @@
+"""Cache, queue and second tries together, over an engine that does as it is told."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from export.engines import TranslateOptions, Translation
+from service.batcher import ClosedError, DeadlineError, QueueFullError
+from service.fair_queue import Priority
+from service.metrics import exposition
+from service.pipeline import Checked, Pipeline
+from service.settings import Settings
+
+GREEDY = TranslateOptions()
+LOOP = "da da da da"
+
+
+class FakeEngine:
+    """Upper-cases. A sentence with `loops` loops until beam search, one with `stuck` until the
+    penalty, one with `lost` for ever; `bad` raises. Waits while `held`."""
+
+    max_input_tokens = 100
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[list[str], TranslateOptions]] = []
+        self.no_penalty = False
+        self._free = threading.Event()
+        self._free.set()
+
+    def hold(self) -> None:
+        self._free.clear()
+
+    def release(self) -> None:
+        self._free.set()
+
+    @property
+    def sentences(self) -> list[str]:
+        return [sentence for batch, _ in self.calls for sentence in batch]
+
+    def count_tokens(self, sentence: str) -> int:
+        return len(sentence.split())
+
+    def output_limit(self, source_tokens: int) -> int:
+        return 100
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        self.calls.append((list(sentences), options))
+        assert self._free.wait(10)
+        if any("bad" in sentence for sentence in sentences):
+            raise RuntimeError("bad sentence")
+        if self.no_penalty and options.repetition_penalty > 1:
+            raise ValueError("no repetition_penalty here")
+        return [self._translation(sentence, options) for sentence in sentences]
+
+    def _translation(self, sentence: str, options: TranslateOptions) -> Translation:
+        loops = (
+            "lost" in sentence
+            or ("loops" in sentence and options.beam_size == 1)
+            or ("stuck" in sentence and options.repetition_penalty == 1)
+        )
+        score = -0.5 if options.return_scores else None
+        return Translation(LOOP if loops else sentence.upper(), len(sentence.split()), score)
+
+
+class Scene:
+    """A pipeline over a fake engine."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.engine = FakeEngine()
+        self.pipeline = Pipeline(
+            self.engine, Settings(inter_threads=1, **settings), identity="model"
+        )
+
+    async def texts(self, *sentences: str, **arguments: Any) -> list[str]:
+        found = await self.pipeline.translate(sentences, GREEDY, **arguments)
+        return [one.translation.text for one in found]
+
+    def start(self, *sentences: str, **arguments: Any) -> asyncio.Task[list[str]]:
+        return asyncio.ensure_future(self.texts(*sentences, **arguments))
+
+
+def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+async def until(condition: Callable[[], object]) -> None:
+    while not condition():
+        await asyncio.sleep(0.001)
+
+
+def test_a_sentence_is_translated_once() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        assert await scene.texts("a", "b", "a") == ["A", "B", "A"]
+        assert await scene.texts("b", "c") == ["B", "C"]
+        assert sorted(scene.engine.sentences) == ["a", "b", "c"]
+        assert await scene.texts("a|b") == ["A|B"]
+        assert await scene.texts() == []
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_equal_sentences_in_the_making_are_joined() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine.hold()
+        first, second = scene.start("a", "b"), scene.start("a", "b", "c")
+        await until(lambda: scene.engine.calls)
+        scene.engine.release()
+        assert (await first, await second) == (["A", "B"], ["A", "B", "C"])
+        assert sorted(scene.engine.sentences) == ["a", "b", "c"]
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_a_one_liner_does_not_join_a_document() -> None:
+    async def scenario() -> None:
+        scene = Scene(max_batch_sentences=4)
+        document = scene.start(*(f"s{index}" for index in range(100)))
+        assert await scene.texts("s99") == ["S99"]
+        assert not document.done()
+        assert (await document)[99] == "S99"
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_who_joined_goes_on_when_the_maker_gives_up() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine.hold()
+        blocker = scene.start("blocker")
+        await until(lambda: scene.engine.calls)
+        maker, joined = scene.start("a"), scene.start("a")
+        await until(lambda: scene.pipeline.batcher.waiting == 1)
+        maker.cancel()
+        await asyncio.sleep(0.001)
+        scene.engine.release()
+        assert await joined == ["A"]
+        assert await blocker == ["BLOCKER"]
+        assert scene.engine.sentences == ["blocker", "a"]
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_without_a_cache_everything_is_translated() -> None:
+    async def scenario() -> None:
+        scene = Scene(cache_bytes=0)
+        assert await scene.texts("a") + await scene.texts("a") == ["A", "A"]
+        assert scene.engine.sentences == ["a", "a"]
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_what_looks_wrong_is_tried_again() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        sentences = ["fine x", "loops x", "stuck x", "lost x"]
+        found = await scene.pipeline.translate(sentences, GREEDY)
+        assert [one.translation.text for one in found] == ["FINE X", "LOOPS X", "STUCK X", LOOP]
+        assert [[w.code for w in one.warnings] for one in found] == [[], [], [], ["repetition"]]
+        tried = [(batch, o.beam_size, o.repetition_penalty) for batch, o in scene.engine.calls]
+        assert tried == [
+            (sentences, 1, 1.0),
+            (["loops x", "stuck x", "lost x"], 4, 1.0),
+            (["stuck x", "lost x"], 4, 1.3),
+        ]
+        again = await scene.pipeline.translate(sentences, GREEDY)
+        assert again == found
+        assert len(scene.engine.calls) == 3  # the best of three tries is what the cache keeps
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize("by_settings", [False, True])
+def test_second_tries_can_be_switched_off(by_settings: bool) -> None:
+    async def scenario() -> None:
+        scene = Scene(second_tries=not by_settings)
+        found = await scene.pipeline.translate(["loops x"], GREEDY, second_tries=by_settings)
+        assert found[0].translation.text == LOOP
+        assert [warning.code for warning in found[0].warnings] == ["repetition"]
+        assert [options for _, options in scene.engine.calls] == [GREEDY]
+        if not by_settings:
+            assert await scene.texts("loops x") == ["LOOPS X"]  # the cache tells them apart
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_scores_are_shown_only_when_asked() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        plain = await scene.pipeline.translate(["a"], GREEDY)
+        scored = await scene.pipeline.translate(["a"], TranslateOptions(return_scores=True))
+        assert (plain[0].translation.score, scored[0].translation.score) == (None, -0.5)
+        assert scene.engine.sentences == ["a"]
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_an_engine_without_a_search_is_asked_for_it_once() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine.no_penalty = True
+        for number in range(3):
+            found = await scene.pipeline.translate([f"stuck {number}"], GREEDY)
+            assert [warning.code for warning in found[0].warnings] == ["repetition"]
+        asked = [o.repetition_penalty for _, o in scene.engine.calls]
+        assert asked.count(1.3) == 1
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_a_stream_gives_each_sentence_in_order_and_goes_on_after_a_fault() -> None:
+    async def scenario() -> None:
+        scene = Scene(max_batch_sentences=2)
+        await scene.texts("c")
+        sentences = ["a", "loops x", "bad", "c", "d", "a", "e"]
+        async with scene.pipeline.stream(sentences, GREEDY) as outcomes:
+            found = [one async for one in outcomes]
+        shown = [one.translation.text if isinstance(one, Checked) else str(one) for one in found]
+        assert shown == ["A", "LOOPS X", "bad sentence", "C", "D", "A", "E"]
+        with pytest.raises(RuntimeError, match="bad sentence"):
+            await scene.texts("f", "bad")
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_deadlines_and_closing_end_a_request() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine.hold()
+        maker = scene.start("a")
+        await until(lambda: scene.engine.calls)
+        for sentences in (["a"], ["b"], ["a", "b"]):  # joined, own, both
+            with pytest.raises(DeadlineError):
+                await scene.texts(*sentences, within_s=0.003)
+        waits = scene.start("b")
+        await until(lambda: scene.pipeline.batcher.waiting == 1)
+        await scene.pipeline.close(0.001)
+        for task in (maker, waits):
+            with pytest.raises(ClosedError):
+                await task
+        with pytest.raises(ClosedError):
+            await scene.texts("new")
+        scene.engine.release()
+
+    run(scenario)
+
+
+def test_a_full_queue_is_told_when_entering_and_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        scene = Scene(queue_size=1)
+        scene.engine.hold()
+        first = scene.start("first")
+        await until(lambda: scene.engine.calls)
+        second = scene.start("second")
+        await until(lambda: scene.pipeline.batcher.waiting == 1)
+        with pytest.raises(QueueFullError):
+            async with scene.pipeline.stream(["third"], GREEDY):
+                raise AssertionError("must not be entered")
+        scene.engine.release()
+        assert (await first, await second) == (["FIRST"], ["SECOND"])
+        assert await scene.texts("third") == ["THIRD"]
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_second_tries_of_a_document_do_not_crowd_out_one_liners() -> None:
+    async def scenario() -> None:
+        scene = Scene(max_batch_sentences=4)
+        document = scene.start(*(f"lost {index}" for index in range(40)), priority=Priority.BULK)
+        for number in range(10):
+            before = len(scene.engine.calls)
+            assert await scene.texts(f"line {number}") == [f"LINE {number}"]
+            assert len(scene.engine.calls) - before <= 5
+        assert await document == [LOOP] * 40
+        assert all(scene.engine.sentences.count(f"lost {index}") == 3 for index in range(40))
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_metrics_count_with_few_labels() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        await scene.texts("lost y", "secret words")
+        await scene.texts("secret words")
+        await scene.pipeline.close()
+
+    run(scenario)
+    text = exposition().decode()
+    for name in (
+        'quickstudy_cache_lookups_total{result="hit"}',
+        'quickstudy_cache_lookups_total{result="miss"}',
+        'quickstudy_warnings_total{code="repetition"}',
+        'quickstudy_second_tries_total{result="dropped"}',
+        "quickstudy_queue_seconds_count",
+        "quickstudy_batch_tokens_sum",
+        "quickstudy_tokens_total",
+    ):
+        line = next(line for line in text.splitlines() if line.startswith(name))
+        assert float(line.rpartition(" ")[2]) > 0
+    assert "secret" not in text

@@ -1,0 +1,140 @@
+"""What looks wrong, what does not, and which of two is better."""
+
+from __future__ import annotations
+
+import pytest
+
+from export.engines import TranslateOptions, Translation
+from service.second_try import CODES, SEVERITY, better, further_tries, judge
+
+
+def codes(source: str, text: str, **found: object) -> list[str]:
+    """Codes for a translation whose tokens are its words."""
+    translation = Translation(
+        **{"text": text, "tokens": len(text.split()), **found}  # type: ignore[arg-type]
+    )
+    return [warning.code for warning in judge(source, len(source.split()), translation)]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("She set the world record.", "Sie hat den Weltrekord Schlässssssssss."),
+        ("Construction workers are here.", "Die Maschinenisisisisisisis sind da."),
+        ("I bought it.", "Ich habe es, habe es, habe es gekauft."),
+        ("A man is on the street today.", "Ein Mann ist auf der Straße auf der Straße."),
+        ("It is very small.", "Es ist sehr sehr sehr klein."),
+        ("bye bye", "tschüss tschüss tschüss tschüss"),
+        ("He wrote a book.", "Er HAT ein Buch, er hat ein Buch"),
+        ("We go home.", "мы идём идём идём домой"),
+    ],
+)
+def test_repetition_is_seen(source: str, text: str) -> None:
+    assert "repetition" in codes(source, text)
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        ("Bye bye!", "Tschüss tschüss!"),
+        ("No, no, no!", "Nein, nein, nein!"),
+        ("No!", "Nein, nein, nein!"),
+        ("hahahahaha", "hahahahaha"),
+        ("Noooooo!", "Neiiiiin!"),
+        ("He said that that was good.", "Er sagte, dass das, das gut war, gut war."),
+        ("Call 555 555 555 or 000000.", "Ruf 555 555 555 oder 000000 an."),
+        ("Wait .......", "Warte ......."),
+        ("The ferry company", "Die Schifffahrtsgesellschaft"),
+        ("people who own it", "die, die die Stadt besitzen"),
+        ("I know that you know.", "Ich weiß, dass du weißt, dass ich es weiß."),
+    ],
+)
+def test_rightful_repetition_is_not(source: str, text: str) -> None:
+    assert codes(source, text) == []
+
+
+def test_an_echo_is_seen() -> None:
+    source = "the cat sat on the mat"
+    assert codes(source, source) == ["echo"]
+    assert codes(source, "The cat sat on the mat.") == ["echo"]
+    assert codes(source, "die Katze saß auf der Matte") == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "Berlin",
+        "Tom",
+        "New York City Marathon",
+        "42",
+        "COVID-19 2020",
+        "OK",
+        "Taxi, bitte",
+        "",
+        "…",
+    ],
+)
+def test_what_may_stay_as_it_is_is_no_echo(source: str) -> None:
+    assert codes(source, source) == []
+
+
+def test_length_is_seen() -> None:
+    assert codes("one two three four", "a b c d e f g h i j k l") == ["too_long"]
+    assert codes("one two three four", "a b c d e f g h i j k") == []  # 12 / 5
+    assert codes("one two three four five six seven eight nine", "a b") == ["too_short"]
+    assert codes("one two three four five six seven eight nine", "a b c") == []  # 4 / 10
+    assert codes("Hi there", "a b c d e f g h i j k l") == []  # too little to measure
+    assert codes("one two three", "") == ["too_short"]
+
+
+def test_truncation_and_low_scores_are_seen() -> None:
+    assert codes("one two three", "eins zwei drei", truncated=True) == ["truncated"]
+    assert codes("one two three", "eins zwei drei", score=-1.41) == ["low_score"]
+    assert codes("one two three", "eins zwei drei", score=-1.4) == []
+    assert codes("one two three", "eins zwei drei", score=None) == []
+
+
+def test_messages_hold_none_of_the_text() -> None:
+    translation = Translation("geheim geheim geheim geheim", 40, -9.0, truncated=True)
+    warnings = judge("secret word here", 3, translation)
+    assert {warning.code for warning in warnings} == {
+        "truncated", "repetition", "too_long", "low_score"
+    }  # fmt: skip
+    for warning in warnings:
+        assert "geheim" not in warning.message
+        assert "secret" not in warning.message
+    assert set(SEVERITY) == set(CODES)
+
+
+def test_the_better_one_has_less_wrong_and_then_a_higher_score() -> None:
+    source, tokens = "one two three four", 4
+    fine = Translation("eins zwei drei vier", 4, -1.0)
+    likelier = Translation("eins, zwei, drei, vier", 4, -0.5)
+    loops = Translation("eins eins eins eins", 4, -0.1)
+    unscored = Translation("eins zwei", 4)
+    assert better(source, tokens, loops, fine) is fine
+    assert better(source, tokens, fine, loops) is fine
+    assert better(source, tokens, fine, likelier) is likelier
+    assert better(source, tokens, likelier, fine) is likelier
+    assert better(source, tokens, fine, unscored) is fine
+    assert better(source, tokens, unscored, fine) is unscored
+    assert better(source, tokens, fine, fine) is fine
+
+
+def test_a_sentence_is_tried_three_times_at_most() -> None:
+    greedy = TranslateOptions(return_scores=True)
+    beam, penalty = further_tries(greedy)
+    assert (beam.beam_size, beam.repetition_penalty) == (4, 1.0)
+    assert (penalty.beam_size, penalty.repetition_penalty) == (4, 1.3)
+    assert further_tries(beam) == [penalty]
+    assert further_tries(penalty) == []
+    wide = TranslateOptions(beam_size=8, alternatives=3, return_scores=True)
+    assert [one.beam_size for one in further_tries(wide)] == [8]
+    assert all(one.alternatives == 3 for one in further_tries(wide))
+
+
+def test_long_texts_are_judged() -> None:
+    letters = "abcdefghijklmnop"
+    text = " ".join(first + second for first in letters for second in letters)  # 256 words
+    assert codes(text, text.upper()) == ["echo"]
+    assert codes(text, " ".join(["da"] * 255)) == ["repetition"]
