@@ -1,5 +1,7 @@
 /** The service's API, its errors in plain words, and patience where they pass. */
 
+import { askForKey, keyHeaders } from "./key.js";
+
 const MAX_WAIT_S = 120;
 const MAX_TRIES = 8;
 
@@ -31,10 +33,10 @@ export async function describe() {
 }
 
 async function ask(path, { body, signal } = {}) {
-  const options = { signal };
+  const options = { signal, headers: keyHeaders() };
   if (body) {
     options.method = "POST";
-    options.headers = { "Content-Type": "application/json" };
+    options.headers["Content-Type"] = "application/json";
     options.body = JSON.stringify(body);
   }
   let response;
@@ -53,17 +55,21 @@ async function ask(path, { body, signal } = {}) {
 
 function inWords(response, error) {
   const { status } = response;
+  askForKey(status);
   const said = error?.message ?? `answer ${status}`;
   const announced = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
   const waitS = Number.isFinite(announced) ? announced : 5;
   switch (status) {
     case 401:
+      return new ServiceError("This service wants an API key.", { status });
     case 403:
-      return new ServiceError("This service wants a key, and this page has none.", { status });
+      return new ServiceError("The service does not take this API key.", { status });
     case 413:
       return new ServiceError("The text is too long for the service: take a part of it.", { status });
-    case 429:
-      return new ServiceError("Too many requests.", { status, waitS });
+    case 429: {
+      const message = error?.code === "quota" ? "This month's quota is used up." : "Too many requests.";
+      return new ServiceError(message, { status, waitS });
+    }
     case 503: {
       const message = error?.code === "overloaded" ? "The service is busy." : "The service is not ready.";
       return new ServiceError(message, { status, waitS });
@@ -90,13 +96,19 @@ export async function patiently(work, signal, tell) {
       signal.throwIfAborted();
       if (!(error instanceof ServiceError) || error.waitS === null || tries === MAX_TRIES) throw error;
       if (error.waitS > MAX_WAIT_S) {
-        throw new ServiceError(`${error.message} Come back in ${Math.ceil(error.waitS / 60)} minutes.`, error);
+        throw new ServiceError(`${error.message} Come back in ${inLargeUnits(error.waitS)}.`, error);
       }
       const seconds = error.status ? Math.max(1, error.waitS) : Math.min(30, error.waitS ** tries);
       tell(`${error.message} Trying again in ${seconds} s.`);
       await pause(seconds, signal);
     }
   }
+}
+
+function inLargeUnits(seconds) {
+  const hours = Math.ceil(seconds / 3600);
+  if (hours > 48) return `${Math.ceil(hours / 24)} days`;
+  return hours > 2 ? `${hours} hours` : `${Math.ceil(seconds / 60)} minutes`;
 }
 
 function pause(seconds, signal) {

@@ -5,6 +5,7 @@ import { describe, patiently, translate } from "./api.js";
 import { copyText } from "./clipboard.js";
 import { Files } from "./files.js";
 import { Glossary } from "./glossary.js";
+import { watchKey } from "./key.js";
 import { AUTO, Languages } from "./languages.js";
 import { latest } from "./latest.js";
 import { readLink, writeLink } from "./link.js";
@@ -117,7 +118,7 @@ function showCount() {
   const length = [...textField.value].length;
   const count = byId("count");
   const limit = Number.isFinite(maxChars) ? ` of ${maxChars.toLocaleString("en")}` : "";
-  count.textContent = `${length.toLocaleString("en")}${limit} characters`;
+  count.firstChild.textContent = `${length.toLocaleString("en")}${limit}`;
   count.classList.toggle("error", length > maxChars);
   byId("clear").hidden = !length;
   return length;
@@ -172,7 +173,9 @@ const alternatives = new Alternatives(
 );
 
 textField.addEventListener("input", () => changed());
-byId("again").addEventListener("click", () => (languages ? translation.now() : start()));
+const tryAgain = () => (languages ? translation.now() : start());
+byId("again").addEventListener("click", tryAgain);
+watchKey(tryAgain);
 byId("copy").addEventListener("click", async () => {
   await copyText(shown.text);
   report("Translation copied.");

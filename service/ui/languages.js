@@ -1,6 +1,7 @@
 /** The choice of languages: source or detection, target, and swapping them. */
 
 export const AUTO = "auto";
+const NAMES = new Intl.DisplayNames("en", { type: "language" });
 
 export class Languages {
   /** `served` as `describe()` gives it; `onChange` is called when someone has chosen. */
@@ -33,7 +34,7 @@ export class Languages {
   /** The source language as far as it is known; null before it is detected. */
   get spoken() { return this.source === AUTO ? this.detected : this.source; }
 
-  name(code) { return this.served.names.get(code) ?? code; }
+  name(code) { return this.served.names.get(code) ?? NAMES.of(code); }
 
   /** Choose languages; what is not served becomes what is. */
   choose(source, target) {
