@@ -161,7 +161,10 @@ def load_models(
 
 
 def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
-    bundle = load_bundle(folder)
+    try:
+        bundle = load_bundle(folder)
+    except OSError as error:
+        raise BundleError(f"{str(folder)[:200]} cannot be read: {error.strerror}") from error
     name = bundle.engine(settings.engine).name
     identity = model_identity(bundle.manifest, name)
     for model in loaded:

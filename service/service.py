@@ -13,7 +13,7 @@ import bentoml
 
 from export.errors import BundleError
 from service.api.app import create_app, guarded
-from service.api.bento_schema import BentoSchema
+from service.api.bento_schema import OwnPaths
 from service.settings import Settings
 from service.translator import Translator
 
@@ -24,12 +24,13 @@ TIMEOUT_S = 10
 """BentoML keeps memory for each request this long; our own limit, `timeout_s`, comes before."""
 
 app = create_app(SETTINGS)
+served = guarded(app, SETTINGS.max_body_bytes)
 
 
 @bentoml.service(
     name="quickstudy", workers=1, traffic={"timeout": TIMEOUT_S}, metrics={"enabled": False}
 )
-@bentoml.asgi_app(guarded(app, SETTINGS.max_body_bytes), path="/")
+@bentoml.asgi_app(served, path="/")
 class Translation:
     """Translates by the bundles that are set, in one process with as many threads as set."""
 
@@ -70,4 +71,4 @@ def _keep(task: asyncio.Task[None]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
-Translation.add_asgi_middleware(BentoSchema)  # type: ignore[attr-defined]
+Translation.add_asgi_middleware(OwnPaths, own=served)  # type: ignore[attr-defined]

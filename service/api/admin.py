@@ -35,6 +35,7 @@ class SwapRequest(BaseModel):
 @router.post(
     "/models",
     responses={
+        400: {"model": ErrorBody, "description": "The body is not UTF-8."},
         401: {"model": ErrorBody, "description": "No key."},
         403: {"model": ErrorBody, "description": "Not an administrator's key."},
         422: {"model": ErrorBody, "description": "A bundle cannot be served; nothing changed."},

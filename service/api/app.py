@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import admin, deepl, libretranslate, native, pages, probes, stream
+from service.api import admin, bento_schema, deepl, libretranslate, native, pages, probes, stream
 from service.api.access import Access
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
@@ -21,6 +21,7 @@ PATHS = frozenset(
         "/docs",
         "/docs.json",
         "/openapi.json",
+        "/schema.json",
         "/livez",
         "/healthz",
         "/readyz",
@@ -60,7 +61,7 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
             max_age=CORS_MAX_AGE_S,
         )
     add_error_handlers(app)
-    for router in (native, stream, libretranslate, deepl, admin, probes, pages):
+    for router in (native, stream, libretranslate, deepl, admin, probes, pages, bento_schema):
         app.include_router(router.router)
     return app
 

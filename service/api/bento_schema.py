@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi import APIRouter
 from pydantic import BaseModel
-from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api import native
 
-PATH = "/schema.json"
+router = APIRouter(include_in_schema=False)
+OWN_PATHS = ("/schema.json", "/livez", "/healthz", "/readyz")
 
 
 def bento_schema() -> dict[str, Any]:
@@ -28,16 +29,22 @@ def bento_schema() -> dict[str, Any]:
     }
 
 
-class BentoSchema:
-    """Middleware that answers `GET /schema.json`, and passes on everything else."""
+@router.get("/schema.json")
+async def schema() -> dict[str, Any]:
+    """The methods of BentoML's client."""
+    return bento_schema()
 
-    def __init__(self, app: ASGIApp) -> None:
+
+class OwnPaths:
+    """Middleware that sends paths to `own` which BentoML would answer itself, and not as we do."""
+
+    def __init__(self, app: ASGIApp, own: ASGIApp) -> None:
         self._app = app
-        self._response = JSONResponse(bento_schema())
+        self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        mine = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "GET"
-        await (self._response if mine else self._app)(scope, receive, send)
+        ours = scope["type"] == "http" and scope["path"] in OWN_PATHS
+        await (self._own if ours else self._app)(scope, receive, send)
 
 
 def _route(name: str, request: type[BaseModel], response: type[BaseModel]) -> dict[str, Any]:

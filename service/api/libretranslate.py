@@ -57,8 +57,8 @@ class TranslateRequest(BaseModel):
     source: Code = Field(description="Language of the text, or `auto`.", examples=["auto"])
     target: Code = Field(description="Language to translate to.", examples=["de"])
     format: Annotated[Literal["text", "html"] | None, BeforeValidator(_none_if_empty)] = "text"
-    alternatives: Annotated[int | None, BeforeValidator(_none_if_empty), Field(ge=0)] = Field(
-        default=0, description="Other translations to give; five at most are given."
+    alternatives: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_none_if_empty)] = (
+        Field(default=0, description="Other translations to give; five at most are given.")
     )
     api_key: str | None = None
 

@@ -41,6 +41,7 @@ Door = Annotated[Access, Depends(door_of)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
+        400: "The body is not UTF-8.",
         401: "A key is needed.",
         403: "The key is not valid.",
         413: "The body or the text is too large.",

@@ -175,8 +175,9 @@ def test_administrators_swap_models(
     somebody, admin = bearer(keys.add("somebody")), bearer(keys.add("admin", admin=True))
     assert client.post("/admin/models", json=body).status_code == 401
     assert client.post("/admin/models", json=body, headers=somebody).status_code == 403
-    bad = client.post("/admin/models", json={"models": ["/nowhere"]}, headers=admin)
-    assert bad.status_code == 422
+    for folder in ("/nowhere", "/" + "a" * 4000, "\0"):
+        bad = client.post("/admin/models", json={"models": [folder]}, headers=admin)
+        assert bad.status_code == 422
     assert client.get("/v1/languages").json()["languages"][0]["targets"] == ["de"]
     done = client.post("/admin/models", json=body, headers=admin)
     assert [model["target"] for model in done.json()["models"]] == ["fr"]

@@ -91,7 +91,9 @@ def test_its_own_pages_and_errors_are_ours(served: httpx.Client) -> None:
     assert served.get("/docs").status_code == 200
     assert served.get("/nothing").json()["error"]["code"] == "not_found"
     assert served.get("/v1/translate").status_code == 405
-    assert served.get("/healthz").status_code == 200
+    for path in ("/livez", "/healthz"):
+        assert served.get(path).json() == {"status": "ok"}
+    assert served.get("/readyz").json() == {"status": "ready"}
     assert "quickstudy_requests_total" in served.get("/metrics").text
 
 
