@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import socket
 import threading
@@ -118,7 +119,7 @@ def test_it_translates_what_is_typed_and_asks_nobody_else(
     sync_api.expect(page.locator("#text")).to_have_attribute("lang", "en")
     sync_api.expect(page.locator("#result")).to_have_attribute("lang", "de")
     says(page, "THE WEATHER IS NICE. WHERE IS IT?", "#spoken")
-    page.wait_for_function("location.hash.includes('q=The+weather')")
+    sync_api.expect(page).to_have_url(re.compile("q=The.weather"))
     page.reload()
     shows(page, "THE WEATHER IS NICE. WHERE IS IT?")
     assert all(url.startswith(address) and "weather" not in url for url in asked)
@@ -144,7 +145,7 @@ def test_what_is_stale_is_cancelled(open_page: OpenPage) -> None:
     cancelled: list[str] = []
     page.on("requestfailed", lambda request: cancelled.append(request.post_data))
     held: list[Any] = []
-    page.route(API, held.append, times=1)
+    page.route(API, lambda route: held.append(route), times=1)
     field = page.locator("#text")
     field.fill("first")
     while not held:
@@ -161,7 +162,7 @@ def test_what_is_stale_is_cancelled(open_page: OpenPage) -> None:
         (422, "invalid_request", "cannot translate this: the reason"),
         (504, "timeout", "took too long"),
         (500, "internal", "failed on this text"),
-        (429, "quota", "quota is used up. Come back in 2 hours"),
+        (429, "quota", "quota is used up. Come back in 117 minutes"),
     ],
 )
 def test_errors_in_plain_words(open_page: OpenPage, status: int, code: str, words: str) -> None:
@@ -229,6 +230,8 @@ def test_all_is_reached_by_tab_and_has_a_name(open_page: OpenPage) -> None:
     page = open_page("#s=en&t=de&q=A cat.")
     shows(page, "A CAT.")
     page.locator("#theme").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Shift+Tab")
     reached = []
     for _ in range(14):
         focused = page.evaluate(
@@ -289,7 +292,7 @@ def test_languages_are_swapped_only_where_both_ways_are_served(open_page: OpenPa
     sync_api.expect(page.locator("#source")).to_have_value("de")
     sync_api.expect(page.locator("#target")).to_have_value("en")
     sync_api.expect(page.locator("#text")).to_have_value("THE HOUSE IS OLD AND SMALL.")
-    page.wait_for_function("location.hash.startsWith('#s=de&t=en&q=THE')")
+    sync_api.expect(page).to_have_url(re.compile("#s=de&t=en&q=THE"))
 
 
 def test_the_glossary_is_sent_and_remembered(open_page: OpenPage) -> None:
