@@ -4,14 +4,14 @@ A worker takes what waits as soon as it is free and translates it in a thread. A
 never waits for others; under load, batches grow by themselves. `service/fair_queue.py` chooses what
 goes into a batch and states how long a short request waits.
 
-`service/translator.py` makes one `Pipeline` (`service/pipeline.py`) for an engine, which joins this
-queue with the cache and with second tries, and calls nothing here but the errors:
+`service/translator.py` makes one `Pipeline` (`service/pipeline.py`) for all models and endpoints,
+which joins this queue with the cache and with second tries, and takes from here only the errors:
 
-    pipeline = Pipeline(engine, settings, identity=model_identity(bundle.manifest, engine_name))
-    found = await pipeline.translate(sentences, options, priority=…, within_s=…)
-    async with pipeline.stream(sentences, options) as results:   # raises QueueFullError here
-        async for one in results: …                              # in order, as they are ready
-    await pipeline.close(grace_s)
+    pipeline = Pipeline(settings)
+    found = await pipeline.translate(model, sentences, options, priority=…, within_s=…)
+    async with pipeline.stream(model, sentences, options) as outcomes:  # QueueFullError: here
+        async for one in outcomes: …                                    # in order, as it is ready
+    await pipeline.close(settings.grace_s)
 """
 
 from __future__ import annotations
@@ -19,17 +19,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from export.engines import TranslateOptions, Translation, padded_tokens
+from export.engines import Translation, padded_tokens
 from service.fair_queue import FairQueue, Job, Priority, Slice
+from service.request import Request, Row, in_order
 
 logger = logging.getLogger("quickstudy.service")
 
-TranslateBatch = Callable[[Sequence[str], TranslateOptions], list[Translation]]
+Kind = TypeVar("Kind", bound=Hashable)
+"""What sentences must have in common to share a batch: a model and options, say."""
 COUNT_IN_THREAD_ABOVE = 2000
 """Characters of a request's sentences above which their tokens are counted off the event loop."""
 
@@ -57,64 +60,7 @@ class BatchReport:
     waited: tuple[tuple[int, float], ...]
 
 
-@dataclass(eq=False)
-class _Request:
-    """A request's sentences and what is known of each: a translation or what went wrong."""
-
-    sentences: Sequence[str]
-    options: TranslateOptions
-    job: Job
-    since: float
-    results: list[Translation | Exception | None] = field(init=False)
-    left: int = field(init=False)
-    end: Exception | None = None
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def __post_init__(self) -> None:
-        self.results = [None] * len(self.sentences)
-        self.left = len(self.sentences)
-
-    @property
-    def done(self) -> bool:
-        return self.end is not None or not self.left
-
-    def keep(self, row: int, result: Translation | Exception) -> None:
-        self.results[row] = result
-        self.left -= 1
-        self.news.set()
-        if not self.left:
-            self.over.set()
-
-    def fail(self, error: Exception) -> None:
-        if not self.done:
-            self.end = error
-            self.news.set()
-            self.over.set()
-
-    async def result(self, row: int) -> Translation | Exception:
-        """Wait for a sentence's translation. Raises what ended the request."""
-        while (result := self.results[row]) is None:
-            if self.end is not None:
-                raise self.end
-            self.news.clear()
-            await self.news.wait()
-        return result
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A sentence in a batch."""
-
-    request: _Request
-    row: int
-
-    @property
-    def sentence(self) -> str:
-        return self.request.sentences[self.row]
-
-
-class Batcher:
+class Batcher(Generic[Kind]):
     """Runs `translate_batch` on what waits, `workers` batches at a time.
 
     `count_tokens` is called once a sentence. A batch has at most `max_batch_tokens` padded source
@@ -125,8 +71,8 @@ class Batcher:
 
     def __init__(
         self,
-        translate_batch: TranslateBatch,
-        count_tokens: Callable[[str], int],
+        translate_batch: Callable[[Sequence[str], Kind], list[Translation]],
+        count_tokens: Callable[[str, Kind], int],
         *,
         workers: int = 1,
         max_batch_tokens: int = 1024,
@@ -141,7 +87,7 @@ class Batcher:
         self._queue_limits = (queue_sentences, queue_tokens)
         self._on_batch = on_batch
         self._queue = FairQueue(max_batch_tokens, max_batch_sentences)
-        self._requests: dict[Job, _Request] = {}
+        self._requests: dict[Job, Request] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
@@ -161,7 +107,7 @@ class Batcher:
     async def submit(
         self,
         sentences: Sequence[str],
-        options: TranslateOptions,
+        kind: Kind,
         *,
         tokens: Sequence[int] | None = None,
         priority: Priority = Priority.INTERACTIVE,
@@ -174,9 +120,7 @@ class Batcher:
         sentences that it fails at. Cancelling it drops what still waits.
         """
         translations = []
-        stream = self.stream(
-            sentences, options, tokens=tokens, priority=priority, within_s=within_s
-        )
+        stream = self.stream(sentences, kind, tokens=tokens, priority=priority, within_s=within_s)
         async with stream as found:
             async for one in found:
                 if isinstance(one, Exception):
@@ -188,7 +132,7 @@ class Batcher:
     async def stream(
         self,
         sentences: Sequence[str],
-        options: TranslateOptions,
+        kind: Kind,
         *,
         tokens: Sequence[int] | None = None,
         priority: Priority = Priority.INTERACTIVE,
@@ -201,7 +145,7 @@ class Batcher:
         Leaving drops what still waits.
         """
         started = asyncio.get_running_loop().time()
-        request = await self._admit(sentences, options, tokens, priority)
+        request = await self._admit(sentences, kind, tokens, priority)
         timer = None
         if within_s is not None:
             timer = asyncio.get_running_loop().call_at(
@@ -211,7 +155,7 @@ class Batcher:
                 DeadlineError(f"not translated within {within_s:g} seconds"),
             )
         try:
-            yield _in_order(request)
+            yield in_order(request)
         finally:
             if timer:
                 timer.cancel()
@@ -232,24 +176,28 @@ class Batcher:
         self._tasks.clear()
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def count(self, sentences: Sequence[str]) -> list[int]:
+    async def count(self, sentences: Sequence[str], kind: Kind) -> list[int]:
         """Tokens of each sentence; those of long texts are counted off the event loop."""
+
+        def count_all() -> list[int]:
+            return [self._count_tokens(sentence, kind) for sentence in sentences]
+
         if sum(map(len, sentences)) > COUNT_IN_THREAD_ABOVE:
-            return await asyncio.to_thread(lambda: list(map(self._count_tokens, sentences)))
-        return list(map(self._count_tokens, sentences))
+            return await asyncio.to_thread(count_all)
+        return count_all()
 
     async def _admit(
         self,
         sentences: Sequence[str],
-        options: TranslateOptions,
+        kind: Kind,
         tokens: Sequence[int] | None,
         priority: Priority,
-    ) -> _Request:
+    ) -> Request:
         self._check_room(priority, len(sentences), 0)
-        costs = list(map(padded_tokens, tokens or await self.count(sentences)))
+        costs = list(map(padded_tokens, tokens or await self.count(sentences, kind)))
         self._check_room(priority, len(sentences), sum(costs))
-        job = Job(options, costs, priority)
-        request = _Request(sentences, options, job, time.perf_counter())
+        job = Job(kind, costs, priority)
+        request = Request(sentences, kind, job, time.perf_counter())
         if sentences:
             self._requests[job] = request
             self._queue.put(job)
@@ -269,7 +217,7 @@ class Batcher:
             if more and waiting[0] and here + more > limit:
                 raise QueueFullError(f"{here} {unit} wait, {limit} may: try again later")
 
-    def _end(self, request: _Request, error: Exception) -> None:
+    def _end(self, request: Request, error: Exception) -> None:
         """A request is over: its places are free, and who waits for it gets the error."""
         self._queue.drop(request.job)
         self._requests.pop(request.job, None)
@@ -297,7 +245,7 @@ class Batcher:
         """Translate a batch and tell of it."""
         now = time.perf_counter()
         parts = [(self._requests[part.job], part.rows) for part in slices]
-        await self._translate_rows([_Row(request, row) for request, rows in parts for row in rows])
+        await self._translate_rows([Row(request, row) for request, rows in parts for row in rows])
         self._on_batch(
             BatchReport(
                 sentences=sum(len(part.rows) for part in slices),
@@ -307,7 +255,7 @@ class Batcher:
             )
         )
 
-    async def _translate_rows(self, rows: list[_Row]) -> None:
+    async def _translate_rows(self, rows: list[Row]) -> None:
         """Translate sentences; after a failure each half by itself, down to what fails alone."""
         rows = [row for row in rows if not row.request.done]
         if not rows:
@@ -315,7 +263,7 @@ class Batcher:
         sentences = [row.sentence for row in rows]
         try:
             results = await asyncio.get_running_loop().run_in_executor(
-                self._threads, self._translate_batch, sentences, rows[0].request.options
+                self._threads, self._translate_batch, sentences, rows[0].request.kind
             )
             if len(results) != len(sentences):
                 raise RuntimeError(f"{len(results)} translations for {len(sentences)} sentences")
@@ -329,14 +277,9 @@ class Batcher:
         for row, result in zip(rows, results, strict=True):
             self._keep(row, result)
 
-    def _keep(self, row: _Row, result: Translation | Exception) -> None:
+    def _keep(self, row: Row, result: Translation | Exception) -> None:
         request = row.request
         if not request.done:
             request.keep(row.row, result)
             if request.done:
                 self._requests.pop(request.job, None)
-
-
-async def _in_order(request: _Request) -> AsyncIterator[Translation | Exception]:
-    for row in range(len(request.sentences)):
-        yield await request.result(row)

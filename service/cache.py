@@ -1,23 +1,19 @@
 """Translations that were made already or are being made: none is made twice.
 
-A key holds everything that changes the output: the bundle and the engine (`model_identity`), the
-options, and the sentence itself, in which glossary terms stand. It is a tuple of typed values, so
-no two keys are ever joined into the same text.
+A key holds everything that changes the output: the model (its manifest's hash, hence that of all
+files, and the engine's name), the options, and the sentence itself, in which glossary terms stand.
+It is a tuple of typed values, so no two keys are ever joined into the same text.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
-import ctranslate2
-
 from export.engines import TranslateOptions
-from export.manifest import Manifest
 
 V = TypeVar("V")
 Rank = tuple[int, int]
@@ -27,18 +23,12 @@ ENTRY_BYTES = 700
 
 
 class Key(NamedTuple):
-    """What a translation depends on. `checked`: with second tries."""
+    """What a translation depends on. `model`: its identity; `checked`: with second tries."""
 
-    identity: str
+    model: str
     options: TranslateOptions
     checked: bool
     sentence: str
-
-
-def model_identity(manifest: Manifest, engine_name: str) -> str:
-    """A fingerprint of a bundle's manifest, hence of all its files, the engine and its library."""
-    parts = (manifest.model_dump_json(), engine_name, ctranslate2.__version__)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,14 @@
 
 Nothing here waits, runs or knows the time: `put` a job, `take` a batch, `drop` a job.
 
-A batch has a budget in padded tokens. All its sentences have the same options. Each waiting job
-gives one sentence before any gives a second, and from there on the job with the fewest tokens in
-the batch is next, so that what short jobs leave goes to long ones. Jobs that were served go behind
-those that were not. Interactive jobs fill a batch first, but for the share of bulk jobs.
+A batch has a budget in padded tokens, and all its sentences are of one kind (model and options).
+Each waiting job gives one sentence before any gives a second, and from there on the job with the
+fewest tokens in the batch is next, so that what short jobs leave goes to long ones. Jobs that were
+served go behind those that were not. Interactive jobs fill a batch first, but for bulk's share.
 
-Bound: a sentence of an interactive job is in the next batch of its options, whatever bulk waits
+Bound: a sentence of an interactive job is in the next batch of its kind, whatever bulk waits
 and however long the other requests are, if the next sentences of all interactive jobs before it
-fit into what is not bulk's share; options take turns. A batch that holds bulk comes at least every
+fit into what is not bulk's share; kinds take turns. A batch that holds bulk comes at least every
 `BULK_EVERY` batches while bulk waits.
 """
 
@@ -40,7 +40,7 @@ class Job:
     `costs`: padded tokens of each. `served` orders jobs: its arrival, then its last batch.
     """
 
-    options: Hashable
+    kind: Hashable
     costs: Sequence[int]
     priority: Priority = Priority.INTERACTIVE
     next: int = 0
@@ -112,7 +112,7 @@ class FairQueue:
             return []
         lead = self._lead()
         bulk_waits = any(job.priority is Priority.BULK for job in self._jobs)
-        alike = [job for job in self._jobs if job.options == lead.options]
+        alike = [job for job in self._jobs if job.kind == lead.kind]
         budget = self._budget(alike, among)
         batch = _Batch(budget, self._max_sentences)
         batch.force(lead)
@@ -128,7 +128,7 @@ class FairQueue:
         return self._slices(batch)
 
     def _lead(self) -> Job:
-        """The job whose options the batch has: the one that waits longest, urgent ones first."""
+        """The job whose kind the batch is of: the one that waits longest, urgent ones first."""
         bulk_is_due = self._without_bulk >= BULK_EVERY - 1
         wanted = Priority.BULK if bulk_is_due else Priority.INTERACTIVE
         return min(self._jobs, key=lambda job: (job.priority is not wanted, job.served))

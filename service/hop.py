@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from export.engines import TranslateOptions, Translation
 from service.models import Model
 from service.order import Notice, Order, TranslatedSentence, TranslatedText
-from service.pipeline import Checked
+from service.pipeline import Checked, Pipeline
 from service.text import Document, Glossary, Repair, open_document
 
 THREAD_ABOVE_CHARS = 2000
@@ -18,8 +19,12 @@ THREAD_ABOVE_CHARS = 2000
 T = TypeVar("T")
 
 
+class SearchError(Exception):
+    """The engine has no such search: a beam or alternatives; the message says what to do."""
+
+
 async def along_route(
-    route: Sequence[Model], texts: Sequence[str], order: Order
+    pipeline: Pipeline, route: Sequence[Model], texts: Sequence[str], order: Order
 ) -> list[TranslatedText]:
     """Translate texts by the models of a route, one after the other.
 
@@ -28,46 +33,50 @@ async def along_route(
     """
     first, *further = route
     if not further:
-        return await through_model(first, texts, order)
-    done = await through_model(first, texts, replace(order, alternatives=0))
+        return await through_model(pipeline, first, texts, order)
+    done = await through_model(pipeline, first, texts, replace(order, alternatives=0))
     kept = Glossary({term: term for term in order.glossary.terms.values()})
     for model in further:
         onward_order = replace(order, glossary=kept)
-        onward = await through_model(model, [item.text for item in done], onward_order)
+        onward = await through_model(pipeline, model, [item.text for item in done], onward_order)
         done = [_joined(first, second) for first, second in zip(done, onward, strict=True)]
     return done
 
 
-async def through_model(model: Model, texts: Sequence[str], order: Order) -> list[TranslatedText]:
+async def through_model(
+    pipeline: Pipeline, model: Model, texts: Sequence[str], order: Order
+) -> list[TranslatedText]:
     """Translate texts by one model, keeping what is around their sentences."""
-    work = await _Work.open(model, texts, order)
-    checked = await model.pipeline.translate(work.sentences, work.options)
+    work = await _Work.open(pipeline, model, texts, order)
+    with _searching(order):
+        checked = await pipeline.translate(model, work.sentences, work.options)
     return await work.finish(checked)
 
 
 async def stream_along_route(
-    route: Sequence[Model], text: str, order: Order, within_s: float
-) -> AsyncIterator[TranslatedSentence | TranslatedText]:
+    pipeline: Pipeline, route: Sequence[Model], text: str, order: Order, within_s: float
+) -> AsyncGenerator[TranslatedSentence | TranslatedText, None]:
     """Translate a text: each sentence, in order, as it is ready, and then the whole.
 
     What a sentence lacks of protected pieces is put right in the whole. Through two models, the
     sentences come when all are ready.
     """
     if len(route) > 1:
-        (done,) = await along_route(route, [text], order)
+        (done,) = await along_route(pipeline, route, [text], order)
         for index, (source, target) in enumerate(done.sentences):
             yield TranslatedSentence(index, len(done.sentences), source, target)
         yield done
         return
     (model,) = route
-    work = await _Work.open(model, [text], order)
+    work = await _Work.open(pipeline, model, [text], order)
     (document,) = work.documents
     checked: list[Checked] = []
-    stream = model.pipeline.stream(work.sentences, work.options, within_s=within_s)
+    stream = pipeline.stream(model, work.sentences, work.options, within_s=within_s)
     async with stream as outcomes:
         async for one in outcomes:
             if isinstance(one, Exception):
-                raise one
+                with _searching(order):
+                    raise one
             segment = document.segments[len(checked)]
             shown = segment.finish(one.translation.text).shown
             yield TranslatedSentence(len(checked), len(work.sentences), segment.source, shown)
@@ -75,17 +84,31 @@ async def stream_along_route(
     yield (await work.finish(checked))[0]
 
 
+@contextmanager
+def _searching(order: Order) -> Iterator[None]:
+    """Raise SearchError for the ValueError by which engines refuse a search they do not have."""
+    try:
+        yield
+    except ValueError as error:
+        if order.alternatives or (order.beam_size or 1) > 1:
+            raise SearchError(str(error)) from error
+        raise
+
+
 @dataclass(frozen=True)
 class _Work:
     """Texts opened for a model: what to translate, and how to put it together."""
 
+    pipeline: Pipeline
     model: Model
     options: TranslateOptions
     documents: Sequence[Document]
     in_thread: bool
 
     @classmethod
-    async def open(cls, model: Model, texts: Sequence[str], order: Order) -> _Work:
+    async def open(
+        cls, pipeline: Pipeline, model: Model, texts: Sequence[str], order: Order
+    ) -> _Work:
         """Cut texts into sentences."""
         options = TranslateOptions(
             beam_size=order.beam_size or model.manifest.decoding.beam_size,
@@ -109,7 +132,7 @@ class _Work:
             ]
 
         opened = await asyncio.to_thread(documents) if in_thread else documents()
-        return cls(model, options, opened, in_thread)
+        return cls(pipeline, model, options, opened, in_thread)
 
     @property
     def sentences(self) -> list[str]:
@@ -143,7 +166,7 @@ class _Work:
             return
         wanted = [text for _, repair in repairs for text in repair.texts]
         options = replace(self.options, alternatives=0, return_scores=False)
-        more = iter(await self.model.pipeline.translate(wanted, options, second_tries=False))
+        more = iter(await self.pipeline.translate(self.model, wanted, options, second_tries=False))
         for row, repair in repairs:
             found = [next(more).translation.text for _ in repair.texts]
             translated[row][repair.segment] = repair.join(found)

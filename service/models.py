@@ -1,7 +1,7 @@
 """The models that are served: bundles with their engines, chosen by language pair.
 
 A `ModelSet` never changes. To swap a bundle, load a new set and put it in the place of the old one:
-a request keeps the set it began with, and the old one's models close after their last request.
+a request keeps the set it began with, and the old one's memory goes with its last request.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from export.bundle import Bundle, load_bundle
+from export.bundle import Bundle, load_bundle, sha256_of
 from export.engines import Engine, TranslateOptions, load_engine
 from export.errors import BundleError
-from export.manifest import Manifest
-from service.cache import model_identity
+from export.manifest import MANIFEST_FILE, Manifest
 from service.languages import match_language
-from service.pipeline import Pipeline
 from service.settings import Settings
 from service.text import EN_DE, StandIns, choose_stand_ins
 
@@ -28,16 +26,12 @@ PROOF = "A small test."
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle with a loaded engine and the queue before it.
-
-    Two are equal if they have the same files and engine.
-    """
+    """A bundle with a loaded engine. Two are equal if they have the same files and engine."""
 
     identity: str
     bundle: Bundle = field(compare=False)
     engine: Engine = field(compare=False, repr=False)
     engine_name: str = field(compare=False)
-    pipeline: Pipeline = field(compare=False, repr=False)
     stand_ins: StandIns = field(default=EN_DE, compare=False, repr=False)
 
     @property
@@ -52,8 +46,7 @@ class Model:
     def of(cls, bundle: Bundle, engine: Engine, settings: Settings) -> Model:
         """A bundle with its engine, which is loaded already."""
         name = bundle.engine(settings.engine).name
-        identity = model_identity(bundle.manifest, name)
-        return cls(identity, bundle, engine, name, Pipeline(engine, settings, identity))
+        return cls(_identity(bundle, name), bundle, engine, name)
 
 
 class LanguageError(Exception):
@@ -166,7 +159,7 @@ def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
     except OSError as error:
         raise BundleError(f"{str(folder)[:200]} cannot be read: {error.strerror}") from error
     name = bundle.engine(settings.engine).name
-    identity = model_identity(bundle.manifest, name)
+    identity = _identity(bundle, name)
     for model in loaded:
         if model.identity == identity:
             return replace(model, bundle=bundle)
@@ -180,6 +173,11 @@ def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
     engine.translate_batch([PROOF], TranslateOptions())
     model = Model.of(bundle, engine, settings)
     return model if model.pair == ("en", "de") else replace(model, stand_ins=_stand_ins(engine))
+
+
+def _identity(bundle: Bundle, engine_name: str) -> str:
+    """The manifest's hash, and hence that of all files, with the engine."""
+    return f"{sha256_of(bundle.path / MANIFEST_FILE)}:{engine_name}"
 
 
 def _stand_ins(engine: Engine) -> StandIns:

@@ -1,6 +1,6 @@
 """Sentences → checked translations: the cache, the queue, and second tries joined.
 
-One `Pipeline` serves all endpoints of a model. A request's second tries are one job in the queue
+One `Pipeline` serves all endpoints and models. A request's second tries are one job in the queue
 at a time, so they take no more of a batch than the request itself.
 """
 
@@ -10,77 +10,30 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
-from export.engines import Engine, TranslateOptions, Translation
+from export.engines import TranslateOptions, Translation
 from service import metrics
 from service.batcher import Batcher, ClosedError, DeadlineError, QueueFullError
 from service.cache import Key, Rank, TranslationCache
+from service.checked import Checked, Kind, Outcome, Pending, Run, Sentence, ServedModel
 from service.fair_queue import Priority
-from service.second_try import Warning, better, further_tries, judge
+from service.second_try import better, further_tries, judge
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A sentence's translation and what looks wrong with it."""
-
-    translation: Translation
-    warnings: tuple[Warning, ...] = ()
-
-
-Outcome = Checked | Exception
-Pending = asyncio.Future[Outcome | None]
-"""What will be known of a sentence; None: the request that translates it gave up."""
-
-
-@dataclass(eq=False)
-class _Sentence:
-    """A sentence that a request translates itself."""
-
-    text: str
-    tokens: int
-    future: Pending
-    best: Translation | None = None
-
-    def answer(self, outcome: Outcome | None) -> None:
-        if not self.future.done():
-            self.future.set_result(outcome)
-
-
-@dataclass(eq=False)
-class _Run:
-    """A request on its way."""
-
-    options: TranslateOptions
-    priority: Priority
-    second_tries: bool
-    deadline: float | None
-    own: list[_Sentence] = field(default_factory=list)
-    error: Exception | None = None
-    doubtful: asyncio.Queue[_Sentence] = field(default_factory=asyncio.Queue)
-
-    @property
-    def time_left(self) -> float | None:
-        if self.deadline is None:
-            return None
-        return max(0.0, self.deadline - asyncio.get_running_loop().time())
-
-
 class Pipeline:
-    """A loaded engine with its queue and cache. `identity` (`cache.model_identity`) tells models
-    apart; a new model gets a new pipeline. It belongs to the event loop of its first request."""
+    """The queue and the cache of all models. It belongs to the event loop of its first request."""
 
-    def __init__(self, engine: Engine, settings: Settings, identity: str) -> None:
-        self._identity = identity
+    def __init__(self, settings: Settings) -> None:
         self._second_tries = settings.second_tries
         self._cache: TranslationCache[Outcome] = TranslationCache(settings.cache_bytes)
-        self._refused: set[TranslateOptions] = set()
-        self.batcher = Batcher(
-            engine.translate_batch,
-            engine.count_tokens,
+        self._refused: set[Kind] = set()
+        self.batcher: Batcher[Kind] = Batcher(
+            lambda sentences, kind: kind.model.engine.translate_batch(sentences, kind.options),
+            lambda sentence, kind: kind.model.engine.count_tokens(sentence),
             workers=settings.inter_threads,
             max_batch_tokens=settings.max_batch_tokens,
             max_batch_sentences=settings.max_batch_sentences,
@@ -91,6 +44,7 @@ class Pipeline:
 
     async def translate(
         self,
+        model: ServedModel,
         sentences: Sequence[str],
         options: TranslateOptions,
         *,
@@ -101,7 +55,12 @@ class Pipeline:
         """Translate sentences, in order; `stream` says what it raises, and it raises what the
         engine does for the first sentence that fails."""
         stream = self.stream(
-            sentences, options, priority=priority, within_s=within_s, second_tries=second_tries
+            model,
+            sentences,
+            options,
+            priority=priority,
+            within_s=within_s,
+            second_tries=second_tries,
         )
         found = []
         async with stream as outcomes:
@@ -114,6 +73,7 @@ class Pipeline:
     @asynccontextmanager
     async def stream(
         self,
+        model: ServedModel,
         sentences: Sequence[str],
         options: TranslateOptions,
         *,
@@ -131,13 +91,14 @@ class Pipeline:
         checked = second_tries and self._second_tries
         deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
         asked = replace(options, return_scores=options.return_scores or checked)
-        run = _Run(asked, priority, checked, deadline)
+        kind = Kind(model, asked)
+        run = Run(kind, priority, checked, deadline)
         places = await self._plan(run, sentences)
         tasks: list[asyncio.Task[None]] = []
         try:
             async with self.batcher.stream(
                 [one.text for one in run.own],
-                asked,
+                kind,
                 tokens=[one.tokens for one in run.own],
                 priority=priority,
                 within_s=run.time_left,
@@ -157,7 +118,7 @@ class Pipeline:
         await self.batcher.close(grace_s)
 
     async def _plan(
-        self, run: _Run, sentences: Sequence[str]
+        self, run: Run, sentences: Sequence[str]
     ) -> list[tuple[str, Outcome | Pending]]:
         """For each sentence what the cache has, or the future that will have it: another
         request's, or one of our own, of which equal sentences share one."""
@@ -171,13 +132,13 @@ class Pipeline:
                 self._cache.open(self._key(run, sentence), rank, found)
             known[sentence] = found
         try:
-            counts = await self.batcher.count(list(new))
+            counts = await self.batcher.count(list(new), run.kind)
         except BaseException:
             for future in new.values():
                 future.set_result(None)
             raise
         run.own = [
-            _Sentence(sentence, tokens, future)
+            Sentence(sentence, tokens, future)
             for (sentence, future), tokens in zip(new.items(), counts, strict=True)
         ]
         return [(sentence, known[sentence]) for sentence in sentences]
@@ -194,7 +155,7 @@ class Pipeline:
 
     async def _in_order(
         self,
-        run: _Run,
+        run: Run,
         places: Sequence[tuple[str, Outcome | Pending]],
         keep_scores: bool,
     ) -> AsyncIterator[Outcome]:
@@ -213,17 +174,18 @@ class Pipeline:
                 outcome = replace(outcome, translation=replace(outcome.translation, score=None))
             yield outcome
 
-    async def _wait(self, run: _Run, future: Pending) -> Outcome | None:
+    async def _wait(self, run: Run, future: Pending) -> Outcome | None:
         try:
             async with asyncio.timeout_at(run.deadline):
                 return await asyncio.shield(future)
         except TimeoutError:
             raise DeadlineError("not translated in time") from None
 
-    async def _alone(self, run: _Run, sentence: str) -> Outcome:
+    async def _alone(self, run: Run, sentence: str) -> Outcome:
         stream = self.stream(
+            run.kind.model,
             [sentence],
-            run.options,
+            run.kind.options,
             priority=run.priority,
             within_s=run.time_left,
             second_tries=run.second_tries,
@@ -231,7 +193,7 @@ class Pipeline:
         async with stream as outcomes:
             return await anext(outcomes)
 
-    async def _read(self, run: _Run, found: AsyncIterator[Translation | Exception]) -> None:
+    async def _read(self, run: Run, found: AsyncIterator[Translation | Exception]) -> None:
         """Take the first tries as they come; what looks wrong goes to the second tries."""
         try:
             for one in run.own:
@@ -249,29 +211,28 @@ class Pipeline:
             for one in run.own:
                 one.answer(None)
 
-    async def _try_again(self, run: _Run) -> None:
+    async def _try_again(self, run: Run) -> None:
         """Translate what looks wrong again, all that there is at a time."""
         while True:
             doubtful = [await run.doubtful.get()]
             while not run.doubtful.empty():
                 doubtful.append(run.doubtful.get_nowait())
             try:
-                for options in further_tries(run.options):
+                for options in further_tries(run.kind.options):
                     left = [one for one in doubtful if not one.future.done()]
-                    if left and options not in self._refused:
-                        await self._one_try(run, left, options)
+                    await self._one_try(run, left, Kind(run.kind.model, options))
             except Exception:
                 logger.exception("second tries failed: the first ones have to do")
             for one in doubtful:
                 self._settle(run, one)
 
-    async def _one_try(
-        self, run: _Run, doubtful: Sequence[_Sentence], options: TranslateOptions
-    ) -> None:
+    async def _one_try(self, run: Run, doubtful: Sequence[Sentence], kind: Kind) -> None:
         """Keep what is better; settle what no longer looks wrong."""
+        if not doubtful or kind in self._refused:
+            return
         stream = self.batcher.stream(
             [one.text for one in doubtful],
-            options,
+            kind,
             tokens=[one.tokens for one in doubtful],
             priority=run.priority,
             within_s=run.time_left,
@@ -281,7 +242,7 @@ class Pipeline:
                 for one in doubtful:
                     result = await anext(results)
                     if isinstance(result, ValueError):
-                        self._refused.add(options)  # the engine has no such search
+                        self._refused.add(kind)  # the engine has no such search
                         return
                     if isinstance(result, Exception) or one.best is None:
                         continue
@@ -293,7 +254,7 @@ class Pipeline:
         except (QueueFullError, DeadlineError, ClosedError):
             return  # the first try has to do
 
-    def _settle(self, run: _Run, one: _Sentence) -> None:
+    def _settle(self, run: Run, one: Sentence) -> None:
         """A sentence is done: answer, keep, count its warnings."""
         if one.best is None or one.future.done():
             return
@@ -305,5 +266,5 @@ class Pipeline:
         self._cache.put(self._key(run, one.text), checked, *texts)
         one.answer(checked)
 
-    def _key(self, run: _Run, sentence: str) -> Key:
-        return Key(self._identity, run.options, run.second_tries, sentence)
+    def _key(self, run: Run, sentence: str) -> Key:
+        return Key(run.kind.model.identity, run.kind.options, run.second_tries, sentence)

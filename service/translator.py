@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,9 @@ from service.detect import Detection, Detector
 from service.hop import along_route, stream_along_route
 from service.languages import AUTO, language_name
 from service.metrics import QUEUE_SENTENCES
-from service.models import PROOF, Model, ModelSet, load_models
+from service.models import PROOF, ModelSet, load_models
 from service.order import Answer, Notice, Order, TranslatedSentence, TranslatedText
+from service.pipeline import Pipeline
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
@@ -44,11 +44,10 @@ class Translator:
         self.models = models
         self.settings = settings
         self.detector = Detector(models.languages)
+        self.pipeline = Pipeline(settings)
         QUEUE_SENTENCES.set_function(lambda: self.waiting)
         self._proven = False
         self._swapping = asyncio.Lock()
-        self._in_use: Counter[Model] = Counter()
-        self._closing: set[asyncio.Task[None]] = set()
 
     @classmethod
     def load(cls, settings: Settings) -> Translator:
@@ -58,7 +57,7 @@ class Translator:
     @property
     def waiting(self) -> int:
         """Sentences that wait for a worker."""
-        return sum(model.pipeline.batcher.waiting for model in self.models.models)
+        return self.pipeline.batcher.waiting
 
     async def ready(self) -> bool:
         """Whether a translation has succeeded; tries one until it does."""
@@ -82,8 +81,7 @@ class Translator:
             models = await asyncio.to_thread(load_models, wanted, self.settings, loaded)
             if models.languages != self.models.languages:
                 self.detector = Detector(models.languages)
-            former, self.models = self.models, models
-            self._close_unused(former)
+            self.models = models
         logger.info("serving %s", models.pairs)
         return models
 
@@ -99,52 +97,8 @@ class Translator:
         LanguageError for a pair that is not served, QueueFullError when too much waits, ClosedError
         when the service stops. Cancelling it drops what still waits.
         """
-        with self.using() as models:
-            return await self._translate(order, models)
-
-    async def stream(self, order: Order) -> AsyncIterator[Part]:
-        """Translate texts one after the other: each sentence as it is ready, then the whole text.
-
-        Raises as `translate`, and DeadlineError when a text takes too long.
-        """
-        within_s = self.settings.stream_timeout_s
-        with self.using() as models:
-            known, target = await self._languages(order, models)
-            for row, item in enumerate(known):
-                if item.source == target:
-                    yield Part(row, item, None, item.source, target)
-                    continue
-                route = models.route(item.source, target)
-                name = " + ".join(model.manifest.name for model in route)
-                found = stream_along_route(route, item.text, order, within_s)
-                async with aclosing(found):  # type: ignore[type-var]
-                    async for one in found:
-                        if isinstance(one, TranslatedText):
-                            one = _with_source(one, item)
-                        yield Part(row, one, name, item.source, target)
-
-    @contextmanager
-    def using(self) -> Iterator[ModelSet]:
-        """The models as they are now, which are not closed as long as they are in use."""
-        models = self.models
-        self._in_use.update(models.models)
-        try:
-            yield models
-        finally:
-            self._in_use.subtract(models.models)
-            self._close_unused(models)
-
-    def _close_unused(self, models: ModelSet) -> None:
-        """Close those models that neither the present set nor a request needs."""
-        for model in set(models.models) - set(self.models.models):
-            if not self._in_use[model]:
-                del self._in_use[model]
-                task = asyncio.create_task(model.pipeline.close())
-                self._closing.add(task)
-                task.add_done_callback(self._closing.discard)
-
-    async def _translate(self, order: Order, models: ModelSet) -> Answer:
         begin = time.perf_counter()
+        models = self.models
         known, target = await self._languages(order, models)
         detect_s = time.perf_counter() - begin
         rows_of: dict[str, list[int]] = {}
@@ -157,7 +111,7 @@ class Translator:
             route = models.route(source, target)
             used.extend(model.manifest.name for model in route)
             texts = [order.texts[row] for row in rows]
-            done = await along_route(route, texts, order)
+            done = await along_route(self.pipeline, route, texts, order)
             for row, item in zip(rows, done, strict=True):
                 results[row] = _with_source(item, known[row])
 
@@ -173,10 +127,30 @@ class Translator:
             seconds={"detect": detect_s, "translate": total_s - detect_s, "total": total_s},
         )
 
+    async def stream(self, order: Order) -> AsyncGenerator[Part, None]:
+        """Translate texts one after the other: each sentence as it is ready, then the whole text.
+
+        Raises as `translate`, and DeadlineError when a text takes too long.
+        """
+        within_s = self.settings.stream_timeout_s
+        models = self.models
+        known, target = await self._languages(order, models)
+        for row, item in enumerate(known):
+            if item.source == target:
+                yield Part(row, item, None, item.source, target)
+                continue
+            route = models.route(item.source, target)
+            name = " + ".join(model.manifest.name for model in route)
+            found = stream_along_route(self.pipeline, route, item.text, order, within_s)
+            async with aclosing(found):
+                async for one in found:
+                    if isinstance(one, TranslatedText):
+                        one = _with_source(one, item)
+                    yield Part(row, one, name, item.source, target)
+
     async def close(self) -> None:
         """Finish what is here, within the settings' time, and stop translating."""
-        grace_s = self.settings.grace_s
-        await asyncio.gather(*(one.pipeline.close(grace_s) for one in self.models.models))
+        await self.pipeline.close(self.settings.grace_s)
 
     async def _languages(self, order: Order, models: ModelSet) -> tuple[list[TranslatedText], str]:
         """Every text untranslated, with its source language and what was detected; the target."""

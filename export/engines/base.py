@@ -7,7 +7,7 @@ A new engine is a file here whose class extends `SentenceEngine`, a case in `loa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 from export.bundle import Bundle
@@ -116,10 +116,12 @@ class Engine(Protocol):
 class SentenceEngine:
     """What engines share: SentencePiece on both sides, checked lengths, like lengths in a call.
 
-    An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces.
+    An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces, and which
+    options `decode` heeds beside `beam_size` and `return_scores`; others are refused.
     """
 
     token_type: type = str
+    heeds: frozenset[str] = frozenset()
 
     def __init__(self, bundle: Bundle) -> None:
         self._decoding: Decoding = bundle.manifest.decoding
@@ -142,6 +144,7 @@ class SentenceEngine:
     def translate_batch(
         self, sentences: Sequence[str], options: TranslateOptions
     ) -> list[Translation]:
+        self._check(options)
         sources: list[list[Any]] = self._tokenizer.encode(list(sentences), out_type=self.token_type)
         translations: list[Translation] = [Translation("", 0)] * len(sources)
         for limit, rows in self._calls(sources):
@@ -149,6 +152,16 @@ class SentenceEngine:
             for row, one in zip(rows, decoded, strict=True):
                 translations[row] = self._translation(one, options.alternatives)
         return translations
+
+    def _check(self, options: TranslateOptions) -> None:
+        for field in fields(TranslateOptions):
+            value = getattr(options, field.name)
+            heeded = field.name in ("beam_size", "return_scores") or field.name in self.heeds
+            if not heeded and value != field.default:
+                raise ValueError(
+                    f"{field.name} is {value}, and this engine has no such search: leave it out, "
+                    "or use a ctranslate2 engine of the bundle"
+                )
 
     def _calls(self, sources: list[list[Any]]) -> list[tuple[int, list[int]]]:
         """Rows of each call, by like widths, with the call's output limit."""

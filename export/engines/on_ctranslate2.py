@@ -22,6 +22,8 @@ class CTranslate2Engine(SentenceEngine):
     log-probability of three alternatives was -5.4, against -0.6 for the beam's.
     """
 
+    heeds = frozenset({"alternatives", "repetition_penalty", "no_repeat_ngram_size"})
+
     def __init__(
         self,
         bundle: Bundle,

@@ -32,7 +32,12 @@ PATHS = (
 )
 SHAPE = Shape(
     body=lambda error: {"error": error.message},
-    statuses={"unsupported_language": 400, "too_large": 400, "key_missing": 400},
+    statuses={
+        "unsupported_language": 400,
+        "unsupported_search": 400,
+        "too_large": 400,
+        "key_missing": 400,
+    },
     names={"text": "q"},
 )
 register_shape(SHAPE, *PATHS)

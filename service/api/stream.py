@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from typing import Any
 
@@ -67,14 +67,14 @@ async def _events(
     order: Order,
     translator: Translator,
     first: Part,
-    parts: AsyncIterator[Part],
+    parts: AsyncGenerator[Part, None],
 ) -> AsyncIterator[str]:
     """The events from the first part on; whatever goes wrong is the last one."""
     total = sum(map(len, order.texts)) or 1
     before = [sum(map(len, order.texts[:row])) for row in range(len(order.texts))]
     try:
         with as_api_errors(translator.settings):
-            async with aclosing(parts):  # type: ignore[type-var]
+            async with aclosing(parts):
                 part: Part | None = first
                 while part is not None:
                     row = part.row

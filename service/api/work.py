@@ -13,6 +13,7 @@ from service.api.access import Access
 from service.api.errors import ApiError, ErrorBody
 from service.batcher import ClosedError, DeadlineError, QueueFullError
 from service.detect import Detection
+from service.hop import SearchError
 from service.models import LanguageError
 from service.order import Answer, Order
 from service.settings import Settings
@@ -129,12 +130,15 @@ async def within_limits(request: Request, settings: Settings, work: Awaitable[T]
 
 @contextmanager
 def as_api_errors(settings: Settings) -> Iterator[None]:
-    """Raise what a translator raises as ApiError: 422 for languages that are not served, 503 with
-    Retry-After when too much waits or the service stops, 504 when time is up."""
+    """Raise what a translator raises as ApiError: 422 for languages that are not served
+    and searches that an engine has not, 503 with Retry-After when too much waits or the service
+    stops, 504 when time is up."""
     try:
         yield
     except LanguageError as error:
         raise ApiError(422, "unsupported_language", str(error), error.field) from error
+    except SearchError as error:
+        raise ApiError(422, "unsupported_search", str(error)) from error
     except DeadlineError as error:
         raise ApiError(504, "timeout", f"{error}: send less text at once") from error
     except QueueFullError as error:

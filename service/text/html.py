@@ -15,24 +15,27 @@ from typing import Literal
 from service.text.block import Block
 from service.text.rich import MARK, RichBuilder, Special, kept
 
-INLINE = frozenset(
-    "a abbr acronym b bdi bdo big cite code data del dfn em font g i img input ins kbd label mark mrk "
-    "nobr output ph pc q rp rt ruby s samp small span strike strong sub sup time tt u var wbr "
-    "x bx ex bpt ept it picture button".split()
+
+def _names(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+INLINE = _names(
+    "a abbr acronym b bdi bdo big cite code data del dfn em font g i img input ins "
+    "kbd label mark mrk nobr output ph pc q rp rt ruby s samp small span strike "
+    "strong sub sup time tt u var wbr x bx ex bpt ept it picture button"
 )
 """Elements within a sentence; all others part what is before from what is after."""
-WORDS = frozenset("img input ph x picture".split())
+WORDS = _names("img input ph x picture")
 """Elements that stand for a word, where spaces are around them."""
-OPAQUE = frozenset(
-    "code kbd samp var tt pre script style textarea svg math template iframe object noscript "
-    "canvas audio video select ph it bpt ept".split()
+OPAQUE = _names(
+    "code kbd samp var tt pre script style textarea svg math template iframe "
+    "object noscript canvas audio video select ph it bpt ept"
 )
 """Elements whose content is never translated."""
-RAW = frozenset("script style".split())
+RAW = _names("script style")
 """Elements in which nothing is markup but their own end."""
-VOID = frozenset(
-    "area base br col embed hr img input link meta param source track wbr bx ex".split()
-)
+VOID = _names("area base br col embed hr img input link meta param source track wbr bx ex")
 NAME = re.compile(r"</?([A-Za-z][^\s/>]*)")
 REST = re.compile(r"""(?:[^"'>]|"[^"]*"|'[^']*')*+>""")
 ENTITY = re.compile(r"&(?:[#][0-9]{1,7}|[#][xX][0-9A-Fa-f]{1,6}|[A-Za-z][A-Za-z0-9]{1,31});")
@@ -41,6 +44,7 @@ NOT_TRANSLATED = re.compile(
     r"""|notranslate\b)""",
     re.IGNORECASE,
 )
+SENTENCE_CHARACTERS = "&<>\"'.,;:!?-–—‘’“”„«»…()/%€$£+="
 MAX_FAILURES = 100
 """Unclosed tags after which only tags without `>` in an attribute are looked for."""
 
@@ -192,7 +196,7 @@ def _tag(text: str, place: int, match: re.Match[str], quotes: bool) -> Token | N
 
 
 def add_text(builder: RichBuilder, text: str) -> None:
-    """Add source text with its entities: those of letters and punctuation as such, others opaque."""
+    """Add source text with its entities: letters and punctuation as such, others opaque."""
     place = 0
     for match in ENTITY.finditer(text):
         builder.add(text[place : match.start()])
@@ -207,9 +211,7 @@ def entity(raw: str) -> Special:
     shown = html.unescape(raw)
     if shown in ("\u00a0", "\u202f", "\u2009"):
         return kept(raw, "space", shown)
-    if len(shown) == 1 and (
-        shown.isalnum() or shown.isspace() or shown in "&<>\"'.,;:!?-–—‘’“”„«»…()/%€$£+="
-    ):
+    if len(shown) == 1 and (shown.isalnum() or shown.isspace() or shown in SENTENCE_CHARACTERS):
         return kept(raw, "character", shown)
     return kept(raw, "point", shown)
 

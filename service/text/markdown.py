@@ -17,8 +17,8 @@ from service.text.rich import Special
 
 LINE = re.compile(r"([^\r\n]*)(\r\n|\n|\r|$)")
 CONTAINER = re.compile(
-    r"(?:[ \t]*+(?:>[ \t]?|(?:[-*+]|\d{1,9}[.)])[ \t]++(?:\[[ xX]\][ \t]++)?|\[\^[^\]\s]{1,60}\]:[ \t]++))*+"
-    r"[ \t]*+"
+    r"(?:[ \t]*+(?:>[ \t]?|(?:[-*+]|\d{1,9}[.)])[ \t]++(?:\[[ xX]\][ \t]++)?"
+    r"|\[\^[^\]\s]{1,60}\]:[ \t]++))*+[ \t]*+"
 )
 LIST_MARK = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]|\]:")
 FENCE = re.compile(r"(`{3,}(?=[^`]*$)|~{3,}|\$\$|:::+)")
@@ -110,7 +110,7 @@ def read_markdown(text: str) -> Iterator[str | Block]:
         if kind:
             yield from paragraph.finish()
             yield from _block(kind, lines, prefix, content, labels)
-            blank = kind in ("blank", "code") and not content or kind == "code"
+            blank = (kind in ("blank", "code") and not content) or kind == "code"
             continue
         _, line_break = lines.take()
         if paragraph and not marked and prefix.count(">") == paragraph.depth:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from service.text import html
@@ -18,10 +18,12 @@ TOKEN = re.compile(
     (?P<escape>\\[!-/:-@\[-`{{-~])
   | (?P<code>`+)
   | (?P<math>(?<![\w$\\])\$(?=\S)[^$\n`]{{1,300}}(?<=\S)\$(?![\w$]))
-  | (?P<autolink><(?:[A-Za-z][A-Za-z0-9+.-]{{1,31}}:[^\s<>]{{0,2000}}|[^\s<>@]{{1,64}}@[^\s<>]{{1,255}})>)
+  | (?P<autolink><(?:[A-Za-z][A-Za-z0-9+.-]{{1,31}}:[^\s<>]{{0,2000}}
+      | [^\s<>@]{{1,64}}@[^\s<>]{{1,255}})>)
   | (?P<opaque><(?P<name>code|kbd|samp|var|tt)(?:\s[^<>]{{0,500}})?>[^<>]{{0,1000}}</(?P=name)>)
   | (?P<comment><!--(?:[^-]|-(?!->)){{0,2000}}+-->)
-  | (?P<tag></?[A-Za-z][\w:.-]{{0,60}}(?:\s(?:[^<>"']|"[^"<>]{{0,500}}"|'[^'<>]{{0,500}}'){{0,500}}+)?/?>)
+  | (?P<tag></?[A-Za-z][\w:.-]{{0,60}}
+      (?:\s(?:[^<>"']|"[^"<>]{{0,500}}"|'[^'<>]{{0,500}}'){{0,500}}+)?/?>)
   | (?P<entity>{html.ENTITY.pattern})
   | (?P<image>!\[[^\[\]]{{0,1000}}\](?:{TARGET}|\[[^\[\]\n]{{0,500}}\]))
   | (?P<note>\[\^[^\]\s]{{1,60}}\])
@@ -68,7 +70,7 @@ def read_inline(text: str, breaks: Sequence[Special], labels: frozenset[str]) ->
     return builder.build()
 
 
-def _tokens(text: str, breaks):  # type: ignore[no-untyped-def]
+def _tokens(text: str, breaks: Iterator[Special]) -> Iterator[Token]:
     code_runs = _code_runs(text)
     start = place = 0
     while match := TOKEN.search(text, place):
@@ -76,18 +78,20 @@ def _tokens(text: str, breaks):  # type: ignore[no-untyped-def]
         kind = "opaque" if match["opaque"] else kind
         special: Special | None = None
         raw = match.group()
+        if kind == "code":
+            closing = _closing_run(code_runs.get(len(raw), []), end)
+            end = end if closing is None else closing + len(raw)
+            kind = kind if closing is None else "whole code"
+        if kind != "line":
+            raw = _with_breaks(text[begin:end], breaks)
         match kind:
             case "escape":
                 kind_of = "character" if raw[1] in SENTENCE_PUNCTUATION else "point"
                 special = kept(raw, kind_of, raw[1])  # type: ignore[arg-type]
             case "code":
-                closing = _closing_run(code_runs.get(len(raw), []), end)
-                if closing is not None:
-                    end = closing + len(raw)
-                    raw = text[begin:end]
-                    special = kept(raw, "word", raw.strip("` "))
-                else:
-                    special = kept(raw, "point", raw)
+                special = kept(raw, "point", raw)
+            case "whole code":
+                special = kept(raw, "word", raw.strip("` "))
             case "math" | "autolink" | "opaque":
                 special = kept(raw, "word", raw)
             case "comment" | "note" | "image":
@@ -102,6 +106,12 @@ def _tokens(text: str, breaks):  # type: ignore[no-untyped-def]
         start = place = end
     if start < len(text):
         yield Token(text[start:], "text")
+
+
+def _with_breaks(raw: str, breaks: Iterator[Special]) -> str:
+    """Source with what stands between its lines."""
+    first, *others = raw.split("\n")
+    return first + "".join(next(breaks).raw + line for line in others)
 
 
 def _code_runs(text: str) -> dict[int, list[int]]:
@@ -195,7 +205,7 @@ def _pair_html(tokens: list[Token]) -> None:
     for index, (at, tag) in enumerate(zip(places, tags, strict=True)):
         token = tokens[at]
         if index in partners and tag.kind in ("open", "close"):
-            token.special = kept(token.raw, tag.kind, name=tag.name)  # type: ignore[arg-type]
+            token.special = kept(token.raw, tag.kind, name=tag.name)
         else:
             lone = token.before.isspace() and not token.after.isalnum() and tag.name in html.WORDS
             token.special = kept(token.raw, "word" if lone else "point")

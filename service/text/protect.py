@@ -33,7 +33,8 @@ PLACEHOLDER = rf"""
       | \{{%[^{{}}]{{0,200}}%\}}
       | [$\#%@]?\{{(?:[^{{}}]|\{{[^{{}}]{{0,100}}\}}){{0,200}}\}}
       | %\([A-Za-z_][\w.-]{{0,60}}\)[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[A-Za-z]
-      | %(?:\d{{1,2}}\$)?[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[hlqjzt]{{0,2}}[sScCxXoOpaAn@di](?![A-Za-z])
+      | %(?:\d{{1,2}}\$)?[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[hlqjzt]{{0,2}}
+        [sScCxXoOpaAn@di](?![A-Za-z])
       | %[A-Za-z_]\w{{1,60}}%
       | %%
       | \$[A-Za-z_]\w{{0,60}}
@@ -49,7 +50,8 @@ SYMBOL = r"""
 IDENTIFIER = r"""
     (?P<identifier>
         \b[A-Za-z]\w{0,60}\(\)
-      | \b[\w-]{1,60}\.(?:py|js|ts|json|ya?ml|md|txt|html?|css|pdf|png|jpe?g|docx?|xlsx?|csv|zip|exe|sh)\b
+      | \b[\w-]{1,60}\.(?:py|js|ts|json|ya?ml|md|txt|html?|css|pdf|png|jpe?g|docx?|xlsx?|csv
+        |zip|exe|sh)\b
       | \b[A-Za-z0-9]{1,60}(?:_[A-Za-z0-9]{1,60}){1,20}\b
     )"""
 TAG = r"""

@@ -91,6 +91,10 @@ class Rich:
         """Whether there is a letter outside of what is opaque."""
         return any(map(str.isalpha, self.text))
 
+    def has_special(self) -> bool:
+        """Whether there is something that is not a character."""
+        return any(special.kind not in ("character", "space") for special in self.specials)
+
     def special_at(self, place: int) -> Special | None:
         index = bisect_left(self.places, place)
         found = index < len(self.places) and self.places[index] == place

@@ -5,34 +5,38 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
 
-from service.text.block import Escape
 from service.text.align import (
     Point,
     Span,
     Words,
     boundary,
     find_spans,
-    has_tags,
     locate,
     source_words,
 )
-from service.text.protect import without_opaque
+from service.text.block import Escape
+from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
 from service.text.rich import Rich, Special
-from service.text.sentences import edges
+from service.text.sentences import edges, pair_up
 from service.text.stand_ins import (
     Sent,
     StandIns,
     assign,
     engine_text,
-    occurrences,
     opaque_words,
     without_added_stop,
 )
 
-GENITIVE = re.compile("['’]s")
 TURNS = (1, 2)
 """Further attempts at a sentence of which the model dropped something, each with other words."""
+
+Way = Literal["whole", "other words", "in proportion", "parted", "placed"]
+"""`whole`: all was found in the sentence's translation; `other words`: in one with other
+stand-ins; `in proportion`: tags could not be found there and went where they are in the source;
+`parted`: stretches were translated on their own; `placed`: all went where it is in the source."""
 
 
 class Restored(str):
@@ -40,12 +44,17 @@ class Restored(str):
 
     shown: str
     """The same as a reader sees it."""
+    way: Way
+    """How it came about."""
 
     @classmethod
-    def of(cls, output: str, shown: str) -> Restored:
+    def of(cls, output: str, shown: str, way: Way = "whole") -> Restored:
         restored = cls(output)
-        restored.shown = shown
+        restored.shown, restored.way = shown, way
         return restored
+
+    def by(self, way: Way) -> Restored:
+        return Restored.of(str(self), self.shown, way)
 
 
 @dataclass(frozen=True)
@@ -91,7 +100,7 @@ class Segment:
         """What is needed besides this translation; None if it is complete."""
         if self.restore(translation) is not None:
             return None
-        complete = _replacements(_clean(translation), self.core, self.words) is not None
+        complete = replacements_of(clean(translation), self.core, self.words) is not None
         others = [] if complete else self._other_words()
         spans = find_spans(self.core)
         texts = [engine_text(self.core, words) for words in others]
@@ -106,9 +115,12 @@ class Segment:
             known = dict(zip(texts, translations, strict=True))
             attempts = [(translation, self.words)]
             attempts += [(known.get(engine_text(self.core, words), ""), words) for words in others]
-            for whole, words in attempts:
-                if (restored := self._compose(whole, words, known, True)) is not None:
-                    return restored
+            for final in (False, True):
+                for whole, words in attempts:
+                    restored = self._compose(whole, words, known, final)
+                    if restored is not None:
+                        way: Way = "whole" if words == self.words else "other words"
+                        return restored.by("in proportion" if final else way)
             return self._from_stretches(translation, known) or self._in_proportion(translation)
 
         return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
@@ -130,10 +142,10 @@ class Segment:
         self, whole: str, words: Sequence[Sent], known: Mapping[str, str], final: bool
     ) -> Restored | None:
         """The whole sentence's translation with everything in its place, if there is one."""
-        text = without_added_stop(_clean(whole), self.core)
+        text = without_added_stop(clean(whole), self.core)
         if not self.core.specials:
             return Restored.of(self.escape(text), text)
-        replacements = _replacements(text, self.core, words)
+        replacements = replacements_of(text, self.core, words)
         if replacements is None or not text:
             return None
         found = find_spans(self.core)
@@ -147,7 +159,7 @@ class Segment:
         }
         if not locate(root, len(source), output, own, final):
             return None
-        insertions = _tags(self.core, root, output)
+        insertions = tag_edits(self.core, root, output)
         insertions += self._points(points, self.core, words, output)
         return self._assembled(text, [*replacements, *insertions])
 
@@ -178,7 +190,7 @@ class Segment:
     def _stretch_texts(self) -> list[str]:
         """What must be translated to do without the whole sentence, or without stand-ins."""
         texts = []
-        for rich, words in self._between_tags():
+        for rich, words in self._betweentag_edits():
             texts.append(engine_text(*_trimmed(rich, words)[1:3]))
             texts += [
                 engine_text(*_trimmed(part, ())[1:3])
@@ -187,7 +199,7 @@ class Segment:
             ]
         return texts
 
-    def _between_tags(self) -> list[tuple[Rich, Sequence[Sent]]]:
+    def _betweentag_edits(self) -> list[tuple[Rich, Sequence[Sent]]]:
         """The stretches between tags and symbols, and what stands in them for opaque words; the
         tags and symbols themselves, too."""
         stretches, used = [], 0
@@ -201,7 +213,7 @@ class Segment:
         """The sentence parted at tags, and at opaque words where the model dropped them; None if
         the model makes nothing of such a stretch."""
         parts: list[Restored] = []
-        for rich, words in self._between_tags():
+        for rich, words in self._betweentag_edits():
             if (translated := self._stretch(rich, words, whole, known)) is not None:
                 parts.append(translated)
                 continue
@@ -210,7 +222,7 @@ class Segment:
                 if alone is None and part.has_letter():
                     return None
                 parts.append(alone or Restored.of(part.output(), part.shown()))
-        return Restored.of("".join(parts), "".join(part.shown for part in parts))
+        return Restored.of("".join(parts), "".join(part.shown for part in parts), "parted")
 
     def _stretch(
         self, rich: Rich, words: Sequence[Sent], whole: str, known: Mapping[str, str]
@@ -219,9 +231,9 @@ class Segment:
         before, core, inside, after = _trimmed(rich, words)
         if not core.has_letter():
             return Restored.of(rich.output(), rich.shown())
-        alone = without_added_stop(_clean(known.get(engine_text(core, inside), "")), core)
+        alone = without_added_stop(clean(known.get(engine_text(core, inside), "")), core)
         text = _like(core.text, alone, whole)
-        replacements = _replacements(text, core, inside)
+        replacements = replacements_of(text, core, inside)
         if replacements is None or not text or _runs_on(source=core.text, translation=text):
             return None
         spans = find_spans(core)
@@ -237,113 +249,31 @@ class Segment:
     ) -> list[Edit]:
         source = source_words(core, words)
         return [
-            _point(point, boundary(point, source, output), order, output)
+            point_edit(point, boundary(point, source, output), order, output)
             for order, point in enumerate(points)
         ]
 
     def _in_proportion(self, translation: str) -> Restored:
-        text = without_added_stop(_clean(translation), self.core)
+        text = without_added_stop(clean(translation), self.core)
         for word in self.words:
             text = re.sub(rf"(?<!\w){re.escape(word.expected)}s?(?!\w)", "", text)
         text = " ".join(text.split())
         output = Words.of(text)
-        edits = []
+        partners = pair_up(self.core)
+        edits: list[Edit] = []
         for place, special in zip(self.core.places, self.core.specials, strict=True):
             if special.kind == "character":
                 continue
-            word = round(place / len(self.core.text) * len(output))
-            at = output.spans[word][0] if word < len(output) else len(text)
-            padded = f"{special.output} " if special.stands_for_word else special.output
-            edits.append(Edit(at, at, (1, len(edits)), padded, special.shown))
-        return self._assembled(text, edits)
-
-
-@dataclass(frozen=True)
-class Edit:
-    """Something that takes the place of `text[start:end]`; `order` decides among equals."""
-
-    start: int
-    end: int
-    order: tuple[int, int]
-    output: str
-    shown: str
-
-
-def _clean(translation: str) -> str:
-    return without_opaque(translation).strip()
-
-
-def _replacements(text: str, core: Rich, words: Sequence[Sent]) -> list[Edit] | None:
-    """Opaque words in the places of their stand-ins, if each is there exactly once."""
-    edits = []
-    for special, after, word in zip(opaque_words(core), _after_words(core), words, strict=True):
-        matches = occurrences(word.expected, text)
-        if len(matches) != 1:
-            return None
-        start, end = matches[0].span()
-        output, shown = special.output, special.shown
-        genitive = text[end : end + 1] == "s"
-        if special.name == "term":
-            output = shown = _as_first(output, core) if start == 0 else output
-            end += genitive
-        elif genitive and not GENITIVE.match(after):
-            return None
-        edits.append(Edit(start, end, (3, len(edits)), output, shown))
-    return edits
-
-
-def _after_words(core: Rich) -> list[str]:
-    """What follows each opaque word directly."""
-    return [
-        core.text[place + 1 : place + 3]
-        for place, special in zip(core.places, core.specials, strict=True)
-        if special.stands_for_word
-    ]
-
-
-def _as_first(term: str, core: Rich) -> str:
-    first = next((part for part in core if not (isinstance(part, Special) and part.has_no_width)))
-    begins = first if isinstance(first, str) else first.shown
-    return term[:1].upper() + term[1:] if begins[:1].isupper() else term
-
-
-def _tags(core: Rich, root: Span, output: Words) -> list[Edit]:
-    """Openings before their first word, endings after their last, well nested."""
-    edits: list[Edit] = []
-
-    def place(span: Span, depth: int) -> int:
-        end = output.spans[span.end - 1][1] if span.end else 0
-        for child in span.children:
-            end = max(end, place(child, depth + 1))
-        last = core.text[span.stretch[1] - 1]
-        if span.closing and last in ".,;:!?" and output.text[end : end + 1] == last:
-            end += 1
-        if span.opening:
-            start = output.spans[span.first][0]
-            edits.append(Edit(start, start, (2, depth), span.opening.output, ""))
-        if span.closing:
-            edits.append(Edit(end, end, (0, -depth), span.closing.output, ""))
-        return end
-
-    place(root, 0)
-    return edits
-
-
-def _point(point: Point, word: int, order: int, output: Words) -> Edit:
-    """A symbol at a boundary between words, with the spaces that it has in the source."""
-    special, text = point.special, output.text
-    before = output.spans[word - 1][1] if word else 0
-    after = output.spans[word][0] if word < len(output) else len(text)
-    if special.kind == "space":
-        start = before if text[before:after].isspace() else after
-        return Edit(start, after, (1, order), special.output, special.shown)
-    match point.spaces:
-        case (True, True):
-            glue = (" ", "") if word == len(output) else ("", " ")
-            return Edit(after, after, (1, order), special.output.join(glue), special.shown)
-        case (False, True):
-            return Edit(before, before, (1, order), special.output, special.shown)
-    return Edit(after, after, (1, order), special.output, special.shown)
+            index = round(place / len(self.core.text) * len(output))
+            at = output.spans[index][0] if index < len(output) else len(text)
+            written = f"{special.output} " if special.stands_for_word else special.output
+            opening = partners.get(place)
+            if special.kind == "close" and opening is not None and edits[-1].start == at:
+                inside = self.core.cut(opening + 1, place)
+                if not inside.has_special():
+                    written = self.escape(inside.shown()) + written
+            edits.append(Edit(at, at, (1, len(edits)), written, special.shown))
+        return self._assembled(text, edits).by("placed")
 
 
 def _trimmed(rich: Rich, words: Sequence[Sent]) -> tuple[Rich, Rich, Sequence[Sent], Rich]:
@@ -369,13 +299,13 @@ def split_at(rich: Rich, at: Callable[[Special], bool]) -> list[Rich]:
         place for place, special in zip(rich.places, rich.specials, strict=True) if at(special)
     ]
     cuts = sorted({0, len(rich.text), *places, *(place + 1 for place in places)})
-    return [rich.cut(start, end) for start, end in zip(cuts, cuts[1:], strict=False)]
+    return [rich.cut(start, end) for start, end in pairwise(cuts)]
 
 
 def _runs_on(source: str, translation: str) -> bool:
     """Whether a stretch's translation repeats itself or is far too long."""
     words = translation.casefold().split()
-    repeats = any(left == right for left, right in zip(words, words[1:], strict=False))
+    repeats = any(left == right for left, right in pairwise(words))
     return repeats or len(words) > 2 * len(source.split()) + 2
 
 

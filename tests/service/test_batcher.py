@@ -17,6 +17,7 @@ from service.fair_queue import Priority
 
 GREEDY = TranslateOptions()
 BEAM = TranslateOptions(beam_size=4)
+Queue = Batcher[TranslateOptions]
 
 
 class Gate:
@@ -40,11 +41,11 @@ class Gate:
         self.let(1_000_000)
 
 
-def words(sentence: str) -> int:
+def words(sentence: str, options: TranslateOptions) -> int:
     return len(sentence.split())
 
 
-def batcher_of(gate: Callable[..., list[Translation]], **arguments: Any) -> Batcher:
+def batcher_of(gate: Callable[..., list[Translation]], **arguments: Any) -> Queue:
     return Batcher(gate, words, **arguments)
 
 
@@ -58,7 +59,10 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def submit(
-    batcher: Batcher, *sentences: str, options: TranslateOptions = GREEDY, **arguments: Any
+    batcher: Queue,
+    *sentences: str,
+    options: TranslateOptions = GREEDY,
+    **arguments: Any,
 ) -> asyncio.Task[list[Translation]]:
     return asyncio.ensure_future(batcher.submit(sentences, options, **arguments))
 
@@ -67,7 +71,7 @@ def texts(translations: list[Translation]) -> list[str]:
     return [translation.text for translation in translations]
 
 
-async def held(batcher: Batcher, gate: Gate) -> asyncio.Task[list[Translation]]:
+async def held(batcher: Queue, gate: Gate) -> asyncio.Task[list[Translation]]:
     """A request whose batch is being translated, so that others wait."""
     first = submit(batcher, "first")
     await until(lambda: gate.batches)
@@ -121,7 +125,7 @@ def test_tokens_are_counted_once_and_long_texts_off_the_loop() -> None:
     counted: Counter[str] = Counter()
     threads: set[int] = set()
 
-    def count(sentence: str) -> int:
+    def count(sentence: str, options: TranslateOptions) -> int:
         counted[sentence] += 1
         threads.add(threading.get_ident())
         return 1
@@ -418,7 +422,7 @@ def test_thousands_of_requests(workers: int) -> None:
             raise RuntimeError("bad sentence")
         return [Translation(f"{sentence}/{options.beam_size}", 1) for sentence in sentences]
 
-    async def request(batcher: Batcher, number: int) -> None:
+    async def request(batcher: Queue, number: int) -> None:
         count = rng.choice([1, 1, 1, 2, 3, 40])
         sentences = [f"{number}.{row} " + "w " * rng.choice([1, 8, 30]) for row in range(count)]
         options = rng.choice([GREEDY, BEAM])

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 
-from export.bundle import Bundle
 from export.engines import TranslateOptions
-from service.cache import ENTRY_BYTES, Key, TranslationCache, model_identity
+from service.cache import ENTRY_BYTES, Key, TranslationCache
 
 GREEDY = TranslateOptions()
 
@@ -104,14 +103,3 @@ def test_only_requests_of_a_higher_rank_join() -> None:
         assert cache.join(key("a"), (0, 1)) is None
 
     asyncio.run(scenario())
-
-
-def test_the_identity_is_that_of_bundle_and_engine(tiny_bundle: Bundle) -> None:
-    manifest = tiny_bundle.manifest
-    identity = model_identity(manifest, "ctranslate2-int8")
-    assert identity == model_identity(manifest, "ctranslate2-int8")
-    assert identity != model_identity(manifest, "ctranslate2-float32")
-    path, entry = next(iter(manifest.files.items()))
-    changed = entry.model_copy(update={"sha256": "0" * 64})
-    other = manifest.model_copy(update={"files": {**manifest.files, path: changed}})
-    assert identity != model_identity(other, "ctranslate2-int8")

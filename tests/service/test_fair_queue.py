@@ -57,8 +57,8 @@ def test_options_are_not_mixed_and_take_turns() -> None:
     queue = queue_of(greedy, beam)
     led = []
     while batch := queue.take():
-        assert len({part.job.options for part in batch}) == 1
-        led.append(batch[0].job.options)
+        assert len({part.job.kind for part in batch}) == 1
+        led.append(batch[0].job.kind)
     assert led == [GREEDY, BEAM, GREEDY, BEAM, GREEDY]
 
 
@@ -155,7 +155,7 @@ def _check_batch(batch: list[Slice], max_tokens: int, max_sentences: int) -> Non
     sentences = sum(len(part.rows) for part in batch)
     assert sentences <= max_sentences
     assert tokens <= max_tokens or sentences == 1
-    assert len({part.job.options for part in batch}) <= 1
+    assert len({part.job.kind for part in batch}) <= 1
 
 
 @pytest.mark.parametrize("seed", range(4))

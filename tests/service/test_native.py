@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
 from export.bundle import Bundle
-from export.engines import Engine
+from export.engines import Engine, TranslateOptions, Translation
 from service.api.app import create_app
 from service.models import Model, ModelSet
 from service.settings import Settings
@@ -298,3 +298,62 @@ def test_languages(client: TestClient) -> None:
     assert client.get("/v1/languages").json() == {
         "languages": [{"code": "en", "name": "English", "targets": ["de"]}]
     }
+
+
+class Greedy(StubEngine):
+    """Refuses a beam, as engines do that have none."""
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        if options.search_width > 1:
+            raise ValueError("this engine has no such search: leave it out")
+        return super().translate_batch(sentences, options)
+
+
+@pytest.mark.parametrize("search", [{"beam_size": 2}, {"alternatives": 1}])
+def test_a_search_that_the_engine_has_not(make_client: MakeClient, search: dict[str, int]) -> None:
+    client = make_client(Greedy())
+    for url in (URL, f"{URL}/stream"):
+        answer = client.post(url, json={"text": "a b.", **search})
+        assert answer.status_code == 422
+        assert error_of(answer)["code"] == "unsupported_search"
+    assert client.post(URL, json={"text": "a b."}).status_code == 200
+
+
+def test_markup_and_glossary(make_client: MakeClient) -> None:
+    client = make_client(StubEngine())
+    body = {
+        "text": "<p>open the <b>new</b> page</p>",
+        "format": "html",
+        "glossary": {"page": "Seite"},
+    }
+    (item,) = client.post(URL, json=body).json()["translations"]
+    assert "<b>NEW</b>" in item["text"]
+    assert "Seite" in item["text"]
+    wrong = client.post(URL, json={"text": "a", "glossary": {" ": "b"}})
+    assert wrong.status_code == 422
+    assert error_of(wrong)["field"] == "glossary"
+
+
+def test_alternatives(client: TestClient) -> None:
+    body = {"text": "the old blue street cat.", "alternatives": 2}
+    (item,) = client.post(URL, json=body).json()["translations"]
+    assert 1 <= len(item["alternatives"]) <= 2
+    assert item["text"] not in item["alternatives"]
+
+
+def test_warnings_have_a_code_and_a_message(make_client: MakeClient) -> None:
+    class Repeating(StubEngine):
+        def translate_batch(
+            self, sentences: Sequence[str], options: TranslateOptions
+        ) -> list[Translation]:
+            return [Translation("so so so so so so.", 8, -0.5) for _ in sentences]
+
+    (item,) = (
+        make_client(Repeating())
+        .post(URL, json={"text": "one two three four."})
+        .json()["translations"]
+    )
+    assert "repetition" in [warning["code"] for warning in item["warnings"]]
+    assert all(set(warning) == {"code", "message"} for warning in item["warnings"])

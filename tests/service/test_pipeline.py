@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 
 from export.engines import TranslateOptions, Translation
 from service.batcher import ClosedError, DeadlineError, QueueFullError
+from service.checked import Checked
 from service.fair_queue import Priority
 from service.metrics import exposition
-from service.pipeline import Checked, Pipeline
+from service.pipeline import Pipeline
 from service.settings import Settings
 
 GREEDY = TranslateOptions()
@@ -69,17 +71,22 @@ class FakeEngine:
         return Translation(LOOP if loops else sentence.upper(), len(sentence.split()), score)
 
 
+@dataclass(frozen=True)
+class FakeModel:
+    identity: str
+    engine: FakeEngine = field(compare=False)
+
+
 class Scene:
     """A pipeline over a fake engine."""
 
     def __init__(self, **settings: Any) -> None:
         self.engine = FakeEngine()
-        self.pipeline = Pipeline(
-            self.engine, Settings(inter_threads=1, **settings), identity="model"
-        )
+        self.model = FakeModel("model", self.engine)
+        self.pipeline = Pipeline(Settings(inter_threads=1, **settings))
 
     async def texts(self, *sentences: str, **arguments: Any) -> list[str]:
-        found = await self.pipeline.translate(sentences, GREEDY, **arguments)
+        found = await self.pipeline.translate(self.model, sentences, GREEDY, **arguments)
         return [one.translation.text for one in found]
 
     def start(self, *sentences: str, **arguments: Any) -> asyncio.Task[list[str]]:
@@ -153,6 +160,28 @@ def test_who_joined_goes_on_when_the_maker_gives_up() -> None:
     run(scenario)
 
 
+def test_models_share_neither_batches_nor_translations() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        other = FakeModel("other", FakeEngine())
+        scene.engine.hold()
+        blocker = scene.start("blocker")
+        await until(lambda: scene.engine.calls)
+        first = scene.start("a", "b")
+        second = asyncio.ensure_future(scene.pipeline.translate(other, ["a", "c"], GREEDY))
+        await until(lambda: scene.pipeline.batcher.waiting == 4)
+        scene.engine.release()
+        await asyncio.gather(blocker, first, second)
+        assert scene.engine.sentences == ["blocker", "a", "b"]
+        assert other.engine.sentences == ["a", "c"]
+        same = FakeModel("model", FakeEngine())  # the same files, loaded again
+        await scene.pipeline.translate(same, ["a"], GREEDY)
+        assert same.engine.sentences == []
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
 def test_without_a_cache_everything_is_translated() -> None:
     async def scenario() -> None:
         scene = Scene(cache_bytes=0)
@@ -167,7 +196,7 @@ def test_what_looks_wrong_is_tried_again() -> None:
     async def scenario() -> None:
         scene = Scene()
         sentences = ["fine x", "loops x", "stuck x", "lost x"]
-        found = await scene.pipeline.translate(sentences, GREEDY)
+        found = await scene.pipeline.translate(scene.model, sentences, GREEDY)
         assert [one.translation.text for one in found] == ["FINE X", "LOOPS X", "STUCK X", LOOP]
         assert [[w.code for w in one.warnings] for one in found] == [[], [], [], ["repetition"]]
         tried = [(batch, o.beam_size, o.repetition_penalty) for batch, o in scene.engine.calls]
@@ -176,7 +205,7 @@ def test_what_looks_wrong_is_tried_again() -> None:
             (["loops x", "stuck x", "lost x"], 4, 1.0),
             (["stuck x", "lost x"], 4, 1.3),
         ]
-        again = await scene.pipeline.translate(sentences, GREEDY)
+        again = await scene.pipeline.translate(scene.model, sentences, GREEDY)
         assert again == found
         assert len(scene.engine.calls) == 3  # the best of three tries is what the cache keeps
         await scene.pipeline.close()
@@ -188,7 +217,9 @@ def test_what_looks_wrong_is_tried_again() -> None:
 def test_second_tries_can_be_switched_off(by_settings: bool) -> None:
     async def scenario() -> None:
         scene = Scene(second_tries=not by_settings)
-        found = await scene.pipeline.translate(["loops x"], GREEDY, second_tries=by_settings)
+        found = await scene.pipeline.translate(
+            scene.model, ["loops x"], GREEDY, second_tries=by_settings
+        )
         assert found[0].translation.text == LOOP
         assert [warning.code for warning in found[0].warnings] == ["repetition"]
         assert [options for _, options in scene.engine.calls] == [GREEDY]
@@ -202,8 +233,10 @@ def test_second_tries_can_be_switched_off(by_settings: bool) -> None:
 def test_scores_are_shown_only_when_asked() -> None:
     async def scenario() -> None:
         scene = Scene()
-        plain = await scene.pipeline.translate(["a"], GREEDY)
-        scored = await scene.pipeline.translate(["a"], TranslateOptions(return_scores=True))
+        plain = await scene.pipeline.translate(scene.model, ["a"], GREEDY)
+        scored = await scene.pipeline.translate(
+            scene.model, ["a"], TranslateOptions(return_scores=True)
+        )
         assert (plain[0].translation.score, scored[0].translation.score) == (None, -0.5)
         assert scene.engine.sentences == ["a"]
         await scene.pipeline.close()
@@ -216,7 +249,7 @@ def test_an_engine_without_a_search_is_asked_for_it_once() -> None:
         scene = Scene()
         scene.engine.no_penalty = True
         for number in range(3):
-            found = await scene.pipeline.translate([f"stuck {number}"], GREEDY)
+            found = await scene.pipeline.translate(scene.model, [f"stuck {number}"], GREEDY)
             assert [warning.code for warning in found[0].warnings] == ["repetition"]
         asked = [o.repetition_penalty for _, o in scene.engine.calls]
         assert asked.count(1.3) == 1
@@ -230,7 +263,7 @@ def test_a_stream_gives_each_sentence_in_order_and_goes_on_after_a_fault() -> No
         scene = Scene(max_batch_sentences=2)
         await scene.texts("c")
         sentences = ["a", "loops x", "bad", "c", "d", "a", "e"]
-        async with scene.pipeline.stream(sentences, GREEDY) as outcomes:
+        async with scene.pipeline.stream(scene.model, sentences, GREEDY) as outcomes:
             found = [one async for one in outcomes]
         shown = [one.translation.text if isinstance(one, Checked) else str(one) for one in found]
         assert shown == ["A", "LOOPS X", "bad sentence", "C", "D", "A", "E"]
@@ -272,7 +305,7 @@ def test_a_full_queue_is_told_when_entering_and_leaves_nothing_behind() -> None:
         second = scene.start("second")
         await until(lambda: scene.pipeline.batcher.waiting == 1)
         with pytest.raises(QueueFullError):
-            async with scene.pipeline.stream(["third"], GREEDY):
+            async with scene.pipeline.stream(scene.model, ["third"], GREEDY):
                 raise AssertionError("must not be entered")
         scene.engine.release()
         assert (await first, await second) == (["FIRST"], ["SECOND"])

@@ -1,0 +1,76 @@
+"""A request in the pipeline: what it asks for, and its sentences on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from export.engines import Engine, TranslateOptions, Translation
+from service.fair_queue import Priority
+from service.second_try import Warning
+
+
+class ServedModel(Protocol):
+    """A loaded model. Two are equal if and only if their identities are: the hash of the bundle's
+    manifest with the engine's name."""
+
+    @property
+    def identity(self) -> str: ...
+
+    @property
+    def engine(self) -> Engine: ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What sentences of a batch have in common."""
+
+    model: ServedModel
+    options: TranslateOptions
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A sentence's translation and what looks wrong with it."""
+
+    translation: Translation
+    warnings: tuple[Warning, ...] = ()
+
+
+Outcome = Checked | Exception
+Pending = asyncio.Future[Outcome | None]
+"""What will be known of a sentence; None: the request that translates it gave up."""
+
+
+@dataclass(eq=False)
+class Sentence:
+    """A sentence that a request translates itself."""
+
+    text: str
+    tokens: int
+    future: Pending
+    best: Translation | None = None
+
+    def answer(self, outcome: Outcome | None) -> None:
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+@dataclass(eq=False)
+class Run:
+    """A request on its way."""
+
+    kind: Kind
+    priority: Priority
+    second_tries: bool
+    deadline: float | None
+    own: list[Sentence] = field(default_factory=list)
+    error: Exception | None = None
+    doubtful: asyncio.Queue[Sentence] = field(default_factory=asyncio.Queue)
+
+    @property
+    def time_left(self) -> float | None:
+        if self.deadline is None:
+            return None
+        return max(0.0, self.deadline - asyncio.get_running_loop().time())

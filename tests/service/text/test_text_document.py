@@ -1,0 +1,173 @@
+"""Plain text through a model: what stays, what is protected, what is enforced."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from service.text import Glossary, GlossaryError, StandIns, choose_stand_ins, open_document
+from tests.service.text.engines import count_tokens, run, shout, source_of
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\n\n \t", "😀", "😀 👩‍👩‍👧!", "42 %", "{name}", "https://a.b/c"]
+)
+def test_what_has_no_sentence_comes_back_unasked(text: str) -> None:
+    document = open_document(text, "text", "en", count_tokens, 100)
+    assert document.segments == []
+    assert document.rebuild([]) == text
+
+
+def test_layout_comes_back_exactly() -> None:
+    text = "  - one dog\n\t* two cats  \r\n\r\n3. a mouse\n(b) [x] a bird\n\n   "
+    assert run(text) == "  - ONE DOG\n\t* TWO CATS  \r\n\r\n3. A MOUSE\n(b) [x] A BIRD\n\n   "
+
+
+def test_list_marks_and_heads_are_not_sent() -> None:
+    document = open_document("1. we eat\n• they sleep", "text", "en", count_tokens, 100)
+    assert [segment.text for segment in document.segments] == ["we eat.", "they sleep."]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "{name}", "{0}", "{user.first_name}", "{a, plural, one {# dog} other {# dogs}}", "{{ x }}",
+        "{% if x %}", "${y}", "%{z}", "%s", "%d", "%1$s", "%-5.2f", "%(user)s", "%@", "%%", "$HOME",
+        '<x id="1"/>', "https://a.b/c?d=1&e=(f)#g", "www.example.com/x", "example.org",
+        "first.last+tag@mail.example.org", "/usr/local/bin", "snake_case_name", "call()",
+        "notes.pdf", "[[name]]", "__NAME__", "@someone", "#topic",
+    ],
+)  # fmt: skip
+def test_what_is_opaque_comes_back(piece: str) -> None:
+    assert run(f"we gave {piece} to them, and left.") == f"WE GAVE {piece} TO THEM, AND LEFT."
+    assert run(f"{piece} was there") == f"{piece} WAS THERE"
+    assert run(f"it is at {piece}. we saw it.") == f"IT IS AT {piece}. WE SAW IT."
+
+
+def test_what_touches_a_placeholder_goes_with_it() -> None:
+    assert run("it is {width}px wide, pre{x}post") == "IT IS {width}px WIDE, pre{x}post"
+    assert run("we saw {name}'s dog") == "WE SAW {name}'s DOG"
+
+
+def test_a_percentage_is_no_placeholder() -> None:
+    assert run("we ate 50% of it, 100% sure") == "WE ATE 50% OF IT, 100% SURE"
+
+
+def test_a_symbol_keeps_its_place_and_spaces() -> None:
+    assert run("we like Rome 😀 very much") == "WE LIKE Rome 😀 VERY MUCH"
+    assert run("so, Acme™ made it") == "SO, Acme™ MADE IT"
+
+
+def test_numbers_stand_for_what_counts() -> None:
+    document = open_document("you have %d new and {name} old ones", "text", "en", count_tokens, 100)
+    assert document.segments[0].text == "you have 20 new and Boston old ones."
+
+
+def test_a_stand_in_is_none_of_the_sentence() -> None:
+    document = open_document("we flew {when} to Boston with Tom", "text", "en", count_tokens, 100)
+    assert document.segments[0].text == "we flew Japan to Boston with Tom."
+
+
+def test_what_a_model_drops_is_tried_with_other_words() -> None:
+    def no_boston(texts: Sequence[str]) -> list[str]:
+        return [text.upper().replace("TOM", "Tom").replace("BOSTON", "") for text in texts]
+
+    assert run("we gave {name} a book", translate=no_boston) == "WE GAVE {name} A BOOK"
+
+
+def test_a_model_that_copies_nothing_translates_around() -> None:
+    def deaf(texts: Sequence[str]) -> list[str]:
+        return [" ".join(w.upper() for w in t.split() if w not in STAND_INS) for t in texts]
+
+    assert run("we gave {name} to them, %s.", translate=deaf) == "WE GAVE {name} TO THEM, %s."
+
+
+STAND_INS = {"Boston", "Boston.", "Boston,", "Tom", "Tom.", "Japan", "Japan."}
+
+
+def test_more_placeholders_than_stand_ins_part_the_sentence() -> None:
+    text = " ".join(f"we {{x{index}}}" for index in range(30)) + " end"
+    assert run(text) == text.replace("we", "WE").replace("end", "END")
+
+
+def test_without_stand_ins_sentences_are_parted() -> None:
+    document = open_document(
+        "we gave {name} a book", "text", "en", count_tokens, 100, stand_ins=StandIns(())
+    )
+    assert [segment.text for segment in document.segments] == ["we gave.", "a book."]
+    assert document.rebuild(["WE GAVE.", "A BOOK."]) == "WE GAVE {name} A BOOK"
+
+
+def test_stand_ins_are_what_a_model_copies() -> None:
+    def only_london(texts: list[str]) -> list[str]:
+        return [t if "London" in t or "30" in t.split() else "x" for t in texts]
+
+    assert choose_stand_ins(only_london) == StandIns(("London",), ("30",))
+
+
+def test_a_full_stop_is_lent_and_taken_back() -> None:
+    document = open_document("my brother\nAre you here?", "text", "en", count_tokens, 100)
+    assert [segment.text for segment in document.segments] == ["my brother.", "Are you here?"]
+    assert document.rebuild(["mein Bruder.", "Bist du hier?"]) == "mein Bruder\nBist du hier?"
+
+
+def test_long_sentences_lose_nothing() -> None:
+    text = "the dog, who is {age} years old, sleeps; " * 40 + "end."
+    assert run(text, max_tokens=12) == text.upper().replace("{AGE}", "{age}")
+
+
+def test_pairs_are_as_a_reader_sees_them() -> None:
+    document = open_document("We saw {name}. It is.", "text", "en", count_tokens, 100)
+    assert document.pairs(["Wir Boston.", "Es."]) == [
+        ("We saw {name}.", "Wir {name}."),
+        ("It is.", "Es."),
+    ]
+    with pytest.raises(ValueError, match="1 translations for 2 segments"):
+        document.rebuild(["Wir."])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "שלום {name}, מה שלומך?",
+        "مرحبا https://a.b/c بالعالم",
+        "犬は{name}が好きです。猫は好き。",
+        "หมา {x} แมว",
+    ],
+)
+def test_other_scripts_are_kept(text: str) -> None:
+    assert source_of(text, "text") == text
+    assert run(text) == text
+
+
+def test_terms_are_enforced_whatever_the_model_says() -> None:
+    glossary = Glossary({"dog": "Rüde", "fire dog": "Kaminbock", "API": "Schnittstelle"})
+    assert run("the dog eats", glossary=glossary) == "THE Rüde EATS"
+    assert run("Dog and DOG eat", glossary=glossary) == "Rüde AND RÜDE EAT"
+    assert (
+        run("the fire  dog eats an API", glossary=glossary) == "THE Kaminbock EATS AN Schnittstelle"
+    )
+    assert run("dogs and an api eat", glossary=glossary) == "DOGS AND AN API EAT"
+    assert run("see dog.example.com", glossary=glossary) == "SEE dog.example.com"
+
+
+def test_a_term_that_the_model_already_has_needs_no_repair() -> None:
+    document = open_document(
+        "the dog eats", "text", "en", count_tokens, 100, Glossary({"dog": "Hund"})
+    )
+    assert document.check(["der Hund frisst."]) == []
+    assert document.check(["der Köter frisst."]) != []
+    assert document.rebuild(["der Hund frisst."]) == "der Hund frisst"
+
+
+def test_a_faulty_glossary_is_refused() -> None:
+    for terms in ({"": "x"}, {"x": " "}, {"Dog": "a", "dog": "b"}, {"x" * 201: "y"}):
+        with pytest.raises(GlossaryError):
+            Glossary(terms)
+    with pytest.raises(GlossaryError, match="at most"):
+        Glossary({f"t{index}": "x" for index in range(1001)})
+
+
+def test_the_fake_model_is_a_model() -> None:
+    assert shout(["Tom sees a dog."]) == ["Tom SEES A DOG."]
