@@ -77,12 +77,11 @@ function showTranslation(text, { target, translations: [item] }) {
   result.lang = target;
   shown = { text: item.text, pairs: item.sentences ?? [], source, target, original: text };
   applyChoices();
-  const warnings = item.warnings ?? [];
-  if (item.detected && source === target) warnings.push(`: this is ${languages.name(target)} already`);
-  byId("warnings").replaceChildren(...warnings.map((warning) => {
+  const warnings = item.warnings.map(({ message }) => message);
+  if (item.detected && source === target) warnings.push(`this is ${languages.name(target)} already`);
+  byId("warnings").replaceChildren(...warnings.map((message) => {
     const entry = document.createElement("li");
-    const words = warning.slice(warning.indexOf(":") + 1).trim();
-    entry.textContent = `${words.charAt(0).toUpperCase()}${words.slice(1)}.`;
+    entry.textContent = `${message.charAt(0).toUpperCase()}${message.slice(1).replace(/\.$/, "")}.`;
     return entry;
   }));
   clearTimeout(speakTimer);

@@ -233,13 +233,13 @@ def test_all_is_reached_by_tab_and_has_a_name(open_page: OpenPage) -> None:
     page.keyboard.press("Tab")
     page.keyboard.press("Shift+Tab")
     reached = []
-    for _ in range(14):
+    for _ in range(13):
         focused = page.evaluate(
             "(() => { const one = document.activeElement; return [one.id || one.className || "
             "one.tagName, getComputedStyle(one).outlineStyle, one.matches(':focus-visible')]; })()"
         )
         reached.append(focused[0])
-        assert focused[2]
+        assert focused[2], reached
         assert focused[1] == "solid" or focused[0] == "text"
         page.keyboard.press("Tab")
     wanted = ["theme", "source", "swap", "text", "open-file", "clear", "target", "lit"]
@@ -307,6 +307,23 @@ def test_the_glossary_is_sent_and_remembered(open_page: OpenPage) -> None:
     assert asked.value.post_data_json["glossary"] == {"cat": "Katze"}
     page.reload()
     says(page, "(1)", "#term-count")
+
+
+def test_warnings_are_shown_quietly(open_page: OpenPage) -> None:
+    page = open_page()
+    page.locator("#text").fill("Das Wetter ist heute schön.")
+    shows(page, "Das Wetter ist heute schön.")
+    says(page, "This is German already.", "#warnings")
+    page.route(API, warn)
+    page.locator("#text").fill("Go. Go.")
+    says(page, "It repeats itself.", "#warnings")
+    sync_api.expect(page.locator("#status")).to_have_text("")
+
+
+def warn(route: Any) -> None:
+    warning = {"code": "repetition", "message": "it repeats itself"}
+    item = {"text": "Los. Los.", "truncated": False, "warnings": [warning]}
+    route.fulfill(json={"source": "en", "target": "de", "translations": [item]})
 
 
 def test_a_key_is_asked_for_and_sent(open_page: OpenPage) -> None:
