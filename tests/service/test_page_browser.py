@@ -180,9 +180,12 @@ def test_errors_in_plain_words(open_page: OpenPage, status: int, code: str, word
 def test_it_waits_as_long_as_it_is_told(open_page: OpenPage, status: int, code: str) -> None:
     page = open_page()
     times: list[float] = []
-    page.on(
-        "request", lambda request: "translate" in request.url and times.append(time.monotonic())
-    )
+
+    def note(request: Any) -> None:
+        if "translate" in request.url:
+            times.append(time.monotonic())
+
+    page.on("request", note)
     page.route(API, answer_with(status, code, **{"Retry-After": "2"}), times=1)
     page.locator("#text").fill("patience")
     says(page, "Trying again in 2 s.")
@@ -404,12 +407,13 @@ def test_files_come_back_with_their_structure(open_page: OpenPage) -> None:
 def test_a_file_is_dropped_stopped_and_gone_on_with(open_page: OpenPage) -> None:
     page = open_page("#s=en&t=de")
     held: list[Any] = []
-    page.route(API, lambda route: held.append(route) if len(held) == 1 else go(route))
 
-    def go(route: Any) -> None:
+    def hold_the_second(route: Any) -> None:
         held.append(route)
-        route.fallback()
+        if len(held) != 2:
+            route.fallback()
 
+    page.route(API, hold_the_second)
     text = "".join(f"The cat number {index} sleeps.\n\n" for index in range(300))
     page.evaluate(
         """(text) => {
