@@ -64,6 +64,7 @@ function operation(spec, path, method, details) {
   const json = (content) => content && content["application/json"] && content["application/json"].schema;
   const request = json((details.requestBody || {}).content);
   const section = element("section", "", element("h2", `${method.toUpperCase()} ${path}`));
+  section.className = "operation";
   section.append(element("p", details.description || details.summary || ""));
   section.append(element("pre", curl(spec, method, path, request)));
   if (request) section.append(element("h3", "Request"), fieldTable(spec, request));
@@ -80,6 +81,7 @@ async function draw() {
   const sections = Object.entries(spec.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, details]) => operation(spec, path, method, details)));
   const errors = element("section", "", element("h2", "Errors"));
+  errors.className = "operation";
   errors.append(element("p", "Every error is JSON: an object `error` with these fields."));
   errors.append(fieldTable(spec, { $ref: "#/components/schemas/ErrorDetail" }));
   document.getElementById("operations").append(...sections, errors);

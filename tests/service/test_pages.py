@@ -37,9 +37,32 @@ def test_nothing_comes_from_outside(name: str) -> None:
 def test_the_translate_page_is_labelled() -> None:
     text = (UI_FOLDER / "index.html").read_text()
     assert '<html lang="en">' in text
-    fields = set(re.findall(r'<textarea id="([^"]+)"', text))
-    assert fields == set(re.findall(r'<label for="([^"]+)"', text))
+    fields = re.findall(
+        r'<(?:textarea|select|input (?!type="file"|aria-label)).*?id="([^"]+)"', text
+    )
+    assert {"text", "source", "target"} <= set(fields)
+    assert set(fields) == set(re.findall(r'<label for="([^"]+)"', text))
     assert 'role="status"' in text
+
+
+def test_modules_are_small_preloaded_and_all_there() -> None:
+    page = (UI_FOLDER / "index.html").read_text()
+    modules = {name for name in FILES if b"\nimport " in FILES[name] or b"\nexport " in FILES[name]}
+    named = {name for one in modules for name in re.findall(rb'from "\./([^"]+)"', FILES[one])}
+    assert {name.decode() for name in named} == modules - {"app.js"}
+    preloaded = re.findall(r'rel="modulepreload" href="ui/([^"]+)"', page)
+    assert preloaded == sorted(modules - {"app.js"})
+    assert all(FILES[name].count(b"\n") < 250 for name in modules)
+    documentation = {"docs.html", "docs.js"}
+    assert sum(len(FILES[name]) for name in set(FILES) - documentation) <= 60_000
+
+
+def test_an_unchanged_file_is_not_sent_again(client: TestClient) -> None:
+    first = client.get("/ui/app.js")
+    again = client.get("/ui/app.js", headers={"If-None-Match": f'"x", W/{first.headers["ETag"]}'})
+    assert (again.status_code, again.content) == (304, b"")
+    other = client.get("/ui/api.js", headers={"If-None-Match": first.headers["ETag"]})
+    assert other.status_code == 200
 
 
 def test_the_api_is_described(client: TestClient) -> None:

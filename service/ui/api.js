@@ -1,0 +1,127 @@
+/** The service's API, its errors in plain words, and patience where they pass. */
+
+import { askForKey, keyHeaders } from "./key.js";
+
+const MAX_WAIT_S = 120;
+const MAX_TRIES = 8;
+
+/** What went wrong, for people. `status` is 0 where no answer came; `waitS` is set if it passes. */
+export class ServiceError extends Error {
+  constructor(message, { status = 0, waitS = null } = {}) {
+    super(message);
+    this.status = status;
+    this.waitS = waitS;
+  }
+}
+
+/** Translations of texts: `{model, source, target, translations}`. */
+export const translate = (body, signal) => ask("v1/translate", { body, signal });
+
+/** The languages that a text may be in, likeliest first: `[{language, confidence}]`. */
+export async function detect(text, signal) {
+  return (await ask("v1/detect", { body: { text }, signal })).detections[0];
+}
+
+/** What is served: `{languages: [{code, name, targets}], first: {source, target}, maxChars}`. */
+export async function describe() {
+  const [{ languages }, settings] = await Promise.all([ask("v1/languages"), ask("frontend/settings")]);
+  const { source, target } = settings.language;
+  const names = new Map([[target.code, target.name], ...languages.map((one) => [one.code, one.name])]);
+  return {
+    languages, names, first: { source: source.code, target: target.code }, maxChars: settings.charLimit,
+  };
+}
+
+async function ask(path, { body, signal } = {}) {
+  const options = { signal, headers: keyHeaders() };
+  if (body) {
+    options.method = "POST";
+    options.headers["Content-Type"] = "application/json";
+    options.body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, options);
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    const message = navigator.onLine ? "The service cannot be reached." : "There is no connection.";
+    throw new ServiceError(message, { waitS: 2 });
+  }
+  const answer = await response.json().catch(() => ({}));
+  signal?.throwIfAborted();
+  if (!response.ok) throw inWords(response, answer.error);
+  return answer;
+}
+
+function inWords(response, error) {
+  const { status } = response;
+  askForKey(status);
+  const said = error?.message ?? `answer ${status}`;
+  const announced = Number.parseInt(response.headers.get("Retry-After") ?? "", 10);
+  const waitS = Number.isFinite(announced) ? announced : 5;
+  switch (status) {
+    case 401:
+      return new ServiceError("This service wants an API key.", { status });
+    case 403:
+      return new ServiceError("The service does not take this API key.", { status });
+    case 413:
+      return new ServiceError("The text is too long for the service: take a part of it.", { status });
+    case 429: {
+      const message = error?.code === "quota" ? "This month's quota is used up." : "Too many requests.";
+      return new ServiceError(message, { status, waitS });
+    }
+    case 503: {
+      const message = error?.code === "overloaded" ? "The service is busy." : "The service is not ready.";
+      return new ServiceError(message, { status, waitS });
+    }
+    case 504:
+      return new ServiceError("The service took too long: take less text, or try again.", { status });
+    case 400:
+    case 422:
+      return new ServiceError(`The service cannot translate this: ${said}.`, { status });
+    default:
+      return new ServiceError("The service failed on this text: try again, or change the text.", { status });
+  }
+}
+
+/**
+ * Do some work, and again after errors that pass, as late as the service asks for. `tell` gets a
+ * sentence before each wait. Throws what does not pass, and the signal's reason.
+ */
+export async function patiently(work, signal, tell) {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      return await work();
+    } catch (error) {
+      signal.throwIfAborted();
+      if (!(error instanceof ServiceError) || error.waitS === null || tries === MAX_TRIES) throw error;
+      if (error.waitS > MAX_WAIT_S) {
+        throw new ServiceError(`${error.message} Come back in ${inLargeUnits(error.waitS)}.`, error);
+      }
+      const seconds = error.status ? Math.max(1, error.waitS) : Math.min(30, error.waitS ** tries);
+      tell(`${error.message} Trying again in ${seconds} s.`);
+      await pause(seconds, signal);
+    }
+  }
+}
+
+function inLargeUnits(seconds) {
+  const hours = Math.ceil(seconds / 3600);
+  if (hours > 48) return `${Math.ceil(hours / 24)} days`;
+  return hours > 2 ? `${hours} hours` : `${Math.ceil(seconds / 60)} minutes`;
+}
+
+function pause(seconds, signal) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(done, seconds * 1000);
+    function done() {
+      clearTimeout(timer);
+      removeEventListener("online", done);
+      signal.removeEventListener("abort", done);
+      if (signal.aborted) reject(signal.reason);
+      else resolve();
+    }
+    addEventListener("online", done);
+    signal.addEventListener("abort", done);
+  });
+}
