@@ -60,10 +60,12 @@ class Translator:
         return self.pipeline.batcher.waiting
 
     async def ready(self) -> bool:
-        """Whether a translation has succeeded; tries one until it does."""
+        """Whether a translation has succeeded and languages can be told; tries until it is so."""
         if not self._proven:
             try:
-                await self.translate(Order([PROOF]))
+                await asyncio.gather(
+                    self.translate(Order([PROOF])), asyncio.to_thread(self.detector.load)
+                )
                 self._proven = True
             except Exception:
                 logger.exception("the first translation failed: the service is not ready")
@@ -80,7 +82,9 @@ class Translator:
             loaded = self.models.models
             models = await asyncio.to_thread(load_models, wanted, self.settings, loaded)
             if models.languages != self.models.languages:
-                self.detector = Detector(models.languages)
+                detector = Detector(models.languages)
+                await asyncio.to_thread(detector.load)
+                self.detector = detector
             self.models = models
         logger.info("serving %s", models.pairs)
         return models

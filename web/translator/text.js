@@ -1,6 +1,6 @@
 /**
  * Texts → sentences a model can translate, and back, losing nothing in between; the counterpart of
- * the service's `service/text.py`, with the browser's own sentence boundaries.
+ * the service's `service/text/`, with the browser's own sentence boundaries.
  */
 
 const LINE_BREAK = /(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])/u;
