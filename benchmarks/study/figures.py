@@ -80,8 +80,15 @@ def _lines(
     xlabel: str,
     title: str,
 ) -> str | None:
-    """BLEU of the main methods over an axis; a point is (text, student, position)."""
-    methods = [m for m in MAIN if any(table.of(text, student, m) for text, student, _ in points)]
+    """BLEU over an axis of the methods that have two points or more; a point is (text, student,
+    position)."""
+    measured = [
+        method
+        for method in table.values("method")
+        for text, student, _ in points
+        if table.of(text, student, method)
+    ]
+    methods = [name for name in dict.fromkeys(measured) if measured.count(name) > 1]
     if len(points) < 2 or not methods:
         return None
     settings = [setting for setting in table.settings() if setting.beam == 1]
