@@ -210,9 +210,9 @@ class GateLimits(Section):
     """Least share of identical lines of an int8 engine, 0 to 1."""
     bleu_loss: float = Field(0.3, ge=0)
     """Largest loss of BLEU, in points."""
-    score_difference: float = Field(1e-3, gt=0)
+    score_difference: float = Field(1e-4, gt=0)
     """Largest difference of a translation's mean log-probability of a float32 engine, in nats,
-    where the lines are identical. Engines rule out fewer special tokens, which is worth 4e-4."""
+    where the lines are identical."""
 
 
 class ExportConfig(Section):

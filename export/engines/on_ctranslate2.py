@@ -9,6 +9,9 @@ from export.ctranslate2_model import check_ctranslate2
 from export.engines.base import Decoded, SentenceEngine, TranslateOptions
 from export.tokenizer import pieces
 
+NEVER = [["<pad>"], ["<s>"]]
+"""What no translation holds besides `<unk>`; torch and the ONNX graph rule the same out."""
+
 
 class CTranslate2Engine(SentenceEngine):
     """A CTranslate2 model of a bundle. Not fork-safe: make it in the process that uses it.
@@ -66,6 +69,7 @@ class CTranslate2Engine(SentenceEngine):
             max_input_length=0,
             max_decoding_length=limit,
             disable_unk=True,
+            suppress_sequences=NEVER,
             use_vmap=self._use_vmap,
         )
         return [

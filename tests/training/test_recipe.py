@@ -210,7 +210,11 @@ def test_there_are_recipes():
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads(path):
-    recipe = load_recipe(path)
+    try:
+        recipe = load_recipe(path)
+    except RecipeError as error:  # a teacher that another recipe trains is not there yet
+        assert re.search(r"1 fault\(s\).*\n  teacher\.path: .* is no folder$", str(error))
+        recipe = parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert recipe.name == path.stem
     assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
     assert re.search(r"\S", recipe.description)

@@ -4,8 +4,9 @@ import { addressOf } from "./download.js";
 
 const FORMATS = [1, 2];
 const GRAPH = "greedy.onnx";
-/** Output limits are rounded up to a multiple of this, as in `export/engines/base.py`. */
-const LENGTH_STEP = 16;
+/** `WIDTHS` and `WIDTH_STEP` of export/engines/base.py. */
+const WIDTHS = [8, 9, 11, 15, 23, 24];
+const WIDTH_STEP = 8;
 
 /**
  * The engine that the browser runs: the bundle's first ONNX one.
@@ -42,10 +43,18 @@ export function neededFiles(manifest, base) {
   });
 }
 
-/** Most output tokens for a source of so many, as `SentenceEngine.output_limit` of the service. */
+/**
+ * Most output tokens for a source of so many, as `SentenceEngine.output_limit` of the service: those
+ * of the longest source that would share its batch there.
+ */
 export function outputLimit(decoding, sourceTokens) {
-  const wanted = Math.floor(
-    decoding.max_output_ratio * sourceTokens + decoding.max_output_constant);
-  const exact = Math.min(wanted, decoding.max_output_tokens);
-  return Math.min(Math.ceil(exact / LENGTH_STEP) * LENGTH_STEP, decoding.max_output_tokens);
+  const longest = paddedTokens(sourceTokens) - 1;
+  const wanted = Math.floor(decoding.max_output_ratio * longest + decoding.max_output_constant);
+  return Math.min(wanted, decoding.max_output_tokens);
+}
+
+function paddedTokens(sourceTokens) {
+  const width = sourceTokens + 1;
+  const step = WIDTHS.find((one) => one >= width);
+  return step ?? Math.ceil(width / WIDTH_STEP) * WIDTH_STEP;
 }
