@@ -212,8 +212,9 @@ def test_there_are_recipes():
 def test_every_shipped_recipe_loads(path):
     try:
         recipe = load_recipe(path)
-    except RecipeError as error:  # a teacher that another recipe trains is not there yet
-        assert re.search(r"1 fault\(s\).*\n  teacher\.path: .* is no folder$", str(error))
+    except RecipeError as error:
+        if not re.search(r"1 fault\(s\).*\n  teacher\.path: .* is no folder$", str(error)):
+            raise  # only a teacher that another recipe trains may not be there yet
         recipe = parse_recipe(yaml.safe_load(path.read_text(encoding="utf-8")))
     assert recipe.name == path.stem
     assert parse_recipe(yaml.safe_load(dump_recipe(recipe))) == recipe
