@@ -30,7 +30,8 @@ class Pipeline:
     def __init__(self, settings: Settings) -> None:
         self._second_tries = settings.second_tries
         self._cache: TranslationCache[Outcome] = TranslationCache(settings.cache_bytes)
-        self._refused: set[Kind] = set()
+        # By identity: a model that was swapped out is not held.
+        self._refused: set[tuple[str, TranslateOptions]] = set()
         self.batcher: Batcher[Kind] = Batcher(
             lambda sentences, kind: kind.model.engine.translate_batch(sentences, kind.options),
             lambda sentence, kind: kind.model.engine.count_tokens(sentence),
@@ -228,7 +229,8 @@ class Pipeline:
 
     async def _one_try(self, run: Run, doubtful: Sequence[Sentence], kind: Kind) -> None:
         """Keep what is better; settle what no longer looks wrong."""
-        if not doubtful or kind in self._refused:
+        search = (kind.model.identity, kind.options)
+        if not doubtful or search in self._refused:
             return
         stream = self.batcher.stream(
             [one.text for one in doubtful],
@@ -242,7 +244,7 @@ class Pipeline:
                 for one in doubtful:
                     result = await anext(results)
                     if isinstance(result, ValueError):
-                        self._refused.add(kind)  # the engine has no such search
+                        self._refused.add(search)  # the engine has no such search
                         return
                     if isinstance(result, Exception) or one.best is None:
                         continue

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -253,6 +255,23 @@ def test_an_engine_without_a_search_is_asked_for_it_once() -> None:
             assert [warning.code for warning in found[0].warnings] == ["repetition"]
         asked = [o.repetition_penalty for _, o in scene.engine.calls]
         assert asked.count(1.3) == 1
+        await scene.pipeline.close()
+
+    run(scenario)
+
+
+def test_a_model_that_was_swapped_out_is_let_go() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine.no_penalty = True
+        await scene.texts("stuck")
+        former = weakref.ref(scene.engine)
+        scene.engine = FakeEngine()
+        scene.model = FakeModel("another", scene.engine)
+        await scene.texts("a")
+        await scene.texts("b")
+        gc.collect()
+        assert former() is None
         await scene.pipeline.close()
 
     run(scenario)
