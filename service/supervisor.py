@@ -164,7 +164,8 @@ def main() -> int:
     try:
         listener = listen(chosen.host, chosen.port)
     except OSError as error:
-        say(f"cannot listen on {chosen.host} port {chosen.port}: {error.strerror or error}")
+        why = os.strerror(error.errno) if error.errno else str(error)
+        say(f"cannot listen on {chosen.host} port {chosen.port}: {why}")
         return 1
     grace = math.ceil(grace_s())
     options = {
