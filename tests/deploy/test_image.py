@@ -19,6 +19,7 @@ import pytest
 
 IMAGE = os.environ.get("QUICKSTUDY_IMAGE", "")
 TOOL = shutil.which("podman") or shutil.which("docker") or ""
+AS_DEPLOYED = "--read-only --tmpfs /tmp:size=256m --cap-drop ALL --security-opt no-new-privileges"
 MAX_BYTES = 450_000_000
 START_S, RECOVERY_S, STOP_S = 60, 10, 20
 
@@ -43,8 +44,7 @@ def container() -> Iterator[tuple[str, httpx.Client]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    options = ["--network", "host", "--env", f"PORT={port}", "--read-only", "--tmpfs", "/tmp"]
-    options += ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
+    options = shlex.split(f"{AS_DEPLOYED} --network host --env PORT={port}")
     options += shlex.split(os.environ.get("QUICKSTUDY_RUN", ""))
     name = tool("run", "--detach", *options, IMAGE).split()[-1]
     try:
