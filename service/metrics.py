@@ -7,7 +7,8 @@ path that anybody tries.
 from __future__ import annotations
 
 import time
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -86,7 +87,7 @@ def count_batch(report: BatchReport) -> None:
 
 def count_lookup(result: Literal["hit", "joined", "miss"]) -> None:
     """Count a sentence that was looked up in the cache."""
-    CACHE_LOOKUPS.labels(result).inc()
+    _child(CACHE_LOOKUPS, result).inc()
 
 
 def count_warning(code: Code) -> None:
@@ -101,8 +102,14 @@ def count_second_try(is_better: bool) -> None:
 
 def count_request(route: str, status: int, started: float) -> None:
     """Count an answered request; `started` is its `time.perf_counter()`."""
-    REQUESTS.labels(route, str(status)).inc()
-    REQUEST_SECONDS.labels(route).observe(time.perf_counter() - started)
+    _child(REQUESTS, route, str(status)).inc()
+    _child(REQUEST_SECONDS, route).observe(time.perf_counter() - started)
+
+
+@cache
+def _child(metric: Any, *labels: str) -> Any:
+    """A metric's child; `labels()` checks and joins labels anew each time."""
+    return metric.labels(*labels)
 
 
 def exposition() -> bytes:

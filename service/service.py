@@ -13,7 +13,7 @@ import bentoml
 
 from export.errors import BundleError
 from service.api.app import create_app, guarded
-from service.api.bento_schema import OwnPaths
+from service.bento import direct_service
 from service.settings import Settings
 from service.translator import Translator
 
@@ -28,7 +28,11 @@ served = guarded(app, SETTINGS.max_body_bytes)
 
 
 @bentoml.service(
-    name="quickstudy", workers=1, traffic={"timeout": TIMEOUT_S}, metrics={"enabled": False}
+    name="quickstudy",
+    workers=1,
+    traffic={"timeout": TIMEOUT_S},
+    metrics={"enabled": False},
+    service_class=direct_service(served),
 )
 @bentoml.asgi_app(served, path="/")
 class Translation:
@@ -69,6 +73,3 @@ def _keep(task: asyncio.Task[None]) -> None:
     """Hold a task until it is done: the loop itself does not."""
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
-
-
-Translation.add_asgi_middleware(OwnPaths, own=served)  # type: ignore[attr-defined]

@@ -9,6 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.api import admin, bento_schema, deepl, libretranslate, native, pages, probes, stream
 from service.api.access import Access
+from service.api.direct import Direct, DirectRoute
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
 from service.settings import Settings
@@ -37,6 +38,14 @@ PATHS = frozenset(
     )
 )
 """The paths that metrics tell apart."""
+
+
+DIRECT: dict[str, DirectRoute] = {
+    "/v1/translate": native.translate_directly,
+    "/translate": libretranslate.translate_directly,
+    "/v2/translate": deepl.translate_directly,
+}
+"""Routes that do not pass FastAPI, unless it has middleware (CORS)."""
 
 
 def create_app(settings: Settings, translator: Translator | None = None) -> FastAPI:
@@ -68,7 +77,7 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
 
 def guarded(app: FastAPI, max_body_bytes: int) -> Guard:
     """The app as it is to be served."""
-    return Guard(app, max_body_bytes, PATHS)
+    return Guard(app if app.user_middleware else Direct(app, DIRECT), max_body_bytes, PATHS)
 
 
 def _version() -> str:

@@ -23,7 +23,7 @@ CLIENT_GONE = 499
 T = TypeVar("T")
 
 
-def translator_of(request: Request) -> Translator:
+async def translator_of(request: Request) -> Translator:
     """The app's translator. Raises ApiError 503 before it is loaded."""
     translator: Translator | None = getattr(request.app.state, "translator", None)
     if translator is None:
@@ -31,7 +31,7 @@ def translator_of(request: Request) -> Translator:
     return translator
 
 
-def door_of(request: Request) -> Access:
+async def door_of(request: Request) -> Access:
     """The app's door."""
     door: Access = request.app.state.access
     return door
@@ -102,7 +102,7 @@ async def admitted(
 ) -> AsyncIterator[None]:
     """Let a request with these texts in. Raises ApiError 401, 403, 413 or 429."""
     check_sizes(texts, translator.settings)
-    async with door_of(request).admitted(request, sum(map(len, texts)), key):
+    async with (await door_of(request)).admitted(request, sum(map(len, texts)), key):
         yield
 
 
@@ -111,20 +111,33 @@ async def within_limits(request: Request, settings: Settings, work: Awaitable[T]
 
     Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    with as_api_errors(settings):
+        try:
+            async with asyncio.timeout(settings.timeout_s) as limit:
+                return await _while_connected(request, limit, work)
+        except TimeoutError:
+            raise DeadlineError(f"not translated within {settings.timeout_s:g} s") from None
+
+
+async def _while_connected(request: Request, limit: asyncio.Timeout, work: Awaitable[T]) -> T:
+    """Wait for work in this task; that the client has gone is as if the limit were over."""
+    waiting = True
+    loop = asyncio.get_running_loop()
+
+    def leave(_: asyncio.Task[None]) -> None:
+        if waiting and not limit.expired():
+            limit.reschedule(loop.time())
+
+    gone = loop.create_task(_disconnected(request))
+    gone.add_done_callback(leave)
     try:
-        with as_api_errors(settings):
-            await asyncio.wait(
-                {task, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if task.done():
-                return task.result()
-            if gone.done():
-                raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
-            raise DeadlineError(f"not translated within {settings.timeout_s:g} s")
+        return await work
+    except asyncio.CancelledError:
+        if limit.expired() and gone.done():
+            raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection") from None
+        raise
     finally:
-        task.cancel()
+        waiting = False
         gone.cancel()
 
 
