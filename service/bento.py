@@ -8,11 +8,12 @@ still goes through BentoML.
 
 from __future__ import annotations
 
+import gc
 import sys
 from typing import Any, ClassVar
 
 import bentoml
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 SWITCH_S = 0.001
 """Seconds after which the event loop hands over Python's lock, 0.005 by default. A translating
@@ -39,6 +40,22 @@ def around(inner: ASGIApp, own: ASGIApp) -> ASGIApp:
     """HTTP requests to `own`, all else (start and stop) to `inner`."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        await (own if scope["type"] == "http" else inner)(scope, receive, send)
+        if scope["type"] == "http":
+            await own(scope, receive, send)
+        else:
+            await inner(scope, receive, _freezing(send))
 
     return app
+
+
+def _freezing(send: Send) -> Send:
+    """Have the garbage collector leave alone what is there when the service has started: to look
+    through it takes a tenth of a second, in which no request is answered."""
+
+    async def freeze_at_start(message: Message) -> None:
+        if message["type"] == "lifespan.startup.complete":
+            gc.collect()
+            gc.freeze()
+        await send(message)
+
+    return freeze_at_start

@@ -37,6 +37,14 @@ class Checked:
     translation: Translation
     warnings: tuple[Warning, ...] = ()
 
+    def without_score(self) -> Checked:
+        """The same for who did not ask for a score."""
+        one = self.translation
+        if one.score is None:
+            return self
+        kept = Translation(one.text, one.tokens, None, one.truncated, one.alternatives)
+        return Checked(kept, self.warnings)
+
 
 Outcome = Checked | Exception
 Pending = asyncio.Future[Outcome | None]

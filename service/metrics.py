@@ -10,11 +10,14 @@ import time
 from functools import cache
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 
 from service.batcher import BatchReport
 from service.second_try import Code
 
+# BentoML has the library keep values in files for several processes; we are one, with a registry
+# of its own, and each such value costs a file access and outlives its process.
+values.ValueClass = values.MutexValue
 REGISTRY = CollectorRegistry()
 OTHER = "other"
 

@@ -217,7 +217,7 @@ class Pipeline:
             else:
                 outcome = place
             if isinstance(outcome, Checked) and not keep_scores:
-                outcome = replace(outcome, translation=replace(outcome.translation, score=None))
+                outcome = outcome.without_score()
             yield outcome
 
     async def _wait(self, run: Run, future: Pending) -> Outcome | None:
