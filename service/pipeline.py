@@ -146,15 +146,13 @@ class Pipeline:
         return outcome
 
     async def _first_try(self, run: Run, one: Sentence) -> None:
-        stream = self.batcher.stream(
-            [one.text],
+        result = await self.batcher.translate_one(
+            one.text,
             run.kind,
-            tokens=[one.tokens],
+            tokens=one.tokens,
             priority=run.priority,
             within_s=run.time_left,
         )
-        async with stream as found:
-            result = await anext(found)
         if isinstance(result, Exception):
             one.answer(result)
             return

@@ -20,6 +20,8 @@ from service.settings import Settings
 from service.translator import Translator
 
 CLIENT_GONE = 499
+LISTEN_AFTER_S = 0.1
+"""Seconds after which it is noticed that a client has gone."""
 T = TypeVar("T")
 
 
@@ -84,6 +86,9 @@ async def answer(
     413 for too much text, 422 for languages that are not served, 503 with Retry-After when too much
     waits, 504 when time is up.
     """
+    if (await door_of(request)).is_open:
+        check_sizes(order.texts, translator.settings)
+        return await within_limits(request, translator.settings, translator.translate(order))
     async with admitted(request, translator, order.texts, key):
         return await within_limits(request, translator.settings, translator.translate(order))
 
@@ -120,25 +125,35 @@ async def within_limits(request: Request, settings: Settings, work: Awaitable[T]
 
 
 async def _while_connected(request: Request, limit: asyncio.Timeout, work: Awaitable[T]) -> T:
-    """Wait for work in this task; that the client has gone is as if the limit were over."""
+    """Wait for work in this task; that the client has gone is as if the limit were over.
+
+    Most work is done before a task that listens for that would be worth its while.
+    """
     waiting = True
     loop = asyncio.get_running_loop()
+    gone: asyncio.Task[None] | None = None
+
+    def listen() -> None:
+        nonlocal gone
+        gone = loop.create_task(_disconnected(request))
+        gone.add_done_callback(leave)
 
     def leave(_: asyncio.Task[None]) -> None:
         if waiting and not limit.expired():
             limit.reschedule(loop.time())
 
-    gone = loop.create_task(_disconnected(request))
-    gone.add_done_callback(leave)
+    later = loop.call_later(LISTEN_AFTER_S, listen)
     try:
         return await work
     except asyncio.CancelledError:
-        if limit.expired() and gone.done():
+        if limit.expired() and gone is not None and gone.done():
             raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection") from None
         raise
     finally:
         waiting = False
-        gone.cancel()
+        later.cancel()
+        if gone is not None:
+            gone.cancel()
 
 
 @contextmanager
