@@ -99,7 +99,10 @@ def _repetition(source: str, text: str) -> Warning | None:
     """A phrase that follows itself, or letters that do, more than in the source."""
     if (stutters := _stutters(text)) and stutters > _stutters(source):
         return Warning("repetition", "Letters of a word repeat themselves.")
-    words, marked = _words(text), _words(text, WORD_OR_MARK)
+    words = _words(text)
+    if len(set(words)) == len(words):
+        return None
+    marked = _words(text, WORD_OR_MARK)
     for size in range(1, LONGEST_PHRASE + 1):
         # With marks, since "die, die die Stadt besitzen" is German.
         read, pattern = (marked, WORD_OR_MARK) if size == 1 else (words, WORD)
@@ -113,7 +116,15 @@ def _repetition(source: str, text: str) -> Warning | None:
 
 
 def _stutters(text: str) -> int:
-    return max((len(match[0]) for match in STUTTER.finditer(text.casefold())), default=0)
+    return max(
+        (
+            len(match[0])
+            for word in text.casefold().split()
+            if len(set(word)) <= len(word) - 3  # four times k letters hold k different ones at most
+            for match in STUTTER.finditer(word)
+        ),
+        default=0,
+    )
 
 
 def _most_in_a_row(words: Sequence[str], size: int) -> int:

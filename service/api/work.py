@@ -20,8 +20,8 @@ from service.settings import Settings
 from service.translator import Translator
 
 CLIENT_GONE = 499
-LISTEN_AFTER_S = 0.1
-"""Seconds after which it is noticed that a client has gone."""
+LISTEN_AFTER_S = 0.25
+"""Seconds after which it is noticed that a client has gone; nearly all work is done before."""
 T = TypeVar("T")
 
 
