@@ -178,4 +178,4 @@ def test_a_text_that_is_not_suspect_holds_nothing_opaque() -> None:
             harmless += 1
             assert not OPAQUE_AND_TAGS.search(text), text
     assert harmless > 500
-    assert not SUSPECT.search('"No," he said (quietly), "it\'s Tom\'s well-known Äpfel." Is it?')
+    assert not SUSPECT.search("\"No,\" he said (quietly), it's Tom's well-known Äpfel. Is it?")
