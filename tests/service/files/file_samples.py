@@ -105,7 +105,8 @@ XLIFF_1 = """<?xml version="1.0" encoding="utf-8"?>
       <trans-unit id="3" approved="yes"><source>No</source><target>Nein</target></trans-unit>
       <trans-unit id="4"><source>A copy</source><target state="new">A copy</target>\
 <alt-trans><source>q</source><target>w</target></alt-trans></trans-unit>
-      <trans-unit id="5"><source>One. T<g id="9">w</g>o.</source><seg-source><mrk mtype="seg" mid="0">One.\
+      <trans-unit id="5"><source>One. T<g id="9">w</g>o.</source>\
+<seg-source><mrk mtype="seg" mid="0">One.\
 </mrk> <mrk mtype="seg" mid="1">T<g id="9">w</g>o.</mrk></seg-source></trans-unit>
       <trans-unit id="6"><source>Done</source><target>Fertig</target></trans-unit>
     </body>

@@ -247,6 +247,7 @@ def test_entities_are_refused_in_every_xml(prologue: bytes, name: str) -> None:
         (b"<html/>", "not TMX"),
         (b"", "no element"),
         (b"<tmx>\xff</tmx>", "UTF-8"),
+        (b'<?xml version="1.0" encoding="utf-7"?><tmx/>', "'utf-7', is not known"),
     ],
 )
 def test_other_bad_xml_is_refused(data: bytes, message: str) -> None:
