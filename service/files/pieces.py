@@ -19,7 +19,7 @@ PLACES = (
     re.compile(r"\s"),
 )
 """After which plain text may be cut, best first: a blank line, a line, a sentence, a space."""
-MAX_SMALLER = 4
+MAX_SMALLER = 12
 """Shorter pieces that are tried where markup would be read otherwise in pieces."""
 
 

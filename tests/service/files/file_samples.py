@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 
 import docx
 from docx.oxml import parse_xml
@@ -274,6 +275,18 @@ def open_document_text() -> bytes:
     document.text.addElement(framed)
     buffer = io.BytesIO()
     document.write(buffer)
+    return buffer.getvalue()
+
+
+def with_part(data: bytes, name: str, content: bytes | None) -> bytes:
+    """The zip with another content for a member, or without it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as zipped, zipfile.ZipFile(buffer, "w") as new:
+        for member in zipped.namelist():
+            if member != name:
+                new.writestr(member, zipped.read(member))
+        if content is not None:
+            new.writestr(name, content)
     return buffer.getvalue()
 
 
