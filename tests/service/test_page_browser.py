@@ -44,7 +44,7 @@ def address(make_pair: MakePair) -> Iterator[str]:
     models = ModelSet([Model.of(make_pair(*pair), StubEngine(), settings) for pair in pairs])
     translator = Translator(models, settings)
     translator.detector.load()
-    app = guarded(create_app(settings, translator), settings.max_body_bytes)
+    app = guarded(create_app(settings, translator), settings)
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
