@@ -38,7 +38,7 @@ def _from_json(value: Any) -> Any:
     try:
         return json.loads(value) if value.strip() else {}
     except (ValueError, RecursionError):
-        raise ValueError("give a JSON object, like {\"term\": \"its translation\"}") from None
+        raise ValueError('give a JSON object, like {"term": "its translation"}') from None
 
 
 class FileRequest(BaseModel):
@@ -168,7 +168,9 @@ FIND_ERRORS = _errors(401, 403, 503, s404="There is no such file, or it is anoth
     },
     openapi_extra=_upload_form(),
 )
-async def translate_file(request: Request, response: Response, door: Door, jobs: AtWork) -> FileStatus:
+async def translate_file(
+    request: Request, response: Response, door: Door, jobs: AtWork
+) -> FileStatus:
     """Take a file to be translated; Location says where to ask how far it is."""
     key = await door.enter(request)
     async with received(request, jobs, door.client(request, key)) as file:
@@ -204,7 +206,9 @@ async def file_status(request: Request, id: str, door: Door, jobs: AtWork) -> Fi
     responses={
         200: {
             "description": "The translated file.",
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
         },
         **FIND_ERRORS,
         409: {**ERRORS[413], "description": "It is not done, or has failed."},
@@ -234,9 +238,7 @@ async def file_events(request: Request, id: str, door: Door, jobs: AtWork) -> St
     return StreamingResponse(_events(job, jobs), media_type="text/event-stream", headers=headers)
 
 
-@router.delete(
-    "/v1/files/{id}", status_code=204, response_class=Response, responses=FIND_ERRORS
-)
+@router.delete("/v1/files/{id}", status_code=204, response_class=Response, responses=FIND_ERRORS)
 async def delete_file(request: Request, id: str, door: Door, jobs: AtWork) -> Response:
     """Stop the work on a file, if it is not done, and delete all that there is of it."""
     await jobs.remove(find(request, id, door, jobs).id)
@@ -309,7 +311,7 @@ async def _events(job: Job, jobs: Jobs) -> AsyncIterator[str]:
         await asyncio.sleep(POLL_S)
         found = jobs.find(job.id, job.owner)
         if found is None:
-            yield 'event: gone\ndata: {}\n\n'
+            yield "event: gone\ndata: {}\n\n"
             return
         job = found
 

@@ -15,6 +15,7 @@ from service.api.body import described, read_body
 from service.api.errors import ApiError, Shape, register_shape
 from service.api.work import Serving, admitted, answer, check_text, detections
 from service.detect import Detection
+from service.files import FILE_KINDS
 from service.languages import AUTO, UNDETERMINED, language_name
 from service.order import Order
 from service.translator import Translator
@@ -142,14 +143,16 @@ async def health() -> dict[str, str]:
 async def frontend_settings(translator: Serving) -> dict[str, Any]:
     """What a page that speaks this API needs to know."""
     source, target = translator.models.default.pair
+    file_bytes = translator.settings.max_file_bytes
     return {
         "charLimit": translator.settings.max_text_chars,
         "frontendTimeout": 500,
         "apiKeys": translator.settings.keys_file is not None,
         "keyRequired": translator.settings.require_key,
         "suggestions": False,
-        "filesTranslation": False,
-        "supportedFilesFormat": [],
+        "filesTranslation": bool(file_bytes),
+        "supportedFilesFormat": [f".{name}" for name in FILE_KINDS] if file_bytes else [],
+        "fileBytesLimit": file_bytes,
         "language": {
             "source": {"code": source, "name": language_name(source)},
             "target": {"code": target, "name": language_name(target)},

@@ -6,7 +6,7 @@ import asyncio
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -39,7 +39,7 @@ UNSAFE = re.compile(r'[<>:"/\\|?*]')
 """What file names of some system must not have."""
 
 
-def jobs_of(request: Request) -> Jobs:
+async def jobs_of(request: Request) -> Jobs:
     """The app's jobs, at work. Raises ApiError 403 if files are turned off, 503 before the
     translator is loaded."""
     jobs: Jobs = request.app.state.jobs
@@ -163,10 +163,8 @@ class SlowUploads:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in self._paths:
-            try:
+            with suppress(RuntimeError):
                 await send({"type": "quickstudy.upload"})
-            except RuntimeError:
-                pass
         await self._app(scope, receive, send)
 
 

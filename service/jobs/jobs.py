@@ -18,7 +18,6 @@ from service.jobs.runner import Runner
 from service.jobs.store import Job, JobStore
 from service.jobs.threads import FileThreads
 from service.jobs.work import Tools
-from service.languages import AUTO
 from service.settings import Settings
 from service.translator import Translator
 
@@ -112,17 +111,16 @@ class Jobs:
 
         Raises FileError, FileTooLongError, SlowFileError, BusyError.
         """
-        is_auto = source == AUTO
-        sources = translator.models.sources_of(target) if is_auto else [source]
+        max_chars = self._settings.max_file_chars
 
         def work() -> Reading:
             return read_file(
                 name,
                 data,
-                sources,
+                source,
                 target,
-                self._settings.max_file_chars,
-                (lambda text: translator.choose_source(text, target)) if is_auto else None,
+                max_chars,
+                lambda text: translator.choose_source(text, target),
             )
 
         return await self.threads.run(work, READ_S, WAIT_S)

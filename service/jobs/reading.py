@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from service.detect import Detection
-from service.files import FILE_KINDS, FileError, FileKind, OpenFile, Unit, kind_of, open_file
+from service.files import FILE_KINDS, FileKind, OpenFile, Unit, kind_of, open_file
+from service.languages import AUTO
 
+UNIT_CHARS = 2000
+"""What is translated at a time, where the file can be cut so: progress and what a crash costs."""
 SAMPLE_CHARS = 4000
 """The language is told by so much of a file's beginning."""
 
@@ -32,26 +35,23 @@ class Reading:
 def read_file(
     name: str,
     data: bytes,
-    sources: Sequence[str],
+    source: str,
     target: str,
     max_chars: int,
-    detect: Callable[[str], Detection] | None = None,
+    detect: Callable[[str], Detection],
 ) -> Reading:
     """Read a file to see whether it can be translated.
 
-    `sources` are the languages it may be in, the likeliest first; `detect` chooses among them.
-    Raises FileError, FileTooLongError.
+    `detect` tells its language if `source` is `auto`. Raises FileError, FileTooLongError.
     """
     kind = kind_of(name, data)
-    opened, source = _first_that_opens(data, kind, sources, target)
+    opened = open_file(data, kind, source, target, UNIT_CHARS)
     detected = None
-    if detect is not None:
+    if source == AUTO:
         detected = detect(sample(opened.units))
-        if detected.language not in (source, target):
-            source = detected.language
-            opened = open_file(data, kind, source, target)
-        elif detected.language == target:
-            source = target
+        source = detected.language
+        if source != target:
+            opened = open_file(data, kind, source, target, UNIT_CHARS)
     characters = sum(len(unit.text) for unit in opened.units)
     if characters > max_chars:
         raise FileTooLongError(
@@ -62,7 +62,7 @@ def read_file(
 
 def open_again(data: bytes, kind: str, source: str, target: str) -> OpenFile:
     """A file that was read before. Raises FileError."""
-    return open_file(data, FILE_KINDS[kind], source, target)
+    return open_file(data, FILE_KINDS[kind], source, target, UNIT_CHARS)
 
 
 def sample(units: Iterable[Unit]) -> str:
@@ -79,16 +79,3 @@ def digest(unit: Unit) -> bytes:
     """The hash by which a unit's translation is found again."""
     return blake2b(f"{unit.format}\0{unit.text}".encode(), digest_size=16).digest()
 
-
-def _first_that_opens(
-    data: bytes, kind: FileKind, sources: Sequence[str], target: str
-) -> tuple[OpenFile, str]:
-    """Files that name languages only open for those that they have."""
-    first_error: FileError | None = None
-    for source in sources:
-        try:
-            return open_file(data, kind, source, target), source
-        except FileError as error:
-            first_error = first_error or error
-    assert first_error is not None, "no language to read the file in"
-    raise first_error

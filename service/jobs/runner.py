@@ -126,5 +126,3 @@ class Runner:
         ended = self._store.find(job.id)
         if ended is not None:
             self._on_end(ended)
-
-
