@@ -5,9 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from service.files.docx import open_docx
 from service.files.kinds import FILE_KINDS, FileKind, kind_of
+from service.files.odt import open_odt
+from service.files.po import open_po
+from service.files.subtitles import open_srt, open_vtt
+from service.files.tmx import open_tmx
 from service.files.txt import open_html, open_markdown, open_txt
 from service.files.unit import FileError, OpenFile, Unit
+from service.files.xliff import open_xliff
 
 __all__ = ["FILE_KINDS", "FileError", "FileKind", "OpenFile", "Unit", "kind_of", "open_file"]
 
@@ -17,6 +23,13 @@ READERS: Mapping[str, Reader] = {
     "txt": open_txt,
     "md": open_markdown,
     "html": open_html,
+    "srt": open_srt,
+    "vtt": open_vtt,
+    "tmx": open_tmx,
+    "xliff": open_xliff,
+    "po": open_po,
+    "docx": open_docx,
+    "odt": open_odt,
 }
 
 
