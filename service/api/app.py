@@ -11,8 +11,10 @@ from service.api import (
     admin,
     bento_schema,
     deepl,
+    deepl_documents,
     files,
     libretranslate,
+    libretranslate_files,
     native,
     pages,
     probes,
@@ -45,11 +47,14 @@ PATHS = frozenset(
         "/admin/models",
         *files.PATHS,
         *deepl.PATHS,
+        *deepl_documents.PATHS,
         *libretranslate.PATHS,
     )
 )
 """The paths that metrics tell apart."""
-UPLOADS = frozenset((files.UPLOAD_PATH,))
+UPLOADS = frozenset(
+    (files.UPLOAD_PATH, deepl_documents.UPLOAD_PATH, libretranslate_files.UPLOAD_PATH)
+)
 """Where files come in."""
 
 
@@ -81,7 +86,9 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
         stream,
         files,
         libretranslate,
+        libretranslate_files,
         deepl,
+        deepl_documents,
         admin,
         probes,
         pages,

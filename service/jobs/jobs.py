@@ -28,6 +28,7 @@ READ_S = 30.0
 WAIT_S = 5.0
 """Seconds that it waits for a thread to be read in."""
 SWEEP_S = 60.0
+POLL_S = 0.1
 
 
 class TooManyJobsError(Exception):
@@ -135,12 +136,20 @@ class Jobs:
         return job
 
     def find(self, id: str, owner: int | None) -> Job | None:
-        """A job that is this owner's, and has not expired."""
+        """A job that is this owner's, or anybody's, and has not expired."""
         job = self.store.find(id)
-        if job is None or job.owner not in (None, owner):
+        if job is None or not (job.is_shared or job.owner in (None, owner)):
             return None
         if job.ended is not None and job.ended + self._settings.jobs_keep_s < time.time():
             return None
+        return job
+
+    async def wait(self, id: str) -> Job | None:
+        """A job when it is over; None if it is deleted before."""
+        job = self.store.find(id)
+        while job is not None and not job.is_over:
+            await asyncio.sleep(POLL_S)
+            job = self.store.find(id)
         return job
 
     def expires(self, job: Job) -> float | None:

@@ -78,4 +78,3 @@ def sample(units: Iterable[Unit]) -> str:
 def digest(unit: Unit) -> bytes:
     """The hash by which a unit's translation is found again."""
     return blake2b(f"{unit.format}\0{unit.text}".encode(), digest_size=16).digest()
-

@@ -26,6 +26,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     name TEXT NOT NULL,
     kind TEXT NOT NULL,
     owner INTEGER,
+    is_shared INTEGER NOT NULL,
     client TEXT NOT NULL,
     source TEXT NOT NULL,
     target TEXT NOT NULL,
@@ -57,10 +58,11 @@ CREATE TABLE IF NOT EXISTS translations (
 class Job:
     """A file to translate, and how far it is.
 
-    `owner` is the key that it belongs to, None if it came without one; `client` is who sent it, by
-    key or address. `kind` is the format's extension, `glossary` JSON, `detected` the confidence
-    (0 to 1) with which the source language was, None if it was given. `starts` counts how often
-    work on it began since a unit was last translated. Times are Unix times.
+    `owner` is the key that it belongs to, None if it came without one; if `is_shared`, whoever has
+    the id may have it all the same. `client` is who sent it, by key or address. `kind` is the
+    format's extension, `glossary` JSON, `detected` the confidence (0 to 1) with which the source
+    language was, None if it was given. `starts` counts how often work on it began since a unit was
+    last translated. Times are Unix times.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Job:
     bytes: int
     client: str = ""
     owner: int | None = None
+    is_shared: bool = False
     beam_size: int | None = None
     glossary: str = "{}"
     detected: float | None = None
