@@ -162,14 +162,13 @@ class Jobs:
 
     async def remove(self, id: str) -> None:
         """Stop a job and delete all that there is of it; what was not translated is given back."""
+        job = self.store.find(id)
+        self.store.remove(id)  # before its work ends, so that it does not begin again
         if self._runner is not None:
             await self._runner.cancel(id)
-        job = self.store.find(id)
-        if job is not None:
-            self.store.remove(id)
-            if not job.is_over:
-                self._give_back(job, job.characters - job.characters_done, 0)
-                metrics.count_file(job.kind, "cancelled", time.time() - job.created)
+        if job is not None and not job.is_over:
+            self._give_back(job, job.characters - job.characters_done, 0)
+            metrics.count_file(job.kind, "cancelled", time.time() - job.created)
         await asyncio.to_thread(self._delete, [id])
 
     async def close(self) -> None:

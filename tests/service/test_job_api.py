@@ -141,6 +141,7 @@ def test_deleting_stops_it_and_leaves_nothing(
     for method in ("GET", "DELETE"):
         assert client.request(method, path, headers=bearer(key)).status_code == 404
     assert list((tmp_path / "jobs" / "files").iterdir()) == []
+    assert client.app_state["jobs"]._runner._tasks == {}
     usage = keys.usage(1)
     assert (usage.requests, usage.characters) == (1, pytest.approx(done * len(HELD), abs=1))
     assert 0 < usage.characters < len(HELD)
