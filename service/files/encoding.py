@@ -40,6 +40,7 @@ DECLARED = re.compile(
     re.IGNORECASE,
 )
 """Names that a file may give as its encoding; all are decoded in linear time."""
+NEVER = re.compile("[\0\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ class Encoding:
 
     def encode(self, text: str, *, references: bool = False) -> bytes:
         """The text in this encoding, else in UTF-8 where a character is not in it; `references`:
-        such a character is written as `&#…;`."""
+        such a character is written as `&#…;`. What no text file can have is left out."""
+        text = NEVER.sub("", text)
         try:
             return self.bom + text.encode(
                 self.codec, "xmlcharrefreplace" if references else "strict"

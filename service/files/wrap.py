@@ -25,7 +25,7 @@ def _breaks(places: list[int], length: int, width: int) -> list[int]:
     """Breaks at the last of the places that each line can reach."""
     breaks: list[int] = []
     start = 0
-    for place, following in zip(places, [*places[1:], length], strict=True):
+    for place, following in zip(places, [*places[1:], length], strict=False):
         if following - start > width:
             breaks.append(place)
             start = place + 1
