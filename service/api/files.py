@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import from_json
 
 from service.api.errors import ApiError, ErrorDetail, explain
 from service.api.native import MAX_TERMS, Code, Language, Term, glossary_of
@@ -36,8 +37,8 @@ def _from_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value) if value.strip() else {}
-    except (ValueError, RecursionError):
+        return from_json(value) if value.strip() else {}
+    except ValueError:
         raise ValueError('give a JSON object, like {"term": "its translation"}') from None
 
 

@@ -15,11 +15,12 @@ from fastapi import Depends, Request
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.access import Access
 from service.api.errors import ApiError
-from service.api.work import as_api_errors, door_of, translator_of
+from service.api.work import CLIENT_GONE, as_api_errors, door_of, translator_of
 from service.files import FileError
 from service.jobs.jobs import Jobs, TooManyJobsError
 from service.jobs.reading import FileTooLongError
@@ -178,6 +179,8 @@ async def _read(request: Request, settings: Settings) -> Received:
     except TimeoutError:
         message = f"the file did not arrive within {UPLOAD_S:g} s: send a smaller one"
         raise ApiError(408, "timeout", message, headers={"Connection": "close"}) from None
+    except ClientDisconnect:
+        raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection") from None
     except (HTTPException, MultiPartException, UnicodeDecodeError) as error:
         reason = getattr(error, "detail", None) or str(error)
         raise ApiError(400, "invalid_request", f"the form cannot be read: {reason}") from error

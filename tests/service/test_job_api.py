@@ -283,6 +283,7 @@ def test_limits_on_what_waits(
         ({"data": {"glossary": '["a"]'}}, "glossary", "dictionary"),
         ({"data": {"glossary": '{"a b": "c", "A  B": "d"}'}}, "glossary", "twice"),
         ({"data": {"glossary": "[" * 20_000}}, "glossary", "JSON object"),
+        ({"data": {"glossary": '{"a": "\\ud800"}'}}, "glossary", "JSON object"),
         ({"data": {"beam_size": "9"}}, "beam_size", "8"),
         ({"data": {"target": "fr"}}, "target", "fr"),
         ({"data": {"source": "xx"}}, "source", "xx"),
