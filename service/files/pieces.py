@@ -69,29 +69,44 @@ def _cut_markup(text: str, format: Format, max_chars: int) -> list[str]:
     if "".join(sources) != text:
         return [text]
     ends = list(accumulate(map(len, sources)))
+    stops = [
+        stop
+        for stop, end in enumerate(ends, 1)
+        if stop == len(items) or format == "html" or _begins_anew(text, end)
+    ]
+    places = [ends[stop - 1] for stop in stops]
     pieces = []
     at = start = 0
-    while at < len(items):
-        for stop in _stops(ends, at, start, max_chars):
-            piece = text[start : ends[stop - 1]]
-            if stop == len(items) or _merged(read(piece)) == _merged(items[at:stop]):
+    while start < len(text):
+        for choice in _choices(places, start, max_chars):
+            stop, end = stops[choice], places[choice]
+            piece = text[start:end]
+            if end == len(text) or _merged(read(piece)) == _merged(items[at:stop]):
                 break
         pieces.append(piece)
-        at, start = stop, ends[stop - 1]
+        at, start = stop, end
     return pieces
 
 
-def _stops(ends: Sequence[int], at: int, start: int, max_chars: int) -> Iterator[int]:
-    """Where a piece may end, best first: the longest that is short enough, some shorter ones, then
-    ones of twice the length each, then the rest."""
-    fitting = max(at + 1, bisect_right(ends, start + max_chars))
-    yield from range(fitting, max(at, fitting - MAX_SMALLER), -1)
+def _begins_anew(text: str, place: int) -> bool:
+    """Whether a line of Markdown begins that is not indented, after a blank one."""
+    if text[place - 1 : place] != "\n" or text[place : place + 1].isspace():
+        return False
+    return not text[text.rfind("\n", 0, place - 1) + 1 : place].strip()
+
+
+def _choices(places: Sequence[int], start: int, max_chars: int) -> Iterator[int]:
+    """Which of the places a piece may end at, best first: the last that is near enough, some before
+    it, then ones twice as far each, then the end of the text."""
+    first = bisect_right(places, start)
+    fitting = max(first, bisect_right(places, start + max_chars) - 1)
+    yield from range(fitting, max(first, fitting - MAX_SMALLER + 1) - 1, -1)
     wanted = 2 * max_chars
-    while (stop := bisect_right(ends, start + wanted)) < len(ends):
-        if stop > fitting:
-            yield stop
+    while (choice := bisect_right(places, start + wanted)) < len(places):
+        if choice > fitting:
+            yield choice
         wanted *= 2
-    yield len(ends)
+    yield len(places) - 1
 
 
 def _merged(items: Iterable[Item]) -> list[Item]:

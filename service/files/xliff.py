@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from lxml import etree
 
@@ -20,20 +21,68 @@ from service.files.xml import (
     local_name,
     namespace,
     read_xml,
-    text_of,
 )
 
 UNTRANSLATED = ("new", "needs-translation", "initial")
 """States that say that a target is only a copy of its source."""
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A `<source>` whose target is to be filled: its stretches, and how to make the target."""
+class Segment(Protocol):
+    """A `<source>` whose target is to be filled."""
 
+    @property
+    def stretches(self) -> Sequence[Inline]:
+        """What it says; XLIFF 1.2 may part it."""
+
+    def write(self, translations: Sequence[str], target: str) -> None:
+        """Make the target, in the language `target`, of translations of the stretches."""
+
+
+@dataclass(frozen=True)
+class Segment1:
+    """A segment of XLIFF 1.2. `holder` is its source, or that in parts; `places` are the numbers
+    of those of its marks that the stretches are, none if there are no marks."""
+
+    holder: Element
+    former: Element | None
     stretches: Sequence[Inline]
-    write: Callable[[Sequence[str]], None]
-    """Translations of the stretches → the target."""
+    places: Sequence[int]
+
+    def write(self, translations: Sequence[str], target: str) -> None:
+        new = _fresh_target(self.holder, self.former)
+        new.set("state", "needs-review-translation")
+        new.set("state-qualifier", "leveraged-mt")
+        filled = [new]
+        if self.places:
+            new.text = self.holder.text
+            new.extend(copy.deepcopy(child) for child in self.holder)
+            marks = _marks(new)
+            filled = [marks[place] for place in self.places]
+        for element, inline, translation in zip(filled, self.stretches, translations, strict=True):
+            empty(element)
+            fill(element, inline.translated(translation))
+        file = next(self.holder.iterancestors(f"{namespace(new)}file"), None)
+        if file is not None and not file.get("target-language"):
+            file.set("target-language", target)
+
+
+@dataclass(frozen=True)
+class Segment2:
+    """A segment of XLIFF 2."""
+
+    element: Element
+    source: Element
+    former: Element | None
+    stretches: Sequence[Inline]
+
+    def write(self, translations: Sequence[str], target: str) -> None:
+        (inline,), (translation,) = self.stretches, translations
+        fill(_fresh_target(self.source, self.former), inline.translated(translation))
+        self.element.set("state", "translated")
+        self.element.set("subState", "quickstudy:machine")
+        root = self.element.getroottree().getroot()
+        if not root.get("trgLang"):
+            root.set("trgLang", target)
 
 
 class XliffFile:
@@ -52,7 +101,7 @@ class XliffFile:
         document = read_xml(self.data)
         remaining = iter(translations)
         for segment in list(_segments(document.root, self.source, self.target)):
-            segment.write([next(remaining) for _ in segment.stretches])
+            segment.write([next(remaining) for _ in segment.stretches], self.target)
         return document.write()
 
 
@@ -66,10 +115,10 @@ def _segments(root: Element, source: str, target: str) -> Iterator[Segment]:
         raise FileError("the file is not XLIFF: its root is not <xliff>; give it the name it had")
     if root.get("version", "1.2").startswith("2"):
         _check_languages(root, "srcLang", "trgLang", source, target)
-        return _segments_of_2(root, target)
+        return _segments_of_2(root)
     for file in root.iterchildren("{*}file"):
         _check_languages(file, "source-language", "target-language", source, target)
-    return _segments_of_1(root, target)
+    return _segments_of_1(root)
 
 
 def _check_languages(element: Element, from_: str, into: str, source: str, target: str) -> None:
@@ -94,10 +143,10 @@ def _translate_says_no(element: Element) -> bool:
 def _to_fill(target: Element | None, state: str | None) -> bool:
     if target is None or state in UNTRANSLATED:
         return True
-    return not text_of(target).strip() and not len(target)
+    return next(target.iterchildren(), None) is None and not (target.text or "").strip()
 
 
-def _segments_of_1(root: Element, target: str) -> Iterator[Segment]:
+def _segments_of_1(root: Element) -> Iterator[Segment]:
     ns = namespace(root)
     for unit in root.iterdescendants(f"{ns}trans-unit"):
         source, former = unit.find(f"{ns}source"), unit.find(f"{ns}target")
@@ -111,38 +160,15 @@ def _segments_of_1(root: Element, target: str) -> Iterator[Segment]:
             continue
         parted = unit.find(f"{ns}seg-source")
         holder = source if parted is None else parted
-        marks = [mark for mark in holder.iterdescendants(f"{ns}mrk") if mark.get("mtype") == "seg"]
-        places = marks or [holder]
-        found = [(at, read_inline(place, _classify_1)) for at, place in enumerate(places)]
-        found = [(at, inline) for at, inline in found if inline.translatable]
-        if not found:
-            continue
-
-        def write(
-            translations: Sequence[str],
-            holder: Element = holder,
-            former: Element | None = former,
-            found: Sequence[tuple[int, Inline]] = found,
-            marked: bool = bool(marks),
-        ) -> None:
-            new = _fresh_target(holder, former, ns)
-            new.set("state", "needs-review-translation")
-            new.set("state-qualifier", "leveraged-mt")
-            places = [new]
-            if marked:
-                _copy_content(holder, new)
-                places = [one for one in new.iter(f"{ns}mrk") if one.get("mtype") == "seg"]
-            for (at, inline), translation in zip(found, translations, strict=True):
-                empty(places[at])
-                fill(places[at], inline.translated(translation))
-            file = next(holder.iterancestors(f"{ns}file"), None)
-            if file is not None and not file.get("target-language"):
-                file.set("target-language", target)
-
-        yield Segment([inline for _, inline in found], write)
+        marks = _marks(holder)
+        found = [read_inline(element, _classify_1) for element in marks or [holder]]
+        places = [place for place, inline in enumerate(found) if inline.translatable]
+        if places:
+            stretches = [found[place] for place in places]
+            yield Segment1(holder, former, stretches, places if marks else [])
 
 
-def _segments_of_2(root: Element, target: str) -> Iterator[Segment]:
+def _segments_of_2(root: Element) -> Iterator[Segment]:
     ns = namespace(root)
     for segment in root.iterdescendants(f"{ns}segment"):
         source, former = segment.find(f"{ns}source"), segment.find(f"{ns}target")
@@ -153,39 +179,29 @@ def _segments_of_2(root: Element, target: str) -> Iterator[Segment]:
         ):
             continue
         inline = read_inline(source, _classify_2)
-        if not inline.translatable:
-            continue
-
-        def write(
-            translations: Sequence[str],
-            segment: Element = segment,
-            source: Element = source,
-            former: Element | None = former,
-            inline: Inline = inline,
-        ) -> None:
-            fill(_fresh_target(source, former, ns), inline.translated(translations[0]))
-            segment.set("state", "translated")
-            segment.set("subState", "quickstudy:machine")
-            if not root.get("trgLang"):
-                root.set("trgLang", target)
-
-        yield Segment([inline], write)
+        if inline.translatable:
+            yield Segment2(segment, source, former, [inline])
 
 
-def _fresh_target(source: Element, former: Element | None, ns: str) -> Element:
+def _marks(element: Element) -> list[Element]:
+    """The segments that a source of XLIFF 1.2 is parted into, none in another."""
+    marks = []
+    walker = etree.iterwalk(element, events=("start",), tag=f"{namespace(element)}mrk")
+    for _, mark in walker:
+        if mark.get("mtype") == "seg":
+            marks.append(mark)
+            walker.skip_subtree()
+    return marks
+
+
+def _fresh_target(source: Element, former: Element | None) -> Element:
     """The target beside a source, without content."""
     if former is not None:
         empty(former)
         return former
-    new = etree.Element(f"{ns}target", nsmap=source.nsmap)
+    new = etree.Element(f"{namespace(source)}target", nsmap=source.nsmap)
     insert_after(source, new)
     return new
-
-
-def _copy_content(source: Element, target: Element) -> None:
-    target.text = source.text
-    for child in source:
-        target.append(copy.deepcopy(child))
 
 
 def _classify_1(element: Element) -> Code:

@@ -15,13 +15,15 @@ from xml.parsers import expat
 
 from lxml import etree
 
-from service.files.encoding import Encoding, decode
+from service.files.encoding import DECLARED, Encoding, decode
 from service.files.inline import Event
 from service.files.unit import FileError
 
 Element: TypeAlias = Any
 """An lxml element; the library has no types."""
 DECLARATION = re.compile(rb"""\s*<\?xml\s[^>]{0,200}?encoding\s{0,9}=\s{0,9}["']([\w.-]{1,40})""")
+SHOWN = 100
+"""Characters of the text of something that is kept as it is."""
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
 XML_SPACE = "{http://www.w3.org/XML/1998/namespace}space"
 
@@ -52,8 +54,11 @@ class XmlFile:
 def read_xml(data: bytes) -> XmlFile:
     """Read XML. Raises FileError where it is not well formed, declares entities, or nests too
     deep."""
-    declared = DECLARATION.match(data)
-    text, encoding = decode(data, declared=declared[1].decode("ascii") if declared else "utf-8")
+    match = DECLARATION.match(data)
+    declared = match[1].decode("ascii") if match else "utf-8"
+    if not DECLARED.fullmatch(declared):
+        raise FileError(f"the file's encoding, {declared!r}, is not known; save it as UTF-8")
+    text, encoding = decode(data, declared=declared)
     encoded = text.encode("utf-8")
     start = _start_of_root(encoded)
     prologue = encoded[:start].decode("utf-8")
@@ -133,8 +138,13 @@ def namespace(element: Element) -> str:
 
 
 def text_of(element: Element) -> str:
-    """All text in an element, its children's too."""
-    return "".join(element.itertext())
+    """The text in an element, its children's too, as far as it takes to know what it is like."""
+    text = ""
+    for part in element.itertext():
+        text += part
+        if len(text) > SHOWN:
+            return text[:SHOWN]
+    return text
 
 
 def shell(element: Element) -> Element:

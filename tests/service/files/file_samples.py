@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import zipfile
 
 import docx
 from docx.oxml import parse_xml
@@ -105,7 +106,8 @@ XLIFF_1 = """<?xml version="1.0" encoding="utf-8"?>
       <trans-unit id="3" approved="yes"><source>No</source><target>Nein</target></trans-unit>
       <trans-unit id="4"><source>A copy</source><target state="new">A copy</target>\
 <alt-trans><source>q</source><target>w</target></alt-trans></trans-unit>
-      <trans-unit id="5"><source>One. T<g id="9">w</g>o.</source><seg-source><mrk mtype="seg" mid="0">One.\
+      <trans-unit id="5"><source>One. T<g id="9">w</g>o.</source>\
+<seg-source><mrk mtype="seg" mid="0">One.\
 </mrk> <mrk mtype="seg" mid="1">T<g id="9">w</g>o.</mrk></seg-source></trans-unit>
       <trans-unit id="6"><source>Done</source><target>Fertig</target></trans-unit>
     </body>
@@ -273,6 +275,18 @@ def open_document_text() -> bytes:
     document.text.addElement(framed)
     buffer = io.BytesIO()
     document.write(buffer)
+    return buffer.getvalue()
+
+
+def with_part(data: bytes, name: str, content: bytes | None) -> bytes:
+    """The zip with another content for a member, or without it."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as zipped, zipfile.ZipFile(buffer, "w") as new:
+        for member in zipped.namelist():
+            if member != name:
+                new.writestr(member, zipped.read(member))
+        if content is not None:
+            new.writestr(name, content)
     return buffer.getvalue()
 
 

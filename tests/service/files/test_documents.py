@@ -20,6 +20,7 @@ from tests.service.files.file_samples import (
     served,
     shouted,
     texts,
+    with_part,
     word_document,
 )
 from tests.service.text.engines import hostile
@@ -32,18 +33,6 @@ W = "{http://schemas.openxmlformats.org/wordprocessingml/2006/main}"
 def part(data: bytes, name: str) -> etree._Element:
     with zipfile.ZipFile(io.BytesIO(data)) as zipped:
         return etree.fromstring(zipped.read(name))
-
-
-def with_part(data: bytes, name: str, content: bytes | None) -> bytes:
-    """The zip with another content for a member, or without it."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as zipped, zipfile.ZipFile(buffer, "w") as new:
-        for member in zipped.namelist():
-            if member != name:
-                new.writestr(member, zipped.read(member))
-        if content is not None:
-            new.writestr(name, content)
-    return buffer.getvalue()
 
 
 def test_paragraphs_are_sentences_with_as_few_tags_as_may_be() -> None:
@@ -247,6 +236,7 @@ def test_entities_are_refused_in_every_xml(prologue: bytes, name: str) -> None:
         (b"<html/>", "not TMX"),
         (b"", "no element"),
         (b"<tmx>\xff</tmx>", "UTF-8"),
+        (b'<?xml version="1.0" encoding="utf-7"?><tmx/>', "'utf-7', is not known"),
     ],
 )
 def test_other_bad_xml_is_refused(data: bytes, message: str) -> None:
