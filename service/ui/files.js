@@ -110,7 +110,7 @@ export class Files {
     const count = Object.values(this.job.warnings).reduce((sum, one) => sum + one, 0);
     this.showProgress(1);
     this.showButtons("file-download");
-    this.say(count ? `Translated. Passages that look wrong: ${count}.` : "Translated.");
+    this.say(count ? `Translated. Warnings: ${count}.` : "Translated.");
     this.forget();
   }
 
