@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         "that is deleted at the end if unset.",
     )
     jobs_bytes: int = Field(
-        default=268_435_456,
+        default=134_217_728,
         ge=1_048_576,
         le=1024**4,
         description="Room for all files and translations in that folder; more get 503.",
