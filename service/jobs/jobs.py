@@ -50,6 +50,7 @@ class Jobs:
         self._reserved = 0
         self._runner: Runner | None = None
         self._sweeper: asyncio.Task[None] | None = None
+        self._scrubbing: set[asyncio.Future[None]] = set()
         self._is_open = False
 
     @cached_property
@@ -178,6 +179,7 @@ class Jobs:
             self._sweeper.cancel()
         if self._runner is not None:
             await self._runner.close(self._settings.grace_s)
+        await asyncio.gather(*self._scrubbing, return_exceptions=True)
         if self._is_open:
             self._is_open = False
             self.threads.close()
@@ -189,6 +191,9 @@ class Jobs:
         metrics.count_file(job.kind, job.status, job.ended - job.created)
         if job.status == "failed":
             self._give_back(job, job.characters, 1)
+        scrubbing = asyncio.ensure_future(asyncio.to_thread(self.store.scrub, [job.id]))
+        self._scrubbing.add(scrubbing)
+        scrubbing.add_done_callback(self._scrubbed)
 
     def _give_back(self, job: Job, characters: int, requests: int) -> None:
         if job.owner is not None:
@@ -214,4 +219,9 @@ class Jobs:
     def _delete(self, ids: list[str]) -> None:
         for id in ids:
             self.folder.remove(id)
-        self.store.scrub()
+        self.store.scrub(ids)
+
+    def _scrubbed(self, scrubbing: asyncio.Future[None]) -> None:
+        self._scrubbing.discard(scrubbing)
+        if not scrubbing.cancelled() and (error := scrubbing.exception()):
+            logger.error("translations could not be deleted before the next start: %s", error)

@@ -19,6 +19,10 @@ from typing import Literal
 
 Status = Literal["queued", "running", "done", "failed"]
 BUSY_S = 5.0
+SECURE = "secure_delete = ON"
+"""What is deleted is overwritten."""
+ROWS_AT_ONCE = 100
+"""Translations that are deleted in a transaction, so that others need not wait for long."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
@@ -46,11 +50,17 @@ CREATE TABLE IF NOT EXISTS jobs (
     warnings TEXT NOT NULL
 );
 CREATE TABLE IF NOT EXISTS translations (
-    job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    job TEXT NOT NULL,
     digest BLOB NOT NULL,
     text TEXT NOT NULL,
     PRIMARY KEY (job, digest)
 ) WITHOUT ROWID;
+"""
+
+DELETE_SOME = """
+DELETE FROM translations WHERE job = ? AND digest IN (
+    SELECT digest FROM translations WHERE job = ? LIMIT ?
+)
 """
 
 
@@ -141,8 +151,7 @@ class JobStore:
         for pragma in (
             "journal_mode = WAL",
             "synchronous = NORMAL",
-            "secure_delete = ON",
-            "foreign_keys = ON",
+            SECURE,
         ):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(SCHEMA)
@@ -184,8 +193,13 @@ class JobStore:
         return int(files + pages * page_bytes)
 
     def requeue(self) -> None:
-        """What was running when the last service ended is queued again."""
+        """What was running when the last service ended is queued again; translations that it did
+        not come to delete are."""
         self._db.execute("UPDATE jobs SET status = 'queued' WHERE status = 'running'")
+        self._db.execute(
+            "DELETE FROM translations "
+            "WHERE job NOT IN (SELECT id FROM jobs WHERE status = 'queued')"
+        )
 
     def begin(self, id: str) -> None:
         """Work on a job begins."""
@@ -228,7 +242,7 @@ class JobStore:
         return dict(rows)
 
     def finish(self, id: str, result_bytes: int) -> None:
-        """A job is done: its result is there, and the single translations are dropped."""
+        """A job is done: its result is there."""
         self._end(id, "status = 'done', bytes = ?", result_bytes)
 
     def fail(self, id: str, code: str, message: str) -> None:
@@ -236,12 +250,17 @@ class JobStore:
         self._end(id, "status = 'failed', error_code = ?, error_message = ?", code, message)
 
     def remove(self, id: str) -> None:
-        """Forget a job."""
+        """Forget a job; `scrub` deletes its translations."""
         self._db.execute("DELETE FROM jobs WHERE id = ?", (id,))
 
-    def scrub(self) -> None:
-        """Overwrite what was deleted, in the write-ahead log too. May be called in any thread."""
-        with closing(sqlite3.connect(self._path, timeout=BUSY_S)) as db:
+    def scrub(self, ids: Collection[str]) -> None:
+        """Delete the translations of jobs that are over or removed, and overwrite what was deleted,
+        in the write-ahead log too. It may take a while: call it in a thread."""
+        with closing(sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)) as db:
+            db.execute(f"PRAGMA {SECURE}")
+            for id in ids:
+                while db.execute(DELETE_SOME, (id, id, ROWS_AT_ONCE)).rowcount:
+                    pass
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
@@ -256,7 +275,4 @@ class JobStore:
         self._db.execute(f"UPDATE jobs SET {assignments} WHERE id = ?", (*values, id))
 
     def _end(self, id: str, assignments: str, *values: object) -> None:
-        with self._db:
-            self._db.execute("BEGIN")
-            self._set(id, f"{assignments}, ended = ?", *values, time.time())
-            self._db.execute("DELETE FROM translations WHERE job = ?", (id,))
+        self._set(id, f"{assignments}, ended = ?", *values, time.time())

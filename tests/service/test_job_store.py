@@ -43,9 +43,12 @@ def test_what_ran_is_queued_again_and_a_unit_more_forgives_breaks(tmp_path: Path
     first = JobStore(tmp_path / "jobs.db")
     job = added(first)
     first.begin(job.id)
+    first.keep(added(first, id="deleted").id, [UnitDone(b"1", "eins", characters=40)])
+    first.remove("deleted")
     second = JobStore(tmp_path / "jobs.db")  # as after a kill: the first was never closed
     second.requeue()
     second.begin(job.id)
+    assert second.translations("deleted") == {}
     found = second.find(job.id)
     assert found is not None
     assert (found.status, found.starts) == ("running", 2)
@@ -59,6 +62,7 @@ def test_the_end_drops_the_single_translations(store: JobStore) -> None:
     store.keep(failed.id, [UnitDone(b"1", "eins", characters=40)])
     store.finish(done.id, 7)
     store.fail(failed.id, "bad_file", "reason")
+    store.scrub([done.id, failed.id])
     assert store.translations(done.id) == store.translations(failed.id) == {}
     found = store.find(done.id)
     assert found is not None
@@ -71,14 +75,16 @@ def test_the_end_drops_the_single_translations(store: JobStore) -> None:
 def test_what_is_deleted_is_nowhere_on_the_disk(tmp_path: Path, store: JobStore) -> None:
     secret = "a secret that nobody else may read"
     job = added(store, glossary='{"x": "confidential"}')
-    store.keep(job.id, [UnitDone(b"1", secret, characters=40)])
+    for index in range(250):
+        unit = UnitDone(bytes([index]), f"{secret} {index} {'.' * 500}", characters=1)
+        store.keep(job.id, [unit])
 
     def written() -> bytes:
         return b"".join(file.read_bytes() for file in tmp_path.iterdir())
 
     assert secret.encode() in written()
     store.remove(job.id)
-    store.scrub()
+    store.scrub([job.id])
     assert store.translations(job.id) == {}
     assert secret.encode() not in written()
     assert b"confidential" not in written()
