@@ -15,6 +15,7 @@ from lxml import etree
 
 from service.files.docx_fields import resolve_fields
 from service.files.docx_pieces import NO_BREAK_HYPHEN, PROPERTIES, Piece, in_run, pieces_of
+from service.files.docx_words import whole_words
 from service.files.inline import Event, Inline
 from service.files.xml import XML_SPACE, Element, local_name, names, shell
 
@@ -69,7 +70,7 @@ class Paragraph:
     def __init__(self, element: Element, ns: str) -> None:
         self.element, self.ns = element, ns
         self.inline = Inline()
-        pieces = resolve_fields(list(pieces_of(element, ns)))
+        pieces = whole_words(resolve_fields(list(pieces_of(element, ns))))
         keys = [_key(piece) if piece.kind == "text" else () for piece in pieces]
         levels = _levels(pieces, keys)
         self.base = levels[-1].properties.get(levels[-1].base)

@@ -13,9 +13,11 @@ from lxml import etree
 from service.files.xml import Element, local_name, names, text_of
 
 NO_BREAK_HYPHEN = "\u2011"
-CONTAINERS = names("hyperlink ins moveTo smartTag sdt customXml dir bdo sdtContent")
+CONTAINERS = names("hyperlink ins moveTo sdt customXml dir bdo sdtContent")
 """Elements of a paragraph whose runs are part of the sentence."""
 PROPERTIES = names("pPr rPr sdtPr sdtEndPr smartTagPr customXmlPr")
+TRANSPARENT = names("smartTag")
+"""Containers that a reader does not see."""
 DROPPED = names("proofErr lastRenderedPageBreak softHyphen")
 """What is about the words that were there."""
 LINES = names("tab br cr ptab")
@@ -64,12 +66,11 @@ def in_run(elements: Sequence[Element], properties: Element, ns: str) -> Element
 
 def pieces_of(paragraph: Element, ns: str) -> Iterator[Piece]:
     """The pieces of a paragraph, without recursion."""
-    waiting = [iter(paragraph)]
+    waiting = [(iter(paragraph), False)]
     while waiting:
-        child = next(waiting[-1], None)
+        child = next(waiting[-1][0], None)
         if child is None:
-            waiting.pop()
-            if waiting:
+            if waiting.pop()[1]:
                 yield Piece("leave")
             continue
         name = local_name(child) if isinstance(child.tag, str) else "comment"
@@ -80,7 +81,9 @@ def pieces_of(paragraph: Element, ns: str) -> Iterator[Piece]:
             yield from _pieces_of_run(child, ns)
         elif own and (name in CONTAINERS or (name == "fldSimple" and _is_link(child, ns))):
             yield Piece("enter", child)
-            waiting.append(iter(child))
+            waiting.append((iter(child), True))
+        elif own and name in TRANSPARENT:
+            waiting.append((iter(child), False))
         elif (own and name == "fldSimple") or name == "oMath":
             shown = text_of(child)
             yield Piece("word" if shown.strip() else "point", child, shown)

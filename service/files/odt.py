@@ -24,10 +24,8 @@ from service.files.xml import (
     text_of,
 )
 
-MEDIA_TYPES = (
-    "application/vnd.oasis.opendocument.text",
-    "application/vnd.oasis.opendocument.text-template",
-)
+MEDIA_TYPE = "application/vnd.oasis.opendocument.text"
+"""How the media type of texts, their templates and the like begins."""
 PARTS = ("content.xml", "styles.xml")
 OFFICE = "{urn:oasis:names:tc:opendocument:xmlns:office:1.0}"
 STYLE = "{urn:oasis:names:tc:opendocument:xmlns:style:1.0}"
@@ -83,7 +81,7 @@ def open_odt(data: bytes, source: str, target: str, max_unit_chars: int) -> OdtF
 def _check(archive: Archive) -> None:
     if "mimetype" in archive:
         type = archive.read("mimetype").decode("ascii", "replace").strip()
-        if type not in MEDIA_TYPES:
+        if not type.startswith(MEDIA_TYPE):
             raise FileError(f"the file is no OpenDocument text but {type[:80]!r}; save it as .odt")
     manifest = "META-INF/manifest.xml"
     if "encrypted-package" in archive or (

@@ -189,6 +189,8 @@ def _checked(entry: Entry, at: int) -> Entry:
     plural = "msgid_plural" in entry.texts
     if "msgid" not in entry.texts or ("msgstr[0]" if plural else "msgstr") not in entry.texts:
         raise FileError(f"the entry before line {at + 1} has no msgid or no msgstr")
+    if any(name.startswith("msgstr") and (name == "msgstr") is plural for name in entry.texts):
+        raise FileError(f"the entry before line {at + 1} has both msgstr and msgstr[0]")
     return entry
 
 

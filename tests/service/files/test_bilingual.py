@@ -165,6 +165,7 @@ def test_po_becomes_utf8_when_its_encoding_has_not_the_characters() -> None:
     [
         ('msgid "a"\nmsgid "b"\nmsgstr ""\n', "before line 2"),
         ('msgid "a"\nhello\n', "line 2 is none"),
+        ('msgid "a"\nmsgstr ""\nmsgstr[0] ""\n', "has both msgstr and"),
         ('"lost"\n', "line 1 goes on"),
         ('msgid "a"\nmsgstr ""\nmsgstr ""\n', "line 3 has msgstr again"),
         ('msgid "a"b"\nmsgstr ""\n', "line 1 is none"),

@@ -93,6 +93,25 @@ def test_deleted_text_and_fields_stay() -> None:
     assert boxes == ["BOX TEXT", "BOX TEXT"]
 
 
+def test_a_word_has_one_format() -> None:
+    """That of most of its letters, but for what is raised or lowered on purpose."""
+    bold, low = "<w:rPr><w:b/></w:rPr>", '<w:rPr><w:vertAlign w:val="subscript"/></w:rPr>'
+
+    def unit(*runs: tuple[str, str]) -> str:
+        xml = "".join(
+            f'<w:r>{format}<w:t xml:space="preserve">{text}</w:t></w:r>' for format, text in runs
+        )
+        return texts(opened(word_document(f"<w:p {{ns}}>{xml}</w:p>"), "a.docx"))[5]
+
+    assert unit(("", "Take the un"), (bold, "likely"), ("", " one")) == (
+        'Take the <span id="0">unlikely</span> one'
+    )
+    assert unit(("", "A b"), (bold, "i"), ("", "gge"), (bold, "r d"), ("", "og")) == "A bigger dog"
+    assert unit(("", "Take some H"), (low, "2"), ("", "O now")) == (
+        'Take some H<span id="0">2</span>O now'
+    )
+
+
 def elements(data: bytes, name: str, uncounted: set[str]) -> Counter[str]:
     tags = (etree.QName(element).localname for element in part(data, name).iter(etree.Element))
     return Counter(tag for tag in tags if tag not in uncounted)
