@@ -12,8 +12,9 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 import bentoml
 
 from export.errors import BundleError
-from service.api.app import create_app, guarded
+from service.api.app import UPLOADS, create_app, guarded
 from service.api.bento_schema import OwnPaths
+from service.api.upload import SlowUploads
 from service.settings import Settings
 from service.translator import Translator
 
@@ -24,7 +25,7 @@ TIMEOUT_S = 10
 """BentoML keeps memory for each request this long; our own limit, `timeout_s`, comes before."""
 
 app = create_app(SETTINGS)
-served = guarded(app, SETTINGS.max_body_bytes)
+served = guarded(app, SETTINGS)
 
 
 @bentoml.service(
@@ -36,6 +37,7 @@ class Translation:
 
     def __init__(self) -> None:
         _ = app.state.access.keys  # a key file that cannot be used stops the start
+        _ = app.state.jobs.store  # so does a folder for jobs
         app.state.translator = Translator.load(SETTINGS)
 
     @bentoml.on_startup
@@ -44,14 +46,19 @@ class Translation:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGHUP, lambda: _keep(loop.create_task(_reload())))
 
+    @bentoml.on_startup
+    async def go_on_with_jobs(self) -> None:
+        """Work on the files that the last service did not finish."""
+        app.state.jobs.start(app.state.translator)
+
     async def __is_ready__(self) -> bool:
         translator: Translator = app.state.translator
         return await translator.ready()
 
     @bentoml.on_shutdown
     async def close(self) -> None:
-        """Stop the queue's workers."""
-        await app.state.translator.close()
+        """Stop the queue's workers, and the jobs."""
+        await asyncio.gather(app.state.jobs.close(), app.state.translator.close())
         app.state.access.close()
 
 
@@ -71,4 +78,5 @@ def _keep(task: asyncio.Task[None]) -> None:
     task.add_done_callback(_tasks.discard)
 
 
+Translation.add_asgi_middleware(SlowUploads, paths=UPLOADS)  # type: ignore[attr-defined]
 Translation.add_asgi_middleware(OwnPaths, own=served)  # type: ignore[attr-defined]

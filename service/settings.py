@@ -96,6 +96,36 @@ class Settings(BaseSettings):
         default=1, ge=1, le=3600, description="Seconds named by Retry-After when overloaded."
     )
 
+    jobs_dir: Path | None = Field(
+        default=None,
+        description="Folder of files to translate, so that jobs outlive a restart; a private one "
+        "that is deleted at the end if unset.",
+    )
+    jobs_bytes: int = Field(
+        default=134_217_728,
+        ge=1_048_576,
+        le=1024**4,
+        description="Room for all files and translations in that folder; more get 503.",
+    )
+    jobs_keep_s: float = Field(
+        default=3600.0, ge=1, le=30 * 86_400, description="Seconds until an ended job is deleted."
+    )
+    max_jobs: int = Field(
+        default=100, ge=1, le=10_000, description="Files that may wait; more get 503."
+    )
+    max_client_jobs: int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="Files of one key or address that may wait; more get 429.",
+    )
+    max_file_bytes: int = Field(
+        default=10_000_000, ge=0, le=10**9, description="Size of a file; 0 takes no files."
+    )
+    max_file_chars: int = Field(
+        default=10_000_000, ge=1, le=10**9, description="Characters to translate in a file."
+    )
+
     keys_file: Path | None = Field(
         default=None, description="SQLite file of API keys, see `quickstudy keys`."
     )

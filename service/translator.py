@@ -94,6 +94,12 @@ class Translator:
         detector = self.detector
         return await asyncio.to_thread(lambda: [detector.detect(text) for text in texts])
 
+    def choose_source(self, text: str, target: str) -> Detection:
+        """The likeliest language of a text among those translated to `target`, and `target`; takes
+        milliseconds, in any thread."""
+        candidates = [*self.models.sources_of(target), target]
+        return _choose(self.detector.detect(text), candidates)
+
     async def translate(self, order: Order) -> Answer:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 

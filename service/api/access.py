@@ -50,10 +50,28 @@ class Access:
         They are taken off the usage again if what it does raises. Raises ApiError: `key_missing`
         401, `key_invalid` 403, `rate` 429 and `quota` 429 with Retry-After.
         """
-        key = self.key(request, key_text)
-        await self._check_rate(f"key:{key.id}" if key else f"address:{self._address(request)}")
-        if key is None or self.keys is None:
+        key = await self.enter(request, key_text)
+        self.charge(key, characters)
+        try:
             yield
+        except BaseException:
+            self.refund(key, characters)
+            raise
+
+    async def enter(self, request: Request, key_text: str | None = None) -> Key | None:
+        """The request's key, if it may come in: as `key`, and counted against its rate."""
+        key = self.key(request, key_text)
+        await self._check_rate(self.client(request, key))
+        return key
+
+    def client(self, request: Request, key: Key | None) -> str:
+        """Who asks: a key, or an address."""
+        return f"key:{key.id}" if key else f"address:{self._address(request)}"
+
+    def charge(self, key: Key | None, characters: int) -> None:
+        """Count characters against a key's quota. Raises ApiError `quota` 429 if that is too much
+        for it."""
+        if key is None or self.keys is None:
             return
         limit = self.quota(key)
         if not self.keys.charge(key.id, characters, limit):
@@ -62,11 +80,16 @@ class Access:
                 "ask for less, or for a larger quota, or wait for the next month (UTC)"
             )
             raise ApiError.later(429, "quota", message, _seconds_to_next_month(time.time()))
-        try:
-            yield
-        except BaseException:
+
+    def refund(self, key: Key | None, characters: int) -> None:
+        """Take what was charged off again."""
+        if key is not None and self.keys is not None:
             self.keys.refund(key.id, characters)
-            raise
+
+    def refund_later(self, key_id: int, characters: int, requests: int) -> None:
+        """Take a part of what was charged off, when work has ended."""
+        if self.keys is not None:
+            self.keys.refund(key_id, characters, requests)
 
     def key(self, request: Request, key_text: str | None = None) -> Key | None:
         """The request's key: that text, or a header's; None where none is needed and none given.

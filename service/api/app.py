@@ -7,10 +7,23 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import admin, bento_schema, deepl, libretranslate, native, pages, probes, stream
+from service.api import (
+    admin,
+    bento_schema,
+    deepl,
+    deepl_documents,
+    files,
+    libretranslate,
+    libretranslate_files,
+    native,
+    pages,
+    probes,
+    stream,
+)
 from service.api.access import Access
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
+from service.jobs.jobs import Jobs
 from service.settings import Settings
 from service.translator import Translator
 
@@ -32,11 +45,17 @@ PATHS = frozenset(
         "/v1/models",
         "/v1/languages",
         "/admin/models",
+        *files.PATHS,
         *deepl.PATHS,
+        *deepl_documents.PATHS,
         *libretranslate.PATHS,
     )
 )
 """The paths that metrics tell apart."""
+UPLOADS = frozenset(
+    (files.UPLOAD_PATH, deepl_documents.UPLOAD_PATH, libretranslate_files.UPLOAD_PATH)
+)
+"""Where files come in."""
 
 
 def create_app(settings: Settings, translator: Translator | None = None) -> FastAPI:
@@ -51,24 +70,38 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
     )
     app.state.translator = translator
     app.state.access = Access(settings)
+    app.state.jobs = Jobs(settings, app.state.access.refund_later)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key"],
-            expose_headers=["Retry-After"],
+            expose_headers=["Content-Disposition", "Location", "Retry-After"],
             max_age=CORS_MAX_AGE_S,
         )
     add_error_handlers(app)
-    for router in (native, stream, libretranslate, deepl, admin, probes, pages, bento_schema):
+    for router in (
+        native,
+        stream,
+        files,
+        libretranslate,
+        libretranslate_files,
+        deepl,
+        deepl_documents,
+        admin,
+        probes,
+        pages,
+        bento_schema,
+    ):
         app.include_router(router.router)
     return app
 
 
-def guarded(app: FastAPI, max_body_bytes: int) -> Guard:
+def guarded(app: FastAPI, settings: Settings) -> Guard:
     """The app as it is to be served."""
-    return Guard(app, max_body_bytes, PATHS)
+    upload_bytes = settings.max_file_bytes + settings.max_body_bytes
+    return Guard(app, settings.max_body_bytes, PATHS, dict.fromkeys(UPLOADS, upload_bytes))
 
 
 def _version() -> str:

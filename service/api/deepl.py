@@ -30,6 +30,8 @@ SHAPE = Shape(
         "key_missing": 403,
         "quota": 456,
         "timeout": 503,
+        "bad_file": 400,
+        "unfinished": 503,
     },
     names={"source": "source_lang", "target": "target_lang"},
 )
@@ -61,6 +63,7 @@ def _upper(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(check_text)]
 Code = Annotated[str, BeforeValidator(_upper), Field(min_length=1, max_length=35)]
+Formality = Literal["default", "prefer_more", "prefer_less", "more", "less"]
 Tags = Annotated[
     list[Annotated[str, Field(max_length=100)]], BeforeValidator(_at_commas), Field(max_length=100)
 ]
@@ -81,7 +84,7 @@ class TranslateRequest(BaseModel):
         "paragraph.",
     )
     preserve_formatting: bool | Literal[""] | None = None
-    formality: Literal["default", "prefer_more", "prefer_less", "more", "less"] | None = None
+    formality: Formality | None = None
     glossary_id: str | None = None
     tag_handling: Literal["html", "xml", ""] | None = None
     ignore_tags: Tags = Field(
@@ -117,15 +120,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 async def translate(request: Request, translator: Serving) -> dict[str, Any]:
     """Translate texts, in DeepL's shape."""
     body = await read_body(request, TranslateRequest)
-    if body.glossary_id:
-        raise ApiError(404, "not_found", f"there is no glossary {body.glossary_id[:50]!r} here")
-    if body.formality in ("more", "less"):
-        raise ApiError(
-            400,
-            "invalid_request",
-            "`formality` is not supported for this language: leave it out, or prefer_… it",
-            "formality",
-        )
+    check_options(body.glossary_id, body.formality)
     mark = f' translate="no" qs{secrets.token_hex(8)}'
     done = await answer(request, translator, _order(body, mark))
     billed = body.show_billed_characters
@@ -163,6 +158,19 @@ async def usage(request: Request, door: Door) -> dict[str, int]:
     """Characters that the key has had translated this month, and how many it may."""
     count, limit = door.usage(request)
     return {"character_count": count, "character_limit": UNLIMITED if limit is None else limit}
+
+
+def check_options(glossary_id: str | None, formality: Formality | None) -> None:
+    """Refuse what changes a translation and is not possible here. Raises ApiError 400, 404."""
+    if glossary_id:
+        raise ApiError(404, "not_found", f"there is no glossary {glossary_id[:50]!r} here")
+    if formality in ("more", "less"):
+        raise ApiError(
+            400,
+            "invalid_request",
+            "`formality` is not supported for this language: leave it out, or prefer_… it",
+            "formality",
+        )
 
 
 def _order(body: TranslateRequest, mark: str) -> Order:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -29,15 +30,25 @@ class Guard:
 
     The size announced counts, and so does what really comes, in chunks or not. An exception that
     the app lets out is logged and becomes a 500, since the server around would keep the client
-    waiting. Requests are counted by path, those outside of `paths` as one.
+    waiting. Requests are counted by path, those outside of `paths` as one; a `{…}` in a path stands
+    for any name. `uploads` are paths with limits of their own, whose bodies the app reads as they
+    come.
     """
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, paths: Collection[str] = frozenset()
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        paths: Collection[str] = frozenset(),
+        uploads: Mapping[str, int] | None = None,
     ) -> None:
         self._app = app
-        self._paths = paths
+        self._paths = frozenset(paths)
+        self._patterns = [
+            (re.compile(re.sub(r"\{[^}]*\}", "[^/]+", path)), path) for path in paths if "{" in path
+        ]
         self._max_body_bytes = max_body_bytes
+        self._uploads = uploads or {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -60,13 +71,22 @@ class Guard:
             if status is None:
                 await internal_error(scope["path"])(scope, receive, watched_send)
         finally:
-            route = scope["path"] if scope["path"] in self._paths else OTHER
             if status is not None:
-                count_request(route, status, begin)
+                count_request(self._route(scope["path"]), status, begin)
+
+    def _route(self, path: str) -> str:
+        """The path as metrics name it."""
+        if path in self._paths:
+            return path
+        return next((name for pattern, name in self._patterns if pattern.fullmatch(path)), OTHER)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if _announced_bytes(scope) > self._max_body_bytes:
+        upload_bytes = self._uploads.get(scope["path"])
+        if _announced_bytes(scope) > (upload_bytes or self._max_body_bytes):
             await self._refuse(scope, receive, send)
+            return
+        if upload_bytes is not None:
+            await self._app(scope, _counted(receive, upload_bytes), send)
             return
         body = bytearray()
         more = True
@@ -87,12 +107,28 @@ class Guard:
         await self._app(scope, replay, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        message = (
-            f"the body is larger than {self._max_body_bytes} bytes: "
-            "send the text in several requests"
-        )
-        error = ApiError(413, "too_large", message, headers={"Connection": "close"})
+        error = _too_large(self._uploads.get(scope["path"], self._max_body_bytes))
         await error_response(scope["path"], error)(scope, receive, send)
+
+
+def _counted(receive: Receive, max_bytes: int) -> Receive:
+    """A body that is read as it comes; reading more than `max_bytes` raises ApiError 413."""
+    count = 0
+
+    async def counted() -> Message:
+        nonlocal count
+        message = await receive()
+        count += len(message.get("body", b""))
+        if count > max_bytes:
+            raise _too_large(max_bytes)
+        return message
+
+    return counted
+
+
+def _too_large(max_bytes: int) -> ApiError:
+    message = f"the body is larger than {max_bytes} bytes: send less in a request"
+    return ApiError(413, "too_large", message, headers={"Connection": "close"})
 
 
 def _with_security_headers(message: Message) -> Message:

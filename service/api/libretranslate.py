@@ -1,6 +1,6 @@
 """The shapes of LibreTranslate's API, for clients that speak it; JSON or forms.
 
-Of it we do not have files and suggestions, and answer as one of its servers with those turned off.
+Of it we do not have suggestions, and answer as one of its servers with those turned off.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from service.api.body import described, read_body
 from service.api.errors import ApiError, Shape, register_shape
 from service.api.work import Serving, admitted, answer, check_text, detections
 from service.detect import Detection
+from service.files import FILE_KINDS
 from service.languages import AUTO, UNDETERMINED, language_name
 from service.order import Order
 from service.translator import Translator
@@ -29,6 +30,7 @@ PATHS = (
     "/frontend/settings",
     "/suggest",
     "/translate_file",
+    "/download_file/{id}",
 )
 SHAPE = Shape(
     body=lambda error: {"error": error.message},
@@ -37,10 +39,12 @@ SHAPE = Shape(
         "unsupported_search": 400,
         "too_large": 400,
         "key_missing": 400,
+        "bad_file": 400,
+        "invalid_request": 400,
     },
     names={"text": "q"},
 )
-register_shape(SHAPE, *PATHS)
+register_shape(SHAPE, *(path.removesuffix("/{id}") for path in PATHS))
 MAX_ALTERNATIVES = 5
 TOLD = 5
 
@@ -142,14 +146,16 @@ async def health() -> dict[str, str]:
 async def frontend_settings(translator: Serving) -> dict[str, Any]:
     """What a page that speaks this API needs to know."""
     source, target = translator.models.default.pair
+    file_bytes = translator.settings.max_file_bytes
     return {
         "charLimit": translator.settings.max_text_chars,
         "frontendTimeout": 500,
         "apiKeys": translator.settings.keys_file is not None,
         "keyRequired": translator.settings.require_key,
         "suggestions": False,
-        "filesTranslation": False,
-        "supportedFilesFormat": [],
+        "filesTranslation": bool(file_bytes),
+        "supportedFilesFormat": [f".{name}" for name in FILE_KINDS] if file_bytes else [],
+        "fileBytesLimit": file_bytes,
         "language": {
             "source": {"code": source, "name": language_name(source)},
             "target": {"code": target, "name": language_name(target)},
@@ -161,12 +167,6 @@ async def frontend_settings(translator: Serving) -> dict[str, Any]:
 async def suggest() -> None:
     """Suggestions of translations are not taken."""
     raise ApiError(403, "turned_off", "Suggestions are disabled on this server.")
-
-
-@router.post("/translate_file", responses={403: ERRORS[403]})
-async def translate_file() -> None:
-    """Files are not translated in this shape."""
-    raise ApiError(403, "turned_off", "Files translation is disabled on this server.")
 
 
 def _shaped(body: TranslateRequest, columns: dict[str, list[Any]]) -> dict[str, Any]:

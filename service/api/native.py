@@ -258,11 +258,12 @@ def order_of(body: TranslateRequest) -> Order:
         beam_size=body.beam_size,
         alternatives=body.alternatives,
         scores=body.return_scores or "scores" in body.wishes,
-        glossary=_glossary(body.glossary),
+        glossary=glossary_of(body.glossary),
     )
 
 
-def _glossary(terms: dict[str, str]) -> Glossary:
+def glossary_of(terms: dict[str, str]) -> Glossary:
+    """The glossary of a request. Raises ApiError 422."""
     try:
         return Glossary(terms) if terms else NO_GLOSSARY
     except GlossaryError as error:

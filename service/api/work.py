@@ -106,23 +106,25 @@ async def admitted(
         yield
 
 
-async def within_limits(request: Request, settings: Settings, work: Awaitable[T]) -> T:
-    """Wait for work until the time limit, and stop it when the client has gone.
+async def within_limits(
+    request: Request, settings: Settings, work: Awaitable[T], within_s: float | None = None
+) -> T:
+    """Wait for work until the time limit, and stop it when the client has gone. The limit is the
+    settings' for requests, if no other is given.
 
     Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
+    within_s = settings.timeout_s if within_s is None else within_s
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
     try:
         with as_api_errors(settings):
-            await asyncio.wait(
-                {task, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({task, gone}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
             if gone.done():
                 raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
-            raise DeadlineError(f"not translated within {settings.timeout_s:g} s")
+            raise DeadlineError(f"not translated within {within_s:g} s")
     finally:
         task.cancel()
         gone.cancel()

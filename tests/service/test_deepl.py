@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -121,3 +122,49 @@ def test_ignored_tags_keep_their_content(stub: TestClient) -> None:
     assert "FOUR" in item["text"]
     (item,) = stub.post(URL, json=body).json()["translations"]
     assert '<keep a="1">TWO</keep>' in item["text"]
+
+
+def test_documents(stub: TestClient) -> None:
+    files = {"file": ("cats.txt", "One cat.\n")}
+    sent = stub.post("/v2/document", files=files, data={"target_lang": "DE", "source_lang": "EN"})
+    assert sent.status_code == 200, sent.text
+    url, key = f"/v2/document/{sent.json()['document_id']}", sent.json()["document_key"]
+    for end in ("", "/result"):
+        assert stub.post(url + end, json={"document_key": "x"}).status_code == 404
+        assert stub.post(url + end).status_code == 400
+    for _ in range(500):
+        status = stub.post(url, json={"document_key": key}).json()
+        if status["status"] == "done":
+            break
+        time.sleep(0.02)
+    assert status == {"document_id": url[13:], "status": "done", "billed_characters": 9}
+    assert stub.post(f"{url}/result", data={"document_key": key}).content == b"ONE CAT.\n"
+
+
+def test_a_document_is_not_ready(make_client: MakeClient) -> None:
+    engine = StubEngine(seconds=20)
+    client = make_client(engine)
+    data = {"target_lang": "DE", "source_lang": "EN"}
+    sent = client.post("/v2/document", files={"file": ("a.txt", "One cat.")}, data=data).json()
+    url = f"/v2/document/{sent['document_id']}"
+    early = client.post(f"{url}/result", json={"document_key": sent["document_key"]})
+    engine.release.set()
+    assert early.status_code == 503
+    assert "not translated yet" in early.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("a.exe", {}, "exe"),
+        ("a.txt", {"target_lang": "FR"}, "`target_lang` is 'FR'"),
+        ("a.txt", {"formality": "more"}, "`formality`"),
+        ("a.txt", {"output_format": "pdf"}, "`output_format`"),
+        ("a.txt", {"target_lang": ""}, "`target_lang`"),
+    ],
+)
+def test_a_wrong_document(stub: TestClient, name: str, change: dict[str, str], words: str) -> None:
+    data = {"target_lang": "DE", **change}
+    answer = stub.post("/v2/document", files={"file": (name, "a")}, data=data)
+    assert answer.status_code == 400
+    assert words in answer.json()["message"]

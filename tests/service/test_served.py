@@ -137,6 +137,25 @@ def test_deepls_client(served: httpx.Client) -> None:
         client.translate_text("a", target_lang="JA")
 
 
+def test_deepls_client_translates_documents(
+    served: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
+    client = deepl.DeepLClient("any key", server_url=str(served.base_url))
+    text = "the old blue street cat."
+    source, target = tmp_path / "cats.txt", tmp_path / "cats.de.txt"
+    source.write_text(text)
+    status = client.translate_document_from_filepath(
+        source, target, source_lang="EN", target_lang="DE"
+    )
+    assert (status.done, status.billed_characters) == (True, len(text))
+    expected = served.post("/v1/translate", json={"text": text}).json()["translations"][0]["text"]
+    assert target.read_text() == expected
+    with pytest.raises(deepl.DeepLException, match="exe"):
+        client.translate_document_upload(text, filename="cats.exe", target_lang="DE")
+
+
 def test_bentomls_client(served: httpx.Client) -> None:
     with bentoml.SyncHTTPClient(str(served.base_url)) as client:
         found = client.translate(text="the old blue street cat.", source="en", target="de")
