@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import sys
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 
@@ -14,12 +15,15 @@ import bentoml
 from export.errors import BundleError
 from service.api.app import create_app, guarded
 from service.api.bento_schema import OwnPaths
-from service.settings import Settings
+from service.settings_report import SettingsError, read_settings
 from service.translator import Translator
 
 logger = logging.getLogger("quickstudy.service")
 
-SETTINGS = Settings()
+try:
+    SETTINGS = read_settings()
+except SettingsError as error:
+    sys.exit(f"quickstudy: {error}")
 TIMEOUT_S = 10
 """BentoML keeps memory for each request this long; our own limit, `timeout_s`, comes before."""
 
