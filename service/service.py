@@ -15,6 +15,7 @@ import bentoml
 from export.errors import BundleError
 from service.api.app import create_app, guarded
 from service.api.bento_schema import OwnPaths
+from service.logs import configure_logs
 from service.settings_report import SettingsError, read_settings
 from service.translator import Translator
 
@@ -24,6 +25,7 @@ try:
     SETTINGS = read_settings()
 except SettingsError as error:
     sys.exit(f"quickstudy: {error}")
+configure_logs(SETTINGS.log_format, SETTINGS.log_level)
 TIMEOUT_S = 10
 """BentoML keeps memory for each request this long; our own limit, `timeout_s`, comes before."""
 
@@ -32,7 +34,11 @@ served = guarded(app, SETTINGS.max_body_bytes)
 
 
 @bentoml.service(
-    name="quickstudy", workers=1, traffic={"timeout": TIMEOUT_S}, metrics={"enabled": False}
+    name="quickstudy",
+    workers=1,
+    traffic={"timeout": TIMEOUT_S},
+    metrics={"enabled": False},
+    logging={"access": {"enabled": False}},
 )
 @bentoml.asgi_app(served, path="/")
 class Translation:
@@ -62,8 +68,8 @@ class Translation:
 async def _reload() -> None:
     try:
         await app.state.translator.swap()
-    except BundleError:
-        logger.exception("a bundle cannot be loaded: serving the former ones")
+    except BundleError as error:
+        logger.error("a bundle cannot be loaded, serving the former ones: %s", error)
 
 
 _tasks: set[asyncio.Task[None]] = set()

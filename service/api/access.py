@@ -16,6 +16,7 @@ from fastapi import Request
 
 from service.api.errors import ApiError
 from service.keys import Key, KeyStore
+from service.record import current
 from service.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +52,9 @@ class Access:
         401, `key_invalid` 403, `rate` 429 and `quota` 429 with Retry-After.
         """
         key = self.key(request, key_text)
+        if (record := current()) is not None:
+            record.characters += characters
+            record.key_id = key.id if key else None
         await self._check_rate(f"key:{key.id}" if key else f"address:{self._address(request)}")
         if key is None or self.keys is None:
             yield

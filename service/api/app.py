@@ -56,8 +56,8 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
-            expose_headers=["Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Request-ID"],
             max_age=CORS_MAX_AGE_S,
         )
     add_error_handlers(app)

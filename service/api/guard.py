@@ -1,4 +1,4 @@
-"""The outermost layer: bounds the size of bodies, lets no exception out, counts requests."""
+"""The outermost layer: bounds bodies, lets no exception out, counts and logs requests."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from collections.abc import Collection
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import ApiError, error_response, internal_error
+from service.logs import log_request
 from service.metrics import OTHER, count_request
+from service.record import RECORD, Record, request_id
 
 SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -20,6 +22,10 @@ SECURITY_HEADERS = {
     b"cache-control": b"no-store",
 }
 """Headers of every response that does not set them itself: answers are data, not pages."""
+
+PROBES = frozenset(("/livez", "/healthz", "/readyz", "/metrics", "/health"))
+"""Paths that are asked every few seconds, and logged at `debug`."""
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 
 logger = logging.getLogger("quickstudy.service")
 
@@ -44,25 +50,41 @@ class Guard:
             await self._app(scope, receive, send)
             return
         begin = time.perf_counter()
+        record = Record(request_id(_header(scope, b"x-request-id")))
+        token = RECORD.set(record)
+        scope.pop("route", None)
         status: int | None = None
 
         async def watched_send(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = _with_security_headers(message)
+                message = _with_headers(message, record.id)
             await send(message)
 
         try:
             await self._serve(scope, receive, watched_send)
         except Exception:
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("a request failed")
             if status is None:
                 await internal_error(scope["path"])(scope, receive, watched_send)
         finally:
-            route = scope["path"] if scope["path"] in self._paths else OTHER
-            if status is not None:
-                count_request(route, status, begin)
+            self._tell(scope, status, begin)
+            RECORD.reset(token)
+
+    def _tell(self, scope: Scope, status: int | None, begin: float) -> None:
+        """Count and log a request that is over, by its route rather than its path."""
+        path = getattr(scope.get("route"), "path", None) or scope["path"]
+        route = path if path in self._paths else OTHER
+        if status is not None:
+            count_request(route, status, begin)
+        level = logging.INFO
+        if status is None or status >= 500:
+            level = logging.WARNING
+        elif route in PROBES:
+            level = logging.DEBUG
+        method = scope["method"] if scope["method"] in METHODS else OTHER
+        log_request(route, method, status, time.perf_counter() - begin, level, None)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         if _announced_bytes(scope) > self._max_body_bytes:
@@ -95,11 +117,15 @@ class Guard:
         await error_response(scope["path"], error)(scope, receive, send)
 
 
-def _with_security_headers(message: Message) -> Message:
+def _with_headers(message: Message, identity: str) -> Message:
     headers = list(message.get("headers", []))
     there = {name.lower() for name, _ in headers}
     missing = [(name, value) for name, value in SECURITY_HEADERS.items() if name not in there]
-    return {**message, "headers": [*headers, *missing]}
+    return {**message, "headers": [*headers, *missing, (b"x-request-id", identity.encode())]}
+
+
+def _header(scope: Scope, name: bytes) -> bytes | None:
+    return next((value for key, value in scope["headers"] if key == name), None)
 
 
 def _announced_bytes(scope: Scope) -> int:
