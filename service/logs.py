@@ -17,7 +17,7 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Literal
 
-from service.record import current
+from service.record import Record, current
 
 OURS = "quickstudy"
 QUIET = ("bentoml.access", "uvicorn.access")
@@ -53,12 +53,16 @@ def configure_logs(format: Literal["json", "text"], level: str) -> None:
 
 
 def log_request(
-    route: str, method: str, status: int | None, seconds: float, level: int, trace_id: str | None
+    record: Record,
+    route: str,
+    method: str,
+    status: int | None,
+    seconds: float,
+    level: int,
+    trace_id: str | None,
 ) -> None:
-    """Log an answered request with the numbers of its record; `status` is None where nothing was
-    answered."""
-    record = current()
-    if record is None or not requests.isEnabledFor(level):
+    """Log a request with the numbers of its record; `status` is None where nothing was answered."""
+    if not requests.isEnabledFor(level):
         return
     fields: dict[str, Any] = {
         "request_id": record.id,

@@ -20,7 +20,8 @@ class Notice:
 @dataclass(frozen=True)
 class Order:
     """What a client wants translated. A source or target of None is the first model's; a source
-    of `auto` is detected for each text."""
+    of `auto` is detected for each text. Sentences of `wrapped` plain text go on over line breaks;
+    without `split`, a paragraph is only cut where it is too long."""
 
     texts: Sequence[str]
     source: str | None = None
@@ -30,6 +31,8 @@ class Order:
     alternatives: int = 0
     scores: bool = False
     glossary: Glossary = NO_GLOSSARY
+    wrapped: bool = False
+    split: bool = True
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 WELL_FORMED = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Request ids that are taken from clients."""
@@ -34,7 +34,8 @@ class Record:
     """A request's numbers.
 
     `tokens` are source tokens given to the engine, so none of what the cache had; `queue_s` the
-    longest that a sentence waited for its batch; `batches` are kept where a trace wants them.
+    longest that a sentence waited for its batch. `batches` and `began` (by `time.perf_counter`) are
+    kept where a trace wants them.
     """
 
     id: str
@@ -45,7 +46,8 @@ class Record:
     cache_hits: int = 0
     warnings: int = 0
     queue_s: float = 0.0
-    batches: list[BatchTimes] | None = field(default=None)
+    batches: list[BatchTimes] | None = None
+    began: float = 0.0
 
     def add_batch(self, batch: BatchTimes) -> None:
         """Take note of a batch."""

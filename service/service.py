@@ -17,20 +17,22 @@ from service.api.app import create_app, guarded
 from service.api.bento_schema import OwnPaths
 from service.logs import configure_logs
 from service.settings_report import SettingsError, read_settings
+from service.traces import TracesError, open_traces
 from service.translator import Translator
 
 logger = logging.getLogger("quickstudy.service")
 
 try:
     SETTINGS = read_settings()
-except SettingsError as error:
+    traces = open_traces()
+    app = create_app(SETTINGS)
+except (SettingsError, TracesError) as error:
     sys.exit(f"quickstudy: {error}")
 configure_logs(SETTINGS.log_format, SETTINGS.log_level)
 TIMEOUT_S = 10
 """BentoML keeps memory for each request this long; our own limit, `timeout_s`, comes before."""
 
-app = create_app(SETTINGS)
-served = guarded(app, SETTINGS.max_body_bytes)
+served = guarded(app, SETTINGS.max_body_bytes, traces)
 
 
 @bentoml.service(
@@ -49,9 +51,10 @@ class Translation:
         app.state.translator = Translator.load(SETTINGS)
 
     @bentoml.on_startup
-    async def watch_for_hangup(self) -> None:
-        """Load the bundles again when a SIGHUP comes."""
+    async def watch_for_signals(self) -> None:
+        """Load the bundles again when a SIGHUP comes; stop step by step when a SIGTERM does."""
         loop = asyncio.get_running_loop()
+        app.state.stopping.at_sigterm(app.state.translator.close_now)
         loop.add_signal_handler(signal.SIGHUP, lambda: _keep(loop.create_task(_reload())))
 
     async def __is_ready__(self) -> bool:
@@ -63,6 +66,7 @@ class Translation:
         """Stop the queue's workers."""
         await app.state.translator.close()
         app.state.access.close()
+        await asyncio.to_thread(traces.close)
 
 
 async def _reload() -> None:

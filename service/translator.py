@@ -160,6 +160,10 @@ class Translator:
         """Finish what is here, within the settings' time, and stop translating."""
         await self.pipeline.close(self.settings.grace_s)
 
+    async def close_now(self) -> None:
+        """Stop translating; who still waits gets a ClosedError."""
+        await self.pipeline.close()
+
     async def _languages(self, order: Order, models: ModelSet) -> tuple[list[TranslatedText], str]:
         """Every text untranslated, with its source language and what was detected; the target."""
         if order.source != AUTO:

@@ -12,6 +12,8 @@ from service.api.access import Access
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
 from service.settings import Settings
+from service.stopping import Stopping
+from service.traces import NO_TRACES, Traces
 from service.translator import Translator
 
 CORS_MAX_AGE_S = 3600
@@ -51,6 +53,7 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
     )
     app.state.translator = translator
     app.state.access = Access(settings)
+    app.state.stopping = Stopping(settings.drain_s, settings.grace_s)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -66,9 +69,9 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
     return app
 
 
-def guarded(app: FastAPI, max_body_bytes: int) -> Guard:
+def guarded(app: FastAPI, max_body_bytes: int, traces: Traces = NO_TRACES) -> Guard:
     """The app as it is to be served."""
-    return Guard(app, max_body_bytes, PATHS)
+    return Guard(app, max_body_bytes, PATHS, traces, app.state.stopping)
 
 
 def _version() -> str:

@@ -12,6 +12,8 @@ from service.api.errors import ApiError, error_response, internal_error
 from service.logs import log_request
 from service.metrics import OTHER, count_request
 from service.record import RECORD, Record, request_id
+from service.stopping import Stopping
+from service.traces import NO_TRACES, Traces
 
 SECURITY_HEADERS = {
     b"x-content-type-options": b"nosniff",
@@ -39,9 +41,16 @@ class Guard:
     """
 
     def __init__(
-        self, app: ASGIApp, max_body_bytes: int, paths: Collection[str] = frozenset()
+        self,
+        app: ASGIApp,
+        max_body_bytes: int,
+        paths: Collection[str] = frozenset(),
+        traces: Traces = NO_TRACES,
+        stopping: Stopping | None = None,
     ) -> None:
         self._app = app
+        self._traces = traces
+        self._stopping = stopping or Stopping(0, 0)
         self._paths = paths
         self._max_body_bytes = max_body_bytes
 
@@ -51,6 +60,7 @@ class Guard:
             return
         begin = time.perf_counter()
         record = Record(request_id(_header(scope, b"x-request-id")))
+        self._traces.begin(record)
         token = RECORD.set(record)
         scope.pop("route", None)
         status: int | None = None
@@ -59,9 +69,10 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message = _with_headers(message, record.id)
+                message = _with_headers(message, record.id, self._stopping.begun)
             await send(message)
 
+        self._stopping.active += 1
         try:
             await self._serve(scope, receive, watched_send)
         except Exception:
@@ -69,11 +80,12 @@ class Guard:
             if status is None:
                 await internal_error(scope["path"])(scope, receive, watched_send)
         finally:
-            self._tell(scope, status, begin)
+            self._stopping.active -= 1
+            self._tell(scope, record, status, begin)
             RECORD.reset(token)
 
-    def _tell(self, scope: Scope, status: int | None, begin: float) -> None:
-        """Count and log a request that is over, by its route rather than its path."""
+    def _tell(self, scope: Scope, record: Record, status: int | None, begin: float) -> None:
+        """Count, log and trace a request that is over, by its route rather than its path."""
         path = getattr(scope.get("route"), "path", None) or scope["path"]
         route = path if path in self._paths else OTHER
         if status is not None:
@@ -84,9 +96,18 @@ class Guard:
         elif route in PROBES:
             level = logging.DEBUG
         method = scope["method"] if scope["method"] in METHODS else OTHER
-        log_request(route, method, status, time.perf_counter() - begin, level, None)
+        seconds = time.perf_counter() - begin
+        trace_id = None
+        if level > logging.DEBUG:
+            parent = _header(scope, b"traceparent")
+            trace_id = self._traces.end(record, parent, method, route, status)
+        log_request(record, route, method, status, seconds, level, trace_id)
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._stopping.refusing and scope["path"] not in PROBES:
+            error = ApiError.later(503, "stopping", "the service is stopping: ask again", 1)
+            await error_response(scope["path"], error)(scope, receive, send)
+            return
         if _announced_bytes(scope) > self._max_body_bytes:
             await self._refuse(scope, receive, send)
             return
@@ -117,11 +138,15 @@ class Guard:
         await error_response(scope["path"], error)(scope, receive, send)
 
 
-def _with_headers(message: Message, identity: str) -> Message:
+def _with_headers(message: Message, identity: str, last: bool) -> Message:
+    """A response's start with the headers of all; the last one of a connection says so."""
     headers = list(message.get("headers", []))
     there = {name.lower() for name, _ in headers}
     missing = [(name, value) for name, value in SECURITY_HEADERS.items() if name not in there]
-    return {**message, "headers": [*headers, *missing, (b"x-request-id", identity.encode())]}
+    missing.append((b"x-request-id", identity.encode()))
+    if last:
+        missing.append((b"connection", b"close"))
+    return {**message, "headers": [*headers, *missing]}
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:
