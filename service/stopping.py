@@ -12,11 +12,15 @@ process too: what the server did not take from it would be reset.
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
+import time
 from collections.abc import Awaitable, Callable
 from types import FrameType
 
 TICK_S = 0.02
+QUIET_S = 0.5
+"""Seconds without a request before the end: a client that was told to connect anew gets its 503."""
 
 
 class Stopping:
@@ -28,7 +32,18 @@ class Stopping:
         self.begun = False
         self.refusing = False
         self.active = 0
+        self._last = -math.inf
         self._task: asyncio.Task[None] | None = None
+
+    def come(self) -> None:
+        """A request is here."""
+        self.active += 1
+        self._last = time.monotonic()
+
+    def go(self) -> None:
+        """It is over."""
+        self.active -= 1
+        self._last = time.monotonic()
 
     def at_sigterm(self, give_up: Callable[[], Awaitable[None]]) -> None:
         """From now on, stop step by step at SIGTERM, and then let the former handler end the
@@ -57,9 +72,10 @@ class Stopping:
             self.refusing = True
             try:
                 async with asyncio.timeout(self._grace_s):
-                    while self.active:
+                    while self.active or time.monotonic() - self._last < QUIET_S:
                         await asyncio.sleep(TICK_S)
             except TimeoutError:
-                await give_up()
+                if self.active:
+                    await give_up()
         finally:
             end()

@@ -72,7 +72,9 @@ class Guard:
                 message = _with_headers(message, record.id, self._stopping.begun)
             await send(message)
 
-        self._stopping.active += 1
+        counts = scope["path"] not in PROBES
+        if counts:
+            self._stopping.come()
         try:
             await self._serve(scope, receive, watched_send)
         except Exception:
@@ -80,7 +82,8 @@ class Guard:
             if status is None:
                 await internal_error(scope["path"])(scope, receive, watched_send)
         finally:
-            self._stopping.active -= 1
+            if counts:
+                self._stopping.go()
             self._tell(scope, record, status, begin)
             RECORD.reset(token)
 

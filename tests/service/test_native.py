@@ -285,6 +285,18 @@ def test_pairs_of_sentences_and_times_where_asked_for(make_client: MakeClient) -
     assert answer["timings"]["total_ms"] > 0
 
 
+def test_pairs_of_sentences_in_html_are_as_a_reader_sees_them(make_client: MakeClient) -> None:
+    text = "<p>One <b>two</b>. Three &amp; four.</p>\n<ul><li>five</li><li>6</li></ul>"
+    body = {"text": [text, "seven"], "format": "html", "return": ["sentences"]}
+    first, second = make_client(StubEngine()).post(URL, json=body).json()["translations"]
+    assert first["sentences"] == [
+        {"source": "One two.", "target": "ONE TWO."},
+        {"source": "Three & four.", "target": "THREE & FOUR."},
+        {"source": "five", "target": "FIVE"},
+    ]
+    assert second["sentences"] == [{"source": "seven", "target": "SEVEN"}]
+
+
 def test_detect(client: TestClient) -> None:
     answer = client.post("/v1/detect", json={"text": ["Das Wetter ist schön.", "42"]})
     german, number = answer.json()["detections"]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -142,6 +147,23 @@ def test_a_line_tells_what_a_request_did(served: Served) -> None:
     assert second["cache_hits"] == 2
     assert second["tokens"] == 0
     assert lines["third"]["status"] == 422
+
+
+def schemathesis() -> str | None:
+    return shutil.which("schemathesis", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.skipif(schemathesis() is None, reason="schemathesis is not installed")
+def test_no_request_that_the_description_allows_or_not_is_a_fault(served: Served) -> None:
+    command = [str(schemathesis()), "run", f"{served.client.base_url}/openapi.json"]
+    choices = ["--checks", "not_a_server_error", "--mode", "all", "--max-examples", "5"]
+    found = subprocess.run(
+        [*command, *choices, "--max-time", "60", "--no-color"],
+        cwd=served.log.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 0, found.stdout
 
 
 class Client(threading.Thread):

@@ -31,8 +31,8 @@ def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
         seen.append("given up")
 
     async def run(leaves: bool) -> None:
-        stopping = Stopping(drain_s=0.05, grace_s=0.5)
-        stopping.active = 1
+        stopping = Stopping(drain_s=0.05, grace_s=1.5)
+        stopping.come()
         task = asyncio.create_task(stopping.stop(give_up, lambda: seen.append("ended")))
         await asyncio.sleep(0)
         assert stopping.begun
@@ -41,7 +41,7 @@ def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
             await asyncio.sleep(0.01)
         assert seen == []
         if leaves:
-            stopping.active = 0
+            stopping.go()
         await task
 
     asyncio.run(run(leaves=True))
