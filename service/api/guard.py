@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Collection
@@ -25,6 +26,8 @@ SECURITY_HEADERS = {
 }
 """Headers of every response that does not set them itself: answers are data, not pages."""
 
+BODY_S = 9.0
+"""Seconds that a body may take to come."""
 PROBES = frozenset(("/livez", "/healthz", "/readyz", "/metrics", "/health"))
 """Paths that are asked every few seconds, and logged at `debug`."""
 METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
@@ -114,23 +117,37 @@ class Guard:
         if _announced_bytes(scope) > self._max_body_bytes:
             await self._refuse(scope, receive, send)
             return
-        body = bytearray()
-        more = True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-            if len(body) > self._max_body_bytes:
-                await self._refuse(scope, receive, send)
-                return
-        unread: list[Message] = [{"type": "http.request", "body": bytes(body), "more_body": False}]
+        try:
+            async with asyncio.timeout(BODY_S):
+                body = await self._body(receive)
+        except TimeoutError:
+            message = f"the body did not come within {BODY_S:g} seconds: send it at once"
+            error = ApiError(408, "body_timeout", message, headers={"Connection": "close"})
+            await error_response(scope["path"], error)(scope, receive, send)
+            return
+        if body is None:
+            return
+        if len(body) > self._max_body_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
         async def replay() -> Message:
             return unread.pop() if unread else await receive()
 
         await self._app(scope, replay, send)
+
+    async def _body(self, receive: Receive) -> bytes | None:
+        """The body, or of a larger one more than the limit; None if the client has gone."""
+        body = bytearray()
+        more = True
+        while more and len(body) <= self._max_body_bytes:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return None
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        return bytes(body)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         message = (

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
 
 import pytest
 from fastapi.testclient import TestClient
@@ -120,6 +123,40 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(TracesError, match=r"pip install 'quickstudy\[otel\]'"):
         open_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"})
     assert open_traces({}) is NO_TRACES
+
+
+class Collector(BaseHTTPRequestHandler):
+    """Keeps what is sent to it."""
+
+    taken: ClassVar[list[tuple[str, bytes]]] = []
+
+    def do_POST(self) -> None:
+        self.taken.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_spans_are_sent_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Collector) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        endpoint = f"http://127.0.0.1:{server.server_port}"
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
+        found = open_traces()
+        record = Record("one")
+        found.begin(record)
+        found.end(record, PARENT.encode(), "POST", "/v1/translate", 200)
+        found.close()
+        server.shutdown()
+    ((path, body),) = Collector.taken
+    assert path == "/v1/traces"
+    assert b"POST /v1/translate" in body
+    assert bytes.fromhex(TRACE) in body
+    assert b"quickstudy" in body
 
 
 def test_nothing_is_imported_when_they_are_off() -> None:
