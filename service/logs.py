@@ -22,6 +22,8 @@ from service.record import Record, current
 OURS = "quickstudy"
 QUIET = ("bentoml.access", "uvicorn.access")
 """Access logs that would tell addresses, paths and queries."""
+WITHOUT_VALUES = frozenset(("bentoml", "circus", "opentelemetry", "uvicorn"))
+"""Libraries that never see a text, so that their messages cannot quote one."""
 ROOT = str(Path(__file__).resolve().parents[1]) + "/"
 MAX_FRAMES = 16
 MAX_CAUSES = 4
@@ -48,6 +50,7 @@ def configure_logs(format: Literal["json", "text"], level: str) -> None:
         quiet = logging.getLogger(name)
         quiet.disabled, quiet.propagate = True, False
     logging.getLogger(OURS).setLevel(_number(level))
+    logging.captureWarnings(True)
     threading.excepthook = lambda args: _unexpected("in a thread", args.exc_value)
     sys.unraisablehook = lambda args: _unexpected("that cannot be raised", args.exc_value)
 
@@ -125,11 +128,10 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
 
 def _message(record: logging.LogRecord, error: BaseException | None) -> str:
     """The record's message; a fixed one where another library may have put values into it."""
-    if record.name.partition(".")[0] == OURS:
+    library = record.name.partition(".")[0]
+    if library == OURS or (library in WITHOUT_VALUES and error is None):
         return record.getMessage()
-    if error is not None or record.name in ("asyncio", "concurrent.futures"):
-        return "something failed"
-    return record.getMessage()
+    return f"something that a library tells at {Path(record.pathname).name}:{record.lineno}"
 
 
 def told(error: BaseException, causes: int = MAX_CAUSES) -> dict[str, Any]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 
 from export.engines import TranslateOptions, Translation
+from service.keys import KeyStore
 from service.logs import JsonLines, TextLines, told
 from service.record import RECORD, Record, request_id
 from tests.service.stub import StubEngine
@@ -59,7 +61,7 @@ def test_causes_without_end_are_bounded() -> None:
     assert json.dumps(told(error)).count("ValueError") == 5
 
 
-@pytest.mark.parametrize("name", ["asyncio", "concurrent.futures"])
+@pytest.mark.parametrize("name", ["asyncio", "concurrent.futures", "py.warnings", "new"])
 def test_other_libraries_messages_with_values_are_not_told(name: str) -> None:
     message = f"Task exception was never retrieved\nfuture: <Task exception=ValueError({SECRET!r})>"
     for error in (None, ValueError(SECRET)):
@@ -115,6 +117,26 @@ def test_an_engine_that_quotes_the_text_is_not_quoted(
         lines = [formatter.format(one) for one in caplog.records if one.name.startswith("quick")]
         assert any("RuntimeError" in line for line in lines)
         assert not any(SECRET in line for line in lines)
+
+
+def test_the_number_of_a_key_is_logged_and_never_the_key(
+    make_client: MakeClient, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = KeyStore(tmp_path / "keys.db")
+    keys.add("somebody else")
+    key = keys.add("somebody")
+    client = make_client(StubEngine(), keys_file=tmp_path / "keys.db")
+    with caplog.at_level(logging.DEBUG):
+        for headers in ({"X-API-Key": key}, {"X-API-Key": f"{key}x"}, {}):
+            client.post("/v1/translate", json={"text": "a b"}, headers=headers)
+    lines = [
+        json.loads(JsonLines().format(one))
+        for one in caplog.records
+        if one.name == "quickstudy.requests"
+    ]
+    assert [line.get("key_id") for line in lines] == [2, None, None]
+    assert [line["status"] for line in lines] == [200, 403, 200]
+    assert key not in json.dumps(lines)
 
 
 def test_a_routes_template_is_logged_and_not_its_path(

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.metrics import REGISTRY
 from service.settings import Settings, find_bundle
 from service.settings_report import as_markdown, unit_of
 
@@ -43,3 +44,10 @@ def test_every_setting_has_a_unit_and_a_meaning() -> None:
 def test_the_settings_of_the_documentation_are_these() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
     assert as_markdown() in text, "python -m service.settings_report prints the table"
+
+
+def test_every_metric_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    for metric in REGISTRY.collect():
+        total = "_total" if metric.type == "counter" else ""
+        assert f"`{metric.name}{total}`" in text, metric.name
