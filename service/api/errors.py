@@ -1,7 +1,7 @@
 """Every error is JSON in the shape of the API it belongs to, and says what to do.
 
 Code anywhere below a route raises `ApiError`; the path tells which shape it gets. Quickstudy's own
-is `{"error": {"code", "message", "field"}}`.
+is `{"error": {"code", "message", "field", "request_id"}}`.
 """
 
 from __future__ import annotations

@@ -26,7 +26,8 @@ URL = "/v1/translate"
 def error_of(response: Any) -> dict[str, Any]:
     body = response.json()
     assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message", "field"}
+    assert set(body["error"]) == {"code", "message", "field", "request_id"}
+    assert body["error"]["request_id"] == response.headers["x-request-id"]
     return body["error"]
 
 
