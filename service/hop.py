@@ -133,6 +133,8 @@ class _Work:
                     model.engine.max_input_tokens,
                     order.glossary,
                     model.stand_ins,
+                    wrapped=order.wrapped,
+                    split=order.split,
                 )
                 for text in texts
             ]

@@ -25,6 +25,8 @@ from service.api.errors import add_error_handlers
 from service.api.guard import Guard
 from service.jobs.jobs import Jobs
 from service.settings import Settings
+from service.stopping import Stopping
+from service.traces import NO_TRACES, Traces
 from service.translator import Translator
 
 CORS_MAX_AGE_S = 3600
@@ -71,13 +73,14 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
     app.state.translator = translator
     app.state.access = Access(settings)
     app.state.jobs = Jobs(settings, app.state.access.refund_later)
+    app.state.stopping = Stopping(settings.drain_s, settings.grace_s)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST", "DELETE"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
-            expose_headers=["Content-Disposition", "Location", "Retry-After"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["Content-Disposition", "Location", "Retry-After", "X-Request-ID"],
             max_age=CORS_MAX_AGE_S,
         )
     add_error_handlers(app)
@@ -98,10 +101,17 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
     return app
 
 
-def guarded(app: FastAPI, settings: Settings) -> Guard:
+def guarded(app: FastAPI, settings: Settings, traces: Traces = NO_TRACES) -> Guard:
     """The app as it is to be served."""
     upload_bytes = settings.max_file_bytes + settings.max_body_bytes
-    return Guard(app, settings.max_body_bytes, PATHS, dict.fromkeys(UPLOADS, upload_bytes))
+    return Guard(
+        app,
+        settings.max_body_bytes,
+        PATHS,
+        uploads=dict.fromkeys(UPLOADS, upload_bytes),
+        traces=traces,
+        stopping=app.state.stopping,
+    )
 
 
 def _version() -> str:

@@ -1,7 +1,7 @@
 """The shapes of DeepL's API, version 2, for clients that speak it; JSON or forms.
 
-`context`, `split_sentences`, `preserve_formatting` and `model_type` are taken and
-change nothing. Languages lose their region: a target of `EN-GB` is our `en`.
+`context` and `model_type` are taken and change nothing, and formatting is always preserved.
+Languages lose their region: a target of `EN-GB` is our `en`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ def _at_commas(value: Any) -> Any:
     return value
 
 
+def _text_of_number(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
@@ -78,12 +82,17 @@ class TranslateRequest(BaseModel):
     target_lang: Code = Field(examples=["DE"])
     source_lang: Code | None = Field(default=None, description="Detected if left out.")
     context: str | None = Field(default=None, description="Taken, and not used.")
-    split_sentences: Literal["0", "1", "nonewlines"] | None = Field(
+    split_sentences: Annotated[
+        Literal["0", "1", "nonewlines"] | None, BeforeValidator(_text_of_number)
+    ] = Field(
         default=None,
-        description="Taken, and not used: sentences are split, and end with their line or "
-        "paragraph.",
+        description="`1`: at punctuation and line breaks; `nonewlines`: at punctuation only; `0`: "
+        "not at all, unless it is too long for the model. Blank lines part in any case. `1` if "
+        "left out; line breaks of HTML are never ends.",
     )
-    preserve_formatting: bool | Literal[""] | None = None
+    preserve_formatting: bool | Literal[""] | None = Field(
+        default=None, description="Taken; formatting is always preserved."
+    )
     formality: Formality | None = None
     glossary_id: str | None = None
     tag_handling: Literal["html", "xml", ""] | None = None
@@ -184,4 +193,6 @@ def _order(body: TranslateRequest, mark: str) -> Order:
         source=body.source_lang or AUTO,
         target=body.target_lang,
         format="html" if body.tag_handling else "text",
+        wrapped=body.split_sentences in ("0", "nonewlines"),
+        split=body.split_sentences != "0",
     )

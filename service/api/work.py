@@ -45,6 +45,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         400: "The body is not UTF-8.",
         401: "A key is needed.",
         403: "The key is not valid.",
+        408: "The body took too long to come.",
         413: "The body or the text is too large.",
         422: "The request is not valid, or its languages are not served.",
         429: "Too many requests, or the quota is used up; Retry-After says when to come back.",

@@ -84,6 +84,35 @@ def test_what_is_taken(stub: TestClient, change: dict[str, Any]) -> None:
     assert stub.post(URL, json={**BASE, **change}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("how", "sentences"),
+    [
+        (None, ["one two.", "three.", "four.", "five."]),
+        ("1", ["one two.", "three.", "four.", "five."]),
+        (1, ["one two.", "three.", "four.", "five."]),
+        ("nonewlines", ["one two.", "three four.", "five."]),
+        ("0", ["one two. three four. five."]),
+    ],
+)
+def test_split_sentences(make_client: MakeClient, how: Any, sentences: list[str]) -> None:
+    text = "one two. Three\nfour. five."
+    stub = StubEngine()
+    body = {"text": [text], "target_lang": "DE", "source_lang": "EN", "split_sentences": how}
+    answer = make_client(stub, second_tries=False).post(URL, json=body).json()
+    assert [one.lower() for batch in stub.batches for one in batch] == sentences
+    (found,) = answer["translations"]
+    within_sentences = how in ("nonewlines", "0")
+    assert found["text"] == text.upper().replace("\n", " " if within_sentences else "\n")
+
+
+def test_blank_lines_part_sentences_in_any_case(make_client: MakeClient) -> None:
+    stub = StubEngine()
+    body = {"text": ["one\n\ntwo"], "target_lang": "DE", "source_lang": "EN"}
+    client = make_client(stub, second_tries=False)
+    client.post(URL, json={**body, "split_sentences": "0"})
+    assert sorted(one for batch in stub.batches for one in batch) == ["one.", "two."]
+
+
 def test_languages(make_client: MakeClient, stub: TestClient) -> None:
     assert stub.get("/v2/languages").json() == [{"language": "EN", "name": "English"}]
     assert stub.get("/v2/languages?type=target").json() == [

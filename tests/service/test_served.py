@@ -1,13 +1,7 @@
 """A served process: `bentoml serve` with bundles, asked over a socket, also by real clients."""
 
-from __future__ import annotations
+from __future__ import time
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,63 +14,18 @@ from libretranslatepy import LibreTranslateAPI
 
 from export.bundle import Bundle
 from tests.service.conftest import MakePair
-
-ROOT = Path(__file__).resolve().parents[2]
-START_S = 60
+from tests.service.serving import serving
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def served(
     tiny_bundle: Bundle, make_pair: MakePair, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
-    port = free_port()
-    log = tmp_path_factory.mktemp("served-log") / "log"
-    environment = {
-        **os.environ,
-        "QUICKSTUDY_MODELS": f"{tiny_bundle.path},{make_pair('fr', 'en').path}",
-        "QUICKSTUDY_INTER_THREADS": "1",
-        "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_HOME": str(log.parent / "bentoml"),
-    }
-    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            wait_until_ready(client, process, log)
-            yield client
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
-
-
-def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    pytest.fail(f"the service was not ready within {START_S} s:\n{log.read_text()}")
+    models = f"{tiny_bundle.path},{make_pair('fr', 'en').path}"
+    with serving(tmp_path_factory.mktemp("served"), models=models) as one:
+        yield one.client
 
 
 def test_it_translates(served: httpx.Client) -> None:
