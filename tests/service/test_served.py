@@ -1,7 +1,8 @@
 """A served process: `bentoml serve` with bundles, asked over a socket, also by real clients."""
 
-from __future__ import time
+from __future__ import annotations
 
+import time
 import urllib.error
 from collections.abc import Iterator
 from pathlib import Path
