@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,46 +16,12 @@ import pytest
 
 from export.bundle import Bundle
 from service.jobs.reading import digest, open_again
-from tests.service.test_served import ROOT, START_S, free_port, wait_until_ready
+from tests.service.serving import START_S, serving
 
 pytestmark = pytest.mark.slow
 PROOFS = 3
 """Sentences that a service translates at most to see whether it is ready."""
 TEXT = "".join(f"the old blue street cat rides number {index}.\n\n" for index in range(3000))
-
-
-@contextmanager
-def served(bundle: Bundle, folder: Path) -> Iterator[tuple[httpx.Client, psutil.Process]]:
-    """A service that can be asked, and its main process."""
-    port = free_port()
-    environment = {
-        **os.environ,
-        "QUICKSTUDY_MODEL": str(bundle.path),
-        "QUICKSTUDY_JOBS_DIR": str(folder / "jobs"),
-        "QUICKSTUDY_INTER_THREADS": "1",
-        "QUICKSTUDY_CACHE_BYTES": "0",
-        "QUICKSTUDY_SECOND_TRIES": "false",
-        "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_HOME": str(folder / "bentoml"),
-    }
-    log = folder / "log"
-    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            wait_until_ready(client, process, log)
-            yield client, psutil.Process(process.pid)
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(30)
 
 
 def recorded(folder: Path) -> set[bytes]:
@@ -75,7 +37,14 @@ def engine_sentences(client: httpx.Client) -> float:
 
 def test_nothing_is_translated_twice_after_a_kill(tiny_bundle: Bundle, tmp_path: Path) -> None:
     units = open_again(TEXT.encode(), "txt", "en", "de").units
-    with served(tiny_bundle, tmp_path) as (client, main):
+    settings = {
+        "model": tiny_bundle.path,
+        "jobs_dir": tmp_path / "jobs",
+        "cache_bytes": 0,
+        "second_tries": False,
+    }
+    with serving(tmp_path, **settings) as served:
+        client, main = served.client, psutil.Process(served.process.pid)
         sent = client.post("/v1/translate/file", files={"file": ("cats.txt", TEXT)})
         assert sent.status_code == 202, sent.text
         path = sent.headers["Location"]
@@ -118,8 +87,8 @@ def test_an_upload_may_take_longer_than_bentomls_timer(tiny_bundle: Bundle, tmp_
             yield b"the old cat. "
         yield b"\r\n--x--\r\n"
 
-    with served(tiny_bundle, tmp_path) as (client, _):
+    with serving(tmp_path, model=tiny_bundle.path) as served:
         headers = {"Content-Type": "multipart/form-data; boundary=x"}
-        answer = client.post("/v1/translate/file", content=slowly(), headers=headers)
+        answer = served.client.post("/v1/translate/file", content=slowly(), headers=headers)
         assert answer.status_code == 202, answer.text
         assert "Traceback" not in (tmp_path / "log").read_text()
