@@ -27,6 +27,7 @@ from typing import Generic, TypeVar
 
 from export.engines import Translation, padded_tokens
 from service.fair_queue import FairQueue, Job, Priority, Slice
+from service.record import BatchTimes
 from service.request import Request, Row, in_order
 
 logger = logging.getLogger("quickstudy.service")
@@ -266,11 +267,15 @@ class Batcher(Generic[Kind]):
         now = time.perf_counter()
         parts = [(self._requests[part.job], part.rows) for part in slices]
         await self._translate_rows([Row(request, row) for request, rows in parts for row in rows])
+        end = time.perf_counter()
+        for request, part_rows in parts:
+            if request.record is not None:
+                request.record.add_batch(BatchTimes(len(part_rows), request.since, now, end))
         self._on_batch(
             BatchReport(
                 sentences=sum(len(part.rows) for part in slices),
                 padded_tokens=sum(part.job.costs[row] for part in slices for row in part.rows),
-                seconds=time.perf_counter() - now,
+                seconds=end - now,
                 waited=tuple((len(rows), now - request.since) for request, rows in parts),
             )
         )

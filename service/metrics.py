@@ -7,6 +7,7 @@ path that anybody tries.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
 from typing import Any, Literal
 
@@ -76,6 +77,34 @@ SECOND_TRIES = Counter(
     ["result"],
     registry=REGISTRY,
 )
+FILES = Counter(
+    "quickstudy_files",
+    "Files that were translated, failed or were cancelled.",
+    ["kind", "status"],
+    registry=REGISTRY,
+)
+FILE_SECONDS = Histogram(
+    "quickstudy_file_seconds",
+    "Seconds from a file's arrival to its translation.",
+    ["kind"],
+    registry=REGISTRY,
+    buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200),
+)
+FILES_WAITING = Gauge(
+    "quickstudy_files_waiting", "Files that are not translated yet.", registry=REGISTRY
+)
+
+
+def watch_files(waiting: Callable[[], int]) -> None:
+    """Show how many files `waiting` says wait."""
+    FILES_WAITING.set_function(waiting)
+
+
+def count_file(kind: str, status: str, seconds: float) -> None:
+    """Count a file that is over: its kind, what became of it, and how long that took."""
+    FILES.labels(kind, status).inc()
+    if status == "done":
+        FILE_SECONDS.labels(kind).observe(seconds)
 
 
 def count_batch(report: BatchReport) -> None:

@@ -18,6 +18,7 @@ from service.batcher import Batcher, ClosedError, DeadlineError, QueueFullError
 from service.cache import Key, Rank, TranslationCache
 from service.checked import Checked, Kind, Outcome, Pending, Run, Sentence, ServedModel
 from service.fair_queue import Priority
+from service.record import current
 from service.second_try import better, further_tries
 from service.settings import Settings
 
@@ -181,6 +182,8 @@ class Pipeline:
             for future in new.values():
                 future.set_result(None)
             raise
+        if (record := current()) is not None:
+            record.tokens += sum(counts)
         run.own = [
             Sentence(sentence, tokens, future)
             for (sentence, future), tokens in zip(new.items(), counts, strict=True)
@@ -192,6 +195,8 @@ class Pipeline:
         found = self._cache.get(key)
         if found is not None:
             metrics.count_lookup("hit")
+            if (record := current()) is not None:
+                record.cache_hits += 1
             return found
         pending = self._cache.join(key, rank)
         metrics.count_lookup("joined" if pending else "miss")

@@ -229,7 +229,7 @@ async def translate_directly(request: Request) -> Response | None:
         body = TranslateRequest.model_validate_json(await request.body())
     except ValidationError:
         return None
-    done = await answer(request, await translator_of(request), order_of(body))
+    done = await answer(request, translator_of(request), order_of(body))
     found = response_to(body, done).model_dump_json(exclude_unset=True)
     return Response(found, media_type="application/json")
 
@@ -269,11 +269,12 @@ def order_of(body: TranslateRequest) -> Order:
         beam_size=body.beam_size,
         alternatives=body.alternatives,
         scores=body.return_scores or "scores" in body.wishes,
-        glossary=_glossary(body.glossary),
+        glossary=glossary_of(body.glossary),
     )
 
 
-def _glossary(terms: dict[str, str]) -> Glossary:
+def glossary_of(terms: dict[str, str]) -> Glossary:
+    """The glossary of a request. Raises ApiError 422."""
     try:
         return Glossary(terms) if terms else NO_GLOSSARY
     except GlossaryError as error:
