@@ -154,7 +154,7 @@ def test_everything_is_measured_of_a_tiny_model(
     found = figures["no cache"]
     assert found["ready_s"] > 0
     assert found["warm_mb"] > 50
-    assert found["overhead"]["native"]["overhead_ms"]["p50"] > 0
+    assert found["overhead"]["native"]["request_ms"]["p50"] > 0
     assert found["throughput"]["share"]["median"] > 0
     assert found["throughput"]["served_cpu_ms"]["median"] > 0
     assert [row["rate"] for row in found["open-loop"]["native"]] == [10, 40]
