@@ -162,6 +162,26 @@ class Batcher(Generic[Kind]):
                 timer.cancel()
             self._end(request, ClosedError("the request was given up"))
 
+    async def translate_one(
+        self,
+        sentence: str,
+        kind: Kind,
+        *,
+        tokens: int,
+        priority: Priority = Priority.INTERACTIVE,
+        within_s: float | None = None,
+    ) -> Translation | Exception:
+        """A sentence's translation, or the exception that the engine raises for it; raises as
+        `submit`. The short way of `stream`, which most requests take."""
+        request = await self._admit([sentence], kind, [tokens], priority)
+        try:
+            async with asyncio.timeout(within_s):
+                return await request.result(0)
+        except TimeoutError:
+            raise DeadlineError(f"not translated within {within_s:g} seconds") from None
+        finally:
+            self._end(request, ClosedError("the request was given up"))
+
     async def close(self, grace_s: float = 0.0) -> None:
         """Refuse new requests, finish those that are here within `grace_s` seconds, and stop. Who
         waits longer gets a ClosedError."""

@@ -191,17 +191,18 @@ def _by_document(documents: Sequence[Document], items: Sequence[T]) -> list[list
 def _together(
     document: Document, translated: Sequence[str], checked: Sequence[Checked]
 ) -> TranslatedText:
+    finished = document.finish(translated)
     found = [one.translation for one in checked]
     scored = [one for one in found if one.score is not None and one.tokens]
     tokens = sum(one.tokens for one in scored)
     mean = sum((one.score or 0.0) * one.tokens for one in scored) / tokens if tokens else None
     return TranslatedText(
-        text=document.rebuild(translated),
+        text=document.rebuild(finished),
         score=mean,
         truncated=any(one.truncated for one in found),
         tokens=tokens,
-        sentences=document.pairs(translated),
-        alternatives=[document.rebuild(texts) for texts in _alternatives(found, translated)],
+        sentences=document.pairs(finished),
+        alternatives=[document.rebuild(texts) for texts in _alternatives(found, finished)],
         warnings=_once(Notice(w.code, w.message) for one in checked for w in one.warnings),
     )
 

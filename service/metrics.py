@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 
 from service.batcher import BatchReport
 from service.second_try import Code
 
+# BentoML has the library keep values in files for several processes; we are one, with a registry
+# of its own, and each such value costs a file access and outlives its process.
+values.ValueClass = values.MutexValue
 REGISTRY = CollectorRegistry()
 OTHER = "other"
 
@@ -115,7 +119,7 @@ def count_batch(report: BatchReport) -> None:
 
 def count_lookup(result: Literal["hit", "joined", "miss"]) -> None:
     """Count a sentence that was looked up in the cache."""
-    CACHE_LOOKUPS.labels(result).inc()
+    _child(CACHE_LOOKUPS, result).inc()
 
 
 def count_warning(code: Code) -> None:
@@ -130,8 +134,14 @@ def count_second_try(is_better: bool) -> None:
 
 def count_request(route: str, status: int, started: float) -> None:
     """Count an answered request; `started` is its `time.perf_counter()`."""
-    REQUESTS.labels(route, str(status)).inc()
-    REQUEST_SECONDS.labels(route).observe(time.perf_counter() - started)
+    _child(REQUESTS, route, str(status)).inc()
+    _child(REQUEST_SECONDS, route).observe(time.perf_counter() - started)
+
+
+@cache
+def _child(metric: Any, *labels: str) -> Any:
+    """A metric's child; `labels()` checks and joins labels anew each time."""
+    return metric.labels(*labels)
 
 
 def exposition() -> bytes:

@@ -13,9 +13,8 @@ os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
 import bentoml
 
 from export.errors import BundleError
-from service.api.app import UPLOADS, create_app, guarded
-from service.api.bento_schema import OwnPaths
-from service.api.upload import SlowUploads
+from service.api.app import create_app, guarded
+from service.bento import direct_service
 from service.logs import configure_logs
 from service.settings_report import SettingsError, read_settings
 from service.traces import TracesError, open_traces
@@ -42,6 +41,7 @@ served = guarded(app, SETTINGS, traces)
     traffic={"timeout": TIMEOUT_S},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
+    service_class=direct_service(served),
 )
 @bentoml.asgi_app(served, path="/")
 class Translation:
@@ -90,7 +90,3 @@ def _keep(task: asyncio.Task[None]) -> None:
     """Hold a task until it is done: the loop itself does not."""
     _tasks.add(task)
     task.add_done_callback(_tasks.discard)
-
-
-Translation.add_asgi_middleware(SlowUploads, paths=UPLOADS)  # type: ignore[attr-defined]
-Translation.add_asgi_middleware(OwnPaths, own=served)  # type: ignore[attr-defined]

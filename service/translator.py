@@ -219,6 +219,9 @@ def _choose(detections: Sequence[Detection], candidates: Sequence[str]) -> Detec
 
 async def _all_or_none(works: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Do all at the same time; the first that fails cancels the others."""
+    if len(works) == 1:
+        await works[0]
+        return
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         await asyncio.gather(*tasks)

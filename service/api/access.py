@@ -53,6 +53,15 @@ class Access:
         """The key file, opened at the first use. Raises KeyFileError."""
         return KeyStore(self._settings.keys_file) if self._settings.keys_file else None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever comes is let in, and nothing is counted."""
+        return (
+            self._limiter is None
+            and self._settings.keys_file is None
+            and not self._settings.require_key
+        )
+
     @asynccontextmanager
     async def admitted(
         self, request: Request, characters: int, key_text: str | None = None

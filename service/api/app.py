@@ -21,6 +21,7 @@ from service.api import (
     stream,
 )
 from service.api.access import Access
+from service.api.direct import Direct, DirectRoute
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
 from service.jobs.jobs import Jobs
@@ -58,6 +59,14 @@ UPLOADS = frozenset(
     (files.UPLOAD_PATH, deepl_documents.UPLOAD_PATH, libretranslate_files.UPLOAD_PATH)
 )
 """Where files come in."""
+
+
+DIRECT: dict[str, DirectRoute] = {
+    "/v1/translate": native.translate_directly,
+    "/translate": libretranslate.translate_directly,
+    "/v2/translate": deepl.translate_directly,
+}
+"""Routes that do not pass FastAPI, unless it has middleware (CORS)."""
 
 
 def create_app(settings: Settings, translator: Translator | None = None) -> FastAPI:
@@ -105,7 +114,7 @@ def guarded(app: FastAPI, settings: Settings, traces: Traces = NO_TRACES) -> Gua
     """The app as it is to be served."""
     upload_bytes = settings.max_file_bytes + settings.max_body_bytes
     return Guard(
-        app,
+        app if app.user_middleware else Direct(app, DIRECT),
         settings.max_body_bytes,
         PATHS,
         uploads=dict.fromkeys(UPLOADS, upload_bytes),

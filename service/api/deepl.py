@@ -10,12 +10,13 @@ import re
 import secrets
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, described_query, read_body
 from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Door, Serving, answer, check_text
+from service.api.work import Door, Serving, answer, check_text, translator_of
 from service.languages import AUTO, language_name
 from service.order import Order
 
@@ -143,6 +144,11 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
             for source, text in zip(body.text, done.texts, strict=True)
         ]
     }
+
+
+async def translate_directly(request: Request) -> Response:
+    """`translate` for `service/api/direct.py`."""
+    return JSONResponse(await translate(request, await translator_of(request)))
 
 
 @router.get("/languages", responses=ERRORS, openapi_extra=described_query(LanguagesRequest))

@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, read_body
 from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Serving, admitted, answer, check_text, detections
+from service.api.work import Serving, admitted, answer, check_text, detections, translator_of
 from service.detect import Detection
 from service.files import FILE_KINDS
 from service.languages import AUTO, UNDETERMINED, language_name
@@ -116,6 +117,11 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
     if body.alternatives:
         columns["alternatives"] = [list(text.alternatives) for text in done.texts]
     return _shaped(body, columns)
+
+
+async def translate_directly(request: Request) -> Response:
+    """`translate` for `service/api/direct.py`."""
+    return JSONResponse(await translate(request, await translator_of(request)))
 
 
 @router.post("/detect", responses=ERRORS, openapi_extra=described(DetectRequest))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from export.manifest import Metric
 from service.api.errors import ApiError
-from service.api.work import ERRORS, Serving, answer, check_text, detections
+from service.api.work import ERRORS, Serving, answer, check_text, detections, translator_of
 from service.detect import Detection
 from service.languages import language_name
 from service.models import Model
@@ -221,6 +221,17 @@ async def translate(
 ) -> TranslateResponse:
     """Translate a text or a list of texts."""
     return response_to(body, await answer(request, translator, order_of(body)))
+
+
+async def translate_directly(request: Request) -> Response | None:
+    """`translate` for `service/api/direct.py`."""
+    try:
+        body = TranslateRequest.model_validate_json(await request.body())
+    except ValidationError:
+        return None
+    done = await answer(request, await translator_of(request), order_of(body))
+    found = response_to(body, done).model_dump_json(exclude_unset=True)
+    return Response(found, media_type="application/json")
 
 
 @router.post("/v1/detect", responses=ERRORS, tags=["translation"])

@@ -6,7 +6,7 @@ import asyncio
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -16,7 +16,6 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.access import Access
 from service.api.errors import ApiError
@@ -44,7 +43,7 @@ async def jobs_of(request: Request) -> Jobs:
     """The app's jobs, at work. Raises ApiError 403 if files are turned off, 503 before the
     translator is loaded."""
     jobs: Jobs = request.app.state.jobs
-    translator = translator_of(request)
+    translator = await translator_of(request)
     if not translator.settings.max_file_bytes:
         raise ApiError(403, "turned_off", "Files translation is disabled on this server.")
     jobs.start(translator)
@@ -70,7 +69,7 @@ async def received(request: Request, jobs: Jobs, client: str) -> AsyncIterator[R
     Raises ApiError: 400 for what is no form with a file, 408 if it takes too long, 413 for too
     large a file, 429 and 503 with Retry-After if there is no room.
     """
-    settings: Settings = translator_of(request).settings
+    settings: Settings = (await translator_of(request)).settings
     announced = request.headers.get("content-length", "")
     size = int(announced) if announced.isdigit() else settings.max_file_bytes
     with _as_api_errors(), jobs.room_for(client, min(size, settings.max_file_bytes)):
@@ -94,8 +93,8 @@ async def submit(
     Raises ApiError: 413 for too much text, 422 for languages that are not served and files that
     cannot be translated, 429 over the quota, 503 if too many files are read.
     """
-    translator: Translator = translator_of(request)
-    door: Access = door_of(request)
+    translator: Translator = await translator_of(request)
+    door: Access = await door_of(request)
     with as_api_errors(translator.settings), _as_api_errors():
         given = None if source == AUTO else source
         found, to = translator.models.pair(given, target)
@@ -149,25 +148,6 @@ def attachment(name: str) -> str:
     if plain == name:
         return f'attachment; filename="{plain}"'
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-class SlowUploads:
-    """Middleware for BentoML, whose timer (`traffic.timeout`) ends a request of which nothing was
-    answered so long: it is stopped for these paths, as `UPLOAD_S` bounds the time of uploads.
-
-    BentoML stops it at the first message of an answer. The server around refuses this message, of
-    an unknown type, and the answer can still begin.
-    """
-
-    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
-        self._app = app
-        self._paths = paths
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] in self._paths:
-            with suppress(RuntimeError):
-                await send({"type": "quickstudy.upload"})
-        await self._app(scope, receive, send)
 
 
 async def _read(request: Request, settings: Settings) -> Received:

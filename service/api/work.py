@@ -20,10 +20,12 @@ from service.settings import Settings
 from service.translator import Translator
 
 CLIENT_GONE = 499
+LISTEN_AFTER_S = 0.25
+"""Seconds after which it is noticed that a client has gone; nearly all work is done before."""
 T = TypeVar("T")
 
 
-def translator_of(request: Request) -> Translator:
+async def translator_of(request: Request) -> Translator:
     """The app's translator. Raises ApiError 503 before it is loaded."""
     translator: Translator | None = getattr(request.app.state, "translator", None)
     if translator is None:
@@ -31,7 +33,7 @@ def translator_of(request: Request) -> Translator:
     return translator
 
 
-def door_of(request: Request) -> Access:
+async def door_of(request: Request) -> Access:
     """The app's door."""
     door: Access = request.app.state.access
     return door
@@ -85,6 +87,9 @@ async def answer(
     413 for too much text, 422 for languages that are not served, 503 with Retry-After when too much
     waits, 504 when time is up.
     """
+    if (await door_of(request)).is_open:
+        check_sizes(order.texts, translator.settings)
+        return await within_limits(request, translator.settings, translator.translate(order))
     async with admitted(request, translator, order.texts, key):
         return await within_limits(request, translator.settings, translator.translate(order))
 
@@ -103,7 +108,7 @@ async def admitted(
 ) -> AsyncIterator[None]:
     """Let a request with these texts in. Raises ApiError 401, 403, 413 or 429."""
     check_sizes(texts, translator.settings)
-    async with door_of(request).admitted(request, sum(map(len, texts)), key):
+    async with (await door_of(request)).admitted(request, sum(map(len, texts)), key):
         yield
 
 
@@ -116,19 +121,44 @@ async def within_limits(
     Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
     within_s = settings.timeout_s if within_s is None else within_s
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    with as_api_errors(settings):
+        try:
+            async with asyncio.timeout(within_s) as limit:
+                return await _while_connected(request, limit, work)
+        except TimeoutError:
+            raise DeadlineError(f"not translated within {within_s:g} s") from None
+
+
+async def _while_connected(request: Request, limit: asyncio.Timeout, work: Awaitable[T]) -> T:
+    """Wait for work in this task; that the client has gone is as if the limit were over.
+
+    Most work is done before a task that listens for that would be worth its while.
+    """
+    waiting = True
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Task[None] | None = None
+
+    def listen() -> None:
+        nonlocal gone
+        gone = loop.create_task(_disconnected(request))
+        gone.add_done_callback(leave)
+
+    def leave(_: asyncio.Task[None]) -> None:
+        if waiting and not limit.expired():
+            limit.reschedule(loop.time())
+
+    later = loop.call_later(LISTEN_AFTER_S, listen)
     try:
-        with as_api_errors(settings):
-            await asyncio.wait({task, gone}, timeout=within_s, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            if gone.done():
-                raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
-            raise DeadlineError(f"not translated within {within_s:g} s")
+        return await work
+    except asyncio.CancelledError:
+        if limit.expired() and gone is not None and gone.done():
+            raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection") from None
+        raise
     finally:
-        task.cancel()
-        gone.cancel()
+        waiting = False
+        later.cancel()
+        if gone is not None:
+            gone.cancel()
 
 
 @contextmanager
