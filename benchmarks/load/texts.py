@@ -36,7 +36,7 @@ WHEN = (
     " in the rain",
 )  # fmt: skip
 
-SIZES = (("sentence", 70), ("paragraph", 12), ("list", 9), ("html", 7), ("document", 2))
+SIZES = {"sentence": 70, "paragraph": 12, "list": 9, "html": 7, "document": 2}
 """Of a hundred mixed requests so many are of each kind."""
 DOCUMENT_LINES = 60
 MAX_CHARS = 9000
@@ -72,7 +72,7 @@ def body(shape: Shape, text: str | Sequence[str], source: str, target: str) -> s
 def mixed(sentences: Sequence[str], count: int, seed: int = 1) -> list[str]:
     """Bodies of the native API: mostly sentences, some paragraphs, lists, HTML, few documents."""
     chance = random.Random(seed)
-    kinds = chance.choices(*zip(*SIZES, strict=True), k=count)
+    kinds = chance.choices(list(SIZES), list(SIZES.values()), k=count)
     return [json.dumps(_request(kind, sentences, chance)) for kind in kinds]
 
 

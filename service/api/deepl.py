@@ -148,7 +148,7 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
 
 async def translate_directly(request: Request) -> Response:
     """`translate` for `service/api/direct.py`."""
-    return JSONResponse(await translate(request, await translator_of(request)))
+    return JSONResponse(await translate(request, translator_of(request)))
 
 
 @router.get("/languages", responses=ERRORS, openapi_extra=described_query(LanguagesRequest))

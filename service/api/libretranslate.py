@@ -121,7 +121,7 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
 
 async def translate_directly(request: Request) -> Response:
     """`translate` for `service/api/direct.py`."""
-    return JSONResponse(await translate(request, await translator_of(request)))
+    return JSONResponse(await translate(request, translator_of(request)))
 
 
 @router.post("/detect", responses=ERRORS, openapi_extra=described(DetectRequest))

@@ -229,7 +229,7 @@ async def translate_directly(request: Request) -> Response | None:
         body = TranslateRequest.model_validate_json(await request.body())
     except ValidationError:
         return None
-    done = await answer(request, await translator_of(request), order_of(body))
+    done = await answer(request, translator_of(request), order_of(body))
     found = response_to(body, done).model_dump_json(exclude_unset=True)
     return Response(found, media_type="application/json")
 

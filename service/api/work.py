@@ -16,6 +16,7 @@ from service.detect import Detection
 from service.hop import SearchError
 from service.models import LanguageError
 from service.order import Answer, Order
+from service.record import current
 from service.settings import Settings
 from service.translator import Translator
 
@@ -25,7 +26,7 @@ LISTEN_AFTER_S = 0.25
 T = TypeVar("T")
 
 
-async def translator_of(request: Request) -> Translator:
+def translator_of(request: Request) -> Translator:
     """The app's translator. Raises ApiError 503 before it is loaded."""
     translator: Translator | None = getattr(request.app.state, "translator", None)
     if translator is None:
@@ -33,14 +34,23 @@ async def translator_of(request: Request) -> Translator:
     return translator
 
 
-async def door_of(request: Request) -> Access:
+def door_of(request: Request) -> Access:
     """The app's door."""
     door: Access = request.app.state.access
     return door
 
 
-Serving = Annotated[Translator, Depends(translator_of)]
-Door = Annotated[Access, Depends(door_of)]
+async def _serving(request: Request) -> Translator:
+    return translator_of(request)
+
+
+async def _door(request: Request) -> Access:
+    return door_of(request)
+
+
+# Those that are not coroutines, FastAPI runs in threads.
+Serving = Annotated[Translator, Depends(_serving)]
+Door = Annotated[Access, Depends(_door)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
@@ -87,8 +97,10 @@ async def answer(
     413 for too much text, 422 for languages that are not served, 503 with Retry-After when too much
     waits, 504 when time is up.
     """
-    if (await door_of(request)).is_open:
+    if door_of(request).is_open:
         check_sizes(order.texts, translator.settings)
+        if (record := current()) is not None:
+            record.characters += sum(map(len, order.texts))
         return await within_limits(request, translator.settings, translator.translate(order))
     async with admitted(request, translator, order.texts, key):
         return await within_limits(request, translator.settings, translator.translate(order))
@@ -108,7 +120,7 @@ async def admitted(
 ) -> AsyncIterator[None]:
     """Let a request with these texts in. Raises ApiError 401, 403, 413 or 429."""
     check_sizes(texts, translator.settings)
-    async with (await door_of(request)).admitted(request, sum(map(len, texts)), key):
+    async with door_of(request).admitted(request, sum(map(len, texts)), key):
         yield
 
 
