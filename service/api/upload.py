@@ -43,7 +43,7 @@ async def jobs_of(request: Request) -> Jobs:
     """The app's jobs, at work. Raises ApiError 403 if files are turned off, 503 before the
     translator is loaded."""
     jobs: Jobs = request.app.state.jobs
-    translator = await translator_of(request)
+    translator = translator_of(request)
     if not translator.settings.max_file_bytes:
         raise ApiError(403, "turned_off", "Files translation is disabled on this server.")
     jobs.start(translator)
@@ -69,7 +69,7 @@ async def received(request: Request, jobs: Jobs, client: str) -> AsyncIterator[R
     Raises ApiError: 400 for what is no form with a file, 408 if it takes too long, 413 for too
     large a file, 429 and 503 with Retry-After if there is no room.
     """
-    settings: Settings = (await translator_of(request)).settings
+    settings: Settings = translator_of(request).settings
     announced = request.headers.get("content-length", "")
     size = int(announced) if announced.isdigit() else settings.max_file_bytes
     with _as_api_errors(), jobs.room_for(client, min(size, settings.max_file_bytes)):
@@ -93,8 +93,8 @@ async def submit(
     Raises ApiError: 413 for too much text, 422 for languages that are not served and files that
     cannot be translated, 429 over the quota, 503 if too many files are read.
     """
-    translator: Translator = await translator_of(request)
-    door: Access = await door_of(request)
+    translator: Translator = translator_of(request)
+    door: Access = door_of(request)
     with as_api_errors(translator.settings), _as_api_errors():
         given = None if source == AUTO else source
         found, to = translator.models.pair(given, target)
