@@ -20,12 +20,12 @@ from benchmarks.study.config import OWN, Cell, Study, load_study, load_text
 from export.bootstrap import bleu_of, pack, statistics_of
 from export.quality import scores
 from training.atomic import atomic_write
+from training.batching import clipped
 from training.checkpoint import load_checkpoint
 from training.corpus import read_pairs
 from training.distill.config import needs_labels
 from training.distill.teachers import OwnTeacher
 from training.launch import die_with_parent
-from training.model import EOS
 from training.recipe import RecipeError, dump_recipe
 from training.run import Run, held_out, public_recipe
 from training.stage import Stage, fingerprint, result_digest, run_stage
@@ -177,10 +177,7 @@ def _measure(bench: Bench, run: Run, checkpoint: Path, path: Path) -> dict[str, 
     engine = OwnTeacher(checkpoint, precision="float32")
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
     longest = engine.model.max_length - 1
-    rows = [
-        row if len(row) <= longest else [*row[: longest - 1], EOS]
-        for row in tokenizer.encode(sources)
-    ]
+    rows = clipped(tokenizer.encode(sources), longest)
     for beam in bench.study.beams:
         translated = engine.translate(rows, beam, 1, 1.0)
         outputs = tokenizer.decode([hypotheses[0][0] for hypotheses in translated])
