@@ -12,18 +12,18 @@ import numpy as np
 import sentencepiece as spm
 
 from benchmarks.bench.results import ResultsError, Skipped
+from benchmarks.bench.teacher_bundle import teacher_bundle
 from benchmarks.bench.texts import TestText, make_text
 from benchmarks.buckets import rarity_of_counts, source_counts
 from benchmarks.systems import PEERS, peer
 from benchmarks.systems.base import Role, Subject, System, Unavailable
 from benchmarks.systems.bundle_engine import bundle_systems
+from benchmarks.systems.torch_checkpoint import torch_systems
 from export.bundle import Bundle, load_bundle
 from export.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
     from training.run import Run
-
-TRAIN = "pip install 'quickstudy[train]'"
 
 
 @dataclass(frozen=True)
@@ -130,12 +130,6 @@ def _add_checkpoints(
     folder: Path,
 ) -> None:
     """Teacher and students in torch, and the teacher as a bundle of its own."""
-    try:
-        from benchmarks.bench.teacher_bundle import teacher_bundle
-        from benchmarks.systems.torch_checkpoint import torch_systems
-    except ImportError as error:
-        plan.skipped.append(Skipped(name="torch", reason=f"{error.name} is missing: {TRAIN}"))
-        return
     ends = plan.source, plan.target
     if teacher is not None and _is_checkpoint(plan, "teacher", teacher):
         beams = sorted({1, max(request.beams)})

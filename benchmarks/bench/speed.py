@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -48,7 +48,7 @@ class Speeds:
 def measure_speed(
     systems: Sequence[System],
     samples: Samples,
-    cells: dict[int, Sequence[int]],
+    cells: Mapping[int, Sequence[int]],
     rounds: int,
     main: str,
     failed: dict[str, str],
