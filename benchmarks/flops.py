@@ -75,17 +75,27 @@ Product = Callable[[], Any]
 SIZE = 1024
 
 
-def kernel_gops(name: str, threads: int, seconds: float = 1.0) -> float | None:
-    """10⁹ operations a second of square products of 1,024 by a library of KERNELS; None where it is
-    not there or cannot do them. Run it in a process of its own: it sets the number of threads."""
-    try:
-        product = _MAKERS[name](threads)
-        for _ in range(3):
-            product()
-    except (ImportError, RuntimeError, NotImplementedError, AttributeError):
-        return None
+def kernel_rounds(threads: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """10⁹ operations a second of square products of 1,024, a value a round, by the libraries of
+    KERNELS that are there and can do them. Run it in a process of its own: it sets the number of
+    threads."""
+    products: dict[str, Product] = {}
+    for name, make in _MAKERS.items():
+        try:
+            products[name] = make(threads)
+            _gops(products[name], seconds / 4)
+        except (ImportError, RuntimeError, NotImplementedError, AttributeError):
+            products.pop(name, None)
+    found: dict[str, list[float]] = {name: [] for name in products}
+    for _ in range(rounds):
+        for name, product in products.items():
+            found[name].append(_gops(product, seconds))
+    return found
+
+
+def _gops(product: Product, seconds: float) -> float:
     started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
+    while not count or time.perf_counter() - started < seconds:
         product()
         count += 1
     return 2 * SIZE**3 * count / (time.perf_counter() - started) / 1e9

@@ -16,7 +16,7 @@ import yaml
 from benchmarks.bench.plan import Plan
 from benchmarks.bench.results import Peak, Share, Speed
 from benchmarks.bench.rounds import figure, tidy
-from benchmarks.flops import KERNELS, flops_per_sentence, kernel_gops
+from benchmarks.flops import KERNELS, flops_per_sentence, kernel_rounds
 from benchmarks.trainers.task import in_fresh_process
 from training.checkpoint import build_model
 from training.model import parameter_count
@@ -24,20 +24,16 @@ from training.model_config import ModelConfig
 
 
 def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[Peak]:
-    """The best kernel of each precision, for every number of threads."""
+    """The best kernel of each precision, for every number of threads; kernels take turns."""
     found = []
-    for precision, kernels in KERNELS.items():
-        for count in threads:
-            values: dict[str, list[float]] = {name: [] for name in kernels}
-            for _ in range(rounds):
-                for name in kernels:
-                    if (value := in_fresh_process(kernel_gops, name, count, seconds)) is not None:
-                        values[name].append(value)
-            measured = {name: one for name, one in values.items() if one}
-            if not measured:
+    for count in threads:
+        measured = in_fresh_process(kernel_rounds, count, rounds, seconds)
+        for precision, kernels in KERNELS.items():
+            rates = {name: measured[name] for name in kernels if name in measured}
+            if not rates:
                 continue
-            best = max(measured, key=lambda name: float(np.median(measured[name])))
-            gops = figure(measured[best])
+            best = max(rates, key=lambda name: float(np.median(rates[name])))
+            gops = figure(rates[best])
             found.append(Peak(precision=precision, threads=count, gops=gops, kernel=best))
     return found
 

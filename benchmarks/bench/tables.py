@@ -205,7 +205,8 @@ def speed_table(results: Results, threads: int) -> Table:
 
 
 def latency_table(results: Results) -> Table:
-    names = {None: "all", **dict(enumerate(NAMES["length"]))}
+    names: dict[int | None, str] = {None: "all"}
+    names.update(enumerate(NAMES["length"]))
     rows = [
         [
             row.system,
@@ -345,7 +346,8 @@ def method(results: Results) -> list[str]:
             f"{text.source_words:,} words, SHA-256 {text.sha256[:16]}…"
             for text in results.texts
         ),
-        f"Measured {results.created:%Y-%m-%d %H:%M} UTC with Quickstudy {results.quickstudy_version}.",
+        f"Measured {results.created:%Y-%m-%d %H:%M} UTC with Quickstudy "
+        f"{results.quickstudy_version}.",
     ]
     signatures = dict.fromkeys(
         f"{one.metric}: {one.signature}" for row in results.quality for one in row.scores
