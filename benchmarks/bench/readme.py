@@ -113,5 +113,6 @@ def _settings(results: Results) -> str:
     return (
         f"{results.timed_text}, one thread, medians of {results.settings.rounds} interleaved "
         f"rounds (ratio with its interval of 95 %), text in, text out; {about.processor}, "
-        f"{about.cores} cores, load {about.load_before} before. BLEU: {', '.join(signatures) or 'not measured'}."
+        f"{about.cores} cores, load {about.load_before} before. BLEU: "
+        f"{', '.join(signatures) or 'not measured'}."
     )
