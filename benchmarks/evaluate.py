@@ -18,12 +18,13 @@ from export.manifest import Metric
 from export.quality import compare, scores
 from service.text import join_parts, split_text
 from training.atomic import atomic_write
+from training.batching import clipped
 from training.checkpoint import Checkpoint, load_checkpoint
 from training.corpus import read_pairs
 from training.decoding import greedy_corpus
 from training.distill.teachers import build_teacher
 from training.given_teacher import longest_sides
-from training.model import EOS, parameter_count
+from training.model import parameter_count
 from training.run import Run, held_out
 from training.stage import say
 from training.tokenizer import Tokenizer
@@ -47,11 +48,6 @@ class System:
     @property
     def label(self) -> str:
         return f"{self.name}, {self.engine} {self.precision}, {self.decoding}"
-
-
-def clipped(rows: list[list[int]], longest: int) -> list[list[int]]:
-    """Source ids cut to what a model can take, EOS kept last."""
-    return [row if len(row) <= longest else [*row[: longest - 1], EOS] for row in rows]
 
 
 def torch_greedy(checkpoint: Checkpoint) -> TranslateAll:

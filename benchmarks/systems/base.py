@@ -16,6 +16,9 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 Role = Literal["teacher", "student", "baseline", "peer"]
+WHOLE = 0
+"""The batch size of a whole file at once."""
+PLAIN_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,8 @@ class System(Protocol):
         ...
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
-        """Texts in, texts out, in order, `batch_size` sentences a call of the engine."""
+        """Texts in, texts out, in order, `batch_size` sentences a call of the engine; WHOLE: all of
+        them at once, batched as the system does best by itself."""
         ...
 
     def close(self) -> None:
@@ -118,7 +122,9 @@ def bytes_on_disk(*paths: Path) -> int:
 
 
 def batches(sentences: Sequence[str], batch_size: int) -> list[Sequence[str]]:
-    """Sentences in order, `batch_size` at a time. Raises ValueError for a size below 1."""
-    if batch_size < 1:
+    """Sentences in order, `batch_size` at a time; for WHOLE, which an adapter may treat better,
+    PLAIN_BATCH at a time. Raises ValueError for a negative size."""
+    if batch_size < 0:
         raise ValueError(f"batch_size is {batch_size}: set it to 1 or more")
-    return [sentences[i : i + batch_size] for i in range(0, len(sentences), batch_size)]
+    size = batch_size or PLAIN_BATCH
+    return [sentences[i : i + size] for i in range(0, len(sentences), size)]
