@@ -73,9 +73,11 @@ class Bergamot:
 
     info: SystemInfo
     files: dict[str, str]
-    _process: subprocess.Popen[str] | None = field(default=None, init=False)
+    _process: subprocess.Popen[str] | None = field(default=None, init=False, repr=False)
+    _workers: int = field(default=1, init=False)
 
     def load(self, threads: int) -> None:
+        self._workers = threads
         about = json.dumps({**self.files, "workers": threads})
         self._process = subprocess.Popen(
             ["node", str(SCRIPT), about],
@@ -87,9 +89,11 @@ class Bergamot:
         self._answer()
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
+        """A whole file is shared among the workers; Bergamot batches its share by length."""
         assert self._process is not None
         assert self._process.stdin is not None
-        order = {"sentences": list(sentences), "batch": batch_size}
+        share = max(-(-len(sentences) // self._workers), 1)
+        order = {"sentences": list(sentences), "batch": batch_size or share}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         texts: list[str] = self._answer()["texts"]

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from benchmarks.systems.weights import Student
 
 NAME = "ctranslate2-stock-int8"
+MAX_BATCH_TOKENS = 4096
 INSTALL = "pip install -e '.[train]'"
 
 
@@ -44,7 +45,7 @@ def systems(subject: Subject) -> list[System]:
         name=NAME,
         role="peer",
         engine="CTranslate2",
-        precision="int8",
+        precision="int8 (stock)",
         beam_size=1,
         source=subject.source,
         target=subject.target,
@@ -94,10 +95,13 @@ class CTranslate2Stock:
         )
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
+        """A whole file goes in one call: CTranslate2 sorts it by length and batches by tokens."""
         texts: list[str] = []
-        for batch in batches(sentences, batch_size):
+        for batch in batches(sentences, batch_size or max(len(sentences), 1)):
             found = self._translator.translate_batch(
                 self._processor.encode(list(batch), out_type=str),
+                max_batch_size=MAX_BATCH_TOKENS,
+                batch_type="tokens",
                 beam_size=1,
                 max_input_length=self.max_length - 1,
                 max_decoding_length=self.max_length - 1,

@@ -16,12 +16,11 @@ from benchmarks.systems.base import (
     System,
     SystemInfo,
     Unavailable,
-    batches,
     bytes_on_disk,
     missing,
     versions_of,
 )
-from benchmarks.systems.tokens import BOS, EOS, NEVER, PAD, Tokens
+from benchmarks.systems.tokens import BOS, EOS, NEVER, PAD, Tokens, padded
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,24 +165,20 @@ class HuggingFace:
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
         assert self._tokens is not None
-        texts: list[str] = []
-        for batch in batches(sentences, batch_size):
-            texts += self._tokens.decode(self._generate(self._tokens.encode(batch)))
-        return texts
+        return self._tokens.translate(self._generate, sentences, batch_size)
 
     def _generate(self, rows: list[list[int]]) -> list[list[int]]:
         import torch
 
         assert self._tokens is not None
-        longest = max(map(len, rows))
-        src = torch.tensor([[*row, *[PAD] * (longest - len(row))] for row in rows])
+        src = torch.tensor(padded(rows))
         with torch.inference_mode():
             found = self._model.generate(
                 input_ids=src,
                 attention_mask=(src != PAD).long(),
                 do_sample=False,
                 num_beams=1,
-                max_new_tokens=self._tokens.output_limit(longest),
+                max_new_tokens=self._tokens.output_limit(src.shape[1]),
                 suppress_tokens=list(NEVER),
             )
         ids: list[list[int]] = found[:, 1:].tolist()

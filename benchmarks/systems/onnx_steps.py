@@ -18,12 +18,11 @@ from benchmarks.systems.base import (
     System,
     SystemInfo,
     Unavailable,
-    batches,
     bytes_on_disk,
     missing,
     versions_of,
 )
-from benchmarks.systems.tokens import BOS, EOS, NEVER, PAD, Tokens
+from benchmarks.systems.tokens import BOS, EOS, NEVER, Tokens, padded
 
 NAME = "onnx-steps"
 INSTALL = "pip install -e '.[train]'"
@@ -93,21 +92,17 @@ class OnnxSteps:
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
         assert self._tokens is not None
-        texts: list[str] = []
-        for batch in batches(sentences, batch_size):
-            texts += self._tokens.decode(self._decode(self._tokens.encode(batch)))
-        return texts
+        return self._tokens.translate(self._decode, sentences, batch_size)
 
     def _decode(self, sources: list[list[int]]) -> list[list[int]]:
         """Ids of sources [B, S], EOS last → ids of translations; ended rows leave the batch."""
         assert self._tokens is not None
-        longest = max(map(len, sources))
-        src = np.array([[*row, *[PAD] * (longest - len(row))] for row in sources], np.int64)
+        src = np.array(padded(sources), np.int64)
         state = self._begin(src)
         names = [one.name for one in self._step.get_outputs()]
         rows, last = np.arange(len(src)), np.full(len(src), BOS, np.int64)
         found: list[list[int]] = [[] for _ in sources]
-        for _ in range(self._tokens.output_limit(longest)):
+        for _ in range(self._tokens.output_limit(src.shape[1])):
             logits, *past = self._step.run(names, {"last": last, **state})
             logits[:, NEVER] = -np.inf
             last = logits.argmax(axis=1)
