@@ -54,7 +54,8 @@ def systems(subject: Subject) -> list[System]:
         note=NOTE,
     )
     files = {"model": model.model, "shortlist": model.shortlist, "vocabulary": model.vocabulary}
-    return [Bergamot(info, {name: str(path) for name, path in files.items()})]
+    about = {name: str(path) for name, path in files.items()}
+    return [Bergamot(info, about, ("node", str(SCRIPT)))]
 
 
 def _versions() -> dict[str, str]:
@@ -73,6 +74,7 @@ class Bergamot:
 
     info: SystemInfo
     files: dict[str, str]
+    command: tuple[str, ...]
     _process: subprocess.Popen[str] | None = field(default=None, init=False, repr=False)
     _workers: int = field(default=1, init=False)
 
@@ -80,7 +82,7 @@ class Bergamot:
         self._workers = threads
         about = json.dumps({**self.files, "workers": threads})
         self._process = subprocess.Popen(
-            ["node", str(SCRIPT), about],
+            [*self.command, about],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -82,8 +82,8 @@ class CTranslate2Stock:
     folder: Path
     tokenizer: Path
     max_length: int
-    _translator: Any = field(default=None, init=False)
-    _processor: Any = field(default=None, init=False)
+    _translator: Any = field(default=None, init=False, repr=False)
+    _processor: Any = field(default=None, init=False, repr=False)
 
     def load(self, threads: int) -> None:
         import ctranslate2

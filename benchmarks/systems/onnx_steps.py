@@ -71,9 +71,9 @@ class OnnxSteps:
     folder: Path
     tokenizer: Path
     max_length: int
-    _encoder: Any = field(default=None, init=False)
-    _step: Any = field(default=None, init=False)
-    _tokens: Tokens | None = field(default=None, init=False)
+    _encoder: Any = field(default=None, init=False, repr=False)
+    _step: Any = field(default=None, init=False, repr=False)
+    _tokens: Tokens | None = field(default=None, init=False, repr=False)
 
     def load(self, threads: int) -> None:
         import onnxruntime

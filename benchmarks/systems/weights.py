@@ -35,6 +35,15 @@ class Student:
         assert len(names) == 1, names
         return names.pop()
 
+    @property
+    def ffn(self) -> int:
+        """Width of all its feed-forward layers."""
+        return next(
+            part.inner.out_features
+            for part in self.model.modules()
+            if isinstance(part, FeedForward)
+        )
+
 
 def student_of(subject: Subject) -> Student | None:
     """The student from its checkpoint or, failing that, from the bundle's CTranslate2 weights.
