@@ -74,8 +74,7 @@ def machine(packages: Sequence[str] = ()) -> dict[str, str | int | float]:
         "load_1min": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        **{name: version(name) for name in names},
-        **{name: version(name) for name in packages if _installed(name)},
+        **{name: version(name) for name in (*names, *packages) if _installed(name)},
     }
 
 
