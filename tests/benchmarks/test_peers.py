@@ -195,7 +195,9 @@ def test_batches_of_ids(tokenizer: Path) -> None:
     (row,) = tokens.encode([" ".join(["dog"] * 20)])
     assert (len(row), row[-1]) == (5, 3)
     assert (tokens.output_limit(2), Tokens(tokenizer, 64).output_limit(5)) == (5, 20)
-    assert tokens.translate(lambda rows: [[*row, 9] for row in rows], ["a dog"], 1) == ["a dog"]
+    assert Tokens(tokenizer, 64).translate(
+        lambda rows: [[*row, 9] for row in rows], ["a dog"], 1
+    ) == ["a dog"]
 
 
 def test_shapes_of_a_marian_file() -> None:
