@@ -89,12 +89,19 @@ def bundle_systems(
     opened = with_stock(bundle) if stock else bundle
     for beam in beams:
         for engine in opened.manifest.engines:
-            if beam > 1 and engine.shortlist:
-                continue  # a shortlist is made for greedy decoding
+            if beam > 1 and not _has_beam(opened, engine):
+                continue
             found.append(
                 BundleEngine(_info(opened, engine, beam, role, prefix), bundle.path, engine.name)
             )
     return found
+
+
+def _has_beam(bundle: Bundle, engine: EngineEntry) -> bool:
+    """Whether an engine has a beam search: a shortlist is made for greedy decoding."""
+    if engine.kind == "onnx":
+        return (bundle.path / engine.path / "beam.onnx").exists()
+    return not engine.shortlist
 
 
 def _info(bundle: Bundle, engine: EngineEntry, beam: int, role: Role, prefix: str) -> SystemInfo:

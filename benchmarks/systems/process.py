@@ -51,7 +51,8 @@ class Timing:
 
 
 class Running:
-    """A system in its own process, loaded, on `threads` threads and as many cores.
+    """A system in its own process, loaded, on `threads` threads and as many cores. An answer may
+    take `patience` seconds.
 
     Raises Unavailable where the system cannot run here, SystemFailed where it breaks.
     """
@@ -59,7 +60,7 @@ class Running:
     def __init__(self, system: System, threads: int, patience: float = PATIENCE) -> None:
         self.info: SystemInfo = system.info
         self.threads = threads
-        self._patience = patience
+        self.patience = patience
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.systems.worker", str(threads)],
@@ -158,10 +159,10 @@ class Running:
 
     def _read_line(self) -> bytes:
         assert self._process.stdout is not None
-        ready, _, _ = select.select([self._process.stdout], [], [], self._patience)
+        ready, _, _ = select.select([self._process.stdout], [], [], self.patience)
         if not ready:
             self._process.kill()
-            raise SystemFailed(f"{self.info.name} gave no answer in {self._patience:.0f} s")
+            raise SystemFailed(f"{self.info.name} gave no answer in {self.patience:.0f} s")
         return self._process.stdout.readline()
 
     def _last_words(self) -> str:
