@@ -75,11 +75,11 @@ def pareto_front(found: Sequence[Dot]) -> list[Dot]:
 
 
 def outsiders(results: Results, threads: int, batch_size: int) -> list[tuple[str, float]]:
-    """Systems of other language pairs: name and sentences a second, no BLEU."""
+    """Systems of other language pairs or not scored: name and sentences a second, no BLEU."""
     found = []
     for row in results.systems:
         speed = results.speed_of(row.name, threads, batch_size)
-        if speed is not None and not results.same_pair(row.name):
+        if speed is not None and not (row.scored and results.same_pair(row.name)):
             found.append((row.name, speed.sentences_per_second.median))
     return found
 

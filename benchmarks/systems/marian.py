@@ -79,6 +79,7 @@ def systems(subject: Subject) -> list[System]:
         bytes=bytes_on_disk(folder, student.tokenizer),
         versions=versions_of("pymarian"),
         note=NOTE,
+        scored=False,
     )
     return [Marian(info, folder, student.tokenizer, student.model.max_length)]
 

@@ -147,6 +147,7 @@ def test_marian_differs_in_nothing_but_the_start_and_self_attention(
     wanted = greedy_corpus(model, tokens.encode(SENTENCES), limit_of=lambda length: 2 * length)
     assert len({tuple(one.ids) for one in wanted}) > 5
     (system,) = peer("marian")(alike)
+    assert not system.info.scored
     assert outputs(system)[0] == tokens.decode([one.ids for one in wanted])
 
 
