@@ -75,18 +75,18 @@ def pareto_front(found: Sequence[Dot]) -> list[Dot]:
 
 
 def outsiders(results: Results, threads: int, batch_size: int) -> list[tuple[str, float]]:
-    """Systems of other language pairs: name and sentences a second, no BLEU."""
+    """Systems of other language pairs or not scored: name and sentences a second, no BLEU."""
     found = []
     for row in results.systems:
         speed = results.speed_of(row.name, threads, batch_size)
-        if speed is not None and not results.same_pair(row.name):
+        if speed is not None and not (row.scored and results.same_pair(row.name)):
             found.append((row.name, speed.sentences_per_second.median))
     return found
 
 
 def bleu_against_speed(results: Results, threads: int = 1, batch_size: int = 1) -> str | None:
-    """The main picture; None where no system has both figures. Systems of another pair are marked
-    at their speed, on the same source text, without a BLEU."""
+    """The main picture; None where no system has both figures. Systems of another pair, or whose
+    translations are not the model's, are marked at their speed on the same source text."""
     found = dots(results, threads, batch_size)
     if not found:
         return None
@@ -183,7 +183,7 @@ def _outsider(x: Scale, y: Scale, place: int, name: str, speed: float) -> str:
     side = "end" if across > (x.start + x.end) / 2 else "start"
     start = label.x + (-8 if side == "end" else 8)
     return (
-        f"<g><title>{escape(name)}: {speed:.4g} sentences a second, another language pair</title>"
+        f"<g><title>{escape(name)}: {speed:.4g} sentences a second, no BLEU</title>"
         f'<line class="bar peer" x1="{across:.1f}" x2="{across:.1f}" y1="{y.end}" y2="{y.start}" '
         f'stroke-dasharray="2 3"/>{marker("peer", across, label.y - 4, 4.5)}'
         f'<text x="{start:.1f}" y="{label.y:.1f}" font-size="11" text-anchor="{side}">'
@@ -196,7 +196,7 @@ def _legend(found: Sequence[Dot], others: bool) -> str:
     entries = [(role, ROLE_NAMES[role]) for role in ROLES if any(d.role == role for d in found)]
     if others:
         entries = [entry for entry in entries if entry[0] != "peer"]
-        entries.append(("peer", "peer; dotted: another language pair, speed only"))
+        entries.append(("peer", "peer; dotted: speed only"))
     bottom = HEIGHT - 22
     for role, name in entries:
         parts.append(marker(role, place, bottom - 4, 5.5))

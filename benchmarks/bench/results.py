@@ -51,6 +51,7 @@ class SystemRow(_Frozen):
     bytes: int
     versions: dict[str, str] = Field(default_factory=dict)
     note: str = ""
+    scored: bool = True
 
 
 class Skipped(_Frozen):

@@ -89,7 +89,7 @@ def measure(plan: Plan, options: Options, say: Say) -> Results:
     texts = [_at_most(text, options.scored) for text in plan.texts]
     quality = []
     if "quality" in options.parts:
-        own = [one for one in plan.systems if plan.is_pair(one)]
+        own = [one for one in plan.systems if plan.is_pair(one) and one.info.scored]
         scored = translate_texts(own, texts, available(), failed, say)
         quality = quality_rows(scored, reference_of(plan))
     samples = samples_of(plan, texts[0], options)

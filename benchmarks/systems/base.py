@@ -29,7 +29,8 @@ class SystemInfo:
     `precision` its numbers, `beam_size` 1 for greedy. `source` and `target` are language codes: a
     system of another pair than the run's is compared in source words a second only. `bytes` counts
     the files on disk that it loads. `versions` are those of the packages that its speed depends on.
-    `note` says what a reader must know, such as another model.
+    `note` says what a reader must know, such as another model. `scored` is False where translations
+    are not the model's, so that only speed counts.
     """
 
     name: str
@@ -43,6 +44,7 @@ class SystemInfo:
     bytes: int
     versions: dict[str, str] = field(default_factory=dict)
     note: str = ""
+    scored: bool = True
 
 
 class System(Protocol):
