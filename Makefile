@@ -7,6 +7,8 @@ MODEL ?= models/en-de
 RESULTS ?= benchmarks/results/bench-en-de.json
 PYTHON ?= python3
 VENV ?= .venv
+IMAGE ?= quickstudy:latest
+IMAGE_OPTS ?=
 
 bin := $(VENV)/bin
 served := $(VENV)/.serve-installed
@@ -15,7 +17,7 @@ packages := web/node_modules/.package-lock.json
 export BENTOML_DO_NOT_TRACK := True
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve demo-web test lint bench-readme clean
+.PHONY: help serve demo-web image test lint bench-readme clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these commands
@@ -31,6 +33,20 @@ serve: $(served)  ## Install what serving needs into .venv and serve models/en-d
 
 demo-web: $(served) $(packages)  ## Build a page that translates in the browser, and serve it
 	$(bin)/python -m export.web $(MODEL) build/web --serve --host $(HOST) --port $(web_port)
+
+# Docker where its engine runs, else Podman, else Buildah. Only Docker's format has health checks.
+# BentoML refuses a template outside of the working folder, and puts it into TMPDIR.
+image: $(served)  ## Build the container image IMAGE=quickstudy:latest
+	@builder="$(BUILDER)"; opts="--opt format=docker"; mkdir -p build/image; \
+	if [ -n "$$builder" ]; then :; \
+	elif docker info >/dev/null 2>&1; then builder=docker; \
+	elif command -v podman >/dev/null; then builder=podman; \
+	elif command -v buildah >/dev/null; then builder=buildah; \
+	else echo "An image needs Docker, Podman or Buildah; none was found (Debian: apt install podman)" >&2; \
+	  exit 1; fi; \
+	if [ "$$builder" = docker ]; then opts=; fi; set -x; \
+	$(bin)/bentoml build && TMPDIR="$(CURDIR)/build/image" $(bin)/bentoml containerize \
+	  quickstudy:latest --backend "$$builder" $$opts $(IMAGE_OPTS) --image-tag $(IMAGE)
 
 test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
 	$(bin)/python -m pytest
