@@ -57,7 +57,7 @@ def systems(subject: Subject) -> list[System]:
             parameters=student.parameters,
             bytes=bytes_on_disk(folder, student.tokenizer),
             versions=versions_of("onnxruntime", "numpy"),
-            note="the student's weights, decoded step by step in Python",
+            note=f"{student.weights}, decoded step by step in Python",
         )
         found.append(OnnxSteps(info, folder, student.tokenizer, student.model.max_length))
     return found
