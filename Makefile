@@ -4,8 +4,11 @@ HOST ?= 127.0.0.1
 web_port := $(or $(PORT),8000)
 PORT ?= 3000
 MODEL ?= models/en-de
+RESULTS ?= benchmarks/results/bench-en-de.json
 PYTHON ?= python3
 VENV ?= .venv
+IMAGE ?= quickstudy:latest
+IMAGE_OPTS ?=
 
 bin := $(VENV)/bin
 served := $(VENV)/.serve-installed
@@ -14,7 +17,7 @@ packages := web/node_modules/.package-lock.json
 export BENTOML_DO_NOT_TRACK := True
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve demo-web test lint clean
+.PHONY: help serve demo-web image test lint bench-readme clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these commands
@@ -22,6 +25,7 @@ help:  ## Show these commands
 	@echo
 	@echo "PORT=3000 and HOST=127.0.0.1 choose where 'make serve' listens,"
 	@echo "QUICKSTUDY_MODEL which bundle it serves, PYTHON which interpreter makes $(VENV)."
+	@echo "'make bench-readme' reads RESULTS=benchmarks/results/bench-en-de.json."
 	@echo "'make demo-web' listens at PORT=8000 and takes its bundle from MODEL=models/en-de."
 
 serve: $(served)  ## Install what serving needs into .venv and serve models/en-de
@@ -30,6 +34,20 @@ serve: $(served)  ## Install what serving needs into .venv and serve models/en-d
 demo-web: $(served) $(packages)  ## Build a page that translates in the browser, and serve it
 	$(bin)/python -m export.web $(MODEL) build/web --serve --host $(HOST) --port $(web_port)
 
+# Docker where its engine runs, else Podman, else Buildah. Only Docker's format has health checks.
+# BentoML refuses a template outside of the working folder, and puts it into TMPDIR.
+image: $(served)  ## Build the container image IMAGE=quickstudy:latest
+	@builder="$(BUILDER)"; opts="--opt format=docker"; mkdir -p build/image; \
+	if [ -n "$$builder" ]; then :; \
+	elif docker info >/dev/null 2>&1; then builder=docker; \
+	elif command -v podman >/dev/null; then builder=podman; \
+	elif command -v buildah >/dev/null; then builder=buildah; \
+	else echo "An image needs Docker, Podman or Buildah; none was found (Debian: apt install podman)" >&2; \
+	  exit 1; fi; \
+	if [ "$$builder" = docker ]; then opts=; fi; set -x; \
+	$(bin)/bentoml build && TMPDIR="$(CURDIR)/build/image" $(bin)/bentoml containerize \
+	  quickstudy:latest --backend "$$builder" $$opts $(IMAGE_OPTS) --image-tag $(IMAGE)
+
 test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
 	$(bin)/python -m pytest
 
@@ -37,6 +55,9 @@ lint: $(developed)  ## Check style and types
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
+
+bench-readme: $(developed)  ## Write the README's table and picture from benchmark results
+	$(bin)/quickstudy bench readme $(RESULTS)
 
 clean:  ## Remove .venv, caches and build folders
 	rm -rf $(VENV) web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

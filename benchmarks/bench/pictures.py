@@ -85,8 +85,8 @@ def outsiders(results: Results, threads: int, batch_size: int) -> list[tuple[str
 
 
 def bleu_against_speed(results: Results, threads: int = 1, batch_size: int = 1) -> str | None:
-    """The main picture; None where no system has both figures. Systems of another pair are marked
-    at their speed, on the same source text, without a BLEU."""
+    """The main picture; None where no system has both figures. Systems of another pair, or whose
+    translations are not the model's, are marked at their speed on the same source text."""
     found = dots(results, threads, batch_size)
     if not found:
         return None
@@ -100,11 +100,13 @@ def bleu_against_speed(results: Results, threads: int = 1, batch_size: int = 1) 
     parts = [_axes(x, y, results, threads, batch_size)]
     path = " ".join(f"{x.of(dot.speed):.1f},{y.of(dot.bleu):.1f}" for dot in front)
     parts.append(f'<polyline class="front" points="{path}"/>')
-    parts += [_outsider(x, y, name, speed) for name, speed in others]
+    parts += [_outsider(x, y, place, *one) for place, one in enumerate(others)]
     parts += [_dot(x, y, dot, dot.name == results.main_system) for dot in found]
     labels = [
         Label(dot.name, x.of(dot.speed), y.of(dot.bleu), bold=dot.name == results.main_system)
-        for dot in sorted(found, key=lambda one: one not in front)
+        for dot in sorted(
+            found, key=lambda one: (one.name != results.main_system, one not in front)
+        )
     ]
     parts += place_labels(labels, Frame(56, 16, WIDTH - 8, HEIGHT - 84))
     parts.append(_legend(found, bool(others)))
@@ -174,15 +176,18 @@ def marker(role: Role, x: float, y: float, r: float) -> str:
     return f'<polygon class="{role}" points="{path}"/>'
 
 
-def _outsider(x: Scale, y: Scale, name: str, speed: float) -> str:
-    """A line at a speed that has no BLEU here."""
-    place = x.of(speed)
+def _outsider(x: Scale, y: Scale, place: int, name: str, speed: float) -> str:
+    """A line at a speed that has no BLEU here; names stand at different heights."""
+    across = x.of(speed)
+    label = Label(name, across, y.start - 12 - 14 * place)
+    side = "end" if across > (x.start + x.end) / 2 else "start"
+    start = label.x + (-8 if side == "end" else 8)
     return (
-        f"<g><title>{escape(name)}: {speed:.4g} sentences a second, another language pair</title>"
-        f'<line class="bar peer" x1="{place:.1f}" x2="{place:.1f}" y1="{y.end}" y2="{y.start}" '
-        f'stroke-dasharray="2 3"/>{marker("peer", place, y.start, 5)}'
-        f'<text x="{place - 5:.1f}" y="{y.start - 10:.1f}" font-size="11" '
-        f'transform="rotate(-90 {place - 5:.1f} {y.start - 10:.1f})">{escape(name)}</text></g>'
+        f"<g><title>{escape(name)}: {speed:.4g} sentences a second, no BLEU</title>"
+        f'<line class="bar peer" x1="{across:.1f}" x2="{across:.1f}" y1="{y.end}" y2="{y.start}" '
+        f'stroke-dasharray="2 3"/>{marker("peer", across, label.y - 4, 4.5)}'
+        f'<text x="{start:.1f}" y="{label.y:.1f}" font-size="11" text-anchor="{side}">'
+        f"{escape(name)}</text></g>"
     )
 
 
@@ -191,7 +196,7 @@ def _legend(found: Sequence[Dot], others: bool) -> str:
     entries = [(role, ROLE_NAMES[role]) for role in ROLES if any(d.role == role for d in found)]
     if others:
         entries = [entry for entry in entries if entry[0] != "peer"]
-        entries.append(("peer", "peer; dotted: another language pair, speed only"))
+        entries.append(("peer", "peer; dotted: speed only"))
     bottom = HEIGHT - 22
     for role, name in entries:
         parts.append(marker(role, place, bottom - 4, 5.5))

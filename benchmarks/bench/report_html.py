@@ -32,7 +32,9 @@ tr.main td{font-weight:600}
 .note,.method{color:var(--soft);font-size:.88rem}
 svg{width:100%;height:auto;display:block}
 .pictures{display:grid;grid-template-columns:repeat(auto-fit,minmax(280px,1fr));gap:1rem}
-figure{margin:0}figcaption{color:var(--soft);font-size:.85rem}
+figure{margin:0}
+.wide{overflow-x:auto}.wide svg{min-width:680px}
+figcaption{color:var(--soft);font-size:.85rem}
 code{font-size:.92em}
 """
 CODE = re.compile(r"`([^`]+)`")
@@ -84,7 +86,8 @@ def _pictures(results: Results) -> Iterator[str]:
         if picture is not None:
             caption = "One sentence at a time" if size == 1 else batch_label(size).capitalize()
             yield (
-                f"<h2>BLEU against speed: {caption.lower()}</h2><figure>{picture}<figcaption>"
+                f"<h2>BLEU against speed: {caption.lower()}</h2>"
+                f"<figure><div class=wide>{picture}</div><figcaption>"
                 "Up and to the right is better; bars are intervals of 95 % of the speed, and the "
                 "table below has those of BLEU.</figcaption></figure>"
             )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,7 +16,16 @@ from benchmarks.bench.machine import Watch, available
 from benchmarks.bench.plan import Plan
 from benchmarks.bench.profile import profile
 from benchmarks.bench.quality import quality_rows, translate_texts
-from benchmarks.bench.results import Growth, Profile, Results, Settings, Skipped, SystemRow
+from benchmarks.bench.results import (
+    Growth,
+    Peak,
+    Profile,
+    Results,
+    Settings,
+    Share,
+    Skipped,
+    SystemRow,
+)
 from benchmarks.bench.speed import Samples, Speeds, measure_speed
 from benchmarks.bench.texts import TestText, sample_of
 from benchmarks.systems.base import WHOLE, System, Unavailable
@@ -86,11 +96,13 @@ def measure(plan: Plan, options: Options, say: Say) -> Results:
     speeds = Speeds()
     if "speed" in options.parts:
         speeds = measure_speed(plan.systems, samples, cells, options.rounds, plan.main, failed, say)
-    peaks, portions = [], []
+    peaks: list[Peak] = []
+    portions: list[Share] = []
     if "limit" in options.parts:
-        peaks = measure_peaks(tuple(cells), options.rounds, options.peak_seconds)
-        portions = shares(plan, speeds.speed, peaks, token_lengths(plan, samples, speeds))
-        say(f"peaks: {', '.join(f'{p.precision} {p.gops.median:.0f} GOP/s' for p in peaks)}")
+        with _kept_going("limit", failed, say):
+            peaks = measure_peaks(tuple(cells), options.rounds, options.peak_seconds)
+            portions = shares(plan, speeds.speed, peaks, token_lengths(plan, samples, speeds))
+            say(f"peaks: {', '.join(f'{p.precision} {p.gops.median:.0f} GOP/s' for p in peaks)}")
     profiles: list[Profile] = []
     if "profile" in options.parts:
         profiles = _profiles(plan, samples, options, failed, say)
@@ -127,6 +139,16 @@ def measure(plan: Plan, options: Options, say: Say) -> Results:
         profiles=tuple(profiles),
         growth=tuple(growth),
     )
+
+
+@contextmanager
+def _kept_going(part: str, failed: dict[str, str], say: Say) -> Iterator[None]:
+    """What was measured before a part that breaks is worth keeping: the part alone is left out."""
+    try:
+        yield
+    except Exception as error:
+        failed[part] = f"{type(error).__name__}: {error}"
+        say(f"{part}: left out: {failed[part]}")
 
 
 def reference_of(plan: Plan) -> str | None:
@@ -227,9 +249,11 @@ def _growth(
                 )
         except (Unavailable, SystemFailed) as error:
             failed[f"growth of {system.info.name}"] = str(error)
+            say(f"growth of {system.info.name}: left out: {error}")
     vocab_size = plan.bundle.manifest.vocab_size
     for parameters, config in dimensions(plan).items():
         if parameters == plan.bundle.manifest.parameters:
-            found += along_models(config, vocab_size, options.rounds, options.quick)
+            with _kept_going("growth of random models", failed, say):
+                found += along_models(config, vocab_size, options.rounds, options.quick)
     say(f"growth: {', '.join(f'{one.axis} ^ {one.exponent:.2f}' for one in found)}")
     return found

@@ -8,8 +8,10 @@ from html import escape
 from math import ceil, floor, log10
 
 FONT = 11
-CHARACTER = 5.7
+CHARACTER = 6.1
 """Mean width of a character in pixels, in a sans-serif of FONT pixels."""
+BESIDE = 9
+"""Pixels between a point and a label that needs no line."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ class Frame:
         beside = self.right < other.left or other.right < self.left
         return not (beside or self.bottom < other.top or other.bottom < self.top)
 
+    def distance(self, x: float, y: float) -> float:
+        """From the rectangle to a point, 0 inside."""
+        beside = max(self.left - x, 0.0, x - self.right)
+        above = max(self.top - y, 0.0, y - self.bottom)
+        return float((beside**2 + above**2) ** 0.5)
+
     def holds(self, other: Frame) -> bool:
         wide = self.left <= other.left and other.right <= self.right
         return wide and self.top <= other.top and other.bottom <= self.bottom
@@ -90,13 +98,19 @@ def text_width(text: str) -> float:
 
 
 def place_labels(labels: Sequence[Label], inside: Frame) -> list[str]:
-    """SVG texts, the first labels nearest to their points; far ones get a line to theirs. A label
-    that fits nowhere is left out: the tables name its point."""
+    """SVG texts, the first labels nearest to their points. A label covers nothing; it lies beside
+    its own point and clearly further from all others, or has a line to it. One that fits nowhere is
+    left out, since the tables name its point."""
     taken = [Frame(one.x - 6, one.y - 6, one.x + 6, one.y + 6) for one in labels]
     found = []
     for label in labels:
+        others = [one for one in labels if one is not label]
         for box, distance in _candidates(label):
-            if inside.holds(box) and not any(box.overlaps(other) for other in taken):
+            free = inside.holds(box) and not any(box.overlaps(other) for other in taken)
+            clear = distance > BESIDE or all(
+                box.distance(other.x, other.y) > 2 * BESIDE for other in others
+            )
+            if free and clear:
                 taken.append(box)
                 found.append(_text(label, box, distance))
                 break
@@ -106,7 +120,7 @@ def place_labels(labels: Sequence[Label], inside: Frame) -> list[str]:
 def _candidates(label: Label) -> Iterator[tuple[Frame, float]]:
     """Boxes around the point, the nearest first."""
     width, height = text_width(label.text) * (1.08 if label.bold else 1), FONT + 2
-    for distance in (9, 16, 26, 38, 52, 68, 86, 106):
+    for distance in (BESIDE, 16, 26, 38, 52, 68, 86, 106):
         for right, down in ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1)):
             middle_x = label.x + right * (distance + width / 2)
             middle_y = label.y + down * (distance + height / 4)
@@ -124,7 +138,7 @@ def _candidates(label: Label) -> Iterator[tuple[Frame, float]]:
 def _text(label: Label, box: Frame, distance: float) -> str:
     weight = ' font-weight="bold"' if label.bold else ""
     line = ""
-    if distance > 16:
+    if distance > BESIDE:
         x = min(max(label.x, box.left), box.right)
         y = box.bottom if box.bottom < label.y else box.top
         line = (

@@ -72,24 +72,27 @@ def _against_teacher(results: Results) -> list[str]:
 
 
 def _against_peers(results: Results) -> list[str]:
-    """Each peer once, one sentence at a time on one thread."""
-    found = []
-    own = results.speed_of(results.main_system, 1, 1)
+    """Peers one sentence at a time on one thread: those with the same pair, then the others."""
+    same, other = [], []
     for ratio in results.ratios:
         system = results.system(ratio.against)
-        if system.role != "peer" or (ratio.threads, ratio.batch_size) != (1, 1) or own is None:
+        if system.role != "peer" or (ratio.threads, ratio.batch_size) != (1, 1):
             continue
-        of = "sentences"
-        caveat = ""
-        if not results.same_pair(system.name):
-            of = "source words"
-            caveat = (
-                f" ({system.source}→{system.target}, another model of {system.bytes / 1e6:.0f} MB: "
-                "no quality is compared)"
-            )
+        said = f"{spread(ratio.times, 2)} times {system.name}"
+        if results.same_pair(system.name):
+            same.append(said)
+        else:
+            other.append(f"{said} ({system.source}→{system.target}, {system.bytes / 1e6:.0f} MB)")
+    found = []
+    if same:
         found.append(
-            f"Against {system.name}{caveat}: {spread(ratio.times, 2)} times as many {of} a second, "
-            "one sentence at a time on one thread."
+            f"Against other ways to run such a model, one sentence at a time: {', '.join(same)}."
+        )
+    if other:
+        found.append(
+            "Against what users would pick instead, in words of the same source text a second, one "
+            f"sentence at a time: {', '.join(other)}. These are other models of another language "
+            "pair: no quality is compared."
         )
     return found
 
@@ -105,6 +108,6 @@ def _limit(results: Results) -> list[str]:
     best = max(rows, key=lambda row: row.gops)
     return [
         f"At its best on one thread ({batch_label(best.batch_size)}) it does {number(best.gops)} "
-        f"10⁹ operations a second, {percent(best.share_of_int8)} of what int8 matrix products "
+        f"billion operations a second, {percent(best.share_of_int8)} of what int8 matrix products "
         "alone reach here."
     ]

@@ -12,7 +12,7 @@ from export.bundle import Bundle, load_bundle
 from export.manifest import EngineEntry
 
 if TYPE_CHECKING:
-    from export.engines import Engine
+    from export.engines import Engine, TranslateOptions
 
 STOCK = "ctranslate2-stock-int8"
 """Not an engine of bundles: CTranslate2's own int8, made from the float32 weights on loading."""
@@ -33,7 +33,8 @@ def with_stock(bundle: Bundle) -> Bundle:
 
 @dataclass
 class BundleEngine:
-    """One engine, one beam size. Sentences longer than the model takes are cut off at a word."""
+    """One engine, one beam size. Sentences longer than the model takes are cut as the service does
+    it."""
 
     info: SystemInfo
     bundle: Path
@@ -51,30 +52,38 @@ class BundleEngine:
         )
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
-        from export.engines import TranslateOptions
-
-        assert self._loaded is not None, "load() comes first"
-        options = TranslateOptions(beam_size=self.info.beam_size)
         # A whole file goes in one call: the engine sorts it by length and batches by tokens.
         calls = batches(sentences, batch_size or max(len(sentences), 1))
-        return [
-            found.text
-            for call in calls
-            for found in self._loaded.translate_batch([self._fitting(one) for one in call], options)
-        ]
+        return [text for call in calls for text in self._call(call)]
 
     def close(self) -> None:
         self._loaded = None
 
-    def _fitting(self, sentence: str) -> str:
+    def _call(self, sentences: Sequence[str]) -> list[str]:
+        from export.engines import TranslateOptions
+
+        assert self._loaded is not None, "load() comes first"
+        options = TranslateOptions(beam_size=self.info.beam_size)
+        try:
+            return [one.text for one in self._loaded.translate_batch(sentences, options)]
+        except ValueError:  # one is too long; to count first would cost the others time
+            return self._in_parts(sentences, options)
+
+    def _in_parts(self, sentences: Sequence[str], options: TranslateOptions) -> list[str]:
+        from service.text import join_parts, split_text
+
         engine = self._loaded
         assert engine is not None
-        # A piece is at least a character: most sentences need no count.
-        if len(sentence) <= engine.max_input_tokens // 4:
-            return sentence
-        while engine.count_tokens(sentence) > engine.max_input_tokens:
-            sentence = sentence.rpartition(" ")[0] or sentence[: len(sentence) // 2]
-        return sentence
+        split = [
+            split_text(text, self.info.source, engine.count_tokens, engine.max_input_tokens)
+            for text in sentences
+        ]
+        pieces = [part.text for parts in split for part in parts if part.translate]
+        found = iter(engine.translate_batch(pieces, options))
+        return [
+            join_parts(parts, [next(found).text for part in parts if part.translate])
+            for parts in split
+        ]
 
 
 def bundle_systems(

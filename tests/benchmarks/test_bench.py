@@ -71,9 +71,10 @@ def test_what_goes_wrong_in_a_system_is_told() -> None:
 
 @pytest.mark.parametrize(("fails", "told"), [("exit", "last words"), ("hang", "no answer in 1 s")])
 def test_a_system_that_ends_or_hangs_is_given_up(fails: str, told: str) -> None:
-    with Running(Echo("a", fails=fails), 1) as running, pytest.raises(SystemFailed, match=told):
+    with Running(Echo("a", fails=fails), 1) as running:
         running.patience = 1.0
-        running.translate(["bad"], 1)
+        with pytest.raises(SystemFailed, match=told):
+            running.translate(["bad"], 1)
 
 
 def test_systems_take_turns_and_a_broken_one_is_left_out(tmp_path: Path) -> None:

@@ -1,0 +1,183 @@
+"""Keep the service's worker alive: what the image runs as its first process.
+
+`bentoml serve` looks after its worker every 10 seconds, and in a container it never starts another
+(`bentoml.serving.create_watcher`). This process imports nothing of the service, so it needs little
+memory. It holds the listening socket: connections wait while a worker that died is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+
+WORKER = ("-m", "_bentoml_impl.worker.service", "service.service:Translation")
+"""What `bentoml serve` starts, too."""
+
+SETTLED_S = 10.0
+"""A worker that ends sooner has not served."""
+
+PAUSES_S = (0.0, 0.5, 1.0, 2.0)
+"""Seconds before another worker, by how many in a row were killed before they had served."""
+
+BACKLOG = 2048
+NO_HURRY_S = 3600.0
+SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+class Supervisor:
+    """Runs `command` for as long as it should run. SIGHUP is passed on, SIGTERM and SIGINT stop it.
+
+    `patience_s` is how many seconds a worker may take to stop before it is killed. Signals are
+    blocked from here on; `run` waits for them.
+    """
+
+    def __init__(self, command: Sequence[str], listener: socket.socket, patience_s: float) -> None:
+        self.command = list(command)
+        self.listener = listener
+        self.patience_s = patience_s
+        self.pid: int | None = None
+        self.started = 0.0
+        self.due: float | None = None
+        self.early = 0
+        self.is_stopping = False
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+    def run(self) -> int:
+        """Keep a worker running until told to stop; what the process exits with.
+
+        That is 0 if the worker stopped in time when told to, its own status if it ended by itself
+        before it had served (it would do so again), and 1 else.
+        """
+        self._start()
+        while True:
+            wait = NO_HURRY_S if self.due is None else max(0.0, self.due - time.monotonic())
+            signalled = signal.sigtimedwait(SIGNALS, wait)
+            if signalled is None:
+                self._on_due()
+            elif signalled.si_signo == signal.SIGHUP:
+                self._pass_on(signal.SIGHUP)
+            elif signalled.si_signo != signal.SIGCHLD:
+                self._stop()
+            elif (status := self._reap()) is not None:
+                code = self._on_end(os.waitstatus_to_exitcode(status))
+                if code is not None:
+                    return code
+            if self.is_stopping and self.pid is None:
+                return 0
+
+    def _start(self) -> None:
+        self.due = None
+        self.started = time.monotonic()
+        self.pid = os.posix_spawn(
+            self.command[0], self.command, os.environ, setsigmask=(), setsigdef=SIGNALS
+        )
+
+    def _on_due(self) -> None:
+        if not self.is_stopping:
+            self._start()
+        elif self.pid is not None:
+            say(f"the worker has not stopped within {self.patience_s:g} s and is killed")
+            self._pass_on(signal.SIGKILL)
+            self.due = None
+
+    def _stop(self) -> None:
+        if not self.is_stopping:
+            self.is_stopping = True
+            self.listener.close()
+            self.due = time.monotonic() + self.patience_s
+            self._pass_on(signal.SIGTERM)
+
+    def _pass_on(self, number: signal.Signals) -> None:
+        if self.pid is not None:
+            os.kill(self.pid, number)
+
+    def _reap(self) -> int | None:
+        """Take every child that has ended, adopted ones too; the worker's wait status."""
+        found = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return found
+            if pid == 0:
+                return found
+            if pid == self.pid:
+                self.pid, found = None, status
+
+    def _on_end(self, code: int) -> int | None:
+        """What to exit with now that the worker has ended, or nothing if another is to start."""
+        if self.is_stopping:
+            return 0 if code in (0, -signal.SIGTERM) else 1
+        is_early = time.monotonic() - self.started < SETTLED_S
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+        if is_early and code >= 0:
+            say(f"the worker ended by itself before it served ({how}); see its last messages")
+            return code or 1
+        self.early = self.early + 1 if is_early else 0
+        if self.early >= len(PAUSES_S):
+            say(f"{self.early} workers in a row ended before they served; the last: {how}")
+            return 1
+        say(f"the worker ended ({how}); starting another")
+        self.due = time.monotonic() + PAUSES_S[self.early]
+        return None
+
+
+def say(message: str) -> None:
+    """Tell the operator something, on stderr."""
+    print(f"quickstudy: {message}", file=sys.stderr, flush=True)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket that workers inherit; `::` takes IPv4 too.
+
+    Raises:
+        OSError: The address is in use, or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server(
+        (host, port), family=family, backlog=BACKLOG, dualstack_ipv6=host == "::"
+    )
+    listener.set_inheritable(True)
+    return listener
+
+
+def grace_s() -> float:
+    """`QUICKSTUDY_GRACE_S`. The worker refuses to start if it is no number or out of bounds."""
+    try:
+        return max(0.0, float(os.environ.get("QUICKSTUDY_GRACE_S") or 5.0))
+    except ValueError:
+        return 5.0
+
+
+def main() -> int:
+    """Serve at `--host` and `--port` (`PORT`) until stopped."""
+    parser = argparse.ArgumentParser(prog="service.supervisor", description=main.__doc__)
+    parser.add_argument("--host", default="127.0.0.1", help="an address of this machine")
+    parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 3000)
+    chosen = parser.parse_args()
+    try:
+        listener = listen(chosen.host, chosen.port)
+    except OSError as error:
+        why = os.strerror(error.errno) if error.errno else str(error)
+        say(f"cannot listen on {chosen.host} port {chosen.port}: {why}")
+        return 1
+    grace = math.ceil(grace_s())
+    options = {
+        "--fd": listener.fileno(),
+        "--backlog": BACKLOG,
+        "--worker-id": 1,
+        "--timeout-graceful-shutdown": grace,
+    }
+    command = [sys.executable, *WORKER, *(str(part) for pair in options.items() for part in pair)]
+    say(f"serving at http://{chosen.host}:{listener.getsockname()[1]}")
+    return Supervisor(command, listener, patience_s=2 * grace + 5).run()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

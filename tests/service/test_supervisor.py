@@ -1,0 +1,189 @@
+"""The image's first process: what becomes of a worker that dies, and how it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from export.bundle import Bundle
+from service.supervisor import PAUSES_S, listen
+
+ROOT = Path(__file__).resolve().parents[2]
+
+RUNNER = """
+import sys
+from service import supervisor
+supervisor.PAUSES_S = tuple(0.0 for _ in supervisor.PAUSES_S)
+listener = supervisor.listen("127.0.0.1", int(sys.argv[1]))
+command = [sys.executable, "-S", "-c", sys.argv[2], str(listener.fileno())]
+raise SystemExit(supervisor.Supervisor(command, listener, patience_s=0.5).run())
+"""
+
+ANSWERS_ITS_PID = """
+import os, signal, socket, sys
+hangups = 0
+def hang_up(*_):
+    global hangups
+    hangups += 1
+signal.signal(signal.SIGHUP, hang_up)
+listener = socket.socket(fileno=int(sys.argv[1]))
+while True:
+    connection, _ = listener.accept()
+    connection.sendall(f"{os.getpid()} {hangups}".encode())
+    connection.close()
+"""
+
+IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + ANSWERS_ITS_PID
+
+Start = Callable[[str], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def start(port: int) -> Iterator[Start]:
+    """Start a supervisor of the given worker, a piece of Python; it is killed at the end."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start_one(worker: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", RUNNER, str(port), worker]
+        started.append(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE))
+        return started[-1]
+
+    yield start_one
+    for process in started:
+        process.terminate()
+        process.wait(20)
+
+
+def ask(port: int, patience_s: float = 20) -> tuple[int, int]:
+    """The worker's process id, and how many SIGHUPs it has had."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as connection:
+                pid, hangups = connection.recv(100).split()
+                return int(pid), int(hangups)
+        except ConnectionRefusedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+
+
+def test_a_worker_that_is_killed_is_replaced_and_connections_wait(start: Start, port: int) -> None:
+    start(ANSWERS_ITS_PID)
+    first, _ = ask(port)
+    os.kill(first, signal.SIGSTOP)
+    while Path(f"/proc/{first}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.02)  # from then on it takes no connection
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as waiting:
+        os.kill(first, signal.SIGKILL)
+        assert int(waiting.recv(100).split()[0]) != first
+
+
+def test_a_hangup_reaches_the_worker(start: Start, port: int) -> None:
+    supervisor = start(ANSWERS_ITS_PID)
+    pid, hangups = ask(port)
+    assert hangups == 0
+    supervisor.send_signal(signal.SIGHUP)
+    deadline = time.monotonic() + 20
+    while ask(port) != (pid, 1):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_it_stops_when_told_to(start: Start, port: int) -> None:
+    supervisor = start(ANSWERS_ITS_PID)
+    pid, _ = ask(port)
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(20) == 0
+    assert not Path(f"/proc/{pid}").exists()
+    with pytest.raises(ConnectionRefusedError):
+        ask(port, patience_s=0)
+
+
+def test_a_worker_that_does_not_stop_is_killed(start: Start, port: int) -> None:
+    supervisor = start(IGNORES_SIGTERM)
+    pid, _ = ask(port)
+    supervisor.send_signal(signal.SIGTERM)
+    assert supervisor.wait(20) == 1
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@pytest.mark.parametrize(("status", "expected"), [(3, 3), (0, 1)])
+def test_a_worker_that_cannot_start_ends_it(start: Start, status: int, expected: int) -> None:
+    supervisor = start(f"raise SystemExit({status})")
+    assert supervisor.wait(20) == expected
+    assert supervisor.stderr is not None
+    assert f"exit status {status}" in supervisor.stderr.read().decode()
+
+
+def test_workers_that_are_killed_again_and_again_end_it(start: Start) -> None:
+    supervisor = start("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
+    assert supervisor.wait(20) == 1
+    assert supervisor.stderr is not None
+    told = supervisor.stderr.read().decode()
+    assert told.count("starting another") == len(PAUSES_S) - 1
+    assert told.count("SIGSEGV") == len(PAUSES_S)
+
+
+def test_a_port_in_use_is_told(port: int) -> None:
+    with listen("127.0.0.1", port):
+        command = [sys.executable, "-m", "service.supervisor", "--port", str(port)]
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=20)
+    assert refused.returncode == 1
+    assert refused.stderr == (
+        f"quickstudy: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
+    )
+
+
+@pytest.mark.slow
+def test_the_service_translates_again_after_its_worker_was_killed(
+    tiny_bundle: Bundle, port: int, tmp_path: Path
+) -> None:
+    environment = {
+        **os.environ,
+        "QUICKSTUDY_MODEL": str(tiny_bundle.path),
+        "QUICKSTUDY_INTER_THREADS": "1",
+        "BENTOML_HOME": str(tmp_path / "bentoml"),
+    }
+    command = [sys.executable, "-m", "service.supervisor", "--port", str(port)]
+    supervisor = subprocess.Popen(command, cwd=ROOT, env=environment)
+    url, body = f"http://127.0.0.1:{port}/v1/translate", {"text": "the old blue street cat."}
+    try:
+        wait_until_listening(port)
+        first = httpx.post(url, json=body, timeout=60)
+        assert first.status_code == 200
+        [worker] = children(supervisor.pid)
+        os.kill(worker, signal.SIGKILL)
+        assert httpx.post(url, json=body, timeout=60).json() == first.json()
+    finally:
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(30) == 0
+
+
+def wait_until_listening(port: int) -> None:
+    for _ in range(1000):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.02)
+    pytest.fail("the supervisor does not listen")
+
+
+def children(pid: int) -> list[int]:
+    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
