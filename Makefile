@@ -21,7 +21,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 .DEFAULT_GOAL := help
 
 help:  ## Show these commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
 	@echo
 	@echo "PORT=3000 and HOST=127.0.0.1 choose where 'make serve' listens,"
 	@echo "QUICKSTUDY_MODEL which bundle it serves, PYTHON which interpreter makes $(VENV)."

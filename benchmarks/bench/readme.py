@@ -5,19 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from benchmarks.bench.formats import NONE, decoding, megabytes, number, percent, spread
 from benchmarks.bench.pictures import bleu_against_speed
 from benchmarks.bench.report_markdown import markdown_table
 from benchmarks.bench.results import Results, ResultsError
-from benchmarks.bench.tables import (
-    NONE,
-    Table,
-    decoding,
-    megabytes,
-    number,
-    overview,
-    percent,
-    spread,
-)
+from benchmarks.bench.tables import Table
 from benchmarks.bench.verdict import verdict
 from benchmarks.systems.base import WHOLE
 from training.atomic import atomic_write
@@ -99,7 +91,7 @@ def short_table(results: Results) -> Table:
         f"… {batch}",
         "the shipped one is × as fast",
     ]
-    return Table(overview(results).title, head, rows, words=frozenset({1}))
+    return Table("Systems", head, rows, words=frozenset({1}))
 
 
 def _settings(results: Results) -> str:

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator
 from html import escape
 
+from benchmarks.bench.formats import batch_label
+from benchmarks.bench.method import method, skipped_lines
 from benchmarks.bench.pictures import bleu_against_speed, growth_picture
 from benchmarks.bench.results import Growth, Results
-from benchmarks.bench.tables import Table, batch_label, method, skipped_lines, tables
+from benchmarks.bench.tables import Table, tables
 from benchmarks.bench.verdict import verdict
 
 STYLE = """

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from benchmarks.bench.method import method, skipped_lines
 from benchmarks.bench.results import Results
-from benchmarks.bench.tables import Table, method, skipped_lines, tables
+from benchmarks.bench.tables import Table, tables
 from benchmarks.bench.verdict import verdict
 
 

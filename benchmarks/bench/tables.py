@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.bench.results import Figure, Growth, Results
+from benchmarks.bench.formats import (
+    NONE,
+    batch_label,
+    decoding,
+    megabytes,
+    number,
+    percent,
+    spread,
+)
+from benchmarks.bench.results import Growth, Results
 from benchmarks.buckets import NAMES
-from benchmarks.systems.base import WHOLE
-
-NONE = "–"
 
 
 @dataclass(frozen=True)
@@ -42,42 +48,6 @@ def tables(results: Results) -> Iterator[Table]:
         if table is not None and table.rows:
             yield table
     yield from service_tables(results)
-
-
-def batch_label(batch_size: int) -> str:
-    return "whole file" if batch_size == WHOLE else f"batch {batch_size}"
-
-
-def decoding(beam_size: int) -> str:
-    return "greedy" if beam_size == 1 else f"beam {beam_size}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure to so many significant digits, without an exponent."""
-    if value is None:
-        return NONE
-    if value == 0:
-        return "0"
-    text = f"{value:,.{max(0, digits - 1 - _power(value))}f}"
-    return text
-
-
-def _power(value: float) -> int:
-    return int(f"{abs(value):e}".partition("e")[2])
-
-
-def spread(figure: Figure, digits: int = 3) -> str:
-    """`median (low–high)`."""
-    low, high = number(figure.low, digits), number(figure.high, digits)
-    return f"{number(figure.median, digits)} ({low}–{high})"
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    return NONE if value is None else f"{100 * value:.{digits}f} %"
-
-
-def megabytes(value: float) -> str:
-    return f"{value / 1e6:,.1f}" if value < 1e8 else f"{value / 1e6:,.0f}"
 
 
 def overview(results: Results) -> Table:
@@ -321,39 +291,3 @@ def service_tables(results: Results) -> Iterator[Table]:
                 "Requests at random times whatever the answers do (open loop); their time counts "
                 "from when they were to be sent.",
             )
-
-
-def method(results: Results) -> list[str]:
-    """How it was measured, in sentences; the last ones are the signatures of the scores."""
-    about = results.machine
-    versions = ", ".join(f"{name} {value}" for name, value in sorted(about.versions.items()))
-    siblings = (
-        f", {about.threads_per_core} hardware threads a core" if about.threads_per_core else ""
-    )
-    governor = f", governor {about.governor}" if about.governor else ", governor not told"
-    settings = "".join(f", {name}={value}" for name, value in about.environment.items())
-    found = [
-        f"{about.processor}, {about.cores} cores{siblings} ({about.instructions}){governor}, "
-        f"{about.memory_bytes / 2**30:.0f} GiB, {about.system}, Python {about.python}, {versions}"
-        f"{settings}. Load {about.load_before} before and {about.load_after} after; "
-        f"{percent(about.steal_share, 2)} of the processor time went to other machines of the "
-        "host.",
-        "Every system runs in a process of its own, kept on as many cores as it has threads. They "
-        "take turns on the same sentences: A B C, A B C, …; the first turn warms up. Speeds count "
-        "source tokens by the bundle's tokenizer and words by white space, for all systems alike.",
-        *(
-            f"{text.name}: {text.sentences:,} sentences, {text.source_tokens:,} source tokens, "
-            f"{text.source_words:,} words, SHA-256 {text.sha256[:16]}…"
-            for text in results.texts
-        ),
-        f"Measured {results.created:%Y-%m-%d %H:%M} UTC with Quickstudy "
-        f"{results.quickstudy_version}.",
-    ]
-    signatures = dict.fromkeys(
-        f"{one.metric}: {one.signature}" for row in results.quality for one in row.scores
-    )
-    return [*found, *signatures]
-
-
-def skipped_lines(results: Results) -> Sequence[str]:
-    return [f"{one.name}: {one.reason}" for one in results.skipped]

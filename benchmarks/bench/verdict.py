@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from benchmarks.bench.formats import batch_label, decoding, number, percent, spread
 from benchmarks.bench.results import Results
-from benchmarks.bench.tables import batch_label, decoding, number, percent, spread
 from benchmarks.systems.base import WHOLE
 
 

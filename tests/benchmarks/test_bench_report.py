@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.bench.formats import number
 from benchmarks.bench.growth import LENGTH, grow
 from benchmarks.bench.pictures import Dot, bleu_against_speed, dots, growth_picture, pareto_front
 from benchmarks.bench.readme import BEGIN, END, update_page
@@ -16,7 +17,6 @@ from benchmarks.bench.report import write_report
 from benchmarks.bench.report_html import html
 from benchmarks.bench.results import ResultsError
 from benchmarks.bench.svg import Frame, Label, Scale, place_labels
-from benchmarks.bench.tables import number
 from benchmarks.bench.verdict import verdict
 from tests.benchmarks.bench_results import PEER, STUDENT, TEACHER, machine, results
 
