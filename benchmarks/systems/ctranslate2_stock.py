@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "ctranslate2-stock-int8"
 MAX_BATCH_TOKENS = 4096
-INSTALL = "pip install -e '.[train]'"
+INSTALL = "pip install 'quickstudy[train]'"
 
 
 def systems(subject: Subject) -> list[System]:

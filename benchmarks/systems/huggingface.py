@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.systems.weights import Student
 
 NAME = "huggingface-generate"
-INSTALL = "pip install -e '.[train,bench]'"
+INSTALL = "pip install 'quickstudy[train,bench]'"
 PARTS = {
     "attention_norm": "self_attn_layer_norm",
     "attention.out": "self_attn.out_proj",

@@ -25,7 +25,7 @@ from benchmarks.systems.base import (
 from benchmarks.systems.tokens import BOS, EOS, NEVER, Tokens, padded
 
 NAME = "onnx-steps"
-INSTALL = "pip install -e '.[train]'"
+INSTALL = "pip install 'quickstudy[train]'"
 PRECISIONS: tuple[Literal["float32", "int8"], ...] = ("float32", "int8")
 LABELS = {"float32": "float32", "int8": "int8-7bit"}
 
