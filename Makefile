@@ -4,6 +4,7 @@ HOST ?= 127.0.0.1
 web_port := $(or $(PORT),8000)
 PORT ?= 3000
 MODEL ?= models/en-de
+RESULTS ?= benchmarks/results/bench-en-de.json
 PYTHON ?= python3
 VENV ?= .venv
 IMAGE ?= quickstudy:latest
@@ -16,14 +17,15 @@ packages := web/node_modules/.package-lock.json
 export BENTOML_DO_NOT_TRACK := True
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve demo-web image test lint clean
+.PHONY: help serve demo-web image test lint bench-readme clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these commands
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
 	@echo
 	@echo "PORT=3000 and HOST=127.0.0.1 choose where 'make serve' listens,"
 	@echo "QUICKSTUDY_MODEL which bundle it serves, PYTHON which interpreter makes $(VENV)."
+	@echo "'make bench-readme' reads RESULTS=benchmarks/results/bench-en-de.json."
 	@echo "'make demo-web' listens at PORT=8000 and takes its bundle from MODEL=models/en-de."
 
 serve: $(served)  ## Install what serving needs into .venv and serve models/en-de
@@ -53,6 +55,9 @@ lint: $(developed)  ## Check style and types
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
+
+bench-readme: $(developed)  ## Write the README's table and picture from benchmark results
+	$(bin)/quickstudy bench readme $(RESULTS)
 
 clean:  ## Remove .venv, caches and build folders
 	rm -rf $(VENV) web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from benchmarks.bench.cli import bench_app
 from export.cli import bundle_app
 from service.keys_cli import keys_app
 
@@ -31,6 +32,7 @@ app.add_typer(recipe_app, name="recipe")
 labels_app = typer.Typer(help="Look into label stores.", no_args_is_help=True)
 app.add_typer(labels_app, name="labels")
 app.add_typer(bundle_app, name="bundle")
+app.add_typer(bench_app, name="bench")
 app.add_typer(keys_app, name="keys")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")]
@@ -78,6 +80,7 @@ def _is_users(error: Exception) -> bool:
         "BundleError",
         "KeyFileError",
         "SettingsError",
+        "ResultsError",
         "UserError",
     }
     return any(kind.__name__ in names for kind in type(error).__mro__)

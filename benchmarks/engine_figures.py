@@ -13,24 +13,25 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
 
-from benchmarks.engine_worker import STOCK, with_stock
+from benchmarks.bench.rounds import take_turns
 from benchmarks.speed import machine, ratios, spread
-from export.bundle import Bundle, load_bundle
+from benchmarks.systems.base import bytes_on_disk
+from benchmarks.systems.bundle_engine import STOCK, bundle_systems, with_stock
+from benchmarks.systems.process import Running, all_running
+from export.bundle import Bundle, BundleError, load_bundle
 from export.exporter import write_engines
 from export.from_ctranslate2 import from_ctranslate2
 from export.gate import HeldOut, translate_in_torch
-from export.manifest import BundleInfo
+from export.manifest import BundleInfo, EngineEntry
 from export.quality import scores
 from export.upgrade import reference_of, weights_of
 from export.writers import Lexicon, chosen_writers, known_writers
@@ -41,40 +42,6 @@ from training.model import Transformer
 
 BATCHES = (1, 32)
 CONFINING = ("CT2_FORCE_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
-
-
-class Worker:
-    """An engine in its own process."""
-
-    def __init__(self, bundle: Path, name: str, threads: int) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.engine_worker", str(bundle), name, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.start = self._answer()
-
-    def translate(self, sentences: list[str], batch: int, texts: bool = False) -> dict[str, Any]:
-        """Translate, `batch` sentences a call; seconds, memory, and the texts if asked for."""
-        assert self._process.stdin is not None
-        order = {"translate": sentences, "batch": batch, "texts": texts}
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"engine {self.name} ended with {self._process.wait()}")
-        found: dict[str, Any] = json.loads(line)
-        return found
-
-    def close(self) -> None:
-        self._process.kill()
-        self._process.wait()
 
 
 @contextmanager
@@ -101,51 +68,48 @@ def measure(
     threads: int,
 ) -> dict[str, Any]:
     """Every engine of a bundle, and stock int8: figures by name."""
-    bundle = with_stock(bundle)
     src, ref = list(text.src), list(text.ref)
     timed = src[:: max(1, len(src) // speed_sentences)][:speed_sentences]
+    systems = bundle_systems(bundle, stock=True)
+    engines = {one.info.name: with_stock(bundle).engine(one.engine) for one in systems}
+    failed: dict[str, str] = {}
     found: dict[str, Any] = {}
-    with ExitStack() as stack:
-        workers = []
-        for entry in bundle.manifest.engines:
-            worker = Worker(bundle.path, entry.name, threads)
-            stack.callback(worker.close)
-            workers.append(worker)
-            output = worker.translate(src, 32, texts=True)
-            alone = worker.translate(src, 1, texts=True)["texts"]
-            folder = bundle.path / entry.path
-            found[entry.name] = {
-                "precision": entry.precision,
-                "compute": entry.compute,
-                "bytes": sum(one.stat().st_size for one in folder.iterdir()),
-                "load_seconds": round(worker.start["load_seconds"], 3),
-                "resident_bytes": output["bytes"],
-                "resident_bytes_before": worker.start["bytes_before"],
-                "identical": sum(map(str.__eq__, output["texts"], reference)) / len(src),
-                "as_alone": sum(map(str.__eq__, output["texts"], alone)) / len(src),
-                "scores": {one.metric: one.score for one in scores(output["texts"], ref)},
-            }
-        for batch, rates in _speeds(workers, timed, rounds).items():
+    with all_running(systems, threads, failed) as running:
+        for one in running:
+            entry = engines[one.info.name]
+            found[entry.name] = _kept(bundle, entry, one, reference, src, ref)
+        for batch in BATCHES:
+            turns = take_turns(running, timed, batch, rounds, failed)
+            rates = {engines[name].name: t.sentences_per_second for name, t in turns.items()}
             for name, values in rates.items():
                 found[name][f"sentences_per_second_batch_{batch}"] = spread(values)
                 found[name][f"times_stock_batch_{batch}"] = ratios(values, rates[STOCK])
+    if failed:
+        raise BundleError("; ".join(failed.values()))
     return found
 
 
-def _speeds(
-    workers: list[Worker], timed: list[str], rounds: int
-) -> dict[int, dict[str, list[float]]]:
-    """Sentences a second by batch size, engine and round; the engines take turns."""
-    found: dict[int, dict[str, list[float]]] = {
-        batch: {worker.name: [] for worker in workers} for batch in BATCHES
+def _kept(
+    bundle: Bundle,
+    entry: EngineEntry,
+    running: Running,
+    reference: list[str],
+    src: list[str],
+    ref: list[str],
+) -> dict[str, Any]:
+    """What an engine is, what loading costs, and how its translations compare."""
+    texts, alone = running.translate(src, 32), running.translate(src, 1)
+    return {
+        "precision": entry.precision,
+        "compute": entry.compute,
+        "bytes": bytes_on_disk(bundle.path / entry.path),
+        "load_seconds": round(running.loaded.seconds, 3),
+        "resident_bytes": running.peak_bytes(),
+        "resident_bytes_before": running.loaded.bytes_before,
+        "identical": sum(map(str.__eq__, texts, reference)) / len(src),
+        "as_alone": sum(map(str.__eq__, texts, alone)) / len(src),
+        "scores": {one.metric: one.score for one in scores(texts, ref)},
     }
-    for batch in BATCHES:
-        for turn in range(rounds + 1):
-            for worker in workers:
-                seconds = worker.translate(timed, batch)["seconds"]
-                if turn:  # the first one warms up
-                    found[batch][worker.name].append(len(timed) / seconds)
-    return found
 
 
 def table(report: dict[str, Any]) -> str:

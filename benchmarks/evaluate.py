@@ -3,124 +3,83 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from benchmarks.bench.machine import available
+from benchmarks.bench.rounds import take_turns
 from benchmarks.picture import draw
-from benchmarks.speed import TranslateOne, batch_one, machine, ratio
+from benchmarks.speed import machine, ratios, spread
+from benchmarks.systems.base import WHOLE, System
+from benchmarks.systems.bundle_engine import bundle_systems
+from benchmarks.systems.given_teacher import labelling_teacher
+from benchmarks.systems.process import all_running
+from benchmarks.systems.torch_checkpoint import torch_systems
 from export.bundle import load_bundle, update_metrics
-from export.engines import TranslateOptions, load_engine
 from export.manifest import Metric
 from export.quality import compare, scores
-from service.text import join_parts, split_text
 from training.atomic import atomic_write
-from training.checkpoint import Checkpoint, load_checkpoint
 from training.corpus import read_pairs
-from training.decoding import greedy_corpus
-from training.distill.teachers import build_teacher
-from training.given_teacher import longest_sides
-from training.model import EOS, parameter_count
 from training.run import Run, held_out
 from training.stage import say
-from training.tokenizer import Tokenizer
 
-ENGINE_KINDS = {"ctranslate2": "CTranslate2", "onnx": "ONNX Runtime"}
 SPEED_SENTENCES = 100
-TranslateAll = Callable[[list[str]], list[str]]
+ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class System:
-    """Something that translates, and how it is named in a table."""
+class Row:
+    """A system, and how it is named in a table."""
 
     name: str
-    engine: str
-    precision: str
-    decoding: str
-    parameters: int | None
-    translate: TranslateAll
+    system: System
+
+    @property
+    def decoding(self) -> str:
+        beam = self.system.info.beam_size
+        return "greedy" if beam == 1 else f"beam {beam}"
 
     @property
     def label(self) -> str:
-        return f"{self.name}, {self.engine} {self.precision}, {self.decoding}"
+        info = self.system.info
+        return f"{self.name}, {info.engine} {info.precision}, {self.decoding}"
+
+    def about(self) -> dict[str, Any]:
+        """What the scores say of it."""
+        info = self.system.info
+        return {
+            "name": self.name,
+            "engine": info.engine,
+            "precision": info.precision,
+            "decoding": self.decoding,
+            "parameters": info.parameters,
+        }
 
 
-def clipped(rows: list[list[int]], longest: int) -> list[list[int]]:
-    """Source ids cut to what a model can take, EOS kept last."""
-    return [row if len(row) <= longest else [*row[: longest - 1], EOS] for row in rows]
-
-
-def torch_greedy(checkpoint: Checkpoint) -> TranslateAll:
-    """Greedy translation by the checkpoint in torch, cached, float32."""
-    tokenizer = Tokenizer(checkpoint.tokenizer)
-    longest = checkpoint.config.max_length - 1
-
-    def translate(sentences: list[str]) -> list[str]:
-        rows = clipped(tokenizer.encode(sentences), longest)
-        found = greedy_corpus(checkpoint.model, rows)
-        return tokenizer.decode([hypothesis.ids for hypothesis in found])
-
-    return translate
-
-
-def teacher_beam(run: Run) -> System:
-    """The teacher as students learn from it: beam search, in the student's tokens."""
-    labels, job = run.recipe.labels, run.teacher_job
-    teacher = build_teacher(job)
-    tokenizer = Tokenizer(job.tokenizer)
-    longest = longest_sides(run.recipe) - 1
-
-    def translate(sentences: list[str]) -> list[str]:
-        rows = clipped(tokenizer.encode(sentences), longest)
-        found = teacher.translate(rows, labels.beam_size, 1, labels.length_penalty)
-        return tokenizer.decode([hypotheses[0][0] for hypotheses in found])
-
-    about, decoding = teacher.about, f"beam {labels.beam_size}"
-    return System("teacher", about.engine, about.precision, decoding, about.parameters, translate)
-
-
-def bundle_engine(bundle: Path, name: str) -> TranslateAll:
-    """Greedy translation by an engine of the bundle, one thread, cutting text as the service
-    does."""
-    opened = load_bundle(bundle)
-    engine = load_engine(opened, name)
-    language, options = opened.manifest.source_lang, TranslateOptions()
-
-    def translate(texts: list[str]) -> list[str]:
-        split = [
-            split_text(text, language, engine.count_tokens, engine.max_input_tokens)
-            for text in texts
-        ]
-        sentences = [part.text for parts in split for part in parts if part.translate]
-        found = iter(engine.translate_batch(sentences, options))
-        return [
-            join_parts(parts, [next(found).text for part in parts if part.translate])
-            for parts in split
-        ]
-
-    return translate
-
-
-def systems_of(run: Run) -> Iterator[System]:
+def systems_of(run: Run) -> Iterator[Row]:
     """Every system of a run, in the order of its table."""
+    languages = run.recipe.corpus.src_lang, run.recipe.corpus.trg_lang
     if run.teacher_checkpoint is not None:
-        teacher = load_checkpoint(run.teacher_checkpoint)
-        size = parameter_count(teacher.model)
-        yield System("teacher", "torch", "float32", "greedy", size, torch_greedy(teacher))
-    yield teacher_beam(run)
+        (greedy,) = torch_systems(run.teacher_checkpoint, "teacher", "teacher", *languages)
+        yield Row("teacher", greedy)
+    yield Row("teacher", labelling_teacher(run))
     for name in run.recipe.objectives():
-        student = load_checkpoint(run.student_folder(name) / "checkpoint")
-        size = parameter_count(student.model)
-        yield System(name, "torch", "float32", "greedy", size, torch_greedy(student))
-    for engine in load_bundle(run.bundle).manifest.engines:
-        translate = bundle_engine(run.bundle, engine.name)
-        kind = ENGINE_KINDS[engine.kind]
-        label = engine.precision_label
-        yield System("student", kind, label, "greedy", size, translate)
+        checkpoint = run.student_folder(name) / "checkpoint"
+        (student,) = torch_systems(checkpoint, name, "student", *languages)
+        yield Row(name, student)
+    for engine in bundle_systems(load_bundle(run.bundle)):
+        yield Row("student", engine)
+
+
+def translations(system: System, sources: list[str]) -> list[str]:
+    """A system's translations, made in this process on all cores."""
+    system.load(available())
+    try:
+        return system.translate(sources, WHOLE)
+    finally:
+        system.close()
 
 
 def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
@@ -129,7 +88,7 @@ def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
     The scores also go into the bundle's manifest and card. Speed is measured last, on one thread:
     run this with nothing else running.
     """
-    systems = list(systems_of(run))
+    rows_of = list(systems_of(run))
     sets = dict(zip(run.recipe.corpus.test, held_out(run), strict=True))
     # Without a test set the validation text stands in, and is named as what it is.
     sets = sets or {"validation": run.validation}
@@ -138,17 +97,17 @@ def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
     for name, path in sets.items():
         pairs = list(read_pairs(path))
         sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
-        outputs = {system.label: system.translate(sources) for system in systems}
-        for system in systems:
-            for score in scores(outputs[system.label], references):
-                rows.append({"dataset": name, **_about(system), **asdict(score)})
-            say(f"evaluate: {name}: {system.label}: {rows[-2]['score']:.2f} BLEU")
+        outputs = {one.label: translations(one.system, sources) for one in rows_of}
+        for one in rows_of:
+            for score in scores(outputs[one.label], references):
+                rows.append({"dataset": name, **one.about(), **asdict(score)})
+            say(f"evaluate: {name}: {one.label}: {rows[-2]['score']:.2f} BLEU")
         comparisons += [{"dataset": name, **row} for row in _compared(outputs, references)]
     report = {
         "recipe": run.recipe.name,
         "scores": rows,
         "comparisons": comparisons,
-        "speed": _speed(systems, next(iter(sets.values()))),
+        "speed": _speed(rows_of, next(iter(sets.values()))),
     }
     atomic_write(folder / "evaluation.json", json.dumps(report, indent=2, ensure_ascii=False))
     atomic_write(folder / "evaluation.md", render(report))
@@ -156,12 +115,6 @@ def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
     update_metrics(run.bundle, [_metric(row) for row in rows])
     say(render(report))
     return report
-
-
-def _about(system: System) -> dict[str, Any]:
-    about = asdict(system)
-    del about["translate"]
-    return about
 
 
 def _compared(outputs: dict[str, list[str]], references: list[str]) -> list[dict[str, Any]]:
@@ -184,26 +137,40 @@ def _metric(row: dict[str, Any]) -> Metric:
     return Metric(**{key: row["name"] if key == "system" else row[key] for key in keys})
 
 
-def _speed(systems: list[System], path: Path) -> dict[str, Any]:
+def _speed(systems: list[Row], path: Path) -> dict[str, Any]:
+    """Sentences a second, one at a time on one thread; the systems take turns, each in its own
+    process."""
     sentences = [src for src, _ in list(read_pairs(path))[:SPEED_SENTENCES]]
     # The teacher's first row: greedy in torch where it can be, else as it labelled.
-    teacher = next(system for system in systems if system.name == "teacher")
-    chosen = [teacher, *(system for system in systems if system.name == "student")]
-
-    def one(system: System) -> TranslateOne:
-        return lambda sentence: system.translate([sentence])[0]
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    before = machine()
-    found = batch_one({system.label: one(system) for system in chosen}, sentences)
-    torch.set_num_threads(threads)
+    teacher = next(row for row in systems if row.name == "teacher")
+    chosen = [teacher, *(row for row in systems if row.name == "student")]
+    before, failed = machine(), dict[str, str]()
+    with all_running([row.system for row in chosen], 1, failed) as running:
+        turns = take_turns(running, sentences, 1, ROUNDS, failed)
+    rounds = {
+        row.label: turns[row.system.info.name].sentences_per_second
+        for row in chosen
+        if row.system.info.name in turns
+    }
+    slow = rounds.get(teacher.label)
     return {
         "batch": 1,
         "threads": 1,
         "sentences": len(sentences),
-        "systems": [asdict(speed) for speed in found],
-        "times_the_teacher": {speed.system: ratio(speed, found[0]) for speed in found[1:]},
+        "systems": [
+            {
+                "system": label,
+                "sentences_per_second": spread(found)["median"],
+                "rounds": [round(value, 2) for value in found],
+            }
+            for label, found in rounds.items()
+        ],
+        "times_the_teacher": {
+            label: ratios(found, slow)
+            for label, found in rounds.items()
+            if slow is not None and label != teacher.label
+        },
+        "failed": failed,
         "machine": before,
     }
 

@@ -1,48 +1,15 @@
-"""Speed as ratios: systems take turns on the same sentences in one process."""
+"""What a speed depends on, and rounds in words: median, least and most."""
 
 from __future__ import annotations
 
 import os
 import platform
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
 VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-
-TranslateOne = Callable[[str], str]
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Sentences a second at batch 1, text in, text out: the median of the rounds, and all."""
-
-    system: str
-    sentences_per_second: float
-    rounds: list[float]
-
-
-def batch_one(
-    systems: dict[str, TranslateOne], sentences: Sequence[str], rounds: int = 5, warm_up: int = 10
-) -> list[Speed]:
-    """Time every system on every sentence, one at a time, in interleaved rounds (A B A B …)."""
-    for translate in systems.values():
-        for sentence in sentences[:warm_up]:
-            translate(sentence)
-    times: dict[str, list[float]] = {name: [] for name in systems}
-    for _ in range(rounds):
-        for name, translate in systems.items():
-            start = time.perf_counter()
-            for sentence in sentences:
-                translate(sentence)
-            times[name].append(len(sentences) / (time.perf_counter() - start))
-    return [
-        Speed(name, round(median(found), 2), [round(value, 2) for value in found])
-        for name, found in times.items()
-    ]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
@@ -54,11 +21,6 @@ def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
 def ratios(fast: Sequence[float], slow: Sequence[float]) -> dict[str, float]:
     """How many times `slow` each round of `fast` is: median, least and most."""
     return spread([a / b for a, b in zip(fast, slow, strict=True)])
-
-
-def ratio(fast: Speed, slow: Speed) -> dict[str, float]:
-    """How many times as fast, round by round: median, least and most."""
-    return ratios(fast.rounds, slow.rounds)
 
 
 def machine(packages: Sequence[str] = ()) -> dict[str, str | int | float]:
@@ -74,8 +36,7 @@ def machine(packages: Sequence[str] = ()) -> dict[str, str | int | float]:
         "load_1min": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",
-        **{name: version(name) for name in names},
-        **{name: version(name) for name in packages if _installed(name)},
+        **{name: version(name) for name in (*names, *packages) if _installed(name)},
     }
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
-from sacrebleu.metrics import BLEU, CHRF
+from sacrebleu.metrics import BLEU, CHRF, TER
 
 ORDER = 4
 RESAMPLES = 1000
@@ -109,6 +109,18 @@ def chrf_statistics_of(hypotheses: list[str], references: list[str]) -> np.ndarr
     return np.array(found, dtype=np.int64)
 
 
+TER_SCORE = Summed(
+    lambda statistics: statistics,
+    lambda sums: 100.0 * float(sums[0]) / max(float(sums[1]), 1e-9),
+)
+
+
+def ter_statistics_of(hypotheses: list[str], references: list[str]) -> np.ndarray:
+    """TER's statistics of each sentence, [S, 2]: edits, and words of the reference."""
+    found = TER()._extract_corpus_statistics(hypotheses, [references])
+    return np.array(found, dtype=np.float64)
+
+
 def paired_bootstrap(
     system: list[np.ndarray], baseline: list[np.ndarray], metric: Summed = BLEU_SCORE
 ) -> Paired:
@@ -138,11 +150,20 @@ def resampled_differences(
     system: list[np.ndarray], baseline: list[np.ndarray], metric: Summed = BLEU_SCORE
 ) -> np.ndarray:
     """Difference of the mean score over seeds in each resample of the sentences: [R]."""
-    size = len(system[0])
-    drawn = np.random.default_rng(SEED).choice(size, size=(RESAMPLES, size), replace=True)
-    # How often each resample drew each sentence, [R, S].
-    counts = np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)
+    counts = _draws(len(system[0]))
     return _resampled(system, counts, metric) - _resampled(baseline, counts, metric)
+
+
+def resampled_scores(statistics: np.ndarray, metric: Summed = BLEU_SCORE) -> np.ndarray:
+    """The score of one system in each resample of the sentences, [R]; the resamples are the same
+    for every system of as many sentences."""
+    return _resampled([statistics], _draws(len(statistics)), metric)
+
+
+def _draws(size: int) -> np.ndarray:
+    """How often each resample drew each sentence, [R, S]."""
+    drawn = np.random.default_rng(SEED).choice(size, size=(RESAMPLES, size), replace=True)
+    return np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)
 
 
 def _resampled(seeds: list[np.ndarray], counts: np.ndarray, metric: Summed) -> np.ndarray:

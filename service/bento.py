@@ -28,7 +28,7 @@ class DirectService(bentoml.Service[Any]):
     def to_asgi(self, is_main: bool = True) -> ASGIApp:
         """What uvicorn serves."""
         sys.setswitchinterval(SWITCH_S)
-        return around(super().to_asgi(is_main), self.own)
+        return around(super().to_asgi(is_main), type(self).own)
 
 
 def direct_service(own: ASGIApp) -> type[DirectService]:

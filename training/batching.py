@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.model import BOS, PAD
+from training.model import BOS, EOS, PAD
 
 
 class TargetSide(NamedTuple):
@@ -119,3 +119,8 @@ def process_share(batches: list[np.ndarray], rank: int, world_size: int) -> Iter
     rounds = len(batches) // world_size
     for index in range(rounds):
         yield batches[index * world_size + rank]
+
+
+def clipped(rows: list[list[int]], longest: int) -> list[list[int]]:
+    """Source ids cut to what a model can take, EOS kept last."""
+    return [row if len(row) <= longest else [*row[: longest - 1], EOS] for row in rows]

@@ -30,7 +30,7 @@ def output_limit(src_length: int, max_length: int) -> int:
     return min(2 * src_length + 10, max_length - 1)
 
 
-def _next_logp(
+def next_logp(
     model: Transformer,
     last: Tensor,
     memory: Tensor,
@@ -66,7 +66,7 @@ def greedy(
     ids: list[list[int]] = [[] for _ in range(src.shape[0])]
     scores = [0.0] * src.shape[0]
     for step in range(1, int(limits.max()) + 1):
-        logp, choice = _next_logp(
+        logp, choice = next_logp(
             model, last, memory, cache.memory_bias, cache, may_end=step > min_length
         ).max(1)
         for row, token, value in zip(rows.tolist(), choice.tolist(), logp.tolist(), strict=True):
@@ -108,7 +108,7 @@ def beam_one(
     done: list[tuple[float, Hypothesis]] = []
     for step in range(1, limit + 1):
         count = len(alive)
-        logp = _next_logp(model, last, memory.expand(count, -1, -1), bias, cache)
+        logp = next_logp(model, last, memory.expand(count, -1, -1), bias, cache)
         total = scores[:, None] + logp
         values, flat = total.view(-1).topk(min(2 * beam_size, total.numel()))
         parents, tokens = flat // logp.shape[1], flat % logp.shape[1]

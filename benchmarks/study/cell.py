@@ -15,17 +15,18 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.buckets import buckets, rarity_of_counts, source_counts
 from benchmarks.speed import machine
 from benchmarks.study.config import OWN, Cell, Study, load_study, load_text
 from export.bootstrap import bleu_of, pack, statistics_of
 from export.quality import scores
 from training.atomic import atomic_write
+from training.batching import clipped
 from training.checkpoint import load_checkpoint
 from training.corpus import read_pairs
 from training.distill.config import needs_labels
 from training.distill.teachers import OwnTeacher
 from training.launch import die_with_parent
-from training.model import EOS
 from training.recipe import RecipeError, dump_recipe
 from training.run import Run, held_out, public_recipe
 from training.stage import Stage, fingerprint, result_digest, run_stage
@@ -34,8 +35,6 @@ from training.students import StudentPlan, student_stage
 from training.tokenizer import Tokenizer
 
 ROW = "row.json"
-BUCKETS = 3
-"""Thirds of a test set, by source length and by how rare its source words are."""
 
 
 @dataclass(frozen=True)
@@ -177,10 +176,7 @@ def _measure(bench: Bench, run: Run, checkpoint: Path, path: Path) -> dict[str, 
     engine = OwnTeacher(checkpoint, precision="float32")
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
     longest = engine.model.max_length - 1
-    rows = [
-        row if len(row) <= longest else [*row[: longest - 1], EOS]
-        for row in tokenizer.encode(sources)
-    ]
+    rows = clipped(tokenizer.encode(sources), longest)
     for beam in bench.study.beams:
         translated = engine.translate(rows, beam, 1, 1.0)
         outputs = tokenizer.decode([hypotheses[0][0] for hypotheses in translated])
@@ -199,22 +195,9 @@ def _measure(bench: Bench, run: Run, checkpoint: Path, path: Path) -> dict[str, 
 def _buckets(run: Run, sources: list[str]) -> np.ndarray:
     """Which third of the set each sentence is in, by source length and by mean rarity of its source
     pieces in the training text: [S, 2], 0 the shortest and the most common."""
-    from training.data import TokenData
-
-    rows = Tokenizer(run.tokenizer).encode(sources)
-    data = TokenData(run.token_shards)
-    counts = np.zeros(len(Tokenizer(run.tokenizer)), dtype=np.int64)
-    for index in range(len(data)):
-        np.add.at(counts, data.src[index], 1)
-    rarity = -np.log(np.maximum(counts, 1) / counts.sum())
-    lengths = np.array([len(row) for row in rows], dtype=float)
-    rare = np.array([rarity[row].mean() for row in rows])
-    return np.stack([_thirds(lengths), _thirds(rare)], axis=1)
-
-
-def _thirds(values: np.ndarray) -> np.ndarray:
-    ranks = values.argsort(kind="stable").argsort(kind="stable")
-    return ranks * BUCKETS // max(len(values), 1)
+    tokenizer = Tokenizer(run.tokenizer)
+    counts = source_counts(run.token_shards, len(tokenizer))
+    return buckets(tokenizer.encode(sources), rarity_of_counts(counts))
 
 
 def main(arguments: list[str]) -> int:

@@ -212,7 +212,7 @@ class JobStore:
     def keep(self, id: str, done: Collection[UnitDone]) -> None:
         """Record translations of units, all in one transaction; those that are there stay."""
         with self._db:
-            self._db.execute("BEGIN")
+            self._db.execute("BEGIN IMMEDIATE")
             job = self.find(id)
             if job is None:
                 return

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.engine_figures import every_engine, measure, table
-from benchmarks.engine_worker import STOCK, with_stock
+from benchmarks.systems.bundle_engine import STOCK, with_stock
 from export.bundle import Bundle
 from export.from_ctranslate2 import from_ctranslate2
 from export.gate import HeldOut, translate_in_torch

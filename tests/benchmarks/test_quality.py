@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.picture import draw, points
-from benchmarks.speed import Speed, batch_one, ratio
 from export.quality import compare, scores
 
 REFERENCES = [f"Der Mann fährt am Tag {n} mit dem Rad durch die Stadt." for n in range(40)]
@@ -38,22 +37,6 @@ def test_a_better_system_is_found_better_and_the_same_is_not() -> None:
     assert same.difference == 0
     assert same.p_value > 0.5
     assert compare(("worse", worse), [], REFERENCES) == []
-
-
-def test_systems_take_turns() -> None:
-    calls: list[str] = []
-
-    def system(name: str):  # type: ignore[no-untyped-def]
-        return lambda sentence: calls.append(name) or sentence
-
-    found = batch_one({"a": system("a"), "b": system("b")}, ["x", "y"], rounds=2, warm_up=1)
-    assert "".join(calls) == "ab" + "aabb" * 2
-    assert [len(speed.rounds) for speed in found] == [2, 2]
-
-
-def test_a_ratio_is_taken_round_by_round() -> None:
-    fast, slow = Speed("f", 0, [10, 30, 20]), Speed("s", 0, [1, 2, 4])
-    assert ratio(fast, slow) == {"median": 10.0, "least": 5.0, "most": 15.0}
 
 
 def test_the_picture_shows_what_has_both_figures(tmp_path: Path) -> None:

@@ -66,6 +66,16 @@ def requests_with_the_secret() -> Iterator[dict[str, Any]]:
     yield {"url": "/v2/translate", "json": {**deepl, "glossary_id": SECRET}}
     yield {"url": "/v2/translate", "json": {**deepl, "target_lang": SECRET}}
     yield {"method": "GET", "url": "/v2/languages", "params": {"type": SECRET}}
+    for kind, content in (("txt", TEXT), ("html", f"<p>{TEXT}"), ("docx", SECRET), (SECRET, TEXT)):
+        upload = {"file": (f"{SECRET}.{kind}", content)}
+        languages = {"source": "en", "target": "de"}
+        yield {"url": "/v1/translate/file", "files": upload, "data": languages}
+        yield {"url": "/v1/translate/file", "files": upload, "data": {"target": SECRET}}
+        yield {"url": "/translate_file", "files": upload, "data": languages}
+        yield {"url": "/v2/document", "files": upload, "data": {"target_lang": "DE"}}
+    yield {"method": "GET", "url": f"/v1/files/{SECRET}"}
+    yield {"method": "GET", "url": f"/v1/files/{SECRET}/result"}
+    yield {"url": f"/v2/document/{SECRET}", "data": {"document_key": SECRET}}
     yield {"url": "/admin/models", "json": {"models": [f"/{SECRET}"]}}
     yield {"method": "GET", "url": f"/{SECRET}"}
     yield {"method": "GET", "url": f"/v1/{SECRET}?{SECRET}={SECRET}"}

@@ -47,7 +47,7 @@ def test_a_requests_spans(
     settings = Settings(model=tiny_bundle.path, inter_threads=1, second_tries=False)
     models = ModelSet([Model.of(tiny_bundle, engine, settings)])
     app = create_app(settings, Translator(models, settings))
-    with TestClient(guarded(app, 10_000, RequestTraces(provider))) as client:
+    with TestClient(guarded(app, settings, RequestTraces(provider))) as client:
         body = {"text": f"the old {SECRET} cat. A dog.", "glossary": {SECRET: SECRET}}
         headers = {"traceparent": PARENT, "X-Request-ID": "one", "User-Agent": SECRET}
         assert client.post("/v1/translate?a=b", json=body, headers=headers).status_code == 200

@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from training.batched_beam import beam_batch, beam_corpus
 from training.decoding import NEVER, beam, greedy, greedy_corpus, output_limit
 from training.model import BOS, EOS, PAD, Transformer
 
@@ -92,3 +93,23 @@ def test_beam_hypotheses_are_ranked_and_differ(model: Transformer) -> None:
     assert len(found) == 4
     assert ranks == sorted(ranks, reverse=True)
     assert len({tuple(hypothesis.ids) for hypothesis in found}) == 4
+
+
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_beam_in_one_padded_batch_equals_one_by_one(model: Transformer, width: int) -> None:
+    rows = sources()
+    src = torch.nn.utils.rnn.pad_sequence(
+        [torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD
+    )
+    for found, wanted in zip(beam_batch(model, src, width), beam(model, src, width), strict=True):
+        assert [one.ids for one in found] == [one.ids for one in wanted]
+        assert [one.score for one in found] == pytest.approx(
+            [one.score for one in wanted], abs=1e-5
+        )
+
+
+def test_a_corpus_keeps_its_order_under_beam_search(model: Transformer) -> None:
+    rows = sources()
+    found = beam_corpus(model, rows, 3, batch_rows=2)
+    for row, hypothesis in zip(rows, found, strict=True):
+        assert hypothesis.ids == beam(model, torch.tensor([row]), 3)[0][0].ids

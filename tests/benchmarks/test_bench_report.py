@@ -1,0 +1,142 @@
+"""Verdict, tables, pictures and pages of results."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.bench.formats import number
+from benchmarks.bench.growth import LENGTH, grow
+from benchmarks.bench.pictures import Dot, bleu_against_speed, dots, growth_picture, pareto_front
+from benchmarks.bench.readme import BEGIN, END, update_page
+from benchmarks.bench.report import write_report
+from benchmarks.bench.report_html import html
+from benchmarks.bench.results import ResultsError
+from benchmarks.bench.svg import Frame, Label, Scale, place_labels
+from benchmarks.bench.verdict import verdict
+from tests.benchmarks.bench_results import PEER, STUDENT, TEACHER, machine, results
+
+
+def test_the_verdict_is_in_plain_words() -> None:
+    said = " ".join(verdict(results()))
+    assert "98.0 % of its teacher's (95 %: 96.0 % to 100.0 %)" in said
+    assert "40 (40–40) times as many sentences a second one at a time" in said
+    assert "in words of the same source text a second" in said
+    assert "4.0 (4.0–4.0) times bergamot (en→pt, 6 MB)" in said
+    assert "no quality is compared" in said
+
+
+def test_a_noisy_machine_is_said_first() -> None:
+    noisy = results(machine=machine(noise=("the load was 4.0",)))
+    assert verdict(noisy)[0] == "The machine was noisy (the load was 4.0)."
+    assert "class=warning>The machine was noisy" in html(noisy)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(0.012345, "0.0123"), (1.5, "1.50"), (412.6, "413"), (12345.0, "12,345"), (0.0, "0")],
+)
+def test_numbers_have_three_digits(value: float, shown: str) -> None:
+    assert number(value) == shown
+
+
+def test_systems_of_another_pair_have_no_bleu_in_the_picture() -> None:
+    assert [dot.name for dot in dots(results(), 1, 1)] == [STUDENT, TEACHER]
+    drawn = bleu_against_speed(results())
+    assert drawn is not None
+    assert "bergamot: 100 sentences a second, no BLEU" in drawn
+    ElementTree.fromstring(drawn)
+    assert bleu_against_speed(results(quality=())) is None
+
+
+def test_the_pareto_front_is_what_nothing_beats() -> None:
+    def dot(name: str, speed: float, bleu: float) -> Dot:
+        return Dot(name, "student", speed, speed, speed, bleu, bleu, bleu)
+
+    some = [dot("slow", 1, 36), dot("beaten", 2, 34), dot("middle", 3, 35), dot("fast", 9, 30)]
+    assert [one.name for one in pareto_front(some)] == ["slow", "middle", "fast"]
+
+
+def test_labels_do_not_cover_each_other() -> None:
+    labels = [Label("system number", 200 + 3 * n, 200 + 2 * n) for n in range(6)]
+    texts = place_labels(labels, Frame(0, 0, 600, 400))
+    assert len(texts) == 6
+    places = [re.search(r'<text x="([\d.]+)" y="([\d.]+)"', text) for text in texts]
+    boxes = [(float(p.group(1)), float(p.group(2))) for p in places if p]
+    for index, (x, y) in enumerate(boxes):
+        for other_x, other_y in boxes[index + 1 :]:
+            assert abs(x - other_x) > 60 or abs(y - other_y) >= 11
+
+
+def test_scales() -> None:
+    log = Scale.logarithmic(1, 100, 0, 200)
+    assert log.of(10) == pytest.approx(100)
+    assert log.ticks() == [1, 2, 5, 10, 20, 50, 100]
+    assert Scale.logarithmic(1, 1e6, 0, 1).ticks() == [10.0**n for n in range(7)]
+    assert Scale.linear(30, 36, 0, 60).of(33) == pytest.approx(30)
+    assert Scale.linear(30, 36, 0, 60).ticks() == [30, 31, 32, 33, 34, 35, 36]
+
+
+class _Links(HTMLParser):
+    """What a page would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.found += [value or "" for name, value in attrs if name in ("src", "href", "srcset")]
+
+
+def test_the_page_is_complete_and_asks_nothing_of_elsewhere(tmp_path: Path) -> None:
+    page = write_report(results(), tmp_path)
+    text = page.read_text()
+    links = _Links()
+    links.feed(text)
+    assert links.found == []
+    assert "script" not in links.tags
+    assert "url(" not in text
+    assert "@import" not in text
+    for needed in ("Pareto front", "nrefs:1", "Latency", "Loading and memory", TEACHER, PEER):
+        assert needed in text
+    assert text.index("98.0 %") < text.index("<svg") < text.index("<table")
+    assert 'name="viewport"' in text
+    assert "prefers-color-scheme:dark" in text
+    markdown = (tmp_path / "results.md").read_text()
+    assert "![BLEU against sentences a second](results.svg)" in markdown
+    for name in ("results.json", "results.svg"):
+        assert (tmp_path / name).stat().st_size > 500
+
+
+def test_names_are_escaped() -> None:
+    assert "<img" not in html(results(name="<img src=x>"))
+
+
+def test_a_growth_is_drawn() -> None:
+    growth = grow("s", LENGTH, {x: [x * 0.001, x * 0.0011] for x in (4.0, 8.0, 16.0)})
+    assert growth is not None
+    ElementTree.fromstring(growth_picture([growth, growth]))
+
+
+def test_the_readme_is_written_between_its_markers(tmp_path: Path) -> None:
+    page, picture = tmp_path / "README.md", tmp_path / "docs" / "bench.svg"
+    page.write_text(f"above\n\n{BEGIN}\nold\n{END}\n\nbelow\n")
+    update_page(results(), page, picture)
+    text = page.read_text()
+    assert text.startswith("above\n")
+    assert text.endswith("below\n")
+    assert "old" not in text
+    assert f"**{STUDENT}, as shipped**" in text
+    assert "](docs/bench.svg)" in text
+    assert picture.read_text().startswith("<svg")
+    update_page(results(), page, picture)
+    assert page.read_text() == text
+    page.write_text("nothing")
+    with pytest.raises(ResultsError, match="no place"):
+        update_page(results(), page, picture)
