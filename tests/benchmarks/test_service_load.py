@@ -165,12 +165,12 @@ def test_everything_is_measured_of_a_tiny_model(
         "load_at_start": 2.0, "threads": 1, "machine": {"cores": 1}, "services": figures,
     }  # fmt: skip
     page = tmp_path / "page.md"
-    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n", encoding="utf-8")
+    page.write_text(f"before\n{BEGIN}\nFORMER\n{END}\nafter\n", encoding="utf-8")
     write(report, tmp_path, page)
     text = page.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
-    assert "old" not in text
+    assert "FORMER" not in text
     assert "load average 2.0" in text
     assert (tmp_path / "service-load.png").stat().st_size > 1000
     written = json.loads((tmp_path / "service-load.json").read_text(encoding="utf-8"))
