@@ -174,7 +174,7 @@ def test_everything_is_measured_of_a_tiny_model(
     assert "load average 2.0" in text
     assert (tmp_path / "service-load.png").stat().st_size > 1000
     written = json.loads((tmp_path / "service-load.json").read_text(encoding="utf-8"))
-    assert markdown(written, None).count("| 40 |") == 1
+    assert markdown(written, None).count("\n| 40 |") == 1
 
 
 def test_a_target_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
