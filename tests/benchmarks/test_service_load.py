@@ -147,7 +147,8 @@ def test_everything_is_measured_of_a_tiny_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tiny.make_bundle(tmp_path / "tiny", tiny.train_tokenizer(tmp_path / "tokenizer.model"))
-    monkeypatch.setitem(service_load.SERVICES, "no cache", ({}, tuple(Part)))
+    every = (service_load.NO_CACHE, tuple(Part))
+    monkeypatch.setitem(service_load.SERVICES, "no cache", every)
     plan = replace(QUICK, throughput_s=0.3, soak_s=0.6, crash_s=30, open_s=0.3)
     only = {Part.OVERHEAD, Part.THROUGHPUT, Part.OPEN_LOOP, Part.SOAK}
     figures = measure(bundle, tiny.sentences(), plan, only, ("no cache",))
