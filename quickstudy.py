@@ -79,6 +79,7 @@ def _is_users(error: Exception) -> bool:
         "TrainingError",
         "BundleError",
         "KeyFileError",
+        "SettingsError",
         "ResultsError",
         "UserError",
     }
@@ -278,10 +279,23 @@ def download(
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", help="Print every setting instead, and stop.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the settings as JSON.")] = False,
 ) -> None:
-    """Serve translations over HTTP (the same as `bentoml serve` in this folder)."""
+    """Serve translations over HTTP (the same as `make serve`), by settings `QUICKSTUDY_*`."""
+    if as_json and not show_settings:
+        raise UserError("--json is for --show-settings: give both, or neither")
+    from service.settings_cli import show_settings as show
+    from service.settings_report import read_settings
+
+    if show_settings:
+        show(as_json)
+        return
+    read_settings()
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
+    command = [sys.executable, "-m", "service.supervisor"]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
 
 

@@ -27,6 +27,7 @@ from typing import Generic, TypeVar
 
 from export.engines import Translation, padded_tokens
 from service.fair_queue import FairQueue, Job, Priority, Slice
+from service.record import BatchTimes
 from service.request import Request, Row, in_order
 
 logger = logging.getLogger("quickstudy.service")
@@ -161,6 +162,26 @@ class Batcher(Generic[Kind]):
                 timer.cancel()
             self._end(request, ClosedError("the request was given up"))
 
+    async def translate_one(
+        self,
+        sentence: str,
+        kind: Kind,
+        *,
+        tokens: int,
+        priority: Priority = Priority.INTERACTIVE,
+        within_s: float | None = None,
+    ) -> Translation | Exception:
+        """A sentence's translation, or the exception that the engine raises for it; raises as
+        `submit`. The short way of `stream`, which most requests take."""
+        request = await self._admit([sentence], kind, [tokens], priority)
+        try:
+            async with asyncio.timeout(within_s):
+                return await request.result(0)
+        except TimeoutError:
+            raise DeadlineError(f"not translated within {within_s:g} seconds") from None
+        finally:
+            self._end(request, ClosedError("the request was given up"))
+
     async def close(self, grace_s: float = 0.0) -> None:
         """Refuse new requests, finish those that are here within `grace_s` seconds, and stop. Who
         waits longer gets a ClosedError."""
@@ -246,11 +267,15 @@ class Batcher(Generic[Kind]):
         now = time.perf_counter()
         parts = [(self._requests[part.job], part.rows) for part in slices]
         await self._translate_rows([Row(request, row) for request, rows in parts for row in rows])
+        end = time.perf_counter()
+        for request, part_rows in parts:
+            if request.record is not None:
+                request.record.add_batch(BatchTimes(len(part_rows), request.since, now, end))
         self._on_batch(
             BatchReport(
                 sentences=sum(len(part.rows) for part in slices),
                 padded_tokens=sum(part.job.costs[row] for part in slices for row in part.rows),
-                seconds=time.perf_counter() - now,
+                seconds=end - now,
                 waited=tuple((len(rows), now - request.since) for request, rows in parts),
             )
         )

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from export.engines import Engine, TranslateOptions, Translation
 from service.fair_queue import Priority
-from service.second_try import Warning
+from service.second_try import Warning, judge
 
 
 class ServedModel(Protocol):
@@ -37,6 +37,14 @@ class Checked:
     translation: Translation
     warnings: tuple[Warning, ...] = ()
 
+    def without_score(self) -> Checked:
+        """The same for who did not ask for a score."""
+        one = self.translation
+        if one.score is None:
+            return self
+        kept = Translation(one.text, one.tokens, None, one.truncated, one.alternatives)
+        return Checked(kept, self.warnings)
+
 
 Outcome = Checked | Exception
 Pending = asyncio.Future[Outcome | None]
@@ -45,12 +53,19 @@ Pending = asyncio.Future[Outcome | None]
 
 @dataclass(eq=False)
 class Sentence:
-    """A sentence that a request translates itself; `best` of the tries so far."""
+    """A sentence that a request translates itself; `best` of the tries so far, and what looks
+    wrong with it."""
 
     text: str
     tokens: int
     future: Pending
     best: Translation | None = None
+    warnings: tuple[Warning, ...] = ()
+
+    def keep(self, translation: Translation) -> None:
+        """This is the best one so far."""
+        self.best = translation
+        self.warnings = judge(self.text, self.tokens, translation)
 
     def answer(self, outcome: Outcome | None) -> None:
         """Say what came of it, if that is not said yet."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from export.engines import TranslateOptions, Translation
+from service.fair_queue import Priority
 from service.models import Model
 from service.order import Notice, Order, TranslatedSentence, TranslatedText
 from service.pipeline import Checked, Pipeline
@@ -49,7 +50,9 @@ async def through_model(
     """Translate texts by one model, keeping what is around their sentences."""
     work = await _Work.open(pipeline, model, texts, order)
     with _searching(order):
-        checked = await pipeline.translate(model, work.sentences, work.options)
+        checked = await pipeline.translate(
+            model, work.sentences, work.options, priority=order.priority
+        )
     return await work.finish(checked)
 
 
@@ -71,7 +74,9 @@ async def stream_along_route(
     work = await _Work.open(pipeline, model, [text], order)
     (document,) = work.documents
     checked: list[Checked] = []
-    stream = pipeline.stream(model, work.sentences, work.options, within_s=within_s)
+    stream = pipeline.stream(
+        model, work.sentences, work.options, priority=order.priority, within_s=within_s
+    )
     async with stream as outcomes:
         async for one in outcomes:
             if isinstance(one, Exception):
@@ -102,6 +107,7 @@ class _Work:
     pipeline: Pipeline
     model: Model
     options: TranslateOptions
+    priority: Priority
     documents: Sequence[Document]
     in_thread: bool
 
@@ -127,12 +133,14 @@ class _Work:
                     model.engine.max_input_tokens,
                     order.glossary,
                     model.stand_ins,
+                    wrapped=order.wrapped,
+                    split=order.split,
                 )
                 for text in texts
             ]
 
         opened = await asyncio.to_thread(documents) if in_thread else documents()
-        return cls(pipeline, model, options, opened, in_thread)
+        return cls(pipeline, model, options, order.priority, opened, in_thread)
 
     @property
     def sentences(self) -> list[str]:
@@ -166,10 +174,13 @@ class _Work:
             return
         wanted = [text for _, repair in repairs for text in repair.texts]
         options = replace(self.options, alternatives=0, return_scores=False)
-        more = iter(await self.pipeline.translate(self.model, wanted, options, second_tries=False))
+        found = await self.pipeline.translate(
+            self.model, wanted, options, priority=self.priority, second_tries=False
+        )
+        more = iter(found)
         for row, repair in repairs:
-            found = [next(more).translation.text for _ in repair.texts]
-            translated[row][repair.segment] = repair.join(found)
+            parts = [next(more).translation.text for _ in repair.texts]
+            translated[row][repair.segment] = repair.join(parts)
 
 
 def _by_document(documents: Sequence[Document], items: Sequence[T]) -> list[list[T]]:
@@ -180,17 +191,18 @@ def _by_document(documents: Sequence[Document], items: Sequence[T]) -> list[list
 def _together(
     document: Document, translated: Sequence[str], checked: Sequence[Checked]
 ) -> TranslatedText:
+    finished = document.finish(translated)
     found = [one.translation for one in checked]
     scored = [one for one in found if one.score is not None and one.tokens]
     tokens = sum(one.tokens for one in scored)
     mean = sum((one.score or 0.0) * one.tokens for one in scored) / tokens if tokens else None
     return TranslatedText(
-        text=document.rebuild(translated),
+        text=document.rebuild(finished),
         score=mean,
         truncated=any(one.truncated for one in found),
         tokens=tokens,
-        sentences=document.pairs(translated),
-        alternatives=[document.rebuild(texts) for texts in _alternatives(found, translated)],
+        sentences=document.pairs(finished),
+        alternatives=[document.rebuild(texts) for texts in _alternatives(found, finished)],
         warnings=_once(Notice(w.code, w.message) for one in checked for w in one.warnings),
     )
 

@@ -128,12 +128,12 @@ class KeyStore:
         )
         return done.rowcount > 0
 
-    def refund(self, id: int, characters: int) -> None:
+    def refund(self, id: int, characters: int, requests: int = 1) -> None:
         """Take a request that failed off this month's usage."""
         self._db.execute(
-            "UPDATE usage SET requests = max(0, requests - 1), "
+            "UPDATE usage SET requests = max(0, requests - ?), "
             "characters = max(0, characters - ?) WHERE key = ? AND month = ?",
-            (characters, id, _month()),
+            (requests, characters, id, _month()),
         )
 
     def close(self) -> None:

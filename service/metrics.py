@@ -7,13 +7,18 @@ path that anybody tries.
 from __future__ import annotations
 
 import time
-from typing import Literal
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
 
 from service.batcher import BatchReport
 from service.second_try import Code
 
+# BentoML has the library keep values in files for several processes; we are one, with a registry
+# of its own, and each such value costs a file access and outlives its process.
+values.ValueClass = values.MutexValue
 REGISTRY = CollectorRegistry()
 OTHER = "other"
 
@@ -72,6 +77,34 @@ SECOND_TRIES = Counter(
     ["result"],
     registry=REGISTRY,
 )
+FILES = Counter(
+    "quickstudy_files",
+    "Files that were translated, failed or were cancelled.",
+    ["kind", "status"],
+    registry=REGISTRY,
+)
+FILE_SECONDS = Histogram(
+    "quickstudy_file_seconds",
+    "Seconds from a file's arrival to its translation.",
+    ["kind"],
+    registry=REGISTRY,
+    buckets=(0.1, 0.5, 1, 5, 10, 30, 60, 300, 1800, 7200),
+)
+FILES_WAITING = Gauge(
+    "quickstudy_files_waiting", "Files that are not translated yet.", registry=REGISTRY
+)
+
+
+def watch_files(waiting: Callable[[], int]) -> None:
+    """Show how many files `waiting` says wait."""
+    FILES_WAITING.set_function(waiting)
+
+
+def count_file(kind: str, status: str, seconds: float) -> None:
+    """Count a file that is over: its kind, what became of it, and how long that took."""
+    FILES.labels(kind, status).inc()
+    if status == "done":
+        FILE_SECONDS.labels(kind).observe(seconds)
 
 
 def count_batch(report: BatchReport) -> None:
@@ -86,7 +119,7 @@ def count_batch(report: BatchReport) -> None:
 
 def count_lookup(result: Literal["hit", "joined", "miss"]) -> None:
     """Count a sentence that was looked up in the cache."""
-    CACHE_LOOKUPS.labels(result).inc()
+    _child(CACHE_LOOKUPS, result).inc()
 
 
 def count_warning(code: Code) -> None:
@@ -101,8 +134,14 @@ def count_second_try(is_better: bool) -> None:
 
 def count_request(route: str, status: int, started: float) -> None:
     """Count an answered request; `started` is its `time.perf_counter()`."""
-    REQUESTS.labels(route, str(status)).inc()
-    REQUEST_SECONDS.labels(route).observe(time.perf_counter() - started)
+    _child(REQUESTS, route, str(status)).inc()
+    _child(REQUEST_SECONDS, route).observe(time.perf_counter() - started)
+
+
+@cache
+def _child(metric: Any, *labels: str) -> Any:
+    """A metric's child; `labels()` checks and joins labels anew each time."""
+    return metric.labels(*labels)
 
 
 def exposition() -> bytes:

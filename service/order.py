@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from service.detect import Detection
+from service.fair_queue import Priority
 from service.text import NO_GLOSSARY, Format, Glossary
 
 
@@ -20,7 +21,9 @@ class Notice:
 @dataclass(frozen=True)
 class Order:
     """What a client wants translated. A source or target of None is the first model's; a source
-    of `auto` is detected for each text."""
+    of `auto` is detected for each text. Bulk orders, of files, leave room for others. Sentences of
+    `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
+    is too long."""
 
     texts: Sequence[str]
     source: str | None = None
@@ -30,6 +33,9 @@ class Order:
     alternatives: int = 0
     scores: bool = False
     glossary: Glossary = NO_GLOSSARY
+    priority: Priority = Priority.INTERACTIVE
+    wrapped: bool = False
+    split: bool = True
 
 
 @dataclass(frozen=True)

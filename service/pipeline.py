@@ -18,7 +18,8 @@ from service.batcher import Batcher, ClosedError, DeadlineError, QueueFullError
 from service.cache import Key, Rank, TranslationCache
 from service.checked import Checked, Kind, Outcome, Pending, Run, Sentence, ServedModel
 from service.fair_queue import Priority
-from service.second_try import better, further_tries, judge
+from service.record import current
+from service.second_try import better, further_tries
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
@@ -55,6 +56,9 @@ class Pipeline:
     ) -> list[Checked]:
         """Translate sentences, in order; `stream` says what it raises, and it raises what the
         engine does for the first sentence that fails."""
+        if len(sentences) == 1:
+            run = self._run(model, options, priority, within_s, second_tries)
+            return [await self._translate_one(run, sentences[0], options.return_scores)]
         stream = self.stream(
             model,
             sentences,
@@ -89,23 +93,19 @@ class Pipeline:
         `within_s` seconds, and ClosedError. Leaving drops what still waits. `second_tries`, unless
         the settings switch them off, translate what looks wrong up to twice more.
         """
-        checked = second_tries and self._second_tries
-        deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
-        asked = replace(options, return_scores=options.return_scores or checked)
-        kind = Kind(model, asked)
-        run = Run(kind, priority, checked, deadline)
+        run = self._run(model, options, priority, within_s, second_tries)
         places = await self._plan(run, sentences)
         tasks: list[asyncio.Task[None]] = []
         try:
             async with self.batcher.stream(
                 [one.text for one in run.own],
-                kind,
+                run.kind,
                 tokens=[one.tokens for one in run.own],
                 priority=priority,
                 within_s=run.time_left,
             ) as found:
                 tasks = [asyncio.create_task(self._read(run, found))]
-                if checked:
+                if run.second_tries:
                     tasks.append(asyncio.create_task(self._try_again(run)))
                 yield self._in_order(run, places, keep_scores=options.return_scores)
         finally:
@@ -117,6 +117,50 @@ class Pipeline:
     async def close(self, grace_s: float = 0.0) -> None:
         """Finish what is here within `grace_s` seconds, and stop."""
         await self.batcher.close(grace_s)
+
+    def _run(
+        self,
+        model: ServedModel,
+        options: TranslateOptions,
+        priority: Priority,
+        within_s: float | None,
+        second_tries: bool,
+    ) -> Run:
+        checked = second_tries and self._second_tries
+        deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
+        if checked and not options.return_scores:
+            options = replace(options, return_scores=True)
+        return Run(Kind(model, options), priority, checked, deadline)
+
+    async def _translate_one(self, run: Run, sentence: str, keep_scores: bool) -> Checked:
+        """A request of one sentence, most of them, without the tasks that a stream needs."""
+        places = await self._plan(run, [sentence])
+        try:
+            if run.own:
+                await self._first_try(run, run.own[0])
+            outcome = await anext(self._in_order(run, places, keep_scores))
+        finally:
+            for one in run.own:
+                one.answer(None)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    async def _first_try(self, run: Run, one: Sentence) -> None:
+        result = await self.batcher.translate_one(
+            one.text,
+            run.kind,
+            tokens=one.tokens,
+            priority=run.priority,
+            within_s=run.time_left,
+        )
+        if isinstance(result, Exception):
+            one.answer(result)
+            return
+        one.keep(result)
+        if run.second_tries and one.warnings:
+            await self._further_tries(run, [one])
+        self._settle(run, one)
 
     async def _plan(
         self, run: Run, sentences: Sequence[str]
@@ -138,6 +182,8 @@ class Pipeline:
             for future in new.values():
                 future.set_result(None)
             raise
+        if (record := current()) is not None:
+            record.tokens += sum(counts)
         run.own = [
             Sentence(sentence, tokens, future)
             for (sentence, future), tokens in zip(new.items(), counts, strict=True)
@@ -149,6 +195,8 @@ class Pipeline:
         found = self._cache.get(key)
         if found is not None:
             metrics.count_lookup("hit")
+            if (record := current()) is not None:
+                record.cache_hits += 1
             return found
         pending = self._cache.join(key, rank)
         metrics.count_lookup("joined" if pending else "miss")
@@ -164,7 +212,7 @@ class Pipeline:
         for sentence, place in places:
             outcome: Outcome | None
             if isinstance(place, asyncio.Future):
-                outcome = await self._wait(run, place)
+                outcome = place.result() if place.done() else await self._wait(run, place)
                 if outcome is None and sentence in own:
                     raise run.error or ClosedError("the request was given up")
                 if outcome is None:  # the request that made it gave up
@@ -172,7 +220,7 @@ class Pipeline:
             else:
                 outcome = place
             if isinstance(outcome, Checked) and not keep_scores:
-                outcome = replace(outcome, translation=replace(outcome.translation, score=None))
+                outcome = outcome.without_score()
             yield outcome
 
     async def _wait(self, run: Run, future: Pending) -> Outcome | None:
@@ -202,8 +250,8 @@ class Pipeline:
                 if isinstance(result, Exception):
                     one.answer(result)
                     continue
-                one.best = result
-                if run.second_tries and judge(one.text, one.tokens, result):
+                one.keep(result)
+                if run.second_tries and one.warnings:
                     run.doubtful.put_nowait(one)
                 else:
                     self._settle(run, one)
@@ -218,14 +266,17 @@ class Pipeline:
             doubtful = [await run.doubtful.get()]
             while not run.doubtful.empty():
                 doubtful.append(run.doubtful.get_nowait())
-            try:
-                for options in further_tries(run.kind.options):
-                    left = [one for one in doubtful if not one.future.done()]
-                    await self._one_try(run, left, Kind(run.kind.model, options))
-            except Exception:
-                logger.exception("second tries failed: the first ones have to do")
+            await self._further_tries(run, doubtful)
             for one in doubtful:
                 self._settle(run, one)
+
+    async def _further_tries(self, run: Run, doubtful: Sequence[Sentence]) -> None:
+        try:
+            for options in further_tries(run.kind.options):
+                left = [one for one in doubtful if not one.future.done()]
+                await self._one_try(run, left, Kind(run.kind.model, options))
+        except Exception:
+            logger.exception("second tries failed: the first ones have to do")
 
     async def _one_try(self, run: Run, doubtful: Sequence[Sentence], kind: Kind) -> None:
         """Keep what is better; settle what no longer looks wrong."""
@@ -250,8 +301,9 @@ class Pipeline:
                         continue
                     kept = better(one.text, one.tokens, one.best, result)
                     metrics.count_second_try(kept is result)
-                    one.best = kept
-                    if not judge(one.text, one.tokens, kept):
+                    if kept is result:
+                        one.keep(kept)
+                    if not one.warnings:
                         self._settle(run, one)
         except (QueueFullError, DeadlineError, ClosedError):
             return  # the first try has to do
@@ -260,10 +312,9 @@ class Pipeline:
         """A sentence is done: answer, keep, count its warnings."""
         if one.best is None or one.future.done():
             return
-        warnings = judge(one.text, one.tokens, one.best)
-        for warning in warnings:
+        for warning in one.warnings:
             metrics.count_warning(warning.code)
-        checked = Checked(one.best, warnings)
+        checked = Checked(one.best, one.warnings)
         texts = (one.best.text, *one.best.alternatives)
         self._cache.put(self._key(run, one.text), checked, *texts)
         one.answer(checked)

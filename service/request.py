@@ -9,6 +9,7 @@ from typing import Any
 
 from export.engines import Translation
 from service.fair_queue import Job
+from service.record import Record, current
 
 
 @dataclass(eq=False)
@@ -16,7 +17,7 @@ class Request:
     """A request's sentences and what is known of each: a translation or what went wrong.
 
     `since`: when it came, by `time.perf_counter`; `left`: sentences without a result; `end`: what
-    ended it before its time; `news` is set with each result, `over` at the end.
+    ended it before its time; `news` is set with each result, `over` at the end; `record` counts.
     """
 
     sentences: Sequence[str]
@@ -28,6 +29,7 @@ class Request:
     end: Exception | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    record: Record | None = field(default_factory=current)
 
     def __post_init__(self) -> None:
         self.results = [None] * len(self.sentences)

@@ -97,18 +97,34 @@ def _truncated(translation: Translation) -> Warning | None:
 
 def _repetition(source: str, text: str) -> Warning | None:
     """A phrase that follows itself, or letters that do, more than in the source."""
-    if _stutters(text) > _stutters(source):
+    if (stutters := _stutters(text)) and stutters > _stutters(source):
         return Warning("repetition", "Letters of a word repeat themselves.")
+    words = _words(text)
+    if len(set(words)) == len(words):
+        return None
+    marked = _words(text, WORD_OR_MARK)
     for size in range(1, LONGEST_PHRASE + 1):
-        pattern = WORD_OR_MARK if size == 1 else WORD  # "die, die die Stadt besitzen" is German
-        times, in_source = (_most_in_a_row(_words(one, pattern), size) for one in (text, source))
-        if times >= PHRASE_TIMES.get(size, 2) and times > in_source:
+        # With marks, since "die, die die Stadt besitzen" is German.
+        read, pattern = (marked, WORD_OR_MARK) if size == 1 else (words, WORD)
+        if len(set(read)) > len(read) - size:
+            continue  # a phrase of so many words that follows itself has as many words twice
+        times = _most_in_a_row(read, size)
+        enough = times >= PHRASE_TIMES.get(size, 2)
+        if enough and times > _most_in_a_row(_words(source, pattern), size):
             return Warning("repetition", f"The translation says something {times} times in a row.")
     return None
 
 
 def _stutters(text: str) -> int:
-    return max((len(match[0]) for match in STUTTER.finditer(text.casefold())), default=0)
+    return max(
+        (
+            len(match[0])
+            for word in text.casefold().split()
+            if len(set(word)) <= len(word) - 3  # four times k letters hold k different ones at most
+            for match in STUTTER.finditer(word)
+        ),
+        default=0,
+    )
 
 
 def _most_in_a_row(words: Sequence[str], size: int) -> int:

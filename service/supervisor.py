@@ -1,4 +1,4 @@
-"""Keep the service's worker alive: what the image runs as its first process.
+"""Keep the service's worker alive: what `make serve` starts, and the image's first process.
 
 `bentoml serve` looks after its worker every 10 seconds, and in a container it never starts another
 (`bentoml.serving.create_watcher`). This process imports nothing of the service, so it needs little
@@ -147,12 +147,12 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def grace_s() -> float:
-    """`QUICKSTUDY_GRACE_S`. The worker refuses to start if it is no number or out of bounds."""
+def seconds(variable: str, default: float) -> float:
+    """A setting. The worker refuses to start if it is no number or out of bounds."""
     try:
-        return max(0.0, float(os.environ.get("QUICKSTUDY_GRACE_S") or 5.0))
+        return max(0.0, float(os.environ.get(variable) or default))
     except ValueError:
-        return 5.0
+        return default
 
 
 def main() -> int:
@@ -167,7 +167,8 @@ def main() -> int:
         why = os.strerror(error.errno) if error.errno else str(error)
         say(f"cannot listen on {chosen.host} port {chosen.port}: {why}")
         return 1
-    grace = math.ceil(grace_s())
+    grace = math.ceil(seconds("QUICKSTUDY_GRACE_S", 5.0))
+    drain = math.ceil(seconds("QUICKSTUDY_DRAIN_S", 1.0))
     options = {
         "--fd": listener.fileno(),
         "--backlog": BACKLOG,
@@ -176,7 +177,7 @@ def main() -> int:
     }
     command = [sys.executable, *WORKER, *(str(part) for pair in options.items() for part in pair)]
     say(f"serving at http://{chosen.host}:{listener.getsockname()[1]}")
-    return Supervisor(command, listener, patience_s=2 * grace + 5).run()
+    return Supervisor(command, listener, patience_s=drain + 2 * grace + 5).run()
 
 
 if __name__ == "__main__":

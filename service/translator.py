@@ -18,6 +18,7 @@ from service.metrics import QUEUE_SENTENCES
 from service.models import PROOF, ModelSet, load_models
 from service.order import Answer, Notice, Order, TranslatedSentence, TranslatedText
 from service.pipeline import Pipeline
+from service.record import current
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
@@ -94,6 +95,12 @@ class Translator:
         detector = self.detector
         return await asyncio.to_thread(lambda: [detector.detect(text) for text in texts])
 
+    def choose_source(self, text: str, target: str) -> Detection:
+        """The likeliest language of a text among those translated to `target`, and `target`; takes
+        milliseconds, in any thread."""
+        candidates = [*self.models.sources_of(target), target]
+        return _choose(self.detector.detect(text), candidates)
+
     async def translate(self, order: Order) -> Answer:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 
@@ -123,6 +130,7 @@ class Translator:
             [of_one_source(source, rows) for source, rows in rows_of.items() if source != target]
         )
         total_s = time.perf_counter() - begin
+        _note(results)
         return Answer(
             texts=results,
             source=AUTO if order.source == AUTO else known[0].source,
@@ -141,6 +149,7 @@ class Translator:
         known, target = await self._languages(order, models)
         for row, item in enumerate(known):
             if item.source == target:
+                _note([item])
                 yield Part(row, item, None, item.source, target)
                 continue
             route = models.route(item.source, target)
@@ -150,11 +159,16 @@ class Translator:
                 async for one in found:
                     if isinstance(one, TranslatedText):
                         one = _with_source(one, item)
+                        _note([one])
                     yield Part(row, one, name, item.source, target)
 
     async def close(self) -> None:
         """Finish what is here, within the settings' time, and stop translating."""
         await self.pipeline.close(self.settings.grace_s)
+
+    async def close_now(self) -> None:
+        """Stop translating; who still waits gets a ClosedError."""
+        await self.pipeline.close()
 
     async def _languages(self, order: Order, models: ModelSet) -> tuple[list[TranslatedText], str]:
         """Every text untranslated, with its source language and what was detected; the target."""
@@ -178,6 +192,13 @@ class Translator:
         return found, target
 
 
+def _note(texts: Sequence[TranslatedText]) -> None:
+    """Count what came of a request in its record."""
+    if (record := current()) is not None:
+        record.sentences += sum(len(text.sentences) for text in texts)
+        record.warnings += sum(len(text.warnings) for text in texts)
+
+
 def _with_source(done: TranslatedText, known: TranslatedText) -> TranslatedText:
     """A translation, with what is known of the text's language."""
     return replace(
@@ -198,6 +219,9 @@ def _choose(detections: Sequence[Detection], candidates: Sequence[str]) -> Detec
 
 async def _all_or_none(works: Sequence[Coroutine[Any, Any, None]]) -> None:
     """Do all at the same time; the first that fails cancels the others."""
+    if len(works) == 1:
+        await works[0]
+        return
     tasks = [asyncio.ensure_future(work) for work in works]
     try:
         await asyncio.gather(*tasks)

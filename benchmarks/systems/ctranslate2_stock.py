@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NAME = "ctranslate2-stock-int8"
 MAX_BATCH_TOKENS = 4096
-INSTALL = "pip install -e '.[train]'"
+INSTALL = "pip install 'quickstudy[train]'"
 
 
 def systems(subject: Subject) -> list[System]:
@@ -52,7 +52,7 @@ def systems(subject: Subject) -> list[System]:
         parameters=student.parameters,
         bytes=bytes_on_disk(folder, student.tokenizer),
         versions=versions_of("ctranslate2"),
-        note="the student's weights, quantised as CTranslate2 does",
+        note=f"{student.weights}, quantised as CTranslate2 does",
     )
     return [CTranslate2Stock(info, folder, student.tokenizer, student.model.max_length)]
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from benchmarks.systems.weights import Student
 
 NAME = "huggingface-generate"
-INSTALL = "pip install -e '.[train,bench]'"
+INSTALL = "pip install 'quickstudy[train,bench]'"
 PARTS = {
     "attention_norm": "self_attn_layer_norm",
     "attention.out": "self_attn.out_proj",
@@ -69,7 +69,7 @@ def systems(subject: Subject) -> list[System]:
         parameters=student.parameters,
         bytes=bytes_on_disk(folder, student.tokenizer),
         versions=versions_of("transformers", "torch"),
-        note="the student's weights as a Pegasus model",
+        note=f"{student.weights} as a Pegasus model",
     )
     return [HuggingFace(info, folder, student.tokenizer, student.model.max_length)]
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from training.model import Transformer
 
 NAME = "marian"
-INSTALL = "pip install -e '.[train,bench]', with CPython 3.11 or 3.12"
+INSTALL = "pip install 'quickstudy[train,bench]', with CPython 3.11 or 3.12"
 NOTE = "the student's weights, other translations of like length: compare speed only"
 ACTIVATIONS = {"relu": "relu", "silu": "swish"}
 LINEARS = {

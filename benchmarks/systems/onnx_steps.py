@@ -25,7 +25,7 @@ from benchmarks.systems.base import (
 from benchmarks.systems.tokens import BOS, EOS, NEVER, Tokens, padded
 
 NAME = "onnx-steps"
-INSTALL = "pip install -e '.[train]'"
+INSTALL = "pip install 'quickstudy[train]'"
 PRECISIONS: tuple[Literal["float32", "int8"], ...] = ("float32", "int8")
 LABELS = {"float32": "float32", "int8": "int8-7bit"}
 
@@ -57,7 +57,7 @@ def systems(subject: Subject) -> list[System]:
             parameters=student.parameters,
             bytes=bytes_on_disk(folder, student.tokenizer),
             versions=versions_of("onnxruntime", "numpy"),
-            note="the student's weights, decoded step by step in Python",
+            note=f"{student.weights}, decoded step by step in Python",
         )
         found.append(OnnxSteps(info, folder, student.tokenizer, student.model.max_length))
     return found

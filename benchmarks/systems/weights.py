@@ -19,6 +19,13 @@ class Student:
 
     model: Transformer
     tokenizer: Path
+    seven_bit: bool = False
+    """Whether the weights are rounded to 7 bits."""
+
+    @property
+    def weights(self) -> str:
+        """What they are, in words."""
+        return "the student's 7-bit weights" if self.seven_bit else "the student's weights"
 
     @property
     def pieces(self) -> list[str]:
@@ -62,5 +69,6 @@ def student_of(subject: Subject) -> Student | None:
         from export.upgrade import weights_of
 
         bundle = load_bundle(subject.bundle)
-        return Student(from_ctranslate2(weights_of(bundle)), bundle.tokenizer_path)
+        exact = any(one.kind == "ctranslate2" and one.exact for one in bundle.manifest.engines)
+        return Student(from_ctranslate2(weights_of(bundle)), bundle.tokenizer_path, not exact)
     return None

@@ -10,13 +10,15 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
 from service.api.errors import ApiError
 from service.keys import Key, KeyStore
+from service.record import current
 from service.settings import Settings
+from service.settings_report import SettingsError
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -25,6 +27,14 @@ if TYPE_CHECKING:
 logger = logging.getLogger("quickstudy.service")
 
 SCHEMES = ("bearer", "deepl-auth-key")
+STORAGE_RETRY_S = 5.0
+"""Seconds in which rate limits rest after their storage failed."""
+REDIS_OPTIONS: dict[str, Any] = {
+    "implementation": "redispy",
+    "socket_connect_timeout": 0.5,
+    "socket_timeout": 0.5,
+}
+"""Seconds that a request waits at most for Redis."""
 IPV6_PREFIX = 64
 """An IPv6 client has at least a whole /64: its addresses share one limit."""
 
@@ -35,11 +45,22 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._limiter, self._rates = _limiter(settings)
+        self._storage_down = False
+        self._storage_asked_again_at = 0.0
 
     @cached_property
     def keys(self) -> KeyStore | None:
         """The key file, opened at the first use. Raises KeyFileError."""
         return KeyStore(self._settings.keys_file) if self._settings.keys_file else None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether whoever comes is let in, and nothing is counted."""
+        return (
+            self._limiter is None
+            and self._settings.keys_file is None
+            and not self._settings.require_key
+        )
 
     @asynccontextmanager
     async def admitted(
@@ -50,10 +71,32 @@ class Access:
         They are taken off the usage again if what it does raises. Raises ApiError: `key_missing`
         401, `key_invalid` 403, `rate` 429 and `quota` 429 with Retry-After.
         """
-        key = self.key(request, key_text)
-        await self._check_rate(f"key:{key.id}" if key else f"address:{self._address(request)}")
-        if key is None or self.keys is None:
+        key = await self.enter(request, key_text)
+        if (record := current()) is not None:
+            record.characters += characters
+        self.charge(key, characters)
+        try:
             yield
+        except BaseException:
+            self.refund(key, characters)
+            raise
+
+    async def enter(self, request: Request, key_text: str | None = None) -> Key | None:
+        """The request's key, if it may come in: as `key`, and counted against its rate."""
+        key = self.key(request, key_text)
+        if (record := current()) is not None:
+            record.key_id = key.id if key else None
+        await self._check_rate(self.client(request, key))
+        return key
+
+    def client(self, request: Request, key: Key | None) -> str:
+        """Who asks: a key, or an address."""
+        return f"key:{key.id}" if key else f"address:{self._address(request)}"
+
+    def charge(self, key: Key | None, characters: int) -> None:
+        """Count characters against a key's quota. Raises ApiError `quota` 429 if that is too much
+        for it."""
+        if key is None or self.keys is None:
             return
         limit = self.quota(key)
         if not self.keys.charge(key.id, characters, limit):
@@ -62,11 +105,16 @@ class Access:
                 "ask for less, or for a larger quota, or wait for the next month (UTC)"
             )
             raise ApiError.later(429, "quota", message, _seconds_to_next_month(time.time()))
-        try:
-            yield
-        except BaseException:
+
+    def refund(self, key: Key | None, characters: int) -> None:
+        """Take what was charged off again."""
+        if key is not None and self.keys is not None:
             self.keys.refund(key.id, characters)
-            raise
+
+    def refund_later(self, key_id: int, characters: int, requests: int) -> None:
+        """Take a part of what was charged off, when work has ended."""
+        if self.keys is not None:
+            self.keys.refund(key_id, characters, requests)
 
     def key(self, request: Request, key_text: str | None = None) -> Key | None:
         """The request's key: that text, or a header's; None where none is needed and none given.
@@ -118,7 +166,7 @@ class Access:
             self.keys.close()
 
     async def _check_rate(self, who: str) -> None:
-        if self._limiter is None:
+        if self._limiter is None or time.monotonic() < self._storage_asked_again_at:
             return
         for rate in self._rates:
             try:
@@ -126,10 +174,20 @@ class Access:
                     continue
                 reset = (await self._limiter.get_window_stats(rate, who)).reset_time
             except Exception:
-                logger.exception("the rate limits' storage does not answer: letting requests in")
+                self._storage_failed()
                 return
             message = f"more than {rate}: try again after the time that Retry-After names"
             raise ApiError.later(429, "rate", message, reset - time.time())
+        if self._storage_down:
+            self._storage_down = False
+            logger.warning("the rate limits' storage answers again")
+
+    def _storage_failed(self) -> None:
+        """Let requests in without asking the storage for a while; say so once."""
+        self._storage_asked_again_at = time.monotonic() + STORAGE_RETRY_S
+        if not self._storage_down:
+            self._storage_down = True
+            logger.exception("the rate limits' storage does not answer: letting requests in")
 
     def _address(self, request: Request) -> str:
         """The client's address: the peer's, or what the outermost trusted proxy says."""
@@ -153,10 +211,15 @@ def _limiter(settings: Settings) -> tuple[RateLimiter | None, list[RateLimitItem
         return None, []
     from limits import parse_many
     from limits.aio.strategies import SlidingWindowCounterRateLimiter
+    from limits.errors import ConfigurationError
     from limits.storage import storage_from_string
 
-    options = {"implementation": "redispy"} if "redis" in settings.rate_storage else {}
-    storage = storage_from_string(f"async+{settings.rate_storage}", **options)
+    options = {} if settings.rate_storage.startswith("memory") else REDIS_OPTIONS
+    try:
+        storage = storage_from_string(f"async+{settings.rate_storage}", **options)
+    except ConfigurationError as error:
+        message = "rates are to be counted in Redis, but its client is not installed: "
+        raise SettingsError(f"{message}pip install 'quickstudy[redis]'") from error
     return SlidingWindowCounterRateLimiter(storage), parse_many(settings.rate_limit)
 
 

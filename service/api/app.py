@@ -7,11 +7,27 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from service.api import admin, bento_schema, deepl, libretranslate, native, pages, probes, stream
+from service.api import (
+    admin,
+    bento_schema,
+    deepl,
+    deepl_documents,
+    files,
+    libretranslate,
+    libretranslate_files,
+    native,
+    pages,
+    probes,
+    stream,
+)
 from service.api.access import Access
+from service.api.direct import Direct, DirectRoute
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
+from service.jobs.jobs import Jobs
 from service.settings import Settings
+from service.stopping import Stopping
+from service.traces import NO_TRACES, Traces
 from service.translator import Translator
 
 CORS_MAX_AGE_S = 3600
@@ -32,11 +48,25 @@ PATHS = frozenset(
         "/v1/models",
         "/v1/languages",
         "/admin/models",
+        *files.PATHS,
         *deepl.PATHS,
+        *deepl_documents.PATHS,
         *libretranslate.PATHS,
     )
 )
 """The paths that metrics tell apart."""
+UPLOADS = frozenset(
+    (files.UPLOAD_PATH, deepl_documents.UPLOAD_PATH, libretranslate_files.UPLOAD_PATH)
+)
+"""Where files come in."""
+
+
+DIRECT: dict[str, DirectRoute] = {
+    "/v1/translate": native.translate_directly,
+    "/translate": libretranslate.translate_directly,
+    "/v2/translate": deepl.translate_directly,
+}
+"""Routes that do not pass FastAPI, unless it has middleware (CORS)."""
 
 
 def create_app(settings: Settings, translator: Translator | None = None) -> FastAPI:
@@ -51,24 +81,46 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
     )
     app.state.translator = translator
     app.state.access = Access(settings)
+    app.state.jobs = Jobs(settings, app.state.access.refund_later)
+    app.state.stopping = Stopping(settings.drain_s, settings.grace_s)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key"],
-            expose_headers=["Retry-After"],
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["Content-Disposition", "Location", "Retry-After", "X-Request-ID"],
             max_age=CORS_MAX_AGE_S,
         )
     add_error_handlers(app)
-    for router in (native, stream, libretranslate, deepl, admin, probes, pages, bento_schema):
+    for router in (
+        native,
+        stream,
+        files,
+        libretranslate,
+        libretranslate_files,
+        deepl,
+        deepl_documents,
+        admin,
+        probes,
+        pages,
+        bento_schema,
+    ):
         app.include_router(router.router)
     return app
 
 
-def guarded(app: FastAPI, max_body_bytes: int) -> Guard:
+def guarded(app: FastAPI, settings: Settings, traces: Traces = NO_TRACES) -> Guard:
     """The app as it is to be served."""
-    return Guard(app, max_body_bytes, PATHS)
+    upload_bytes = settings.max_file_bytes + settings.max_body_bytes
+    return Guard(
+        app if app.user_middleware else Direct(app, DIRECT),
+        settings.max_body_bytes,
+        PATHS,
+        uploads=dict.fromkeys(UPLOADS, upload_bytes),
+        traces=traces,
+        stopping=app.state.stopping,
+    )
 
 
 def _version() -> str:

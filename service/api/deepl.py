@@ -1,7 +1,7 @@
 """The shapes of DeepL's API, version 2, for clients that speak it; JSON or forms.
 
-`context`, `split_sentences`, `preserve_formatting` and `model_type` are taken and
-change nothing. Languages lose their region: a target of `EN-GB` is our `en`.
+`context` and `model_type` are taken and change nothing, and formatting is always preserved.
+Languages lose their region: a target of `EN-GB` is our `en`.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import re
 import secrets
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, described_query, read_body
 from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Door, Serving, answer, check_text
+from service.api.work import Door, Serving, answer, check_text, translator_of
 from service.languages import AUTO, language_name
 from service.order import Order
 
@@ -30,6 +31,8 @@ SHAPE = Shape(
         "key_missing": 403,
         "quota": 456,
         "timeout": 503,
+        "bad_file": 400,
+        "unfinished": 503,
     },
     names={"source": "source_lang", "target": "target_lang"},
 )
@@ -55,12 +58,17 @@ def _at_commas(value: Any) -> Any:
     return value
 
 
+def _text_of_number(value: Any) -> Any:
+    return str(value) if type(value) is int else value
+
+
 def _upper(value: Any) -> Any:
     return value.upper() if isinstance(value, str) else value
 
 
 Text = Annotated[str, AfterValidator(check_text)]
 Code = Annotated[str, BeforeValidator(_upper), Field(min_length=1, max_length=35)]
+Formality = Literal["default", "prefer_more", "prefer_less", "more", "less"]
 Tags = Annotated[
     list[Annotated[str, Field(max_length=100)]], BeforeValidator(_at_commas), Field(max_length=100)
 ]
@@ -75,13 +83,18 @@ class TranslateRequest(BaseModel):
     target_lang: Code = Field(examples=["DE"])
     source_lang: Code | None = Field(default=None, description="Detected if left out.")
     context: str | None = Field(default=None, description="Taken, and not used.")
-    split_sentences: Literal["0", "1", "nonewlines"] | None = Field(
+    split_sentences: Annotated[
+        Literal["0", "1", "nonewlines"] | None, BeforeValidator(_text_of_number)
+    ] = Field(
         default=None,
-        description="Taken, and not used: sentences are split, and end with their line or "
-        "paragraph.",
+        description="`1`: at punctuation and line breaks; `nonewlines`: at punctuation only; `0`: "
+        "not at all, unless it is too long for the model. Blank lines part in any case. `1` if "
+        "left out; line breaks of HTML are never ends.",
     )
-    preserve_formatting: bool | Literal[""] | None = None
-    formality: Literal["default", "prefer_more", "prefer_less", "more", "less"] | None = None
+    preserve_formatting: bool | Literal[""] | None = Field(
+        default=None, description="Taken; formatting is always preserved."
+    )
+    formality: Formality | None = None
     glossary_id: str | None = None
     tag_handling: Literal["html", "xml", ""] | None = None
     ignore_tags: Tags = Field(
@@ -117,15 +130,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 async def translate(request: Request, translator: Serving) -> dict[str, Any]:
     """Translate texts, in DeepL's shape."""
     body = await read_body(request, TranslateRequest)
-    if body.glossary_id:
-        raise ApiError(404, "not_found", f"there is no glossary {body.glossary_id[:50]!r} here")
-    if body.formality in ("more", "less"):
-        raise ApiError(
-            400,
-            "invalid_request",
-            "`formality` is not supported for this language: leave it out, or prefer_… it",
-            "formality",
-        )
+    check_options(body.glossary_id, body.formality)
     mark = f' translate="no" qs{secrets.token_hex(8)}'
     done = await answer(request, translator, _order(body, mark))
     billed = body.show_billed_characters
@@ -139,6 +144,11 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
             for source, text in zip(body.text, done.texts, strict=True)
         ]
     }
+
+
+async def translate_directly(request: Request) -> Response:
+    """`translate` for `service/api/direct.py`."""
+    return JSONResponse(await translate(request, translator_of(request)))
 
 
 @router.get("/languages", responses=ERRORS, openapi_extra=described_query(LanguagesRequest))
@@ -165,6 +175,19 @@ async def usage(request: Request, door: Door) -> dict[str, int]:
     return {"character_count": count, "character_limit": UNLIMITED if limit is None else limit}
 
 
+def check_options(glossary_id: str | None, formality: Formality | None) -> None:
+    """Refuse what changes a translation and is not possible here. Raises ApiError 400, 404."""
+    if glossary_id:
+        raise ApiError(404, "not_found", f"there is no glossary {glossary_id[:50]!r} here")
+    if formality in ("more", "less"):
+        raise ApiError(
+            400,
+            "invalid_request",
+            "`formality` is not supported for this language: leave it out, or prefer_… it",
+            "formality",
+        )
+
+
 def _order(body: TranslateRequest, mark: str) -> Order:
     """The work; tags to ignore get the attributes `mark`, which say that they are to be kept."""
     texts = body.text
@@ -176,4 +199,6 @@ def _order(body: TranslateRequest, mark: str) -> Order:
         source=body.source_lang or AUTO,
         target=body.target_lang,
         format="html" if body.tag_handling else "text",
+        wrapped=body.split_sentences in ("0", "nonewlines"),
+        split=body.split_sentences != "0",
     )

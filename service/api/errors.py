@@ -1,12 +1,11 @@
 """Every error is JSON in the shape of the API it belongs to, and says what to do.
 
 Code anywhere below a route raises `ApiError`; the path tells which shape it gets. Quickstudy's own
-is `{"error": {"code", "message", "field"}}`.
+is `{"error": {"code", "message", "field", "request_id"}}`.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-logger = logging.getLogger("quickstudy.service")
+from service.record import current
 
 SEND_JSON = "send a JSON object, with the header Content-Type: application/json"
 CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -29,6 +28,9 @@ class ErrorDetail(BaseModel):
     code: str = Field(description="A fixed word for programs.")
     message: str = Field(description="What is wrong and what to do, for people.")
     field: str | None = Field(default=None, description="The field of the request at fault.")
+    request_id: str | None = Field(
+        default=None, description="Names this request in the service's log."
+    )
 
 
 class ErrorBody(BaseModel):
@@ -63,7 +65,13 @@ class ApiError(Exception):
 
 def own_body(error: ApiError) -> dict[str, Any]:
     """An error as Quickstudy's own API tells it."""
-    detail = ErrorDetail(code=error.code, message=error.message, field=error.field)
+    record = current()
+    detail = ErrorDetail(
+        code=error.code,
+        message=error.message,
+        field=error.field,
+        request_id=record.id if record else None,
+    )
     return ErrorBody(error=detail).model_dump()
 
 

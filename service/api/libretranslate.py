@@ -1,6 +1,6 @@
 """The shapes of LibreTranslate's API, for clients that speak it; JSON or forms.
 
-Of it we do not have files and suggestions, and answer as one of its servers with those turned off.
+Of it we do not have suggestions, and answer as one of its servers with those turned off.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, read_body
 from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Serving, admitted, answer, check_text, detections
+from service.api.work import Serving, admitted, answer, check_text, detections, translator_of
 from service.detect import Detection
+from service.files import FILE_KINDS
 from service.languages import AUTO, UNDETERMINED, language_name
 from service.order import Order
 from service.translator import Translator
@@ -29,6 +31,7 @@ PATHS = (
     "/frontend/settings",
     "/suggest",
     "/translate_file",
+    "/download_file/{id}",
 )
 SHAPE = Shape(
     body=lambda error: {"error": error.message},
@@ -37,10 +40,12 @@ SHAPE = Shape(
         "unsupported_search": 400,
         "too_large": 400,
         "key_missing": 400,
+        "bad_file": 400,
+        "invalid_request": 400,
     },
     names={"text": "q"},
 )
-register_shape(SHAPE, *PATHS)
+register_shape(SHAPE, *(path.removesuffix("/{id}") for path in PATHS))
 MAX_ALTERNATIVES = 5
 TOLD = 5
 
@@ -114,6 +119,11 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
     return _shaped(body, columns)
 
 
+async def translate_directly(request: Request) -> Response:
+    """`translate` for `service/api/direct.py`."""
+    return JSONResponse(await translate(request, translator_of(request)))
+
+
 @router.post("/detect", responses=ERRORS, openapi_extra=described(DetectRequest))
 async def detect(request: Request, translator: Serving) -> list[dict[str, Any]]:
     """The languages that a text may be in, likeliest first, in LibreTranslate's shape."""
@@ -142,14 +152,16 @@ async def health() -> dict[str, str]:
 async def frontend_settings(translator: Serving) -> dict[str, Any]:
     """What a page that speaks this API needs to know."""
     source, target = translator.models.default.pair
+    file_bytes = translator.settings.max_file_bytes
     return {
         "charLimit": translator.settings.max_text_chars,
         "frontendTimeout": 500,
         "apiKeys": translator.settings.keys_file is not None,
         "keyRequired": translator.settings.require_key,
         "suggestions": False,
-        "filesTranslation": False,
-        "supportedFilesFormat": [],
+        "filesTranslation": bool(file_bytes),
+        "supportedFilesFormat": [f".{name}" for name in FILE_KINDS] if file_bytes else [],
+        "fileBytesLimit": file_bytes,
         "language": {
             "source": {"code": source, "name": language_name(source)},
             "target": {"code": target, "name": language_name(target)},
@@ -161,12 +173,6 @@ async def frontend_settings(translator: Serving) -> dict[str, Any]:
 async def suggest() -> None:
     """Suggestions of translations are not taken."""
     raise ApiError(403, "turned_off", "Suggestions are disabled on this server.")
-
-
-@router.post("/translate_file", responses={403: ERRORS[403]})
-async def translate_file() -> None:
-    """Files are not translated in this shape."""
-    raise ApiError(403, "turned_off", "Files translation is disabled on this server.")
 
 
 def _shaped(body: TranslateRequest, columns: dict[str, list[Any]]) -> dict[str, Any]:

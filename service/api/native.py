@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from export.manifest import Metric
 from service.api.errors import ApiError
-from service.api.work import ERRORS, Serving, answer, check_text, detections
+from service.api.work import ERRORS, Serving, answer, check_text, detections, translator_of
 from service.detect import Detection
 from service.languages import language_name
 from service.models import Model
@@ -223,6 +223,17 @@ async def translate(
     return response_to(body, await answer(request, translator, order_of(body)))
 
 
+async def translate_directly(request: Request) -> Response | None:
+    """`translate` for `service/api/direct.py`."""
+    try:
+        body = TranslateRequest.model_validate_json(await request.body())
+    except ValidationError:
+        return None
+    done = await answer(request, translator_of(request), order_of(body))
+    found = response_to(body, done).model_dump_json(exclude_unset=True)
+    return Response(found, media_type="application/json")
+
+
 @router.post("/v1/detect", responses=ERRORS, tags=["translation"])
 async def detect(request: Request, body: DetectRequest, translator: Serving) -> DetectResponse:
     """Tell the language of a text or of each text of a list."""
@@ -258,11 +269,12 @@ def order_of(body: TranslateRequest) -> Order:
         beam_size=body.beam_size,
         alternatives=body.alternatives,
         scores=body.return_scores or "scores" in body.wishes,
-        glossary=_glossary(body.glossary),
+        glossary=glossary_of(body.glossary),
     )
 
 
-def _glossary(terms: dict[str, str]) -> Glossary:
+def glossary_of(terms: dict[str, str]) -> Glossary:
+    """The glossary of a request. Raises ApiError 422."""
     try:
         return Glossary(terms) if terms else NO_GLOSSARY
     except GlossaryError as error:

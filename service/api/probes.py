@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
@@ -28,8 +28,10 @@ async def healthz() -> Status:
 
 
 @router.get("/readyz", responses={503: {"model": ErrorBody}})
-async def readyz(translator: Serving) -> Status:
-    """Whether a translation has succeeded."""
+async def readyz(request: Request, translator: Serving) -> Status:
+    """Whether a translation has succeeded, and the service is not stopping."""
+    if request.app.state.stopping.begun:
+        raise ApiError.later(503, "stopping", "the service is stopping: ask another one", 1)
     if not await translator.ready():
         raise ApiError(503, "not_ready", "no translation has succeeded: see the log")
     return Status(status="ready")

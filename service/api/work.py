@@ -16,10 +16,13 @@ from service.detect import Detection
 from service.hop import SearchError
 from service.models import LanguageError
 from service.order import Answer, Order
+from service.record import current
 from service.settings import Settings
 from service.translator import Translator
 
 CLIENT_GONE = 499
+LISTEN_AFTER_S = 0.25
+"""Seconds after which it is noticed that a client has gone; nearly all work is done before."""
 T = TypeVar("T")
 
 
@@ -37,14 +40,24 @@ def door_of(request: Request) -> Access:
     return door
 
 
-Serving = Annotated[Translator, Depends(translator_of)]
-Door = Annotated[Access, Depends(door_of)]
+async def _serving(request: Request) -> Translator:
+    return translator_of(request)
+
+
+async def _door(request: Request) -> Access:
+    return door_of(request)
+
+
+# Those that are not coroutines, FastAPI runs in threads.
+Serving = Annotated[Translator, Depends(_serving)]
+Door = Annotated[Access, Depends(_door)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
         400: "The body is not UTF-8.",
         401: "A key is needed.",
         403: "The key is not valid.",
+        408: "The body took too long to come.",
         413: "The body or the text is too large.",
         422: "The request is not valid, or its languages are not served.",
         429: "Too many requests, or the quota is used up; Retry-After says when to come back.",
@@ -84,6 +97,11 @@ async def answer(
     413 for too much text, 422 for languages that are not served, 503 with Retry-After when too much
     waits, 504 when time is up.
     """
+    if door_of(request).is_open:
+        check_sizes(order.texts, translator.settings)
+        if (record := current()) is not None:
+            record.characters += sum(map(len, order.texts))
+        return await within_limits(request, translator.settings, translator.translate(order))
     async with admitted(request, translator, order.texts, key):
         return await within_limits(request, translator.settings, translator.translate(order))
 
@@ -106,26 +124,53 @@ async def admitted(
         yield
 
 
-async def within_limits(request: Request, settings: Settings, work: Awaitable[T]) -> T:
-    """Wait for work until the time limit, and stop it when the client has gone.
+async def within_limits(
+    request: Request, settings: Settings, work: Awaitable[T], within_s: float | None = None
+) -> T:
+    """Wait for work until the time limit, and stop it when the client has gone. The limit is the
+    settings' for requests, if no other is given.
 
     Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(request))
+    within_s = settings.timeout_s if within_s is None else within_s
+    with as_api_errors(settings):
+        try:
+            async with asyncio.timeout(within_s) as limit:
+                return await _while_connected(request, limit, work)
+        except TimeoutError:
+            raise DeadlineError(f"not translated within {within_s:g} s") from None
+
+
+async def _while_connected(request: Request, limit: asyncio.Timeout, work: Awaitable[T]) -> T:
+    """Wait for work in this task; that the client has gone is as if the limit were over.
+
+    Most work is done before a task that listens for that would be worth its while.
+    """
+    waiting = True
+    loop = asyncio.get_running_loop()
+    gone: asyncio.Task[None] | None = None
+
+    def listen() -> None:
+        nonlocal gone
+        gone = loop.create_task(_disconnected(request))
+        gone.add_done_callback(leave)
+
+    def leave(_: asyncio.Task[None]) -> None:
+        if waiting and not limit.expired():
+            limit.reschedule(loop.time())
+
+    later = loop.call_later(LISTEN_AFTER_S, listen)
     try:
-        with as_api_errors(settings):
-            await asyncio.wait(
-                {task, gone}, timeout=settings.timeout_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            if task.done():
-                return task.result()
-            if gone.done():
-                raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection")
-            raise DeadlineError(f"not translated within {settings.timeout_s:g} s")
+        return await work
+    except asyncio.CancelledError:
+        if limit.expired() and gone is not None and gone.done():
+            raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection") from None
+        raise
     finally:
-        task.cancel()
-        gone.cancel()
+        waiting = False
+        later.cancel()
+        if gone is not None:
+            gone.cancel()
 
 
 @contextmanager

@@ -102,6 +102,8 @@ def open_document(
     """
 
     def fits(sentence: str) -> bool:
+        if len(sentence) < max_tokens and sentence.isascii():
+            return True  # a token has a character at least, but for the space before the first word
         return (
             len(sentence) <= CHARS_PER_TOKEN * max_tokens and count_tokens(sentence) <= max_tokens
         )

@@ -59,6 +59,10 @@ TAG = r"""
 
 OPAQUE = re.compile("|".join((ADDRESS, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 OPAQUE_AND_TAGS = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
+SUSPECT = re.compile(
+    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)"""
+)
+"""What a Latin text must hold to hold something opaque; most sentences hold nothing of it."""
 KINDS: dict[str, Kind] = {"number": "number", "symbol": "point"}
 MAKES_OPAQUE = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
 PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
@@ -80,6 +84,8 @@ def protect(rich: Rich, glossary: Glossary, *, tags: bool = False) -> Rich:
 
 def without_opaque(text: str) -> str:
     """A text less everything opaque in it: a model cannot be trusted to make such things."""
+    if not SUSPECT.search(text):
+        return text
     text = PERCENT.sub(" ", text)
     for _ in range(3):
         less = OPAQUE_AND_TAGS.sub(" ", text)
@@ -96,6 +102,8 @@ def _ranges(rich: Rich, glossary: Glossary, pattern: re.Pattern[str]) -> Iterato
     """Start, end, kind and term of each stretch, in order, none overlapping; opaque ones first."""
     terms = glossary.find(rich.text)
     term = next(terms, None)
+    if term is None and not SUSPECT.search(rich.text):
+        return
     for match in pattern.finditer(rich.text):
         start, end = match.span()
         if rich.text[start] == MARK and rich.special_at(start) is not None:

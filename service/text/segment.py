@@ -101,7 +101,7 @@ class Segment:
 
     def check(self, index: int, translation: str) -> Repair | None:
         """What is needed besides this translation; None if it is complete."""
-        if self.restore(translation) is not None:
+        if not self.core.specials or self.restore(translation) is not None:
             return None
         complete = replacements_of(clean(translation), self.core, self.words) is not None
         others = [] if complete else self._other_words()

@@ -94,6 +94,8 @@ def assign(core: Rich, stand_ins: StandIns, turn: int = 0) -> list[Sent] | None:
     At turn 0, terms of a glossary are sent as they are: often the model translates them as wanted.
     Later turns have stand-ins for all, each turn others. None if there are too few.
     """
+    if not core.specials:
+        return []
     plain = " ".join(part if isinstance(part, str) else " " for part in core)
     words = [word for word in stand_ins.words if word not in plain]
     numbers = [word for word in stand_ins.numbers if word not in plain] if not turn else []

@@ -22,18 +22,37 @@ export async function detect(text, signal) {
   return (await ask("v1/detect", { body: { text }, signal })).detections[0];
 }
 
-/** What is served: `{languages: [{code, name, targets}], first: {source, target}, maxChars}`. */
+/** Send a file to be translated, as a form; the others are about the job that it becomes. */
+export const sendFile = (form, signal) => ask("v1/translate/file", { form, signal });
+export const fileStatus = (id, signal) => ask(`v1/files/${id}`, { signal });
+export const fetchFile = (id, signal) => ask(`v1/files/${id}/result`, { signal, read: "blob" });
+
+/** Delete a file; also when the page is left. Whatever goes wrong, it expires. */
+export function deleteFile(id) {
+  const options = { method: "DELETE", headers: keyHeaders(), keepalive: true };
+  fetch(`v1/files/${id}`, options).catch(() => {});
+}
+
+/**
+ * What is served: `{languages: [{code, name, targets}], first: {source, target}, maxChars,
+ * files: {extensions, maxBytes}}`.
+ */
 export async function describe() {
   const [{ languages }, settings] = await Promise.all([ask("v1/languages"), ask("frontend/settings")]);
   const { source, target } = settings.language;
   const names = new Map([[target.code, target.name], ...languages.map((one) => [one.code, one.name])]);
   return {
-    languages, names, first: { source: source.code, target: target.code }, maxChars: settings.charLimit,
+    languages,
+    names,
+    first: { source: source.code, target: target.code },
+    maxChars: settings.charLimit,
+    files: { extensions: settings.supportedFilesFormat, maxBytes: settings.fileBytesLimit },
   };
 }
 
-async function ask(path, { body, signal } = {}) {
+async function ask(path, { body, form, signal, read = "json" } = {}) {
   const options = { signal, headers: keyHeaders() };
+  if (form) Object.assign(options, { method: "POST", body: form });
   if (body) {
     options.method = "POST";
     options.headers["Content-Type"] = "application/json";
@@ -47,6 +66,7 @@ async function ask(path, { body, signal } = {}) {
     const message = navigator.onLine ? "The service cannot be reached." : "There is no connection.";
     throw new ServiceError(message, { waitS: 2 });
   }
+  if (response.ok && read === "blob") return response.blob();
   const answer = await response.json().catch(() => ({}));
   signal?.throwIfAborted();
   if (!response.ok) throw inWords(response, answer.error);
@@ -64,16 +84,20 @@ function inWords(response, error) {
       return new ServiceError("This service wants an API key.", { status });
     case 403:
       return new ServiceError("The service does not take this API key.", { status });
+    case 404:
+      return new ServiceError("The service does not have this file any more: try again.", { status });
     case 413:
       return new ServiceError("The text is too long for the service: take a part of it.", { status });
     case 429: {
-      const message = error?.code === "quota" ? "This month's quota is used up." : "Too many requests.";
+      const messages = { quota: "This month's quota is used up.", too_many_files: "Your other files wait." };
+      const message = messages[error?.code] ?? "Too many requests.";
       return new ServiceError(message, { status, waitS });
     }
     case 503: {
       const message = error?.code === "overloaded" ? "The service is busy." : "The service is not ready.";
       return new ServiceError(message, { status, waitS });
     }
+    case 408:
     case 504:
       return new ServiceError("The service took too long: take less text, or try again.", { status });
     case 400:

@@ -215,7 +215,7 @@ async function start() {
     const served = await patiently(describe, never, (message) => report(message));
     maxChars = served.maxChars;
     languages = new Languages(served, languagesChanged);
-    files = new Files({ languages, glossary, maxChars, report });
+    files = new Files({ languages, glossary, accepts: served.files, report });
     report("");
     followLink(true);
   } catch (error) {

@@ -1,28 +1,29 @@
-/** Files: dropped or chosen, translated with progress, downloaded. */
+/** Files: dropped or chosen, translated by the service as jobs with progress, downloaded. */
 
-import { detect, translate } from "./api.js";
-import { asBlob, openDocument, readFile, translatedName } from "./documents.js";
-import { Job } from "./job.js";
-import { AUTO } from "./languages.js";
+import { deleteFile, fetchFile, fileStatus, patiently, sendFile } from "./api.js";
 
-const SAMPLE_CHARS = 1000;
+const POLL_MS = 400;
 const byId = (id) => document.getElementById(id);
 
 export class Files {
-  /** `report(message, isError)` tells why a file is not taken. */
-  constructor({ languages, glossary, maxChars, report }) {
-    Object.assign(this, { languages, glossary, maxChars, report });
+  /** `accepts`: `{extensions, maxBytes}`; `report(message, isError)` tells why a file is not taken. */
+  constructor({ languages, glossary, accepts, report }) {
+    Object.assign(this, { languages, glossary, accepts, report });
     this.running = null;
-    this.job = null;
+    this.job = null; // What the service has of the file.
+    byId("open-file").hidden = !accepts.extensions.length;
+    if (!accepts.extensions.length) return;
     const chooser = byId("file");
+    chooser.accept = accepts.extensions.join(",");
     byId("open-file").addEventListener("click", () => chooser.click());
     chooser.addEventListener("change", () => {
       if (chooser.files.length) this.take(chooser.files[0]);
       chooser.value = "";
     });
     byId("file-stop").addEventListener("click", () => this.stop());
-    byId("file-go-on").addEventListener("click", () => this.goOn());
+    byId("file-again").addEventListener("click", () => this.run());
     byId("file-close").addEventListener("click", () => this.close());
+    addEventListener("pagehide", () => this.forget());
     this.watchDrops();
   }
 
@@ -44,79 +45,79 @@ export class Files {
     });
   }
 
-  /** Read a file and start to translate it, in place of a former one. */
+  /** Translate a file, in place of a former one. */
   async take(file) {
     this.close();
-    const { source, target } = this.languages;
-    try {
-      const text = await readFile(file);
-      this.opened = openDocument(file.name, text, this.maxChars);
-      this.source = source;
-      this.target = target;
-      this.name = file.name;
-      this.terms = this.glossary.terms;
-      this.sample = this.opened.units.join("\n").slice(0, SAMPLE_CHARS);
-    } catch (error) {
-      this.report(error.message, true);
+    const { extensions, maxBytes } = this.accepts;
+    const extension = file.name.slice(file.name.lastIndexOf(".")).toLowerCase();
+    if (!extensions.includes(extension)) {
+      const known = extensions.map((one) => one.slice(1)).join(", ");
+      this.report(`${file.name} is not a file for this page: it takes ${known}.`, true);
       return;
     }
-    this.job = new Job({
-      units: this.opened.units,
-      formatOf: this.opened.formatOf,
-      maxChars: this.maxChars,
-      send: (texts, format, signal) => this.send(texts, format, signal),
-      onProgress: (share) => this.showProgress(share),
-      tell: (message) => this.say(message),
-    });
+    if (file.size > maxBytes) {
+      this.report(`${file.name} is larger than ${maxBytes / 1e6} MB.`, true);
+      return;
+    }
+    this.report("");
+    this.form = new FormData();
+    this.form.set("file", file);
+    this.form.set("source", this.languages.source);
+    this.form.set("target", this.languages.target);
+    this.form.set("glossary", JSON.stringify(this.glossary.terms));
     byId("file-panel").hidden = false;
     byId("file-name").textContent = file.name;
-    this.showProgress(0);
     byId("file-stop").focus();
-    await this.goOn();
+    await this.run();
   }
 
-  async send(texts, format, signal) {
-    if (this.source === AUTO) this.source = await this.detectOnce(signal);
-    const body = { text: texts, source: this.source, target: this.target, format };
-    if (Object.keys(this.terms).length) body.glossary = this.terms;
-    const answer = await translate(body, signal);
-    return answer.translations.map(({ text }) => text);
-  }
-
-  /** One language for the whole file: the likeliest that is translated to the target. */
-  async detectOnce(signal) {
-    const { targets } = this.languages;
-    const fits = (code) => targets.get(code)?.includes(this.target);
-    const found = (await detect(this.sample, signal)).find(({ language }) => fits(language));
-    return found?.language ?? [...targets.keys()].find(fits);
-  }
-
-  async goOn() {
+  /** Send the file and wait for its translation. */
+  async run() {
     const mine = new AbortController();
+    const { signal } = mine;
+    const again = (work) => patiently(work, signal, (message) => this.say(message));
     this.running = mine;
     this.showButtons("file-stop");
-    this.say(`Translating to ${this.languages.name(this.target)}…`);
+    this.showProgress(0);
     try {
-      const translations = await this.job.run(mine.signal);
-      this.offer(this.opened.rebuild(translations));
+      this.say("Sending…");
+      this.job = await again(() => sendFile(this.form, signal));
+      while (this.job.status !== "done") {
+        if (this.job.status === "failed") throw new Error(`This failed: ${this.job.error.message}.`);
+        this.showProgress(this.job.progress);
+        this.say(`Translating to ${this.languages.name(this.job.target)}…${timeLeft(this.job.eta_s)}`);
+        await new Promise((resolve) => { setTimeout(resolve, POLL_MS); });
+        this.job = await again(() => fileStatus(this.job.id, signal));
+      }
+      this.offer(await again(() => fetchFile(this.job.id, signal)));
     } catch (error) {
+      this.forget();
       if (this.running !== mine) return;
       this.running = null;
-      this.showButtons("file-go-on");
-      this.say(mine.signal.aborted ? "Stopped." : error.message, !mine.signal.aborted);
+      this.showButtons("file-again");
+      this.say(signal.aborted ? "Stopped." : error.message, !signal.aborted);
     }
   }
 
-  offer(text) {
+  offer(blob) {
     this.running = null;
     const link = byId("file-download");
-    const name = translatedName(this.name, this.target);
-    this.address = URL.createObjectURL(asBlob(name, text));
+    const name = translatedName(this.job);
+    this.address = URL.createObjectURL(blob);
     link.href = this.address;
     link.download = name;
     link.textContent = `Download ${name}`;
+    const count = Object.values(this.job.warnings).reduce((sum, one) => sum + one, 0);
+    this.showProgress(1);
     this.showButtons("file-download");
-    this.say("Translated.");
+    this.say(count ? `Translated. Warnings: ${count}.` : "Translated.");
+    this.forget();
+  }
+
+  /** Have the service delete what it has of the file. */
+  forget() {
+    if (this.job) deleteFile(this.job.id);
+    this.job = null;
   }
 
   /** Stop translating; true if something was to be stopped. */
@@ -130,6 +131,7 @@ export class Files {
     const { running } = this;
     this.running = null;
     running?.abort();
+    this.forget();
     if (this.address) URL.revokeObjectURL(this.address);
     this.address = null;
     byId("file-panel").hidden = true;
@@ -137,7 +139,7 @@ export class Files {
 
   showButtons(shown) {
     const hadFocus = byId("file-panel").contains(document.activeElement);
-    for (const id of ["file-stop", "file-go-on", "file-download"]) byId(id).hidden = id !== shown;
+    for (const id of ["file-stop", "file-again", "file-download"]) byId(id).hidden = id !== shown;
     if (hadFocus) byId(shown).focus();
   }
 
@@ -150,4 +152,15 @@ export class Files {
     byId("file-status").textContent = message;
     byId("file-status").classList.toggle("error", isError);
   }
+}
+
+/** `notes.md` translated to German: `notes.de.md`. */
+function translatedName({ name, target }) {
+  const dot = name.lastIndexOf(".");
+  return `${name.slice(0, dot)}.${target}${name.slice(dot)}`;
+}
+
+function timeLeft(seconds) {
+  if (!seconds || seconds < 10) return "";
+  return seconds < 90 ? ` ${Math.round(seconds / 10) * 10} s left` : ` ${Math.round(seconds / 60)} minutes left`;
 }

@@ -105,6 +105,17 @@ def test_int8_peers_keep_most_translations(
         assert sum(map(str.__eq__, texts, expected)) > len(expected) / 2
 
 
+def test_a_bundle_has_the_weights_that_it_has(folder: Path, tokenizer: Path) -> None:
+    model = tiny.random_model(len(Tokenizer(tokenizer)))
+    for engine, seven_bit in (("ctranslate2-int8", True), ("ctranslate2-float32", False)):
+        bundle = tiny.make_bundle(folder / engine, tokenizer, model=model, engines=[engine])
+        found = student_of(Subject("en", "de", bundle.path, None, None, folder))
+        assert found is not None
+        assert found.seven_bit == seven_bit
+        exact = torch.equal(found.model.embedding.weight, model.embedding.weight)
+        assert exact != seven_bit
+
+
 def test_stock_int8_has_all_eight_bits(subject: Subject, folder: Path) -> None:
     student = student_of(subject)
     assert student is not None

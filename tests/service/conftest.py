@@ -43,7 +43,10 @@ def make_client(tiny_bundle: Bundle, engine: Engine) -> Iterator[MakeClient]:
             settings = Settings(model=Path(tiny_bundle.path), inter_threads=1, **values)
             models = ModelSet([Model.of(tiny_bundle, instead or engine, settings)])
             app = create_app(settings, Translator(models, settings))
-            return stack.enter_context(TestClient(guarded(app, settings.max_body_bytes)))
+            client = stack.enter_context(TestClient(guarded(app, settings)))
+            client.app_state = dict(app.state.__dict__["_state"])
+            stack.callback(lambda: client.portal and client.portal.call(app.state.jobs.close))
+            return client
 
         yield make
 

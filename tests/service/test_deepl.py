@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -83,6 +84,35 @@ def test_what_is_taken(stub: TestClient, change: dict[str, Any]) -> None:
     assert stub.post(URL, json={**BASE, **change}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("how", "sentences"),
+    [
+        (None, ["one two.", "three.", "four.", "five."]),
+        ("1", ["one two.", "three.", "four.", "five."]),
+        (1, ["one two.", "three.", "four.", "five."]),
+        ("nonewlines", ["one two.", "three four.", "five."]),
+        ("0", ["one two. three four. five."]),
+    ],
+)
+def test_split_sentences(make_client: MakeClient, how: Any, sentences: list[str]) -> None:
+    text = "one two. Three\nfour. five."
+    stub = StubEngine()
+    body = {"text": [text], "target_lang": "DE", "source_lang": "EN", "split_sentences": how}
+    answer = make_client(stub, second_tries=False).post(URL, json=body).json()
+    assert [one.lower() for batch in stub.batches for one in batch] == sentences
+    (found,) = answer["translations"]
+    within_sentences = how in ("nonewlines", "0")
+    assert found["text"] == text.upper().replace("\n", " " if within_sentences else "\n")
+
+
+def test_blank_lines_part_sentences_in_any_case(make_client: MakeClient) -> None:
+    stub = StubEngine()
+    body = {"text": ["one\n\ntwo"], "target_lang": "DE", "source_lang": "EN"}
+    client = make_client(stub, second_tries=False)
+    client.post(URL, json={**body, "split_sentences": "0"})
+    assert sorted(one for batch in stub.batches for one in batch) == ["one.", "two."]
+
+
 def test_languages(make_client: MakeClient, stub: TestClient) -> None:
     assert stub.get("/v2/languages").json() == [{"language": "EN", "name": "English"}]
     assert stub.get("/v2/languages?type=target").json() == [
@@ -121,3 +151,49 @@ def test_ignored_tags_keep_their_content(stub: TestClient) -> None:
     assert "FOUR" in item["text"]
     (item,) = stub.post(URL, json=body).json()["translations"]
     assert '<keep a="1">TWO</keep>' in item["text"]
+
+
+def test_documents(stub: TestClient) -> None:
+    files = {"file": ("cats.txt", "One cat.\n")}
+    sent = stub.post("/v2/document", files=files, data={"target_lang": "DE", "source_lang": "EN"})
+    assert sent.status_code == 200, sent.text
+    url, key = f"/v2/document/{sent.json()['document_id']}", sent.json()["document_key"]
+    for end in ("", "/result"):
+        assert stub.post(url + end, json={"document_key": "x"}).status_code == 404
+        assert stub.post(url + end).status_code == 400
+    for _ in range(500):
+        status = stub.post(url, json={"document_key": key}).json()
+        if status["status"] == "done":
+            break
+        time.sleep(0.02)
+    assert status == {"document_id": url[13:], "status": "done", "billed_characters": 9}
+    assert stub.post(f"{url}/result", data={"document_key": key}).content == b"ONE CAT.\n"
+
+
+def test_a_document_is_not_ready(make_client: MakeClient) -> None:
+    engine = StubEngine(seconds=20)
+    client = make_client(engine)
+    data = {"target_lang": "DE", "source_lang": "EN"}
+    sent = client.post("/v2/document", files={"file": ("a.txt", "One cat.")}, data=data).json()
+    url = f"/v2/document/{sent['document_id']}"
+    early = client.post(f"{url}/result", json={"document_key": sent["document_key"]})
+    engine.release.set()
+    assert early.status_code == 503
+    assert "not translated yet" in early.json()["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "words"),
+    [
+        ("a.exe", {}, "exe"),
+        ("a.txt", {"target_lang": "FR"}, "`target_lang` is 'FR'"),
+        ("a.txt", {"formality": "more"}, "`formality`"),
+        ("a.txt", {"output_format": "pdf"}, "`output_format`"),
+        ("a.txt", {"target_lang": ""}, "`target_lang`"),
+    ],
+)
+def test_a_wrong_document(stub: TestClient, name: str, change: dict[str, str], words: str) -> None:
+    data = {"target_lang": "DE", **change}
+    answer = stub.post("/v2/document", files={"file": (name, "a")}, data=data)
+    assert answer.status_code == 400
+    assert words in answer.json()["message"]

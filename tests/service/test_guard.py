@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service.api import guard
 from service.api.guard import Guard
 
 MakeClient = Callable[..., TestClient]
@@ -33,6 +35,27 @@ def test_a_large_body_in_chunks_is_413(make_client: MakeClient) -> None:
 
     answer = client.post(URL, content=chunks(), headers={"Content-Type": "application/json"})
     assert answer.status_code == 413
+
+
+def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BODY_S", 0.05)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if not sent:
+            await asyncio.sleep(0 if len(parts) else 60)
+            return parts.pop()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    parts = [{"type": "http.request", "body": b"{", "more_body": True}]
+    scope = {"type": "http", "path": URL, "method": "POST", "headers": []}
+    asyncio.run(Guard(failing_app, 1024)(scope, receive, send))
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+    assert b"body_timeout" in sent[1]["body"]
 
 
 async def failing_app(scope: Any, receive: Any, send: Any) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
+from service.keys import KeyStore
 from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]
@@ -134,11 +136,47 @@ def test_languages_health_and_settings(stub: TestClient) -> None:
     assert settings["language"]["target"] == {"code": "de", "name": "German"}
 
 
-@pytest.mark.parametrize("path", ["/suggest", "/translate_file"])
-def test_what_we_do_not_have_is_turned_off(stub: TestClient, path: str) -> None:
-    answer = stub.post(path)
+def test_suggestions_are_turned_off(stub: TestClient) -> None:
+    answer = stub.post("/suggest")
     assert answer.status_code == 403
     assert "disabled" in answer.json()["error"]
+
+
+def test_a_file_is_waited_for_and_fetched_without_a_key(
+    make_client: MakeClient, tmp_path: Path
+) -> None:
+    keys = KeyStore(tmp_path / "keys.db")
+    key = keys.add("somebody")
+    client = make_client(StubEngine(), keys_file=tmp_path / "keys.db", require_key=True)
+    files = {"file": ("cats.txt", "One cat.\n")}
+    data = {"source": "en", "target": "de"}
+    assert client.post("/translate_file", files=files, data=data).status_code == 400
+    wrong = client.post("/translate_file", files=files, data={**data, "api_key": "qs_wrong"})
+    assert wrong.status_code == 403
+    sent = client.post("/translate_file", files=files, data={**data, "api_key": key})
+    assert sent.status_code == 200, sent.text
+    found = client.get(sent.json()["translatedFileUrl"])
+    assert found.content == b"ONE CAT.\n"
+    assert keys.usage(1).characters == 9
+    gone = client.get("/download_file/nothing")
+    assert (gone.status_code, list(gone.json())) == (404, ["error"])
+
+
+def test_a_file_that_cannot_be_translated(make_client: MakeClient, stub: TestClient) -> None:
+    settings = stub.get("/frontend/settings").json()
+    assert {".txt", ".docx"} <= set(settings["supportedFilesFormat"])
+    data = {"source": "en", "target": "de"}
+    for files, fields, words in (
+        ({"file": ("a.exe", "a")}, data, "exe"),
+        ({"file": ("a.txt", "a")}, {"source": "en"}, "`target` is required"),
+        ({}, data, "`file` is required"),
+    ):
+        answer = stub.post("/translate_file", files=files, data=fields)
+        assert answer.status_code == 400
+        assert words in answer.json()["error"]
+    off = make_client(StubEngine(), max_file_bytes=0)
+    assert off.get("/frontend/settings").json()["filesTranslation"] is False
+    assert off.post("/translate_file", files={"file": ("a.txt", "a")}, data=data).status_code == 403
 
 
 def test_its_errors_have_its_shape_whatever_raises_them(make_client: MakeClient) -> None:

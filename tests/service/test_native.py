@@ -26,7 +26,8 @@ URL = "/v1/translate"
 def error_of(response: Any) -> dict[str, Any]:
     body = response.json()
     assert set(body) == {"error"}
-    assert set(body["error"]) == {"code", "message", "field"}
+    assert set(body["error"]) == {"code", "message", "field", "request_id"}
+    assert body["error"]["request_id"] == response.headers["x-request-id"]
     return body["error"]
 
 
@@ -283,6 +284,18 @@ def test_pairs_of_sentences_and_times_where_asked_for(make_client: MakeClient) -
     assert item["score"] == -1.0
     assert set(answer["timings"]) == {"detect_ms", "translate_ms", "total_ms"}
     assert answer["timings"]["total_ms"] > 0
+
+
+def test_pairs_of_sentences_in_html_are_as_a_reader_sees_them(make_client: MakeClient) -> None:
+    text = "<p>One <b>two</b>. Three &amp; four.</p>\n<ul><li>five</li><li>6</li></ul>"
+    body = {"text": [text, "seven"], "format": "html", "return": ["sentences"]}
+    first, second = make_client(StubEngine()).post(URL, json=body).json()["translations"]
+    assert first["sentences"] == [
+        {"source": "One two.", "target": "ONE TWO."},
+        {"source": "Three & four.", "target": "THREE & FOUR."},
+        {"source": "five", "target": "FIVE"},
+    ]
+    assert second["sentences"] == [{"source": "seven", "target": "SEVEN"}]
 
 
 def test_detect(client: TestClient) -> None:

@@ -37,14 +37,19 @@ OpenPage = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def address(make_pair: MakePair) -> Iterator[str]:
+def engine() -> StubEngine:
+    return StubEngine()
+
+
+@pytest.fixture(scope="module")
+def address(make_pair: MakePair, engine: StubEngine) -> Iterator[str]:
     """A service that translates English to German and French, and German to English."""
     pairs = [("en", "de"), ("de", "en"), ("en", "fr")]
     settings = Settings(inter_threads=1, max_text_chars=MAX_CHARS)
-    models = ModelSet([Model.of(make_pair(*pair), StubEngine(), settings) for pair in pairs])
+    models = ModelSet([Model.of(make_pair(*pair), engine, settings) for pair in pairs])
     translator = Translator(models, settings)
     translator.detector.load()
-    app = guarded(create_app(settings, translator), settings.max_body_bytes)
+    app = guarded(create_app(settings, translator), settings)
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
@@ -367,7 +372,7 @@ def test_it_fits_a_phone(open_page: OpenPage) -> None:
 
 
 FILES = {
-    "a.txt": ("\ufeffOne cat.\r\n\r\n  Two dogs.\r\n", "ONE CAT.\r\n\r\n  TWO DOGS.\r\n"),
+    "a.txt": ("\ufeffOne cat.\r\n\r\n  Two dogs.\r\n", "\ufeffONE CAT.\r\n\r\n  TWO DOGS.\r\n"),
     "a.html": (
         "<p class=x>One <b>cat</b>.</p>\n<p>Two.</p>",
         "<p class=x>ONE <b>CAT</b>.</p>\n<p>TWO.</p>",
@@ -392,71 +397,72 @@ def give(page: Any, name: str, content: str) -> None:
 
 
 def test_files_come_back_with_their_structure(open_page: OpenPage) -> None:
-    page = open_page()
+    page = open_page("#s=en&t=de")
     for name, (content, expected) in FILES.items():
         give(page, name, content)
         says(page, "Translated.", "#file-status")
+        says(page, "100 %", "#file-share")
         with page.expect_download() as download:
             page.locator("#file-download").click()
         assert download.value.suggested_filename == name.replace(".", ".de.")
         assert Path(download.value.path()).read_bytes().decode() == expected
+    give(page, "a.pdf", "x")
+    says(page, "takes txt, ")
     give(page, "a.docx", "x")
-    says(page, "takes txt, md, html, srt and vtt")
+    says(page, "cannot translate this", "#file-status")
 
 
-def test_a_file_is_dropped_stopped_and_gone_on_with(open_page: OpenPage) -> None:
-    page = open_page("#s=en&t=de")
-    held: list[Any] = []
+CATS = "".join(f"The cat number {index} sleeps.\n\n" for index in range(600))
 
-    def hold_the_second(route: Any) -> None:
-        held.append(route)
-        if len(held) != 2:
-            route.fallback()
 
-    page.route(API, hold_the_second)
-    text = "".join(f"The cat number {index} sleeps.\n\n" for index in range(300))
+def drop(page: Any, name: str, text: str) -> None:
     page.evaluate(
-        """(text) => {
+        """([text, name]) => {
           const data = new DataTransfer();
-          data.items.add(new File([text], "cats.txt"));
+          data.items.add(new File([text], name));
           const options = { dataTransfer: data, bubbles: true, cancelable: true };
           dispatchEvent(new DragEvent("drop", options));
         }""",
-        text,
+        [text, name],
     )
-    while len(held) < 2:
-        page.wait_for_timeout(20)
-    share = int(page.locator("#file-share").inner_text().split()[0])
-    assert 0 < share < 100
+
+
+def test_a_file_is_dropped_stopped_and_started_again(
+    open_page: OpenPage, address: str, engine: StubEngine
+) -> None:
+    page = open_page("#s=en&t=de")
+    asked: list[tuple[str, str]] = []
+    page.on("request", lambda request: asked.append((request.method, request.url)))
+    engine.seconds = 0.3
+    drop(page, "cats.txt", CATS)
+    says(page, "Translating to German", "#file-status")
+    sync_api.expect(page.locator("#file-share")).not_to_have_text("0 %", timeout=30_000)
+    assert 0 < int(page.locator("#file-share").inner_text().split()[0]) < 100
     page.get_by_role("button", name="Stop").click()
     says(page, "Stopped.", "#file-status")
-    page.get_by_role("button", name="Go on").click()
+    sync_api.expect(page.get_by_role("button", name="Start again")).to_be_focused()
+    engine.seconds = 0.0
+    page.keyboard.press("Enter")
     says(page, "Translated.", "#file-status")
-    says(page, "100 %", "#file-share")
     with page.expect_download() as download:
         page.locator("#file-download").click()
-    assert Path(download.value.path()).read_text() == text.upper()
-    firsts = [route.request.post_data_json["text"][0] for route in held]
-    assert len(set(firsts)) == len(firsts) - 1  # Only the request that was stopped is sent again.
+    assert Path(download.value.path()).read_text() == CATS.upper()
+    deleted = [url for method, url in asked if method == "DELETE"]
+    assert len(set(deleted)) == 2
+    for url in deleted:
+        assert page.request.get(url).status == 404
 
 
-def test_pieces_are_the_text_again(open_page: OpenPage) -> None:
-    page = open_page()
-    texts = {
-        "text": "One. Two!\n\n\n three\r\n\r\nfour " + "word " * 300 + "\n" + "x" * 500 + "😀" * 90,
-        "markdown": "---\na: b\n---\n\n- one\n\n  two\n\n```\n\ncode\n\n```\n\nlast\n" * 9,
-        "html": "<style>p { }</p></style><p>One<br>two</p>\n<!-- </p> --><ul><li>a</li></ul>" * 9,
-    }
-    for name, text in texts.items():
-        pieces = page.evaluate(
-            "([text, name]) => import('/ui/pieces.js').then((m) => m.cut(text, name, 60, 130))",
-            [text, name],
-        )
-        assert "".join(pieces) == text
-        assert len(pieces) > 5
-        assert max(map(len, pieces)) <= 130
-        assert not any(piece[-1] == "\ud83d" for piece in pieces)
-        if name == "markdown":
-            assert all(piece.count("```") % 2 == 0 and piece[0] != " " for piece in pieces)
-        if name == "html":
-            assert all(piece.count("<style>") == piece.count("</style>") for piece in pieces)
+def test_a_page_that_is_left_takes_its_file_along(open_page: OpenPage, engine: StubEngine) -> None:
+    page = open_page("#s=en&t=de")
+    engine.seconds = 0.5
+    with page.expect_response("**/v1/translate/file") as sent:
+        drop(page, "cats.txt", CATS)
+    says(page, "Translating", "#file-status")
+    page.goto("about:blank")
+    engine.seconds = 0.0
+    other = open_page()
+    path = sent.value.headers["location"]
+    deadline = time.monotonic() + 10
+    while other.evaluate(f"fetch('{path}').then((one) => one.status)") != 404:
+        assert time.monotonic() < deadline

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
 from export.engines import TranslateOptions, Translation
-from service.second_try import CODES, SEVERITY, better, further_tries, judge
+from service.second_try import (
+    CODES,
+    SEVERITY,
+    STUTTER,
+    WORD,
+    WORD_OR_MARK,
+    better,
+    further_tries,
+    judge,
+)
 
 
 def codes(source: str, text: str, **found: object) -> list[str]:
@@ -138,3 +149,41 @@ def test_long_texts_are_judged() -> None:
     text = " ".join(first + second for first in letters for second in letters)  # 256 words
     assert codes(text, text.upper()) == ["echo"]
     assert codes(text, " ".join(["da"] * 255)) == ["repetition"]
+
+
+def test_repetition_is_what_a_search_of_every_stretch_finds() -> None:
+    def most_in_a_row(words: list[str], size: int) -> int:
+        most = 1
+        for start in range(len(words)):
+            times = 1
+            while words[start : start + size] == words[start + times * size :][:size] != []:
+                times += 1
+            whole = start + times * size <= len(words)
+            most = max(most, times if whole else times - 1)
+        return most
+
+    def repeats(source: str, text: str) -> bool:
+        def words(one: str, size: int) -> list[str]:
+            return (WORD_OR_MARK if size == 1 else WORD).findall(one.casefold())
+
+        def stutter(one: str) -> int:
+            return max((len(match[0]) for match in STUTTER.finditer(one.casefold())), default=0)
+
+        return stutter(text) > stutter(source) or any(
+            (times := most_in_a_row(words(text, size), size)) >= (3 if size <= 2 else 2)
+            and times > most_in_a_row(words(source, size), size)
+            for size in range(1, 13)
+        )
+
+    chance = random.Random(3)
+    parts = ["ja", "ja", "nein,", "so", "die", "haha", "ti", "ti", "Mi", "-", "x!", "und", "er"]
+    found = 0
+    for _ in range(3000):
+        source, text = (
+            "".join(chance.choice(parts) + chance.choice(["", " ", " "]) for _ in range(length))
+            for length in (chance.randint(1, 6), chance.randint(1, 16))
+        )
+        given = "repetition" in [one.code for one in judge(source, 1, Translation(text, 1))]
+        assert given == repeats(source, text), (source, text)
+        found += given
+    assert found > 50

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 import time
 import urllib.error
 from collections.abc import Iterator
@@ -20,63 +15,18 @@ from libretranslatepy import LibreTranslateAPI
 
 from export.bundle import Bundle
 from tests.service.conftest import MakePair
-
-ROOT = Path(__file__).resolve().parents[2]
-START_S = 60
+from tests.service.serving import serving
 
 pytestmark = pytest.mark.slow
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
 def served(
     tiny_bundle: Bundle, make_pair: MakePair, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[httpx.Client]:
-    port = free_port()
-    log = tmp_path_factory.mktemp("served-log") / "log"
-    environment = {
-        **os.environ,
-        "QUICKSTUDY_MODELS": f"{tiny_bundle.path},{make_pair('fr', 'en').path}",
-        "QUICKSTUDY_INTER_THREADS": "1",
-        "BENTOML_DO_NOT_TRACK": "True",
-        "BENTOML_HOME": str(log.parent / "bentoml"),
-    }
-    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
-    with log.open("w") as output:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
-            cwd=ROOT,
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20) as client:
-            wait_until_ready(client, process, log)
-            yield client
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(20)
-
-
-def wait_until_ready(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            break
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    pytest.fail(f"the service was not ready within {START_S} s:\n{log.read_text()}")
+    models = f"{tiny_bundle.path},{make_pair('fr', 'en').path}"
+    with serving(tmp_path_factory.mktemp("served"), models=models) as one:
+        yield one.client
 
 
 def test_it_translates(served: httpx.Client) -> None:
@@ -135,6 +85,25 @@ def test_deepls_client(served: httpx.Client) -> None:
     assert not client.get_usage().any_limit_reached
     with pytest.raises(deepl.DeepLException, match="'JA'"):
         client.translate_text("a", target_lang="JA")
+
+
+def test_deepls_client_translates_documents(
+    served: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.1)))
+    client = deepl.DeepLClient("any key", server_url=str(served.base_url))
+    text = "the old blue street cat."
+    source, target = tmp_path / "cats.txt", tmp_path / "cats.de.txt"
+    source.write_text(text)
+    status = client.translate_document_from_filepath(
+        source, target, source_lang="EN", target_lang="DE"
+    )
+    assert (status.done, status.billed_characters) == (True, len(text))
+    expected = served.post("/v1/translate", json={"text": text}).json()["translations"][0]["text"]
+    assert target.read_text() == expected
+    with pytest.raises(deepl.DeepLException, match="exe"):
+        client.translate_document_upload(text, filename="cats.exe", target_lang="DE")
 
 
 def test_bentomls_client(served: httpx.Client) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.metrics import REGISTRY
 from service.settings import Settings, find_bundle
+from service.settings_report import as_markdown, unit_of
 
 
 def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -33,9 +35,19 @@ def test_the_default_bundle_is_beside_the_code() -> None:
     assert find_bundle().parts[-2:] == ("models", "en-de")
 
 
-def test_every_setting_is_documented() -> None:
-    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+def test_every_setting_has_a_unit_and_a_meaning() -> None:
     for name, field in Settings.model_fields.items():
-        assert f"| `QUICKSTUDY_{name.upper()}` |" in text, name
-        assert field.description
-        assert field.description in text, name
+        assert field.description, name
+        assert unit_of(field) != "–", f"{name}: json_schema_extra=_in(...)"
+
+
+def test_the_settings_of_the_documentation_are_these() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    assert as_markdown() in text, "python -m service.settings_report prints the table"
+
+
+def test_every_metric_is_documented() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
+    for metric in REGISTRY.collect():
+        total = "_total" if metric.type == "counter" else ""
+        assert f"`{metric.name}{total}`" in text, metric.name

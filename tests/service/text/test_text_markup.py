@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import pytest
 
+from service.text.protect import OPAQUE_AND_TAGS, SUSPECT
 from tests.service.text.engines import run, source_of
 
 HTML = """<!doctype html><html><head><title>My page</title><style>a > b { c: d }</style>
@@ -160,3 +162,20 @@ def test_broken_html_is_kept() -> None:
     ):
         assert source_of(text, "html") == text
         assert run(text, "html").count("<b>") == text.count("<b>")
+
+
+def test_a_text_that_is_not_suspect_holds_nothing_opaque() -> None:
+    pieces = [
+        "www", "www.", ".com", "de", ".", "-", "/", "a", "Ä", "()", "(", ")", " ", "1", "%", "{",
+        "}", "_", "@", "#", "é", "①", "→", "http://", "$", "<b>", "x.py", "'", '"', "!", ",", "~",
+        "[[", "]]", "\ufffc", "…", "\n", "ж",
+    ]  # fmt: skip
+    chance = random.Random(5)
+    harmless = 0
+    for _ in range(20_000):
+        text = "".join(chance.choices(pieces, k=chance.randint(1, 7)))
+        if not SUSPECT.search(text):
+            harmless += 1
+            assert not OPAQUE_AND_TAGS.search(text), text
+    assert harmless > 500
+    assert not SUSPECT.search("\"No,\" he said (quietly), it's Tom's well-known Äpfel. Is it?")

@@ -1,0 +1,120 @@
+"""A long text → pieces that can be translated each on its own and add up to it again."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+
+from service.text import Format
+from service.text.block import Block
+from service.text.document import READERS
+
+PLACES = (
+    re.compile(r"(?:\r\n?|\n)[ \t]*(?:\r\n?|\n)+"),
+    re.compile(r"\r\n?|[\n\x85\u2028\u2029]"),
+    re.compile(r"[.!?…]['\"”’»)]*\s+|[。！？]"),
+    re.compile(r"\s"),
+)
+"""After which plain text may be cut, best first: a blank line, a line, a sentence, a space."""
+MAX_SMALLER = 4
+"""Shorter pieces that are tried where markup would be read otherwise in pieces."""
+
+
+def cut_up(text: str, format: Format, max_chars: int) -> list[str]:
+    """Cut a text into pieces of at most `max_chars` characters, in linear time.
+
+    Markup is only cut where each piece is read as it is in the whole; where there is no such
+    place, a piece is longer.
+    """
+    if len(text) <= max_chars:
+        return [text] if text else []
+    return _cut_text(text, max_chars) if format == "text" else _cut_markup(text, format, max_chars)
+
+
+def _cut_text(text: str, max_chars: int) -> list[str]:
+    pieces = []
+    start = 0
+    while len(text) - start > max_chars:
+        end = _cutting_place(text, start, start + max_chars)
+        pieces.append(text[start:end])
+        start = end
+    return [*pieces, text[start:]]
+
+
+def _cutting_place(text: str, start: int, end: int) -> int:
+    """The last of the best places in the second half of a stretch."""
+    for pattern in PLACES:
+        places = [match.end() for match in pattern.finditer(text, (start + end + 1) // 2, end)]
+        if places:
+            end = places[-1]
+            break
+    while end < len(text) and (
+        text[end - 1 : end + 1] == "\r\n" or unicodedata.combining(text[end]) > 0
+    ):
+        end += 1
+    return end
+
+
+Item = str | Block
+"""What a reader of markup gives."""
+
+
+def _cut_markup(text: str, format: Format, max_chars: int) -> list[str]:
+    read = READERS[format]
+    items = list(read(text))
+    sources = [item if isinstance(item, str) else item.rich.raw() for item in items]
+    if "".join(sources) != text:
+        return [text]
+    ends = list(accumulate(map(len, sources)))
+    stops = [
+        stop
+        for stop, end in enumerate(ends, 1)
+        if stop == len(items) or format == "html" or _begins_anew(text, end)
+    ]
+    places = [ends[stop - 1] for stop in stops]
+    pieces = []
+    at = start = 0
+    while start < len(text):
+        for choice in _choices(places, start, max_chars):
+            stop, end = stops[choice], places[choice]
+            piece = text[start:end]
+            if end == len(text) or _merged(read(piece)) == _merged(items[at:stop]):
+                break
+        pieces.append(piece)
+        at, start = stop, end
+    return pieces
+
+
+def _begins_anew(text: str, place: int) -> bool:
+    """Whether a line of Markdown begins that is not indented, after a blank one."""
+    if text[place - 1 : place] != "\n" or text[place : place + 1].isspace():
+        return False
+    return not text[text.rfind("\n", 0, place - 1) + 1 : place].strip()
+
+
+def _choices(places: Sequence[int], start: int, max_chars: int) -> Iterator[int]:
+    """Which of the places a piece may end at, best first: the last that is near enough, some before
+    it, then ones twice as far each, then the end of the text."""
+    first = bisect_right(places, start)
+    fitting = max(first, bisect_right(places, start + max_chars) - 1)
+    yield from range(fitting, max(first, fitting - MAX_SMALLER + 1) - 1, -1)
+    wanted = 2 * max_chars
+    while (choice := bisect_right(places, start + wanted)) < len(places):
+        if choice > fitting:
+            yield choice
+        wanted *= 2
+    yield len(places) - 1
+
+
+def _merged(items: Iterable[Item]) -> list[Item]:
+    """Items, with what is kept and stands side by side in one."""
+    merged: list[Item] = []
+    for item in items:
+        if isinstance(item, str) and merged and isinstance(merged[-1], str):
+            merged[-1] += item
+        elif item != "":
+            merged.append(item)
+    return merged

@@ -1,0 +1,177 @@
+"""One job: its file read, what is not translated yet translated, the result put together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from service.batcher import ClosedError, QueueFullError
+from service.fair_queue import Priority
+from service.files import OpenFile, Unit
+from service.hop import SearchError
+from service.jobs.folder import JobsFolder
+from service.jobs.reading import digest, open_again
+from service.jobs.store import Job, JobStore, UnitDone
+from service.jobs.threads import FileThreads
+from service.models import LanguageError
+from service.order import Order, TranslatedText
+from service.text import Glossary
+from service.translator import Translator
+
+logger = logging.getLogger("quickstudy.service")
+
+GROUP_CHARS = 4000
+GROUP_UNITS = 32
+GROUPS_IN_FLIGHT = 2
+"""What is asked of the translator at a time for a job; more may be asked twice after a crash."""
+FILE_S = 120.0
+"""Seconds to read a file, and to put it together."""
+TRIES = 3
+PAUSE_S = 1.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A unit that is to be translated: its hash, and how often the file has it."""
+
+    unit: Unit
+    digest: bytes
+    times: int
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What a job's work needs."""
+
+    folder: JobsFolder
+    store: JobStore
+    threads: FileThreads
+    translator: Translator
+
+
+async def do_job(job: Job, tools: Tools, is_stopping: Callable[[], bool]) -> int | None:
+    """Translate what a job lacks and write its result; its size in bytes, None if it was stopped.
+
+    Raises FileError and SlowFileError for a file that cannot be translated after all, LanguageError
+    and SearchError if what is served no longer does it, ClosedError when the service stops, and
+    whatever the engine raises again and again for a group of units.
+    """
+    folder = tools.folder
+    if job.source == job.target:
+        return await tools.threads.run(lambda: _as_it_is(job, folder), FILE_S)
+
+    def read() -> tuple[OpenFile, list[bytes], list[Piece]]:
+        data = folder.source(job.id).read_bytes()
+        opened = open_again(data, job.kind, job.source, job.target)
+        digests = [digest(unit) for unit in opened.units]
+        return opened, digests, _pieces(opened.units, digests)
+
+    opened, digests, pieces = await tools.threads.run(read, FILE_S)
+    known = tools.store.translations(job.id)
+    groups = _groups(piece for piece in pieces if piece.digest not in known)
+    glossary = Glossary(job.terms)
+
+    async def translate_groups() -> None:
+        for group in groups:
+            if is_stopping():
+                return
+            found = await _patiently(_order(job, group, glossary), tools.translator)
+            tools.store.keep(job.id, [_done(*pair) for pair in zip(group, found, strict=True)])
+
+    await _all_or_none([translate_groups() for _ in range(GROUPS_IN_FLIGHT)])
+    if is_stopping():
+        return None
+    known = tools.store.translations(job.id)
+
+    def write() -> int:
+        result = opened.rebuild([known[one] for one in digests])
+        folder.write_result(job.id, result)
+        return len(result)
+
+    return await tools.threads.run(write, FILE_S)
+
+
+def _as_it_is(job: Job, folder: JobsFolder) -> int:
+    """The result of a file that is in the target language already."""
+    data = folder.source(job.id).read_bytes()
+    folder.write_result(job.id, data)
+    return len(data)
+
+
+def _pieces(units: Sequence[Unit], digests: Sequence[bytes]) -> list[Piece]:
+    """Units, equal ones as one, in the order of the file."""
+    times: dict[bytes, int] = {}
+    unit_of: dict[bytes, Unit] = {}
+    for unit, one in zip(units, digests, strict=True):
+        times[one] = times.get(one, 0) + 1
+        unit_of.setdefault(one, unit)
+    return [Piece(unit, one, times[one]) for one, unit in unit_of.items()]
+
+
+def _groups(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+    """Units of one format that go to the translator together."""
+    group: list[Piece] = []
+    chars = 0
+    for piece in pieces:
+        chars += len(piece.unit.text)
+        is_full = len(group) == GROUP_UNITS or chars > GROUP_CHARS
+        if group and (is_full or piece.unit.format != group[0].unit.format):
+            yield group
+            group, chars = [], len(piece.unit.text)
+        group.append(piece)
+    if group:
+        yield group
+
+
+def _order(job: Job, group: Sequence[Piece], glossary: Glossary) -> Order:
+    return Order(
+        texts=[piece.unit.text for piece in group],
+        source=job.source,
+        target=job.target,
+        format=group[0].unit.format,
+        beam_size=job.beam_size,
+        glossary=glossary,
+        priority=Priority.BULK,
+    )
+
+
+def _done(piece: Piece, found: TranslatedText) -> UnitDone:
+    return UnitDone(
+        digest=piece.digest,
+        text=found.text,
+        characters=piece.times * len(piece.unit.text),
+        units=piece.times,
+        warnings=[notice.code for notice in found.warnings],
+    )
+
+
+async def _patiently(order: Order, translator: Translator) -> Sequence[TranslatedText]:
+    """Translate, as soon as the queue has room; after a failure of the engine try again, twice."""
+    failures = 0
+    while True:
+        try:
+            return (await translator.translate(order)).texts
+        except QueueFullError:
+            await asyncio.sleep(translator.settings.retry_after_s)
+        except (LanguageError, SearchError, ClosedError):
+            raise
+        except Exception:
+            failures += 1
+            if failures == TRIES:
+                raise
+            logger.warning("units of a file failed, trying again")
+            await asyncio.sleep(PAUSE_S)
+
+
+async def _all_or_none(works: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Do all at the same time; the first that fails cancels the others."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

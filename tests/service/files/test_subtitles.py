@@ -1,0 +1,101 @@
+"""Subtitles: cues, tags and lines."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.files import FileError
+from service.files.wrap import wrap
+from tests.service.files.file_samples import SRT, VTT, opened, served, shouted, texts
+from tests.service.text.engines import hostile
+
+
+def test_the_lines_of_a_cue_are_one_text() -> None:
+    assert texts(opened(SRT.encode(), "a.srt")) == [
+        '<bx id="0"/><span id="1">Hello my <span id="2">dear</span> friend, how are you?</span>',
+        '<br id="0"/>Hi there, Tom.<br id="1"/><br id="2"/><span id="3">Bye</span> &amp; go on '
+        "with this line of words.",
+        '<bx id="0"/>Oh oh',
+    ]
+    assert texts(opened("1\n0:0:1,0 --> 0:0:2,0\n你好\n朋友".encode(), "a.srt", "zh", "en")) == [
+        "你好朋友"
+    ]
+
+
+def test_only_the_words_of_a_cue_change() -> None:
+    """Lines are made as long as each other."""
+    for name, data in (("a.srt", SRT), ("a.vtt", VTT)):
+        out = shouted(opened(data.encode(), name)).decode()
+        assert [line for line in out.splitlines() if "-->" in line] == [
+            line for line in data.splitlines() if "-->" in line
+        ]
+    out = shouted(opened(SRT.encode("utf-8-sig"), "a.srt"))
+    assert out.decode("utf-8-sig").split("\r\n")[:11] == [
+        "1",
+        "00:00:01,000 --> 00:00:04,000 X1:40 X2:600",
+        "{\\an8}<i>HELLO MY <b>DEAR</b>",
+        "FRIEND, HOW ARE YOU?</i>",
+        "",
+        "2",
+        "00:00:05,000 --> 00:00:06,000",
+        "- HI THERE, TOM.",
+        "- <i>BYE</i> & GO ON WITH",
+        "THIS LINE OF WORDS.",
+        "3",
+    ]
+    assert VTT.split("<v Bob>")[0] in shouted(opened(VTT.encode(), "a.vtt")).decode()
+
+
+def test_webvtt_escapes_what_would_be_markup() -> None:
+    out = opened(VTT.encode(), "a.vtt").rebuild(
+        ['<span id="0">a &lt;b&gt; --&gt; <span id="1">c</span> &amp; d <bx id="2"/>e</span>']
+    )
+    assert b"<v Bob>a &lt;b&gt; --&gt;\n<c.x>c</c> &amp; d <00:00:02.000>e</v>\n" in out
+
+
+def test_a_longer_translation_gets_more_lines_and_a_cue_no_blank_line() -> None:
+    file = opened(SRT.encode(), "a.srt")
+    words = " ".join(["word"] * 20)
+    out = file.rebuild([words, texts(file)[1], "\n\n"]).decode()
+    cue = out.split("\r\n")[2:6]
+    assert cue == [
+        "{\\an8}<i>" + " ".join(["word"] * 7),
+        *[" ".join(["word"] * 7)],
+        "word word word word word word<b></b></i>",
+        "",
+    ]
+    assert '<font color="red">  \r\n\r\n4' in out
+
+
+@pytest.mark.parametrize(
+    ("text", "count", "width", "lines"),
+    [
+        ("one two three four", 2, 42, ["one two", "three four"]),
+        ("one two", 1, 42, ["one two"]),
+        ("one", 3, 42, ["one"]),
+        ("aaaa bbbb cccc", 1, 9, ["aaaa bbbb", "cccc"]),
+        ("", 1, 42, [""]),
+    ],
+)
+def test_lines_are_about_as_long(text: str, count: int, width: int, lines: list[str]) -> None:
+    breaks = wrap(text, count, width)
+    joined = "".join("\n" if at in breaks else letter for at, letter in enumerate(text))
+    assert joined.split("\n") == lines
+
+
+@pytest.mark.parametrize(("name", "data"), [("a.srt", SRT), ("a.vtt", VTT)])
+def test_tags_survive_any_model(name: str, data: str) -> None:
+    file = opened(data.encode(), name)
+    for seed in range(20):
+        out = served(file, hostile(seed)).decode()
+        for tag in ("{\\an8}", "<i>", "</b>", '<font color="red">', "<v Bob>", "</c>", "<00:00:02"):
+            assert out.count(tag) >= data.count(tag)
+        assert len(opened(out.encode(), name).units) >= len(file.units) - 1
+
+
+def test_what_is_no_subtitle_file() -> None:
+    with pytest.raises(FileError, match="begin with WEBVTT"):
+        opened(SRT.encode(), "a.vtt")
+    with pytest.raises(FileError, match="no subtitles"):
+        opened(b"Just some text.\n", "a.srt")
+    assert opened(b"", "a.srt").rebuild([]) == b""

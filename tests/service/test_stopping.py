@@ -1,0 +1,83 @@
+"""The steps of a stop: still answering, then refusing, then over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+
+from service.stopping import Stopping
+
+MakeClient = Callable[..., TestClient]
+
+
+async def nothing() -> None:
+    pass
+
+
+def test_it_ends_as_soon_as_nothing_is_here() -> None:
+    stopping = Stopping(drain_s=0.0, grace_s=30)
+    ended = []
+    asyncio.run(asyncio.wait_for(stopping.stop(nothing, lambda: ended.append(1)), 5))
+    assert ended == [1]
+
+
+def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
+    seen: list[str] = []
+
+    async def give_up() -> None:
+        seen.append("given up")
+
+    async def run(leaves: bool) -> None:
+        stopping = Stopping(drain_s=0.05, grace_s=1.5)
+        stopping.come()
+        task = asyncio.create_task(stopping.stop(give_up, lambda: seen.append("ended")))
+        await asyncio.sleep(0)
+        assert stopping.begun
+        assert not stopping.refusing
+        while not stopping.refusing:
+            await asyncio.sleep(0.01)
+        assert seen == []
+        if leaves:
+            stopping.go()
+        await task
+
+    asyncio.run(run(leaves=True))
+    assert seen == ["ended"]
+    seen.clear()
+    asyncio.run(run(leaves=False))
+    assert seen == ["given up", "ended"]
+
+
+def test_requests_while_it_stops(make_client: MakeClient) -> None:
+    client = make_client()
+    guard = client.app
+    stopping: Stopping = guard._stopping  # type: ignore[attr-defined]
+    body = {"text": "the red dog rides."}
+    assert "connection" not in client.post("/v1/translate", json=body).headers
+
+    stopping.begun = True
+    answer = client.post("/v1/translate", json=body)
+    assert answer.status_code == 200
+    assert answer.headers["connection"] == "close"
+    assert client.get("/readyz").status_code == 503
+    assert client.get("/livez").status_code == 200
+
+    stopping.refusing = True
+    answer = client.post("/v1/translate", json=body)
+    assert answer.status_code == 503
+    assert answer.json()["error"]["code"] == "stopping"
+    assert answer.headers["retry-after"] == "1"
+    assert client.post("/v2/translate", json=body).json()["message"]
+    assert client.get("/livez").status_code == 200
+    assert stopping.active == 0
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_every_answer_leaves_nobody_here(make_client: MakeClient, status: int) -> None:
+    client = make_client()
+    path = "/livez" if status == 200 else "/nothing"
+    assert client.get(path).status_code == status
+    assert client.app._stopping.active == 0  # type: ignore[attr-defined]
