@@ -9,7 +9,7 @@ from benchmarks.bench.formats import NONE, decoding, megabytes, number, percent,
 from benchmarks.bench.pictures import bleu_against_speed
 from benchmarks.bench.report_markdown import markdown_table
 from benchmarks.bench.results import Results, ResultsError
-from benchmarks.bench.tables import Table
+from benchmarks.bench.tables import Table, rounds_of
 from benchmarks.bench.verdict import verdict
 from benchmarks.systems.base import WHOLE
 from training.atomic import atomic_write
@@ -103,7 +103,7 @@ def _settings(results: Results) -> str:
         if one.metric == "BLEU"
     )
     return (
-        f"{results.timed_text}, one thread, medians of {results.settings.rounds} interleaved "
+        f"{results.timed_text}, one thread, medians of {rounds_of(results.speed)} interleaved "
         f"rounds (ratio with its interval of 95 %), text in, text out; {about.processor}, "
         f"{about.cores} cores, load {about.load_before} before. BLEU: "
         f"{', '.join(signatures) or 'not measured'}."
