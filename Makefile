@@ -29,7 +29,7 @@ help:  ## Show these commands
 	@echo "'make demo-web' listens at PORT=8000 and takes its bundle from MODEL=models/en-de."
 
 serve: $(served)  ## Install what serving needs into .venv and serve models/en-de
-	$(bin)/bentoml serve service.service:Translation --host $(HOST) --port $(PORT)
+	$(bin)/python -m service.supervisor --host $(HOST) --port $(PORT)
 
 demo-web: $(served) $(packages)  ## Build a page that translates in the browser, and serve it
 	$(bin)/python -m export.web $(MODEL) build/web --serve --host $(HOST) --port $(web_port)

@@ -295,7 +295,7 @@ def serve(
         return
     read_settings()
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
+    command = [sys.executable, "-m", "service.supervisor"]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
 
 

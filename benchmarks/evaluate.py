@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from benchmarks.bench.machine import available
 from benchmarks.bench.rounds import take_turns
 from benchmarks.picture import draw
@@ -75,11 +77,13 @@ def systems_of(run: Run) -> Iterator[Row]:
 
 def translations(system: System, sources: list[str]) -> list[str]:
     """A system's translations, made in this process on all cores."""
+    threads = torch.get_num_threads()
     system.load(available())
     try:
         return system.translate(sources, WHOLE)
     finally:
         system.close()
+        torch.set_num_threads(threads)
 
 
 def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:

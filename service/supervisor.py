@@ -1,4 +1,4 @@
-"""Keep the service's worker alive: what the image runs as its first process.
+"""Keep the service's worker alive: what `make serve` starts, and the image's first process.
 
 `bentoml serve` looks after its worker every 10 seconds, and in a container it never starts another
 (`bentoml.serving.create_watcher`). This process imports nothing of the service, so it needs little

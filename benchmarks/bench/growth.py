@@ -16,7 +16,7 @@ from benchmarks.systems.process import Running, all_running
 from training.model_config import ModelConfig
 
 LENGTHS = (4, 8, 16, 32, 64, 120)
-DOCUMENTS = (1, 4, 16, 64, 256, 1024)
+DOCUMENTS = (1, 4, 16, 64, 256)
 VOCABULARIES = (2000, 4000, 8000, 16000, 32000)
 DEPTHS = (1, 2, 4, 8)
 SENTENCES = 8

@@ -16,6 +16,7 @@ SEED = 12345
 LEAST_SECONDS = 0.25
 """A turn lasts at least so long: fast systems translate the text several times."""
 MOST_REPEATS = 50
+LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -38,14 +39,18 @@ def take_turns(
     batch_size: int,
     rounds: int,
     failed: dict[str, str],
+    seconds: float | None = None,
 ) -> dict[str, Turns]:
     """Time every system on the same sentences, in rounds; the turn before them warms up.
 
-    A system that breaks is left out, and why is added to `failed`.
+    Where `rounds` would take more than `seconds`, there are fewer of them, but not fewer than
+    LEAST_ROUNDS. A system that breaks is left out, and why is added to `failed`.
     """
     repeats: dict[str, int] = {}
     found = {one.info.name: Turns([], [], [], []) for one in running}
-    for number in range(rounds + 1):
+    once = 0.0
+    number = 0
+    while number <= rounds:
         for one in running:
             name = one.info.name
             if name in failed:
@@ -60,6 +65,7 @@ def take_turns(
             if number == 0:
                 wanted = int(np.ceil(LEAST_SECONDS / max(timing.seconds, 1e-6)))
                 repeats[name] = max(1, min(wanted, MOST_REPEATS))
+                once += timing.seconds * repeats[name]
                 continue
             count = len(sentences) * repeat
             turns = found[name]
@@ -67,6 +73,9 @@ def take_turns(
             turns.cpu_seconds_per_sentence.append(timing.cpu_seconds / count)
             turns.cores_used.append(timing.cpu_seconds / timing.seconds)
             turns.calls.append(calls)
+        number += 1
+        if seconds is not None and once:
+            rounds = min(rounds, max(LEAST_ROUNDS, int(seconds / once)))
     return found
 
 

@@ -49,8 +49,10 @@ class Options:
     beams: tuple[int, ...] = (1, 2, 5)
     quick: bool = False
     alone: int = 100
-    batched: int = 192
-    whole: int = 1000
+    batched: int = 128
+    whole: int = 400
+    cell_seconds: float | None = 60.0
+    """About as long as all turns at one batch size may take; three rounds are done in any case."""
     peak_seconds: float = 0.5
     profile_seconds: float = 4.0
     scored: int | None = None
@@ -95,7 +97,16 @@ def measure(plan: Plan, options: Options, say: Say) -> Results:
     samples = samples_of(plan, texts[0], options)
     speeds = Speeds()
     if "speed" in options.parts:
-        speeds = measure_speed(plan.systems, samples, cells, options.rounds, plan.main, failed, say)
+        speeds = measure_speed(
+            plan.systems,
+            samples,
+            cells,
+            options.rounds,
+            options.cell_seconds,
+            plan.main,
+            failed,
+            say,
+        )
     peaks: list[Peak] = []
     portions: list[Share] = []
     if "limit" in options.parts:

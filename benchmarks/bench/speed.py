@@ -50,11 +50,13 @@ def measure_speed(
     samples: Samples,
     cells: Mapping[int, Sequence[int]],
     rounds: int,
+    seconds: float | None,
     main: str,
     failed: dict[str, str],
     say: Callable[[str], None],
 ) -> Speeds:
-    """Time all systems, in turns, for every number of threads and batch size of `cells`."""
+    """Time all systems, in turns, for every number of threads and batch size of `cells`, each of
+    which takes about `seconds` at most if three rounds fit in there."""
     found = Speeds()
     for threads, batch_sizes in cells.items():
         with all_running(systems, threads, failed) as running:
@@ -63,7 +65,7 @@ def measure_speed(
                     found.outputs[one.info.name] = one.translate(samples.batched.sentences, 32)
             for batch_size in batch_sizes:
                 sample = samples.of(batch_size)
-                turns = take_turns(running, sample.sentences, batch_size, rounds, failed)
+                turns = take_turns(running, sample.sentences, batch_size, rounds, failed, seconds)
                 _add(found, turns, samples, threads, batch_size, main)
                 say(_line(turns, threads, batch_size))
             found.cost += [_cost(one) for one in running if one.info.name not in failed]

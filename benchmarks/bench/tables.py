@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from benchmarks.bench.formats import (
     percent,
     spread,
 )
-from benchmarks.bench.results import Growth, Results
+from benchmarks.bench.results import Growth, Results, Speed
 from benchmarks.buckets import NAMES
 
 
@@ -167,11 +167,18 @@ def speed_table(results: Results, threads: int) -> Table:
     end = batch_label(sizes[-1]) if sizes else ""
     head += [f"source tokens/s, {end}", "CPU s a million source tokens", "cores busy"]
     note = (
-        f"Medians with intervals of 95 % of {results.settings.rounds} interleaved rounds; ratios "
-        "are taken round by round. Text in, text out."
+        f"Medians with intervals of 95 % of {rounds_of(own)} interleaved rounds; ratios are taken "
+        "round by round. Text in, text out."
     )
     plural = "thread" if threads == 1 else "threads"
     return Table(f"Speed on {threads} {plural}", head, rows, note)
+
+
+def rounds_of(rows: Sequence[Speed]) -> str:
+    """How many rounds some speeds had: `5`, or `3 to 5`."""
+    counts = {len(row.sentences_per_second.rounds) for row in rows} or {0}
+    least, most = min(counts), max(counts)
+    return str(most) if least == most else f"{least} to {most}"
 
 
 def latency_table(results: Results) -> Table:

@@ -61,7 +61,7 @@ class Batches:
 
 
 class Served:
-    """`bentoml serve` with a bundle; a context manager that is ready when it is entered.
+    """A bundle served as by `make serve`; a context manager that is ready when it is entered.
 
     `settings` are environment variables. Raises RuntimeError with the log if it does not get ready.
     """
@@ -78,7 +78,7 @@ class Served:
             "BENTOML_HOME": str(Path(self._folder.name, "bentoml")),
             **settings,
         }
-        command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
+        command = [sys.executable, "-m", "service.supervisor"]
         self._begin = time.monotonic()
         with self._log.open("w") as output:
             self._process = subprocess.Popen(

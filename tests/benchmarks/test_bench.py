@@ -96,7 +96,9 @@ def test_turns_are_interleaved(tmp_path: Path) -> None:
     ):
         log.write_text("")
         take_turns([a, b], ["x"], 8, 2, {})
-    assert log.read_text() == "ababab"  # warm-up, then two rounds
+        assert log.read_text() == "ababab"  # warm-up, then two rounds
+        found = take_turns([a, b], ["x"], 8, 9, {}, seconds=0.1)
+    assert len(found["a"].sentences_per_second) == 3
 
 
 def test_batches() -> None:
