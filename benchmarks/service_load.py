@@ -21,6 +21,7 @@ from typing import Annotated, Any
 
 import typer
 
+from benchmarks.bench.machine import QUIET_LOAD
 from benchmarks.load import parts
 from benchmarks.load.picture import draw
 from benchmarks.load.processes import Helper
@@ -32,8 +33,6 @@ from export.bundle import Bundle, load_bundle
 from service.settings import usable_cores
 from training.atomic import atomic_write
 
-QUIET_LOAD = 0.3
-"""Load average above which a machine is said to be busy."""
 PACKAGES = ("bentoml", "fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "sentencex")
 SENTENCES = 4000
 NAME = "service-load"
