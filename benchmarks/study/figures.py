@@ -113,8 +113,7 @@ def _lines(
 
 
 def _sizes(table: Table, path: Path) -> str | None:
-    size = {row["student"]: row["parameters"] / 1e6 for row in table.rows if row["text"] == OWN}
-    points = [(OWN, name, value) for name, value in sorted(size.items(), key=lambda one: one[1])]
+    points = [(OWN, name, value / 1e6) for name, value in table.sizes(OWN).items()]
     return _lines(table, path, points, "student, million parameters", "BLEU by student size")
 
 

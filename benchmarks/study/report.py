@@ -53,7 +53,7 @@ def findings(study: Study, table: Table) -> list[str]:
     lines += [f"- {line}" for line in _hybrid_claim(table, setting)]
     sizes = advantages(
         table,
-        _by_parameters(table),
+        list(table.sizes(OWN)),
         lambda student, method: table.of(OWN, student, method),
         setting,
         TOKEN_OVER_SENTENCE,
@@ -71,11 +71,6 @@ def findings(study: Study, table: Table) -> list[str]:
         lines += _axis_claim(name, _bucket_advantages(table, setting, column), grows=False)
     lines += _axis_claim("beam search (easier decoding)", _beam_advantages(table), grows=True)
     return lines
-
-
-def _by_parameters(table: Table) -> list[str]:
-    size = {row["student"]: row["parameters"] for row in table.rows}
-    return sorted(size, key=lambda name: size[name])
 
 
 def _hybrid_claim(table: Table, setting: Setting) -> list[str]:

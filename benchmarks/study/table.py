@@ -91,6 +91,15 @@ class Table:
         inside = [r["method"] for r in self.rows if (r["text"], r["student"]) == (text, student)]
         return list(dict.fromkeys(inside))
 
+    def sizes(self, text: str) -> dict[str, int]:
+        """Parameters of the students on a text, fewest first. Of students of one size, which differ
+        in their training, the first counts."""
+        first: dict[int, str] = {}
+        for row in self.rows:
+            if row["text"] == text:
+                first.setdefault(row["parameters"], row["student"])
+        return {student: parameters for parameters, student in sorted(first.items())}
+
     def statistics(self, row: Row, setting: Setting) -> np.ndarray:
         """BLEU statistics of each sentence, [S, 6]."""
         key = (id(row), setting)

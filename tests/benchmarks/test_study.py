@@ -231,3 +231,9 @@ def test_every_shipped_study_is_sound(tmp_path: Path) -> None:
             with pytest.raises(RecipeError, match="is no folder"):
                 load_text(study, path, text, tmp_path)
         assert Cell("recipe", "recipe", "sentence", 1) in study.cells()
+
+
+def test_students_of_one_size_are_one_point_of_the_sizes() -> None:
+    rows = [row("a", 5, size=3), row("a", 6, student="longer", size=3)]
+    rows += [row("a", 4, student="small", size=1)]
+    assert Table(rows).sizes("recipe") == {"small": 1_000_000, "recipe": 3_000_000}
