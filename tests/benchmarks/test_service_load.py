@@ -15,6 +15,7 @@ from statistics import fmean
 import pytest
 
 from benchmarks import service_load
+from benchmarks.load import bare
 from benchmarks.load.client import arrivals, closed_loop, open_loop
 from benchmarks.load.parts import memory, quantiles
 from benchmarks.load.report import BEGIN, END, markdown, targets, update_docs
@@ -188,3 +189,9 @@ def test_a_target_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(ValueError, match="no place"):
         update_docs(page, {"services": {}})
+
+
+def test_http_alone_is_measured() -> None:
+    found = bare.measure(["one", "two"], clients=2, seconds=0.3, rounds=1)
+    assert found["requests_per_second"] > 10
+    assert 0 <= found["server_cpu_ms"] < 1000 / found["requests_per_second"] * 1.5

@@ -1,0 +1,94 @@
+"""What HTTP in Python costs by itself: the load of the throughput part, answered by ten lines.
+
+    python -m benchmarks.load.bare [--text test.en.gz]
+
+The same server (uvicorn with uvloop and httptools), requests and client, and an app that reads the
+JSON and sends the text back. No service in Python on these cores can do with less.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import Annotated
+
+import typer
+from starlette.types import Receive, Scope, Send
+
+from benchmarks.load.client import HOST
+from benchmarks.load.processes import Helper, cpu_seconds
+from benchmarks.load.texts import PATHS, body, read_sentences
+
+START_S = 20.0
+SENTENCES = 4000
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer a request with its own text, in the shape of the native API."""
+    if scope["type"] != "http":
+        return
+    content, more = b"", True
+    while more:
+        message = await receive()
+        content += message.get("body", b"")
+        more = message.get("more_body", False)
+    text = {"text": json.loads(content)["text"], "truncated": False, "score": None, "warnings": []}
+    answer = json.dumps({"model": "", "source": "", "target": "", "translations": [text]}).encode()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": answer})
+
+
+def measure(sentences: list[str], clients: int, seconds: float, rounds: int) -> dict[str, float]:
+    """Requests a second, and processor milliseconds of server and client a request: medians of the
+    rounds, after one that does not count. Raises RuntimeError if the server does not start."""
+    bodies = [body("native", sentence, "en", "de") for sentence in sentences]
+    with socket.create_server((HOST, 0)) as listener:
+        listener.set_inheritable(True)
+        port, handle = listener.getsockname()[1], str(listener.fileno())
+        command = [sys.executable, "-m", "uvicorn", f"{__name__}:app", "--fd", handle]
+        options = ["--log-level", "warning", "--no-access-log"]
+        server = subprocess.Popen([*command, *options], pass_fds=[listener.fileno()])
+        try:
+            with Helper("benchmarks.load.client") as client:
+                found = []
+                for _ in range(rounds + 1):
+                    before, began = cpu_seconds(server.pid), time.monotonic()
+                    order = {"do": "closed", "port": port, "path": PATHS["native"]}
+                    told = client.do(**order, bodies=bodies, clients=clients, seconds=seconds)
+                    if not told["ms"]:
+                        raise RuntimeError(f"nothing was answered: {told['statuses']}")
+                    used, count = cpu_seconds(server.pid) - before, len(told["ms"])
+                    spent = time.monotonic() - began
+                    found.append((count / spent, used * 1e3, told["cpu_seconds"] * 1e3, count))
+        finally:
+            server.terminate()
+            server.wait(START_S)
+    counted = found[1:]
+    return {
+        "requests_per_second": round(median(rate for rate, *_ in counted), 0),
+        "server_cpu_ms": round(median(used / count for _, used, _, count in counted), 3),
+        "client_cpu_ms": round(median(used / count for _, _, used, count in counted), 3),
+    }
+
+
+def main(
+    text: Annotated[Path | None, typer.Option(help="Sentences, one a line.")] = None,
+    clients: Annotated[int, typer.Option(min=1)] = 64,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Of each round.")] = 8.0,
+    rounds: Annotated[int, typer.Option(min=1)] = 3,
+) -> None:
+    """Measure HTTP alone."""
+    print(json.dumps(measure(read_sentences(text, SENTENCES), clients, seconds, rounds)))
+
+
+if __name__ == "__main__":
+    # By its name, which the server imports, not as `__main__`.
+    from benchmarks.load import bare
+
+    typer.run(bare.main)
