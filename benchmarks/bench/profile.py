@@ -23,6 +23,7 @@ from benchmarks.systems.process import Running
 INSTALL = "apt install linux-perf (or your system's package of perf)"
 HERTZ = 999
 START_SECONDS = 0.5
+STOP_TRIES = 20
 METHOD = f"perf, {HERTZ} samples a second of processor time, by library and function"
 
 RULES: tuple[tuple[str, str, str], ...] = (
@@ -59,8 +60,7 @@ def profile(running: Running, sentences: Sequence[str], batch_size: int, seconds
         end = time.monotonic() + seconds
         while time.monotonic() < end and recorder.poll() is None:
             running.time(sentences, batch_size)
-        recorder.send_signal(signal.SIGINT)
-        _, said = recorder.communicate()
+        said = stop(recorder)
         if not data.exists() or not data.stat().st_size:
             words = " ".join(said.decode(errors="replace").split()[:30])
             raise Unavailable(f"perf recorded nothing ({words}): see kernel.perf_event_paranoid")
@@ -73,6 +73,19 @@ def profile(running: Running, sentences: Sequence[str], batch_size: int, seconds
         samples=samples,
         parts=tuple(parts_of(lines)),
     )
+
+
+def stop(recorder: subprocess.Popen[bytes]) -> bytes:
+    """End perf as Ctrl+C does, and what it said. A signal that comes just before perf goes to sleep
+    is forgotten until the next, so it is sent until perf ends."""
+    for _ in range(STOP_TRIES):
+        recorder.send_signal(signal.SIGINT)
+        try:
+            return recorder.communicate(timeout=1)[1]
+        except subprocess.TimeoutExpired:
+            continue
+    recorder.kill()
+    return recorder.communicate()[1]
 
 
 def _report(data: Path) -> tuple[int, list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from benchmarks.bench.cli import _numbers
 from benchmarks.bench.growth import LENGTH, from_speeds, glued, grow
 from benchmarks.bench.machine import noise_of, range_of
 from benchmarks.bench.plan import Request, plan_bundle
-from benchmarks.bench.profile import part_of, parts_of
+from benchmarks.bench.profile import part_of, parts_of, stop
 from benchmarks.bench.report import write_report
 from benchmarks.bench.results import Results, ResultsError, load_results
 from benchmarks.bench.rounds import figure, take_turns
@@ -334,3 +336,16 @@ def _check(found: Results) -> None:
     axes = {one.axis for one in found.growth}
     assert {"sentence length", "batch size", "document length", "vocabulary"} <= axes
     assert "decoder depth" in axes
+
+
+def test_a_recorder_that_misses_the_first_signal_is_ended() -> None:
+    deaf = "import signal, sys, time; left = [None]\n"
+    deaf += "signal.signal(signal.SIGINT, lambda *_: left.pop() if left else sys.exit())\n"
+    deaf += "print('up', flush=True)\nwhile True: time.sleep(60)"
+    with subprocess.Popen(
+        [sys.executable, "-c", deaf], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as recorder:
+        assert recorder.stdout is not None
+        recorder.stdout.readline()
+        stop(recorder)
+        assert recorder.returncode == 0
