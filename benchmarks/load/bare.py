@@ -48,33 +48,45 @@ def measure(sentences: list[str], clients: int, seconds: float, rounds: int) -> 
     """Requests a second, and processor milliseconds of server and client a request: medians of the
     rounds, after one that does not count. Raises RuntimeError if the server does not start."""
     bodies = [body("native", sentence, "en", "de") for sentence in sentences]
-    with socket.create_server((HOST, 0)) as listener:
-        listener.set_inheritable(True)
-        port, handle = listener.getsockname()[1], str(listener.fileno())
-        command = [sys.executable, "-m", "uvicorn", f"{__name__}:app", "--fd", handle]
-        options = ["--log-level", "warning", "--no-access-log"]
-        server = subprocess.Popen([*command, *options], pass_fds=[listener.fileno()])
-        try:
-            with Helper("benchmarks.load.client") as client:
-                found = []
-                for _ in range(rounds + 1):
-                    before, began = cpu_seconds(server.pid), time.monotonic()
-                    order = {"do": "closed", "port": port, "path": PATHS["native"]}
-                    told = client.do(**order, bodies=bodies, clients=clients, seconds=seconds)
-                    if not told["ms"]:
-                        raise RuntimeError(f"nothing was answered: {told['statuses']}")
-                    used, count = cpu_seconds(server.pid) - before, len(told["ms"])
-                    spent = time.monotonic() - began
-                    found.append((count / spent, used * 1e3, told["cpu_seconds"] * 1e3, count))
-        finally:
-            server.terminate()
-            server.wait(START_S)
+    with socket.create_server((HOST, 0)) as probe:
+        port = probe.getsockname()[1]
+    # By its port: uvicorn takes a socket that it is handed for a Unix one, and leaves Nagle's
+    # algorithm on.
+    command = [sys.executable, "-m", "uvicorn", f"{__name__}:app", "--port", str(port)]
+    server = subprocess.Popen([*command, "--log-level", "warning", "--no-access-log"])
+    try:
+        _wait_until_up(port)
+        with Helper("benchmarks.load.client") as client:
+            found = []
+            for _ in range(rounds + 1):
+                before, began = cpu_seconds(server.pid), time.monotonic()
+                order = {"do": "closed", "port": port, "path": PATHS["native"]}
+                told = client.do(**order, bodies=bodies, clients=clients, seconds=seconds)
+                if not told["ms"]:
+                    raise RuntimeError(f"nothing was answered: {told['statuses']}")
+                used, count = cpu_seconds(server.pid) - before, len(told["ms"])
+                spent = time.monotonic() - began
+                found.append((count / spent, used * 1e3, told["cpu_seconds"] * 1e3, count))
+    finally:
+        server.terminate()
+        server.wait(START_S)
     counted = found[1:]
     return {
         "requests_per_second": round(median(rate for rate, *_ in counted), 0),
         "server_cpu_ms": round(median(used / count for _, used, _, count in counted), 3),
         "client_cpu_ms": round(median(used / count for _, _, used, count in counted), 3),
     }
+
+
+def _wait_until_up(port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"the server did not start within {START_S:g} s")
 
 
 def main(
