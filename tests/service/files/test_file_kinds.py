@@ -57,8 +57,8 @@ def test_the_number_of_translations_is_checked(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_whatever_the_model_does_the_file_stays_whole(name: str) -> None:
-    """The codes of a paragraph come back whatever a model drops, doubles or invents."""
+def test_whatever_the_model_does_the_file_opens_again(name: str) -> None:
+    """Whatever a model drops, doubles or invents, what comes out can be read."""
     file = opened(SAMPLES[name], name)
     served(file, shout)
     for seed in range(6):
@@ -66,7 +66,7 @@ def test_whatever_the_model_does_the_file_stays_whole(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_broken_translations_lose_nothing_but_their_own_codes(name: str) -> None:
+def test_broken_translations_make_a_file_that_opens(name: str) -> None:
     """What the service never gives: empty, cut, doubled, crossed, with controls in it."""
     file = opened(SAMPLES[name], name)
     for spoil in (
