@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from html import escape
 from math import floor, log10
 
-from benchmarks.bench.results import Growth, Results, Role
+from benchmarks.bench.results import Growth, Results
 from benchmarks.bench.svg import Frame, Label, Scale, place_labels, text_width
+from benchmarks.systems.base import Role
 
 WIDTH, HEIGHT = 760, 470
 ROLES: tuple[Role, ...] = ("student", "teacher", "baseline", "peer")

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from benchmarks.systems.base import Role
+from benchmarks.systems.base import SystemInfo
 from training.atomic import atomic_write
 
 FORMAT_VERSION = 1
@@ -35,23 +35,6 @@ class Figure(_Frozen):
     low: float
     high: float
     rounds: tuple[float, ...] = Field(min_length=1)
-
-
-class SystemRow(_Frozen):
-    """A system that was measured; the fields are those of `benchmarks.systems.base.SystemInfo`."""
-
-    name: str
-    role: Role
-    engine: str
-    precision: str
-    beam_size: int
-    source: str
-    target: str
-    parameters: int | None
-    bytes: int
-    versions: dict[str, str] = Field(default_factory=dict)
-    note: str = ""
-    scored: bool = True
 
 
 class Skipped(_Frozen):
@@ -263,7 +246,7 @@ class Results(_Frozen):
     machine: Machine
     texts: tuple[Text, ...]
     timed_text: str | None = None
-    systems: tuple[SystemRow, ...]
+    systems: tuple[SystemInfo, ...]
     skipped: tuple[Skipped, ...] = ()
     quality: tuple[Quality, ...] = ()
     speed: tuple[Speed, ...] = ()
@@ -277,7 +260,7 @@ class Results(_Frozen):
     service: dict[str, Any] | None = None
     """What `benchmarks.service_load` measured, as it writes it."""
 
-    def system(self, name: str) -> SystemRow:
+    def system(self, name: str) -> SystemInfo:
         """The system of that name. Raises KeyError if there is none."""
         for row in self.systems:
             if row.name == name:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -24,7 +24,6 @@ from benchmarks.bench.results import (
     Settings,
     Share,
     Skipped,
-    SystemRow,
 )
 from benchmarks.bench.speed import Samples, Speeds, measure_speed
 from benchmarks.bench.texts import TestText, sample_of
@@ -138,7 +137,7 @@ def measure(plan: Plan, options: Options, say: Say) -> Results:
         machine=watch.finish(row.sentences_per_second for row in speeds.speed),
         texts=tuple(text.about() for text in texts),
         timed_text=texts[0].name,
-        systems=tuple(SystemRow(**asdict(one.info)) for one in plan.systems),
+        systems=tuple(one.info for one in plan.systems),
         skipped=tuple(skipped),
         quality=tuple(quality),
         speed=tuple(speeds.speed),

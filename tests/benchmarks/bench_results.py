@@ -18,10 +18,10 @@ from benchmarks.bench.results import (
     Score,
     Settings,
     Speed,
-    SystemRow,
     Text,
 )
 from benchmarks.bench.rounds import figure
+from benchmarks.systems.base import SystemInfo
 from export.bootstrap import bleu_of, pack, statistics_of
 
 REFERENCES = [f"Der Mann fährt am Tag {n} mit dem Rad durch die Stadt." for n in range(40)]
@@ -45,8 +45,8 @@ def machine(**changed: Any) -> Machine:
     return Machine(**{**fields, **changed})
 
 
-def system(name: str, role: Any, engine: str, beam: int, target: str = "de") -> SystemRow:
-    return SystemRow(
+def system(name: str, role: Any, engine: str, beam: int, target: str = "de") -> SystemInfo:
+    return SystemInfo(
         name=name,
         role=role,
         engine=engine,
