@@ -1,29 +1,42 @@
-"""Which sentences go into the next batch: fair among requests, urgent ones first.
+"""Which sentences go into the next batch: fair among requests, urgent first, like lengths together.
 
 Nothing here waits, runs or knows the time: `put` a job, `take` a batch, `drop` a job.
 
 A batch has a budget in padded tokens, and all its sentences are of one kind (model and options).
-Each waiting job gives one sentence before any gives a second, and from there on the job with the
-fewest tokens in the batch is next, so that what short jobs leave goes to long ones. Jobs that were
-served go behind those that were not. Interactive jobs fill a batch first, but for bulk's share.
 
-Bound: a sentence of an interactive job is in the next batch of its kind, whatever bulk waits
-and however long the other requests are, if the next sentences of all interactive jobs before it
-fit into what is not bulk's share; kinds take turns. A batch that holds bulk comes at least every
-`BULK_EVERY` batches while bulk waits.
+Where much waits, each waiting job gives one sentence before any gives a second, and from there on
+the job with the fewest tokens in the batch is next, so that what short jobs leave goes to long
+ones. Jobs that were served go behind those that were not. Interactive jobs fill a batch first, but
+for bulk's share.
+
+Where less than two full batches waits, a batch takes all sentences that are as long (padded) as the
+one that waits longest, and those of other lengths while they are few. An engine calls the model
+once for each padded length, which costs as much as two or three sentences; so the fewer lengths in
+a batch, the less a sentence costs, and what is left meets more of its like in the next one.
+
+Bound: whatever bulk waits and however long the other requests are, a sentence of an interactive job
+is, if much waits, in the next batch of its kind into whose part that is not bulk's the next
+sentences of all interactive jobs before it fit; if little waits, at the latest in the batch after
+one for each other length that an older job has waiting. Kinds take turns. A batch that holds bulk
+comes at least every `BULK_EVERY` batches while bulk waits.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Hashable, Sequence
+from collections import Counter, deque
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
 BULK_SHARE = 0.25
 """Share of a batch's tokens that bulk may have while interactive jobs could fill it."""
 BULK_EVERY = 4
+LITTLE_BATCHES = 2
+"""Full batches below which batches are made of like lengths."""
+QUANTUM_SHARE = 1 / 16
+"""Share of a full batch that a job gets of such batches before it goes behind the others."""
 
 
 class Priority(IntEnum):
@@ -35,25 +48,28 @@ class Priority(IntEnum):
 
 @dataclass(eq=False)
 class Job:
-    """A request's sentences in the queue: `next` is the first that no batch has taken.
+    """A request's sentences in the queue: `rows` are those that no batch has taken, in order.
 
-    `costs`: padded tokens of each. `served` orders jobs: its arrival, then its last batch.
+    `costs`: padded tokens of each. `served` orders jobs: its arrival, then its last turn; `given`
+    are the tokens it got since.
     """
 
     kind: Hashable
     costs: Sequence[int]
     priority: Priority = Priority.INTERACTIVE
-    next: int = 0
     served: int = 0
+    given: int = 0
+    rows: deque[int] = field(init=False)
     cost_left: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.cost_left = sum(self.costs[self.next :])
+        self.rows = deque(range(len(self.costs)))
+        self.cost_left = sum(self.costs)
 
     @property
     def left(self) -> int:
         """Sentences that still wait."""
-        return len(self.costs) - self.next
+        return len(self.rows)
 
 
 @dataclass(frozen=True)
@@ -61,7 +77,7 @@ class Slice:
     """Some rows of a job, within a batch."""
 
     job: Job
-    rows: range
+    rows: Sequence[int]
 
 
 class FairQueue:
@@ -113,19 +129,22 @@ class FairQueue:
         lead = self._lead()
         bulk_waits = any(job.priority is Priority.BULK for job in self._jobs)
         alike = [job for job in self._jobs if job.kind == lead.kind]
-        budget = self._budget(alike, among)
-        batch = _Batch(budget, self._max_sentences)
+        waiting = sum(job.cost_left for job in alike)
+        batch = _Batch(self._budget(waiting, among), self._max_sentences)
         batch.force(lead)
         urgent = [job for job in alike if job.priority is Priority.INTERACTIVE]
         bulk = [job for job in alike if job.priority is Priority.BULK]
-        if urgent and bulk:
-            batch.fill(urgent, 1 - BULK_SHARE)
+        if little := not bulk and waiting < LITTLE_BATCHES * self._max_tokens:
+            batch.fill_by_length(_by_length(lead, urgent), waiting / LITTLE_BATCHES)
+        else:
+            if urgent and bulk:
+                batch.fill(urgent, 1 - BULK_SHARE)
+                batch.fill(bulk, 1)
+            batch.fill(urgent, 1)
             batch.fill(bulk, 1)
-        batch.fill(urgent, 1)
-        batch.fill(bulk, 1)
-        passed_over = bulk_waits and not any(job in batch.counts for job in bulk)
+        passed_over = bulk_waits and not any(job in batch.rows for job in bulk)
         self._without_bulk = self._without_bulk + 1 if passed_over else 0
-        return self._slices(batch)
+        return self._slices(batch, self._max_tokens * QUANTUM_SHARE if little else 0)
 
     def _lead(self) -> Job:
         """The job whose kind the batch is of: the one that waits longest, urgent ones first."""
@@ -133,19 +152,21 @@ class FairQueue:
         wanted = Priority.BULK if bulk_is_due else Priority.INTERACTIVE
         return min(self._jobs, key=lambda job: (job.priority is not wanted, job.served))
 
-    def _budget(self, alike: Sequence[Job], among: int) -> int:
-        waiting = sum(job.cost_left for job in alike)
+    def _budget(self, waiting: int, among: int) -> int:
         share = max(-(-waiting // among), self._max_tokens // 8)
         return min(self._max_tokens, share)
 
-    def _slices(self, batch: _Batch) -> list[Slice]:
+    def _slices(self, batch: _Batch, quantum: float) -> list[Slice]:
+        """Take a batch's rows out of their jobs; jobs that got `quantum` tokens go to the back."""
         slices = []
-        for job, count in batch.counts.items():
+        for job, taken in batch.rows.items():
+            rows = sorted(taken)
             self._count(job, -1)
-            rows = range(job.next, job.next + count)
-            job.next += count
+            _take_out(job, rows)
             job.cost_left -= batch.taken[job]
-            job.served = next(self._turn)
+            job.given += batch.taken[job]
+            if job.given >= quantum:
+                job.served, job.given = next(self._turn), 0
             slices.append(Slice(job, rows))
             if job.left:
                 self._count(job, 1)
@@ -160,19 +181,19 @@ class FairQueue:
 
 
 class _Batch:
-    """A batch as it fills: `counts` of sentences and `taken` tokens by job."""
+    """A batch as it fills: `rows` and `taken` tokens by job."""
 
     def __init__(self, max_tokens: int, max_sentences: int) -> None:
         self._max_tokens = max_tokens
         self._max_sentences = max_sentences
         self._tokens = 0
         self._sentences = 0
-        self.counts: dict[Job, int] = {}
+        self.rows: dict[Job, list[int]] = {}
         self.taken: dict[Job, int] = {}
 
     def force(self, job: Job) -> None:
         """Take a job's next sentence, be it of more tokens than a batch may have."""
-        self._add(job, job.costs[job.next])
+        self._add(job, job.rows[0])
 
     def fill(self, jobs: Sequence[Job], share: float) -> None:
         """Take sentences, those of the job with the fewest tokens here first, until the batch is
@@ -182,13 +203,53 @@ class _Batch:
         heapq.heapify(heap)  # `served` differs, so jobs are never compared
         while heap and self._sentences < sentences:
             _, served, job = heapq.heappop(heap)
-            place = job.next + self.counts.get(job, 0)
-            if place < len(job.costs) and self._tokens + job.costs[place] <= tokens:
-                self._add(job, job.costs[place])
+            place = len(self.rows.get(job, ()))
+            if place < job.left and self._tokens + job.costs[job.rows[place]] <= tokens:
+                self._add(job, job.rows[place])
                 heapq.heappush(heap, (self.taken[job], served, job))
 
-    def _add(self, job: Job, cost: int) -> None:
-        self.counts[job] = self.counts.get(job, 0) + 1
+    def fill_by_length(
+        self, groups: Iterator[tuple[int, list[tuple[Job, int]]]], enough: float
+    ) -> None:
+        """Take all sentences of the first group, and of each further one of which all fit into
+        `enough` tokens; the first of these sentences is here already."""
+        for index, (cost, sentences) in enumerate(groups):
+            if index and self._tokens + cost * len(sentences) > enough:
+                continue
+            for job, row in sentences[0 if index else 1 :]:
+                if self._sentences == self._max_sentences or self._tokens + cost > self._max_tokens:
+                    return
+                self._add(job, row)
+
+    def _add(self, job: Job, row: int) -> None:
+        cost = job.costs[row]
+        self.rows.setdefault(job, []).append(row)
         self.taken[job] = self.taken.get(job, 0) + cost
         self._tokens += cost
         self._sentences += 1
+
+
+def _by_length(lead: Job, jobs: Sequence[Job]) -> Iterator[tuple[int, list[tuple[Job, int]]]]:
+    """Sentences by padded tokens: those as long as the lead's next one, then by who waits longest.
+    Each job gives one of a length before any gives a second."""
+    groups: dict[int, list[tuple[int, Job, int]]] = {}
+    for job in sorted(jobs, key=lambda job: (job is not lead, job.served)):
+        own: Counter[int] = Counter()
+        for row in job.rows:
+            cost = job.costs[row]
+            groups.setdefault(cost, []).append((own[cost], job, row))
+            own[cost] += 1
+    for cost, sentences in groups.items():
+        sentences.sort(key=lambda one: one[0])
+        yield cost, [(job, row) for _, job, row in sentences]
+
+
+def _take_out(job: Job, rows: Sequence[int]) -> None:
+    if len(rows) == job.left:
+        job.rows.clear()
+    elif rows[-1] == job.rows[len(rows) - 1]:  # the next ones: rows rise
+        for _ in rows:
+            job.rows.popleft()
+    else:
+        taken = set(rows)
+        job.rows = deque(row for row in job.rows if row not in taken)

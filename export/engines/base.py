@@ -7,9 +7,13 @@ A new engine is a file here whose class extends `SentenceEngine`, a case in `loa
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import chain
 from typing import Any, Protocol
+
+import sentencepiece as spm
 
 from export.bundle import Bundle
 from export.manifest import Decoding
@@ -23,6 +27,10 @@ these, or after the last one in the same step.
 There the matrix kernels of oneDNN with AVX2 and AVX-512 and of Intel's MKL change, and with them
 the last bits of a sum: measured, docs/serving.md says how.
 """
+
+REMEMBERED = 1024
+"""Sentences whose tokens are kept: a caller counts them before it has them translated."""
+REMEMBERED_CHARS = 1000
 
 
 @dataclass(frozen=True)
@@ -129,13 +137,16 @@ class SentenceEngine:
     def __init__(self, bundle: Bundle) -> None:
         self._decoding: Decoding = bundle.manifest.decoding
         self._tokenizer = load_tokenizer(bundle)
+        # Without a pool of its own, SentencePiece starts threads for each list.
+        self._pool = spm.ThreadPool(1)
+        self._remembered = lru_cache(REMEMBERED)(self._tokenized)
 
     @property
     def max_input_tokens(self) -> int:
         return self._decoding.max_input_tokens
 
     def count_tokens(self, sentence: str) -> int:
-        return len(self._tokenizer.encode(sentence))
+        return len(self._tokens(sentence))
 
     def decode(
         self, sources: list[list[Any]], limit: int, options: TranslateOptions
@@ -148,13 +159,22 @@ class SentenceEngine:
         self, sentences: Sequence[str], options: TranslateOptions
     ) -> list[Translation]:
         self._check(options)
-        sources: list[list[Any]] = self._tokenizer.encode(list(sentences), out_type=self.token_type)
+        sources = [self._tokens(sentence) for sentence in sentences]
         translations: list[Translation] = [Translation("", 0)] * len(sources)
         for limit, rows in self._calls(sources):
             decoded = self.decode([sources[row] for row in rows], limit, options)
-            for row, one in zip(rows, decoded, strict=True):
-                translations[row] = self._translation(one, options.alternatives)
+            for row, one in zip(rows, self._translations(decoded, options), strict=True):
+                translations[row] = one
         return translations
+
+    def _tokens(self, sentence: str) -> list[Any]:
+        if len(sentence) > REMEMBERED_CHARS:
+            return self._tokenized(sentence)
+        return self._remembered(sentence)
+
+    def _tokenized(self, sentence: str) -> list[Any]:
+        found: list[Any] = self._tokenizer.encode(sentence, out_type=self.token_type)
+        return found
 
     def _check(self, options: TranslateOptions) -> None:
         for field in fields(TranslateOptions):
@@ -186,19 +206,26 @@ class SentenceEngine:
         """
         return self._decoding.output_limit(padded_tokens(source_tokens) - 1)
 
-    def _translation(self, decoded: Decoded, alternatives: int) -> Translation:
-        text = self._text(decoded.tokens)
-        others = dict.fromkeys(map(self._text, decoded.further))
-        return Translation(
-            text=text,
-            tokens=len(decoded.tokens),
-            score=decoded.score,
-            truncated=decoded.truncated,
-            alternatives=tuple(t for t in others if t and t != text)[:alternatives],
-        )
+    def _translations(
+        self, decoded: Sequence[Decoded], options: TranslateOptions
+    ) -> Iterator[Translation]:
+        texts = iter(self._texts([[one.tokens, *one.further] for one in decoded]))
+        for one in decoded:
+            text = next(texts)
+            others = dict.fromkeys(next(texts) for _ in one.further)
+            yield Translation(
+                text=text,
+                tokens=len(one.tokens),
+                score=one.score,
+                truncated=one.truncated,
+                alternatives=tuple(t for t in others if t and t != text)[: options.alternatives],
+            )
 
-    def _text(self, tokens: list[Any]) -> str:
-        return " ".join(self._tokenizer.decode(tokens).splitlines()).strip()
+    def _texts(self, hypotheses: Sequence[Sequence[list[Any]]]) -> list[str]:
+        """The texts of all hypotheses, by one call: a thread that calls SentencePiece gives up
+        Python's lock and waits for it again."""
+        found = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
+        return [" ".join(text.splitlines()).strip() for text in found]
 
 
 def padded_tokens(source_tokens: int) -> int:

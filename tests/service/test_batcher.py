@@ -115,7 +115,7 @@ def test_batches_are_cut_by_padded_tokens() -> None:
         batcher = batcher_of(gate, max_batch_tokens=64)
         short, long = "w", " ".join(["w"] * 20)  # 8 and 23 padded tokens
         await batcher.submit([short] * 10 + [long] * 4, GREEDY)
-        assert [len(batch) for batch in gate.batches] == [8, 4, 2]
+        assert [len(batch) for batch in gate.batches] == [8, 2, 2, 2]
         await batcher.close()
 
     run(scenario)
@@ -363,10 +363,10 @@ def test_batches_are_reported() -> None:
     async def scenario() -> None:
         reports: list[BatchReport] = []
         batcher = batcher_of(Gate(opened=True), on_batch=reports.append)
-        await batcher.submit(["a", "b b b b b b b b"], GREEDY)
+        await batcher.submit(["a", "b b b b b b b"], GREEDY)
         await batcher.close()
         [report] = reports
-        assert (report.sentences, report.padded_tokens) == (2, 8 + 9)
+        assert (report.sentences, report.padded_tokens) == (2, 8 + 8)
         [(sentences, waited)] = report.waited
         assert sentences == 2
         assert 0 <= waited < 5
