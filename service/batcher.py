@@ -175,6 +175,8 @@ class Batcher(Generic[Kind]):
         `submit`. The short way of `stream`, which most requests take."""
         request = await self._admit([sentence], kind, [tokens], priority)
         try:
+            if within_s is None:
+                return await request.result(0)
             async with asyncio.timeout(within_s):
                 return await request.result(0)
         except TimeoutError:

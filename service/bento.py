@@ -15,9 +15,15 @@ from typing import Any, ClassVar
 import bentoml
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-SWITCH_S = 0.001
+from service.one_write import in_one_write
+
+SWITCH_S = 0.0002
 """Seconds after which the event loop hands over Python's lock, 0.005 by default. A translating
 thread needs it for moments between the engine's calls, and would wait that long for each."""
+
+YOUNG_OBJECTS = 20_000
+"""New objects after which Python looks for garbage among them, 700 by default: less than some
+requests on their way have, which it would look through again and again."""
 
 
 class DirectService(bentoml.Service[Any]):
@@ -41,6 +47,7 @@ def around(inner: ASGIApp, own: ASGIApp) -> ASGIApp:
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
+            in_one_write(send)
             await own(scope, receive, send)
         else:
             await inner(scope, receive, _freezing(send))
@@ -56,6 +63,7 @@ def _freezing(send: Send) -> Send:
         if message["type"] == "lifespan.startup.complete":
             gc.collect()
             gc.freeze()
+            gc.set_threshold(YOUNG_OBJECTS)
         await send(message)
 
     return freeze_at_start

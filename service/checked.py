@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from export.engines import Engine, TranslateOptions, Translation
+from service.cache import Key
 from service.fair_queue import Priority
 from service.second_try import Warning, judge
 
@@ -53,10 +54,11 @@ Pending = asyncio.Future[Outcome | None]
 
 @dataclass(eq=False)
 class Sentence:
-    """A sentence that a request translates itself; `best` of the tries so far, and what looks
-    wrong with it."""
+    """A sentence that a request translates itself, its place in the cache; `best` of the tries so
+    far, and what looks wrong with it."""
 
     text: str
+    key: Key
     tokens: int
     future: Pending
     best: Translation | None = None

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TypeVar
 
 from export.engines import TranslateOptions, Translation
@@ -18,6 +19,7 @@ from service.text import Document, Glossary, Repair, open_document
 THREAD_ABOVE_CHARS = 2000
 """Texts longer than this are cut into sentences in a thread, off the event loop."""
 T = TypeVar("T")
+_options = lru_cache(256)(TranslateOptions)
 
 
 class SearchError(Exception):
@@ -116,11 +118,8 @@ class _Work:
         cls, pipeline: Pipeline, model: Model, texts: Sequence[str], order: Order
     ) -> _Work:
         """Cut texts into sentences."""
-        options = TranslateOptions(
-            beam_size=order.beam_size or model.manifest.decoding.beam_size,
-            return_scores=order.scores,
-            alternatives=order.alternatives,
-        )
+        beam_size = order.beam_size or model.manifest.decoding.beam_size
+        options = _options(beam_size, order.scores, order.alternatives)
         in_thread = sum(map(len, texts)) > THREAD_ABOVE_CHARS
 
         def documents() -> list[Document]:
@@ -160,7 +159,7 @@ class _Work:
 
         def texts() -> list[TranslatedText]:
             return [
-                _together(document, found, part)
+                _together(document, found, part, self.model.manifest.source_lang)
                 for document, found, part in zip(self.documents, translated, each, strict=True)
             ]
 
@@ -189,7 +188,7 @@ def _by_document(documents: Sequence[Document], items: Sequence[T]) -> list[list
 
 
 def _together(
-    document: Document, translated: Sequence[str], checked: Sequence[Checked]
+    document: Document, translated: Sequence[str], checked: Sequence[Checked], source: str
 ) -> TranslatedText:
     finished = document.finish(translated)
     found = [one.translation for one in checked]
@@ -198,6 +197,7 @@ def _together(
     mean = sum((one.score or 0.0) * one.tokens for one in scored) / tokens if tokens else None
     return TranslatedText(
         text=document.rebuild(finished),
+        source=source,
         score=mean,
         truncated=any(one.truncated for one in found),
         tokens=tokens,

@@ -6,16 +6,19 @@ other libraries too. Nothing below logs paths or queries as sent; see `service/a
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import json
 import logging
 import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from traceback import walk_tb
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TextIO
 
 from service.record import Record, current
 
@@ -24,6 +27,8 @@ QUIET = ("bentoml.access", "uvicorn.access")
 """Access logs that would tell addresses, paths and queries."""
 WITHOUT_VALUES = frozenset(("bentoml", "circus", "opentelemetry", "uvicorn"))
 """Libraries that never see a text, so that their messages cannot quote one."""
+TOGETHER_S = 0.05
+"""Seconds that a line may wait for others; a process that is killed loses them."""
 ROOT = str(Path(__file__).resolve().parents[1]) + "/"
 MAX_FRAMES = 16
 MAX_CAUSES = 4
@@ -37,7 +42,7 @@ def configure_logs(format: Literal["json", "text"], level: str) -> None:
 
     What other libraries log counts from `warning` on, BentoML's notices from `info` on.
     """
-    handler = logging.StreamHandler(sys.stdout)
+    handler = Together(sys.stdout)
     handler.setFormatter(JsonLines() if format == "json" else TextLines())
     root = logging.getLogger()
     root.handlers = [handler]
@@ -87,6 +92,38 @@ def log_request(
     line = requests.makeRecord(requests.name, level, "", 0, "request", (), None)
     line.fields = fields
     requests.handle(line)
+
+
+class Together(logging.StreamHandler[TextIO]):
+    """Writes what an event loop logs within `TOGETHER_S` by one call, which costs as much as one
+    line. What is at least a warning, and what other threads log, is written at once."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lines: list[str] = []
+        atexit.register(self.flush)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._lines.append(self.format(record) + self.terminator)
+        except Exception:
+            self.handleError(record)
+            return
+        loop = asyncio._get_running_loop()
+        if record.levelno >= logging.WARNING or loop is None:
+            self.flush()
+        elif len(self._lines) == 1:
+            loop.call_later(TOGETHER_S, self.flush)
+
+    def flush(self) -> None:
+        """Write the lines that are here."""
+        with self.lock or nullcontext():
+            lines, self._lines = self._lines, []
+            try:
+                self.stream.write("".join(lines))
+                super().flush()
+            except (OSError, ValueError):  # who reads the log has gone
+                return
 
 
 class JsonLines(logging.Formatter):

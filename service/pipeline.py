@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import lru_cache
 
 from export.engines import TranslateOptions, Translation
 from service import metrics
@@ -23,6 +24,11 @@ from service.second_try import better, further_tries
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
+
+
+@lru_cache(256)
+def _with_scores(options: TranslateOptions) -> TranslateOptions:
+    return replace(options, return_scores=True)
 
 
 class Pipeline:
@@ -129,16 +135,16 @@ class Pipeline:
         checked = second_tries and self._second_tries
         deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
         if checked and not options.return_scores:
-            options = replace(options, return_scores=True)
+            options = _with_scores(options)
         return Run(Kind(model, options), priority, checked, deadline)
 
     async def _translate_one(self, run: Run, sentence: str, keep_scores: bool) -> Checked:
         """A request of one sentence, most of them, without the tasks that a stream needs."""
-        places = await self._plan(run, [sentence])
+        [(_, place)] = await self._plan(run, [sentence])
         try:
             if run.own:
                 await self._first_try(run, run.own[0])
-            outcome = await anext(self._in_order(run, places, keep_scores))
+            outcome = await self._outcome(run, sentence, place, keep_scores)
         finally:
             for one in run.own:
                 one.answer(None)
@@ -168,25 +174,27 @@ class Pipeline:
         """For each sentence what the cache has, or the future that will have it: another
         request's, or one of our own, of which equal sentences share one."""
         rank = (run.priority, len(sentences))
-        new: dict[str, Pending] = {}
+        new: dict[str, tuple[Key, Pending]] = {}
         known: dict[str, Outcome | Pending] = {}
         for sentence in dict.fromkeys(sentences):
-            found = self._look_up(self._key(run, sentence), rank)
+            key = Key(run.kind.model.identity, run.kind.options, run.second_tries, sentence)
+            found = self._look_up(key, rank)
             if found is None:
-                found = new[sentence] = asyncio.get_running_loop().create_future()
-                self._cache.open(self._key(run, sentence), rank, found)
+                found = asyncio.get_running_loop().create_future()
+                new[sentence] = key, found
+                self._cache.open(key, rank, found)
             known[sentence] = found
         try:
             counts = await self.batcher.count(list(new), run.kind)
         except BaseException:
-            for future in new.values():
+            for _, future in new.values():
                 future.set_result(None)
             raise
         if (record := current()) is not None:
             record.tokens += sum(counts)
         run.own = [
-            Sentence(sentence, tokens, future)
-            for (sentence, future), tokens in zip(new.items(), counts, strict=True)
+            Sentence(sentence, key, tokens, future)
+            for (sentence, (key, future)), tokens in zip(new.items(), counts, strict=True)
         ]
         return [(sentence, known[sentence]) for sentence in sentences]
 
@@ -208,20 +216,25 @@ class Pipeline:
         places: Sequence[tuple[str, Outcome | Pending]],
         keep_scores: bool,
     ) -> AsyncIterator[Outcome]:
-        own = {one.text for one in run.own}
         for sentence, place in places:
-            outcome: Outcome | None
-            if isinstance(place, asyncio.Future):
-                outcome = place.result() if place.done() else await self._wait(run, place)
-                if outcome is None and sentence in own:
-                    raise run.error or ClosedError("the request was given up")
-                if outcome is None:  # the request that made it gave up
-                    outcome = await self._alone(run, sentence)
-            else:
-                outcome = place
-            if isinstance(outcome, Checked) and not keep_scores:
-                outcome = outcome.without_score()
-            yield outcome
+            yield await self._outcome(run, sentence, place, keep_scores)
+
+    async def _outcome(
+        self, run: Run, sentence: str, place: Outcome | Pending, keep_scores: bool
+    ) -> Outcome:
+        """What came of a sentence, once it is there."""
+        outcome: Outcome | None
+        if isinstance(place, asyncio.Future):
+            outcome = place.result() if place.done() else await self._wait(run, place)
+            if outcome is None and any(one.future is place for one in run.own):
+                raise run.error or ClosedError("the request was given up")
+            if outcome is None:  # the request that made it gave up
+                outcome = await self._alone(run, sentence)
+        else:
+            outcome = place
+        if isinstance(outcome, Checked) and not keep_scores:
+            outcome = outcome.without_score()
+        return outcome
 
     async def _wait(self, run: Run, future: Pending) -> Outcome | None:
         try:
@@ -316,8 +329,5 @@ class Pipeline:
             metrics.count_warning(warning.code)
         checked = Checked(one.best, one.warnings)
         texts = (one.best.text, *one.best.alternatives)
-        self._cache.put(self._key(run, one.text), checked, *texts)
+        self._cache.put(one.key, checked, *texts)
         one.answer(checked)
-
-    def _key(self, run: Run, sentence: str) -> Key:
-        return Key(run.kind.model.identity, run.kind.options, run.second_tries, sentence)

@@ -6,7 +6,7 @@ there is none (a job in the background, a test), nothing is counted.
 
 from __future__ import annotations
 
-import os
+import random
 import re
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -56,6 +56,7 @@ class Record:
             self.batches.append(batch)
 
 
+_random = random.Random()
 RECORD: ContextVar[Record | None] = ContextVar("record", default=None)
 current: Callable[[], Record | None] = RECORD.get
 """The record of the request that is being answered, if there is one."""
@@ -65,4 +66,4 @@ def request_id(given: bytes | None) -> str:
     """The client's id where it is short and plain, else a new one of 32 hexadecimal digits."""
     if given is not None and WELL_FORMED.fullmatch(text := given.decode("latin-1")):
         return text
-    return os.urandom(16).hex()
+    return f"{_random.getrandbits(128):032x}"

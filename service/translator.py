@@ -201,6 +201,8 @@ def _note(texts: Sequence[TranslatedText]) -> None:
 
 def _with_source(done: TranslatedText, known: TranslatedText) -> TranslatedText:
     """A translation, with what is known of the text's language."""
+    if not known.warnings and known.detected is None and done.source == known.source:
+        return done
     return replace(
         done,
         source=known.source,

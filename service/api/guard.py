@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
@@ -11,6 +10,7 @@ from collections.abc import Collection, Mapping
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.errors import ApiError, error_response, internal_error
+from service.api.limits import TimeLimit
 from service.logs import log_request
 from service.metrics import OTHER, count_request
 from service.record import RECORD, Record, request_id
@@ -135,7 +135,7 @@ class Guard:
             await self._app(scope, _counted(receive, upload_bytes), send)
             return
         try:
-            async with asyncio.timeout(BODY_S):
+            with TimeLimit(BODY_S):
                 body = await self._body(receive)
         except TimeoutError:
             message = f"the body did not come within {BODY_S:g} seconds: send it at once"

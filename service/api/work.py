@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Annotated, Any, TypeVar
@@ -11,6 +10,7 @@ from fastapi import Depends, Request
 
 from service.api.access import Access
 from service.api.errors import ApiError, ErrorBody
+from service.api.limits import WorkLimit
 from service.batcher import ClosedError, DeadlineError, QueueFullError
 from service.detect import Detection
 from service.hop import SearchError
@@ -21,8 +21,6 @@ from service.settings import Settings
 from service.translator import Translator
 
 CLIENT_GONE = 499
-LISTEN_AFTER_S = 0.25
-"""Seconds after which it is noticed that a client has gone; nearly all work is done before."""
 T = TypeVar("T")
 
 
@@ -133,44 +131,16 @@ async def within_limits(
     Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
     within_s = settings.timeout_s if within_s is None else within_s
+    limit = WorkLimit(request, within_s)
     with as_api_errors(settings):
         try:
-            async with asyncio.timeout(within_s) as limit:
-                return await _while_connected(request, limit, work)
+            with limit:
+                return await work
         except TimeoutError:
+            if limit.client_gone:
+                message = "the client closed the connection"
+                raise ApiError(CLIENT_GONE, "client_gone", message) from None
             raise DeadlineError(f"not translated within {within_s:g} s") from None
-
-
-async def _while_connected(request: Request, limit: asyncio.Timeout, work: Awaitable[T]) -> T:
-    """Wait for work in this task; that the client has gone is as if the limit were over.
-
-    Most work is done before a task that listens for that would be worth its while.
-    """
-    waiting = True
-    loop = asyncio.get_running_loop()
-    gone: asyncio.Task[None] | None = None
-
-    def listen() -> None:
-        nonlocal gone
-        gone = loop.create_task(_disconnected(request))
-        gone.add_done_callback(leave)
-
-    def leave(_: asyncio.Task[None]) -> None:
-        if waiting and not limit.expired():
-            limit.reschedule(loop.time())
-
-    later = loop.call_later(LISTEN_AFTER_S, listen)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if limit.expired() and gone is not None and gone.done():
-            raise ApiError(CLIENT_GONE, "client_gone", "the client closed the connection") from None
-        raise
-    finally:
-        waiting = False
-        later.cancel()
-        if gone is not None:
-            gone.cancel()
 
 
 @contextmanager
@@ -191,8 +161,3 @@ def as_api_errors(settings: Settings) -> Iterator[None]:
         raise ApiError.later(503, "overloaded", message, settings.retry_after_s) from error
     except ClosedError as error:
         raise ApiError.later(503, "stopping", str(error), settings.retry_after_s) from error
-
-
-async def _disconnected(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -49,6 +49,8 @@ class Document:
         Raises ValueError if there are not as many translations as segments.
         """
         self._check_length(translated)
+        if not any(segment.core.specials for segment in self.segments):
+            return []
         repairs = (
             segment.check(index, translation)
             for index, (segment, translation) in enumerate(
@@ -61,7 +63,7 @@ class Document:
         """Each segment's translation in the document's format. Raises ValueError as `check`."""
         self._check_length(translated)
         return [
-            segment.finish(translation)
+            translation if isinstance(translation, Restored) else segment.finish(translation)
             for segment, translation in zip(self.segments, translated, strict=True)
         ]
 
@@ -109,6 +111,8 @@ def open_document(
         )
 
     def too_long(core: Rich) -> bool:
+        if not core.specials and len(core.text) + 1 < max_tokens and core.text.isascii():
+            return False
         words = assign(core, stand_ins) or [Sent(STANDS_FOR_WORD, STANDS_FOR_WORD)] * len(
             opaque_words(core)
         )

@@ -56,6 +56,8 @@ class Rich:
 
     def cut(self, start: int, end: int) -> Rich:
         if not self.specials:
+            if start == 0 and end == len(self.text):
+                return self
             return Rich(self.text[start:end])
         low, high = bisect_left(self.places, start), bisect_left(self.places, end)
         return Rich(
@@ -77,14 +79,20 @@ class Rich:
 
     def raw(self) -> str:
         """The source of it."""
+        if not self.specials:
+            return self.text
         return "".join(part if isinstance(part, str) else part.raw for part in self)
 
     def output(self) -> str:
         """The source of it, with terms of a glossary in their target language."""
+        if not self.specials:
+            return self.text
         return "".join(part if isinstance(part, str) else part.output for part in self)
 
     def shown(self) -> str:
         """What a reader sees of it."""
+        if not self.specials:
+            return self.text
         return "".join(part if isinstance(part, str) else part.shown for part in self)
 
     def has_letter(self) -> bool:

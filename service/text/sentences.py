@@ -124,6 +124,9 @@ def _sentences(rich: Rich, language: str) -> Iterator[Rich]:
 def _reading(rich: Rich) -> tuple[str, list[int], list[int], list[int]]:
     """The text without what has no width; where its parts end; where in `rich.text` they start
     and how wide they are there."""
+    if not rich.specials:
+        length = len(rich.text)
+        return rich.text, [length], [0], [length]
     read: list[str] = []
     ends: list[int] = []
     starts: list[int] = []
@@ -159,7 +162,8 @@ def _after_ends(rich: Rich, place: int) -> int:
 
 def _cut(sentence: Rich, too_long: TooLong) -> Iterator[tuple[Rich, bool]]:
     start, end = edges(sentence)
-    yield sentence.cut(0, start), False
+    if start:
+        yield sentence.cut(0, start), False
     core = sentence.cut(start, end)
     if not core.has_letter():
         yield core, False
@@ -169,7 +173,8 @@ def _cut(sentence: Rich, too_long: TooLong) -> Iterator[tuple[Rich, bool]]:
         place = _cutting_place(core.text)
         yield from _cut(core.cut(0, place), too_long)
         yield from _cut(core.cut(place, len(core.text)), too_long)
-    yield sentence.cut(end, len(sentence.text)), False
+    if end < len(sentence.text):
+        yield sentence.cut(end, len(sentence.text)), False
 
 
 def edges(rich: Rich) -> tuple[int, int]:

@@ -123,6 +123,11 @@ def engine_text(core: Rich, words: Iterable[Sent]) -> str:
     A full stop ends it if nothing does: what has none, a heading or a stretch between tags, makes
     a student of whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
     """
+    text = SPACES.sub(" ", _with_words(core, words) if core.specials else core.text).strip()
+    return f"{text}." if text and text[-1].isalnum() and text[-1] < WESTERN else text
+
+
+def _with_words(core: Rich, words: Iterable[Sent]) -> str:
     remaining = iter(words)
     parts = []
     for part in core:
@@ -132,8 +137,7 @@ def engine_text(core: Rich, words: Iterable[Sent]) -> str:
             parts.append(next(remaining).text)
         elif part.kind in ("character", "space"):
             parts.append(part.shown)
-    text = SPACES.sub(" ", "".join(parts)).strip()
-    return f"{text}." if text and text[-1].isalnum() and text[-1] < WESTERN else text
+    return "".join(parts)
 
 
 def without_added_stop(translation: str, core: Rich) -> str:
