@@ -120,7 +120,8 @@ class Together(logging.StreamHandler[TextIO]):
         with self.lock or nullcontext():
             lines, self._lines = self._lines, []
             try:
-                self.stream.write("".join(lines))
+                if lines:
+                    self.stream.write("".join(lines))
                 super().flush()
             except (OSError, ValueError):  # who reads the log has gone
                 return

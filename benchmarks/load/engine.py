@@ -2,7 +2,8 @@
 
 {"sentences": […], "scores": true}                   one by one: {"ms": […]}
 {"sentences": […], "sizes": […], "scores": true}     in batches of these sizes, as many at a time
-                                                     as threads: {"seconds", "cpu_seconds"}
+                                                     as threads: {"seconds", "cpu_seconds"};
+                                                     with "alike": true each of like lengths
 """
 
 from __future__ import annotations
@@ -62,10 +63,13 @@ def main(path: str, threads: str) -> None:
     for line in sys.stdin:
         order = json.loads(line)
         options = TranslateOptions(return_scores=order["scores"])
+        sentences = order["sentences"]
+        if order.get("alike"):
+            sentences = sorted(sentences, key=engine.count_tokens)
         if "sizes" in order:
-            found = in_batches(engine, order["sentences"], order["sizes"], options, int(threads))
+            found = in_batches(engine, sentences, order["sizes"], options, int(threads))
         else:
-            found = {"ms": one_by_one(engine, order["sentences"], options)}
+            found = {"ms": one_by_one(engine, sentences, options)}
         print(json.dumps(found), flush=True)
 
 

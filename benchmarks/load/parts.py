@@ -113,7 +113,8 @@ def overhead(bench: Bench) -> dict[str, Any]:
 
 def throughput(bench: Bench) -> dict[str, Any]:
     """Sentences a second of many clients with one sentence each, and the engine's in process in
-    batches of the same sizes; the seconds of processor time that a sentence takes of both."""
+    batches of the same sizes, as the text comes and of like lengths; the processor time that a
+    sentence takes of each."""
     bodies = bench.bodies("native", bench.sentences)
     rounds: list[dict[str, float]] = []
     for turn in range(bench.plan.rounds):
@@ -133,13 +134,14 @@ def throughput(bench: Bench) -> dict[str, Any]:
             "translated": sum(sizes) / answered,
         }
         if row["translated"] > COMPARABLE:
-            alone = bench.engine.do(
-                sentences=list(bench.sentences), sizes=sizes, scores=bench.scores
-            )
-            row |= {
-                "engine_per_s": alone["sentences"] / alone["seconds"],
-                "engine_cpu_ms": alone["cpu_seconds"] * 1e3 / alone["sentences"],
-            }
+            for name, alike in (("engine", False), ("alike", True)):
+                alone = bench.engine.do(
+                    sentences=list(bench.sentences), sizes=sizes, scores=bench.scores, alike=alike
+                )
+                row |= {
+                    f"{name}_per_s": alone["sentences"] / alone["seconds"],
+                    f"{name}_cpu_ms": alone["cpu_seconds"] * 1e3 / alone["sentences"],
+                }
             row["share"] = row["served_per_s"] / row["engine_per_s"]
             row["cpu_share"] = row["engine_cpu_ms"] / row["served_cpu_ms"]
         rounds.append(row)

@@ -136,7 +136,8 @@ def _throughput(rows: list[tuple[str, dict[str, Any]]]) -> str:
         )
         lines.append(
             f"| {name} | {one['served_per_s']['median']:.0f} | {alone} | "
-            f"{_percent(share)} | {one['batch_sentences']['median']:.1f} | "
+            f"{_percent(share)} | {_median(one, 'alike_per_s')} | "
+            f"{one['batch_sentences']['median']:.1f} | "
             f"{one['served_cpu_ms']['median']:.2f} | {cpu} | {_percent(cpu_share)} | "
             f"{one['p50_ms']['median']:.0f} / {one['p95_ms']['median']:.0f} |"
         )
@@ -145,14 +146,15 @@ def _throughput(rows: list[tuple[str, dict[str, Any]]]) -> str:
         [
             f"{first['clients']} clients with a sentence each, medians of {first['rounds']} "
             "rounds; the engine in process translates in batches of the sizes that `/metrics` "
-            "told. The client shares the cores with the service and takes "
-            f"{first['client_cpu_ms']['median']:.2f} ms a request, so the shares of processor time "
-            "say what the service itself adds. Second tries are translations too, mostly in small "
-            "batches of their own.",
+            "told, of sentences as the text has them, which is what the share is of, and of like "
+            "lengths, which the service's queue makes by itself. The client shares the cores with "
+            f"the service and takes {first['client_cpu_ms']['median']:.2f} ms a request, so the "
+            "shares of processor time say what the service itself adds. Second tries are "
+            "translations too, mostly in small batches of their own.",
             "",
-            "| settings | sentences/s | engine alone | share | sentences a batch | CPU ms a "
-            "sentence | engine's | share | p50 / p95, ms |",
-            "| --- | --: | --: | --: | --: | --: | --: | --: | --: |",
+            "| settings | sentences/s | engine alone | share | … of like lengths | sentences a "
+            "batch | CPU ms a sentence | engine's | share | p50 / p95, ms |",
+            "| --- | --: | --: | --: | --: | --: | --: | --: | --: | --: |",
             *lines,
         ]
     )
@@ -205,7 +207,10 @@ def _crash(found: dict[str, Any]) -> str:
 
 
 def _median(one: dict[str, Any], name: str) -> str:
-    return f"{one[name]['median']:.2f}" if name in one else "–"
+    if name not in one:
+        return "–"
+    value = one[name]["median"]
+    return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
 
 
 def _percent(value: str) -> str:

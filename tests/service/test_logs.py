@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import io
 import json
 import logging
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,8 +15,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from export.engines import TranslateOptions, Translation
+from service import logs
 from service.keys import KeyStore
-from service.logs import JsonLines, TextLines, told
+from service.logs import JsonLines, TextLines, Together, told
 from service.record import RECORD, Record, request_id
 from tests.service.stub import StubEngine
 
@@ -157,3 +162,49 @@ def test_a_routes_template_is_logged_and_not_its_path(
         ("/livez", "DEBUG"),
         ("other", "INFO"),
     ]
+
+
+class Stream(io.StringIO):
+    """Keeps each write by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.writes: list[str] = []
+
+    def write(self, text: str) -> int:
+        self.writes.append(text)
+        return len(text)
+
+
+def test_lines_of_an_event_loop_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "TOGETHER_S", 0.01)
+    stream = Stream()
+    handler = Together(stream)
+
+    def log(text: str, level: int = logging.INFO) -> None:
+        handler.handle(logging.LogRecord("quickstudy", level, "", 0, text, (), None))
+
+    async def serve() -> None:
+        log("one")
+        log("two")
+        assert stream.writes == []
+        await asyncio.sleep(0.05)
+        log("three")
+        log("four", logging.WARNING)  # at once, with what waits
+        log("five")
+        await asyncio.to_thread(log, "six")
+
+    asyncio.run(serve())
+    log("seven")
+    handler.flush()
+    assert stream.writes == ["one\ntwo\n", "three\nfour\n", "five\nsix\n", "seven\n"]
+
+
+def test_a_reader_of_the_log_that_has_gone_stops_nothing() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as stream:
+        handler = Together(stream)
+        handler.handle(logging.LogRecord("quickstudy", 20, "", 0, "lost", (), None))
+        with contextlib.suppress(OSError):
+            stream.close()
