@@ -15,7 +15,7 @@ LISTEN_AFTER_S = 0.25
 class TimeLimit:
     """Cancels what a task does in this context after some seconds, and raises TimeoutError there.
 
-    `asyncio.timeout` does the same at three times the cost. To be entered once.
+    `asyncio.timeout` does the same at twice the cost. To be entered once.
     """
 
     def __init__(self, seconds: float) -> None:
