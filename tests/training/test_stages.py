@@ -23,7 +23,8 @@ from training.distill.config import (
 )
 from training.distill.labels import LabelStore
 from training.launch import only_one
-from training.recipe import LabelsConfig, RecipeError, load_recipe
+from training.recipe import LabelsConfig, RecipeError
+from training.recipe_files import load_recipe
 from training.run import Run, public_recipe
 from training.stage import essence, is_done, run_stage
 from training.stages import build_stages
