@@ -270,6 +270,8 @@ def given_run(folder: Path, teacher: Path, *more: str) -> Run:
         "export.max_input_tokens=32",
         *(one for one in SMALL if one.startswith("student.training")),
         "corpus.train=[{src: val.en, trg: val.de}]",
+        "corpus.validation.limit=40",
+        "corpus.test.toy.limit=40",
         "corpus.clean.drop_overlap=false",
         "baselines={}",
         *more,
