@@ -48,8 +48,9 @@ image: $(served)  ## Build the container image IMAGE=quickstudy:latest
 	$(bin)/bentoml build && TMPDIR="$(CURDIR)/build/image" $(bin)/bentoml containerize \
 	  quickstudy:latest --backend "$$builder" $$opts $(IMAGE_OPTS) --image-tag $(IMAGE)
 
+# A file's tests stay together, since they share what they have trained.
 test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
-	$(bin)/python -m pytest
+	$(bin)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
 lint: $(developed)  ## Check style and types
 	$(bin)/ruff check .

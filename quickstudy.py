@@ -87,7 +87,7 @@ def _is_users(error: Exception) -> bool:
 
 
 def _recipe(path: Path, data: Path | None, assignments: list[str] | None) -> Recipe:
-    from training.recipe import load_recipe
+    from training.recipe_files import load_recipe
 
     return load_recipe(path, assignments, data)
 
@@ -330,7 +330,7 @@ def recipe_check(recipe: RecipeFile, assignments: SetOption = None) -> None:
 @recipe_app.command("schema")
 def recipe_schema() -> None:
     """Print the JSON Schema of a recipe, with a description and unit for every field."""
-    from training.recipe import recipe_schema
+    from training.recipe_files import recipe_schema
 
     print(recipe_schema())
 

@@ -101,7 +101,7 @@ def upgrade(
     from export.errors import BundleError
     from export.gate import HeldOut, Judgement
     from export.upgrade import reference_of, upgrade_bundle
-    from training.recipe import GateLimits
+    from training.export_config import GateLimits
 
     if (src is None) != (ref is None):
         raise BundleError("give both --src and --ref, or neither")

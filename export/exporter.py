@@ -24,8 +24,8 @@ from export.parity import ScoreParity, check_scores, score_parity
 from export.to_ctranslate2 import to_ctranslate2
 from export.verify import SAMPLES, check_translates
 from export.writers import Lexicon, WriteJob, chosen_writers
+from training.export_config import GateLimits
 from training.model import Transformer, parameter_count
-from training.recipe import GateLimits
 
 __all__ = ["export_bundle", "pieces_of", "update_metrics"]
 

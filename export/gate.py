@@ -29,9 +29,10 @@ from export.bundle import Bundle, BundleError
 from export.engines import TranslateOptions, Translation, load_engine
 from export.manifest import EngineCheck, EngineEntry, Gate, WorstLine
 from training.decoding import Hypothesis, greedy_corpus
+from training.export_config import GateLimits
 from training.model import EOS, Transformer
 from training.readers import read_lines
-from training.recipe import GateLimits, RecipeError
+from training.recipe import RecipeError
 
 BATCH_SENTENCES = 64
 WORST_LINES = 5

@@ -3,7 +3,7 @@
 `greedy.onnx` is the whole of greedy decoding in one graph: token ids in, token ids out, on any ONNX
 Runtime. `encoder.onnx` and `step.onnx` are its parts, for those who drive decoding themselves;
 `beam.onnx` is beam search, by an operator that ONNX Runtime alone has. The graphs are written node
-by node (`export/onnx_graphs.py`), so the same model gives the same bytes. docs/bundle.md says what
+by node (`export/onnx/graphs.py`), so the same model gives the same bytes. docs/bundle.md says what
 goes in and comes out.
 """
 
@@ -18,10 +18,10 @@ from typing import Literal
 import onnx
 from onnx import GraphProto, ModelProto, helper
 
-from export.onnx_beam import DOMAIN, beam_graph
-from export.onnx_graphs import encoder_graph, greedy_graph, step_graph
-from export.onnx_layers import ACTIVATIONS
-from export.onnx_linear import ARITHMETIC, MakeArithmetic
+from export.onnx.beam import DOMAIN, beam_graph
+from export.onnx.graphs import encoder_graph, greedy_graph, step_graph
+from export.onnx.layers import ACTIVATIONS
+from export.onnx.linear import ARITHMETIC, MakeArithmetic
 from export.to_ctranslate2 import SPECIAL_PIECES, check_pieces
 from training.atomic import atomic_folder
 from training.model import BOS, EOS, PAD, UNK, FeedForward, Transformer

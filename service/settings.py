@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypedDict, Unpack
 
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_BUNDLE = Path("models", "en-de")
@@ -26,9 +26,21 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _in(unit: str) -> dict[str, JsonValue]:
-    """What a field counts, or what kind of thing it is."""
-    return {"unit": unit}
+class Bounds(TypedDict, total=False):
+    """Between what a setting must lie."""
+
+    ge: float
+    gt: float
+    le: float
+    max_length: int
+    pattern: str
+
+
+def setting(default: Any, unit: str, description: str, **bounds: Unpack[Bounds]) -> Any:
+    """A field whose `unit` is what it counts, or what kind of thing it is; a callable `default` is
+    called for one."""
+    given: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
+    return Field(description=description, json_schema_extra={"unit": unit}, **given, **bounds)
 
 
 class Settings(BaseSettings):
@@ -38,243 +50,139 @@ class Settings(BaseSettings):
         env_prefix="QUICKSTUDY_", frozen=True, extra="ignore", env_ignore_empty=True
     )
 
-    model: Path = Field(
-        default_factory=find_bundle,
-        description="Bundle folder to serve.",
-        json_schema_extra=_in("folder"),
-    )
-    models: Annotated[tuple[Path, ...], NoDecode] = Field(
-        default=(),
+    model: Path = setting(find_bundle, "folder", "Bundle folder to serve.")
+    models: Annotated[tuple[Path, ...], NoDecode] = setting(
+        (),
+        "folders",
+        "Several bundle folders, with commas between; the first is the default.",
         max_length=100,
-        description="Several bundle folders, with commas between; the first is the default.",
-        json_schema_extra=_in("folders"),
     )
-    engine: str | None = Field(
-        default=None,
-        description="Engine of the bundle by name; its default one if unset.",
-        json_schema_extra=_in("name"),
+    engine: str | None = setting(
+        None, "name", "Engine of the bundle by name; its default one if unset."
     )
-    inter_threads: int = Field(
-        default_factory=usable_cores,
-        ge=1,
-        le=256,
-        description="Translations at the same time.",
-        json_schema_extra=_in("threads"),
+    inter_threads: int = setting(
+        usable_cores, "threads", "Translations at the same time.", ge=1, le=256
     )
-    intra_threads: int = Field(
-        default=1,
-        ge=1,
-        le=256,
-        description="Threads that one translation uses.",
-        json_schema_extra=_in("threads"),
+    intra_threads: int = setting(1, "threads", "Threads that one translation uses.", ge=1, le=256)
+    max_batch_tokens: int = setting(
+        1024, "tokens", "Padded source tokens the engine takes at once.", ge=64, le=65536
     )
-    max_batch_tokens: int = Field(
-        default=1024,
-        ge=64,
-        le=65536,
-        description="Padded source tokens the engine takes at once.",
-        json_schema_extra=_in("tokens"),
+    max_batch_sentences: int = setting(
+        64, "sentences", "Sentences taken from the queue at once.", ge=1, le=4096
     )
-    max_batch_sentences: int = Field(
-        default=64,
-        ge=1,
-        le=4096,
-        description="Sentences taken from the queue at once.",
-        json_schema_extra=_in("sentences"),
+    queue_size: int = setting(
+        512, "sentences", "Sentences that may wait; more get 503.", ge=1, le=100_000
     )
-    queue_size: int = Field(
-        default=512,
-        ge=1,
-        le=100_000,
-        description="Sentences that may wait; more get 503.",
-        json_schema_extra=_in("sentences"),
+    queue_tokens: int = setting(
+        16_384, "tokens", "Padded source tokens that may wait; more get 503.", ge=64, le=10_000_000
     )
-    queue_tokens: int = Field(
-        default=16_384,
-        ge=64,
-        le=10_000_000,
-        description="Padded source tokens that may wait; more get 503.",
-        json_schema_extra=_in("tokens"),
-    )
-    cache_bytes: int = Field(
-        default=16 * 1024 * 1024,
+    cache_bytes: int = setting(
+        16 * 1024 * 1024,
+        "bytes",
+        "Memory for translations made before; 0 keeps none.",
         ge=0,
         le=16 * 1024**3,
-        description="Memory for translations made before; 0 keeps none.",
-        json_schema_extra=_in("bytes"),
     )
-    second_tries: bool = Field(
-        default=True,
-        description="Whether a translation that looks wrong is tried again, and warned of.",
-        json_schema_extra=_in("true or false"),
+    second_tries: bool = setting(
+        True,
+        "true or false",
+        "Whether a translation that looks wrong is tried again, and warned of.",
     )
-    grace_s: float = Field(
-        default=5.0,
-        ge=0,
-        le=300,
-        description="Seconds for requests to finish when it stops.",
-        json_schema_extra=_in("seconds"),
+    grace_s: float = setting(
+        5.0, "seconds", "Seconds for requests to finish when it stops.", ge=0, le=300
     )
-    max_texts: int = Field(
-        default=128,
-        ge=1,
-        le=10_000,
-        description="Texts in one request.",
-        json_schema_extra=_in("texts"),
+    max_texts: int = setting(128, "texts", "Texts in one request.", ge=1, le=10_000)
+    max_text_chars: int = setting(
+        10_000, "characters", "Characters in one text.", ge=1, le=1_000_000
     )
-    max_text_chars: int = Field(
-        default=10_000,
-        ge=1,
-        le=1_000_000,
-        description="Characters in one text.",
-        json_schema_extra=_in("characters"),
+    max_request_chars: int = setting(
+        20_000, "characters", "Characters in all texts of a request.", ge=1, le=10_000_000
     )
-    max_request_chars: int = Field(
-        default=20_000,
-        ge=1,
-        le=10_000_000,
-        description="Characters in all texts of a request.",
-        json_schema_extra=_in("characters"),
+    max_body_bytes: int = setting(
+        262_144, "bytes", "Size of a request's body.", ge=1024, le=64 * 1024 * 1024
     )
-    max_body_bytes: int = Field(
-        default=262_144,
-        ge=1024,
-        le=64 * 1024 * 1024,
-        description="Size of a request's body.",
-        json_schema_extra=_in("bytes"),
+    timeout_s: float = setting(9.0, "seconds", "Seconds until a request gets 504.", gt=0, le=9.5)
+    stream_timeout_s: float = setting(
+        300.0, "seconds", "Seconds that a text of a stream may take.", gt=0, le=3600
     )
-    timeout_s: float = Field(
-        default=9.0,
-        gt=0,
-        le=9.5,
-        description="Seconds until a request gets 504.",
-        json_schema_extra=_in("seconds"),
-    )
-    stream_timeout_s: float = Field(
-        default=300.0,
-        gt=0,
-        le=3600,
-        description="Seconds that a text of a stream may take.",
-        json_schema_extra=_in("seconds"),
-    )
-    retry_after_s: int = Field(
-        default=1,
-        ge=1,
-        le=3600,
-        description="Seconds named by Retry-After when overloaded.",
-        json_schema_extra=_in("seconds"),
+    retry_after_s: int = setting(
+        1, "seconds", "Seconds named by Retry-After when overloaded.", ge=1, le=3600
     )
 
-    jobs_dir: Path | None = Field(
-        default=None,
-        description="Folder of files to translate, so that jobs outlive a restart; a private one "
+    jobs_dir: Path | None = setting(
+        None,
+        "folder",
+        "Folder of files to translate, so that jobs outlive a restart; a private one "
         "that is deleted at the end if unset.",
-        json_schema_extra=_in("folder"),
     )
-    jobs_bytes: int = Field(
-        default=134_217_728,
+    jobs_bytes: int = setting(
+        134_217_728,
+        "bytes",
+        "Room for all files and translations in that folder; more get 503.",
         ge=1_048_576,
         le=1024**4,
-        description="Room for all files and translations in that folder; more get 503.",
-        json_schema_extra=_in("bytes"),
     )
-    jobs_keep_s: float = Field(
-        default=3600.0,
-        ge=1,
-        le=30 * 86_400,
-        description="Seconds until an ended job is deleted.",
-        json_schema_extra=_in("seconds"),
+    jobs_keep_s: float = setting(
+        3600.0, "seconds", "Seconds until an ended job is deleted.", ge=1, le=30 * 86_400
     )
-    max_jobs: int = Field(
-        default=100,
-        ge=1,
-        le=10_000,
-        description="Files that may wait; more get 503.",
-        json_schema_extra=_in("files"),
+    max_jobs: int = setting(100, "files", "Files that may wait; more get 503.", ge=1, le=10_000)
+    max_client_jobs: int = setting(
+        10, "files", "Files of one key or address that may wait; more get 429.", ge=1, le=10_000
     )
-    max_client_jobs: int = Field(
-        default=10,
-        ge=1,
-        le=10_000,
-        description="Files of one key or address that may wait; more get 429.",
-        json_schema_extra=_in("files"),
+    max_file_bytes: int = setting(
+        10_000_000, "bytes", "Size of a file; 0 takes no files.", ge=0, le=10**9
     )
-    max_file_bytes: int = Field(
-        default=10_000_000,
-        ge=0,
-        le=10**9,
-        description="Size of a file; 0 takes no files.",
-        json_schema_extra=_in("bytes"),
-    )
-    max_file_chars: int = Field(
-        default=10_000_000,
-        ge=1,
-        le=10**9,
-        description="Characters to translate in a file.",
-        json_schema_extra=_in("characters"),
+    max_file_chars: int = setting(
+        10_000_000, "characters", "Characters to translate in a file.", ge=1, le=10**9
     )
 
-    keys_file: Path | None = Field(
-        default=None,
-        description="SQLite file of API keys, see `quickstudy keys`.",
-        json_schema_extra=_in("file"),
+    keys_file: Path | None = setting(
+        None, "file", "SQLite file of API keys, see `quickstudy keys`."
     )
-    require_key: bool = Field(
-        default=False,
-        description="Whether only requests with an API key are answered.",
-        json_schema_extra=_in("true or false"),
+    require_key: bool = setting(
+        False, "true or false", "Whether only requests with an API key are answered."
     )
-    quota_chars: int = Field(
-        default=0,
+    quota_chars: int = setting(
+        0,
+        "characters",
+        "Characters a month for a key that has no quota of its own; 0 is no limit.",
         ge=0,
         le=10**12,
-        description="Characters a month for a key that has no quota of its own; 0 is no limit.",
-        json_schema_extra=_in("characters"),
     )
-    rate_limit: str = Field(
-        default="",
+    rate_limit: str = setting(
+        "",
+        "rates",
+        "Requests of a key or address, like `10/second; 300/minute`; none if empty.",
         max_length=200,
-        description="Requests of a key or address, like `10/second; 300/minute`; none if empty.",
-        json_schema_extra=_in("rates"),
     )
-    rate_storage: str = Field(
-        default="memory://",
+    rate_storage: str = setting(
+        "memory://",
+        "URL",
+        "Where rate limits count: `memory://`, or `redis://host:port` for several services.",
         pattern=r"^(memory|redis|rediss)://",
-        description="Where rate limits count: `memory://`, or `redis://host:port` for several "
-        "services.",
-        json_schema_extra=_in("URL"),
     )
-    trusted_proxies: int = Field(
-        default=0,
-        ge=0,
-        le=10,
-        description="Proxies in front, each of which adds to X-Forwarded-For.",
-        json_schema_extra=_in("proxies"),
+    trusted_proxies: int = setting(
+        0, "proxies", "Proxies in front, each of which adds to X-Forwarded-For.", ge=0, le=10
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = setting(
+        (),
+        "origins",
+        "Origins of other pages that may ask, with commas between; `*` is any.",
         max_length=100,
-        description="Origins of other pages that may ask, with commas between; `*` is any.",
-        json_schema_extra=_in("origins"),
     )
 
-    log_format: Literal["json", "text"] = Field(
-        default="json",
-        description="How lines of the log are written: for programs or for people.",
-        json_schema_extra=_in("word"),
+    log_format: Literal["json", "text"] = setting(
+        "json", "word", "How lines of the log are written: for programs or for people."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info",
-        description="The least that is logged: requests at `info`, probes at `debug`.",
-        json_schema_extra=_in("word"),
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "word", "The least that is logged: requests at `info`, probes at `debug`."
     )
-    drain_s: float = Field(
-        default=1.0,
+    drain_s: float = setting(
+        1.0,
+        "seconds",
+        "Seconds after SIGTERM in which requests are still taken, while `/readyz` says 503.",
         ge=0,
         le=300,
-        description="Seconds after SIGTERM in which requests are still taken, while `/readyz` "
-        "says 503.",
-        json_schema_extra=_in("seconds"),
     )
 
     @field_validator("models", "cors_origins", mode="before")

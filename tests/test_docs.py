@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -50,3 +51,10 @@ def test_the_map_leaves_no_file_out() -> None:
             name = path.relative_to(ROOT).as_posix()
             if path.stat().st_size and name not in names:
                 pytest.fail(f"docs/map.md has no line for {name}")
+
+
+def test_the_map_has_every_file_once() -> None:
+    text = (ROOT / "docs" / "map.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
+    counts = Counter(name for cell in rows for name in NAMED.findall(cell))
+    assert [name for name, count in counts.items() if count > 1] == []

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from training.corpus_config import CleanConfig, CorpusConfig
 from training.readers import INVALID_UTF8, MALFORMED, CorpusError, RawPair
-from training.recipe import CleanConfig, CorpusConfig
 
 DUPLICATE = "duplicate"
 LANGUAGE_CONFIDENCE = 0.5

@@ -33,9 +33,9 @@ from training.cleaning import (
     held_out_keys,
     rule_names,
 )
+from training.corpus_config import CorpusConfig, SourceConfig
 from training.noise import noisy
 from training.readers import CorpusError, RawPair, read_source, source_name
-from training.recipe import CorpusConfig, SourceConfig
 
 __all__ = ["CorpusError", "prepare", "read_pairs", "read_rows", "render_report", "train_shards"]
 

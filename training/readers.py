@@ -18,7 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from training.recipe import CorpusConfig, RecipeError, SourceConfig
+from training.corpus_config import CorpusConfig, SourceConfig
+from training.recipe import RecipeError
 from training.tmx import text_in, translation_units
 
 INVALID_UTF8 = "invalid_utf8"

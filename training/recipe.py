@@ -1,4 +1,4 @@
-"""The typed description of a run, loaded from YAML.
+"""The typed description of a run; `training.recipe_files` reads it from YAML.
 
 Unknown keys are refused and every error is reported at once, each with its field. Lengths are in
 tokens unless a description says otherwise; times in minutes.
@@ -6,13 +6,11 @@ tokens unless a description says otherwise; times in minutes.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
+from training.corpus_config import CorpusConfig
 from training.distill.config import (
     HybridObjective,
     ObjectiveConfig,
@@ -21,8 +19,8 @@ from training.distill.config import (
     needs_distributions,
     needs_labels,
 )
+from training.export_config import ExportConfig
 from training.model_config import (
-    DEFAULT_KIND,
     AdoptedTokenizer,
     AnyTokenizer,
     ModelConfig,
@@ -36,127 +34,16 @@ from training.teacher_config import (
     TrainedTeacher,
     length_faults,
     start_faults,
-    with_paths,
 )
 
 __all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
 
-EngineName = Literal[
-    "ctranslate2-int8",
-    "ctranslate2-int8-float32",
-    "ctranslate2-int8-shortlist",
-    "ctranslate2-float32",
-    "onnx-int8",
-    "onnx-int8-beam",
-    "onnx-float32",
-]
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
 
 
 class RecipeError(ValueError):
     """A recipe that cannot be used; the message lists every fault with its field."""
-
-
-class SourceConfig(Section):
-    """One corpus: pairs, or source text alone (`trg: null` or `trg_field: null`)."""
-
-    format: Literal["auto", "plain", "tsv", "jsonl", "tmx", "parquet"] = "auto"
-    """File format; `auto` goes by the file name (a plain pair needs `src` and `trg`)."""
-    src: str | None = None
-    """Plain text: path of the source side, one sentence a line (.gz and .zst are read too)."""
-    trg: str | None = None
-    """Plain text: path of the target side, line n translating line n of `src`. A written-out
-    null says that there is none: monolingual text, in corpus.train only."""
-    path: str | None = None
-    """TSV, JSONL, TMX or Parquet: path of the file."""
-    src_field: str = Field("src", coerce_numbers_to_str=True)
-    """JSONL key, Parquet column, or TSV column number from 0, of the source text."""
-    trg_field: str | None = Field("trg", coerce_numbers_to_str=True)
-    """JSONL key, Parquet column, or TSV column number from 0, of the target text; null reads the
-    source text alone (TMX: every unit with the source language), in corpus.train only."""
-    limit: int | None = Field(None, ge=1)
-    """Read at most this many pairs."""
-
-    @property
-    def monolingual(self) -> bool:
-        """Whether there is source text only."""
-        return self.trg is None if self.path is None else self.trg_field is None
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.path is None and (self.src is None or "trg" not in self.model_fields_set):
-            raise ValueError(
-                "give `src` and `trg` (plain text; `trg: null` where there is source text only) "
-                "or `path` (other formats)"
-            )
-        if self.path is not None and (self.src is not None or self.trg is not None):
-            raise ValueError("give either `path` or `src` and `trg`, not both")
-        return self
-
-
-class CleanConfig(Section):
-    """Which pairs are dropped, and why; the report counts each rule."""
-
-    max_chars: int = Field(1000, ge=1)
-    """Longest side, in characters."""
-    max_ratio: float = Field(4.0, ge=1)
-    """Longest allowed ratio between the sides, in characters; short pairs are spared."""
-    ratio_min_chars: int = Field(20, ge=0)
-    """The ratio is checked only where the longer side has at least this many characters."""
-    drop_duplicates: bool = True
-    """Drop a pair that has been seen before (both sides, after normalisation)."""
-    drop_overlap: bool = True
-    """Drop training pairs of which either side stands in validation or test text."""
-    drop_control: bool = True
-    """Drop pairs with control characters."""
-    check_language: bool = False
-    """Drop pairs that a language identifier takes for another language."""
-    language_min_chars: int = Field(30, ge=1)
-    """Shorter sides are not judged by language, in characters."""
-
-
-class CorpusConfig(Section):
-    """Where the text is and how it is cleaned."""
-
-    src_lang: str = Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=16)
-    """Source language, a BCP 47 code such as `en`."""
-    trg_lang: str = Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=16)
-    """Target language, a BCP 47 code such as `de`."""
-    root: str = "."
-    """Folder that relative paths start from (`--data` on the command line); itself relative to
-    the recipe's folder."""
-    train: list[SourceConfig] = Field(min_length=1)
-    """Training corpora, read one after another; monolingual ones are for labelled students."""
-    validation: SourceConfig
-    """Chooses checkpoints; never trained on."""
-    test: dict[str, SourceConfig] = Field(default_factory=dict)
-    """Test sets by name; only ever measured."""
-    clean: CleanConfig = Field(default_factory=CleanConfig)
-    """Cleaning rules of the training corpora."""
-    noise: float = Field(0.0, ge=0, lt=1)
-    """Share of the source words, of training and held-out text alike, that are dropped, exchanged
-    or misspelt, for studies of text complexity; 0 to below 1."""
-    shard_pairs: int = Field(20_000, ge=1)
-    """Pairs in one shard of the prepared corpus and of the label store."""
-    licence: str = Field("unknown", min_length=1)
-    """Licence of the text, repeated in the model card."""
-    attribution: str = ""
-    """Whom the licence asks to be named, repeated in the model card."""
-
-    @model_validator(mode="after")
-    def _held_out_has_references(self) -> Self:
-        held_out = {"validation": self.validation}
-        held_out |= {f"test.{name}": source for name, source in self.test.items()}
-        bare = [name for name, source in held_out.items() if source.monolingual]
-        if bare:
-            raise ValueError(f"{', '.join(bare)}: held-out text needs its target side")
-        return self
-
-    @property
-    def has_monolingual(self) -> bool:
-        """Whether some training text has no references."""
-        return any(source.monolingual for source in self.train)
 
 
 class LabelsConfig(Section):
@@ -197,35 +84,6 @@ class StudentConfig(Section):
     start: Literal["random", "teacher"] = "random"
     """Its weights before training: random, or copied from evenly spaced layers of the teacher,
     which needs the teacher's width, heads, ffn and activation. Baselines start at random."""
-
-
-class GateLimits(Section):
-    """How far an engine may be from the float32 model in torch, on validation text, both greedy."""
-
-    sentences: int = Field(1000, ge=1)
-    """Validation sentences that are translated, from the first on."""
-    float32_identical: float = Field(0.995, ge=0, le=1)
-    """Least share of identical lines of a float32 engine, 0 to 1."""
-    int8_identical: float = Field(0.8, ge=0, le=1)
-    """Least share of identical lines of an int8 engine, 0 to 1."""
-    bleu_loss: float = Field(0.3, ge=0)
-    """Largest loss of BLEU, in points."""
-    score_difference: float = Field(1e-4, gt=0)
-    """Largest difference of a translation's mean log-probability of a float32 engine, in nats,
-    where the lines are identical."""
-
-
-class ExportConfig(Section):
-    """The bundle that is served."""
-
-    engines: list[EngineName] = Field(default=["ctranslate2-int8"], min_length=1)
-    """Engines in the bundle; the first is the default. int8 keeps 7-bit weights."""
-    out: str | None = None
-    """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
-    max_input_tokens: int = Field(128, ge=8)
-    """Longest piece of text the service gives the model at once, in tokens."""
-    gate: GateLimits = Field(default_factory=GateLimits)
-    """What an engine may lose."""
 
 
 class Recipe(Section):
@@ -345,101 +203,3 @@ class Recipe(Section):
     @property
     def needs_teacher(self) -> bool:
         return any(needs_labels(objective) for objective in self.objectives().values())
-
-
-def _unshared(tree: Any) -> Any:
-    """A copy in which what a YAML anchor shared is separate, so that --set changes one place."""
-    if isinstance(tree, dict):
-        return {key: _unshared(value) for key, value in tree.items()}
-    return [_unshared(value) for value in tree] if isinstance(tree, list) else tree
-
-
-def _set_field(tree: dict[str, Any], assignment: str) -> None:
-    key, separator, value = assignment.partition("=")
-    if not separator or not key:
-        raise RecipeError(f"--set takes FIELD=VALUE, for example seed=2, not {assignment!r}")
-    try:
-        parsed = yaml.safe_load(value)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"--set {key}: {value!r} is not YAML: {error}") from None
-    if not isinstance(tree, dict):
-        raise RecipeError("a recipe is a mapping of fields, see `recipe schema`")
-    *parents, last = key.split(".")
-    for parent in parents:
-        tree = tree.setdefault(parent, {})
-        if not isinstance(tree, dict):
-            raise RecipeError(f"--set {key}: {parent} is not a section of the recipe")
-    tree[last] = parsed
-
-
-def _explain(error: ValidationError, source: str) -> RecipeError:
-    lines = [f"{source}: {error.error_count()} fault(s) in the recipe"]
-    for fault in error.errors(include_url=False, include_context=False):
-        field = ".".join(str(part) for part in _written(fault["loc"])) or "(recipe)"
-        lines.append(f"  {field}: {fault['msg'].removeprefix('Value error, ')}")
-    return RecipeError("\n".join(lines))
-
-
-def _written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    """The place of a fault without the kind that a section has by default."""
-    by_default = place[:2] in [(name, DEFAULT_KIND) for name in ("teacher", "tokenizer")]
-    return (place[0], *place[2:]) if by_default else place
-
-
-def parse_recipe(tree: Any, source: str = "recipe") -> Recipe:
-    """A mapping → Recipe. Raises RecipeError that lists every fault."""
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{source}: a recipe is a mapping of fields, see `recipe schema`")
-    try:
-        return Recipe.model_validate(tree)
-    except ValidationError as error:
-        raise _explain(error, source) from None
-
-
-def load_recipe(
-    path: str | Path, assignments: list[str] | None = None, data: str | Path | None = None
-) -> Recipe:
-    """Read a recipe; `assignments` (`FIELD=VALUE`) and `data` (corpus.root) override its fields.
-
-    Paths become absolute. Raises RecipeError when the file is missing, is not YAML, or has faults,
-    those of a given teacher's files among them.
-    """
-    path = Path(path)
-    try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe") from None
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
-        raise RecipeError(f"{path}: cannot be read as YAML: {error}") from None
-    tree = _unshared(tree)
-    for assignment in assignments or []:
-        _set_field(tree, assignment)
-    if isinstance(tree, dict) and isinstance(tree.get("teacher"), dict):
-        here = path.parent
-        tree["teacher"] = with_paths(tree["teacher"], lambda name: str((here / name).resolve()))
-    recipe = parse_recipe(tree, str(path))
-    if not isinstance(recipe.teacher, TrainedTeacher):
-        _check_teacher_files(recipe, str(path))
-    root = Path(data) if data is not None else path.parent / recipe.corpus.root
-    corpus = recipe.corpus.model_copy(update={"root": str(root.resolve())})
-    return recipe.model_copy(update={"corpus": corpus})
-
-
-def _check_teacher_files(recipe: Recipe, source: str) -> None:
-    from training.teacher_check import teacher_faults
-
-    if faults := teacher_faults(recipe):
-        listed = "".join(f"\n  {fault}" for fault in faults)
-        raise RecipeError(f"{source}: {len(faults)} fault(s) in the recipe{listed}")
-
-
-def dump_recipe(recipe: Recipe) -> str:
-    """YAML of the recipe with every default filled in."""
-    return yaml.safe_dump(
-        recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-    )
-
-
-def recipe_schema() -> str:
-    """JSON Schema of a recipe, indented."""
-    return json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from training.atomic import atomic_folder, atomic_write
 from training.columns import map_table
 from training.corpus import prepare, read_rows, render_report, train_shards
+from training.corpus_config import SourceConfig
 from training.given_teacher import (
     adopt_tokenizer,
     adopted_identity,
@@ -21,11 +22,8 @@ from training.given_teacher import (
 )
 from training.loop import TrainingRun, train
 from training.monitor import Ticker
-from training.recipe import (
-    SourceConfig,
-    TokenizerConfig,
-    dump_recipe,
-)
+from training.recipe import TokenizerConfig
+from training.recipe_files import dump_recipe
 from training.run import Run, held_out, public_recipe
 from training.stage import NOTE, Stage, essence, file_digest, say
 from training.students import recipe_students, student_stage

@@ -9,7 +9,8 @@ from typing import Any
 from training.distill.config import ObjectiveConfig, needs_labels
 from training.given_teacher import teacher_identity
 from training.loop import TrainingRun, train
-from training.recipe import ModelConfig, TrainingConfig, dump_recipe
+from training.recipe import ModelConfig, TrainingConfig
+from training.recipe_files import dump_recipe
 from training.run import Run, public_recipe
 from training.stage import Stage, essence, say
 from training.teacher_config import TrainedTeacher

@@ -201,7 +201,7 @@ def _plan(subject: Path, request: Request, folder: Path, data: Path | None, runs
 
     if subject.is_dir():
         return plan_bundle(subject, request, folder)
-    from training.recipe import load_recipe
+    from training.recipe_files import load_recipe
     from training.run import Run
 
     recipe = load_recipe(subject, None, data)

@@ -27,7 +27,8 @@ from training.corpus import read_pairs
 from training.distill.config import needs_labels
 from training.distill.teachers import OwnTeacher
 from training.launch import die_with_parent
-from training.recipe import RecipeError, dump_recipe
+from training.recipe import RecipeError
+from training.recipe_files import dump_recipe
 from training.run import Run, held_out, public_recipe
 from training.stage import Stage, fingerprint, result_digest, run_stage
 from training.stages import build_stages

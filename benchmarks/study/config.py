@@ -10,7 +10,8 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from training.distill.config import ObjectiveConfig, Section, needs_labels
-from training.recipe import ModelConfig, Recipe, RecipeError, RunName, TrainingConfig, load_recipe
+from training.recipe import ModelConfig, Recipe, RecipeError, RunName, TrainingConfig
+from training.recipe_files import load_recipe
 
 OWN = "recipe"
 """Names the recipe's own student size and its own text."""

@@ -284,6 +284,7 @@ def test_the_whole_harness(
 ) -> None:
     """All parts on a tiny model, the student's and the teacher's weights being the same."""
     monkeypatch.setattr("benchmarks.bench.growth.VOCABULARIES", (320, 640))
+    monkeypatch.setattr("benchmarks.bench.run.available", lambda: 1)
     checkpoint = bundle.path.parent / "checkpoint"
     request = Request(
         beams=(1,), only=("teacher torch",), teacher=checkpoint, src=text[0], ref=text[1]

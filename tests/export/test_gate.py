@@ -14,8 +14,8 @@ from export.engines import load_engine
 from export.gate import GateError, HeldOut, Judgement, examine
 from export.to_ctranslate2 import to_ctranslate2
 from tests.export import tiny
+from training.export_config import GateLimits
 from training.model import Transformer
-from training.recipe import GateLimits
 
 BOTH = ["ctranslate2-int8", "ctranslate2-float32"]
 

@@ -15,8 +15,8 @@ from export.gate import GateError, HeldOut, Judgement
 from export.to_ctranslate2 import quantize_rows, to_ctranslate2
 from export.upgrade import reference_of, upgrade_bundle
 from tests.export import tiny
+from training.export_config import GateLimits
 from training.model import Transformer
-from training.recipe import GateLimits
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])

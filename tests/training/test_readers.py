@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from training.corpus_config import CorpusConfig, SourceConfig
 from training.readers import CorpusError, RawPair, read_source, source_format, source_name
-from training.recipe import CorpusConfig, SourceConfig
 
 FAULT_UTF8 = RawPair("", "", "invalid_utf8")
 MALFORMED = RawPair("", "", "malformed")

@@ -7,14 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from training.recipe import (
-    Recipe,
-    RecipeError,
-    dump_recipe,
-    load_recipe,
-    parse_recipe,
-    recipe_schema,
-)
+from training.recipe import Recipe, RecipeError
+from training.recipe_files import dump_recipe, load_recipe, parse_recipe, recipe_schema
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(

@@ -17,7 +17,8 @@ from tests.training.distill.tiny_teachers import (
     our_tokenizer,
     pieces_of,
 )
-from training.recipe import Recipe, RecipeError, dump_recipe, load_recipe, parse_recipe
+from training.recipe import Recipe, RecipeError
+from training.recipe_files import dump_recipe, load_recipe, parse_recipe
 from training.run import Run, public_recipe
 from training.stages import build_stages
 

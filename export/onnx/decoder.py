@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from export.onnx_builder import Graph
-from export.onnx_encoder import HIDDEN, Source
-from export.onnx_layers import Layers, array, positions
-from export.onnx_linear import Arithmetic
+from export.onnx.builder import Graph
+from export.onnx.encoder import HIDDEN, Source
+from export.onnx.layers import Layers, array, positions
+from export.onnx.linear import Arithmetic
 from training.model import (
     BOS,
     EOS,

@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from export.onnx_builder import Graph
+from export.onnx.builder import Graph
 from export.to_ctranslate2 import quantize_rows
 
 LARGEST_ACTIVATION = 127

@@ -14,11 +14,11 @@ from __future__ import annotations
 import numpy as np
 from onnx import GraphProto, TensorProto, ValueInfoProto
 
-from export.onnx_builder import Dims, Graph, value
-from export.onnx_decoder import Decoder, Past
-from export.onnx_encoder import HIDDEN, Source, encode
-from export.onnx_layers import positions
-from export.onnx_linear import MakeArithmetic
+from export.onnx.builder import Dims, Graph, value
+from export.onnx.decoder import Decoder, Past
+from export.onnx.encoder import HIDDEN, Source, encode
+from export.onnx.layers import positions
+from export.onnx.linear import MakeArithmetic
 from training.model import BOS, EOS, PAD, Transformer
 
 DOMAIN = "com.microsoft"

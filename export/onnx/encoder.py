@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from export.onnx_builder import Graph
-from export.onnx_layers import Layers, positions
-from export.onnx_linear import MakeArithmetic
+from export.onnx.builder import Graph
+from export.onnx.layers import Layers, positions
+from export.onnx.linear import MakeArithmetic
 from training.model import (
     PAD,
     CrossAttention,

@@ -15,8 +15,8 @@ from collections.abc import Callable
 import numpy as np
 from torch import Tensor, nn
 
-from export.onnx_builder import Graph
-from export.onnx_linear import Arithmetic, Array
+from export.onnx.builder import Graph
+from export.onnx.linear import Arithmetic, Array
 from training.model import DecoderLayer, EncoderLayer, SelfAttention, Transformer
 
 

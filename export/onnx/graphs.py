@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from onnx import GraphProto, TensorProto, ValueInfoProto
 
-from export.onnx_builder import Graph, value
-from export.onnx_decoder import Decoder, Past
-from export.onnx_encoder import Source, encode
-from export.onnx_layers import positions
-from export.onnx_linear import MakeArithmetic
+from export.onnx.builder import Graph, value
+from export.onnx.decoder import Decoder, Past
+from export.onnx.encoder import Source, encode
+from export.onnx.layers import positions
+from export.onnx.linear import MakeArithmetic
 from training.model import BOS, EOS, Transformer
 
 
