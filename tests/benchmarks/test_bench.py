@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from benchmarks.bench.cli import _numbers
+from benchmarks.bench.comet import Comet
 from benchmarks.bench.growth import LENGTH, from_speeds, glued, grow
 from benchmarks.bench.machine import noise_of, range_of
 from benchmarks.bench.options import Options
@@ -334,12 +335,14 @@ def test_the_whole_harness(
         whole=12,
         peak_seconds=0.01,
         profile_seconds=0.2,
+        comet=Comet(tmp_path / "none" / "checkpoints" / "model.ckpt"),
     )
     lines: list[str] = []
     found = measure(plan, options, lines.append)
     page = write_report(found, tmp_path / "out")
     assert load_results(tmp_path / "out" / "results.json") == found
     _check(found)
+    assert [one.name for one in found.skipped] == ["COMET"]
     assert "A quick run" in page.read_text()
     assert any("sentences/s" in line for line in lines)
 

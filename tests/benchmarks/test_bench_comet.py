@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from benchmarks.bench.cli import bench_app
 from benchmarks.bench.comet import Comet, CometFailed
+from benchmarks.bench.quality import quality_rows, score, with_comet
+from benchmarks.bench.texts import make_text
 from benchmarks.systems.base import Unavailable
+from tests.export import tiny
 
 PACKAGE = """
 import os
@@ -62,6 +66,17 @@ def test_every_text_has_a_mean_with_its_interval_and_signature(checkpoint: Path)
     assert half.score == 62.5
     assert 25 <= half.low < half.score < half.high <= 100
     assert half.signature.startswith("unbabel-comet:2.2.9|model:wmt22|sha256:")
+
+
+@pytest.mark.usefixtures("package")
+def test_it_stands_beside_the_other_scores(checkpoint: Path, tmp_path: Path) -> None:
+    tokenizer = tiny.tokenizer_of(tiny.train_tokenizer(tmp_path / "tokenizer.model"))
+    lines = tiny.sentences()[:6]
+    text = make_text("toy", [(line, line) for line in lines], tokenizer, np.ones(len(tokenizer)))
+    scored = [score("good", text, lines), score("bad", text, ["a dog."] * 6)]
+    rows = quality_rows(with_comet(scored, Comet(checkpoint)), "good")
+    assert [one.metric for one in rows[0].scores] == ["BLEU", "chrF2", "TER", "COMET"]
+    assert [row.scores[-1].score for row in rows] == [100, 25]
 
 
 @pytest.mark.usefixtures("package")
