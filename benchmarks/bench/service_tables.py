@@ -44,7 +44,7 @@ def _details(name: str, service: dict[str, Any]) -> Iterator[Row]:
     if found := service.get("overhead"):
         yield from _overhead(found)
     if found := service.get("throughput"):
-        yield [f"{found['clients']} clients, {name}: sentences/s", _throughput(found)]
+        yield from _throughput(f"{found['clients']} clients, {name}", found)
     if found := service.get("soak"):
         yield [f"soak, {found['seconds']:.0f} s: p50 / p95 / p99, ms", _ms(found["request_ms"])]
         yield ["soak: MB on average / at most", _memory(found["memory"])]
@@ -57,12 +57,21 @@ def _overhead(found: dict[str, Any]) -> Iterator[Row]:
             yield [f"one client, `{path}`: ms beyond the engine", _ms(one["overhead_ms"])]
 
 
-def _throughput(found: dict[str, Any]) -> str:
-    served = number(found["served_per_s"]["median"])
-    if "engine_per_s" not in found:
-        return served
-    engine, share = number(found["engine_per_s"]["median"]), percent(found["share"]["median"], 0)
-    return f"{served} of {engine} ({share})"
+def _throughput(what: str, found: dict[str, Any]) -> Iterator[Row]:
+    """Of the engine's, where it was measured beside the service: in batches of sentences as they
+    come, whose share was taken round by round, and of like lengths."""
+    served = found["served_per_s"]["median"]
+    if "engine_per_s" in found:
+        yield [f"{what}: sentences/s", _of(served, found["engine_per_s"], found["share"]["median"])]
+    else:
+        yield [f"{what}: sentences/s", number(served)]
+    if alike := found.get("alike_per_s"):
+        share = served / alike["median"]
+        yield [f"{what}: sentences/s, engine with like lengths", _of(served, alike, share)]
+
+
+def _of(served: float, engine: dict[str, float], share: float) -> str:
+    return f"{number(served)} of {number(engine['median'])} ({percent(share, 0)})"
 
 
 def _memory(found: dict[str, Any]) -> str:

@@ -10,14 +10,14 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.bench.formats import number
+from benchmarks.bench.formats import number, percent
 from benchmarks.bench.growth import LENGTH, grow
 from benchmarks.bench.pictures import Dot, bleu_against_speed, dots, growth_picture, pareto_front
 from benchmarks.bench.readme import BEGIN, END, update_page
 from benchmarks.bench.report import write_report
 from benchmarks.bench.report_html import html
 from benchmarks.bench.results import ResultsError
-from benchmarks.bench.service_tables import service_tables
+from benchmarks.bench.service_tables import service_tables, summary
 from benchmarks.bench.svg import Frame, Label, Scale, place_labels
 from benchmarks.bench.targets import targets
 from benchmarks.bench.verdict import verdict
@@ -86,7 +86,7 @@ def test_the_service_is_shown_with_its_signature() -> None:
     served = load["services"]["no cache"]["throughput"]
     measured = rows[f"{served['clients']} clients, no cache: sentences/s"][0]
     assert f"{served['engine_per_s']['median']:,.0f}"[:3] in measured
-    assert f"{served['share']['median']:.0%}".replace("%", " %") in measured
+    assert percent(served["share"]["median"], 0) in measured
     assert f"load {load['load_at_start']} at its start" in shown.note
     assert f"bentoml {load['machine']['bentoml']}" in shown.note
     assert f"{load['threads']} threads" in shown.note
@@ -99,6 +99,22 @@ def test_parts_of_a_load_run_are_shown_alone() -> None:
     load["services"] = {"no cache": {"overhead": load["services"]["no cache"]["overhead"]}}
     (shown,) = service_tables(results(service=load))
     assert len(shown.rows) == 4
+    throughput = {
+        "clients": 8,
+        "served_per_s": {"median": 50.0},
+        "engine_per_s": {"median": 100.0},
+        "share": {"median": 0.5},
+        "alike_per_s": {"median": 200.0},
+    }
+    rows = {row[0]: row[1] for row in summary(load | _only(throughput)).rows}
+    assert rows["8 clients, no cache: sentences/s"] == "50.0 of 100 (50 %)"
+    assert rows["8 clients, no cache: sentences/s, engine with like lengths"].endswith("(25 %)")
+    served_alone = {key: throughput[key] for key in ("clients", "served_per_s")}
+    assert summary(load | _only(served_alone)).rows[0][1] == "50.0"
+
+
+def _only(throughput: dict[str, object]) -> dict[str, object]:
+    return {"services": {"no cache": {"throughput": throughput}}}
 
 
 def test_a_noisy_machine_is_said_first() -> None:
