@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
+from benchmarks.bench import arguments
+
 if TYPE_CHECKING:
+    from benchmarks.bench.comet import Comet
+    from benchmarks.bench.options import Options
     from benchmarks.bench.plan import Plan, Request
-    from benchmarks.bench.run import Options
 
 RUN = "run"
 
@@ -32,82 +37,45 @@ bench_app = typer.Typer(
     help="Measure speed and quality: `quickstudy bench RECIPE_OR_BUNDLE` runs everything, the "
     "commands below read its results.",
 )
-JsonFile = Annotated[Path, typer.Argument(metavar="RESULTS.json", help="Results of a run.")]
 
 
 @bench_app.command(RUN)
 def run(
-    subject: Annotated[
-        Path, typer.Argument(metavar="RECIPE_OR_BUNDLE", help="Recipe, or a bundle folder.")
-    ],
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of results and report.", show_default="bench-NAME"),
-    ] = None,
-    src: Annotated[
-        Path | None, typer.Option(help="Test sentences, one a line (a bundle has none).")
-    ] = None,
-    ref: Annotated[Path | None, typer.Option(help="Their references.")] = None,
-    teacher: Annotated[
-        Path | None, typer.Option(help="Checkpoint of the teacher; default: the run's.")
-    ] = None,
-    student: Annotated[
-        Path | None, typer.Option(help="Checkpoint of the student; default: the run's.")
-    ] = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Everything on a few sentences, to see that it works.")
-    ] = False,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Systems whose name fits; may be repeated."),
-    ] = None,
-    peers: Annotated[
-        str, typer.Option(metavar="all|none|NAMES", help="Systems from elsewhere, by comma.")
-    ] = "all",
-    parts: Annotated[
-        str, typer.Option(help="What is measured, by comma.")
-    ] = "quality,speed,limit,profile,growth",
-    rounds: Annotated[int, typer.Option(min=1, help="Turns of every system.")] = 5,
-    batches: Annotated[
-        str, typer.Option(help="Batch sizes, by comma; 0: the whole file at once.")
-    ] = "1,8,32,64,0",
-    threads: Annotated[
-        str, typer.Option(help="Numbers of threads, by comma.", show_default="1 and all cores")
-    ] = "",
-    beams: Annotated[str, typer.Option(help="Beam sizes of the bundle's engines.")] = "1,2,5",
-    service: Annotated[
-        Path | None, typer.Option(help="Results of benchmarks.service_load, to be in the report.")
-    ] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the corpus files.")] = None,
-    runs: Annotated[
-        Path, typer.Option(envvar="QUICKSTUDY_RUNS", help="Folder that holds all runs.")
-    ] = Path("runs"),
+    subject: arguments.Subject,
+    out: arguments.Out = None,
+    src: arguments.Src = None,
+    ref: arguments.Ref = None,
+    teacher: arguments.Teacher = None,
+    student: arguments.Student = None,
+    quick: arguments.Quick = False,
+    only: arguments.Only = None,
+    peers: arguments.Peers = "all",
+    parts: arguments.Parts = "quality,speed,limit,profile,growth",
+    rounds: arguments.Rounds = 5,
+    batches: arguments.Batches = "1,8,32,64,0",
+    threads: arguments.Threads = "",
+    beams: arguments.Beams = "1,2,5",
+    service: arguments.Service = None,
+    comet: arguments.CometCheckpoint = None,
+    comet_python: arguments.CometPython = None,
+    data: arguments.Data = None,
+    runs: arguments.Runs = Path("runs"),
 ) -> None:
     """Measure quality and speed of a run or a bundle, and write results and report.
 
     Run it with nothing else running: `--quick` alone may be disturbed.
     """
     from benchmarks.bench.report import write_report
-    from benchmarks.bench.run import Options, measure
+    from benchmarks.bench.run import measure
 
-    chosen = tuple(part.strip() for part in parts.split(",") if part.strip())
-    options = (
-        Options.quickly(chosen)
-        if quick
-        else Options(
-            rounds=rounds,
-            parts=_known_parts(chosen),
-            batch_sizes=_numbers("--batches", batches, least=0),
-            threads=_numbers("--threads", threads, least=1) if threads else (),
-            beams=_numbers("--beams", beams, least=1),
-        )
-    )
+    scorer = _comet(comet, comet_python)
+    options = _options(quick, parts, rounds, batches, threads, beams, scorer)
     request = _request(options, peers, only, student, teacher, src, ref)
+    load = _service_load(service)  # before hours of measuring, in case it cannot be read
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
         plan = _plan(subject, request, Path(name), data, runs)
         results = measure(plan, options, lambda line: print(f"bench: {line}", file=sys.stderr))
-    if service is not None:
-        results = _with_service(results, service)
+    results = results.model_copy(update={"service": load})
     print(write_report(results, out or Path(f"bench-{plan.name}")))
 
 
@@ -134,13 +102,11 @@ def compare(
 
 @bench_app.command()
 def report(
-    results: JsonFile,
+    results: arguments.JsonFile,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the report.", show_default="beside the results")
     ] = None,
-    service: Annotated[
-        Path | None, typer.Option(help="Results of benchmarks.service_load, to be added.")
-    ] = None,
+    service: arguments.Service = None,
 ) -> None:
     """Write the report of results again, as HTML and Markdown."""
     from benchmarks.bench.report import write_report
@@ -148,13 +114,13 @@ def report(
 
     loaded = load_results(results)
     if service is not None:
-        loaded = _with_service(loaded, service)
+        loaded = loaded.model_copy(update={"service": _service_load(service)})
     print(write_report(loaded, out or results.parent, results.stem))
 
 
 @bench_app.command()
 def readme(
-    results: JsonFile,
+    results: arguments.JsonFile,
     page: Annotated[Path, typer.Option(help="Page with the markers.")] = Path("README.md"),
     picture: Annotated[Path, typer.Option(help="Where its picture goes.")] = Path(
         "docs/images/bench.svg"
@@ -168,10 +134,51 @@ def readme(
     print(page)
 
 
-def _with_service(results, path: Path):  # type: ignore[no-untyped-def]
-    import json
+def _service_load(path: Path | None) -> dict[str, Any] | None:
+    """What a load run wrote. Raises BadParameter where it is none."""
+    if path is None:
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        found["services"].values()
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        raise typer.BadParameter(
+            f"{path}: {error!r}: give the JSON file that `python -m benchmarks.service_load` wrote",
+            param_hint="--service",
+        ) from None
+    return dict(found)
 
-    return results.model_copy(update={"service": json.loads(path.read_text(encoding="utf-8"))})
+
+def _comet(checkpoint: Path | None, python: Path | None) -> Comet | None:
+    from benchmarks.bench.comet import Comet
+
+    if checkpoint is None:
+        return None
+    return Comet(checkpoint, str(python or sys.executable))
+
+
+def _options(
+    quick: bool,
+    parts: str,
+    rounds: int,
+    batches: str,
+    threads: str,
+    beams: str,
+    comet: Comet | None,
+) -> Options:
+    from benchmarks.bench.options import Options
+
+    chosen = _known_parts(tuple(part.strip() for part in parts.split(",") if part.strip()))
+    if quick:
+        return replace(Options.quickly(chosen), comet=comet)
+    return Options(
+        rounds=rounds,
+        parts=chosen,
+        batch_sizes=_numbers("--batches", batches, least=0),
+        threads=_numbers("--threads", threads, least=1) if threads else (),
+        beams=_numbers("--beams", beams, least=1),
+        comet=comet,
+    )
 
 
 def _request(
@@ -219,7 +226,7 @@ def _numbers(option: str, text: str, least: int) -> tuple[int, ...]:
 
 
 def _known_parts(parts: tuple[str, ...]) -> tuple[str, ...]:
-    from benchmarks.bench.run import PARTS
+    from benchmarks.bench.options import PARTS
 
     if unknown := [part for part in parts if part not in PARTS]:
         raise typer.BadParameter(

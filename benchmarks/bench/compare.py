@@ -16,7 +16,7 @@ from benchmarks.bench.formats import batch_label, number
 from benchmarks.bench.report_markdown import markdown_table
 from benchmarks.bench.results import Figure, Machine, Quality, Results
 from benchmarks.bench.rounds import resampled_medians
-from benchmarks.bench.tables import Table
+from benchmarks.bench.table import Table
 from export.bootstrap import bleu_of, paired_bootstrap, unpack
 
 CERTAIN = 0.05

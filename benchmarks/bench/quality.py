@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 
+from benchmarks.bench.comet import Comet
 from benchmarks.bench.results import BucketScore, Quality, Score
 from benchmarks.bench.rounds import tidy
 from benchmarks.bench.texts import TestText
@@ -66,6 +67,15 @@ def translate_texts(
             failed[name] = str(error)
             say(f"{name}: left out: {error}")
     return found
+
+
+def with_comet(scored: Sequence[Scored], comet: Comet) -> list[Scored]:
+    """COMET beside the other scores. Raises Unavailable or CometFailed."""
+    texts = [(one.text.sources, one.outputs, one.text.references) for one in scored]
+    return [
+        replace(one, scores=(*one.scores, score))
+        for one, score in zip(scored, comet.scores(texts), strict=True)
+    ]
 
 
 def score(system: str, text: TestText, outputs: list[str]) -> Scored:

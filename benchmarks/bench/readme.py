@@ -9,7 +9,8 @@ from benchmarks.bench.formats import NONE, decoding, megabytes, number, percent,
 from benchmarks.bench.pictures import bleu_against_speed
 from benchmarks.bench.report_markdown import markdown_table
 from benchmarks.bench.results import Results, ResultsError
-from benchmarks.bench.tables import Table, rounds_of
+from benchmarks.bench.table import Table
+from benchmarks.bench.tables import rounds_of
 from benchmarks.bench.verdict import verdict
 from benchmarks.systems.base import WHOLE
 from training.atomic import atomic_write

@@ -10,7 +10,8 @@ from benchmarks.bench.formats import batch_label
 from benchmarks.bench.method import method, skipped_lines
 from benchmarks.bench.pictures import bleu_against_speed, growth_picture
 from benchmarks.bench.results import Growth, Results
-from benchmarks.bench.tables import Table, tables
+from benchmarks.bench.table import Table
+from benchmarks.bench.tables import tables
 from benchmarks.bench.verdict import verdict
 
 STYLE = """
@@ -38,6 +39,9 @@ figure{margin:0}
 .wide{overflow-x:auto}.wide svg{min-width:680px}
 figcaption{color:var(--soft);font-size:.85rem}
 code{font-size:.92em}
+.note,.method{overflow-wrap:anywhere}
+@media(max-width:600px){td:first-child,th:first-child{white-space:normal;min-width:7.5rem;
+max-width:9rem;overflow-wrap:break-word}}
 """
 CODE = re.compile(r"`([^`]+)`")
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from benchmarks.bench.method import method, skipped_lines
 from benchmarks.bench.results import Results
-from benchmarks.bench.tables import Table, tables
+from benchmarks.bench.table import Table
+from benchmarks.bench.tables import tables
 from benchmarks.bench.verdict import verdict
 
 

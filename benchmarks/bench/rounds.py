@@ -47,11 +47,12 @@ def take_turns(
     LEAST_ROUNDS. A system that breaks is left out, and why is added to `failed`.
     """
     repeats: dict[str, int] = {}
-    found = {one.info.name: Turns([], [], [], []) for one in running}
+    going = [one for one in running if one.info.name not in failed]
+    found = {one.info.name: Turns([], [], [], []) for one in going}
     once = 0.0
     number = 0
     while number <= rounds:
-        for one in running:
+        for one in going:
             name = one.info.name
             if name in failed:
                 continue

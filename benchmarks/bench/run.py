@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 
@@ -13,13 +13,16 @@ import numpy as np
 from benchmarks.bench.growth import along_models, along_text, from_speeds
 from benchmarks.bench.limit import dimensions, measure_peaks, shares
 from benchmarks.bench.machine import Watch, available
+from benchmarks.bench.options import Options
 from benchmarks.bench.plan import Plan
 from benchmarks.bench.profile import profile
-from benchmarks.bench.quality import quality_rows, translate_texts
+from benchmarks.bench.quality import quality_rows, translate_texts, with_comet
 from benchmarks.bench.results import (
     Growth,
+    Machine,
     Peak,
     Profile,
+    Quality,
     Results,
     Settings,
     Share,
@@ -27,99 +30,156 @@ from benchmarks.bench.results import (
 )
 from benchmarks.bench.speed import Samples, Speeds, measure_speed
 from benchmarks.bench.texts import TestText, sample_of
-from benchmarks.systems.base import WHOLE, System, Unavailable
+from benchmarks.systems.base import System, Unavailable
 from benchmarks.systems.process import Running, SystemFailed
 from export.tokenizer import load_tokenizer
 
-PARTS = ("quality", "speed", "limit", "profile", "growth")
-BATCH_SIZES = (1, 8, 32, 64, WHOLE)
-ALL_CORES_BATCH_SIZES = (1, 32, WHOLE)
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Options:
-    """How much is measured. Sentences are those of the samples that are timed."""
+@dataclass
+class Work:
+    """What all parts of a run share. `failed` says why something was left out, by its name."""
 
-    rounds: int = 5
-    parts: tuple[str, ...] = PARTS
-    batch_sizes: tuple[int, ...] = BATCH_SIZES
-    threads: tuple[int, ...] = ()
-    beams: tuple[int, ...] = (1, 2, 5)
-    quick: bool = False
-    alone: int = 100
-    batched: int = 128
-    whole: int = 400
-    cell_seconds: float | None = 60.0
-    """About as long as all turns at one batch size may take; three rounds are done in any case."""
-    peak_seconds: float = 0.5
-    profile_seconds: float = 4.0
-    scored: int | None = None
-    """At most so many sentences of a test set are scored; None for all."""
+    plan: Plan
+    options: Options
+    say: Say
+    texts: list[TestText]
+    samples: Samples
+    failed: dict[str, str] = field(default_factory=dict)
 
-    @classmethod
-    def quickly(cls, parts: tuple[str, ...] = PARTS) -> Options:
-        """Everything once, on few sentences: to see that it works, not to be believed."""
-        return cls(
-            rounds=2,
-            parts=parts,
-            batch_sizes=(1, 8, WHOLE),
-            beams=(1, 2),
-            quick=True,
-            alone=8,
-            batched=16,
-            whole=32,
-            peak_seconds=0.02,
-            profile_seconds=0.3,
-            scored=64,
-        )
+    def wants(self, part: str) -> bool:
+        return part in self.options.parts
 
-    def cells(self) -> dict[int, tuple[int, ...]]:
-        """Batch sizes by threads: all of them on one thread, fewer on all cores."""
-        counts = self.threads or tuple(sorted({1, available()}))
-        few = tuple(size for size in self.batch_sizes if size in ALL_CORES_BATCH_SIZES)
-        return {count: self.batch_sizes if count == 1 else few for count in counts}
+    @property
+    def watched(self) -> list[System]:
+        """Systems that are looked into more closely: the shipped one and the teacher."""
+        wanted = {self.plan.main, reference_of(self.plan)}
+        return [one for one in self.plan.systems if one.info.name in wanted]
+
+    @contextmanager
+    def kept_going(self, part: str) -> Iterator[None]:
+        """What was measured before a part that breaks is worth keeping: the part alone is left
+        out."""
+        try:
+            yield
+        except Exception as error:
+            plain = isinstance(error, Unavailable | SystemFailed)
+            self.failed[part] = str(error) if plain else f"{type(error).__name__}: {error}"
+            self.say(f"{part}: left out: {self.failed[part]}")
+
+
+@dataclass
+class Found:
+    """Rows of the results, part by part."""
+
+    quality: list[Quality] = field(default_factory=list)
+    speeds: Speeds = field(default_factory=Speeds)
+    peaks: list[Peak] = field(default_factory=list)
+    shares: list[Share] = field(default_factory=list)
+    profiles: list[Profile] = field(default_factory=list)
+    growth: list[Growth] = field(default_factory=list)
 
 
 def measure(plan: Plan, options: Options, say: Say) -> Results:
     """Measure what `options.parts` names, and gather it. Systems that break are left out, and the
     results say why."""
     watch = Watch()
-    failed: dict[str, str] = {}
-    cells = options.cells()
     texts = [_at_most(text, options.scored) for text in plan.texts]
-    quality = []
-    if "quality" in options.parts:
-        own = [one for one in plan.systems if plan.is_pair(one) and one.info.scored]
-        scored = translate_texts(own, texts, available(), failed, say)
-        quality = quality_rows(scored, reference_of(plan))
-    samples = samples_of(plan, texts[0], options)
-    speeds = Speeds()
-    if "speed" in options.parts:
-        speeds = measure_speed(
-            plan.systems,
-            samples,
-            cells,
-            options.rounds,
-            options.cell_seconds,
-            plan.main,
-            failed,
-            say,
-        )
-    peaks: list[Peak] = []
-    portions: list[Share] = []
-    if "limit" in options.parts:
-        with _kept_going("limit", failed, say):
-            peaks = measure_peaks(tuple(cells), options.rounds, options.peak_seconds)
-            portions = shares(plan, speeds.speed, peaks, token_lengths(plan, samples, speeds))
-            say(f"peaks: {', '.join(f'{p.precision} {p.gops.median:.0f} GOP/s' for p in peaks)}")
-    profiles: list[Profile] = []
-    if "profile" in options.parts:
-        profiles = _profiles(plan, samples, options, failed, say)
-    growth: list[Growth] = []
-    if "growth" in options.parts:
-        growth = _growth(plan, speeds, texts[0], options, failed, say)
-    skipped = [*plan.skipped, *(Skipped(name=name, reason=why) for name, why in failed.items())]
+    work = Work(plan, options, say, texts, samples_of(plan, texts[0], options))
+    found = Found()
+    if work.wants("quality"):
+        found.quality = _quality(work)
+    if work.wants("speed"):
+        found.speeds = _speeds(work)
+    if work.wants("limit"):
+        with work.kept_going("limit"):
+            found.peaks, found.shares = _limit(work, found.speeds)
+    if work.wants("profile"):
+        found.profiles = _profiles(work)
+    if work.wants("growth"):
+        found.growth = _growth(work, found.speeds)
+    about = watch.finish(row.sentences_per_second for row in found.speeds.speed)
+    return _results(work, found, about)
+
+
+def _quality(work: Work) -> list[Quality]:
+    plan = work.plan
+    own = [one for one in plan.systems if plan.is_pair(one) and one.info.scored]
+    scored = translate_texts(own, work.texts, available(), work.failed, work.say)
+    if work.options.comet is not None:
+        with work.kept_going("COMET"):
+            scored = with_comet(scored, work.options.comet)
+    return quality_rows(scored, reference_of(plan))
+
+
+def _speeds(work: Work) -> Speeds:
+    options = work.options
+    return measure_speed(
+        work.plan.systems,
+        work.samples,
+        options.cells(),
+        options.rounds,
+        options.cell_seconds,
+        work.plan.main,
+        work.failed,
+        work.say,
+    )
+
+
+def _limit(work: Work, speeds: Speeds) -> tuple[list[Peak], list[Share]]:
+    options = work.options
+    peaks = measure_peaks(tuple(options.cells()), options.rounds, options.peak_seconds)
+    work.say(f"peaks: {', '.join(f'{p.precision} {p.gops.median:.0f} GOP/s' for p in peaks)}")
+    lengths = token_lengths(work.plan, work.samples, speeds)
+    return peaks, shares(work.plan, speeds.speed, peaks, lengths)
+
+
+def _profiles(work: Work) -> list[Profile]:
+    found = []
+    for system in work.watched:
+        with (
+            work.kept_going(f"profile of {system.info.name}"),
+            Running(system, 1) as running,
+        ):
+            for batch_size in (1, 32):
+                sentences = work.samples.of(batch_size).sentences
+                running.time(sentences, batch_size)
+                seconds = work.options.profile_seconds
+                found.append(profile(running, sentences, batch_size, seconds))
+    return found
+
+
+def _growth(work: Work, speeds: Speeds) -> list[Growth]:
+    """Along the axes of the speeds that are there, of text, and of models."""
+    found = [one for system in work.watched for one in from_speeds(speeds.speed, system.info.name)]
+    for system in work.watched:
+        with work.kept_going(f"growth of {system.info.name}"), Running(system, 1) as running:
+            found += _growth_along_text(work, running)
+    manifest = work.plan.bundle.manifest
+    config = dimensions(work.plan).get(manifest.parameters)
+    if config is not None:
+        with work.kept_going("growth of random models"):
+            rounds, quick = work.options.rounds, work.options.quick
+            found += along_models(config, manifest.vocab_size, rounds, quick)
+    work.say(f"growth: {', '.join(f'{one.axis} ^ {one.exponent:.2f}' for one in found)}")
+    return found
+
+
+def _growth_along_text(work: Work, running: Running) -> list[Growth]:
+    tokenizer = load_tokenizer(work.plan.bundle)
+    return along_text(
+        running,
+        work.texts[0].sources[: work.options.whole],
+        lambda sentence: len(tokenizer.encode(sentence)),
+        work.plan.bundle.manifest.decoding.max_input_tokens,
+        work.options.rounds,
+    )
+
+
+def _results(work: Work, found: Found, about: Machine) -> Results:
+    plan, options, speeds = work.plan, work.options, found.speeds
+    left_out = (Skipped(name=name, reason=why) for name, why in work.failed.items())
     return Results(
         created=datetime.now(UTC).replace(microsecond=0),
         quickstudy_version=version("quickstudy"),
@@ -130,35 +190,25 @@ def measure(plan: Plan, options: Options, say: Say) -> Results:
         settings=Settings(
             rounds=options.rounds,
             batch_sizes=options.batch_sizes,
-            threads=tuple(cells),
+            threads=tuple(options.cells()),
             beams=options.beams,
             quick=options.quick,
         ),
-        machine=watch.finish(row.sentences_per_second for row in speeds.speed),
-        texts=tuple(text.about() for text in texts),
-        timed_text=texts[0].name,
+        machine=about,
+        texts=tuple(text.about() for text in work.texts),
+        timed_text=work.texts[0].name,
         systems=tuple(one.info for one in plan.systems),
-        skipped=tuple(skipped),
-        quality=tuple(quality),
+        skipped=(*plan.skipped, *left_out),
+        quality=tuple(found.quality),
         speed=tuple(speeds.speed),
         latency=tuple(speeds.latency),
         cost=tuple(speeds.cost),
         ratios=tuple(speeds.ratios),
-        peaks=tuple(peaks),
-        shares=tuple(portions),
-        profiles=tuple(profiles),
-        growth=tuple(growth),
+        peaks=tuple(found.peaks),
+        shares=tuple(found.shares),
+        profiles=tuple(found.profiles),
+        growth=tuple(found.growth),
     )
-
-
-@contextmanager
-def _kept_going(part: str, failed: dict[str, str], say: Say) -> Iterator[None]:
-    """What was measured before a part that breaks is worth keeping: the part alone is left out."""
-    try:
-        yield
-    except Exception as error:
-        failed[part] = f"{type(error).__name__}: {error}"
-        say(f"{part}: left out: {failed[part]}")
 
 
 def reference_of(plan: Plan) -> str | None:
@@ -209,61 +259,3 @@ def _at_most(text: TestText, count: int | None) -> TestText:
         text.buckets[:count],
         text.rarity[:count],
     )
-
-
-def _watched(plan: Plan) -> list[System]:
-    """Systems that are looked into more closely: the shipped one and the teacher's reference."""
-    wanted = {plan.main, reference_of(plan)}
-    return [one for one in plan.systems if one.info.name in wanted]
-
-
-def _profiles(
-    plan: Plan, samples: Samples, options: Options, failed: dict[str, str], say: Say
-) -> list[Profile]:
-    found = []
-    for system in _watched(plan):
-        try:
-            with Running(system, 1) as running:
-                for batch_size in (1, 32):
-                    sentences = samples.of(batch_size).sentences
-                    running.time(sentences, batch_size)
-                    found.append(profile(running, sentences, batch_size, options.profile_seconds))
-        except (Unavailable, SystemFailed) as error:
-            failed[f"profile of {system.info.name}"] = str(error)
-            say(f"profile of {system.info.name}: left out: {error}")
-    return found
-
-
-def _growth(
-    plan: Plan,
-    speeds: Speeds,
-    text: TestText,
-    options: Options,
-    failed: dict[str, str],
-    say: Say,
-) -> list[Growth]:
-    tokenizer = load_tokenizer(plan.bundle)
-    most = plan.bundle.manifest.decoding.max_input_tokens
-    found = [
-        one for system in _watched(plan) for one in from_speeds(speeds.speed, system.info.name)
-    ]
-    for system in _watched(plan):
-        try:
-            with Running(system, 1) as running:
-                found += along_text(
-                    running,
-                    text.sources[: options.whole],
-                    lambda sentence: len(tokenizer.encode(sentence)),
-                    most,
-                    options.rounds,
-                )
-        except (Unavailable, SystemFailed) as error:
-            failed[f"growth of {system.info.name}"] = str(error)
-            say(f"growth of {system.info.name}: left out: {error}")
-    vocab_size = plan.bundle.manifest.vocab_size
-    for parameters, config in dimensions(plan).items():
-        if parameters == plan.bundle.manifest.parameters:
-            with _kept_going("growth of random models", failed, say):
-                found += along_models(config, vocab_size, options.rounds, options.quick)
-    say(f"growth: {', '.join(f'{one.axis} ^ {one.exponent:.2f}' for one in found)}")
-    return found

@@ -12,7 +12,7 @@ from benchmarks.bench.rounds import Turns, figure, ratio, take_turns, tidy
 from benchmarks.bench.texts import Sample
 from benchmarks.buckets import BUCKETS
 from benchmarks.systems.base import WHOLE, System
-from benchmarks.systems.process import Running, all_running
+from benchmarks.systems.process import Running, SystemFailed, all_running
 
 Measured = dict[tuple[int, int], dict[str, Turns]]
 """Turns of every system by (threads, batch size)."""
@@ -62,7 +62,7 @@ def measure_speed(
         with all_running(systems, threads, failed) as running:
             for one in running:
                 if one.info.name not in found.outputs:
-                    found.outputs[one.info.name] = one.translate(samples.batched.sentences, 32)
+                    _keep_outputs(found, one, samples, failed)
             for batch_size in batch_sizes:
                 sample = samples.of(batch_size)
                 turns = take_turns(running, sample.sentences, batch_size, rounds, failed, seconds)
@@ -70,6 +70,17 @@ def measure_speed(
                 say(_line(turns, threads, batch_size))
             found.cost += [_cost(one) for one in running if one.info.name not in failed]
     return found
+
+
+def _keep_outputs(
+    found: Speeds, running: Running, samples: Samples, failed: dict[str, str]
+) -> None:
+    try:
+        outputs = running.translate(samples.batched.sentences, 32)
+    except SystemFailed as error:
+        failed[running.info.name] = str(error)
+    else:
+        found.outputs[running.info.name] = outputs
 
 
 def _line(turns: dict[str, Turns], threads: int, batch_size: int) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 from benchmarks.bench.formats import (
     NONE,
@@ -16,18 +14,9 @@ from benchmarks.bench.formats import (
     spread,
 )
 from benchmarks.bench.results import Growth, Results, Speed
+from benchmarks.bench.service_tables import service_tables
+from benchmarks.bench.table import Table
 from benchmarks.buckets import NAMES
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table; the first column is text, the others are figures unless `words` names them."""
-
-    title: str
-    head: list[str]
-    rows: list[list[str]]
-    note: str = ""
-    words: frozenset[int] = field(default_factory=frozenset)
 
 
 def tables(results: Results) -> Iterator[Table]:
@@ -274,27 +263,3 @@ def _points(growth: Growth) -> str:
 
 def _exponent(growth: Growth) -> str:
     return f"{growth.exponent:.2f} ({growth.exponent_low:.2f}–{growth.exponent_high:.2f})"
-
-
-def service_tables(results: Results) -> Iterator[Table]:
-    """Open-loop load of the service, where `benchmarks.service_load` measured it."""
-    services: dict[str, Any] = (results.service or {}).get("services", {})
-    for name, service in services.items():
-        for shape, rows in service.get("open-loop", {}).items():
-            if not isinstance(rows, list):
-                continue
-            yield Table(
-                f"Service under load: {shape}, {name}",
-                ["requests/s sent", "answered/s", "p50, ms", "p95, ms", "p99, ms", "refused"],
-                [
-                    [
-                        number(row["rate"]),
-                        number(row["per_s"]),
-                        *(number(row[key]) for key in ("p50", "p95", "p99")),
-                        str(row["refused"]),
-                    ]
-                    for row in rows
-                ],
-                "Requests at random times whatever the answers do (open loop); their time counts "
-                "from when they were to be sent.",
-            )

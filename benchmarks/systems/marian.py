@@ -26,9 +26,7 @@ from benchmarks.systems.base import (
     SystemInfo,
     Unavailable,
     batches,
-    bytes_on_disk,
     missing,
-    versions_of,
 )
 from benchmarks.systems.tokens import EOS, UNK, Tokens
 
@@ -58,7 +56,7 @@ def systems(subject: Subject) -> list[System]:
     """The student in float32: Marian's packed 8-bit products gain nothing in this package."""
     if reason := missing(INSTALL, ("pymarian", "torch")):
         raise Unavailable(reason)
-    from benchmarks.systems.weights import student_of
+    from benchmarks.systems.weights import student_info, student_of
 
     student = student_of(subject)
     if student is None:
@@ -67,17 +65,14 @@ def systems(subject: Subject) -> list[System]:
         raise Unavailable(reason)
     folder = subject.folder / NAME
     write_marian(student, folder)
-    info = SystemInfo(
+    info = student_info(
+        subject,
+        student,
+        folder,
         name=NAME,
-        role="peer",
         engine="Marian",
         precision="float32",
-        beam_size=1,
-        source=subject.source,
-        target=subject.target,
-        parameters=student.parameters,
-        bytes=bytes_on_disk(folder, student.tokenizer),
-        versions=versions_of("pymarian"),
+        packages=("pymarian",),
         note=NOTE,
         scored=False,
     )

@@ -18,9 +18,7 @@ from benchmarks.systems.base import (
     System,
     SystemInfo,
     Unavailable,
-    bytes_on_disk,
     missing,
-    versions_of,
 )
 from benchmarks.systems.tokens import BOS, EOS, NEVER, Tokens, padded
 
@@ -34,7 +32,7 @@ def systems(subject: Subject) -> list[System]:
     """The student in float32 and in our exporter's int8."""
     if reason := missing(INSTALL, ("onnx", "onnxruntime", "torch")):
         raise Unavailable(reason)
-    from benchmarks.systems.weights import student_of
+    from benchmarks.systems.weights import student_info, student_of
     from export.to_onnx import ModelInfo, to_onnx
 
     student = student_of(subject)
@@ -46,17 +44,14 @@ def systems(subject: Subject) -> list[System]:
         folder = subject.folder / NAME / precision
         folder.parent.mkdir(parents=True, exist_ok=True)
         to_onnx(student.model, student.pieces, folder, precision, about, ("encoder", "step"))
-        info = SystemInfo(
+        info = student_info(
+            subject,
+            student,
+            folder,
             name=f"{NAME}-{precision}",
-            role="peer",
             engine="ONNX Runtime",
             precision=LABELS[precision],
-            beam_size=1,
-            source=subject.source,
-            target=subject.target,
-            parameters=student.parameters,
-            bytes=bytes_on_disk(folder, student.tokenizer),
-            versions=versions_of("onnxruntime", "numpy"),
+            packages=("onnxruntime", "numpy"),
             note=f"{student.weights}, decoded step by step in Python",
         )
         found.append(OnnxSteps(info, folder, student.tokenizer, student.model.max_length))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import pickle
 import select
 import subprocess
 import sys
@@ -17,7 +15,10 @@ from types import TracebackType
 from typing import Any
 
 from benchmarks.systems.base import System, SystemInfo, Unavailable
+from benchmarks.systems.message import to_json
 
+WORKER = "benchmarks.systems.worker"
+"""Module that such a process runs."""
 PATIENCE = 900.0
 """Seconds that an answer may take."""
 GRACE = 5.0
@@ -63,14 +64,14 @@ class Running:
         self.patience = patience
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.systems.worker", str(threads)],
+            [sys.executable, "-m", WORKER, str(threads)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
             env={**os.environ, **dict.fromkeys(THREAD_SETTINGS, str(threads))},
         )
         try:
-            self._send(base64.b64encode(pickle.dumps(system)))
+            self._send(to_json(system).encode())
             found = self._ask({"do": "load", "threads": threads})
         except BaseException:
             self.close()

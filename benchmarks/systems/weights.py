@@ -5,10 +5,11 @@ Only for use where a run is planned: it needs torch, and what is timed should no
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.systems.base import Subject
+from benchmarks.systems.base import Subject, SystemInfo, bytes_on_disk, versions_of
 from training.model import FeedForward, Transformer, parameter_count
 from training.tokenizer import Tokenizer
 
@@ -72,3 +73,32 @@ def student_of(subject: Subject) -> Student | None:
         exact = any(one.kind == "ctranslate2" and one.exact for one in bundle.manifest.engines)
         return Student(from_ctranslate2(weights_of(bundle)), bundle.tokenizer_path, not exact)
     return None
+
+
+def student_info(
+    subject: Subject,
+    student: Student,
+    folder: Path,
+    *,
+    name: str,
+    engine: str,
+    precision: str,
+    packages: Sequence[str],
+    note: str,
+    scored: bool = True,
+) -> SystemInfo:
+    """What a peer is that runs the student's weights, written into `folder`, greedily."""
+    return SystemInfo(
+        name=name,
+        role="peer",
+        engine=engine,
+        precision=precision,
+        beam_size=1,
+        source=subject.source,
+        target=subject.target,
+        parameters=student.parameters,
+        bytes=bytes_on_disk(folder, student.tokenizer),
+        versions=versions_of(*packages),
+        note=note,
+        scored=scored,
+    )

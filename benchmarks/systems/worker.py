@@ -1,22 +1,20 @@
 """A system in a process of its own that does as it is told; `process.py` is the other side.
 
-First comes the system on standard input, pickled by the process that started this one, then orders
-as JSON lines; every order is answered by one JSON line. Whatever a library prints goes to standard
-error.
+Standard input is JSON lines: first the system, as `message.py` writes it, then orders; every order
+is answered by one JSON line. Whatever a library prints goes to standard error.
 """
 
 from __future__ import annotations
 
-import base64
 import json
 import os
-import pickle
 import sys
 import time
 from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.systems.base import System, Unavailable
+from benchmarks.systems.message import from_json
 from benchmarks.systems.usage import cpu_seconds, process_tree, resident_bytes
 
 
@@ -81,7 +79,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     pin(int(sys.argv[1]))
-    system: System = pickle.loads(base64.b64decode(sys.stdin.readline()))
+    system = from_json(sys.stdin.readline())
     try:
         for line in sys.stdin:
             try:

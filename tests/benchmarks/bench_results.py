@@ -147,6 +147,6 @@ def results(**changed: Any) -> Results:
     return Results(**{**fields, **changed})
 
 
-def ratio(against: str, times: float) -> Ratio:
+def ratio(against: str, times: float, batch_size: int = 1) -> Ratio:
     around = Figure(median=times, low=times, high=times, rounds=(times,))
-    return Ratio(system=STUDENT, against=against, threads=1, batch_size=1, times=around)
+    return Ratio(system=STUDENT, against=against, threads=1, batch_size=batch_size, times=around)

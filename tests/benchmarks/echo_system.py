@@ -1,4 +1,7 @@
-"""A system that gives back what it gets, and goes wrong where it is told to."""
+"""A system that gives back what it gets, and goes wrong where it is told to.
+
+Run as a module it is the process that systems run in, which then knows this one too.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.systems import CLASSES
 from benchmarks.systems.base import SystemInfo, Unavailable
+from benchmarks.systems.worker import main
+
+MODULE = "tests.benchmarks.echo_system"
 
 
 @dataclass
@@ -18,7 +25,7 @@ class Echo:
 
     name: str
     fails: str = ""
-    log: Path | None = None
+    log: str = ""
     slow: float = 0.0
 
     @property
@@ -31,8 +38,8 @@ class Echo:
             raise Unavailable("not here: pip install it")
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
-        if self.log is not None:
-            with self.log.open("a") as file:
+        if self.log:
+            with Path(self.log).open("a") as file:
                 file.write(self.name)
         time.sleep(self.slow)
         if "bad" in sentences:
@@ -48,3 +55,8 @@ class Echo:
 
     def close(self) -> None:
         return
+
+
+if __name__ == "__main__":
+    CLASSES["Echo"] = MODULE
+    main()

@@ -11,18 +11,21 @@ import pytest
 import yaml
 
 from benchmarks.bench.cli import _numbers
+from benchmarks.bench.comet import Comet
 from benchmarks.bench.growth import LENGTH, from_speeds, glued, grow
 from benchmarks.bench.machine import noise_of, range_of
+from benchmarks.bench.options import Options
 from benchmarks.bench.plan import Request, plan_bundle
 from benchmarks.bench.profile import part_of, parts_of, stop
 from benchmarks.bench.report import write_report
 from benchmarks.bench.results import Results, ResultsError, load_results
 from benchmarks.bench.rounds import figure, take_turns
-from benchmarks.bench.run import Options, measure
+from benchmarks.bench.run import measure
 from benchmarks.bench.speed import latencies
 from benchmarks.bench.texts import Sample, make_text, sample_of
 from benchmarks.buckets import buckets, rarity_of_counts, thirds
 from benchmarks.flops import flops_per_sentence
+from benchmarks.systems import CLASSES
 from benchmarks.systems.base import WHOLE, Unavailable, batches, missing
 from benchmarks.systems.process import Running, SystemFailed
 from benchmarks.systems.usage import cpu_seconds, process_tree
@@ -36,7 +39,7 @@ from export.bootstrap import (
 )
 from export.bundle import Bundle
 from tests.benchmarks.bench_results import STUDENT, speed
-from tests.benchmarks.echo_system import Echo
+from tests.benchmarks.echo_system import MODULE, Echo
 from tests.export import tiny
 from training.checkpoint import save_checkpoint
 from training.recipe import ModelConfig
@@ -50,6 +53,14 @@ RECIPE = yaml.safe_dump({"name": "tiny", "student": {"model": CONFIG.model_dump(
 # --- systems in processes of their own ------------------------------------------------------------
 
 
+@pytest.fixture
+def echo(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `Echo` be one of the systems, here and in their processes."""
+    monkeypatch.setitem(CLASSES, "Echo", MODULE)
+    monkeypatch.setattr("benchmarks.systems.process.WORKER", MODULE)
+
+
+@pytest.mark.usefixtures("echo")
 def test_a_system_runs_in_its_own_process() -> None:
     with Running(Echo("a"), 1) as running:
         assert running.translate(["x", "y"], 2) == ["x 2", "y 2"]
@@ -62,6 +73,7 @@ def test_a_system_runs_in_its_own_process() -> None:
         assert cpu_seconds(running.pid) > 0
 
 
+@pytest.mark.usefixtures("echo")
 def test_what_goes_wrong_in_a_system_is_told() -> None:
     with pytest.raises(Unavailable, match="pip install it"):
         Running(Echo("a", fails="unavailable"), 1)
@@ -71,6 +83,7 @@ def test_what_goes_wrong_in_a_system_is_told() -> None:
         assert running.translate(["x"], 1) == ["x 1"]
 
 
+@pytest.mark.usefixtures("echo")
 @pytest.mark.parametrize(("fails", "told"), [("exit", "last words"), ("hang", "no answer in 1 s")])
 def test_a_system_that_ends_or_hangs_is_given_up(fails: str, told: str) -> None:
     with Running(Echo("a", fails=fails), 1) as running:
@@ -79,28 +92,49 @@ def test_a_system_that_ends_or_hangs_is_given_up(fails: str, told: str) -> None:
             running.translate(["bad"], 1)
 
 
+@pytest.mark.usefixtures("echo")
 def test_systems_take_turns_and_a_broken_one_is_left_out(tmp_path: Path) -> None:
     log = tmp_path / "log"
     failed: dict[str, str] = {}
-    with Running(Echo("a", log=log), 1) as a, Running(Echo("b", "raise", log=log), 1) as b:
+    with (
+        Running(Echo("a", log=str(log)), 1) as a,
+        Running(Echo("b", "raise", log=str(log)), 1) as b,
+    ):
         log.write_text("")
         found = take_turns([a, b], ["x" * 9000, "bad"], 2, 2, failed)
-    assert list(found) == ["a"]
+        later = take_turns([a, b], ["x"], 8, 2, failed)
+    assert list(found) == list(later) == ["a"]
     assert "too long" in failed["b"]
     assert len(found["a"].sentences_per_second) == 2
 
 
+@pytest.mark.usefixtures("echo")
 def test_turns_are_interleaved(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
-        Running(Echo("a", log=log, slow=0.3), 1) as a,
-        Running(Echo("b", log=log, slow=0.3), 1) as b,
+        Running(Echo("a", log=str(log), slow=0.3), 1) as a,
+        Running(Echo("b", log=str(log), slow=0.3), 1) as b,
     ):
         log.write_text("")
         take_turns([a, b], ["x"], 8, 2, {})
         assert log.read_text() == "ababab"  # warm-up, then two rounds
         found = take_turns([a, b], ["x"], 8, 9, {}, seconds=0.1)
     assert len(found["a"].sentences_per_second) == 3
+
+
+@pytest.mark.usefixtures("echo")
+def test_a_system_that_does_not_start_is_told_with_its_last_words() -> None:
+    """The other side takes no class but those it knows, whatever it is sent."""
+    CLASSES["Stranger"] = __name__
+    try:
+        with pytest.raises(SystemFailed, match="'Stranger' is none of the systems"):
+            Running(Stranger("a"), 1)
+    finally:
+        del CLASSES["Stranger"]
+
+
+class Stranger(Echo):
+    """A system that only this process takes for one."""
 
 
 def test_batches() -> None:
@@ -302,12 +336,14 @@ def test_the_whole_harness(
         whole=12,
         peak_seconds=0.01,
         profile_seconds=0.2,
+        comet=Comet(tmp_path / "none" / "checkpoints" / "model.ckpt"),
     )
     lines: list[str] = []
     found = measure(plan, options, lines.append)
     page = write_report(found, tmp_path / "out")
     assert load_results(tmp_path / "out" / "results.json") == found
     _check(found)
+    assert [one.name for one in found.skipped] == ["COMET"]
     assert "A quick run" in page.read_text()
     assert any("sentences/s" in line for line in lines)
 

