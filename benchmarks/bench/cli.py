@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.bench.comet import Comet
     from benchmarks.bench.options import Options
     from benchmarks.bench.plan import Plan, Request
+    from benchmarks.bench.results import Results
 
 RUN = "run"
 
@@ -74,9 +75,17 @@ def run(
     load = _service_load(service)  # before hours of measuring, in case it cannot be read
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
         plan = _plan(subject, request, Path(name), data, runs)
-        results = measure(plan, options, lambda line: print(f"bench: {line}", file=sys.stderr))
-    results = results.model_copy(update={"service": load})
-    print(write_report(results, out or Path(f"bench-{plan.name}")))
+        folder = out or Path(f"bench-{plan.name}")
+
+        def keep(results: Results) -> Path:
+            """Write what there is, so that a run that is cut off leaves its first parts."""
+            return write_report(results.model_copy(update={"service": load}), folder)
+
+        def say(line: str) -> None:
+            print(f"bench: {line}", file=sys.stderr)
+
+        results = measure(plan, options, say, keep)
+    print(keep(results))
 
 
 @bench_app.command()

@@ -43,7 +43,8 @@ RULES: tuple[tuple[str, str, str], ...] = (
 pattern fits all."""
 OTHER = "rest of {library}"
 ENGINE = re.compile(r"onnxruntime_pybind11")
-LINE = re.compile(r"^\s*([\d.]+)%\s+(.+?)\s+\[[.kguHx]\]\s+(.*?)\s*$")
+LINE = re.compile(r"^\s*+([\d.]+)%\s++(\S+(?:\s\S+)*)\s++\[[.kguHx]\]\s++(.*)$")
+"""perf pads lines to the longest C++ name, thousands of characters: nothing here looks back."""
 
 
 def profile(running: Running, sentences: Sequence[str], batch_size: int, seconds: float) -> Profile:

@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.bench.growth import along_models, along_text, from_speeds
 from benchmarks.bench.limit import dimensions, measure_peaks, shares
 from benchmarks.bench.machine import Watch, available
-from benchmarks.bench.options import Options
+from benchmarks.bench.options import PARTS, Options
 from benchmarks.bench.plan import Plan
 from benchmarks.bench.profile import profile
 from benchmarks.bench.quality import quality_rows, translate_texts, with_comet
@@ -81,26 +81,41 @@ class Found:
     growth: list[Growth] = field(default_factory=list)
 
 
-def measure(plan: Plan, options: Options, say: Say) -> Results:
+def measure(
+    plan: Plan, options: Options, say: Say, keep: Callable[[Results], object] | None = None
+) -> Results:
     """Measure what `options.parts` names, and gather it. Systems that break are left out, and the
-    results say why."""
+    results say why. After each part, `keep` is given what there is so far."""
     watch = Watch()
     texts = [_at_most(text, options.scored) for text in plan.texts]
     work = Work(plan, options, say, texts, samples_of(plan, texts[0], options))
     found = Found()
-    if work.wants("quality"):
-        found.quality = _quality(work)
-    if work.wants("speed"):
-        found.speeds = _speeds(work)
-    if work.wants("limit"):
-        with work.kept_going("limit"):
-            found.peaks, found.shares = _limit(work, found.speeds)
-    if work.wants("profile"):
-        found.profiles = _profiles(work)
-    if work.wants("growth"):
-        found.growth = _growth(work, found.speeds)
-    about = watch.finish(row.sentences_per_second for row in found.speeds.speed)
-    return _results(work, found, about)
+
+    def results() -> Results:
+        about = watch.finish(row.sentences_per_second for row in found.speeds.speed)
+        return _results(work, found, about)
+
+    for part in PARTS:
+        if work.wants(part):
+            _measure_part(part, work, found)
+            if keep is not None:
+                keep(results())
+    return results()
+
+
+def _measure_part(part: str, work: Work, found: Found) -> None:
+    match part:
+        case "quality":
+            found.quality = _quality(work)
+        case "speed":
+            found.speeds = _speeds(work)
+        case "limit":
+            with work.kept_going("limit"):
+                found.peaks, found.shares = _limit(work, found.speeds)
+        case "profile":
+            found.profiles = _profiles(work)
+        case "growth":
+            found.growth = _growth(work, found.speeds)
 
 
 def _quality(work: Work) -> list[Quality]:

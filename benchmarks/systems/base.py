@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -122,6 +123,18 @@ def bytes_on_disk(*paths: Path) -> int:
     files = [path for path in paths if path.is_file()]
     files += [one for path in paths if path.is_dir() for one in path.rglob("*") if one.is_file()]
     return sum(path.stat().st_size for path in files)
+
+
+def side_by_side(
+    calls: Sequence[Sequence[str]],
+    translate: Callable[[Sequence[str]], list[str]],
+    threads: int,
+) -> list[str]:
+    """Translations of all calls, in order, of which as many as threads run at the same time."""
+    if threads == 1 or len(calls) == 1:
+        return [text for call in calls for text in translate(call)]
+    with ThreadPoolExecutor(threads) as pool:
+        return [text for texts in pool.map(translate, calls) for text in texts]
 
 
 def batches(sentences: Sequence[str], batch_size: int) -> list[Sequence[str]]:

@@ -7,7 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.systems.base import Role, SystemInfo, batches, bytes_on_disk, versions_of
+from benchmarks.systems.base import (
+    Role,
+    SystemInfo,
+    batches,
+    bytes_on_disk,
+    side_by_side,
+    versions_of,
+)
 from export.bundle import Bundle, load_bundle
 from export.manifest import EngineEntry
 
@@ -40,6 +47,7 @@ class BundleEngine:
     bundle: Path
     engine: str
     _loaded: Engine | None = None
+    _threads: int = 1
 
     def load(self, threads: int) -> None:
         from export.engines import load_engine
@@ -47,14 +55,17 @@ class BundleEngine:
         self._loaded = load_engine(
             with_stock(load_bundle(self.bundle)),
             self.engine,
-            intra_threads=threads,
+            inter_threads=threads,
             max_batch_tokens=MAX_BATCH_TOKENS,
         )
+        self._threads = threads
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
-        # A whole file goes in one call: the engine sorts it by length and batches by tokens.
-        calls = batches(sentences, batch_size or max(len(sentences), 1))
-        return [text for call in calls for text in self._call(call)]
+        """Threads have a call each, as in the service. A whole file goes in a call a thread, which
+        the engine sorts by length and batches by tokens."""
+        size = batch_size or max(1, -(-len(sentences) // self._threads))
+        threads = 1 if batch_size == 1 else self._threads
+        return side_by_side(batches(sentences, size), self._call, threads)
 
     def close(self) -> None:
         self._loaded = None

@@ -18,6 +18,7 @@ from benchmarks.systems.base import (
     Unavailable,
     batches,
     missing,
+    side_by_side,
 )
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class CTranslate2Stock:
     max_length: int
     _translator: Any = field(default=None, init=False, repr=False)
     _processor: Any = field(default=None, init=False, repr=False)
+    _threads: int = field(default=1, init=False, repr=False)
 
     def load(self, threads: int) -> None:
         import ctranslate2
@@ -86,23 +88,28 @@ class CTranslate2Stock:
 
         self._processor = sentencepiece.SentencePieceProcessor(model_file=str(self.tokenizer))
         self._translator = ctranslate2.Translator(
-            str(self.folder), compute_type="int8", inter_threads=1, intra_threads=threads
+            str(self.folder), compute_type="int8", inter_threads=threads, intra_threads=1
         )
+        self._threads = threads
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
-        """A whole file goes in one call: CTranslate2 sorts it by length and batches by tokens."""
-        texts: list[str] = []
-        for batch in batches(sentences, batch_size or max(len(sentences), 1)):
-            found = self._translator.translate_batch(
-                self._processor.encode(list(batch), out_type=str),
-                max_batch_size=MAX_BATCH_TOKENS,
-                batch_type="tokens",
-                beam_size=1,
-                max_input_length=self.max_length - 1,
-                max_decoding_length=self.max_length - 1,
-                disable_unk=True,
-            )
-            texts += self._processor.decode([one.hypotheses[0] for one in found])
+        """Threads have a call each. A whole file goes in a call a thread: CTranslate2 sorts it by
+        length and batches by tokens."""
+        size = batch_size or max(1, -(-len(sentences) // self._threads))
+        threads = 1 if batch_size == 1 else self._threads
+        return side_by_side(batches(sentences, size), self._call, threads)
+
+    def _call(self, sentences: Sequence[str]) -> list[str]:
+        found = self._translator.translate_batch(
+            self._processor.encode(list(sentences), out_type=str),
+            max_batch_size=MAX_BATCH_TOKENS,
+            batch_type="tokens",
+            beam_size=1,
+            max_input_length=self.max_length - 1,
+            max_decoding_length=self.max_length - 1,
+            disable_unk=True,
+        )
+        texts: list[str] = self._processor.decode([one.hypotheses[0] for one in found])
         return texts
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +19,7 @@ from benchmarks.bench.options import Options
 from benchmarks.bench.plan import Request, plan_bundle
 from benchmarks.bench.profile import part_of, parts_of, stop
 from benchmarks.bench.report import write_report
-from benchmarks.bench.results import Results, ResultsError, load_results
+from benchmarks.bench.results import Part, Results, ResultsError, load_results
 from benchmarks.bench.rounds import figure, take_turns
 from benchmarks.bench.run import measure
 from benchmarks.bench.speed import latencies
@@ -249,6 +250,15 @@ def test_perf_lines_are_gathered_into_parts() -> None:
     assert found["tokenising"] == found["rest of libother"] == 0.05
     assert part_of("[kernel.kallsyms]", "futex") == "system calls"
     assert part_of("libctranslate2.so", "dequantize_gemm_output") == "quantising"
+
+
+def test_lines_that_perf_pads_are_read_in_no_time() -> None:
+    """Its lines are all as long as the longest name of C++, thousands of characters."""
+    padded = [f"     0.01%  [JIT] tid 1   [.] 0x{n:016x}{' ' * 8000}-      -   " for n in range(50)]
+    begin = time.process_time()
+    [part] = parts_of([*padded, "    1%" + " " * 8000 + "x"])
+    assert part == Part(name="matrix products", share=1.0)
+    assert time.process_time() - begin < 1  # minutes, if the pattern looked back
 
 
 def test_numbers_of_options() -> None:
