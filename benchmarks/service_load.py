@@ -3,7 +3,7 @@
     python -m benchmarks.service_load --bundle models/en-de --out benchmarks/results \
         --docs docs/serving.md
 
-starts the service as a user does and takes about 16 minutes; run it with nothing else running.
+starts the service as a user does and takes about 19 minutes; run it with nothing else running.
 `--text` is a file of sentences in the source language (one a line, .gz or not), else English ones
 are made up. Written are service-load.json, .md and .png, and with `--docs` the tables of that page.
 """
