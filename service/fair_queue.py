@@ -11,7 +11,7 @@ for bulk's share.
 
 Where less than two full batches waits, a batch takes all sentences that are as long (padded) as the
 one that waits longest, and those of other lengths while they are few. An engine calls the model
-once for each padded length, which costs as much as two or three sentences; so the fewer lengths in
+once for each padded length, which costs about as much as two sentences; so the fewer lengths in
 a batch, the less a sentence costs, and what is left meets more of its like in the next one.
 
 Bound: whatever bulk waits and however long the other requests are, a sentence of an interactive job

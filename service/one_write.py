@@ -1,4 +1,4 @@
-"""Head and body of a response in one packet: half the system calls, on the client's side too."""
+"""Head and body of a response in one packet: one write in place of two, and one read."""
 
 from __future__ import annotations
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
 from service.one_write import OneWrite, in_one_write
 
 
@@ -67,7 +69,18 @@ def test_what_waits_is_written_before_closing() -> None:
     assert run(scenario) == [b"head"]
 
 
-def test_other_servers_are_left_alone() -> None:
-    async def send(message: Any) -> None: ...
+def test_uvicorn_writes_through_it_and_other_servers_are_left_alone() -> None:
+    cycle = RequestResponseCycle.__new__(RequestResponseCycle)
+    wire: Any = Wire()
+    cycle.transport = wire
+    in_one_write(cycle.send)
+    assert isinstance(cycle.transport, OneWrite)
 
-    in_one_write(send)
+    class Other:
+        transport = wire
+
+        async def send(self, message: Any) -> None: ...
+
+    other = Other()
+    in_one_write(other.send)
+    assert other.transport is wire
