@@ -70,7 +70,7 @@ def test_what_waits_is_written_before_closing() -> None:
 
 
 def test_uvicorn_writes_through_it_and_other_servers_are_left_alone() -> None:
-    cycle = RequestResponseCycle.__new__(RequestResponseCycle)
+    cycle: Any = RequestResponseCycle.__new__(RequestResponseCycle)
     wire: Any = Wire()
     cycle.transport = wire
     in_one_write(cycle.send)
