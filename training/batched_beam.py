@@ -55,7 +55,7 @@ def beam_batch(
     memory, bias = model.encode(src)
     cache = model.new_cache(None if bias is None else bias.repeat_interleave(width, 0))
     memory = memory.repeat_interleave(width, 0)
-    limits = [output_limit(int(n), model.max_length) for n in (src != PAD).sum(1)]
+    limits = [output_limit(n, model.max_length) for n in (src != PAD).sum(1).tolist()]
     rows = [_Row(i, limit, [[] for _ in range(width)]) for i, limit in enumerate(limits)]
     going, step = rows, 0
     scores = torch.full((len(rows), width), float("-inf"), device=device)

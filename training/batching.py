@@ -69,19 +69,28 @@ def _move(value: Any, device: torch.device) -> Any:
     return value
 
 
+def padded(values: np.ndarray, lengths: np.ndarray) -> Tensor:
+    """Ids of all rows one after another, and how many each row has [B] → [B, L], PAD on the
+    right."""
+    rows = np.full((len(lengths), int(lengths.max(initial=0))), PAD, dtype=np.int64)
+    rows[np.arange(rows.shape[1]) < lengths[:, None]] = values
+    return torch.from_numpy(rows)
+
+
 def pad_rows(rows: Sequence[np.ndarray]) -> Tensor:
     """Rows of ids → [B, L], PAD on the right."""
-    longest = max((len(row) for row in rows), default=0)
-    padded = np.full((len(rows), longest), PAD, dtype=np.int64)
-    for index, row in enumerate(rows):
-        padded[index, : len(row)] = row
-    return torch.from_numpy(padded)
+    values = np.concatenate(rows) if len(rows) else np.empty(0, dtype=np.int64)
+    return padded(values, np.array([len(row) for row in rows], dtype=np.int64))
 
 
 def target_side(rows: Sequence[np.ndarray]) -> TargetSide:
     """Rows of target ids, EOS last → inputs and outputs, each [B, T]."""
-    trg_out = pad_rows(rows)
-    trg_in = torch.cat([torch.full((len(rows), 1), BOS), trg_out[:, :-1]], dim=1)
+    return side_of_outputs(pad_rows(rows))
+
+
+def side_of_outputs(trg_out: Tensor) -> TargetSide:
+    """Outputs [B, T], EOS last, PAD right → the side with its inputs."""
+    trg_in = torch.cat([torch.full((len(trg_out), 1), BOS), trg_out[:, :-1]], dim=1)
     # An input position under padding is padding too: EOS is never fed.
     return TargetSide(trg_in.masked_fill(trg_out == PAD, PAD), trg_out)
 

@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.batching import Batch, TargetSide, pad_rows, process_share, target_side, token_batches
+from training.batching import (
+    Batch,
+    TargetSide,
+    padded,
+    process_share,
+    side_of_outputs,
+    target_side,
+    token_batches,
+)
 from training.columns import Numbers, Ragged, map_table
 from training.distill.labels import LabelStore
 from training.distill.objectives.base import PathName
@@ -71,15 +79,23 @@ class TokenData:
             raise RecipeError("this objective reads the teacher's labels: run the `label` stage")
         return self.labels
 
-    def _target(self, row: int, path: PathName) -> np.ndarray:
-        """Ids of a path; the teacher's translation where a row has no reference."""
-        if path != "reference":
-            return self._store().translations(path)[row]
-        reference = self.trg[row]
-        return reference if len(reference) else self._store().hypotheses[row]
+    def _words(self, rows: np.ndarray, path: PathName) -> TargetSide:
+        """Words of a path; the teacher's translation where a row has no reference."""
+        column = self.trg if path == "reference" else self._store().translations(path)
+        values, lengths = column.take(rows)
+        if path != "reference" or lengths.all():
+            return side_of_outputs(padded(values, lengths))
+        references = np.split(values, lengths.cumsum()[:-1])
+        hypotheses = self._store().hypotheses
+        return target_side(
+            [
+                known if len(known) else hypotheses[row]
+                for row, known in zip(rows, references, strict=True)
+            ]
+        )
 
     def _side(self, rows: np.ndarray, path: PathName, distributions: bool) -> TargetSide:
-        side = target_side([self._target(row, path) for row in rows])
+        side = self._words(rows, path)
         if not distributions:
             return side
         top_ids, top_logp, tail = self._store().distributions(path, rows)
@@ -92,7 +108,7 @@ class TokenData:
         sides = {path: self._side(rows, path, path in distributions) for path in paths}
         return Batch(
             ids=torch.from_numpy(self.ids[rows]),
-            src=pad_rows([self.src[row] for row in rows]),
+            src=padded(*self.src.take(rows)),
             **sides,
         )
 

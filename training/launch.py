@@ -120,6 +120,12 @@ def keep_memory() -> None:
     mallopt(trim_threshold, 2**31 - 1)
 
 
+def settle_gpu() -> None:
+    """Keep attention off cuDNN, which plans anew for every shape, and text's change with every
+    batch; the other kernels need no plans."""
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def _quieten() -> None:
     """Keep Fabric's notes on its own workings out of the log."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
@@ -137,6 +143,7 @@ def _in_process(
     _quieten()
     if count > 1 and not _started_by_launcher():
         die_with_parent()
+    settle_gpu()
     if fabric.device.type == "cpu":
         keep_memory()
         torch.set_num_threads(thread_count(count))

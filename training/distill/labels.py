@@ -170,19 +170,25 @@ class LabelStore:
                 f"{self.folder} holds no distributions along the {path}: add it to "
                 "labels.paths and run the `label` stage again"
             )
-        along = [self._path_of(row, path) for row in rows]
-        ids, logp, tail = (
-            np.concatenate(
-                [self._columns[f"{p}_{kind}"][r] for r, p in zip(rows, along, strict=True)]
-            )
-            for kind in ("ids", "logp", "tail")
-        )
-        positions = len(tail)
+        ids, logp, tail = self._along(path, rows)
         return (
-            torch.from_numpy(ids.reshape(positions, -1).astype(np.int64)),
-            torch.from_numpy(logp.reshape(positions, -1).astype(np.float32)),
+            torch.from_numpy(ids.astype(np.int64)),
+            torch.from_numpy(logp.astype(np.float32)),
             torch.from_numpy(tail.astype(np.float32)),
         )
+
+    def _along(self, path: str, rows: np.ndarray) -> list[np.ndarray]:
+        """Ids, log-probabilities and tails of the rows, each where `_path_of` has it."""
+        tails = self._columns[f"{path}_tail"]
+        top_k = self._columns[f"{path}_ids"].total // max(tails.total, 1)
+        tail, lengths = tails.take(rows)
+        if path != "hypothesis" and not lengths.all():
+            parts = [self._along(self._path_of(row, path), np.array([row])) for row in rows]
+            return [np.concatenate(column) for column in zip(*parts, strict=True)]
+        ids, logp = (
+            self._columns[f"{path}_{kind}"].take(rows, top_k)[0] for kind in ("ids", "logp")
+        )
+        return [ids.reshape(len(tail), -1), logp.reshape(len(tail), -1), tail]
 
     def _path_of(self, row: int, path: str) -> str:
         """The path that a row's distributions lie along: the hypothesis where it has no `path`."""

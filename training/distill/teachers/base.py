@@ -101,7 +101,7 @@ def top_k_of(logp: Tensor, top_k: int) -> tuple[Tensor, Tensor, Tensor]:
     """
     positions, width = logp.shape
     if top_k == 0 or top_k >= width:
-        ids = torch.arange(width).expand(positions, width)
+        ids = torch.arange(width, device=logp.device).expand(positions, width)
         tail = (1 - logp.exp().sum(1)).clamp(min=0)
         return ids, logp, tail.masked_fill(tail < _ROUNDING, 0)
     logp, ids = logp.topk(top_k, dim=-1)
@@ -120,7 +120,7 @@ def batched_distributions(
     for rows in like_batches(trg, src, batch_tokens):
         logp = log_probs([src[row] for row in rows], [trg[row] for row in rows])
         cuts = np.cumsum([len(trg[row]) for row in rows])[:-1]
-        parts = (np.split(part.numpy(), cuts) for part in top_k_of(logp, top_k))
+        parts = (np.split(part.cpu().numpy(), cuts) for part in top_k_of(logp, top_k))
         found |= {
             row: Distributions(*part)
             for row, part in zip(rows, zip(*parts, strict=True), strict=True)

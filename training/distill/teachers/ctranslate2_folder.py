@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ctranslate2
 import numpy as np
 import sentencepiece as spm
 import torch
@@ -33,11 +32,16 @@ from training.teacher_config import CTranslate2Folder
 from training.teacher_files import read_json, target_vocabulary
 from training.tokenizer import Tokenizer
 
+if TYPE_CHECKING:
+    import ctranslate2
+
 Tokens = list[str]
 
 
 def open_translator(folder: Path) -> ctranslate2.Translator:
     """The model of a folder, one thread a sentence, a worker a core, float32."""
+    import ctranslate2
+
     return ctranslate2.Translator(
         str(folder), inter_threads=thread_count(1), intra_threads=1, compute_type="float32"
     )

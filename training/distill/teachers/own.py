@@ -1,4 +1,5 @@
-"""A Quickstudy checkpoint as teacher: CTranslate2 translates, torch gives the distributions.
+"""A Quickstudy checkpoint as teacher: torch gives the distributions and, on a GPU, translates;
+elsewhere CTranslate2 does.
 
 Shapes: B batch, N positions, V vocabulary.
 """
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.batched_beam import beam_batch
 from training.batching import pad_rows, target_side
 from training.checkpoint import load_checkpoint
 from training.distill.teachers.base import (
@@ -22,9 +24,10 @@ from training.distill.teachers.base import (
     Hypotheses,
     Ids,
     batched_distributions,
+    like_batches,
 )
 from training.distill.teachers.ctranslate2_folder import translate_tokens
-from training.launch import thread_count
+from training.launch import settle_gpu, thread_count
 from training.model import EOS, Transformer, parameter_count
 from training.tokenizer import Tokenizer
 
@@ -39,7 +42,9 @@ class OwnTeacher:
         precision: Literal["int8", "float32"] = "float32",
     ) -> None:
         loaded = load_checkpoint(checkpoint)
-        self.model = loaded.model
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        settle_gpu()
+        self.model = loaded.model.to(self.device)
         self.max_length = self.model.max_length
         self.batch_tokens = batch_tokens
         self.precision = precision
@@ -48,8 +53,15 @@ class OwnTeacher:
 
     @property
     def about(self) -> About:
+        if self._in_torch:
+            return About("torch", "float32", parameter_count(self.model))
         precision = "int8-7bit" if self.precision == "int8" else self.precision
         return About("CTranslate2", precision, parameter_count(self.model))
+
+    @property
+    def _in_torch(self) -> bool:
+        """Whether torch translates: CTranslate2's wheels need a CUDA of their own on a GPU."""
+        return self.device.type == "cuda"
 
     @functools.cached_property
     def _translator(self) -> Any:
@@ -67,6 +79,8 @@ class OwnTeacher:
     def translate(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
+        if self._in_torch:
+            return self.search(src, beam_size, n_best, length_penalty)
         found = translate_tokens(
             self._translator,
             # EOS is added by the converted model itself.
@@ -85,24 +99,47 @@ class OwnTeacher:
             for hypotheses in found
         ]
 
+    def search(
+        self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
+    ) -> list[Hypotheses]:
+        """`n_best` translations of each source by beam search in torch, on the model's device."""
+        found: dict[int, Hypotheses] = {}
+        for rows in like_batches(src, src, self.batch_tokens):
+            batch = self._padded([src[row] for row in rows])
+            hypotheses = beam_batch(self.model, batch, beam_size, length_penalty)
+            for row, best in zip(rows, hypotheses, strict=True):
+                found[row] = [([*one.ids, EOS], one.score) for one in best[:n_best]]
+        return [found[row] for row in range(len(src))]
+
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
-        return batched_distributions(self.log_probs, src, trg, top_k, self.batch_tokens)
+        return batched_distributions(self._log_probs, src, trg, top_k, self.batch_tokens)
+
+    def log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
+        """Log-probabilities [N, V] along the targets of one batch, in the computer's memory."""
+        return self._log_probs(src, trg).cpu()
 
     @torch.inference_mode()
-    def log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
-        """Log-probabilities [N, V] along the targets of one batch."""
+    def _log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
+        """Log-probabilities [N, V] on the model's device."""
         side = target_side([np.asarray(row) for row in trg])
-        memory, bias = self.model.encode(pad_rows([np.asarray(row) for row in src]))
-        states = self.model.decode(side.trg_in, memory, bias)[side.mask]
-        return torch.log_softmax(self.model.logits(states).float(), dim=-1)
+        memory, bias = self.model.encode(self._padded(src))
+        states = self.model.decode(side.trg_in.to(self.device), memory, bias)
+        return torch.log_softmax(self.model.logits(states[side.mask]).float(), dim=-1)
+
+    def _padded(self, src: list[Ids]) -> Tensor:
+        """Sources [B, S] on the model's device."""
+        return pad_rows([np.asarray(row) for row in src]).to(self.device)
 
     def steps(self, src: list[Ids], times: int) -> OwnSteps:
         """The decoding of some sources in torch, from its start; each source `times` times."""
-        return OwnSteps(self.model, pad_rows([np.asarray(row) for row in src]), times)
+        return OwnSteps(self.model, self._padded(src), times)
 
 
 class OwnSteps:
-    """Cached decoding by our Transformer of sources [B, S], each of them `times` times in turn."""
+    """Cached decoding by our Transformer of sources [B, S], each of them `times` times in turn.
+
+    What goes in and comes out is in the computer's memory, wherever the model is.
+    """
 
     @torch.inference_mode()
     def __init__(self, model: Transformer, src: Tensor, times: int) -> None:
@@ -113,11 +150,14 @@ class OwnSteps:
 
     def next_probabilities(self, last: Tensor) -> Tensor:
         """Tokens [B] → probabilities [B, V] of the next ones."""
-        cache = self._cache
-        states = self._model.decode(last[:, None], self._memory, cache.memory_bias, cache)
-        return torch.softmax(self._model.logits(states[:, -1]).float(), dim=-1)
+        cache, memory = self._cache, self._memory
+        states = self._model.decode(
+            last[:, None].to(memory.device), memory, cache.memory_bias, cache
+        )
+        return torch.softmax(self._model.logits(states[:, -1]).float(), dim=-1).cpu()
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in that order."""
-        self._cache.select(rows)
-        self._memory = self._memory.index_select(0, rows)
+        here = rows.to(self._memory.device)
+        self._cache.select(here)
+        self._memory = self._memory.index_select(0, here)
