@@ -74,6 +74,14 @@ class LabelsConfig(Section):
         return self
 
 
+class CheckpointStart(Section):
+    """A checkpoint to go on from: a student that is to learn longer, or other text."""
+
+    checkpoint: str = Field(min_length=1)
+    """Its folder, absolute or relative to the recipe's folder. Of the same tokenizer, width, heads,
+    ffn and activation; one of more layers lends evenly spaced ones."""
+
+
 class StudentConfig(Section):
     """The small, fast model."""
 
@@ -81,9 +89,10 @@ class StudentConfig(Section):
     training: TrainingConfig
     objective: ObjectiveConfig = Field(default_factory=HybridObjective)
     """What the student is taught by."""
-    start: Literal["random", "teacher"] = "random"
-    """Its weights before training: random, or copied from evenly spaced layers of the teacher,
-    which needs the teacher's width, heads, ffn and activation. Baselines start at random."""
+    start: Literal["random", "teacher"] | CheckpointStart = "random"
+    """Its weights before training: random, copied from evenly spaced layers of the teacher, which
+    needs the teacher's width, heads, ffn and activation, or a checkpoint's. Baselines start at
+    random."""
 
 
 class Recipe(Section):

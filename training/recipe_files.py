@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 
 from training.model_config import DEFAULT_KIND
 from training.recipe import Recipe, RecipeError
-from training.teacher_config import TrainedTeacher, with_paths
+from training.teacher_config import TrainedTeacher, with_paths, with_start
 
 
 def _unshared(tree: Any) -> Any:
@@ -72,6 +73,7 @@ def load_recipe(
     those of a given teacher's files among them.
     """
     path = Path(path)
+    here = path.parent
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -81,21 +83,34 @@ def load_recipe(
     tree = _unshared(tree)
     for assignment in assignments or []:
         _set_field(tree, assignment)
-    if isinstance(tree, dict) and isinstance(tree.get("teacher"), dict):
-        here = path.parent
-        tree["teacher"] = with_paths(tree["teacher"], lambda name: str((here / name).resolve()))
-    recipe = parse_recipe(tree, str(path))
-    if not isinstance(recipe.teacher, TrainedTeacher):
-        _check_teacher_files(recipe, str(path))
+    recipe = parse_recipe(change_paths(tree, lambda name: str((here / name).resolve())), str(path))
+    _check_files(recipe, str(path))
     root = Path(data) if data is not None else path.parent / recipe.corpus.root
     corpus = recipe.corpus.model_copy(update={"root": str(root.resolve())})
     return recipe.model_copy(update={"corpus": corpus})
 
 
-def _check_teacher_files(recipe: Recipe, source: str) -> None:
-    from training.teacher_check import teacher_faults
+def change_paths(tree: Any, change: Callable[[str], str]) -> Any:
+    """A recipe as a mapping, with every path to a model's files changed; anything else as it is."""
+    if not isinstance(tree, dict):
+        return tree
+    changed = dict(tree)
+    if isinstance(teacher := tree.get("teacher"), dict):
+        changed["teacher"] = with_paths(teacher, change)
+    if isinstance(student := tree.get("student"), dict):
+        changed["student"] = with_start(student, change)
+    return changed
 
-    if faults := teacher_faults(recipe):
+
+def _check_files(recipe: Recipe, source: str) -> None:
+    from training.start import checkpoint_faults
+
+    faults = checkpoint_faults(recipe)
+    if not isinstance(recipe.teacher, TrainedTeacher):
+        from training.teacher_check import teacher_faults
+
+        faults += teacher_faults(recipe)
+    if faults:
         listed = "".join(f"\n  {fault}" for fault in faults)
         raise RecipeError(f"{source}: {len(faults)} fault(s) in the recipe{listed}")
 

@@ -10,7 +10,8 @@ import yaml
 
 from training.model_config import AdoptedTokenizer
 from training.recipe import Recipe
-from training.teacher_config import CheckpointTeacher, TrainedTeacher, with_paths, without_folders
+from training.recipe_files import change_paths
+from training.teacher_config import CheckpointTeacher, TrainedTeacher, without_folders
 
 if TYPE_CHECKING:
     from training.distill.teachers import TeacherJob
@@ -86,9 +87,9 @@ def held_out(run: Run) -> list[Path]:
 
 
 def public_recipe(text: str) -> str:
-    """The recipe without the places of its data and teacher on the machine that it ran on."""
+    """The recipe without the places of its data and models on the machine that it ran on."""
     tree = yaml.safe_load(text)
     tree["corpus"]["root"] = "."
     tree["export"]["out"] = None
-    tree["teacher"] = with_paths(tree["teacher"], without_folders)
+    tree = change_paths(tree, without_folders)
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, width=100)

@@ -9,11 +9,11 @@ from typing import Any
 from training.distill.config import ObjectiveConfig, needs_labels
 from training.given_teacher import teacher_identity
 from training.loop import TrainingRun, train
-from training.recipe import ModelConfig, TrainingConfig
+from training.recipe import ModelConfig, RecipeError, TrainingConfig
 from training.recipe_files import dump_recipe
 from training.run import Run, public_recipe
 from training.stage import Stage, essence, say
-from training.teacher_config import TrainedTeacher
+from training.start import check_tokens, start_folder, start_identity
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,19 @@ class StudentPlan:
 
 
 def recipe_students(run: Run) -> list[StudentPlan]:
-    """The recipe's student and its baselines."""
+    """The recipe's student and its baselines.
+
+    Raises RecipeError where the student is to start from the checkpoint that it would replace.
+    """
     student = run.recipe.student
+    start = start_folder(run.recipe, run.teacher_checkpoint)
+    if start is not None and start.resolve().is_relative_to(
+        run.student_folder("student").resolve()
+    ):
+        raise RecipeError(
+            f"student.start: {start} is what this run's student would replace: start from a copy "
+            "elsewhere, or give the run another name (--set name=…)"
+        )
     return [
         StudentPlan(
             name=name,
@@ -45,9 +56,7 @@ def recipe_students(run: Run) -> list[StudentPlan]:
             training=student.training,
             objective=objective,
             seed=run.recipe.seed,
-            start=run.teacher_checkpoint
-            if name == "student" and student.start == "teacher"
-            else None,
+            start=start if name == "student" else None,
         )
         for name, objective in run.recipe.objectives().items()
     ]
@@ -58,6 +67,8 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
     labelled = needs_labels(plan.objective)
 
     def teach() -> None:
+        if plan.start is not None:
+            check_tokens(plan.start, run.tokenizer)
         train(
             TrainingRun(
                 name=plan.name,
@@ -82,10 +93,12 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
 
     def inputs() -> Any:
         described = [essence(part) for part in (plan.model, plan.training, plan.objective)]
-        given = [] if plan.start is None else teacher_identity(run.recipe.teacher)
+        given = []
+        if plan.start is not None:
+            given = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)
         return [*described, plan.seed, plan.start is not None, *given]
 
-    trained = isinstance(run.recipe.teacher, TrainedTeacher)
+    of_trained = plan.start == run.teacher
     needs = ("label",) if labelled else ("tokenize",)
     return Stage(
         plan.name,
@@ -93,7 +106,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
         inputs,
         make,
         lambda: [plan.checkpoint / "model.safetensors"],
-        (*needs, "teacher") if plan.start is not None and trained else needs,
+        (*needs, "teacher") if of_trained else needs,
         join=teach,
     )
 

@@ -124,20 +124,28 @@ def with_paths(teacher: dict[str, Any], change: Callable[[str], str]) -> dict[st
     return changed
 
 
+def with_start(student: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The section of a student, as a mapping, with the path changed that it starts from."""
+    start = student.get("start")
+    if not isinstance(start, dict) or not isinstance(path := start.get("checkpoint"), str):
+        return student
+    return {**student, "start": {**start, "checkpoint": change(path)}}
+
+
 def without_folders(path: str) -> str:
     """The last part of a path, which is all that may be shown elsewhere."""
     return PurePath(path).name
 
 
-def start_faults(small: ModelConfig, large: ModelConfig) -> list[str]:
-    """Why a student cannot start from copied layers of a teacher; empty where it can."""
+def start_faults(small: ModelConfig, large: ModelConfig, of: str = "the teacher") -> list[str]:
+    """Why a student cannot start from copied layers of a model; empty where it can."""
     faults = [
-        f"student.start = teacher needs student.model.{name} to be the teacher's"
+        f"student.start needs student.model.{name} to be {of}'s, {getattr(large, name)}"
         for name in ("width", "heads", "ffn", "activation")
         if getattr(small, name) != getattr(large, name)
     ]
     faults += [
-        f"student.start = teacher needs at most the teacher's {name}"
+        f"student.start needs at most {of}'s {name}, {getattr(large, name)}"
         for name in ("encoder_layers", "decoder_layers")
         if getattr(small, name) > getattr(large, name)
     ]

@@ -106,6 +106,19 @@ def test_own_and_ctranslate2_agree(place: Path, ids: tuple[list[list[int]], ...]
         assert [s for _, s in one] == pytest.approx([s for _, s in other], abs=1e-3)
 
 
+def test_the_search_of_a_gpu_finds_what_ctranslate2_finds(
+    place: Path, ids: tuple[list[list[int]], ...]
+) -> None:
+    """Here on a CPU: only the device differs."""
+    own = OwnTeacher(place / "a", batch_tokens=200)
+    searched, translated = own.search(ids[0], 3, 2, 1.0), own.translate(ids[0], 3, 2, 1.0)
+    for one, other in zip(searched, translated, strict=True):
+        assert [hypothesis for hypothesis, _ in one] == [hypothesis for hypothesis, _ in other]
+        # Ours also bans padding and begin, to which this random model gives two words' share.
+        share = 3 * max(len(hypothesis) for hypothesis, _ in one) / len(own.pieces)
+        assert [s for _, s in one] == pytest.approx([s for _, s in other], abs=share)
+
+
 def test_prefixes_of_ctranslate2_stand_before_both_sides(
     place: Path, ids: tuple[list[list[int]], ...]
 ) -> None:
