@@ -11,8 +11,8 @@ from benchmarks.bench.report_markdown import markdown_table
 from benchmarks.bench.results import Results, ResultsError
 from benchmarks.bench.table import Table
 from benchmarks.bench.tables import rounds_of
-from benchmarks.bench.verdict import verdict
-from benchmarks.systems.base import WHOLE
+from benchmarks.bench.verdict import headlines
+from benchmarks.systems.base import WHOLE, SystemInfo
 from training.atomic import atomic_write
 
 BEGIN, END = "<!-- bench: make bench-readme replaces this -->", "<!-- bench: end -->"
@@ -40,7 +40,7 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
     shown = Path(os.path.relpath(picture, page.parent)).as_posix()
     blocks = [
         f"![BLEU against sentences a second]({shown})",
-        " ".join(verdict(results)),
+        "\n".join(f"- {line}" for line in headlines(results)),
         markdown_table(short_table(results)),
         _settings(results),
     ]
@@ -51,8 +51,11 @@ def short_table(results: Results) -> Table:
     """The fewest figures that a reader decides by: the shipped student, what it came from, and what
     else there is."""
     size = next((n for n in BATCHES if any(row.batch_size == n for row in results.speed)), 1)
+    widest = max((system.beam_size for system in results.systems), default=1)
     rows = []
     for system in results.systems:
+        if system.beam_size not in _shown_beams(system, widest):
+            continue
         alone = results.speed_of(system.name, 1, 1)
         if alone is None:
             continue
@@ -93,6 +96,11 @@ def short_table(results: Results) -> Table:
         "the shipped one is × as fast",
     ]
     return Table("Systems", head, rows, words=frozenset({1}))
+
+
+def _shown_beams(system: SystemInfo, widest: int) -> tuple[int, ...]:
+    """A teacher is asked by its widest beam; a student greedily, or by its widest one."""
+    return (widest,) if system.role == "teacher" and widest > 1 else (1, widest)
 
 
 def _settings(results: Results) -> str:

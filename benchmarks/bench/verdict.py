@@ -10,13 +10,16 @@ from benchmarks.systems.base import WHOLE
 
 def verdict(results: Results) -> list[str]:
     """Sentences, the most telling first; what spoils the run comes before all."""
+    return [*headlines(results), *_targets(results), *_limit(results)]
+
+
+def headlines(results: Results) -> list[str]:
+    """The verdict without what is aimed at and how far from the limit it is."""
     return [
         *_warnings(results),
         *_quality(results),
         *_against_teacher(results),
         *_against_peers(results),
-        *_targets(results),
-        *_limit(results),
     ]
 
 
@@ -62,15 +65,20 @@ def _against_teacher(results: Results) -> list[str]:
         return []
     row = results.system(teacher)
     parts = [
-        f"{spread(one.times, 2)} times as many sentences a second "
-        + ("one at a time" if one.batch_size == 1 else f"in {batch_label(one.batch_size)}")
+        f"{spread(one.times, 2)} times {_how(one.batch_size)}"
         for one in results.ratios
         if one.against == teacher and one.threads == 1 and one.batch_size in (1, 32, WHOLE)
     ]
     if not parts:
         return []
-    who = f"its teacher in {row.engine} {row.precision}, {decoding(row.beam_size)}"
-    return [f"On one thread it translates {', '.join(parts)} as {who}."]
+    who = f"its teacher ({row.engine} {row.precision}, {decoding(row.beam_size)})"
+    return [f"Its sentences a second on one thread, over those of {who}: {', '.join(parts)}."]
+
+
+def _how(batch_size: int) -> str:
+    if batch_size == WHOLE:
+        return "with a whole file at once"
+    return "one sentence at a time" if batch_size == 1 else f"in batches of {batch_size}"
 
 
 def _against_peers(results: Results) -> list[str]:
