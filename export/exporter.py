@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib import metadata
 from pathlib import Path
 
 import sentencepiece as spm
@@ -37,6 +37,7 @@ def export_bundle(
     recipe_text: str,
     out: Path,
     name: str,
+    version: str = "1",
     source_lang: str,
     target_lang: str,
     engines: Sequence[str] = ("ctranslate2-int8",),
@@ -61,6 +62,7 @@ def export_bundle(
     writers = chosen_writers(engines)
     info = BundleInfo(
         name=name,
+        version=version,
         created=now(),
         quickstudy_version=own_version(),
         description=description,
@@ -151,6 +153,6 @@ def now() -> datetime:
 def own_version() -> str:
     """Quickstudy's version."""
     try:
-        return version("quickstudy")
-    except PackageNotFoundError:
+        return metadata.version("quickstudy")
+    except metadata.PackageNotFoundError:
         return "unknown"

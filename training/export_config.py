@@ -42,6 +42,8 @@ class ExportConfig(Section):
     """Engines in the bundle; the first is the default. int8 keeps 7-bit weights."""
     out: str | None = None
     """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
+    version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
+    """Which of a name's bundles this is: part of its tag where it is pushed."""
     max_input_tokens: int = Field(128, ge=8)
     """Longest piece of text the service gives the model at once, in tokens."""
     gate: GateLimits = Field(default_factory=GateLimits)

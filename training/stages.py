@@ -212,6 +212,7 @@ def _export_stage(run: Run) -> Stage:
             recipe_text=public_recipe(dump_recipe(recipe)),
             out=run.bundle,
             name=recipe.name,
+            version=recipe.export.version,
             source_lang=recipe.corpus.src_lang,
             target_lang=recipe.corpus.trg_lang,
             engines=list(recipe.export.engines),

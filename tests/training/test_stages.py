@@ -40,6 +40,7 @@ SMALL = [
     "corpus.shard_pairs=250",
     "corpus.clean.max_chars=200",
     "tokenizer.vocab_size=400",
+    "export.version=2026-11",
     *(
         f"{who}.{field}"
         for who in ("teacher", "student")
@@ -95,6 +96,7 @@ def copy(done: Run, tmp_path: Path) -> Run:
 @pytest.mark.slow
 def test_the_whole_loop_leaves_a_bundle_and_its_scores(done: Run) -> None:
     bundle = load_bundle(done.bundle)
+    assert bundle.manifest.version == "2026-11"
     assert [engine.name for engine in bundle.manifest.engines] == [
         "ctranslate2-int8",
         "ctranslate2-float32",
