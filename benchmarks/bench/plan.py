@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import sentencepiece as spm
 
+from benchmarks.bench.own_weights import NOTE, own_weights
 from benchmarks.bench.results import ResultsError, Skipped
 from benchmarks.bench.teacher_bundle import teacher_bundle
 from benchmarks.bench.texts import TestText, make_text
@@ -18,8 +19,9 @@ from benchmarks.buckets import rarity_of_counts, source_counts
 from benchmarks.systems import PEERS, peer
 from benchmarks.systems.base import Role, Subject, System, Unavailable
 from benchmarks.systems.bundle_engine import bundle_systems
-from benchmarks.systems.torch_checkpoint import torch_systems
+from benchmarks.systems.torch_checkpoint import TorchCheckpoint, torch_systems
 from export.bundle import Bundle, load_bundle
+from export.errors import BundleError
 from export.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -66,7 +68,8 @@ class Plan:
 
 
 def plan_bundle(path: Path, request: Request, folder: Path) -> Plan:
-    """A bundle alone, with the checkpoints that were named. Raises ResultsError without a text."""
+    """A bundle alone, with the checkpoints that were named; without one of the student, its own
+    weights are one. Raises ResultsError without a text."""
     bundle = load_bundle(path)
     if request.src is None or request.ref is None:
         raise ResultsError(
@@ -76,9 +79,27 @@ def plan_bundle(path: Path, request: Request, folder: Path) -> Plan:
     tokenizer = load_tokenizer(bundle)
     plan = _plan(bundle, bundle.manifest.name, request)
     plan.texts = [_file_text(request.src, request.ref, tokenizer, _piece_rarity(tokenizer))]
-    _add_checkpoints(plan, request.teacher, {"student": request.student}, request, folder)
-    _add_peers(plan, request, request.student, request.teacher, folder)
+    student = request.student or _own_weights(plan, folder)
+    _add_checkpoints(plan, request.teacher, {"student": student}, request, folder)
+    if request.student is None:
+        plan.systems = [_noted(one) for one in plan.systems]
+    _add_peers(plan, request, student, request.teacher, folder)
     return _chosen(plan, request)
+
+
+def _own_weights(plan: Plan, folder: Path) -> Path | None:
+    try:
+        return own_weights(plan.bundle, folder / "own-weights")
+    except BundleError as error:
+        plan.skipped.append(Skipped(name="student torch", reason=str(error)))
+        return None
+
+
+def _noted(system: System) -> System:
+    """The student in torch with a note of where its weights are from."""
+    if not isinstance(system, TorchCheckpoint) or system.info.role != "student":
+        return system
+    return replace(system, info=replace(system.info, note=NOTE))
 
 
 def plan_run(run: Run, request: Request, folder: Path) -> Plan:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from benchmarks.bench.plan import Plan, Request, plan_run
+from benchmarks.bench.plan import Plan, Request, plan_bundle, plan_run
 from benchmarks.bench.run import reference_of
+from benchmarks.systems.torch_checkpoint import TorchCheckpoint
+from export.from_ctranslate2 import from_ctranslate2
+from export.upgrade import weights_of
 from tests.benchmarks.made_run import BASELINES, make_run
+from tests.export import tiny
+from training.checkpoint import load_checkpoint
+from training.decoding import greedy_corpus
 from training.run import Run
+from training.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +61,24 @@ def test_a_student_that_was_not_trained_is_said(tmp_path: Path) -> None:
     assert "token torch" not in {one.info.name for one in found.systems}
     assert [one.name for one in found.skipped] == ["token torch"]
     assert "no checkpoint at" in found.skipped[0].reason
+
+
+def test_a_bundle_runs_in_torch_by_its_own_weights(run: Run, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.write_text("\n".join(tiny.sentences()[:6]) + "\n")
+    request = Request(beams=(1,), src=texts, ref=texts)
+    plan = plan_bundle(run.bundle, request, tmp_path)
+    (system,) = [one for one in plan.systems if one.info.engine == "torch"]
+    assert isinstance(system, TorchCheckpoint)
+    assert (system.info.name, system.info.role) == ("student torch", "student")
+    assert system.info.note == "the weights of the bundle, in float32"
+    trained = run.student_folder("student") / "checkpoint"
+    assert load_checkpoint(system.checkpoint).config == load_checkpoint(trained).config
+    system.load(1)
+    tokenizer = Tokenizer(plan.bundle.tokenizer_path)
+    ids = tokenizer.encode(plan.texts[0].sources)
+    found = greedy_corpus(from_ctranslate2(weights_of(plan.bundle)), ids)
+    expected = tokenizer.decode([one.ids for one in found])
+    assert system.translate(plan.texts[0].sources, 64) == expected
+    named = plan_bundle(run.bundle, replace(request, student=trained), tmp_path)
+    assert [one.info.note for one in named.systems if one.info.engine == "torch"] == [""]
