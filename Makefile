@@ -4,7 +4,7 @@ HOST ?= 127.0.0.1
 web_port := $(or $(PORT),8000)
 PORT ?= 3000
 MODEL ?= models/en-de
-RESULTS ?= benchmarks/results/bench-en-de.json
+RESULTS ?= benchmarks/results/bench-en-de/results.json
 PYTHON ?= python3
 VENV ?= .venv
 IMAGE ?= quickstudy:latest
@@ -25,7 +25,7 @@ help:  ## Show these commands
 	@echo
 	@echo "PORT=3000 and HOST=127.0.0.1 choose where 'make serve' listens,"
 	@echo "QUICKSTUDY_MODEL which bundle it serves, PYTHON which interpreter makes $(VENV)."
-	@echo "'make bench-readme' reads RESULTS=benchmarks/results/bench-en-de.json."
+	@echo "'make bench-readme' reads RESULTS=benchmarks/results/bench-en-de/results.json."
 	@echo "'make demo-web' listens at PORT=8000 and takes its bundle from MODEL=models/en-de."
 
 serve: $(served)  ## Install what serving needs into .venv and serve models/en-de
