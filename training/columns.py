@@ -47,6 +47,11 @@ class Sharded:
         shard = int(np.searchsorted(self._starts, row, side="right")) - 1
         return shard, row - int(self._starts[shard])
 
+    def find_all(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Shards of many rows [rows], and their numbers in them [rows]."""
+        shards = np.searchsorted(self._starts, rows, side="right") - 1
+        return shards, rows - self._starts[shards]
+
 
 class Ragged(Sharded):
     """A list column over many shards: row → its values."""
@@ -68,8 +73,7 @@ class Ragged(Sharded):
 
         A batch of hundreds of rows costs a few copies instead of a look-up a row.
         """
-        shards = np.searchsorted(self._starts, rows, side="right") - 1
-        local = rows - self._starts[shards]
+        shards, local = self.find_all(rows)
         present = np.unique(shards)
         begins = np.empty(len(rows), dtype=np.int64)
         lengths = np.empty(len(rows), dtype=np.int64)
@@ -121,8 +125,7 @@ class Numbers(Sharded):
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         wanted = np.asarray(rows, dtype=np.int64)
-        shards = np.searchsorted(self._starts, wanted, side="right") - 1
-        local = wanted - self._starts[shards]
+        shards, local = self.find_all(wanted)
         found = np.empty(len(wanted), dtype=self.parts[0].dtype)
         for shard in np.unique(shards):
             here = shards == shard
