@@ -17,10 +17,10 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.atomic import atomic_folder
-from training.model import Transformer
+from training.model import CrossAttention, FeedForward, SelfAttention, Transformer
 from training.recipe import ModelConfig, RecipeError
 
 FORMAT = 1
@@ -115,32 +115,56 @@ def average_states(states: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def chosen_layers(count: int, available: int) -> list[int]:
-    """Which of the teacher's layers a shallower student starts from: evenly spaced, the first and
-    the last among them (Shleifer & Rush 2020, shrink and fine-tune); a single one is the first."""
+    """Which of another model's layers a student of `count` starts from, in order.
+
+    A shallower student takes evenly spaced ones, the first and the last among them (Shleifer & Rush
+    2020, shrink and fine-tune); a single one is the first. A deeper one takes all, then the last again
+    for every layer more (Gong et al. 2019, stacking).
+    """
+    if count > available:
+        return [*range(available), *[available - 1] * (count - available)]
     if count == 1:
         return [0]
     return [round(index * (available - 1) / (count - 1)) for index in range(count)]
 
 
-def start_from_teacher(student: Transformer, teacher: Transformer) -> None:
-    """Copy the teacher's embedding, norms and chosen layers into a student of the same width.
+def _silence(layer: nn.Module) -> None:
+    """Zero a layer's projections onto the residual stream: it then computes the identity."""
+    for module in layer.modules():
+        if isinstance(module, SelfAttention | CrossAttention):
+            projection = module.out
+        elif isinstance(module, FeedForward):
+            projection = module.outer
+        else:
+            continue
+        nn.init.zeros_(projection.weight)
+        nn.init.zeros_(projection.bias)
 
-    Raises CheckpointError where their vocabularies or dimensions differ.
+
+def start_from_model(student: Transformer, other: Transformer) -> None:
+    """Copy another model's embedding, norms and chosen layers into a student of the same width.
+
+    Layers that the student has beyond the other's start as the identity: what they add to the residual
+    stream is projected to zero, so that a deeper student begins by computing what the other computes
+    (Chen, Goodfellow & Shlens 2016, Net2Net). Raises CheckpointError where vocabularies or dimensions
+    differ.
     """
     try:
-        student.embedding.load_state_dict(teacher.embedding.state_dict())
-        student.encoder_norm.load_state_dict(teacher.encoder_norm.state_dict())
-        student.decoder_norm.load_state_dict(teacher.decoder_norm.state_dict())
+        student.embedding.load_state_dict(other.embedding.state_dict())
+        student.encoder_norm.load_state_dict(other.encoder_norm.state_dict())
+        student.decoder_norm.load_state_dict(other.decoder_norm.state_dict())
         with torch.no_grad():
-            student.output_bias.copy_(teacher.output_bias)
+            student.output_bias.copy_(other.output_bias)
         for mine, theirs in (
-            (student.encoder, teacher.encoder),
-            (student.decoder, teacher.decoder),
+            (student.encoder, other.encoder),
+            (student.decoder, other.decoder),
         ):
             for layer, index in zip(mine, chosen_layers(len(mine), len(theirs)), strict=True):
                 layer.load_state_dict(theirs[index].state_dict())
+            for layer in mine[len(theirs) :]:
+                _silence(layer)
     except RuntimeError as error:
-        raise CheckpointError(f"the student cannot start from the teacher: {error}") from None
+        raise CheckpointError(f"the student cannot start from that model: {error}") from None
 
 
 @dataclass

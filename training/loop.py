@@ -24,7 +24,7 @@ from training.checkpoint import (
     restore_optimizer,
     save_checkpoint,
     save_run_state,
-    start_from_teacher,
+    start_from_model,
 )
 from training.data import TokenData
 from training.distill.config import ObjectiveConfig
@@ -139,7 +139,7 @@ class Trainer:
         found = load_run_state(self.run.folder)
         if found is None:
             if self.run.start is not None:
-                start_from_teacher(self.model, load_checkpoint(self.run.start).model)
+                start_from_model(self.model, load_checkpoint(self.run.start).model)
             return {}
         tensors, self.state = found
         saved_world = tensors["rng"].shape[0]

@@ -137,19 +137,13 @@ def without_folders(path: str) -> str:
     return PurePath(path).name
 
 
-def start_faults(small: ModelConfig, large: ModelConfig, of: str = "the teacher") -> list[str]:
+def start_faults(student: ModelConfig, other: ModelConfig, of: str = "the teacher") -> list[str]:
     """Why a student cannot start from copied layers of a model; empty where it can."""
-    faults = [
-        f"student.start needs student.model.{name} to be {of}'s, {getattr(large, name)}"
+    return [
+        f"student.start needs student.model.{name} to be {of}'s, {getattr(other, name)}"
         for name in ("width", "heads", "ffn", "activation")
-        if getattr(small, name) != getattr(large, name)
+        if getattr(student, name) != getattr(other, name)
     ]
-    faults += [
-        f"student.start needs at most {of}'s {name}, {getattr(large, name)}"
-        for name in ("encoder_layers", "decoder_layers")
-        if getattr(small, name) > getattr(large, name)
-    ]
-    return faults
 
 
 def length_faults(student: ModelConfig, teacher: ModelConfig) -> list[str]:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from training.checkpoint import chosen_layers, load_checkpoint, start_from_teacher
+from training.checkpoint import chosen_layers, load_checkpoint, start_from_model
 from training.distill.config import NllObjective
 from training.launch import TrainingError
 from training.loop import Trainer, TrainingRun, train
@@ -196,7 +196,7 @@ def test_a_student_starts_from_the_teachers_layers() -> None:
     sizes = {"width": 16, "heads": 2, "ffn": 32, "dropout": 0.0}
     teacher = Transformer(50, encoder_layers=4, decoder_layers=2, **sizes)  # type: ignore[arg-type]
     student = Transformer(50, encoder_layers=2, decoder_layers=1, **sizes)  # type: ignore[arg-type]
-    start_from_teacher(student, teacher)
+    start_from_model(student, teacher)
     for mine, theirs in (
         (student.encoder[0], teacher.encoder[0]),
         (student.encoder[1], teacher.encoder[3]),
@@ -207,11 +207,29 @@ def test_a_student_starts_from_the_teachers_layers() -> None:
             assert torch.equal(value, theirs.state_dict()[name])
 
 
+def test_a_deeper_student_starts_by_computing_what_the_other_computes() -> None:
+    torch.manual_seed(0)
+    sizes = {"width": 16, "heads": 2, "ffn": 32, "dropout": 0.0}
+    small = Transformer(50, encoder_layers=2, decoder_layers=1, **sizes)  # type: ignore[arg-type]
+    deep = Transformer(50, encoder_layers=4, decoder_layers=2, **sizes)  # type: ignore[arg-type]
+    start_from_model(deep, small)
+    src, trg = torch.randint(4, 50, (3, 7)), torch.randint(4, 50, (3, 5))
+
+    def logits(model: Transformer) -> torch.Tensor:
+        return model.logits(model.decode(trg, *model.encode(src)))
+
+    assert torch.equal(logits(deep), logits(small))
+    logits(deep).square().mean().backward()
+    for layer in (deep.encoder[3], deep.decoder[1]):
+        assert layer.ffn.outer.weight.grad.abs().max() > 0  # it can learn from there
+
+
 def test_chosen_layers_are_evenly_spaced() -> None:
     assert chosen_layers(1, 6) == [0]
     assert chosen_layers(2, 6) == [0, 5]
     assert chosen_layers(4, 6) == [0, 2, 3, 5]
     assert chosen_layers(6, 6) == [0, 1, 2, 3, 4, 5]
+    assert chosen_layers(6, 4) == [0, 1, 2, 3, 3, 3]
 
 
 @pytest.mark.slow
