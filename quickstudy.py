@@ -276,6 +276,39 @@ def download(
 
 
 @app.command()
+def recombine(
+    texts: Annotated[list[Path], typer.Argument(metavar="TEXT…", help="Source text, by lines.")],
+    out: Annotated[Path, typer.Option(help="File for the new sentences; packed if *.gz.")],
+    sentences: Annotated[int, typer.Option(min=1, help="How many.")] = 100_000,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(help="Source text that must not come out, such as a test set; repeatable."),
+    ] = None,
+    order: Annotated[int, typer.Option(min=2, help="Longest n-gram, in words.")] = 4,
+    overlap: Annotated[
+        int, typer.Option(min=1, help="Words that go on as they do in the text, at least.")
+    ] = 2,
+    longest: Annotated[int, typer.Option(min=1, help="Longest sentence, in words.")] = 30,
+    seed: Annotated[int, typer.Option(help="Another gives other sentences.")] = 1,
+) -> None:
+    """Make new source sentences of a text's own words, for the teacher to translate."""
+    from training.recombine import recombine_files
+
+    if overlap >= order:
+        raise UserError(f"--overlap {overlap} must be below --order {order}")
+    recombine_files(
+        texts,
+        out,
+        sentences,
+        without or (),
+        order=order,
+        overlap=overlap,
+        longest=longest,
+        seed=seed,
+    )
+
+
+@app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,

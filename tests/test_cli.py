@@ -82,3 +82,19 @@ def test_serving_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_recombine_writes_new_sentences_or_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, out = tmp_path / "text.en", tmp_path / "new.en"
+    text.write_text("a big dog barks\nthe big dog sleeps\na big cat sleeps\n")
+    arguments = ("recombine", str(text), "--out", str(out))
+    assert run(*arguments, "--sentences", "2", monkeypatch=monkeypatch) == 0
+    assert sorted(out.read_text().splitlines()) == ["a big dog sleeps", "the big dog barks"]
+    out.unlink()
+    assert run(*arguments, "--sentences", "3", monkeypatch=monkeypatch) == 1
+    assert "gave 2 new sentences of the 3 wanted" in capsys.readouterr().err
+    assert run(*arguments, "--order", "2", monkeypatch=monkeypatch) == 1
+    assert "--overlap 2 must be below --order 2" in capsys.readouterr().err
+    assert not out.exists()

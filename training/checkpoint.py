@@ -118,8 +118,8 @@ def chosen_layers(count: int, available: int) -> list[int]:
     """Which of another model's layers a student of `count` starts from, in order.
 
     A shallower student takes evenly spaced ones, the first and the last among them (Shleifer & Rush
-    2020, shrink and fine-tune); a single one is the first. A deeper one takes all, then the last again
-    for every layer more (Gong et al. 2019, stacking).
+    2020, shrink and fine-tune); a single one is the first. A deeper one takes all, then the last
+    again for every layer more (Gong et al. 2019, stacking).
     """
     if count > available:
         return [*range(available), *[available - 1] * (count - available)]
@@ -144,10 +144,10 @@ def _silence(layer: nn.Module) -> None:
 def start_from_model(student: Transformer, other: Transformer) -> None:
     """Copy another model's embedding, norms and chosen layers into a student of the same width.
 
-    Layers that the student has beyond the other's start as the identity: what they add to the residual
-    stream is projected to zero, so that a deeper student begins by computing what the other computes
-    (Chen, Goodfellow & Shlens 2016, Net2Net). Raises CheckpointError where vocabularies or dimensions
-    differ.
+    Layers that the student has beyond the other's start as the identity: what they add to the
+    residual stream is projected to zero, so that a deeper student begins by computing what the
+    other computes (Chen, Goodfellow & Shlens 2016, Net2Net). Raises CheckpointError where
+    vocabularies or dimensions differ.
     """
     try:
         student.embedding.load_state_dict(other.embedding.state_dict())
