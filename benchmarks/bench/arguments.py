@@ -22,6 +22,14 @@ Teacher = Annotated[
 Student = Annotated[
     Path | None, typer.Option(help="Checkpoint of the student; default: the run's.")
 ]
+Baselines = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--baseline",
+        metavar="NAME=CHECKPOINT",
+        help="Another student to measure in torch, by a name of your own; may be repeated.",
+    ),
+]
 Quick = Annotated[
     bool, typer.Option("--quick", help="Everything on a few sentences, to see that it works.")
 ]

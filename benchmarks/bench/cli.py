@@ -48,6 +48,7 @@ def run(
     ref: arguments.Ref = None,
     teacher: arguments.Teacher = None,
     student: arguments.Student = None,
+    baseline: arguments.Baselines = None,
     quick: arguments.Quick = False,
     only: arguments.Only = None,
     peers: arguments.Peers = "all",
@@ -72,6 +73,7 @@ def run(
     scorer = _comet(comet, comet_python)
     options = _options(quick, parts, rounds, batches, threads, beams, scorer)
     request = _request(options, peers, only, student, teacher, src, ref)
+    request = replace(request, baselines=_baselines(baseline or []))
     load = _service_load(service)  # before hours of measuring, in case it cannot be read
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
         plan = _plan(subject, request, Path(name), data, runs)
@@ -210,6 +212,22 @@ def _request(
     if (src is None) != (ref is None):
         raise typer.BadParameter("give both --src and --ref", param_hint="--src")
     return Request(options.beams, names, tuple(only or ()), student, teacher, src, ref)
+
+
+def _baselines(given: list[str]) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for text in given:
+        name, _, folder = text.partition("=")
+        if not name or not (Path(folder) / "checkpoint.json").is_file():
+            raise typer.BadParameter(
+                f"{text!r}: give a name and a checkpoint's folder, as in former=runs/old/student/"
+                "checkpoint",
+                param_hint="--baseline",
+            )
+        if name in found:
+            raise typer.BadParameter(f"{name!r} is there twice", param_hint="--baseline")
+        found[name] = Path(folder)
+    return found
 
 
 def _plan(subject: Path, request: Request, folder: Path, data: Path | None, runs: Path) -> Plan:

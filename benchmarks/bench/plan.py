@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Request:
     """What the user asked for. `peers` are names of `PEERS`; `only` are patterns of systems' names.
-    `checkpoints` and `texts` are beside what a recipe's run has."""
+    The checkpoints and texts are beside what a recipe's run has, or instead of it."""
 
     beams: tuple[int, ...] = (1, 2, 5)
     peers: tuple[str, ...] = ()
@@ -40,6 +40,8 @@ class Request:
     teacher: Path | None = None
     src: Path | None = None
     ref: Path | None = None
+    baselines: dict[str, Path] = field(default_factory=dict)
+    """Checkpoints of other students, by names that the run has no student of."""
 
 
 @dataclass
@@ -151,13 +153,15 @@ def _add_checkpoints(
     folder: Path,
 ) -> None:
     """Teacher and students in torch, and the teacher as a bundle of its own."""
+    if taken := sorted({*students, "teacher"} & set(request.baselines)):
+        raise ResultsError(f"--baseline {taken[0]}: the run has one of that name: choose another")
     ends = plan.source, plan.target
     if teacher is not None and _is_checkpoint(plan, "teacher", teacher):
         beams = sorted({1, max(request.beams)})
         plan.systems += torch_systems(teacher, "teacher", "teacher", *ends, beams)
         made = teacher_bundle(teacher, folder / "teacher-bundle", *ends)
         plan.systems += bundle_systems(made, beams, "teacher", "teacher")
-    for name, checkpoint in students.items():
+    for name, checkpoint in {**students, **request.baselines}.items():
         if checkpoint is not None and _is_checkpoint(plan, name, checkpoint):
             role: Role = "student" if name == "student" else "baseline"
             plan.systems += torch_systems(checkpoint, name, role, *ends)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.bench.cli import _numbers
+from benchmarks.bench.cli import _baselines, _numbers
 from benchmarks.bench.comet import Comet
 from benchmarks.bench.growth import LENGTH, from_speeds, glued, grow
 from benchmarks.bench.machine import noise_of, range_of
@@ -267,6 +267,16 @@ def test_numbers_of_options() -> None:
         _numbers("--batches", "one", least=0)
     with pytest.raises(Exception, match="1 or more"):
         _numbers("--beams", "0", least=1)
+
+
+def test_baselines_are_checkpoints_by_name(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint.json").touch()
+    assert _baselines([f"a={tmp_path}", f"b={tmp_path}"]) == {"a": tmp_path, "b": tmp_path}
+    for text in ("a", f"={tmp_path}", f"a={tmp_path / 'nowhere'}"):
+        with pytest.raises(typer.BadParameter, match="give a name and a checkpoint's folder"):
+            _baselines([text])
+    with pytest.raises(typer.BadParameter, match="'a' is there twice"):
+        _baselines([f"a={tmp_path}", f"a={tmp_path}"])
 
 
 # --- the whole harness ----------------------------------------------------------------------------

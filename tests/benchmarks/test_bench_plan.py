@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.bench.plan import Plan, Request, plan_bundle, plan_run
+from benchmarks.bench.results import ResultsError
 from benchmarks.bench.run import reference_of
 from benchmarks.systems.torch_checkpoint import TorchCheckpoint
 from export.from_ctranslate2 import from_ctranslate2
@@ -61,6 +62,18 @@ def test_a_student_that_was_not_trained_is_said(tmp_path: Path) -> None:
     assert "token torch" not in {one.info.name for one in found.systems}
     assert [one.name for one in found.skipped] == ["token torch"]
     assert "no checkpoint at" in found.skipped[0].reason
+
+
+def test_students_of_other_runs_are_scored_beside_it(run: Run, tmp_path: Path) -> None:
+    other = run.student_folder("student") / "checkpoint"
+    request = Request(beams=(1,), baselines={"former": other})
+    (found,) = [
+        one for one in plan_run(run, request, tmp_path).systems if one.info.name == "former torch"
+    ]
+    assert found.info.role == "baseline"
+    for name in ("student", "nll", "teacher"):
+        with pytest.raises(ResultsError, match=f"--baseline {name}: the run has one of that name"):
+            plan_run(run, replace(request, baselines={name: other}), tmp_path)
 
 
 def test_a_bundle_runs_in_torch_by_its_own_weights(run: Run, tmp_path: Path) -> None:
