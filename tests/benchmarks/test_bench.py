@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 import yaml
 
 from benchmarks.bench.cli import _baselines, _numbers
