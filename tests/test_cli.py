@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import quickstudy
+from tests.shipped_recipes import lacks_another_run_alone
 
 ROOT = Path(__file__).parents[1]
 
@@ -44,10 +44,7 @@ def test_recipe_check_accepts_what_ships(
         if recipe.name.startswith("study-"):
             continue
         if run("recipe", "check", str(recipe), monkeypatch=monkeypatch):
-            _, *faults = capsys.readouterr().err.splitlines()
-            lacking = re.compile(r"teacher\.path: .*is no folder|student\.start\.checkpoint: .*no ")
-            assert faults
-            assert all(lacking.search(fault) for fault in faults), recipe.name
+            assert lacks_another_run_alone(capsys.readouterr().err), recipe.name
 
 
 def test_recipe_schema_is_json(

@@ -1,0 +1,16 @@
+"""What the shipped recipes may lack."""
+
+from __future__ import annotations
+
+import re
+
+LACKING = re.compile(
+    r"\s*(teacher\.path: .* is no folder|student\.start\.checkpoint: .* is no checkpoint: no .*)"
+)
+
+
+def lacks_another_run_alone(message: str) -> bool:
+    """Whether the faults of a recipe are only of a teacher, or a student to go on from, that another
+    recipe makes."""
+    _, *faults = message.splitlines()
+    return bool(faults) and all(LACKING.fullmatch(fault) for fault in faults)
