@@ -10,7 +10,7 @@ LACKING = re.compile(
 
 
 def lacks_another_run_alone(message: str) -> bool:
-    """Whether the faults of a recipe are only of a teacher, or a student to go on from, that another
-    recipe makes."""
+    """Whether a recipe's only faults are a teacher and a student to go on from that another recipe
+    makes."""
     _, *faults = message.splitlines()
     return bool(faults) and all(LACKING.fullmatch(fault) for fault in faults)
