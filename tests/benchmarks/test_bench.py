@@ -9,10 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 import yaml
 
-from benchmarks.bench.cli import _baselines, _numbers
 from benchmarks.bench.comet import Comet
 from benchmarks.bench.growth import LENGTH, from_speeds, glued, grow
 from benchmarks.bench.machine import noise_of, range_of
@@ -260,24 +258,6 @@ def test_lines_that_perf_pads_are_read_in_no_time() -> None:
     [part] = parts_of([*padded, "    1%" + " " * 8000 + "x"])
     assert part == Part(name="matrix products", share=1.0)
     assert time.process_time() - begin < 1  # minutes, if the pattern looked back
-
-
-def test_numbers_of_options() -> None:
-    assert _numbers("--batches", "1,8,8,0", least=0) == (1, 8, 0)
-    with pytest.raises(Exception, match="by comma"):
-        _numbers("--batches", "one", least=0)
-    with pytest.raises(Exception, match="1 or more"):
-        _numbers("--beams", "0", least=1)
-
-
-def test_baselines_are_checkpoints_by_name(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.json").touch()
-    assert _baselines([f"a={tmp_path}", f"b={tmp_path}"]) == {"a": tmp_path, "b": tmp_path}
-    for text in ("a", f"={tmp_path}", f"a={tmp_path / 'nowhere'}"):
-        with pytest.raises(typer.BadParameter, match="give a name and a checkpoint's folder"):
-            _baselines([text])
-    with pytest.raises(typer.BadParameter, match="'a' is there twice"):
-        _baselines([f"a={tmp_path}", f"a={tmp_path}"])
 
 
 # --- the whole harness ----------------------------------------------------------------------------

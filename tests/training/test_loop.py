@@ -191,11 +191,21 @@ def test_non_finite_loss_names_the_batch(
         train(run)
 
 
+def narrow(encoder_layers: int, decoder_layers: int) -> Transformer:
+    return Transformer(
+        50,
+        width=16,
+        heads=2,
+        ffn=32,
+        encoder_layers=encoder_layers,
+        decoder_layers=decoder_layers,
+        dropout=0.0,
+    )
+
+
 def test_a_student_starts_from_the_teachers_layers() -> None:
     torch.manual_seed(0)
-    sizes = {"width": 16, "heads": 2, "ffn": 32, "dropout": 0.0}
-    teacher = Transformer(50, encoder_layers=4, decoder_layers=2, **sizes)  # type: ignore[arg-type]
-    student = Transformer(50, encoder_layers=2, decoder_layers=1, **sizes)  # type: ignore[arg-type]
+    teacher, student = narrow(4, 2), narrow(2, 1)
     start_from_model(student, teacher)
     for mine, theirs in (
         (student.encoder[0], teacher.encoder[0]),
@@ -209,9 +219,7 @@ def test_a_student_starts_from_the_teachers_layers() -> None:
 
 def test_a_deeper_student_starts_by_computing_what_the_other_computes() -> None:
     torch.manual_seed(0)
-    sizes = {"width": 16, "heads": 2, "ffn": 32, "dropout": 0.0}
-    small = Transformer(50, encoder_layers=2, decoder_layers=1, **sizes)  # type: ignore[arg-type]
-    deep = Transformer(50, encoder_layers=4, decoder_layers=2, **sizes)  # type: ignore[arg-type]
+    small, deep = narrow(2, 1), narrow(4, 2)
     start_from_model(deep, small)
     src, trg = torch.randint(4, 50, (3, 7)), torch.randint(4, 50, (3, 5))
 
