@@ -174,13 +174,17 @@ class Orphaned(RuntimeError):
 
 
 class ParentWatch:
-    """Ends a spawned process whose parent was killed, so that a resumed run is alone."""
+    """Ends a spawned process whose parent was killed, so that a resumed run is alone.
+
+    A process that a shell started goes on when the shell ends (`nohup … &`).
+    """
 
     def __init__(self) -> None:
-        self._parent = os.getppid()
+        spawned = multiprocessing.parent_process() is not None or _started_by_launcher()
+        self._parent = os.getppid() if spawned else None
 
     def check(self) -> None:
-        if os.getppid() != self._parent:
+        if self._parent is not None and os.getppid() != self._parent:
             raise Orphaned("the process that started this training is gone")
 
 

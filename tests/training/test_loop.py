@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from training.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingC
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
 from training.toy import make_toy
 
+ROOT = Path(__file__).parents[2]
 MODEL = {"width": 16, "heads": 2, "ffn": 32, "encoder_layers": 1, "decoder_layers": 1}
 STEPS = 24
 
@@ -90,11 +92,8 @@ def losses(folder: Path) -> dict[int, float]:
     return {line["step"]: line["loss"] for line in lines if "loss" in line}
 
 
-def train_and_kill(run: TrainingRun, kill_at: int) -> None:
-    """Train in a process of its own; SIGKILL it (and nothing else) once it logged `kill_at` lines.
-
-    Returns when its orphans have ended too: their log stops growing.
-    """
+def training_command(run: TrainingRun) -> list[str]:
+    """What trains `run` in a process of its own, from the root of the project."""
     code = (
         "import sys; from pathlib import Path; from tests.training.test_loop import make_run; "
         "from training.loop import train\n"
@@ -103,12 +102,19 @@ def train_and_kill(run: TrainingRun, kill_at: int) -> None:
     )
     script = run.folder.with_name("train_it.py")
     script.write_text(code)
-    root = Path(__file__).parents[2]
     arguments = [str(run.tokenizer.parent), str(run.folder), str(run.training.processes)]
+    return [sys.executable, str(script), *arguments]
+
+
+def train_and_kill(run: TrainingRun, kill_at: int) -> None:
+    """Train in a process of its own; SIGKILL it (and nothing else) once it logged `kill_at` lines.
+
+    Returns when its orphans have ended too: their log stops growing.
+    """
     process = subprocess.Popen(
-        [sys.executable, str(script), *arguments],
-        env={**os.environ, "PYTHONPATH": str(root)},
-        cwd=root,
+        training_command(run),
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
         stderr=subprocess.DEVNULL,
     )
     log = run.folder / "log.jsonl"
@@ -152,6 +158,25 @@ def test_killed_and_resumed_is_the_uninterrupted_run(
     assert len(losses(whole.folder)) == STEPS
     left, right = (load_checkpoint(run.checkpoint).model.state_dict() for run in (whole, broken))
     assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_training_outlives_the_shell_that_started_it(corpus: Path, tmp_path: Path) -> None:
+    run = make_run(corpus, tmp_path / "run")
+    begun = shlex.quote(str(run.folder / "tensorboard"))
+    shell = f"{shlex.join(training_command(run))} & until [ -e {begun} ]; do sleep 0.01; done"
+    subprocess.run(
+        ["sh", "-c", shell],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
+        stderr=subprocess.DEVNULL,
+        check=True,
+        timeout=180,
+    )
+    deadline = time.monotonic() + 60
+    while not (run.checkpoint / "checkpoint.json").exists():
+        assert time.monotonic() < deadline, "the training ended with its shell"
+        time.sleep(0.1)
+    assert len(losses(run.folder)) == STEPS
 
 
 def test_patience_ends_a_run_early(corpus: Path, tmp_path: Path) -> None:
