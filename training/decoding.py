@@ -1,4 +1,4 @@
-"""Greedy and beam decoding in torch: the reference that the engines are held to.
+"""Greedy and beam decoding, and sampling, in torch: the reference that the engines are held to.
 
 Shapes: B batch, S source length, T target length, V vocabulary, W beam.
 """
@@ -46,6 +46,10 @@ def next_logp(
     return torch.log_softmax(logits, dim=-1)
 
 
+Pick = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""Log-probabilities [B, V] → those of the chosen tokens [B], and the tokens [B]."""
+
+
 @torch.inference_mode()
 def greedy(
     model: Transformer, src: Tensor, limit_of: LimitOf | None = None, min_length: int = 0
@@ -56,19 +60,50 @@ def greedy(
     counted, for a source of so many tokens, EOS counted; default: `output_limit`. A translation
     has at least `min_length` tokens.
     """
+    return _decode(model, src, 1, lambda logp: logp.max(1), limit_of, min_length)
+
+
+@torch.inference_mode()
+def sample(model: Transformer, src: Tensor, count: int) -> list[list[Hypothesis]]:
+    """Source ids [B, S], EOS last, PAD right → `count` translations a row, drawn from the model's
+    distribution by torch's generator; they may repeat. Ends as `greedy` does."""
+    flat = _decode(model, src, count, _draw)
+    return [flat[at : at + count] for at in range(0, len(flat), count)]
+
+
+def _draw(logp: Tensor) -> tuple[Tensor, Tensor]:
+    """A word of every row by its probability."""
+    mass = logp.exp().cumsum(1)
+    point = torch.rand(len(logp), 1, device=logp.device) * mass[:, -1:]
+    choice = torch.searchsorted(mass, point, right=True).clamp_(max=logp.shape[1] - 1)
+    return logp.gather(1, choice)[:, 0], choice[:, 0]
+
+
+def _decode(
+    model: Transformer,
+    src: Tensor,
+    count: int,
+    pick: Pick,
+    limit_of: LimitOf | None = None,
+    min_length: int = 0,
+) -> list[Hypothesis]:
+    """`count` translations a row, those of a row side by side, word by word as `pick` has it."""
     limit_of = limit_of or (lambda length: output_limit(length, model.max_length))
     memory, bias = model.encode(src)
+    if count > 1:
+        memory = memory.repeat_interleave(count, dim=0)
+        bias = None if bias is None else bias.repeat_interleave(count, dim=0)
     cache = model.new_cache(bias)
-    lengths = (src != PAD).sum(1).tolist()
+    lengths = (src != PAD).sum(1).repeat_interleave(count).tolist()
     limits = torch.tensor([limit_of(n) for n in lengths])
-    rows = torch.arange(src.shape[0])
-    last = torch.full((src.shape[0], 1), BOS, device=src.device)
-    ids: list[list[int]] = [[] for _ in range(src.shape[0])]
-    scores = [0.0] * src.shape[0]
+    rows = torch.arange(len(lengths))
+    last = torch.full((len(lengths), 1), BOS, device=src.device)
+    ids: list[list[int]] = [[] for _ in lengths]
+    scores = [0.0] * len(lengths)
     for step in range(1, int(limits.max()) + 1):
-        logp, choice = next_logp(
-            model, last, memory, cache.memory_bias, cache, may_end=step > min_length
-        ).max(1)
+        logp, choice = pick(
+            next_logp(model, last, memory, cache.memory_bias, cache, may_end=step > min_length)
+        )
         for row, token, value in zip(rows.tolist(), choice.tolist(), logp.tolist(), strict=True):
             scores[row] += value
             if token != EOS:

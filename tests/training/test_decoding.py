@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from training.batched_beam import beam_batch, beam_corpus
-from training.decoding import NEVER, beam, greedy, greedy_corpus, output_limit
+from training.decoding import NEVER, beam, greedy, greedy_corpus, output_limit, sample
 from training.model import BOS, EOS, PAD, Transformer
 
 
@@ -113,3 +113,39 @@ def test_a_corpus_keeps_its_order_under_beam_search(model: Transformer) -> None:
     found = beam_corpus(model, rows, 3, batch_rows=2)
     for row, hypothesis in zip(rows, found, strict=True):
         assert hypothesis.ids == beam(model, torch.tensor([row]), 3)[0][0].ids
+
+
+@pytest.fixture
+def unsure() -> Transformer:
+    """A model with many likely translations."""
+    torch.manual_seed(6)
+    return Transformer(12, 16, 2, 32, 2, 2, dropout=0.0, max_length=40).eval()
+
+
+def test_samples_are_drawn_by_their_probability(unsure: Transformer) -> None:
+    rows = torch.tensor([[5, 6, EOS], [7, EOS, PAD]])
+    torch.manual_seed(4)
+    count = 4000
+    found = sample(unsure, rows, count)
+    for src, drawn in zip(([5, 6, EOS], [7, EOS]), found, strict=True):
+        assert len(drawn) == count
+        first = log_probs(unsure, torch.tensor([src]), []).exp()
+        for token in range(4, 12):
+            share = sum(one.ids[:1] == [token] for one in drawn) / count
+            assert share == pytest.approx(float(first[token]), abs=0.03)
+        limit = output_limit(len(src), unsure.max_length)
+        for one in drawn[:20]:
+            words = [*one.ids, EOS] if len(one.ids) < limit else one.ids
+            steps = (log_probs(unsure, torch.tensor([src]), words[:at]) for at in range(len(words)))
+            score = sum(float(logp[word]) for logp, word in zip(steps, words, strict=True))
+            assert one.score == pytest.approx(score, abs=1e-3)
+
+
+def test_samples_follow_the_seed(unsure: Transformer) -> None:
+    rows = torch.tensor([[5, 6, EOS], [7, EOS, PAD]])
+    drawn = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        drawn.append(sample(unsure, rows, 5))
+    assert drawn[0] == drawn[1]
+    assert drawn[0] != drawn[2]

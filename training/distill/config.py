@@ -189,6 +189,22 @@ class HybridObjective(TokenLevel):
         return self
 
 
+class RiskObjective(Section):
+    """Minimum risk training: for a student that has been taught (`student.start`), by the BLEU of
+    translations that it draws itself."""
+
+    kind: Literal["risk"] = "risk"
+    samples: int = Field(5, ge=2, le=100)
+    """Translations drawn of each sentence."""
+    sharpness: float = Field(0.5, gt=0)
+    """Exponent of the student's probabilities of what it drew; no unit."""
+    nll_weight: float = Field(0.3, ge=0, le=1)
+    """Weight of the sentence-level loss along the teacher's translation, 0 to 1; the rest is the
+    risk's."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Of the sentence-level loss: probability mass spread over the vocabulary, a share of 1."""
+
+
 ObjectiveConfig = Annotated[
     NllObjective
     | SentenceObjective
@@ -197,7 +213,8 @@ ObjectiveConfig = Annotated[
     | HybridObjective
     | SelectiveBatchObjective
     | SelectiveGlobalObjective
-    | TieObjective,
+    | TieObjective
+    | RiskObjective,
     Field(discriminator="kind"),
 ]
 

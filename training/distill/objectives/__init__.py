@@ -10,6 +10,7 @@ from training.distill.config import (
     HybridObjective,
     NllObjective,
     ObjectiveConfig,
+    RiskObjective,
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
     SentenceInterpolatedObjective,
@@ -21,6 +22,7 @@ from training.distill.gate import build_gate
 from training.distill.objectives.base import Objective, ObjectiveOutput
 from training.distill.objectives.hybrid import Hybrid
 from training.distill.objectives.nll import Nll, Sentence, SentenceInterpolated
+from training.distill.objectives.risk import Risk
 from training.distill.objectives.selective import SelectiveBatch, SelectiveGlobal
 from training.distill.objectives.tie import Tie
 from training.distill.objectives.token import Token
@@ -51,4 +53,6 @@ def build_objective(config: ObjectiveConfig, width: int) -> Objective:
             return SelectiveGlobal(**options)
         case TieObjective():
             return Tie(**options)
+        case RiskObjective():
+            return Risk(**options)
     raise ValueError(f"no objective is registered for {config!r}")

@@ -1,0 +1,175 @@
+"""Minimum risk training: its reward, its draw and its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from sacrebleu.metrics import BLEU
+
+from training.batching import Batch, pad_rows, target_side
+from training.decoding import greedy
+from training.distill.config import NllObjective, RiskObjective, SentenceObjective
+from training.distill.objectives import Objective, build_objective
+from training.distill.objectives.risk import Ids, Risk, sentence_bleu
+from training.model import EOS, Transformer
+
+V = 20
+REFERENCES = [[9, 10, 11, EOS], [12, 13, 14, 15, EOS]]
+
+
+def model(dropout: float = 0.0) -> Transformer:
+    torch.manual_seed(0)
+    return Transformer(V, 16, 2, 32, 1, 1, dropout=dropout, max_length=32)
+
+
+def batch(references: list[list[int]] = REFERENCES) -> Batch:
+    src = pad_rows([np.array([5, 6, 7, EOS]), np.array([8, EOS])])
+    sides = (target_side([np.array(row) for row in rows]) for rows in (references, REFERENCES))
+    return Batch(torch.arange(2), src, *sides)
+
+
+def objective(**options: object) -> Objective:
+    return build_objective(RiskObjective(**options), 16)  # type: ignore[arg-type]
+
+
+class GivenCandidates(Risk):
+    """Risk over candidates that a test gives."""
+
+    candidates: list[list[Ids]]
+
+    def _draw(self, model: Transformer, src: torch.Tensor) -> list[list[Ids]]:
+        return self.candidates
+
+
+def given(candidates: list[list[Ids]], sharpness: float, nll_weight: float = 0.0) -> Risk:
+    risk = GivenCandidates(3, sharpness, nll_weight, label_smoothing=0.1)
+    risk.candidates = candidates
+    return risk
+
+
+@torch.no_grad()
+def log_probability(student: Transformer, src: list[int], ids: Ids) -> float:
+    side = target_side([np.array([*ids, EOS])])
+    logp = student(torch.tensor([src]), side.trg_in).log_softmax(-1)
+    return float(logp.gather(2, side.trg_out[:, :, None]).sum())
+
+
+def test_reward_is_sacrebleus_sentence_bleu() -> None:
+    metric = BLEU(tokenize="none", smooth_method="add-k", smooth_value=1, effective_order=False)
+    generator = np.random.default_rng(3)
+    seen = set()
+    for _ in range(300):
+        candidate, reference = (
+            tuple(generator.integers(0, 6, generator.integers(1, 9)).tolist()) for _ in range(2)
+        )
+        theirs = metric.sentence_score(
+            " ".join(map(str, candidate)), [" ".join(map(str, reference))]
+        )
+        found = sentence_bleu(candidate, reference)
+        assert 100 * found == pytest.approx(theirs.score, abs=1e-6)
+        seen.add(round(found, 3))
+    assert len(seen) > 50
+
+
+@pytest.mark.parametrize(
+    ("candidate", "reference", "expected"),
+    [((4, 5, 6), (4, 5, 6), 1), ((7, 8), (4, 5), 0), ((), (4, 5), 0), ((4,), (4,), 1)],
+)
+def test_reward_at_its_ends(candidate: Ids, reference: Ids, expected: float) -> None:
+    assert sentence_bleu(candidate, reference) == pytest.approx(expected)
+
+
+def test_risk_by_hand() -> None:
+    student, taught = model(), batch()
+    candidates: list[list[Ids]] = [[(9, 10, 11), (9, 4)], [(12, 13), (13, 12, 15), (4,)]]
+    loss = given(candidates, sharpness=0.7)(student, taught).loss.item()
+    expected = 0.0
+    for src, some, reference in zip(
+        ([5, 6, 7, EOS], [8, EOS]), candidates, REFERENCES, strict=True
+    ):
+        scores = torch.tensor([0.7 * log_probability(student, src, ids) for ids in some])
+        cost = torch.tensor([1 - sentence_bleu(ids, tuple(reference[:-1])) for ids in some])
+        expected += float((scores.softmax(0) * cost).sum()) / 2
+    assert loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_gradient_by_finite_differences() -> None:
+    student, taught = model(), batch()
+    risk = given([[(9, 10, 11), (9, 4)], [(12, 13), (13, 12, 15), (4,)]], 0.7, nll_weight=0.3)
+    risk(student, taught).loss.backward()
+    parameter, step = student.encoder[0].ffn.outer.bias, 1e-2
+    gradient = parameter.grad[3].item()
+    found = []
+    for change in (step, -2 * step):
+        with torch.no_grad():
+            parameter[3] += change
+            found.append(risk(student, taught).loss.item())
+    assert gradient == pytest.approx((found[0] - found[1]) / (2 * step), rel=2e-2, abs=1e-5)
+
+
+def test_all_weight_on_the_nll_is_sentence_level_distillation() -> None:
+    student, taught = model(), batch()
+    sentence = build_objective(SentenceObjective(), 16)(student, taught).loss
+    assert objective(nll_weight=1)(student, taught).loss.equal(sentence)
+
+
+def test_one_candidate_teaches_nothing() -> None:
+    student = model()
+    given([[(9, 4)], [(4,)]], 0.5)(student, batch()).loss.backward()
+    assert all(p.grad is None or p.grad.abs().max() < 1e-7 for p in student.parameters())
+
+
+def test_a_sentence_without_a_reference_counts_for_nothing() -> None:
+    student = model()
+    candidates: list[list[Ids]] = [[(9, 4), (9, 10)], [(12, 13), (4,)]]
+    both = given(candidates, 0.5)(student, batch()).loss.item()
+    first = given(candidates, 0.5)(student, batch([REFERENCES[0], [EOS]])).loss.item()
+    second = given(candidates, 0.5)(student, batch([[EOS], REFERENCES[1]])).loss.item()
+    assert both == pytest.approx(first + second)
+    neither = given(candidates, 0.5)(student, batch([[EOS], [EOS]])).loss
+    assert neither.item() == 0
+
+
+def test_it_draws_without_dropout_and_goes_on_with_it() -> None:
+    student = model(dropout=0.9).train()
+    seen = []
+    for module in (student.encoder[0].dropout, student.decoder[0].dropout):
+        module.register_forward_hook(lambda module, *_: seen.append(module.training))
+    objective()._draw(student, batch().src)
+    assert seen
+    assert not any(seen)
+    assert student.encoder[0].dropout.training
+    student.eval()
+    objective()._draw(student, batch().src)
+    assert not student.training
+
+
+def test_reward_turns_a_student_from_the_likelier_to_the_better() -> None:
+    """A student that writes another translation more often than the reference comes to write the
+    reference, by nothing but the BLEU of what it draws."""
+    student, taught = model(), batch()
+    rivals = target_side([np.array([16, 17, EOS]), np.array([18, EOS])])
+    optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
+
+    def teach(loss_of: Callable[[], torch.Tensor], steps: int) -> list[list[int]]:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            loss_of().backward()
+            optimizer.step()
+        return [hypothesis.ids for hypothesis in greedy(student, taught.src)]
+
+    def of_both() -> torch.Tensor:
+        nll = build_objective(NllObjective(label_smoothing=0), 16)
+        rival, reference = (
+            nll(student, taught._replace(reference=side)).loss
+            for side in (rivals, taught.reference)
+        )
+        return 0.7 * rival + 0.3 * reference
+
+    assert teach(of_both, 150) == [[16, 17], [18]]
+    risk = objective(nll_weight=0)
+    written = teach(lambda: risk(student, taught).loss, 60)
+    assert written == [row[:-1] for row in REFERENCES]
