@@ -157,6 +157,11 @@ class Recipe(Section):
             faults.append(f"{where} needs `{path}` in labels.paths")
         if objective.kind == "sentence-interpolated" and self.labels.n_best == 1:
             faults.append(f"{where} chooses among translations: it needs labels.n_best > 1")
+        if objective.kind == "risk" and (name != "student" or self.student.start == "random"):
+            faults.append(
+                f"{where} teaches by what a student writes already: it is for a student with "
+                "student.start, and not for baselines, which start at random"
+            )
         if getattr(objective, "temperature", 1.0) != 1.0 and self.labels.top_k != 0:
             faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
         return faults

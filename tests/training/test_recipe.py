@@ -102,6 +102,18 @@ def test_faults_between_sections():
     assert set(parse_recipe(tree).objectives()) == {"student", "kl"}
 
 
+def test_risk_is_for_a_student_that_has_been_taught():
+    tree = minimal()
+    tree["student"]["objective"] = {"kind": "risk"}
+    with pytest.raises(RecipeError, match=r"student \(risk\) .* it is for a student with"):
+        parse_recipe(tree)
+    tree["student"]["start"] = {"checkpoint": "taught"}
+    parse_recipe(tree)
+    tree["baselines"] = {"by-risk": {"kind": "risk"}}
+    with pytest.raises(RecipeError, match=r"by-risk \(risk\) .* not for baselines"):
+        parse_recipe(tree)
+
+
 def test_text_without_references():
     tree = minimal()
     tree["corpus"]["train"].append({"src": "mono.en", "trg": None})
