@@ -64,16 +64,20 @@ def greedy(
 
 
 @torch.inference_mode()
-def sample(model: Transformer, src: Tensor, count: int) -> list[list[Hypothesis]]:
-    """Source ids [B, S], EOS last, PAD right → `count` translations a row, drawn from the model's
-    distribution by torch's generator; they may repeat. Ends as `greedy` does."""
-    flat = _decode(model, src, count, _draw)
+def sample(
+    model: Transformer, src: Tensor, count: int, temperature: float = 1.0
+) -> list[list[Hypothesis]]:
+    """Source ids [B, S], EOS last, PAD right → `count` translations a row, drawn word by word by
+    torch's generator; they may repeat. Ends as `greedy` does.
+
+    Words are drawn from softmax(log-probabilities / temperature). Scores are the model's own.
+    """
+    flat = _decode(model, src, count, lambda logp: _draw(logp, temperature))
     return [flat[at : at + count] for at in range(0, len(flat), count)]
 
 
-def _draw(logp: Tensor) -> tuple[Tensor, Tensor]:
-    """A word of every row by its probability."""
-    mass = logp.exp().cumsum(1)
+def _draw(logp: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    mass = (logp / temperature).exp().cumsum(1)
     point = torch.rand(len(logp), 1, device=logp.device) * mass[:, -1:]
     choice = torch.searchsorted(mass, point, right=True).clamp_(max=logp.shape[1] - 1)
     return logp.gather(1, choice)[:, 0], choice[:, 0]

@@ -122,14 +122,15 @@ def unsure() -> Transformer:
     return Transformer(12, 16, 2, 32, 2, 2, dropout=0.0, max_length=40).eval()
 
 
-def test_samples_are_drawn_by_their_probability(unsure: Transformer) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_samples_are_drawn_by_their_probability(unsure: Transformer, temperature: float) -> None:
     rows = torch.tensor([[5, 6, EOS], [7, EOS, PAD]])
     torch.manual_seed(4)
     count = 4000
-    found = sample(unsure, rows, count)
+    found = sample(unsure, rows, count, temperature)
     for src, drawn in zip(([5, 6, EOS], [7, EOS]), found, strict=True):
         assert len(drawn) == count
-        first = log_probs(unsure, torch.tensor([src]), []).exp()
+        first = (log_probs(unsure, torch.tensor([src]), []) / temperature).softmax(-1)
         for token in range(4, 12):
             share = sum(one.ids[:1] == [token] for one in drawn) / count
             assert share == pytest.approx(float(first[token]), abs=0.03)

@@ -196,6 +196,8 @@ class RiskObjective(Section):
     kind: Literal["risk"] = "risk"
     samples: int = Field(5, ge=2, le=100)
     """Translations drawn of each sentence."""
+    draw_temperature: float = Field(0.7, gt=0, le=2)
+    """They are drawn from softmax(log-probabilities / it); below 1 they are likelier ones."""
     sharpness: float = Field(0.5, gt=0)
     """Exponent of the student's probabilities of what it drew; no unit."""
     nll_weight: float = Field(0.3, ge=0, le=1)

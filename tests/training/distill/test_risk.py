@@ -45,7 +45,7 @@ class GivenCandidates(Risk):
 
 
 def given(candidates: list[list[Ids]], sharpness: float, nll_weight: float = 0.0) -> Risk:
-    risk = GivenCandidates(3, sharpness, nll_weight, label_smoothing=0.1)
+    risk = GivenCandidates(3, 1.0, sharpness, nll_weight, label_smoothing=0.1)
     risk.candidates = candidates
     return risk
 

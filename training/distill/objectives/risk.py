@@ -71,10 +71,16 @@ class Risk(Objective):
     paths: tuple[PathName, ...] = ("reference", "hypothesis")
 
     def __init__(
-        self, samples: int, sharpness: float, nll_weight: float, label_smoothing: float
+        self,
+        samples: int,
+        draw_temperature: float,
+        sharpness: float,
+        nll_weight: float,
+        label_smoothing: float,
     ) -> None:
         super().__init__()
         self.samples = samples
+        self.draw_temperature = draw_temperature
         self.sharpness = sharpness
         self.nll_weight = nll_weight
         self.label_smoothing = label_smoothing
@@ -95,7 +101,7 @@ class Risk(Objective):
         learning = model.training
         model.eval()
         try:
-            found = sample(model, src, self.samples)
+            found = sample(model, src, self.samples, self.draw_temperature)
         finally:
             model.train(learning)
         return [list({tuple(one.ids): None for one in some}) for some in found]
