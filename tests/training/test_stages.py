@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from export.bundle import load_bundle
 from tests.training.distill.tiny_teachers import make_checkpoint, our_tokenizer
+from training.checkpoint import load_checkpoint
 from training.data import map_table
 from training.distill.config import (
     ConstantGate,
@@ -129,6 +131,29 @@ def test_a_change_makes_again_what_follows_from_it(copy: Run) -> None:
     assert again == {"label", "student", "export"}
     assert not is_done(last, stages)
     assert (copy.folder / "labels.previous" / "labels.json").exists()
+
+
+@pytest.mark.slow
+def test_a_taught_student_goes_on_by_minimum_risk(copy: Run) -> None:
+    taught = copy.folder.parent / "taught"
+    shutil.copytree(copy.student_folder("student") / "checkpoint", taught)
+    run = small_run(
+        copy.folder.parent,
+        f"student.start={{checkpoint: {taught}}}",
+        "student.objective={kind: risk, samples: 3}",
+    )
+    stages = build_stages(run)
+    assert run_stage(stages["student"], stages)
+    log = (run.student_folder("student") / "log.jsonl").read_text().splitlines()
+    last = [json.loads(line) for line in log if "risk" in line][-1]
+    assert last["step"] == 12
+    assert 0 < last["risk"] < 1
+    assert 0 <= last["reward"] < 1
+    before, after = (
+        load_checkpoint(folder).model.state_dict()
+        for folder in (taught, run.student_folder("student") / "checkpoint")
+    )
+    assert not torch.equal(before["output_bias"], after["output_bias"])
 
 
 @pytest.mark.slow

@@ -116,6 +116,21 @@ def test_all_weight_on_the_nll_is_sentence_level_distillation() -> None:
     assert objective(nll_weight=1)(student, taught).loss.equal(sentence)
 
 
+def test_under_mixed_precision_drawing_takes_no_gradient_away() -> None:
+    """What autocast keeps of the weights while drawing, without a gradient, is not learnt with."""
+    found = []
+    for config in (SentenceObjective(), RiskObjective(nll_weight=1)):
+        student = model()
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = build_objective(config, 16)(student, batch()).loss
+        loss.backward()
+        found.append({name: weight.grad for name, weight in student.named_parameters()})
+    sentence, risk = found
+    for name, gradient in sentence.items():
+        assert gradient.abs().max() > 0
+        assert torch.allclose(risk[name], gradient, rtol=1e-2, atol=1e-5), name
+
+
 def test_one_candidate_teaches_nothing() -> None:
     student = model()
     given([[(9, 4)], [(4,)]], 0.5)(student, batch()).loss.backward()

@@ -60,12 +60,12 @@ def sentence_bleu(candidate: Ids, reference: Ids) -> float:
 class Risk(Objective):
     """(1 − w) · risk + w · sentence-level loss.
 
-    The risk of a sentence is Σ_y Q(y | x) · (1 − BLEU(y, reference)) over the unlike ones of
-    `samples` drawn translations y, Q ∝ P(y | x)^sharpness (Shen et al. 2016, equations 13 and 14),
-    its mean over the sentences taken. The sentence-level loss, along the teacher's translations,
-    keeps the student from forgetting (Edunov et al. 2018, section 5.3). The draw is the
-    student's without dropout. Where the text has no reference the teacher's translation is it; a
-    sentence with neither has no risk.
+    The risk of a sentence is Σ_y Q(y | x) · (1 − BLEU(y, reference)) over the distinct ones of
+    `samples` translations y that the student draws without dropout, Q ∝ P(y | x)^sharpness (Shen et
+    al. 2016, section 3); the loss has its mean over the sentences. The sentence-level loss, along
+    the teacher's translations, keeps the student from forgetting (as Edunov et al. 2018 combine
+    sequence-level with token-level losses). Where the text has no reference the teacher's
+    translation is it; a sentence with neither has no risk.
     """
 
     paths: tuple[PathName, ...] = ("reference", "hypothesis")
@@ -97,7 +97,7 @@ class Risk(Objective):
         return ObjectiveOutput(loss, logs)
 
     def _draw(self, model: Transformer, src: Tensor) -> list[list[Ids]]:
-        """The unlike translations of each sentence, as the student would write them."""
+        """The distinct translations drawn of each sentence."""
         learning = model.training
         model.eval()
         try:
