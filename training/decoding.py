@@ -1,4 +1,4 @@
-"""Greedy and beam decoding, and sampling, in torch: the reference that the engines are held to.
+"""Greedy and beam decoding in torch, the reference that the engines are held to; and sampling.
 
 Shapes: B batch, S source length, T target length, V vocabulary, W beam.
 """
