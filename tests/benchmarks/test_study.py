@@ -84,6 +84,12 @@ def test_what_a_method_needs_of_the_labels_is_checked_first(tmp_path: Path) -> N
         load_text(load_study(path), path, "recipe", None)
 
 
+def test_a_method_for_taught_students_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path, methods={"risk": {"kind": "risk"}}, baselines=[])
+    with pytest.raises(StudyError, match="which start at random"):
+        load_text(load_study(path), path, "recipe", None)
+
+
 def test_grid_has_every_cell_once_in_order(tmp_path: Path) -> None:
     grid = [{"methods": ["token"]}, {"methods": "all", "seeds": [1, 2]}]
     cells = load_study(write(tmp_path, grid=grid)).cells()
