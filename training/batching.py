@@ -90,7 +90,7 @@ def target_side(rows: Sequence[np.ndarray]) -> TargetSide:
 
 def side_of_outputs(trg_out: Tensor) -> TargetSide:
     """Outputs [B, T], EOS last, PAD right → the side with its inputs."""
-    trg_in = torch.cat([torch.full((len(trg_out), 1), BOS), trg_out[:, :-1]], dim=1)
+    trg_in = torch.cat([trg_out.new_full((len(trg_out), 1), BOS), trg_out[:, :-1]], dim=1)
     # An input position under padding is padding too: EOS is never fed.
     return TargetSide(trg_in.masked_fill(trg_out == PAD, PAD), trg_out)
 

@@ -60,20 +60,25 @@ def greedy(
     counted, for a source of so many tokens, EOS counted; default: `output_limit`. A translation
     has at least `min_length` tokens.
     """
-    return _decode(model, src, 1, lambda logp: logp.max(1), limit_of, min_length)
+    written, scores = _decode(model, src, 1, lambda logp: logp.max(1), limit_of, min_length)
+    return [
+        Hypothesis([token for token in row if token not in (EOS, PAD)], score)
+        for row, score in zip(written.tolist(), scores.tolist(), strict=True)
+    ]
 
 
 @torch.inference_mode()
 def sample(
     model: Transformer, src: Tensor, count: int, temperature: float = 1.0
-) -> list[list[Hypothesis]]:
-    """Source ids [B, S], EOS last, PAD right → `count` translations a row, drawn word by word by
-    torch's generator; they may repeat. Ends as `greedy` does.
+) -> tuple[Tensor, Tensor]:
+    """Source ids [B, S], EOS last, PAD right → ids [B, `count`, T], PAD right, and their
+    log-probabilities [B, `count`], of as many translations a row, drawn word by word by torch's
+    generator; they may repeat. EOS is last in those that do not end at the limit of `greedy`.
 
     Words are drawn from softmax(log-probabilities / temperature). Scores are the model's own.
     """
-    flat = _decode(model, src, count, lambda logp: _draw(logp, temperature))
-    return [flat[at : at + count] for at in range(0, len(flat), count)]
+    written, scores = _decode(model, src, count, lambda logp: _draw(logp, temperature))
+    return written.view(len(src), count, -1), scores.view(len(src), count)
 
 
 def _draw(logp: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -90,39 +95,38 @@ def _decode(
     pick: Pick,
     limit_of: LimitOf | None = None,
     min_length: int = 0,
-) -> list[Hypothesis]:
-    """`count` translations a row, those of a row side by side, word by word as `pick` has it."""
+) -> tuple[Tensor, Tensor]:
+    """`count` translations a row, those of a row side by side, word by word as `pick` has it:
+    their ids [B · `count`, T], EOS counted, PAD right, and log-probabilities [B · `count`].
+
+    What is chosen stays on the device; the host learns of each step only how many rows go on.
+    """
     limit_of = limit_of or (lambda length: output_limit(length, model.max_length))
     memory, bias = model.encode(src)
     if count > 1:
         memory = memory.repeat_interleave(count, dim=0)
         bias = None if bias is None else bias.repeat_interleave(count, dim=0)
     cache = model.new_cache(bias)
-    lengths = (src != PAD).sum(1).repeat_interleave(count).tolist()
-    limits = torch.tensor([limit_of(n) for n in lengths])
-    rows = torch.arange(len(lengths))
-    last = torch.full((len(lengths), 1), BOS, device=src.device)
-    ids: list[list[int]] = [[] for _ in lengths]
-    scores = [0.0] * len(lengths)
-    for step in range(1, int(limits.max()) + 1):
+    given = [limit_of(n) for n in (src != PAD).sum(1).tolist()]
+    limits = torch.tensor(given, device=src.device).repeat_interleave(count)
+    rows = torch.arange(len(limits), device=src.device)
+    last = src.new_full((len(limits), 1), BOS)
+    written = src.new_full((len(limits), max(given, default=0)), PAD)
+    scores = memory.new_zeros(len(limits), dtype=torch.float32)
+    for step in range(1, written.shape[1] + 1):
         logp, choice = pick(
             next_logp(model, last, memory, cache.memory_bias, cache, may_end=step > min_length)
         )
-        for row, token, value in zip(rows.tolist(), choice.tolist(), logp.tolist(), strict=True):
-            scores[row] += value
-            if token != EOS:
-                ids[row].append(token)
-        going = ((choice.cpu() != EOS) & (limits[rows] > step)).nonzero()[:, 0]
-        if not len(going):
-            break
-        if len(going) < len(rows):
-            kept = going.to(src.device)
+        written[rows, step - 1] = choice
+        scores.index_add_(0, rows, logp)
+        kept = ((choice != EOS) & (limits[rows] > step)).nonzero()[:, 0]
+        if not len(kept):
+            return written[:, :step], scores
+        if len(kept) < len(rows):
             cache.select(kept)
-            memory = memory.index_select(0, kept)
-            choice = choice.index_select(0, kept)
-            rows = rows[going]
+            memory, choice, rows = memory[kept], choice[kept], rows[kept]
         last = choice[:, None]
-    return [Hypothesis(row, score) for row, score in zip(ids, scores, strict=True)]
+    return written, scores
 
 
 def ranking(score: float, length: int, length_penalty: float) -> float:

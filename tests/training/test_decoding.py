@@ -127,19 +127,22 @@ def test_samples_are_drawn_by_their_probability(unsure: Transformer, temperature
     rows = torch.tensor([[5, 6, EOS], [7, EOS, PAD]])
     torch.manual_seed(4)
     count = 4000
-    found = sample(unsure, rows, count, temperature)
-    for src, drawn in zip(([5, 6, EOS], [7, EOS]), found, strict=True):
-        assert len(drawn) == count
+    found, scores = sample(unsure, rows, count, temperature)
+    assert found.shape[:2] == scores.shape == (2, count)
+    for src, drawn, scored in zip(([5, 6, EOS], [7, EOS]), found, scores, strict=True):
         first = (log_probs(unsure, torch.tensor([src]), []) / temperature).softmax(-1)
         for token in range(4, 12):
-            share = sum(one.ids[:1] == [token] for one in drawn) / count
+            share = float((drawn[:, 0] == token).float().mean())
             assert share == pytest.approx(float(first[token]), abs=0.03)
         limit = output_limit(len(src), unsure.max_length)
-        for one in drawn[:20]:
-            words = [*one.ids, EOS] if len(one.ids) < limit else one.ids
+        for row, found_score in zip(drawn[:20].tolist(), scored.tolist(), strict=False):
+            words = [word for word in row if word != PAD]
+            assert row == [*words, *[PAD] * (len(row) - len(words))]
+            assert words[-1] == EOS or len(words) == limit
+            assert EOS not in words[:-1]
             steps = (log_probs(unsure, torch.tensor([src]), words[:at]) for at in range(len(words)))
             score = sum(float(logp[word]) for logp, word in zip(steps, words, strict=True))
-            assert one.score == pytest.approx(score, abs=1e-3)
+            assert found_score == pytest.approx(score, abs=1e-3)
 
 
 def test_samples_follow_the_seed(unsure: Transformer) -> None:
@@ -147,6 +150,6 @@ def test_samples_follow_the_seed(unsure: Transformer) -> None:
     drawn = []
     for seed in (1, 1, 2):
         torch.manual_seed(seed)
-        drawn.append(sample(unsure, rows, 5))
+        drawn.append(sample(unsure, rows, 5)[0].tolist())
     assert drawn[0] == drawn[1]
     assert drawn[0] != drawn[2]

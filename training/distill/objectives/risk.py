@@ -4,19 +4,17 @@ The student draws translations of each sentence, and is taught to give its proba
 are like the reference. It learns from what it would write itself, and of whole sentences, where
 every other objective gives it the words before the next one.
 
-Shapes: B batch, C candidates of the batch, K candidates a sentence at most, N target positions.
+Shapes: B batch, C distinct candidates of the batch, K candidates drawn a sentence, T their length,
+R a reference's.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
-
-import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from training.batching import Batch, TargetSide, target_side
+from training.batching import Batch, side_of_outputs
 from training.decoding import sample
 from training.distill.objectives.base import (
     Objective,
@@ -30,31 +28,39 @@ from training.distill.objectives.logp import student_logp
 from training.distill.objectives.nll import token_nll
 from training.model import EOS, PAD, Transformer
 
-Ids = tuple[int, ...]
 ORDERS = range(1, 5)
 
 
-def sentence_bleu(candidate: Ids, reference: Ids) -> float:
-    """BLEU of a candidate's token ids against a reference's, 0 to 1.
+def sentence_bleu(candidates: Tensor, references: Tensor) -> Tensor:
+    """BLEU of each candidate against its reference, 0 to 1: ids [C, T] and [C, R], PAD right, no
+    EOS → [C].
 
     Up to 4-grams, with one added to matches and totals of all but single tokens (Lin & Och 2004).
     0 for an empty candidate or no token in common.
     """
-    if not candidate or not reference:
-        return 0.0
-    total = 0.0
+    known = candidates != PAD
+    lengths, wanted = known.sum(1), (references != PAD).sum(1)
+    words = (candidates[:, :, None] == candidates[:, None, :]) & known[:, :, None]
+    words_there = (candidates[:, :, None] == references[:, None, :]) & known[:, :, None]
+    same, there = words, words_there
+    total = lengths.new_zeros(len(candidates), dtype=torch.float32)
     for order in ORDERS:
-        have, want = (
-            Counter(zip(*(ids[at:] for at in range(order)), strict=False))
-            for ids in (candidate, reference)
-        )
-        matched = sum((have & want).values())
+        if order > 1:
+            same, there = _longer(same, words, order), _longer(there, words_there, order)
+        # The n-th of a candidate's equal n-grams counts where the reference has n of them.
+        matched = (same.tril().sum(2) <= there.sum(2)) & same.diagonal(dim1=1, dim2=2)
         added = int(order > 1)
-        if matched + added == 0:
-            return 0.0
-        total += math.log((matched + added) / (max(len(candidate) - order + 1, 0) + added))
-    brevity = min(0.0, 1 - len(reference) / len(candidate))
-    return math.exp(total / len(ORDERS) + brevity)
+        share = (matched.sum(1) + added) / ((lengths - order + 1).clamp(min=0) + added)
+        total = total + share.log()
+    brevity = (1 - wanted / lengths).clamp(max=0)
+    found = (total / len(ORDERS) + brevity).exp()
+    return torch.where((lengths > 0) & (wanted > 0), found, 0.0)
+
+
+def _longer(shorter: Tensor, words: Tensor, order: int) -> Tensor:
+    """Where n-grams of `order` at positions [C, I, J] are equal, from those a word shorter
+    [C, I + 1, J + 1] and the words [C, T, R]."""
+    return shorter[:, :-1, :-1] & words[:, order - 1 :, order - 1 :]
 
 
 class Risk(Objective):
@@ -91,56 +97,61 @@ class Risk(Objective):
         memory, bias = model.encode(batch.src)
         student = student_logp(target_logits(model, side, memory, bias), side.targets)
         nll = token_mean(token_nll(student, self.label_smoothing))
-        risk, reward = self._risk(model, drawn, _rows(side_of(batch, "reference")), memory, bias)
+        reference = side_of(batch, "reference").trg_out
+        risk, reward = self._risk(model, drawn, reference, memory, bias)
         loss = (1 - self.nll_weight) * risk + self.nll_weight * nll
         logs = {"risk": risk.detach(), "reward": reward, "sentence_loss": nll.detach()}
         return ObjectiveOutput(loss, logs)
 
-    def _draw(self, model: Transformer, src: Tensor) -> list[list[Ids]]:
-        """The distinct translations drawn of each sentence."""
+    def _draw(self, model: Transformer, src: Tensor) -> Tensor:
+        """Ids [B, K, T], PAD right, of the translations drawn of each sentence."""
         learning = model.training
         model.eval()
         try:
-            found = sample(model, src, self.samples, self.draw_temperature)
+            drawn, _ = sample(model, src, self.samples, self.draw_temperature)
         finally:
             model.train(learning)
-        return [list({tuple(one.ids): None for one in some}) for some in found]
+        return drawn
 
     def _risk(
         self,
         model: Transformer,
-        drawn: list[list[Ids]],
-        references: list[Ids],
+        drawn: Tensor,
+        reference: Tensor,
         memory: Tensor,
         bias: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Mean risk of the sentences, with a gradient, and the mean BLEU of the candidates."""
-        device = memory.device
-        owners = torch.tensor([row for row, some in enumerate(drawn) for _ in some], device=device)
-        places = torch.tensor([at for some in drawn for at in range(len(some))], device=device)
-        rewards = torch.tensor(
-            [
-                sentence_bleu(one, reference)
-                for some, reference in zip(drawn, references, strict=True)
-                for one in some
-            ],
-            device=device,
-        )
-        candidates = target_side([np.array([*one, EOS]) for some in drawn for one in some])
-        candidates = TargetSide(candidates.trg_in.to(device), candidates.trg_out.to(device))
+        drawn, reference = without_eos(drawn), without_eos(reference)
+        owners, places = first_of_each(drawn).nonzero().unbind(1)
+        candidates = drawn[owners, places]
+        rewards = sentence_bleu(candidates, reference[owners])
+        side = side_of_outputs(with_eos(candidates))
         own_bias = None if bias is None else bias[owners]
-        logits = target_logits(model, candidates, memory[owners], own_bias)
-        logp = student_logp(logits, candidates.targets).target
-        positions = candidates.mask.nonzero()[:, 0]
+        logits = target_logits(model, side, memory[owners], own_bias)
+        logp = student_logp(logits, side.targets).target
+        positions = side.mask.nonzero()[:, 0]
         scores = logp.new_zeros(len(owners)).index_add(0, positions, logp)
-        known = torch.tensor([bool(row) for row in references], device=device)
-        table = scores.new_full((len(drawn), self.samples), float("-inf"))
+        table = scores.new_full(drawn.shape[:2], float("-inf"))
         table = table.index_put((owners, places), self.sharpness * scores)
         weight = table.softmax(1)[owners, places]
+        known = (reference != PAD).any(1)
         risks = weight * (1 - rewards) * known[owners]
         return risks.sum() / len(drawn), rewards.mean()
 
 
-def _rows(side: TargetSide) -> list[Ids]:
-    """The ids of each row, without EOS and padding."""
-    return [tuple(t for t in row if t not in (PAD, EOS)) for row in side.trg_out.tolist()]
+def without_eos(ids: Tensor) -> Tensor:
+    return ids.masked_fill(ids == EOS, PAD)
+
+
+def with_eos(ids: Tensor) -> Tensor:
+    """Ids [C, T], PAD right → [C, up to T + 1], EOS after the last of each row."""
+    lengths = (ids != PAD).sum(1, keepdim=True)
+    longest = int(lengths.max()) + 1
+    return F.pad(ids, (0, 1), value=PAD).scatter(1, lengths, EOS)[:, :longest]
+
+
+def first_of_each(drawn: Tensor) -> Tensor:
+    """Which translations [B, K, T] are not a repetition of an earlier one of the sentence [B, K]."""
+    same = (drawn[:, :, None] == drawn[:, None]).all(3)
+    return same.tril(-1).sum(2) == 0
