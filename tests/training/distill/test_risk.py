@@ -139,6 +139,15 @@ def test_under_mixed_precision_drawing_takes_no_gradient_away() -> None:
         assert torch.allclose(risk[name], gradient, rtol=1e-2, atol=1e-5), name
 
 
+def test_a_candidate_cut_at_its_limit_is_learnt_from_as_if_it_ended() -> None:
+    student = model()
+    whole = given([[(9, 10, 11), (9, 4)], [(12, 13), (4,)]], 0.5)
+    cut = given(whole.candidates, 0.5)
+    drawn = whole._draw(student, batch().src)
+    cut._draw = lambda *_: drawn.masked_fill(drawn == EOS, PAD)[:, :, :3]  # type: ignore[method-assign]
+    assert cut(student, batch()).loss.equal(whole(student, batch()).loss)
+
+
 def test_one_candidate_teaches_nothing() -> None:
     student = model()
     given([[(9, 4)], [(4,)]], 0.5)(student, batch()).loss.backward()

@@ -152,6 +152,6 @@ def with_eos(ids: Tensor) -> Tensor:
 
 
 def first_of_each(drawn: Tensor) -> Tensor:
-    """Which translations [B, K, T] are not a repetition of an earlier one of the sentence [B, K]."""
+    """Which translations [B, K, T] do not repeat an earlier one of their sentence [B, K]."""
     same = (drawn[:, :, None] == drawn[:, None]).all(3)
     return same.tril(-1).sum(2) == 0
