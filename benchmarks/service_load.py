@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -128,6 +130,8 @@ def main(
     docs: Annotated[Path | None, typer.Option(help="Page whose tables are to be renewed.")] = None,
 ) -> None:
     """Measure the service under load."""
+    # So that the service and the helpers end with this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     load = round(os.getloadavg()[0], 2)
     if load > QUIET_LOAD:
         _say(f"this machine is not quiet (load average {load}): the figures will say so")

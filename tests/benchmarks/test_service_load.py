@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +21,7 @@ from benchmarks import service_load
 from benchmarks.load import bare
 from benchmarks.load.client import arrivals, closed_loop, open_loop
 from benchmarks.load.parts import memory, quantiles
+from benchmarks.load.processes import children, command_line
 from benchmarks.load.report import BEGIN, END, markdown, targets, update_docs
 from benchmarks.load.served import Batches, read_batches
 from benchmarks.load.texts import mixed, read_sentences
@@ -176,6 +180,27 @@ def test_everything_is_measured_of_a_tiny_model(
     assert (tmp_path / "service-load.png").stat().st_size > 1000
     written = json.loads((tmp_path / "service-load.json").read_text(encoding="utf-8"))
     assert markdown(written, None).count("\n| 40 |") == 1
+
+
+@pytest.mark.slow
+def test_terminated_it_leaves_no_service_behind(tmp_path: Path) -> None:
+    bundle = tiny.make_bundle(tmp_path / "tiny", tiny.train_tokenizer(tmp_path / "tokenizer.model"))
+    command = [sys.executable, "-m", "benchmarks.service_load", "--bundle", str(bundle.path)]
+    running = subprocess.Popen([*command, "--out", str(tmp_path)])
+    deadline = time.monotonic() + 60
+    while len(started := descendants(running.pid)) < 4 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert any("supervisor" in command_line(pid) for pid in started)
+    running.terminate()
+    assert running.wait(30) == 143
+    while any(command_line(pid) for pid in started) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not [command_line(pid) for pid in started if command_line(pid)]
+
+
+def descendants(pid: int) -> list[int]:
+    own = children(pid)
+    return own + [below for child in own for below in descendants(child)]
 
 
 def test_a_target_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
