@@ -17,6 +17,7 @@ from pathlib import Path
 
 from export.bundle import load_bundle
 from export.engines import Engine, TranslateOptions, load_engine
+from export.gate import HeldOut
 from export.quality import scores
 from service.text import NO_GLOSSARY, Glossary, open_document
 
@@ -71,14 +72,14 @@ def outcomes(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--bundle", type=Path, default=Path("models/en-de"))
-    parser.add_argument("--source", type=Path, required=True, help="a sentence a line")
+    parser.add_argument("--source", type=Path, required=True, help="a sentence a line, .gz or not")
     parser.add_argument("--target", type=Path, required=True, help="their translations")
     parser.add_argument("--sentences", type=int, default=500)
     parser.add_argument("--term", action="append", default=[], help="SOURCE=TARGET, repeatable")
     arguments = parser.parse_args()
     engine = load_engine(load_bundle(arguments.bundle))
-    sources = arguments.source.read_text("utf-8").splitlines()[: arguments.sentences]
-    targets = arguments.target.read_text("utf-8").splitlines()[: arguments.sentences]
+    text = HeldOut.read(arguments.source, arguments.target)
+    sources, targets = text.src[: arguments.sentences], text.ref[: arguments.sentences]
     generator = random.Random(1)
     report: dict[str, object] = {}
     placed = [one for sentence in sources if (one := with_placeholder(sentence))]
