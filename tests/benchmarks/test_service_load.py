@@ -188,11 +188,14 @@ def test_terminated_it_leaves_no_service_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "benchmarks.service_load", "--bundle", str(bundle.path)]
     running = subprocess.Popen([*command, "--out", str(tmp_path)])
     deadline = time.monotonic() + 60
-    while len(started := descendants(running.pid)) < 4 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    assert any("supervisor" in command_line(pid) for pid in started)
-    running.terminate()
-    assert running.wait(30) == 143
+    try:
+        while len(started := descendants(running.pid)) < 4 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert any("supervisor" in command_line(pid) for pid in started)
+        running.terminate()
+        assert running.wait(30) == 143
+    finally:
+        running.kill()
     while any(command_line(pid) for pid in started) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [command_line(pid) for pid in started if command_line(pid)]

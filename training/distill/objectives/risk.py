@@ -122,11 +122,11 @@ class Risk(Objective):
         bias: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
         """Mean risk of the sentences, with a gradient, and the mean BLEU of the candidates."""
-        drawn, reference = without_eos(drawn), without_eos(reference)
-        owners, places = first_of_each(drawn).nonzero().unbind(1)
+        drawn, reference = _without_eos(drawn), _without_eos(reference)
+        owners, places = _first_of_each(drawn).nonzero().unbind(1)
         candidates = drawn[owners, places]
         rewards = sentence_bleu(candidates, reference[owners])
-        side = side_of_outputs(with_eos(candidates))
+        side = side_of_outputs(_with_eos(candidates))
         own_bias = None if bias is None else bias[owners]
         logits = target_logits(model, side, memory[owners], own_bias)
         logp = student_logp(logits, side.targets).target
@@ -140,18 +140,19 @@ class Risk(Objective):
         return risks.sum() / len(drawn), rewards.mean()
 
 
-def without_eos(ids: Tensor) -> Tensor:
+def _without_eos(ids: Tensor) -> Tensor:
+    """Ids with PAD for EOS, of any shape."""
     return ids.masked_fill(ids == EOS, PAD)
 
 
-def with_eos(ids: Tensor) -> Tensor:
+def _with_eos(ids: Tensor) -> Tensor:
     """Ids [C, T], PAD right → [C, up to T + 1], EOS after the last of each row."""
     lengths = (ids != PAD).sum(1, keepdim=True)
     longest = int(lengths.max()) + 1
     return F.pad(ids, (0, 1), value=PAD).scatter(1, lengths, EOS)[:, :longest]
 
 
-def first_of_each(drawn: Tensor) -> Tensor:
+def _first_of_each(drawn: Tensor) -> Tensor:
     """Which translations [B, K, T] do not repeat an earlier one of their sentence [B, K]."""
     same = (drawn[:, :, None] == drawn[:, None]).all(3)
     return same.tril(-1).sum(2) == 0
