@@ -51,6 +51,7 @@ def configure_logs(format: Literal["json", "text"], level: str) -> None:
         library = logging.getLogger(name)
         library.handlers, library.propagate = [], True
     logging.getLogger("bentoml").setLevel(max(logging.INFO, _number(level)))
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # warns of each malformed request
     for name in QUIET:
         quiet = logging.getLogger(name)
         quiet.disabled, quiet.propagate = True, False

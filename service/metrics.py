@@ -32,6 +32,13 @@ REQUEST_SECONDS = Histogram(
     registry=REGISTRY,
     buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
 )
+CONNECTIONS = Gauge("quickstudy_connections", "Connections that are open.", registry=REGISTRY)
+CONNECTIONS_REFUSED = Counter(
+    "quickstudy_connections_refused",
+    "Connections that were closed for what they did, by reason.",
+    ["reason"],
+    registry=REGISTRY,
+)
 QUEUE_SENTENCES = Gauge(
     "quickstudy_queue_sentences", "Sentences that wait for a worker.", registry=REGISTRY
 )

@@ -105,6 +105,19 @@ class Settings(BaseSettings):
     stream_timeout_s: float = setting(
         300.0, "seconds", "Seconds that a text of a stream may take.", gt=0, le=3600
     )
+    max_connections: int = setting(
+        1000,
+        "connections",
+        "Connections at once; of more, those that wait longest are closed.",
+        ge=8,
+        le=100_000,
+    )
+    head_timeout_s: float = setting(
+        10.0, "seconds", "Seconds that a request's head may take to come.", ge=1, le=300
+    )
+    keep_alive_s: int = setting(
+        5, "seconds", "Seconds that a connection is kept for a further request.", ge=1, le=3600
+    )
     retry_after_s: int = setting(
         1, "seconds", "Seconds named by Retry-After when overloaded.", ge=1, le=3600
     )

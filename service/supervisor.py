@@ -1,8 +1,8 @@
 """Keep the service's worker alive: what `make serve` starts, and the image's first process.
 
-`bentoml serve` looks after its worker every 10 seconds, and in a container it never starts another
-(`bentoml.serving.create_watcher`). This process imports nothing of the service, so it needs little
-memory. It holds the listening socket: connections wait while a worker that died is replaced.
+This process imports nothing of the service, so it needs little memory. It holds the listening
+socket: connections wait while a worker that died is replaced. A worker tells through a pipe that it
+translates; one that ends before has not started, and would not the next time.
 """
 
 from __future__ import annotations
@@ -16,14 +16,13 @@ import sys
 import time
 from collections.abc import Sequence
 
-WORKER = ("-m", "_bentoml_impl.worker.service", "service.service:Translation")
-"""What `bentoml serve` starts, too."""
+WORKER = ("-m", "service.server")
 
-SETTLED_S = 10.0
-"""A worker that ends sooner has not served."""
+CANNOT_START = 78
+"""A worker's exit status when it has said itself why it cannot start; as in `service/server.py`."""
 
 PAUSES_S = (0.0, 0.5, 1.0, 2.0)
-"""Seconds before another worker, by how many in a row were killed before they had served."""
+"""Seconds before another worker, by how many in a row were killed before they were ready."""
 
 BACKLOG = 2048
 NO_HURRY_S = 3600.0
@@ -42,17 +41,17 @@ class Supervisor:
         self.listener = listener
         self.patience_s = patience_s
         self.pid: int | None = None
-        self.started = 0.0
+        self.ready_fd: int | None = None
         self.due: float | None = None
-        self.early = 0
+        self.failed_starts = 0
         self.is_stopping = False
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     def run(self) -> int:
         """Keep a worker running until told to stop; what the process exits with.
 
-        That is 0 if the worker stopped in time when told to, its own status if it ended by itself
-        before it had served (it would do so again), and 1 else.
+        That is 0 if the worker stopped in time when told to, and 1 else: if it ended by itself
+        before it was ready, or was killed before that again and again.
         """
         self._start()
         while True:
@@ -73,10 +72,12 @@ class Supervisor:
 
     def _start(self) -> None:
         self.due = None
-        self.started = time.monotonic()
-        self.pid = os.posix_spawn(
-            self.command[0], self.command, os.environ, setsigmask=(), setsigdef=SIGNALS
-        )
+        self.ready_fd, worker_fd = os.pipe()
+        os.set_blocking(self.ready_fd, False)
+        os.set_inheritable(worker_fd, True)
+        command = [*self.command, "--ready-fd", str(worker_fd)]
+        self.pid = os.posix_spawn(command[0], command, os.environ, setsigmask=(), setsigdef=SIGNALS)
+        os.close(worker_fd)
 
     def _on_due(self) -> None:
         if not self.is_stopping:
@@ -114,18 +115,32 @@ class Supervisor:
         """What to exit with now that the worker has ended, or nothing if another is to start."""
         if self.is_stopping:
             return 0 if code in (0, -signal.SIGTERM) else 1
-        is_early = time.monotonic() - self.started < SETTLED_S
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        if is_early and code >= 0:
-            say(f"the worker ended by itself before it served ({how}); see its last messages")
-            return code or 1
-        self.early = self.early + 1 if is_early else 0
-        if self.early >= len(PAUSES_S):
-            say(f"{self.early} workers in a row ended before they served; the last: {how}")
+        if self._was_ready():
+            self.failed_starts = 0
+        elif code >= 0:
+            if code != CANNOT_START:
+                say(f"the worker ended by itself before it was ready ({how}); its log says why")
+            return 1
+        else:
+            self.failed_starts += 1
+        if self.failed_starts >= len(PAUSES_S):
+            say(f"{self.failed_starts} workers in a row ended before they were ready, {how}")
             return 1
         say(f"the worker ended ({how}); starting another")
-        self.due = time.monotonic() + PAUSES_S[self.early]
+        self.due = time.monotonic() + PAUSES_S[self.failed_starts]
         return None
+
+    def _was_ready(self) -> bool:
+        """Whether the worker that has ended had told that it translates."""
+        assert self.ready_fd is not None
+        try:
+            return bool(os.read(self.ready_fd, 64))
+        except BlockingIOError:  # a process that it has started still has the pipe
+            return False
+        finally:
+            os.close(self.ready_fd)
+            self.ready_fd = None
 
 
 def say(message: str) -> None:
@@ -169,13 +184,7 @@ def main() -> int:
         return 1
     grace = math.ceil(seconds("QUICKSTUDY_GRACE_S", 5.0))
     drain = math.ceil(seconds("QUICKSTUDY_DRAIN_S", 1.0))
-    options = {
-        "--fd": listener.fileno(),
-        "--backlog": BACKLOG,
-        "--worker-id": 1,
-        "--timeout-graceful-shutdown": grace,
-    }
-    command = [sys.executable, *WORKER, *(str(part) for pair in options.items() for part in pair)]
+    command = [sys.executable, *WORKER, "--fd", str(listener.fileno())]
     say(f"serving at http://{chosen.host}:{listener.getsockname()[1]}")
     return Supervisor(command, listener, patience_s=drain + 2 * grace + 5).run()
 

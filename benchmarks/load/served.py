@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 START_S = 120
 STOP_S = 20
 POLL_S = 0.02
-WORKER = "_bentoml_impl.worker.service"
+WORKER = "service.server"
 
 
 @dataclass(frozen=True)

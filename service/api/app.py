@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import Lifespan
 
 from service.api import (
     admin,
@@ -69,7 +70,11 @@ DIRECT: dict[str, DirectRoute] = {
 """Routes that do not pass FastAPI, unless it has middleware (CORS)."""
 
 
-def create_app(settings: Settings, translator: Translator | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    translator: Translator | None = None,
+    lifespan: Lifespan[FastAPI] | None = None,
+) -> FastAPI:
     """An app whose `state.translator` answers; until it is set, requests get 503."""
     app = FastAPI(
         title="Quickstudy",
@@ -78,7 +83,9 @@ def create_app(settings: Settings, translator: Translator | None = None) -> Fast
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=lifespan,
     )
+    app.state.settings = settings
     app.state.translator = translator
     app.state.access = Access(settings)
     app.state.jobs = Jobs(settings, app.state.access.refund_later)

@@ -1,4 +1,4 @@
-"""A served process for tests: `bentoml serve` with bundles, asked over a socket."""
+"""A served process for tests, with bundles, asked over a socket."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,8 +40,12 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+OURS = ("service.supervisor",)
+BENTOML = ("bentoml", "serve", "service.service:Translation")
+
+
 @contextmanager
-def serving(folder: Path, **settings: object) -> Iterator[Served]:
+def serving(folder: Path, command: Sequence[str] = OURS, **settings: object) -> Iterator[Served]:
     """Serve with these settings (`QUICKSTUDY_…` in lower case, or any variable in capitals)."""
     port, log = free_port(), folder / "log"
     environment = {
@@ -53,10 +57,9 @@ def serving(folder: Path, **settings: object) -> Iterator[Served]:
             for name, value in settings.items()
         },
     }
-    command = [sys.executable, "-m", "bentoml", "serve", "service.service:Translation"]
     with log.open("w") as output:
         process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port)],
+            [sys.executable, "-m", *command, "--host", "127.0.0.1", "--port", str(port)],
             cwd=ROOT,
             env=environment,
             stdout=output,

@@ -1,18 +1,15 @@
-"""Direct routes answer as FastAPI's do, and a service's requests go past BentoML."""
+"""Direct routes answer as FastAPI's do."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
 import httpx
 from fastapi.testclient import TestClient
-from starlette.types import Receive, Scope, Send
 
 from service.api.direct import Direct
 from service.api.guard import Guard
-from service.bento import around
 from tests.service.conftest import MakeClient
 
 JSON = "application/json"
@@ -96,21 +93,3 @@ def test_pages_of_other_origins_are_answered_by_the_middleware(make_client: Make
     headers = {"Origin": "https://example.org"}
     answer = client.post("/v1/translate", json={"text": TEXT}, headers=headers)
     assert answer.headers["access-control-allow-origin"] == "https://example.org"
-
-
-def test_requests_go_past_bentoml_and_its_start_and_stop_do_not() -> None:
-    seen = []
-
-    def named(name: str) -> Any:
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            seen.append((name, scope["type"]))
-
-        return app
-
-    async def none(*_: Any) -> Any:
-        return None
-
-    app = around(named("BentoML"), named("ours"))
-    for kind in ("http", "lifespan"):
-        asyncio.run(app({"type": kind}, none, none))
-    assert seen == [("ours", "http"), ("BentoML", "lifespan")]

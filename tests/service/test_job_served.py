@@ -79,7 +79,7 @@ def ended(client: httpx.Client, path: str) -> dict[str, Any]:
     pytest.fail("the job does not end")
 
 
-def test_an_upload_may_take_longer_than_bentomls_timer(tiny_bundle: Bundle, tmp_path: Path) -> None:
+def test_an_upload_may_take_longer_than_a_request(tiny_bundle: Bundle, tmp_path: Path) -> None:
     def slowly() -> Iterator[bytes]:
         yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.txt"\r\n\r\n'
         for _ in range(12):

@@ -103,6 +103,12 @@ RAW = (
 )
 
 
+def logged(served: Served) -> list[dict[str, Any]]:
+    """The worker's lines; the supervisor's begin with `quickstudy: `."""
+    lines = served.log.read_text().splitlines()
+    return [json.loads(line) for line in lines if not line.startswith("quickstudy: ")]
+
+
 def test_the_log_has_every_request_and_no_text(served: Served) -> None:
     sent = 0
     statuses = set()
@@ -122,8 +128,7 @@ def test_the_log_has_every_request_and_no_text(served: Served) -> None:
     log = served.log.read_text()
     assert SECRET.lower() not in log.lower()
     assert "127.0.0.1:" not in log.replace(f"127.0.0.1:{served.port}", "")
-    lines = [json.loads(line) for line in log.splitlines()]
-    found = [line for line in lines if line["logger"] == "quickstudy.requests"]
+    found = [line for line in logged(served) if line["logger"] == "quickstudy.requests"]
     assert len(found) >= sent
     assert {line["route"] for line in found} >= {"/v1/translate", "/translate", "other"}
     assert {line["status"] for line in found} >= statuses
@@ -139,10 +144,7 @@ def test_a_line_tells_what_a_request_did(served: Served) -> None:
     wrong = served.client.post("/v1/translate", json={}, headers={"X-Request-ID": "third"})
     assert wrong.json()["error"]["request_id"] == "third"
     time.sleep(0.5)
-    lines = {
-        line.get("request_id"): line
-        for line in map(json.loads, served.log.read_text().splitlines())
-    }
+    lines = {line.get("request_id"): line for line in logged(served)}
     first, second = (lines[identity] for identity in ids)
     for line in (first, second):
         assert line["level"] == "info"

@@ -1,4 +1,4 @@
-"""A served process: `bentoml serve` with bundles, asked over a socket, also by real clients."""
+"""A served process, by itself and by `bentoml serve`, asked over a socket by real clients."""
 
 from __future__ import annotations
 
@@ -15,17 +15,20 @@ from libretranslatepy import LibreTranslateAPI
 
 from export.bundle import Bundle
 from tests.service.conftest import MakePair
-from tests.service.serving import serving
+from tests.service.serving import BENTOML, OURS, serving
 
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=[OURS, BENTOML], ids=["quickstudy", "bentoml"])
 def served(
-    tiny_bundle: Bundle, make_pair: MakePair, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tiny_bundle: Bundle,
+    make_pair: MakePair,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[httpx.Client]:
     models = f"{tiny_bundle.path},{make_pair('fr', 'en').path}"
-    with serving(tmp_path_factory.mktemp("served"), models=models) as one:
+    with serving(tmp_path_factory.mktemp("served"), request.param, models=models) as one:
         yield one.client
 
 

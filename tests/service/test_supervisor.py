@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from export.bundle import Bundle
-from service.supervisor import PAUSES_S, listen
+from service.supervisor import CANNOT_START, PAUSES_S, listen
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -44,6 +44,22 @@ while True:
 
 IGNORES_SIGTERM = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN);" + ANSWERS_ITS_PID
 
+KILLED_AT_ONCE = "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"
+
+WORKER_BY_TURN = """
+import os, pathlib, sys
+count = pathlib.Path("{count}")
+turn = int(count.read_text())
+count.write_text(str(turn + 1))
+if turn == 4 * ({limit} + 1) - 2:
+    raise SystemExit(5)
+if turn % ({limit} + 1) < {limit}:
+    os.kill(os.getpid(), 9)
+os.write(int(sys.argv[-1]), b"ready")
+if turn % 8 == 3:
+    os.kill(os.getpid(), 9)
+"""
+
 Start = Callable[[str], "subprocess.Popen[bytes]"]
 
 
@@ -68,6 +84,13 @@ def start(port: int) -> Iterator[Start]:
     for process in started:
         process.terminate()
         process.wait(20)
+
+
+def result(supervisor: subprocess.Popen[bytes]) -> tuple[int, str]:
+    """How it ends, and what it says."""
+    code = supervisor.wait(20)
+    assert supervisor.stderr is not None
+    return code, supervisor.stderr.read().decode()
 
 
 def ask(port: int, patience_s: float = 20) -> tuple[int, int]:
@@ -124,21 +147,35 @@ def test_a_worker_that_does_not_stop_is_killed(start: Start, port: int) -> None:
     assert not Path(f"/proc/{pid}").exists()
 
 
-@pytest.mark.parametrize(("status", "expected"), [(3, 3), (0, 1)])
-def test_a_worker_that_cannot_start_ends_it(start: Start, status: int, expected: int) -> None:
-    supervisor = start(f"raise SystemExit({status})")
-    assert supervisor.wait(20) == expected
-    assert supervisor.stderr is not None
-    assert f"exit status {status}" in supervisor.stderr.read().decode()
+@pytest.mark.parametrize("status", [3, 0])
+def test_a_worker_that_ends_before_it_is_ready_ends_it(start: Start, status: int) -> None:
+    code, told = result(start(f"raise SystemExit({status})"))
+    assert code == 1
+    assert told.count(f"exit status {status}") == told.count("\n") == 1
+
+
+def test_a_worker_that_has_said_why_is_not_spoken_for(start: Start) -> None:
+    assert result(start(f"raise SystemExit({CANNOT_START})")) == (1, "")
 
 
 def test_workers_that_are_killed_again_and_again_end_it(start: Start) -> None:
-    supervisor = start("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)")
-    assert supervisor.wait(20) == 1
-    assert supervisor.stderr is not None
-    told = supervisor.stderr.read().decode()
+    code, told = result(start(KILLED_AT_ONCE))
+    assert code == 1
     assert told.count("starting another") == len(PAUSES_S) - 1
     assert told.count("SIGSEGV") == len(PAUSES_S)
+
+
+def test_a_worker_that_was_ready_is_replaced_however_it_ends(start: Start, tmp_path: Path) -> None:
+    """Ready workers are killed or end, with kills before readiness in between: these do not add
+    up to too many, since each ready worker begins the count anew."""
+    count = tmp_path / "count"
+    count.write_text("0")
+    worker = WORKER_BY_TURN.format(count=str(count), limit=len(PAUSES_S) - 1)
+    code, told = result(start(worker))
+    assert code == 1
+    assert told.count("starting another") == int(count.read_text()) - 1 == 4 * len(PAUSES_S) - 2
+    assert "exit status 0" in told
+    assert told.splitlines()[-1].endswith("before it was ready (exit status 5); its log says why")
 
 
 def test_a_port_in_use_is_told(port: int) -> None:
@@ -149,6 +186,34 @@ def test_a_port_in_use_is_told(port: int) -> None:
     assert refused.stderr == (
         f"quickstudy: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"QUICKSTUDY_MODEL": "nowhere"}, "nowhere"),
+        ({"QUICKSTUDY_KEYS_FILE": "{folder}"}, "{folder}"),
+        ({"QUICKSTUDY_JOBS_DIR": "{folder}/file"}, "{folder}/file"),
+        ({"QUICKSTUDY_GRACE_S": "-1"}, "QUICKSTUDY_GRACE_S"),
+    ],
+)
+def test_a_service_that_cannot_start_says_why_in_one_line(
+    tiny_bundle: Bundle, port: int, tmp_path: Path, settings: dict[str, str], message: str
+) -> None:
+    (tmp_path / "file").touch()
+    settings = {name: value.format(folder=tmp_path) for name, value in settings.items()}
+    environment = {**os.environ, "QUICKSTUDY_MODEL": str(tiny_bundle.path), **settings}
+    command = [sys.executable, "-m", "service.supervisor", "--port", str(port)]
+    ended = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert ended.returncode == 1
+    _, *lines = ended.stderr.splitlines()  # the first says where it listens
+    assert lines[0].startswith("quickstudy: ")
+    assert message.format(folder=tmp_path) in ended.stderr
+    assert "Traceback" not in ended.stdout + ended.stderr
+    assert len(lines) == (2 if "GRACE_S" in message else 1)  # settings: a line for each fault
 
 
 @pytest.mark.slow
