@@ -1,7 +1,7 @@
 """A prober in a process of its own: how long `/livez` takes while something else goes on.
 
 Orders come as JSON lines: `{"port": 3000, "seconds": 5}` asks every `PERIOD_S`, each time by a new
-connection as an orchestrator does, and gives `{"seconds": […]}`: a latency each, null for no answer.
+connection as an orchestrator does, and gives `{"seconds": […]}`: latencies, null for no answer.
 """
 
 from __future__ import annotations
