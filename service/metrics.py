@@ -93,6 +93,12 @@ FILE_SECONDS = Histogram(
 FILES_WAITING = Gauge(
     "quickstudy_files_waiting", "Files that are not translated yet.", registry=REGISTRY
 )
+WRONG_KEYS = Counter(
+    "quickstudy_wrong_keys",
+    "Wrong API keys, and keys of addresses that had sent too many of them.",
+    ["result"],
+    registry=REGISTRY,
+)
 
 
 def watch_files(waiting: Callable[[], int]) -> None:
@@ -120,6 +126,11 @@ def count_batch(report: BatchReport) -> None:
 def count_lookup(result: Literal["hit", "joined", "miss"]) -> None:
     """Count a sentence that was looked up in the cache."""
     _child(CACHE_LOOKUPS, result).inc()
+
+
+def count_wrong_key(result: Literal["refused", "limited"]) -> None:
+    """Count a wrong key, or one that was not looked at."""
+    WRONG_KEYS.labels(result).inc()
 
 
 def count_warning(code: Code) -> None:
