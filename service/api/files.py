@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from service.api.body import repeated_key
 from service.api.errors import ApiError, ErrorDetail, explain
 from service.api.native import MAX_TERMS, Code, Language, Term, glossary_of
 from service.api.upload import AtWork, attachment, received, submit, translated_name
@@ -37,9 +38,12 @@ def _from_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return from_json(value) if value.strip() else {}
+        terms = from_json(value) if value.strip() else {}
     except ValueError:
         raise ValueError('give a JSON object, like {"term": "its translation"}') from None
+    if (key := repeated_key(value)) is not None:
+        raise ValueError(f"the term {key[:100]!r} comes twice: leave one of them out")
+    return terms
 
 
 class FileRequest(BaseModel):
