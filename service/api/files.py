@@ -154,6 +154,7 @@ def _errors(*statuses: int, **more: str) -> dict[int | str, dict[str, Any]]:
 UPLOAD_ERRORS = _errors(
     401,
     403,
+    415,
     503,
     s400="The form cannot be read.",
     s408="The file takes too long to arrive.",
@@ -161,7 +162,13 @@ UPLOAD_ERRORS = _errors(
     s422="A field is not valid, the file cannot be translated, or its languages are not served.",
     s429="Too many requests or files, or the quota is used up; Retry-After says when to come back.",
 )
-FIND_ERRORS = _errors(401, 403, 503, s404="There is no such file, or it is another key's.")
+FIND_ERRORS = _errors(
+    401,
+    403,
+    503,
+    s404="There is no such file, or it is another key's.",
+    s429="Too many wrong keys; Retry-After says when to come back.",
+)
 
 
 @router.post(

@@ -32,7 +32,7 @@ class Special:
     name: str = ""
     """Pairs an `open` with its `close`."""
     term: str = ""
-    """What a glossary has for it, as a reader sees it; `output` is that in the document's format."""
+    """What a glossary has for it, as plain text; `output` is that in the document's format."""
 
     @property
     def stands_for_word(self) -> bool:

@@ -224,18 +224,14 @@ def test_the_address_of_a_peer() -> None:
         (1, [], "http"),
     ],
 )
-def test_the_scheme_that_trusted_proxies_name(
-    trusted: int, lines: list[str], scheme: str
-) -> None:
+def test_the_scheme_that_trusted_proxies_name(trusted: int, lines: list[str], scheme: str) -> None:
     door = Access(Settings(trusted_proxies=trusted))
     assert door.scheme(asked(*lines, name="X-Forwarded-Proto")) == scheme
 
 
 def wrong_keys(client: TestClient, count: int, headers: Mapping[str, str] = {}) -> list[int]:
     wrong = {**headers, **bearer("qs_wrong")}
-    return [
-        client.post(NATIVE[0], json=NATIVE[1], headers=wrong).status_code for _ in range(count)
-    ]
+    return [client.post(NATIVE[0], json=NATIVE[1], headers=wrong).status_code for _ in range(count)]
 
 
 def test_wrong_keys_are_limited(make_client: MakeClient, tmp_path: Path, keys: KeyStore) -> None:
@@ -252,7 +248,9 @@ def test_wrong_keys_are_limited(make_client: MakeClient, tmp_path: Path, keys: K
     assert wrong_keys(client, 2, one) == [403, 403]
     assert client.post(NATIVE[0], json=NATIVE[1], headers={**one, **key}).status_code == 200
     assert wrong_keys(client, 3, one) == [403, 429, 429]
-    for (url, body), member in zip((NATIVE, LIBRE, DEEPL), ("error", "error", "message")):
+    for (url, body), member in zip(
+        (NATIVE, LIBRE, DEEPL), ("error", "error", "message"), strict=True
+    ):
         answer = client.post(url, json=body, headers={**one, **key})
         assert answer.status_code == 429
         assert 3590 <= int(answer.headers["Retry-After"]) <= 3600

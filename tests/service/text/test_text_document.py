@@ -181,7 +181,8 @@ def test_a_term_that_the_model_already_has_needs_no_repair() -> None:
 
 MARKUP = (
     "<i>x</i>", "*x*", "**x** y", "_x_ ~~y~~", "[x](y)", "![x](y)", "`x`", "&amp;", "&#60; x",
-    "x<!-- y -->", "x\\", "\\*x*", "# x", "- x", "1. x", "> x", "<https://x.example>", "===", "x | y",
+    "x<!-- y -->", "x\\", "\\*x*", "# x", "- x", "1. x", "> x", "<https://x.example>", "===",
+    "x | y",
 )  # fmt: skip
 RENDERERS: dict[Format, Callable[[str], str]] = {
     "html": lambda out: out,
