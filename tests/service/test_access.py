@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from service.api import access
 from service.api.access import Access, KeyFailures
 from service.keys import KeyFileError, KeyStore
+from service.metrics import REGISTRY
 from service.settings import Settings
 from tests.service.stub import StubEngine
 
@@ -234,7 +236,16 @@ def wrong_keys(client: TestClient, count: int, headers: Mapping[str, str] = {}) 
     return [client.post(NATIVE[0], json=NATIVE[1], headers=wrong).status_code for _ in range(count)]
 
 
+def wrong_key_counts() -> dict[str, float]:
+    name = "quickstudy_wrong_keys_total"
+    return {
+        result: REGISTRY.get_sample_value(name, {"result": result}) or 0.0
+        for result in ("refused", "limited")
+    }
+
+
 def test_wrong_keys_are_limited(make_client: MakeClient, tmp_path: Path, keys: KeyStore) -> None:
+    before = wrong_key_counts()
     client = make_client(
         StubEngine(),
         keys_file=tmp_path / "keys.db",
@@ -259,6 +270,8 @@ def test_wrong_keys_are_limited(make_client: MakeClient, tmp_path: Path, keys: K
     assert client.post("/admin/models", json={}, headers={**one, **key}).status_code == 429
     assert client.post(NATIVE[0], json=NATIVE[1], headers={**other, **key}).status_code == 200
     assert wrong_keys(client, 1, other) == [403]
+    counted = {result: count - before[result] for result, count in wrong_key_counts().items()}
+    assert counted == {"refused": 4, "limited": 7}
 
 
 def test_wrong_keys_need_not_be_limited(
@@ -292,6 +305,22 @@ def test_wrong_keys_are_forgotten_with_time(monkeypatch: pytest.MonkeyPatch) -> 
     found.add("a")
     assert found.wait_s("a") == 3540
     assert found.wait_s("b") == 0
+    found = failures("1/hour; 2/minute")
+    found.add("a")
+    now = 1070.0
+    found.add("a")
+    assert found.wait_s("a") == 3600
+
+
+def test_only_so_many_wrong_keys_of_an_address_are_remembered() -> None:
+    found = failures("2/hour")
+    tracemalloc.start()
+    try:
+        for _ in range(10_000):
+            found.add("a")
+        assert tracemalloc.get_traced_memory()[0] < 20_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_wrong_keys_of_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
