@@ -6,21 +6,57 @@ path that anybody tries.
 
 from __future__ import annotations
 
+import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, Literal
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, values
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+    values,
+)
 
 from service.batcher import BatchReport
 from service.second_try import Code
+
+if TYPE_CHECKING:
+    from service.models import Model
 
 # BentoML has the library keep values in files for several processes; we are one, with a registry
 # of its own, and each such value costs a file access and outlives its process.
 values.ValueClass = values.MutexValue
 REGISTRY = CollectorRegistry()
 OTHER = "other"
+REVISION_CHARS = 12
+ProcessCollector(registry=REGISTRY)
+
+
+def own_version() -> str:
+    """This package's version; "0" in a checkout that is not installed."""
+    try:
+        return version("quickstudy")
+    except PackageNotFoundError:
+        return "0"
+
+
+BUILD_INFO = Gauge(
+    "quickstudy_build_info", "1; what runs.", ["version", "python"], registry=REGISTRY
+)
+BUILD_INFO.labels(own_version(), platform.python_version()).set(1)
+BUNDLE_INFO = Gauge(
+    "quickstudy_bundle_info",
+    "1 for each bundle that is served; its revision is the hash of its manifest, which has the "
+    "hashes of all its files.",
+    ["name", "version", "source", "target", "engine", "revision"],
+    registry=REGISTRY,
+)
 
 REQUESTS = Counter(
     "quickstudy_requests", "Requests answered.", ["route", "status"], registry=REGISTRY
@@ -100,6 +136,27 @@ FILE_SECONDS = Histogram(
 FILES_WAITING = Gauge(
     "quickstudy_files_waiting", "Files that are not translated yet.", registry=REGISTRY
 )
+WRONG_KEYS = Counter(
+    "quickstudy_wrong_keys",
+    "Wrong API keys, and keys of addresses that had sent too many of them.",
+    ["result"],
+    registry=REGISTRY,
+)
+
+
+def show_bundles(models: Sequence[Model]) -> None:
+    """Show these bundles, and no others, as those that are served."""
+    BUNDLE_INFO.clear()
+    for model in models:
+        manifest = model.manifest
+        BUNDLE_INFO.labels(
+            name=manifest.name,
+            version=manifest.version,
+            source=manifest.source_lang,
+            target=manifest.target_lang,
+            engine=model.engine_name,
+            revision=model.identity[:REVISION_CHARS],
+        ).set(1)
 
 
 def watch_files(waiting: Callable[[], int]) -> None:
@@ -127,6 +184,11 @@ def count_batch(report: BatchReport) -> None:
 def count_lookup(result: Literal["hit", "joined", "miss"]) -> None:
     """Count a sentence that was looked up in the cache."""
     _child(CACHE_LOOKUPS, result).inc()
+
+
+def count_wrong_key(result: Literal["refused", "limited"]) -> None:
+    """Count a wrong key, or one that was not looked at."""
+    WRONG_KEYS.labels(result).inc()
 
 
 def count_warning(code: Code) -> None:

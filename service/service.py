@@ -11,6 +11,9 @@ import sys
 from typing import Any, cast
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
+# uvicorn, which BentoML starts, would put what X-Forwarded-For says in the place of a local peer's
+# address. Whom to believe is for QUICKSTUDY_TRUSTED_PROXIES alone to say.
+os.environ["FORWARDED_ALLOW_IPS"] = ""
 
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send

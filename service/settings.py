@@ -10,6 +10,9 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 DEFAULT_BUNDLE = Path("models", "en-de")
+OFF = "off"
+MAX_KEY_FAILURES = 100
+"""Wrong keys that a limit may allow in its time; that many are remembered for each address."""
 
 
 def find_bundle() -> Path:
@@ -168,6 +171,23 @@ class Settings(BaseSettings):
         "Requests of a key or address, like `10/second; 300/minute`; none if empty.",
         max_length=200,
     )
+    key_failure_limit: str = setting(
+        "20/minute",
+        "rates",
+        "Wrong keys of an address, 100 at most, after which its keys get 429; `off` is no limit.",
+        max_length=200,
+    )
+    key_in_query: bool = setting(
+        True,
+        "true or false",
+        "Whether LibreTranslate's `?api_key=` is taken, which ends in the logs of proxies.",
+    )
+    metrics: Literal["auto", "open", "key", "off"] = setting(
+        "auto",
+        "word",
+        "Who may read `/metrics`: all, whoever has a key, nobody; `auto` is `key` where a key is "
+        "required, else `open`.",
+    )
     rate_storage: str = setting(
         "memory://",
         "URL",
@@ -219,8 +239,20 @@ class Settings(BaseSettings):
             parse_many(value)
         return value
 
+    @field_validator("key_failure_limit")
+    @classmethod
+    def _is_rate_or_off(cls, value: str) -> str:
+        from limits import parse_many
+
+        if value != OFF and any(rate.amount > MAX_KEY_FAILURES for rate in parse_many(value)):
+            raise ValueError(f"more than {MAX_KEY_FAILURES} wrong keys: allow fewer in less time")
+        return value
+
     @model_validator(mode="after")
     def _keys_are_somewhere(self) -> Settings:
-        if self.require_key and self.keys_file is None:
-            raise ValueError("require_key: set keys_file too, or no request can be answered")
+        if self.keys_file is None:
+            if self.require_key:
+                raise ValueError("require_key: set keys_file too, or no request can be answered")
+            if self.metrics == "key":
+                raise ValueError("metrics: set keys_file too, or nobody can read them")
         return self

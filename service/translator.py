@@ -14,7 +14,7 @@ from typing import Any
 from service.detect import Detection, Detector
 from service.hop import along_route, stream_along_route
 from service.languages import AUTO, language_name
-from service.metrics import QUEUE_SENTENCES
+from service.metrics import QUEUE_SENTENCES, show_bundles
 from service.models import PROOF, ModelSet, load_models
 from service.order import Answer, Notice, Order, TranslatedSentence, TranslatedText
 from service.pipeline import Pipeline
@@ -47,6 +47,7 @@ class Translator:
         self.detector = Detector(models.languages)
         self.pipeline = Pipeline(settings)
         QUEUE_SENTENCES.set_function(lambda: self.waiting)
+        show_bundles(models.models)
         self._proven = False
         self._swapping = asyncio.Lock()
 
@@ -87,6 +88,7 @@ class Translator:
                 await asyncio.to_thread(detector.load)
                 self.detector = detector
             self.models = models
+            show_bundles(models.models)
         logger.info("serving %s", models.pairs)
         return models
 

@@ -6,8 +6,10 @@ import calendar
 import ipaddress
 import logging
 import math
+import re
 import time
-from collections.abc import AsyncIterator
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,8 +18,9 @@ from fastapi import Request
 
 from service.api.errors import ApiError
 from service.keys import Key, KeyStore
+from service.metrics import count_wrong_key
 from service.record import current
-from service.settings import Settings
+from service.settings import OFF, Settings
 from service.settings_report import SettingsError
 
 if TYPE_CHECKING:
@@ -37,6 +40,43 @@ REDIS_OPTIONS: dict[str, Any] = {
 """Seconds that a request waits at most for Redis."""
 IPV6_PREFIX = 64
 """An IPv6 client has at least a whole /64: its addresses share one limit."""
+BRACKETED = re.compile(r"\[([^\]]*)\](?::\d{1,5})?")
+MAX_ADDRESSES = 10_000
+"""Addresses whose wrong keys are remembered."""
+NEED_KEY = {"WWW-Authenticate": "Bearer"}
+
+
+class KeyFailures:
+    """When each address sent wrong keys. One that sent too many has to wait.
+
+    Of more than MAX_ADDRESSES, the one that has sent none for the longest time is forgotten.
+    """
+
+    def __init__(self, rates: Sequence[RateLimitItem]) -> None:
+        self._rates = [(rate.amount, rate.get_expiry()) for rate in rates]
+        self._most = max((amount for amount, _ in self._rates), default=0)
+        self._times: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Addresses that are remembered."""
+        return len(self._times)
+
+    def add(self, address: str) -> None:
+        """Remember a wrong key."""
+        if not self._most:
+            return
+        times = self._times.pop(address, None) or deque[float](maxlen=self._most)
+        times.append(time.monotonic())
+        self._times[address] = times
+        if len(self._times) > MAX_ADDRESSES:
+            self._times.popitem(last=False)
+
+    def wait_s(self, address: str) -> float:
+        """Seconds until the address may send a key again; 0 if it may now."""
+        if (times := self._times.get(address)) is None:
+            return 0.0
+        ends = [times[-amount] + span for amount, span in self._rates if len(times) >= amount]
+        return max(0.0, max(ends, default=0.0) - time.monotonic())
 
 
 class Access:
@@ -45,6 +85,7 @@ class Access:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._limiter, self._rates = _limiter(settings)
+        self._key_failures = KeyFailures(_rates(settings.key_failure_limit))
         self._storage_down = False
         self._storage_asked_again_at = 0.0
 
@@ -119,19 +160,36 @@ class Access:
     def key(self, request: Request, key_text: str | None = None) -> Key | None:
         """The request's key: that text, or a header's; None where none is needed and none given.
 
-        Raises ApiError: `key_missing` 401, `key_invalid` 403.
+        Raises ApiError: `key_missing` 401, `key_invalid` 403, `key_failures` 429 for any key of an
+        address that has sent too many wrong ones.
         """
         text = key_text or _key_in_headers(request)
         if text and self.keys is not None:
-            if key := self.keys.find(text):
-                return key
-            raise ApiError(
-                403, "key_invalid", "this API key is not valid: check it, or ask for one"
-            )
+            return self._known_key(request, text, self.keys)
         if self._settings.require_key:
             message = "an API key is needed: send it as `Authorization: Bearer KEY`"
-            raise ApiError(401, "key_missing", message, headers={"WWW-Authenticate": "Bearer"})
+            raise ApiError(401, "key_missing", message, headers=NEED_KEY)
         return None
+
+    def check_metrics(self, request: Request) -> None:
+        """Let a request read the metrics. Raises ApiError: `turned_off` 403, and as `key`."""
+        who = self._settings.metrics
+        if who == OFF:
+            raise ApiError(403, "turned_off", "the metrics are turned off: see QUICKSTUDY_METRICS")
+        if who == "open" or (who == "auto" and not self._settings.require_key):
+            return
+        if self.key(request) is None:
+            message = "an API key is needed for the metrics: send it as `Authorization: Bearer KEY`"
+            raise ApiError(401, "key_missing", message, headers=NEED_KEY)
+
+    def check_query(self, request: Request) -> None:
+        """Refuse a key in the request's address, unless it may be there. Raises ApiError 400."""
+        if not self._settings.key_in_query and "api_key" in request.query_params:
+            message = (
+                "an API key in an address ends in logs, and is not taken here: send it in the body "
+                "or as `Authorization: Bearer KEY`, and have this one replaced"
+            )
+            raise ApiError(400, "invalid_request", message, "api_key")
 
     def check_admin(self, request: Request) -> Key:
         """The request's key, which must be an administrator's. Raises ApiError 401 or 403."""
@@ -141,7 +199,7 @@ class Access:
         key = self.key(request)
         if key is None:
             message = "an administrator's API key is needed: `Authorization: Bearer KEY`"
-            raise ApiError(401, "key_missing", message, headers={"WWW-Authenticate": "Bearer"})
+            raise ApiError(401, "key_missing", message, headers=NEED_KEY)
         if not key.admin:
             message = "this API key is no administrator's: make one with `quickstudy keys add`"
             raise ApiError(403, "key_invalid", message)
@@ -189,21 +247,75 @@ class Access:
             self._storage_down = True
             logger.exception("the rate limits' storage does not answer: letting requests in")
 
+    def scheme(self, request: Request) -> str:
+        """`http` or `https`: the connection's, or what the trusted proxies say."""
+        entries = self._forwarded(request, "x-forwarded-proto")
+        said = entries[0].lower() if entries else ""
+        return said if said in ("http", "https") else request.url.scheme
+
+    def _known_key(self, request: Request, text: str, keys: KeyStore) -> Key:
+        """The key with this text, unless its sender has to wait. Raises ApiError 403, 429."""
+        if len(self._key_failures):
+            wait_s = self._key_failures.wait_s(self._address(request))
+            if wait_s:
+                count_wrong_key("limited")
+                message = (
+                    "this address has sent too many wrong API keys: try again with the right one "
+                    "after the time that Retry-After names"
+                )
+                raise ApiError.later(429, "key_failures", message, wait_s)
+        if key := keys.find(text):
+            return key
+        self._key_failures.add(self._address(request))
+        count_wrong_key("refused")
+        raise ApiError(403, "key_invalid", "this API key is not valid: check it, or ask for one")
+
     def _address(self, request: Request) -> str:
-        """The client's address: the peer's, or what the outermost trusted proxy says."""
-        address = request.client.host if request.client else ""
-        if trusted := self._settings.trusted_proxies:
-            forwarded = ",".join(request.headers.getlist("x-forwarded-for")).split(",")
-            hops = [hop.strip() for hop in forwarded if hop.strip()]
-            if hops:
-                address = hops[max(0, len(hops) - trusted)]
-        try:
-            parsed = ipaddress.ip_address(address)
-        except ValueError:
-            return "unknown"
-        if parsed.version == 6:
-            return str(ipaddress.ip_network((parsed, IPV6_PREFIX), strict=False))
-        return address
+        """The client's address: the peer's, or what the outermost trusted proxy says.
+
+        A header with fewer entries than there are trusted proxies did not come through all of them,
+        and is not believed.
+        """
+        peer = request.client.host if request.client else ""
+        entries = self._forwarded(request, "x-forwarded-for")
+        if len(entries) == self._settings.trusted_proxies > 0:
+            return _client_network(entries[0]) or _client_network(peer) or "unknown"
+        return _client_network(peer) or "unknown"
+
+    def _forwarded(self, request: Request, header: str) -> list[str]:
+        """The last entries of a header to which each proxy adds one: those of trusted proxies,
+        the outermost one's first."""
+        trusted = self._settings.trusted_proxies
+        if not trusted or header not in request.headers:
+            return []
+        entries = ",".join(request.headers.getlist(header)).split(",")
+        return [entry.strip() for entry in entries[-trusted:]]
+
+
+def _client_network(text: str) -> str | None:
+    """An IPv4 address, or an IPv6 one's network, of an address as proxies write them: also with a
+    port. None if it is no address."""
+    if bracketed := BRACKETED.fullmatch(text):
+        text = bracketed[1]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        parsed = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((int(parsed), IPV6_PREFIX), strict=False))
+
+
+def _rates(limit: str) -> list[RateLimitItem]:
+    if limit == OFF:
+        return []
+    from limits import parse_many
+
+    return parse_many(limit)
 
 
 def _limiter(settings: Settings) -> tuple[RateLimiter | None, list[RateLimitItem]]:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from export.errors import BundleError
 from service.api.errors import ApiError, ErrorBody
 from service.api.native import ModelList, model_list
-from service.api.work import Door, Serving
+from service.api.work import ERRORS, Door, Serving
 
 router = APIRouter(prefix="/admin", tags=["administration"])
 
@@ -35,9 +35,11 @@ class SwapRequest(BaseModel):
 @router.post(
     "/models",
     responses={
-        400: {"model": ErrorBody, "description": "The body is not UTF-8."},
+        400: ERRORS[400],
         401: {"model": ErrorBody, "description": "No key."},
         403: {"model": ErrorBody, "description": "Not an administrator's key."},
+        415: ERRORS[415],
+        429: {"model": ErrorBody, "description": "Too many wrong keys came from this address."},
         422: {"model": ErrorBody, "description": "A bundle cannot be served; nothing changed."},
     },
 )

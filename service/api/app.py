@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
-
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
@@ -26,6 +24,7 @@ from service.api.direct import Direct, DirectRoute
 from service.api.errors import add_error_handlers
 from service.api.guard import Guard
 from service.jobs.jobs import Jobs
+from service.metrics import own_version
 from service.settings import Settings
 from service.stopping import Stopping
 from service.traces import NO_TRACES, Traces
@@ -79,7 +78,7 @@ def create_app(
     app = FastAPI(
         title="Quickstudy",
         summary="Fast machine translation by a distilled model.",
-        version=_version(),
+        version=own_version(),
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -128,10 +127,3 @@ def guarded(app: FastAPI, settings: Settings, traces: Traces = NO_TRACES) -> Gua
         traces=traces,
         stopping=app.state.stopping,
     )
-
-
-def _version() -> str:
-    try:
-        return version("quickstudy")
-    except PackageNotFoundError:
-        return "0"

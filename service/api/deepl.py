@@ -119,7 +119,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         403: "The key is missing or not valid.",
         404: "There is no such glossary.",
         413: "The body or the text is too large.",
-        429: "Too many requests; Retry-After says when to come back.",
+        415: "The body is compressed.",
+        429: "Too many requests or wrong keys; Retry-After says when to come back.",
         456: "The key's quota of this month is used up.",
         503: "Too many requests wait, or the translation took too long.",
     }.items()
@@ -168,7 +169,7 @@ async def languages(request: Request, door: Door, translator: Serving) -> list[d
     return [{"language": code, "name": name, "supports_formality": False} for code, name in named]
 
 
-@router.get("/usage", responses={403: ERRORS[403]})
+@router.get("/usage", responses={status: ERRORS[status] for status in (403, 429)})
 async def usage(request: Request, door: Door) -> dict[str, int]:
     """Characters that the key has had translated this month, and how many it may."""
     count, limit = door.usage(request)

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import from_json
 
+from service.api.body import repeated_key
 from service.api.errors import ApiError, ErrorDetail, explain
 from service.api.native import MAX_TERMS, Code, Language, Term, glossary_of
 from service.api.upload import AtWork, attachment, received, submit, translated_name
@@ -37,9 +38,12 @@ def _from_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return from_json(value) if value.strip() else {}
+        terms = from_json(value) if value.strip() else {}
     except ValueError:
         raise ValueError('give a JSON object, like {"term": "its translation"}') from None
+    if (key := repeated_key(value)) is not None:
+        raise ValueError(f"the term {key[:100]!r} comes twice: leave one of them out")
+    return terms
 
 
 class FileRequest(BaseModel):
@@ -150,6 +154,7 @@ def _errors(*statuses: int, **more: str) -> dict[int | str, dict[str, Any]]:
 UPLOAD_ERRORS = _errors(
     401,
     403,
+    415,
     503,
     s400="The form cannot be read.",
     s408="The file takes too long to arrive.",
@@ -157,7 +162,13 @@ UPLOAD_ERRORS = _errors(
     s422="A field is not valid, the file cannot be translated, or its languages are not served.",
     s429="Too many requests or files, or the quota is used up; Retry-After says when to come back.",
 )
-FIND_ERRORS = _errors(401, 403, 503, s404="There is no such file, or it is another key's.")
+FIND_ERRORS = _errors(
+    401,
+    403,
+    503,
+    s404="There is no such file, or it is another key's.",
+    s429="Too many wrong keys; Retry-After says when to come back.",
+)
 
 
 @router.post(

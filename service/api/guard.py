@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.body import encoding_error, repeated_key_error
 from service.api.errors import ApiError, error_response, internal_error
 from service.api.limits import TimeLimit
 from service.logs import log_request
@@ -127,6 +128,9 @@ class Guard:
             error = ApiError.later(503, "stopping", "the service is stopping: ask again", 1)
             await error_response(scope["path"], error)(scope, receive, send)
             return
+        if refusal := encoding_error(scope):
+            await error_response(scope["path"], refusal)(scope, receive, send)
+            return
         upload_bytes = self._uploads.get(scope["path"])
         if _announced_bytes(scope) > (upload_bytes or self._max_body_bytes):
             await self._refuse(scope, receive, send)
@@ -146,6 +150,9 @@ class Guard:
             return
         if len(body) > self._max_body_bytes:
             await self._refuse(scope, receive, send)
+            return
+        if refusal := repeated_key_error(body):
+            await error_response(scope["path"], refusal)(scope, receive, send)
             return
         unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

@@ -14,7 +14,15 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, read_body
 from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Serving, admitted, answer, check_text, detections, translator_of
+from service.api.work import (
+    Serving,
+    admitted,
+    answer,
+    check_text,
+    detections,
+    door_of,
+    translator_of,
+)
 from service.detect import Detection
 from service.files import FILE_KINDS
 from service.languages import AUTO, UNDETERMINED, language_name
@@ -88,7 +96,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "A parameter is missing or not valid, a language not served, a text or body too long.",
         403: "The key is not valid.",
-        429: "Too many requests; Retry-After says when to come back.",
+        415: "The body is compressed.",
+        429: "Too many requests or wrong keys; Retry-After says when to come back.",
         503: "Too many requests wait; Retry-After says when to come back.",
         504: "The translation took too long.",
     }.items()
@@ -98,6 +107,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 @router.post("/translate", responses=ERRORS, openapi_extra=described(TranslateRequest))
 async def translate(request: Request, translator: Serving) -> dict[str, Any]:
     """Translate a text or a list of texts, in LibreTranslate's shape."""
+    door_of(request).check_query(request)
     body = await read_body(request, TranslateRequest)
     texts = [body.q] if isinstance(body.q, str) else body.q
     if body.source.lower() == body.target.lower():
@@ -127,6 +137,7 @@ async def translate_directly(request: Request) -> Response:
 @router.post("/detect", responses=ERRORS, openapi_extra=described(DetectRequest))
 async def detect(request: Request, translator: Serving) -> list[dict[str, Any]]:
     """The languages that a text may be in, likeliest first, in LibreTranslate's shape."""
+    door_of(request).check_query(request)
     body = await read_body(request, DetectRequest)
     (found,) = await detections(request, translator, [body.q], body.api_key)
     return [_detected(_named(one, translator)) for one in found[:TOLD]]

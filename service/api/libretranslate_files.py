@@ -70,7 +70,8 @@ async def translate_file(
     except BaseException:
         await jobs.remove(job.id)
         raise
-    return {"translatedFileUrl": str(request.url_for("download_file", id=job.id))}
+    address = request.url_for("download_file", id=job.id).replace(scheme=door.scheme(request))
+    return {"translatedFileUrl": str(address)}
 
 
 @router.get("/download_file/{id}", response_class=FileResponse, responses={404: ERRORS[400]})

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from service.api.errors import ApiError, ErrorBody
-from service.api.work import Serving
+from service.api.work import Door, Serving
 from service.metrics import exposition
 
 router = APIRouter(tags=["probes"])
@@ -37,7 +37,12 @@ async def readyz(request: Request, translator: Serving) -> Status:
     return Status(status="ready")
 
 
-@router.get("/metrics", response_class=PlainTextResponse)
-async def metrics() -> PlainTextResponse:
+@router.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses={status: {"model": ErrorBody} for status in (401, 403, 429)},
+)
+async def metrics(request: Request, door: Door) -> PlainTextResponse:
     """Metrics in Prometheus' text format."""
+    door.check_metrics(request)
     return PlainTextResponse(exposition(), media_type=CONTENT_TYPE_LATEST)

@@ -52,13 +52,14 @@ Door = Annotated[Access, Depends(_door)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
-        400: "The body is not UTF-8.",
+        400: "The body is not UTF-8, or has a key twice in one JSON object.",
         401: "A key is needed.",
         403: "The key is not valid.",
         408: "The body took too long to come.",
         413: "The body or the text is too large.",
+        415: "The body is compressed.",
         422: "The request is not valid, or its languages are not served.",
-        429: "Too many requests, or the quota is used up; Retry-After says when to come back.",
+        429: "Too many requests or wrong keys, or the quota is used up; see Retry-After.",
         503: "Too many requests wait; Retry-After says when to come back.",
         504: "The translation took too long.",
     }.items()

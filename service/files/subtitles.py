@@ -21,6 +21,8 @@ MARK = re.compile(
     r"\{\\[^{}\n]{0,500}\}|</?(?P<name>[A-Za-z]\w{0,20})[^<>\n]{0,500}>|<\d[\d:.]{0,20}>"
 )
 """Override codes, tags, times within a cue."""
+JOINER = "\u2060"
+"""Has no width; within a mark, it keeps players from taking it for one."""
 DASH = re.compile(r"\s*+[-‐–—]\s*+(?=\S|$)")
 WITHOUT_SPACES = ("ja", "km", "lo", "my", "th", "zh")
 """Languages whose lines go on without a space."""
@@ -153,9 +155,15 @@ class SubtitleFile:
                 "\n" if at in breaks else character
                 for at, character in enumerate(text[place:end], place)
             )
-            parts.append(html.escape(line, quote=False) if self.web else line)
+            parts.append(html.escape(line, quote=False) if self.web else _without_marks(line))
             place = end
         return "".join(parts)
+
+
+def _without_marks(text: str) -> str:
+    """Text in which SubRip, which knows no escapes, finds no mark and no times."""
+    text = text.replace("-->", f"--{JOINER}>")
+    return MARK.sub(lambda mark: mark.group()[0] + JOINER + mark.group()[1:], text)
 
 
 def open_srt(data: bytes, source: str, target: str, max_unit_chars: int) -> SubtitleFile:

@@ -124,7 +124,7 @@ def open_document(
         if isinstance(block, str):
             document.layout.append(block)
             continue
-        rich = protect(block.rich, glossary, tags=format == "text")
+        rich = protect(block.rich, glossary, block.escape, tags=format == "text")
         for part, translate in split_rich(rich, language, too_long, split=split):
             for core, known in _assignable(part, translate, stand_ins):
                 if known is None:

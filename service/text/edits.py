@@ -40,7 +40,9 @@ def replacements_of(text: str, core: Rich, words: Sequence[Sent]) -> list[Edit] 
         output, shown = special.output, special.shown
         genitive = text[end : end + 1] == "s"
         if special.name == "term":
-            output = shown = _as_first(output, core) if start == 0 else output
+            shown = special.term
+            if start == 0:
+                output, shown = _as_first(output, core), _as_first(shown, core)
             end += genitive
         elif genitive and not GENITIVE.match(after):
             return None

@@ -37,7 +37,7 @@ TOKEN = re.compile(
 SPECIAL_CHARACTERS = re.compile(
     r"\\(?=[!-/:-@\[-`{-~]|$)|[`~\[\]]|<(?=[A-Za-z/!?])|(?<!\s)\*|\*(?!\s)|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)|&(?=#?\w{1,32};)"
 )
-LINE_START = re.compile(r"(#{1,6}(?=\s)|[-+](?=\s)|>|=+\s*$|-+\s*$|\d{1,9}(?=[.)]\s))")
+LINE_START = re.compile(r"(#{1,6}(?=\s|$)|[-+](?=\s|$)|>|=+\s*$|-+\s*$|\d{1,9}(?=[.)](?:\s|$)))")
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Literal
 
+from service.text.block import Escape
 from service.text.glossary import Glossary
 from service.text.rich import MARK, Kind, Rich, RichBuilder, Special, kept
 
@@ -73,12 +74,13 @@ SPACED = "\u0e00"
 """Scripts before this code point put spaces between words."""
 
 
-def protect(rich: Rich, glossary: Glossary, *, tags: bool = False) -> Rich:
+def protect(rich: Rich, glossary: Glossary, escape: Escape, *, tags: bool = False) -> Rich:
     """The same text, with opaque stretches and terms as specials; `tags`: also what looks like
-    a tag. What touches such a stretch without a space belongs to it."""
+    a tag. What touches such a stretch without a space belongs to it. `escape` writes the glossary's
+    terms, which are plain text, where the text stands."""
     found = list(_ranges(rich, glossary, OPAQUE_AND_TAGS if tags else OPAQUE))
     if found:
-        rich = _replaced(rich, found)
+        rich = _replaced(rich, found, escape)
     return _with_neighbours(rich) if rich.specials else rich
 
 
@@ -132,21 +134,21 @@ def _address_end(text: str, start: int, end: int) -> int:
     return end
 
 
-def _replaced(rich: Rich, found: list[Found]) -> Rich:
+def _replaced(rich: Rich, found: list[Found], escape: Escape) -> Rich:
     builder = RichBuilder()
     place = 0
     for start, end, kind, term in found:
         builder.add_rich(rich.cut(place, start))
-        builder.add_special(_special(rich.cut(start, end), kind, term))
+        builder.add_special(_special(rich.cut(start, end), kind, term, escape))
         place = end
     builder.add_rich(rich.cut(place, len(rich.text)))
     return builder.build()
 
 
-def _special(rich: Rich, kind: str, term: str) -> Special:
+def _special(rich: Rich, kind: str, term: str, escape: Escape) -> Special:
     raw, shown = rich.raw(), rich.shown()
     if kind == "term":
-        return Special(raw, "word", term, shown, name="term")
+        return Special(raw, "word", escape(term), shown, name="term", term=term)
     if kind == "tag" and not raw.endswith("/>"):
         name = re.split(r"[\s>]", raw.strip("</>"), maxsplit=1)[0]
         return kept(raw, "close" if raw.startswith("</") else "open", name=name)

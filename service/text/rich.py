@@ -31,6 +31,8 @@ class Special:
     shown: str = ""
     name: str = ""
     """Pairs an `open` with its `close`."""
+    term: str = ""
+    """What a glossary has for it, as plain text; `output` is that in the document's format."""
 
     @property
     def stands_for_word(self) -> bool:

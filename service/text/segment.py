@@ -276,7 +276,8 @@ class Segment:
                 inside = self.core.cut(opening + 1, place)
                 if not inside.has_special():
                     written = self.escape(inside.shown()) + written
-            edits.append(Edit(at, at, (1, len(edits)), written, special.shown))
+            shown = special.term or special.shown
+            edits.append(Edit(at, at, (1, len(edits)), written, shown))
         return self._assembled(text, edits).by("placed")
 
 

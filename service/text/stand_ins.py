@@ -105,7 +105,7 @@ def assign(core: Rich, stand_ins: StandIns, turn: int = 0) -> list[Sent] | None:
     chosen = []
     for special in opaque_words(core):
         if special.name == "term" and not turn:
-            chosen.append(Sent(special.shown, special.output))
+            chosen.append(Sent(special.shown, special.term))
             continue
         names = numbers if special.kind == "number" and numbers else words
         word = names.pop(0)

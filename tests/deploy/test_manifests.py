@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import re
+import shutil
+import subprocess
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,12 @@ import yaml
 from service.api.app import PATHS
 from service.metrics import REGISTRY
 from service.settings import Settings
+from service.settings_report import unknown
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
-MANIFESTS = sorted(DEPLOY.glob("kubernetes/*.yaml"))
+KUSTOMIZATION = DEPLOY / "kubernetes" / "kustomization.yaml"
+MANIFESTS = sorted(set(DEPLOY.glob("kubernetes/*.yaml")) - {KUSTOMIZATION})
+SERVING = DEPLOY.parent / "docs" / "serving.md"
 CLAIM = DEPLOY / "kubernetes" / "bundles" / "claim.yaml"
 VERSIONS = ("1.30", "1.37")
 """Kubernetes' versions whose schemas the manifests have to fit."""
@@ -63,6 +68,83 @@ def test_the_deployment_patched_for_a_bundle_fits_the_schema(deployment: Any) ->
     [volume] = patch["volumes"]
     claim = volume["persistentVolumeClaim"]["claimName"]
     assert claim == yaml.safe_load(CLAIM.read_text())["metadata"]["name"]
+
+
+@pytest.fixture
+def kustomization() -> Any:
+    return load("kubernetes/kustomization.yaml")
+
+
+def test_the_kustomization_has_every_manifest(kustomization: Any, pod: Any) -> None:
+    assert sorted(kustomization["resources"]) == sorted(path.name for path in MANIFESTS)
+    [container] = pod["containers"]
+    [image] = kustomization["images"]
+    assert image["name"] == container["image"].partition(":")[0]
+    [settings] = kustomization["configMapGenerator"]
+    [source] = container["envFrom"]
+    assert settings["name"] == source["configMapRef"]["name"]
+    component = load("kubernetes/bundles/kustomization.yaml")
+    assert component["kind"] == "Component"
+    files = [*component["resources"], *(patch["path"] for patch in component["patches"])]
+    assert sorted(files) == sorted(
+        path.name for path in CLAIM.parent.iterdir() if path.name != "kustomization.yaml"
+    )
+
+
+def documented_kustomization() -> Any:
+    """The example of docs/serving.md: a folder beside the checkout."""
+    fence = r"```yaml\n(# my-cluster/kustomization.yaml\n.*?)```"
+    [example] = re.findall(fence, SERVING.read_text(), re.DOTALL)
+    return yaml.safe_load(example)
+
+
+def test_settings_of_the_kustomizations_can_be_used(
+    kustomization: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for one in (kustomization, documented_kustomization()):
+        [settings] = one["configMapGenerator"]
+        given = dict(literal.split("=", 1) for literal in settings["literals"])
+        assert unknown(given) == []
+        for name, value in given.items():
+            monkeypatch.setenv(name, value)
+        Settings()
+
+
+KUSTOMIZE = next(
+    (
+        command
+        for command in (["kustomize", "build"], ["kubectl", "kustomize"])
+        if shutil.which(command[0])
+    ),
+    None,
+)
+
+
+@pytest.mark.skipif(KUSTOMIZE is None, reason="neither kustomize nor kubectl is installed")
+def test_the_documented_kustomization_sets_image_settings_and_bundle(tmp_path: Path) -> None:
+    assert KUSTOMIZE is not None
+    shutil.copytree(DEPLOY, tmp_path / "quickstudy" / "deploy")
+    (tmp_path / "my-cluster").mkdir()
+    mine = documented_kustomization()
+    (tmp_path / "my-cluster" / "kustomization.yaml").write_text(yaml.safe_dump(mine))
+    built = subprocess.run(
+        [*KUSTOMIZE, str(tmp_path / "my-cluster")], capture_output=True, text=True, check=True
+    )
+    made = {one["kind"]: one for one in yaml.safe_load_all(built.stdout)}
+    for one in made.values():
+        kubernetes_validate.validate(one, VERSIONS[-1], strict=True)
+    kinds = {yaml.safe_load(path.read_text())["kind"] for path in (*MANIFESTS, CLAIM)}
+    assert set(made) == kinds | {"ConfigMap"}
+    settings = made["ConfigMap"]
+    given = dict(literal.split("=", 1) for literal in mine["configMapGenerator"][0]["literals"])
+    assert given.items() <= settings["data"].items()
+    assert "QUICKSTUDY_LOG_LEVEL" in settings["data"]
+    [container] = made["Deployment"]["spec"]["template"]["spec"]["containers"]
+    [image] = mine["images"]
+    assert container["image"] == f"{image['newName']}:{image['newTag']}"
+    [source] = container["envFrom"]
+    assert source["configMapRef"]["name"] == settings["metadata"]["name"]
+    assert "QUICKSTUDY_MODEL" in {one["name"] for one in container["env"]}
 
 
 def test_the_compose_file_fits_the_schema() -> None:

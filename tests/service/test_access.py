@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+import tracemalloc
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
 from pydantic import ValidationError
+from starlette.requests import Request
 
+from service.api import access
+from service.api.access import Access, KeyFailures
 from service.keys import KeyFileError, KeyStore
+from service.metrics import REGISTRY
 from service.settings import Settings
 from tests.service.stub import StubEngine
 
@@ -158,9 +164,226 @@ def test_addresses_of_one_ipv6_network_share_a_rate(make_client: MakeClient) -> 
     assert statuses == [200, 429, 200]
 
 
+def asked(
+    *forwarded: str, peer: str = "10.0.0.9", name: str = "X-Forwarded-For", scheme: str = "http"
+) -> Request:
+    """A request over a connection from `peer`, with these lines of a header."""
+    headers = [(name.lower().encode(), line.encode()) for line in forwarded]
+    headers.append((b"host", b"translate.example"))
+    scope = {"type": "http", "scheme": scheme, "path": "/", "query_string": b"", "headers": headers}
+    return Request({**scope, "client": (peer, 40000)})
+
+
+SPOOFED, CLIENT, OUTER, MIDDLE = "9.9.9.9", "1.1.1.1", "10.0.0.1", "10.0.0.2"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "lines", "address"),
+    [
+        (0, [CLIENT], "10.0.0.9"),
+        (1, [f"{SPOOFED}, {CLIENT}"], CLIENT),
+        (2, [f"{SPOOFED}, {CLIENT}, {OUTER}"], CLIENT),
+        (3, [f"{SPOOFED}, {CLIENT}, {OUTER}, {MIDDLE}"], CLIENT),
+        (2, [f"{SPOOFED}, {CLIENT}", OUTER], CLIENT),
+        (2, [SPOOFED, f"{CLIENT},{OUTER}"], CLIENT),
+        (3, [SPOOFED, CLIENT, OUTER, MIDDLE], CLIENT),
+        (1, [], "10.0.0.9"),
+        (1, [""], "10.0.0.9"),
+        (2, [CLIENT], "10.0.0.9"),
+        (3, [f"{CLIENT}, {OUTER}"], "10.0.0.9"),
+        (1, ["unknown"], "10.0.0.9"),
+        (1, [f"{SPOOFED}, 300.1.1.1"], "10.0.0.9"),
+        (2, [f"{SPOOFED}, _hidden, {OUTER}"], "10.0.0.9"),
+        (1, [f"{CLIENT}:51234"], CLIENT),
+        (1, ["2001:db8:1:2:3::1"], "2001:db8:1:2::/64"),
+        (1, ["[2001:db8:1:2:3::1]:51234"], "2001:db8:1:2::/64"),
+        (1, ["[2001:db8:1:2:3::1]"], "2001:db8:1:2::/64"),
+        (1, ["fe80::1%eth0"], "fe80::/64"),
+        (1, [f"::ffff:{CLIENT}"], CLIENT),
+    ],
+)
+def test_whom_trusted_proxies_name(trusted: int, lines: list[str], address: str) -> None:
+    door = Access(Settings(trusted_proxies=trusted))
+    assert door.client(asked(*lines), None) == f"address:{address}"
+
+
+def test_the_address_of_a_peer() -> None:
+    door = Access(Settings())
+    peers = {"::ffff:10.0.0.9": "10.0.0.9", "2001:db8::1": "2001:db8::/64", "socket": "unknown"}
+    for peer, address in peers.items():
+        assert door.client(asked(peer=peer), None) == f"address:{address}"
+
+
+@pytest.mark.parametrize(
+    ("trusted", "lines", "scheme"),
+    [
+        (0, ["https"], "http"),
+        (1, ["https"], "https"),
+        (1, ["https, HTTP"], "http"),
+        (2, ["http, https", "http"], "https"),
+        (2, ["https"], "https"),
+        (1, ["gopher"], "http"),
+        (1, [], "http"),
+    ],
+)
+def test_the_scheme_that_trusted_proxies_name(trusted: int, lines: list[str], scheme: str) -> None:
+    door = Access(Settings(trusted_proxies=trusted))
+    assert door.scheme(asked(*lines, name="X-Forwarded-Proto")) == scheme
+
+
+def wrong_keys(client: TestClient, count: int, headers: Mapping[str, str] = {}) -> list[int]:
+    wrong = {**headers, **bearer("qs_wrong")}
+    return [client.post(NATIVE[0], json=NATIVE[1], headers=wrong).status_code for _ in range(count)]
+
+
+def wrong_key_counts() -> dict[str, float]:
+    name = "quickstudy_wrong_keys_total"
+    return {
+        result: REGISTRY.get_sample_value(name, {"result": result}) or 0.0
+        for result in ("refused", "limited")
+    }
+
+
+def test_wrong_keys_are_limited(make_client: MakeClient, tmp_path: Path, keys: KeyStore) -> None:
+    before = wrong_key_counts()
+    client = make_client(
+        StubEngine(),
+        keys_file=tmp_path / "keys.db",
+        require_key=True,
+        key_failure_limit="3/hour",
+        trusted_proxies=1,
+    )
+    key = bearer(keys.add("somebody"))
+    one, other = {"X-Forwarded-For": "1.1.1.1"}, {"X-Forwarded-For": "2.2.2.2"}
+    assert client.post(NATIVE[0], json=NATIVE[1], headers=one).status_code == 401
+    assert wrong_keys(client, 2, one) == [403, 403]
+    assert client.post(NATIVE[0], json=NATIVE[1], headers={**one, **key}).status_code == 200
+    assert wrong_keys(client, 3, one) == [403, 429, 429]
+    for (url, body), member in zip(
+        (NATIVE, LIBRE, DEEPL), ("error", "error", "message"), strict=True
+    ):
+        answer = client.post(url, json=body, headers={**one, **key})
+        assert answer.status_code == 429
+        assert 3590 <= int(answer.headers["Retry-After"]) <= 3600
+        assert "wrong API keys" in str(answer.json()[member])
+    assert client.get("/v2/usage", headers={**one, **key}).status_code == 429
+    assert client.post("/admin/models", json={}, headers={**one, **key}).status_code == 429
+    assert client.post(NATIVE[0], json=NATIVE[1], headers={**other, **key}).status_code == 200
+    assert wrong_keys(client, 1, other) == [403]
+    counted = {result: count - before[result] for result, count in wrong_key_counts().items()}
+    assert counted == {"refused": 4, "limited": 7}
+
+
+def test_wrong_keys_need_not_be_limited(
+    make_client: MakeClient, tmp_path: Path, keys: KeyStore
+) -> None:
+    client = make_client(StubEngine(), keys_file=tmp_path / "keys.db", key_failure_limit="off")
+    assert wrong_keys(client, 25) == [403] * 25
+
+
+def test_without_keys_none_is_wrong(make_client: MakeClient) -> None:
+    client = make_client(StubEngine(), key_failure_limit="1/hour")
+    assert wrong_keys(client, 3) == [200] * 3
+
+
+def failures(rates: str) -> KeyFailures:
+    from limits import parse_many
+
+    return KeyFailures(parse_many(rates))
+
+
+def test_wrong_keys_are_forgotten_with_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    found = failures("2/minute; 3/hour")
+    found.add("a")
+    now = 1010.0
+    found.add("a")
+    assert found.wait_s("a") == 50
+    now = 1060.0
+    assert found.wait_s("a") == 0
+    found.add("a")
+    assert found.wait_s("a") == 3540
+    assert found.wait_s("b") == 0
+    found = failures("1/hour; 2/minute")
+    found.add("a")
+    now = 1070.0
+    found.add("a")
+    assert found.wait_s("a") == 3600
+
+
+def test_only_so_many_wrong_keys_of_an_address_are_remembered() -> None:
+    found = failures("2/hour")
+    tracemalloc.start()
+    try:
+        for _ in range(10_000):
+            found.add("a")
+        assert tracemalloc.get_traced_memory()[0] < 20_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_wrong_keys_of_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "MAX_ADDRESSES", 3)
+    found = failures("2/hour")
+    for address in ("a", "b", "a", "c", "d", "d", "d"):
+        found.add(address)
+    assert len(found) == 3
+    assert [found.wait_s(address) > 0 for address in "abcd"] == [True, False, False, True]
+
+
+def test_keys_in_addresses_can_be_refused(
+    make_client: MakeClient, tmp_path: Path, keys: KeyStore
+) -> None:
+    key = keys.add("somebody")
+    settings = {"keys_file": tmp_path / "keys.db", "require_key": True}
+    url, body = LIBRE
+    assert make_client(StubEngine(), **settings).post(f"{url}?api_key={key}", json=body).is_success
+    strict = make_client(StubEngine(), key_in_query=False, **settings)
+    for path, sent in ((url, body), ("/detect", {"q": "a b"})):
+        answer = strict.post(f"{path}?api_key={key}", json=sent)
+        assert answer.status_code == 400
+        assert "ends in logs" in answer.json()["error"]
+        assert key not in answer.text
+        assert strict.post(path, json={**sent, "api_key": key}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("settings", "alone", "with_key"),
+    [
+        ({}, 200, 200),
+        ({"require_key": True}, 401, 200),
+        ({"require_key": True, "metrics": "open"}, 200, 200),
+        ({"metrics": "key"}, 401, 200),
+        ({"metrics": "off"}, 403, 403),
+    ],
+)
+def test_who_may_read_the_metrics(
+    make_client: MakeClient,
+    tmp_path: Path,
+    keys: KeyStore,
+    settings: dict[str, object],
+    alone: int,
+    with_key: int,
+) -> None:
+    client = make_client(StubEngine(), keys_file=tmp_path / "keys.db", **settings)
+    key = bearer(keys.add("prometheus", quota_chars=0))
+    assert client.get("/metrics").status_code == alone
+    answer = client.get("/metrics", headers=key)
+    assert answer.status_code == with_key
+    assert ("quickstudy_requests_total" in answer.text) == (with_key == 200)
+    wrong = client.get("/metrics", headers=bearer("qs_wrong"))
+    assert wrong.status_code == (403 if alone != 200 else 200)
+    assert client.post(NATIVE[0], json=NATIVE[1], headers=key).status_code == 429
+
+
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
-    with pytest.raises(ValidationError, match="keys_file"):
-        Settings(require_key=True)
+    for settings in ({"require_key": True}, {"metrics": "key"}):
+        with pytest.raises(ValidationError, match="keys_file"):
+            Settings(**settings)
+    for limit in ("often", "101/minute", "5/minute; 200/hour", "on"):
+        with pytest.raises(ValidationError, match="key_failure_limit"):
+            Settings(key_failure_limit=limit)
     for rate in ("often", "0.5/second"):
         with pytest.raises(ValidationError, match="rate_limit"):
             Settings(rate_limit=rate)

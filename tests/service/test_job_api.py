@@ -282,6 +282,7 @@ def test_limits_on_what_waits(
         ({"data": {"glossary": "no json"}}, "glossary", "JSON object"),
         ({"data": {"glossary": '["a"]'}}, "glossary", "dictionary"),
         ({"data": {"glossary": '{"a b": "c", "A  B": "d"}'}}, "glossary", "twice"),
+        ({"data": {"glossary": '{"a": "c", "a": "d"}'}}, "glossary", "'a' comes twice"),
         ({"data": {"glossary": "[" * 20_000}}, "glossary", "JSON object"),
         ({"data": {"glossary": '{"a": "\\ud800"}'}}, "glossary", "JSON object"),
         ({"data": {"beam_size": "9"}}, "beam_size", "8"),

@@ -142,6 +142,19 @@ def test_suggestions_are_turned_off(stub: TestClient) -> None:
     assert "disabled" in answer.json()["error"]
 
 
+@pytest.mark.parametrize(("trusted", "scheme"), [(0, "http"), (1, "https")])
+def test_the_address_of_a_file_is_the_trusted_proxys(
+    make_client: MakeClient, trusted: int, scheme: str
+) -> None:
+    sent = make_client(StubEngine(), trusted_proxies=trusted).post(
+        "/translate_file",
+        files={"file": ("cats.txt", "One cat.\n")},
+        data={"source": "en", "target": "de"},
+        headers={"X-Forwarded-Proto": "https", "Host": "translate.example"},
+    )
+    assert sent.json()["translatedFileUrl"].startswith(f"{scheme}://translate.example/")
+
+
 def test_a_file_is_waited_for_and_fetched_without_a_key(
     make_client: MakeClient, tmp_path: Path
 ) -> None:

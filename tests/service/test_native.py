@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 
-from export.bundle import Bundle
+from export.bundle import Bundle, sha256_of
 from export.engines import Engine, TranslateOptions, Translation
+from export.manifest import MANIFEST_FILE
 from service.api.app import create_app
+from service.keys import KeyStore
 from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator
+from tests.service.conftest import MakePair
 from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]
@@ -253,6 +258,37 @@ def test_unknown_paths_and_methods_are_json(client: TestClient) -> None:
     assert wrong.status_code == 405
     assert wrong.headers["Allow"] == "POST"
     assert error_of(wrong)["code"] == "method_not_allowed"
+
+
+def test_metrics_say_what_runs_and_what_it_takes(client: TestClient) -> None:
+    text = client.get("/metrics").text
+    build = r'^quickstudy_build_info{python="3\.\d+.*",version="[\d.]+.*"} 1\.0$'
+    assert re.search(build, text, re.M)
+    assert re.search(r"^process_resident_memory_bytes [1-9]", text, re.M)
+    assert re.search(r"^process_cpu_seconds_total [0-9]", text, re.M)
+
+
+def test_metrics_name_the_bundles_that_are_served(
+    make_client: MakeClient, make_pair: MakePair, tmp_path: Path
+) -> None:
+    def bundles() -> list[str]:
+        text = client.get("/metrics").text
+        return [line for line in text.splitlines() if line.startswith("quickstudy_bundle_info{")]
+
+    client = make_client(keys_file=tmp_path / "keys.db")
+    [line] = bundles()
+    assert line.startswith(
+        'quickstudy_bundle_info{engine="ctranslate2-int8",name="tiny",revision="'
+    )
+    assert 'source="en",target="de",version="' in line
+    french = make_pair("en", "fr")
+    key = KeyStore(tmp_path / "keys.db").add("operator", admin=True)
+    headers = {"Authorization": f"Bearer {key}"}
+    swapped = client.post("/admin/models", json={"models": [str(french.path)]}, headers=headers)
+    assert swapped.status_code == 200
+    [line] = bundles()
+    assert 'target="fr"' in line
+    assert f'revision="{sha256_of(french.path / MANIFEST_FILE)[:12]}"' in line
 
 
 def test_metrics_keep_few_labels(client: TestClient) -> None:

@@ -117,3 +117,21 @@ def test_bentomls_client(served: httpx.Client) -> None:
     spec = served.get("/docs.json").json()
     assert spec["paths"]["/v1/translate"]
     assert spec == served.get("/openapi.json").json()
+
+
+def test_nothing_but_the_setting_says_which_proxies_to_believe(
+    tiny_bundle: Bundle, tmp_path: Path
+) -> None:
+    """The peer is local, which uvicorn would believe by itself, and by the environment."""
+    with serving(
+        tmp_path, model=tiny_bundle.path, rate_limit="2/hour", FORWARDED_ALLOW_IPS="*"
+    ) as one:
+        statuses = [
+            one.client.post(
+                "/v1/translate",
+                json={"text": "cat"},
+                headers={"X-Forwarded-For": f"192.0.2.{number}"},
+            ).status_code
+            for number in range(3)
+        ]
+        assert statuses == [200, 200, 429]

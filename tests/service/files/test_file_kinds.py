@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import copy
+import html
 import io
 import random
+import re
 import zipfile
 
+import lxml.html
+import polib
 import pytest
 from lxml import etree
+from markdown_it import MarkdownIt
 
 from service.files import FILE_KINDS, READERS, FileError, kind_of, open_file
+from service.text import Glossary
 from tests.service.files.file_samples import opened, samples, served, shouted, texts, with_part
-from tests.service.text.engines import hostile, shout
+from tests.service.text.engines import hostile, run, shout
 
 SAMPLES = samples()
 NAMES = list(SAMPLES)
@@ -78,6 +84,40 @@ def test_broken_translations_make_a_file_that_opens(name: str) -> None:
         lambda text: '</span><span id="0"><span id="7"/><ph id="1">',
     ):
         opened(file.rebuild([spoil(text) for text in texts(file)]), name)
+
+
+TERM = "<i>x</i> & *y*"
+WORDS = ("text", "hello", "my", "title", "hi", "copy", "paragraph")
+JOINED = TERM.replace("<", "<\u2060")
+
+
+def text_of(data: bytes, name: str) -> str:
+    """What a reader of a file sees, by other libraries than ours."""
+    kind = name.rsplit(".")[-1]
+    if kind in ("docx", "odt"):
+        with zipfile.ZipFile(io.BytesIO(data)) as zipped:
+            data = zipped.read(MAIN_PARTS[name])
+    if kind == "po":
+        return "".join(entry.msgstr for entry in polib.pofile(data.decode()))
+    if kind == "md":
+        data = MarkdownIt("commonmark").render(data.decode()).encode()
+    if kind == "vtt":
+        return html.unescape(re.sub("<[^>]*>", "", data.decode()))
+    if kind in ("txt", "srt"):
+        return data.decode("utf-8-sig")
+    tree = lxml.html.fromstring(data) if kind in ("md", "html") else etree.fromstring(data)
+    assert "i" not in {etree.QName(one).localname for one in tree.iter(etree.Element)}
+    return "".join(str(part) for part in tree.itertext())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_terms_of_a_glossary_are_text_in_every_kind(name: str) -> None:
+    file = opened(SAMPLES[name], name)
+    glossary = Glossary(dict.fromkeys(WORDS, TERM))
+    out = file.rebuild([run(unit.text, unit.format, glossary=glossary) for unit in file.units])
+    seen = re.sub(r"\s+", " ", text_of(out, name))
+    assert (JOINED if name.endswith("srt") else TERM) in seen
+    assert len(opened(out, name).units) == len(file.units) or name not in MONOLINGUAL
 
 
 def mutants(data: bytes, seed: int) -> bytes:

@@ -53,6 +53,20 @@ def test_webvtt_escapes_what_would_be_markup() -> None:
     assert b"<v Bob>a &lt;b&gt; --&gt;\n<c.x>c</c> &amp; d <00:00:02.000>e</v>\n" in out
 
 
+def test_subrip_has_no_escapes_but_text_is_no_markup() -> None:
+    """What a text has of a tag or a time is parted by a character without width."""
+    times = "00:00:01,000 --> 00:00:02,000"
+    data = f"1\n{times}\nOh oh\n"
+    for text, written in (
+        ("<i>a</i> b < c", "<\u2060i>a<\u2060/i> b < c"),
+        ("{\\an8}a {b}", "{\u2060\\an8}a {b}"),
+        (times, times.replace("-->", "--\u2060>")),
+    ):
+        out = opened(data.encode(), "a.srt").rebuild([text]).decode()
+        assert out == f"1\n{times}\n{written}\n"
+        assert len(opened(out.encode(), "a.srt").units) == (1 if "a" in text else 0)
+
+
 def test_a_longer_translation_gets_more_lines_and_a_cue_no_blank_line() -> None:
     file = opened(SRT.encode(), "a.srt")
     words = " ".join(["word"] * 20)

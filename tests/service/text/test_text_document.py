@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+import lxml.html
 import pytest
+from markdown_it import MarkdownIt
 
-from service.text import Glossary, GlossaryError, StandIns, choose_stand_ins, open_document
+from service.text import Format, Glossary, GlossaryError, StandIns, choose_stand_ins, open_document
 from tests.service.text.engines import count_tokens, run, shout, source_of
 
 
@@ -175,6 +177,61 @@ def test_a_term_that_the_model_already_has_needs_no_repair() -> None:
     assert document.check(["der Hund frisst."]) == []
     assert document.check(["der Köter frisst."]) != []
     assert document.rebuild(["der Hund frisst."]) == "der Hund frisst"
+
+
+MARKUP = (
+    "<i>x</i>", "*x*", "**x** y", "_x_ ~~y~~", "[x](y)", "![x](y)", "`x`", "&amp;", "&#60; x",
+    "x<!-- y -->", "x\\", "\\*x*", "# x", "- x", "1. x", "> x", "<https://x.example>", "===",
+    "x | y",
+)  # fmt: skip
+RENDERERS: dict[Format, Callable[[str], str]] = {
+    "html": lambda out: out,
+    "markdown": MarkdownIt("commonmark").enable(["strikethrough", "table"]).render,
+}
+
+
+@pytest.mark.parametrize("value", MARKUP)
+@pytest.mark.parametrize(
+    "source", ["we eat a dog today", "dog and cat eat", "<b>we</b> eat a very old dog", "a dog"]
+)
+def test_terms_are_text_in_every_format(value: str, source: str) -> None:
+    glossary = Glossary({"dog": value})
+    assert value in run(source, glossary=glossary)
+    for format, render in RENDERERS.items():
+        before, after = (
+            lxml.html.fragment_fromstring(render(text), create_parent=True)
+            for text in (run(source, format), run(source, format, glossary=glossary))
+        )
+        assert [one.tag for one in after.iter()] == [one.tag for one in before.iter()], format
+        assert value in after.text_content(), format
+
+
+def test_a_term_is_text_in_a_cell_of_a_table() -> None:
+    table = "| we see a dog | b |\n| --- | --- |\n| c | d |\n"
+    out = run(table, "markdown", glossary=Glossary({"dog": "x | *y*"}))
+    assert out.startswith("| WE SEE A x \\| \\*y\\* | B |\n")
+
+
+def test_pairs_show_terms_as_they_are() -> None:
+    document = open_document(
+        "a dog eats", "html", "en", count_tokens, 100, Glossary({"dog": "<i>x</i>"})
+    )
+    for translation in ("a Boston eats", "dropped"):
+        [(source, shown)] = document.pairs([translation])
+        assert source == "a dog eats"
+        assert "<i>x</i>" in shown
+
+
+def test_a_term_that_only_begins_a_line_of_markdown_is_text() -> None:
+    for value, written in (("#", "\\#"), ("+", "\\+"), ("-", "\\-"), ("1.", "1\\.")):
+        out = run("dog eats it", "markdown", glossary=Glossary({"dog": value}))
+        assert out == f"{written} EATS IT"
+
+
+def test_terms_through_english_stay_as_they_are() -> None:
+    value = "<i>x</i> & *y*"
+    once = run("we see a dog", "html", glossary=Glossary({"dog": value}))
+    assert run(once, "html", glossary=Glossary({value: value})) == once
 
 
 def test_a_faulty_glossary_is_refused() -> None:
