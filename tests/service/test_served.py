@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import urllib.error
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import bentoml
@@ -119,12 +119,13 @@ def test_bentomls_client(served: httpx.Client) -> None:
     assert spec == served.get("/openapi.json").json()
 
 
+@pytest.mark.parametrize("command", [OURS, BENTOML], ids=["quickstudy", "bentoml"])
 def test_nothing_but_the_setting_says_which_proxies_to_believe(
-    tiny_bundle: Bundle, tmp_path: Path
+    tiny_bundle: Bundle, tmp_path: Path, command: Sequence[str]
 ) -> None:
     """The peer is local, which uvicorn would believe by itself, and by the environment."""
     with serving(
-        tmp_path, model=tiny_bundle.path, rate_limit="2/hour", FORWARDED_ALLOW_IPS="*"
+        tmp_path, command, model=tiny_bundle.path, rate_limit="2/hour", FORWARDED_ALLOW_IPS="*"
     ) as one:
         statuses = [
             one.client.post(
