@@ -121,6 +121,20 @@ def test_entropy_and_pull_by_hand() -> None:
     assert penalty.item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_entropy_is_a_bonus_and_the_pull_a_cost() -> None:
+    """g of ½ has the most entropy, ln 2; a mean of ¼ is pulled to ¾ by ½ ln 3."""
+    undecided = torch.tensor([0.5, 0.5])
+    config = SentenceGate(prior_mean=0.5, prior_weight=3.0, entropy_weight=2.0)
+    assert Sentence(4, config).penalty(undecided).item() == pytest.approx(-2 * math.log(2))
+    config = SentenceGate(prior_mean=0.75, prior_weight=1.0, entropy_weight=0.0)
+    pull = Sentence(4, config).penalty(torch.tensor([0.0, 0.5]))
+    assert pull.item() == pytest.approx(0.5 * math.log(3), rel=1e-5)
+    assert Sentence(4, config).penalty(torch.empty(0)).item() == 0
+    both = SentenceGate(prior_mean=0.75, prior_weight=1.0, entropy_weight=2.0)
+    penalty = Sentence(4, both).penalty(torch.tensor([0.0, 0.5]))
+    assert penalty.item() == pytest.approx(0.5 * math.log(3) - 2 * math.log(2) / 2, rel=1e-5)
+
+
 @pytest.mark.parametrize("kind", LEARNED)
 def test_gate_gradient_reaches_neither_encoder_nor_decoder(kind: type[SentenceGate]) -> None:
     """Of the penalty and of every gate's own output; the student's losses are not in it."""
