@@ -143,7 +143,7 @@ def test_without_a_line_in_common_no_score_is_compared(examined: Examine) -> Non
 
 def test_the_five_worst_lines_are_told_worst_first(examined: Examine) -> None:
     """More than a batch of lines: the further a line is cut, the worse; equal ones are not told."""
-    words = "a long line of eight words is here".split()
+    words = ["a", "long", "line", "of", "eight", "words", "is", "here"]
     torch = [" ".join(words)] * 70
     engine = [" ".join(words[: 1 + line % 8]) for line in range(8)] + torch[8:]
     (check,) = examined(torch, engine, scores=[-1.0] * 70, ref=torch).engines
