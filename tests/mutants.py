@@ -34,7 +34,11 @@ from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 ROOT = Path(__file__).parents[1]
 OBJECTIVES = "training/distill/objectives"
-OF_LOSSES = ("tests/training/distill/test_losses.py", "tests/training/distill/test_objectives.py")
+OF_LOSSES = (
+    "tests/training/distill/test_objectives_by_hand.py",
+    "tests/training/distill/test_losses.py",
+    "tests/training/distill/test_objectives.py",
+)
 FILES: dict[str, Sequence[str]] = {
     "training/distill/gate.py": ("tests/training/distill/test_gate.py",),
     f"{OBJECTIVES}/base.py": OF_LOSSES,
