@@ -51,7 +51,10 @@ FILES: dict[str, Sequence[str]] = {
     f"{OBJECTIVES}/token.py": OF_LOSSES,
     "training/batching.py": ("tests/training/test_batching.py",),
     "export/gate.py": ("tests/export/test_gate_by_hand.py", "tests/export/test_gate.py"),
-    "service/fair_queue.py": ("tests/service/test_fair_queue.py",),
+    "service/fair_queue.py": (
+        "tests/service/test_fair_queue_by_hand.py",
+        "tests/service/test_fair_queue.py",
+    ),
     "service/api/access.py": ("tests/service/test_access.py",),
     "service/text/protect.py": ("tests/service/text",),
 }

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-from sacrebleu.metrics import CHRF
+from sacrebleu.metrics import BLEU, CHRF
 
 from export import gate as export_gate
 from export.bundle import Bundle
-from export.engines import TranslateOptions, Translation
+from export.engines import TranslateOptions, Translation, load_engine
 from export.gate import GateError, HeldOut, Judgement, Reference, examine
 from export.manifest import Gate
+from export.tokenizer import load_tokenizer
 from export.writers import WRITERS
+from training.decoding import Hypothesis
 from training.export_config import GateLimits
+from training.model import EOS
+from training.recipe import RecipeError
 
 INT8, FLOAT32 = "ctranslate2-int8", "ctranslate2-float32"
 RIGHT = ["the old cat sat down", "a dog ran up here"]
@@ -151,10 +156,94 @@ def test_the_five_worst_lines_are_told_worst_first(examined: Examine) -> None:
     assert {line.torch for line in check.worst} == {torch[0]}
     assert [line.source for line in check.worst] == [f"source {line}" for line in range(5)]
     expected = [CHRF().sentence_score(text, torch[:1]).score for text in engine[:5]]
-    assert [line.chrf for line in check.worst] == pytest.approx(expected, abs=0.051)
+    assert [line.chrf for line in check.worst] == [round(score, 1) for score in expected]
     assert math.isclose(check.identical, 63 / 70)
 
 
 def test_force_is_recorded_only_where_a_limit_is_broken(examined: Examine) -> None:
     assert not examined(RIGHT, RIGHT, force=True).forced
     assert examined(RIGHT, HALF, GateLimits(), force=True).forced
+
+
+def test_figures_are_rounded_for_readers(examined: Examine) -> None:
+    """One word of ten is wrong: figures with many digits, of which a few are told."""
+    torch = ["the old cat sat down", "a dog ran up there"]
+    engine = ["the old cat sat there", "a dog ran up there"]
+    (check,) = examined(torch, engine).engines
+    bleu = [BLEU().corpus_score(texts, [RIGHT]).score for texts in (torch, engine)]
+    chrf = [CHRF().corpus_score(texts, [RIGHT]).score for texts in (torch, engine)]
+    assert check.bleu == round(bleu[1], 2)
+    assert check.bleu_difference == round(bleu[1] - bleu[0], 3)
+    assert check.chrf_difference == round(chrf[1] - chrf[0], 3)
+    assert check.bleu != round(bleu[1], 1)
+    assert check.bleu_difference != round(bleu[1] - bleu[0], 2)
+    assert check.chrf_difference != round(chrf[1] - chrf[0], 2)
+    gate = examined(engine, torch)
+    assert gate.torch_bleu == round(bleu[1], 2)
+    line = gate.engines[0].worst[0]
+    assert line.chrf == round(CHRF().sentence_score(torch[0], engine[:1]).score, 1)
+
+
+def test_p_values_are_told_with_four_digits(examined: Examine) -> None:
+    """Of a few resamples of six lines; two are better, one is worse."""
+    ref = [f"line {number} of a text of six" for number in range(6)]
+    wrong = [*ref[:4], "no such thing at all here", "nor this thing at all here"]
+    engine = ["something else stands here instead now", *ref[1:]]
+    (check,) = examined(wrong, engine, scores=[-1.0] * 6, ref=ref).engines
+    for p_value in (check.bleu_p, check.chrf_p):
+        assert 0 < p_value < 1
+        assert p_value == round(p_value, 4) != round(p_value, 3)
+
+
+# --- held-out text ---------------------------------------------------------------------------
+
+
+def test_held_out_text_is_read_line_by_line(tmp_path: Path) -> None:
+    (tmp_path / "a.en").write_text("one\n\nthree\n")
+    (tmp_path / "a.de").write_text("eins\n\ndrei\n")
+    held_out = HeldOut.read(tmp_path / "a.en", tmp_path / "a.de")
+    assert held_out == HeldOut("a.en", ["one", "", "three"], ["eins", "", "drei"])
+    assert held_out.fitting([True, False, True]) == HeldOut(
+        "a.en", ["one", "three"], ["eins", "drei"]
+    )
+    (tmp_path / "a.de").write_text("eins\n")
+    with pytest.raises(RecipeError, match=r"a\.en has 3 lines and .*a\.de 1"):
+        HeldOut.read(tmp_path / "a.en", tmp_path / "a.de")
+    (tmp_path / "a.de").write_bytes(b"eins\n\xff\ndrei\n")
+    with pytest.raises(RecipeError, match=r"a\.de: line 2 is not UTF-8"):
+        HeldOut.read(tmp_path / "a.en", tmp_path / "a.de")
+
+
+def test_torch_has_the_limits_of_the_engines(
+    pristine_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A source of as many tokens as the engine takes is translated, one of a token more is not."""
+    engine = load_engine(pristine_bundle)
+    longest = "a"
+    while engine.count_tokens(f"{longest} a") <= engine.max_input_tokens:
+        longest += " a"
+    assert engine.count_tokens(longest) == engine.max_input_tokens
+    asked: dict[str, Any] = {}
+
+    def given(model: Any, rows: list[list[int]], **options: Any) -> list[Hypothesis]:
+        asked.update(options, rows=rows)
+        pieces = load_tokenizer(pristine_bundle).encode("the cat")
+        return [Hypothesis(pieces, -6.0)] * len(rows)
+
+    monkeypatch.setattr(export_gate, "greedy_corpus", given)
+    held_out = HeldOut("x", ["", longest, f"{longest} a", "a"], ["1", "2", "3", "4"])
+    reference = export_gate.translate_in_torch(pristine_bundle, cast(Any, None), held_out)
+    assert reference.held_out == HeldOut("x", [longest, "a"], ["2", "4"])
+    assert [len(row) for row in asked["rows"]] == [
+        engine.max_input_tokens + 1,
+        engine.count_tokens("a") + 1,
+    ]
+    assert all(row[-1] == EOS for row in asked["rows"])
+    assert [asked["limit_of"](tokens + 1) for tokens in (1, 7)] == [
+        engine.output_limit(1),
+        engine.output_limit(7),
+    ]
+    assert asked["min_length"] == 1
+    pieces = engine.count_tokens("the cat")
+    assert reference.texts == ["the cat"] * 2
+    assert reference.scores == [-6.0 / (pieces + 1)] * 2

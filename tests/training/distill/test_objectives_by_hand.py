@@ -162,6 +162,7 @@ def test_temperature_by_hand_for_three_words() -> None:
 def test_log1mexp_near_its_ends() -> None:
     """ln(1 − eˣ) ≈ ln(−x) near 0, and −eˣ far from it, to float32's last digits."""
     assert log1mexp(torch.tensor(-1e-6)).item() == pytest.approx(math.log(1e-6), rel=1e-6)
+    assert log1mexp(torch.tensor(-3e-7)).item() == pytest.approx(math.log(3e-7), rel=1e-5)
     assert log1mexp(torch.tensor(-18.0)).item() == pytest.approx(-math.exp(-18), rel=1e-5)
     assert log1mexp(torch.tensor(0.0)).item() == pytest.approx(math.log(1e-7), rel=1e-5)
 
@@ -212,6 +213,17 @@ def test_a_gate_of_positions_needs_one_path() -> None:
     assert (apart.paths, apart.needs_distributions) == (("hypothesis", "reference"), ("reference",))
     assert apart.scale.kind == "running-mean"
     assert Hybrid(build_gate(ConstantGate(), 8)).scale.kind == "none"
+
+
+@pytest.mark.parametrize("path", ["hypothesis", "reference"])
+def test_a_learned_gate_pays_its_penalty(path: str) -> None:
+    """At g = ¾ everywhere: 2 KL(¾ ‖ ½) − 3 H(¾) more than a given gate of ¾."""
+    student, taught = model(), batch()
+    config = SentenceGate(initial=0.75, prior_mean=0.5, prior_weight=2.0, entropy_weight=3.0)
+    learned = hybrid(config, path=path, scale="none")(student, taught).loss.item()
+    fixed = hybrid(ConstantGate(value=0.75), path=path)(student, taught).loss.item()
+    entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
+    assert learned - fixed == pytest.approx(2 * (math.log(2) - entropy) - 3 * entropy, rel=1e-4)
 
 
 def test_what_a_hybrid_logs() -> None:
