@@ -55,7 +55,10 @@ FILES: dict[str, Sequence[str]] = {
         "tests/service/test_fair_queue_by_hand.py",
         "tests/service/test_fair_queue.py",
     ),
-    "service/api/access.py": ("tests/service/test_access.py",),
+    "service/api/access.py": (
+        "tests/service/test_access_by_hand.py",
+        "tests/service/test_access.py",
+    ),
     "service/text/protect.py": ("tests/service/text",),
 }
 EQUIVALENT: dict[str, dict[str, str]] = {}
