@@ -59,7 +59,12 @@ FILES: dict[str, Sequence[str]] = {
         "tests/service/test_access_by_hand.py",
         "tests/service/test_access.py",
     ),
-    "service/text/protect.py": ("tests/service/text",),
+    "service/text/protect.py": (
+        "tests/service/text/test_protected.py",
+        "tests/service/text/test_text_document.py",
+        "tests/service/text/test_text_markup.py",
+        "tests/service/text/test_text_hostile.py",
+    ),
 }
 EQUIVALENT: dict[str, dict[str, str]] = {}
 """By file: a line as the fault leaves it, and why no caller can tell."""
