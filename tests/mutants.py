@@ -66,7 +66,15 @@ FILES: dict[str, Sequence[str]] = {
         "tests/service/text/test_text_hostile.py",
     ),
 }
-EQUIVALENT: dict[str, dict[str, str]] = {}
+EQUIVALENT: dict[str, dict[str, str]] = {
+    f"{OBJECTIVES}/logp.py": {
+        "logp = F.log_softmax(logits, dim=1)": "logits have two dimensions: the last one is 1",
+    },
+    "service/text/protect.py": {
+        "if place == -1:": "what is put together of all its parts is what was given",
+        "if place == 1:": "what is put together of all its parts is what was given",
+    },
+}
 """By file: a line as the fault leaves it, and why no caller can tell."""
 OPERATORS = re.compile(
     r"core/(?:NumberReplacer|AddNot|ZeroIterationForLoop|ExceptionReplacer"
@@ -182,7 +190,10 @@ def try_out(mutant: Mutant, tree: Path, limit: float) -> Mutant:
         raise RuntimeError(f"{mutant.where}: {result.output}")
     changed = [line for line in result.diff.splitlines() if re.match(r"\+(?!\+\+ )", line)]
     line = changed[0][1:].strip() if changed else ""
-    return replace(mutant, line=line, outcome=result.test_outcome.value)
+    timed_out = result.output == "timeout"
+    return replace(
+        mutant, line=line, outcome="timed out" if timed_out else result.test_outcome.value
+    )
 
 
 def all_tried(
@@ -237,6 +248,8 @@ def report(mutants: Sequence[Mutant], seconds: float) -> tuple[str, float]:
     survivors = [mutant for mutant in run if mutant.outcome == "survived" and not mutant.reason]
     if survivors:
         lines += ["", "Survived:", "", *sorted(f"- `{mutant.where}`" for mutant in survivors)]
+    if timed_out := sum(mutant.outcome == "timed out" for mutant in run):
+        lines += ["", f"Of the killed, {timed_out} ran out of time."]
     if left := len(mutants) - len(run):
         lines += ["", f"{left} mutants were not tried: the time was up."]
     return "\n".join(lines) + "\n", share

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.distill.test_objectives import V, batch, hybrid, model
+from tests.training.distill.test_objectives import V, batch, hybrid, labelled, model
 from training.batching import Batch, target_side
 from training.distill.config import (
     ConstantGate,
@@ -65,6 +65,7 @@ def test_an_objective_has_the_defaults_of_its_recipe(objective: type, config: An
 
 def test_the_mean_of_tokens() -> None:
     assert token_mean(torch.tensor([1.0, 2.0, 6.0])).item() == 3
+    assert token_mean(torch.tensor([5.0])).item() == 5
     assert token_mean(torch.empty(0)).item() == 0
 
 
@@ -285,6 +286,14 @@ def test_a_queue_in_use_is_overwritten_from_its_oldest_word_on() -> None:
         objective.select(torch.tensor(nll))
         assert objective.queue.tolist() == queue
     assert int(objective.seen) == 10
+
+
+def test_a_batch_of_one_word_has_it_chosen() -> None:
+    student = model()
+    alone = Batch(torch.arange(1), torch.tensor([[5, EOS]]), reference=labelled([[EOS]], 4))
+    output = build_objective(SelectiveBatchObjective(share=0.5, kd_rate=1.0), 16)(student, alone)
+    assert output.logs["selected"].item() == 1
+    assert output.loss.equal(build_objective(TokenObjective(), 16)(student, alone).loss)
 
 
 @pytest.mark.parametrize("rank_top_k", [2, 50])
