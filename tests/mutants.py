@@ -70,6 +70,24 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     f"{OBJECTIVES}/logp.py": {
         "logp = F.log_softmax(logits, dim=1)": "logits have two dimensions: the last one is 1",
     },
+    f"{OBJECTIVES}/risk.py": {
+        "return F.pad(ids, (0, 2), value=PAD).scatter(1, lengths, EOS)[:, :longest]": (
+            "what is padded too much is cut off"
+        ),
+    },
+    f"{OBJECTIVES}/selective.py": {
+        "rank = min(max(int((1 - self.share) * len(filled)), -1), len(filled) - 1)": (
+            "a share is at most 1, so no rank is below 0"
+        ),
+    },
+    f"{OBJECTIVES}/tie.py": {
+        "top_one = student.top.gather(1, best)[:, -1].exp()": "there is one column",
+    },
+    "training/batching.py": {
+        "return [row if len(row) < longest else [*row[: longest - 1], EOS] for row in rows]": (
+            "a row ends with EOS already"
+        ),
+    },
     "service/text/protect.py": {
         "if place == -1:": "what is put together of all its parts is what was given",
         "if place == 1:": "what is put together of all its parts is what was given",

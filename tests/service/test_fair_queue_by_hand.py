@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import FrozenInstanceError
+
 import pytest
 
 from service.fair_queue import FairQueue, Job, Priority, Slice
@@ -45,6 +47,17 @@ def test_a_batch_is_filled_to_the_last_token_and_sentence() -> None:
     assert rows(queue_of(job).take()) == {job: [0]}
     job = Job(GREEDY, [1] * 400)
     assert rows(queue_of(job, sentences=3).take()) == {job: [0, 1, 2]}
+
+
+def test_a_job_that_has_nothing_in_the_batch_yet_goes_before_one_that_has_little() -> None:
+    first, second = Job(GREEDY, [1] * 200), Job(GREEDY, [1] * 200)
+    assert rows(queue_of(first, second, sentences=2).take()) == {first: [0], second: [0]}
+
+
+def test_a_part_of_a_batch_does_not_change() -> None:
+    (part,) = queue_of(Job(GREEDY, [1])).take()
+    with pytest.raises(FrozenInstanceError):
+        part.rows = []  # type: ignore[misc]
 
 
 def test_the_share_of_bulk_in_sentences() -> None:

@@ -93,6 +93,8 @@ def test_a_long_source_counts_half() -> None:
 def test_a_new_batch_forgets_how_wide_the_last_one_was() -> None:
     """Sorted by target: a source of 20 alone, then two short rows that fit together."""
     assert of_batches([20, 2, 2], [2, 3, 3], 10) == [[0], [1, 2]]
+    # A source of 9 begins a batch of width 5, so that a target of 4 does not fit beside it.
+    assert of_batches([2, 9, 2, 2], [2, 3, 3, 4], 8) == [[0, 2], [1], [3]]
 
 
 def test_rows_of_equal_length_are_shuffled() -> None:
