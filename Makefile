@@ -13,11 +13,12 @@ IMAGE_OPTS ?=
 bin := $(VENV)/bin
 served := $(VENV)/.serve-installed
 developed := $(VENV)/.dev-installed
+mutating := $(VENV)/.mutants-installed
 packages := web/node_modules/.package-lock.json
 export BENTOML_DO_NOT_TRACK := True
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve demo-web image test lint bench-readme clean
+.PHONY: help serve demo-web image test lint mutants bench-readme clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these commands
@@ -57,6 +58,9 @@ lint: $(developed)  ## Check style and types
 	$(bin)/ruff format --check .
 	$(bin)/mypy
 
+mutants: $(mutating)  ## Count the small faults in the most important files that tests notice
+	$(bin)/python -m tests.mutants
+
 bench-readme: $(developed)  ## Write the README's table and picture from benchmark results
 	$(bin)/quickstudy bench readme $(RESULTS)
 
@@ -78,6 +82,10 @@ $(served): pyproject.toml | $(bin)/python
 $(developed): pyproject.toml | $(bin)/python
 	$(bin)/python -m pip install --quiet --editable '.[train,dev]'
 	touch $(served) $@
+
+$(mutating): pyproject.toml | $(bin)/python
+	$(bin)/python -m pip install --quiet --editable '.[train,dev,mutants]'
+	touch $(served) $(developed) $@
 
 $(packages): web/package.json web/package-lock.json
 	@command -v npm >/dev/null || { \

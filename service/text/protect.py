@@ -216,6 +216,4 @@ def _balanced(rich: Rich) -> bool:
 
 
 def _joined(rich: Rich) -> Special:
-    kinds = {special.kind for special in rich.specials}
-    kind: Kind = "number" if kinds == {"number"} and len(rich.text) == 1 else "word"
-    return Special(rich.raw(), kind, rich.output(), rich.shown())
+    return Special(rich.raw(), "word", rich.output(), rich.shown())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,23 +13,20 @@ import pytest
 from export.bundle import Bundle
 from export.engines import TranslateOptions, load_engine
 from export.web import PAGE_FOLDER, RUNTIME_FILES, Server, assemble, make_server
+from tests.browser import needs_playwright, open_browser, sync_api
 from tests.export import tiny
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 RUNTIME = PAGE_FOLDER / "node_modules" / "onnxruntime-web" / "dist"
 ENGINE = "onnx-int8"
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
+    needs_playwright,
     pytest.mark.skipif(
         not all((RUNTIME / name).is_file() for name in RUNTIME_FILES),
         reason="needs onnxruntime-web (cd web && npm ci)",
     ),
 ]
-sync_api = pytest.importorskip(
-    "playwright.sync_api", reason="needs Playwright (pip install playwright)"
-)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +54,8 @@ def server(site: Path) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        # Without its sandbox, Chromium also starts as root and in containers.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

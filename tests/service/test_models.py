@@ -15,7 +15,7 @@ from export.engines import TranslateOptions, Translation, load_engine
 from export.errors import BundleError
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
-from service.order import Order
+from service.order import Order, TranslatedText
 from service.settings import Settings
 from service.translator import Translator
 
@@ -33,6 +33,9 @@ class Tagging:
         self.go = threading.Event()
         self.go.set()
         self.begun = threading.Event()
+        self.tokens, self.score = 2, -1.0
+        self.cut: tuple[str, ...] = ()
+        """Words of sentences that come out truncated."""
 
     def count_tokens(self, sentence: str) -> int:
         return len(sentence.split())
@@ -45,7 +48,15 @@ class Tagging:
     ) -> list[Translation]:
         self.begun.set()
         assert self.go.wait(9)
-        return [Translation(f"{self.target} {text}", 2, -1.0) for text in sentences]
+        return [
+            Translation(
+                f"{self.target} {text}",
+                self.tokens,
+                self.score if options.return_scores else None,
+                any(word in text for word in self.cut),
+            )
+            for text in sentences
+        ]
 
 
 def tagging(bundle: Bundle) -> Model:
@@ -97,6 +108,37 @@ def test_a_text_goes_through_both_models(models: ModelSet) -> None:
         await translator.close()
 
     asyncio.run(scenario())
+
+
+def through_english(
+    models: ModelSet, texts: list[str], scores: bool = True
+) -> list[TranslatedText]:
+    async def scenario() -> list[TranslatedText]:
+        translator = Translator(models, SETTINGS)
+        done = await translator.translate(Order(texts, "de", "fr", scores=scores))
+        await translator.close()
+        return done.texts
+
+    return asyncio.run(scenario())
+
+
+def test_a_text_cut_off_on_either_way_is_truncated(models: ModelSet) -> None:
+    first, second = models.models
+    first.engine.cut, second.engine.cut = ("eins",), ("en zwei",)
+    found = through_english(models, ["eins.", "zwei.", "drei.", "drei. eins."])
+    assert [item.truncated for item in found] == [True, True, False, True]
+
+
+def test_the_score_through_english_is_the_mean_of_all_tokens(models: ModelSet) -> None:
+    """6 tokens of −1 a sentence into English, 2 of −3 from there: (6 · −1 + 2 · −3) / 8."""
+    first, second = models.models
+    first.engine.tokens, first.engine.score = 6, -1.0
+    second.engine.tokens, second.engine.score = 2, -3.0
+    one, two, none = through_english(models, ["Eins.", "Eins. Zwei.", ""])
+    assert (one.tokens, one.score) == (8, -1.5)
+    assert (two.tokens, two.score) == (16, -1.5)
+    assert (none.tokens, none.score) == (0, None)
+    assert through_english(models, ["Eins."], scores=False)[0].score is None
 
 
 def test_each_text_of_a_list_has_a_source_of_its_own(models: ModelSet) -> None:

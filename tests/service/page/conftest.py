@@ -15,8 +15,9 @@ from service.api.app import create_app, guarded
 from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator
+from tests.browser import open_browser, sync_api
 from tests.service.conftest import MakePair
-from tests.service.page.page import CHROMIUM, MAX_CHARS, OpenPage, sync_api
+from tests.service.page.page import MAX_CHARS, OpenPage
 from tests.service.stub import StubEngine
 
 
@@ -47,13 +48,10 @@ def address(make_pair: MakePair, engine: StubEngine) -> Iterator[str]:
         thread.join()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    with sync_api.sync_playwright() as playwright:
-        # Without its sandbox, Chromium also starts as root and in containers.
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+    with open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-try:
-    from playwright import sync_api
-except ImportError:
-    sync_api = None
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from tests.browser import needs_playwright, sync_api
+
 API = "**/v1/translate"
 MAX_CHARS = 3000
 OpenPage = Callable[..., Any]
 
-needs_browser = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sync_api is None, reason="needs Playwright (pip install playwright)"),
-    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
-]
+needs_browser = [pytest.mark.slow, needs_playwright]
 
 
 def shows(page: Any, text: str) -> None:

@@ -16,6 +16,7 @@ from training.distill.config import (
     TokenGate,
 )
 from training.distill.gate import (
+    Gate,
     GateInput,
     Sentence,
     binary_entropy,
@@ -44,7 +45,7 @@ def test_constant_gate_is_its_value() -> None:
 
 
 @pytest.mark.parametrize(
-    ("progress", "expected"), [(0.0, 0.9), (0.25, 0.7), (1.0, 0.1), (1.2, 0.1)]
+    ("progress", "expected"), [(-0.5, 0.9), (0.0, 0.9), (0.25, 0.7), (1.0, 0.1), (1.5, 0.1)]
 )
 def test_schedule_is_a_straight_line_over_the_run(progress: float, expected: float) -> None:
     gate = build_gate(ScheduleGate(start=0.9, end=0.1), 8)
@@ -57,6 +58,35 @@ def test_learned_gate_starts_at_its_initial_value(kind: type[SentenceGate]) -> N
     gate = build_gate(kind(initial=0.7, floor=0.05), 8)
     g = gate(inputs(torch.randn(4, 2, 8), torch.ones(4, 2)))
     assert g.tolist() == pytest.approx([0.7] * (5 if gate.per_position else 4), abs=1e-5)
+
+
+@pytest.mark.parametrize("initial", [0.2, 0.8])
+def test_a_gate_that_starts_at_a_bound_can_still_leave_it(initial: float) -> None:
+    """At floor 0.2, a thousandth of the 0.6 between the bounds away from it."""
+    gate = build_gate(CorpusGate(initial=initial, floor=0.2), 8)
+    g = gate(inputs(torch.randn(1, 2, 8), torch.ones(1, 2))).item()
+    assert abs(g - initial) == pytest.approx(0.6e-3, rel=1e-2)
+
+
+def test_a_gate_reads_a_run_that_has_not_begun() -> None:
+    read = GateInput(torch.randn(2, 2, 8), torch.ones(2, 2), torch.empty(0, 8))
+    assert (read.progress, read.entropy) == (0, None)
+    assert build_gate(ScheduleGate(start=0.9, end=0.1), 8)(read).tolist() == pytest.approx(
+        [0.9] * 2
+    )
+    assert build_gate(ConstantGate(), 8).penalty(torch.tensor([0.2])).item() == 0
+    with pytest.raises(TypeError, match="Gate does not define forward"):
+        Gate()(read)
+
+
+@pytest.mark.parametrize(("kind", "width"), [(SentenceGate, 8), (TokenGate, 9)])
+def test_a_linear_gate_has_a_weight_for_each_thing_it_reads(
+    kind: type[SentenceGate], width: int
+) -> None:
+    gate = build_gate(kind(), 8)
+    assert gate.learned
+    assert gate.per_position == (kind is TokenGate)
+    assert [tuple(one.shape) for one in gate.parameters()] == [(1, width), (1,)]
 
 
 def test_corpus_gate_is_one_number() -> None:
@@ -101,6 +131,10 @@ def test_sentence_gate_reads_the_mean_of_real_positions() -> None:
     memory = torch.tensor([[[1.0], [3.0], [100.0]]])
     g = gate(inputs(memory, torch.tensor([[7, EOS, PAD]])))
     assert g.item() == pytest.approx(1 / (1 + math.exp(-2)))
+    g = gate(inputs(memory[:, 1:], torch.tensor([[EOS, PAD]])))
+    assert g.item() == pytest.approx(1 / (1 + math.exp(-3)))
+    g = gate(inputs(memory[:, 2:], torch.tensor([[PAD]])))
+    assert g.item() == pytest.approx(0.5)
 
 
 def test_gate_stays_within_its_bounds() -> None:
@@ -119,6 +153,20 @@ def test_entropy_and_pull_by_hand() -> None:
     penalty = Sentence(4, config).penalty(torch.tensor([0.75, 0.75]))
     expected = 2 * (0.75 * math.log(1.5) + 0.25 * math.log(0.5))
     assert penalty.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_entropy_is_a_bonus_and_the_pull_a_cost() -> None:
+    """g of ½ has the most entropy, ln 2; a mean of ¼ is pulled to ¾ by ½ ln 3."""
+    undecided = torch.tensor([0.5, 0.5])
+    config = SentenceGate(prior_mean=0.5, prior_weight=3.0, entropy_weight=2.0)
+    assert Sentence(4, config).penalty(undecided).item() == pytest.approx(-2 * math.log(2))
+    config = SentenceGate(prior_mean=0.75, prior_weight=1.0, entropy_weight=0.0)
+    pull = Sentence(4, config).penalty(torch.tensor([0.0, 0.5]))
+    assert pull.item() == pytest.approx(0.5 * math.log(3), rel=1e-5)
+    assert Sentence(4, config).penalty(torch.empty(0)).item() == 0
+    both = SentenceGate(prior_mean=0.75, prior_weight=1.0, entropy_weight=2.0)
+    penalty = Sentence(4, both).penalty(torch.tensor([0.0, 0.5]))
+    assert penalty.item() == pytest.approx(0.5 * math.log(3) - 2 * math.log(2) / 2, rel=1e-5)
 
 
 @pytest.mark.parametrize("kind", LEARNED)

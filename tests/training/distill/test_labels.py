@@ -103,6 +103,34 @@ def test_batches_carry_the_labels_of_their_rows(
     assert torch.equal(batch.reference.top_logp[-len(alone.top_logp) :], alone.top_logp)
 
 
+def test_a_store_of_the_whole_vocabulary_holds_all_of_each_distribution(
+    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+) -> None:
+    """`labels.top_k: 0`, for rows with a reference and without, several at once."""
+    config = CONFIG.model_copy(update={"top_k": 0})
+    label_corpus(mixed, tmp_path / "labels", lambda: teacher, config, tokenizer)
+    store = LabelStore(tmp_path / "labels")
+    data = TokenData(mixed, store)
+    pieces = len(teacher.pieces)
+    assert store.top_k == 0
+    for rows, along in (
+        ([1, 2, 25], [data.trg[1], data.trg[2], data.trg[25]]),
+        ([1, 3, 12], [data.trg[1], store.hypotheses[3], store.hypotheses[12]]),
+    ):
+        ids, logp, tail = store.distributions("reference", np.array(rows))
+        assert ids.shape == logp.shape == (sum(map(len, along)), pieces)
+        assert torch.equal(ids.sort(1).values, torch.arange(pieces).expand_as(ids))
+        exact = torch.cat(
+            [log_probs(teacher, data, row, target) for row, target in zip(rows, along, strict=True)]
+        )
+        torch.testing.assert_close(logp, exact.gather(1, ids), atol=2e-2, rtol=2e-3)
+        assert not tail.any()
+    batch = data.batch(np.array([1, 3]), ("hypothesis",), ("hypothesis",))
+    assert batch.hypothesis is not None
+    assert batch.hypothesis.top_ids is not None
+    assert batch.hypothesis.top_ids.shape == (int(batch.hypothesis.mask.sum()), pieces)
+
+
 def test_rows_without_a_reference_are_taught_along_the_hypothesis(
     tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
 ) -> None:

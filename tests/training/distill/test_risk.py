@@ -205,3 +205,37 @@ def test_reward_turns_a_student_from_the_likelier_to_the_better() -> None:
     risk = objective(nll_weight=0)
     written = teach(lambda: risk(student, taught).loss, 60)
     assert written == [row[:-1] for row in REFERENCES]
+
+
+def test_what_it_logs_by_hand() -> None:
+    """Mean risk, mean BLEU of the distinct candidates, the nll of the teacher's translation."""
+    student, taught = model(), batch()
+    candidates: list[list[Ids]] = [[(9, 10, 11), (9, 4)], [(12, 13)]]
+    risk = given(candidates, 0.7, nll_weight=0.25)
+    output = risk(student, taught)
+    rewards = [
+        bleu_of(ids, tuple(reference[:-1]))
+        for some, reference in zip(candidates, REFERENCES, strict=True)
+        for ids in some
+    ]
+    nll = build_objective(SentenceObjective(), 16)(student, taught).loss.item()
+    alone = given(candidates, 0.7)(student, taught).loss.item()
+    assert output.logs["reward"].item() == pytest.approx(sum(rewards) / 3)
+    assert output.logs["sentence_loss"].item() == pytest.approx(nll)
+    assert output.logs["risk"].item() == pytest.approx(alone)
+    assert output.loss.item() == pytest.approx(0.75 * alone + 0.25 * nll)
+    assert not any(log.requires_grad for log in output.logs.values())
+
+
+def test_reward_of_few_words_by_hand() -> None:
+    """`a b c` of `a b c d`: all n-grams there, (1 · 3/3 · 2/2 · 1/1)^¼ · e^(1 − 4/3)."""
+    assert bleu_of((4, 5, 6), (4, 5, 6, 7)) == pytest.approx(np.exp(-1 / 3))
+    # `a a b` of `a b`: 2 of 3 words, 2 of 3 pairs (one added), 1 of 2 triples, 1 of 1.
+    assert bleu_of((4, 4, 5), (4, 5)) == pytest.approx((2 / 3 * 2 / 3 * 1 / 2 * 1) ** 0.25)
+    assert bleu_of((), ()) == 0
+    assert bleu_of((4,), ()) == 0
+
+
+def test_it_draws_as_many_as_it_is_told() -> None:
+    drawn = objective(samples=7)._draw(model(), batch().src)  # type: ignore[operator]
+    assert drawn.shape[:2] == (2, 7)

@@ -1,0 +1,128 @@
+"""What the model sees of text with opaque things in it, and what comes back, case by case."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.text import NO_GLOSSARY, Format, Glossary, open_document
+from service.text.protect import without_opaque
+from tests.service.text.engines import count_tokens, run
+
+PETS = Glossary({"dog": "Rüde", "cat": "Katze"})
+
+
+def sent(text: str, format: Format = "text", glossary: Glossary = NO_GLOSSARY) -> list[str]:
+    """The sentences that a model is given."""
+    document = open_document(text, format, "en", count_tokens, 200, glossary)
+    return [segment.text for segment in document.segments]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("we saw https://a.b/c?!.", "we saw Boston?!."),
+        ("we saw (https://a.b/c).", "we saw (Boston)."),
+        ("we saw [https://a.b/c] now", "we saw [Boston] now."),
+        ("we saw [(https://a.b/c)]: it", "we saw [(Boston)]: it."),
+        ("we saw https://a.b/c(d) then", "we saw Boston then."),
+        ("we saw https://a.b/c[d], then", "we saw Boston, then."),
+        ("we saw me@a.de, then", "we saw Boston, then."),
+        ("we saw (me@a.de)...", "we saw (Boston)..."),
+    ],
+)
+def test_an_address_ends_before_the_sentence_s_punctuation(text: str, expected: str) -> None:
+    assert sent(text) == [expected]
+    assert run(text) == text.replace("we", "WE").replace("saw", "SAW").replace(
+        "then", "THEN"
+    ).replace(" now", " NOW").replace(" it", " IT")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("we saw pre{x}post now", "we saw Boston now."),
+        ("we saw pre_{x}_post now", "we saw Boston now."),
+        ("we saw {x}{y} now", "we saw Boston now."),
+        ("we saw x%d now", "we saw Boston now."),
+        ("we saw %d%d now", "we saw Boston now."),
+        ("we saw %d now", "we saw 20 now."),
+        ("we saw {x}-{y} now", "we saw Boston-Tom now."),
+        ("we saw a😀b now", "we saw ab now."),
+        ("we saw 犬{x}犬 now", "we saw 犬Boston犬 now."),
+        ("{x}s went", "Boston went."),
+        ("we saw the {x}s", "we saw the Boston."),
+    ],
+)
+def test_what_touches_goes_along(text: str, expected: str) -> None:
+    assert sent(text) == [expected]
+
+
+def test_what_touches_is_bounded() -> None:
+    """60 letters on both sides together; those before it first."""
+    for before, after, left in ((0, 60, 0), (0, 61, 1), (58, 2, 0), (59, 2, 1), (61, 0, 0)):
+        (text,) = sent(f"we saw {'a' * before}{{x}}{'b' * after} now")
+        beyond = "a" * max(0, before - 60)
+        assert text == f"we saw {beyond}Boston{'b' * left} now."
+
+
+@pytest.mark.parametrize(
+    ("html", "expected"),
+    [
+        ("un<b>like</b>ly story", "Boston story."),
+        ("<b>un</b>likely story", "Boston story."),
+        ("a <b>b</b> c", "a b c."),
+        ("see un<b>lik</b> now", "see Boston now."),
+        ("see <b>x{a}</b> now", "see Boston now."),
+        ("see {a}<b>x</b> now", "see Boston now."),
+        ("see un<b>li</b><i>ke</i>ly now", "see Boston now."),
+        ("see a{x}<b>c now</b> d", "see aBostonc now d."),
+        ("see &amp;{x} now", "see &Boston now."),
+        ("see x&nbsp;{x} now", "see x Boston now."),
+        ("see {a<b>}</b> now", "see Boston now."),
+    ],
+)
+def test_a_word_that_tags_part_is_one(html: str, expected: str) -> None:
+    assert sent(html, "html") == [expected]
+    source = run(html, "html", translate=list)
+    assert source == html
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a dog😀 eats", "A Rüde😀 EATS"),
+        ("a 😀dog eats", "A 😀Rüde EATS"),
+        ("the dog {x} cat eats", "THE Rüde {x} Katze EATS"),
+        ("dog cat {x} dog cat", "Rüde Katze {x} Rüde Katze"),
+        ("{dog} eats, cat too", "{dog} EATS, Katze TOO"),
+        ("see dog.example.com cat", "SEE dog.example.com Katze"),
+        ("see dog.example.com/cat, a dog", "SEE dog.example.com/cat, A Rüde"),
+        ("dog{x} eats", "Rüde{x} EATS"),
+        ("{x}dog eats", "{x}Rüde EATS"),
+    ],
+)
+def test_terms_beside_what_is_opaque(text: str, expected: str) -> None:
+    assert run(text, glossary=PETS) == expected
+
+
+def test_a_term_within_a_word_of_tags_is_still_put_in() -> None:
+    assert run("un<b>like dog</b>ly", "html", glossary=PETS) == "UN<b>LIKE Rüde</b>LY"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("plain words", "plain words"),
+        ("we saw {x} now", "we saw now"),
+        ("a {b {c}} d", "a d"),
+        ("{a{b{c{d}}}} z", "z"),
+        ("a_b c", "c"),
+        ("e.g. this", "e.g. this"),
+        ("see <b>x</b>", "see x"),
+        ("me@a.de z", "z"),
+        ("100% of it", "100% of it"),
+        ("50%x is", "50 x is"),
+    ],
+)
+def test_a_text_less_all_that_is_opaque(text: str, expected: str) -> None:
+    assert without_opaque(text) == expected
