@@ -61,7 +61,7 @@ def write(folder: Path, **changes: object) -> Path:
 
 
 def bench_of(path: Path) -> Bench:
-    return Bench(load_study(path), path, None, path.parent / "runs")
+    return Bench(load_study(path), path, None, path.parent / "runs", force=True)
 
 
 def test_faults_are_told_at_once(tmp_path: Path) -> None:

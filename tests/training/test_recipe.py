@@ -67,7 +67,7 @@ def test_unknown_keys_are_refused_by_name(section, key):
     for name in section:
         place = place[name]
     place[key] = 1
-    with pytest.raises(RecipeError, match=rf"{'.'.join([*section, key])}: Extra inputs"):
+    with pytest.raises(RecipeError, match=rf"{'.'.join([*section, key])}: there is no such field"):
         parse_recipe(tree)
 
 
@@ -155,7 +155,7 @@ def test_assignments_that_cannot_be(tmp_path):
         ("seed", "FIELD=VALUE"),
         ("=2", "FIELD=VALUE"),
         ("name.first=x", "name is not a section"),
-        ("student.trainng.max_steps=3", r"student\.trainng: Extra inputs"),
+        ("student.trainng.max_steps=3", r"student\.trainng: .* did you mean `training`"),
         ("seed=-1", "seed: "),
     ]:
         with pytest.raises(RecipeError, match=message):
