@@ -90,8 +90,10 @@ def _naming(path: Path, draft: Path) -> Iterator[None]:
         with writing(path):
             yield
     except OSError as error:
-        if isinstance(error.filename, str) and Path(error.filename).is_relative_to(draft):
-            error.filename = str(path / Path(error.filename).relative_to(draft))
+        for which in ("filename", "filename2"):
+            name = getattr(error, which)
+            if isinstance(name, str) and Path(name).is_relative_to(draft):
+                setattr(error, which, str(path / Path(name).relative_to(draft)))
         raise
 
 
@@ -124,7 +126,8 @@ def atomic_write(path: str | Path, content: str | bytes | memoryview) -> None:
             os.fsync(file.fileno())
             draft.replace(path)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses this too
+            draft.unlink()
         raise
     _sync(path.parent)
 

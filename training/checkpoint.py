@@ -7,6 +7,7 @@ A checkpoint folder holds `model.safetensors`, `checkpoint.json` (dimensions, vo
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -62,15 +63,21 @@ def contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file. Raises OSError where the file system refuses."""
+    """Write a safetensors file, whole or not at all. Raises OSError where the file system
+    refuses."""
+    draft = path.with_suffix(".tmp")
     try:
-        save_file(contiguous(tensors), path)
+        save_file(contiguous(tensors), draft)
+        draft.replace(path)
     except SafetensorError as error:
         found = re.search(r"\(os error (\d+)\)", str(error))
         if found is None:
             raise
         number = int(found[1])
         raise OSError(number, os.strerror(number), str(path)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
 
 
 def save_checkpoint(

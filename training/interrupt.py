@@ -11,6 +11,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 
 GRACE = 5.0
 """Seconds that a process is given to end before it is killed."""
@@ -20,6 +21,7 @@ GRACE = 5.0
 def unreached() -> Iterator[None]:
     """Keep SIGINT from the processes and threads that this thread starts within the block: they
     inherit its signal mask. One that comes meanwhile is raised after the block."""
+    resource_tracker.ensure_running()  # which, when it starts, lets SIGINT through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

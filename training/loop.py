@@ -378,13 +378,7 @@ class Trainer:
         state.kept = ranked[: self.config.average]
         if self.fabric.is_global_zero and (bleu, state.step) in state.kept:
             self._weights(state.step).parent.mkdir(exist_ok=True)
-            draft = self._weights(state.step).with_suffix(".tmp")
-            try:
-                save_tensors(draft, self.model.state_dict())
-                draft.replace(self._weights(state.step))
-            except BaseException:
-                draft.unlink(missing_ok=True)
-                raise
+            save_tensors(self._weights(state.step), self.model.state_dict())
         self.fabric.barrier()
         self._since += time.perf_counter() - started
         values = {"validation_bleu": bleu, "best_bleu": state.best_bleu}

@@ -73,6 +73,8 @@ def test_faults_are_told_at_once(tmp_path: Path) -> None:
         assert word in str(error.value)
     with pytest.raises(StudyError, match="colour"):
         load_study(write(tmp_path, colour="blue"))
+    with pytest.raises(StudyError, match=r"grid\.0\.seed: .* did you mean `seeds`"):
+        load_study(write(tmp_path, grid=[{"seed": [1]}]))
     with pytest.raises(StudyError, match="no such study"):
         load_study(tmp_path / "none.yaml")
 
