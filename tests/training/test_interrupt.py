@@ -20,7 +20,7 @@ from training.stages import build_stages
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "recipes" / "tiny.yaml")
-CHILDREN = """
+CHILDREN = r"""
 import multiprocessing, os, sys, time
 from training.interrupt import wait_for
 
