@@ -134,7 +134,7 @@ def test_a_killed_study_leaves_no_process_and_is_resumed(tmp_path: Path) -> None
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(slow))
     runs, out = tmp_path / "runs", tmp_path / "out"
     command = [sys.executable, "-m", "quickstudy", "study", str(path)]
-    command += ["--runs", str(runs), "--out", str(out)]
+    command += ["--runs", str(runs), "--out", str(out), "--force"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     folder = runs / "tiny" / "study" / "recipe.token.1"
     wait_for(lambda: list(folder.glob("resume-*")), process)
