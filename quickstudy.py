@@ -5,22 +5,50 @@ Every part is imported only when it is used, so that serving never needs torch.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from benchmarks.bench.cli import bench_app
 from export.cli import bundle_app
+from quickstudy_errors import QuickstudyError, explain
 from service.keys_cli import keys_app
 
 if TYPE_CHECKING:
     from training.recipe import Recipe
     from training.run import Run
+    from training.stage import Stage
+
+RESUMED = frozenset(
+    ("run", "prepare", "tokenize", "teacher", "label", "student", "export", "evaluate", "study")
+)
+"""Commands that go on where they were stopped."""
+INTERRUPTED = 130
+"""Exit code of a program that Ctrl-C ended, as shells have it."""
+
+
+class Commands(TyperGroup):
+    """The commands; Ctrl-C ends each with one line that says what the same command does next."""
+
+    def invoke(self, ctx):  # type: ignore[no-untyped-def]
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            again = (
+                "what is done is kept, the same command goes on from there"
+                if ctx.invoked_subcommand in RESUMED
+                else "the same command begins again"
+            )
+            _end(f"interrupted: {again}", INTERRUPTED)
+
 
 app = typer.Typer(
+    cls=Commands,
     name="quickstudy",
     help="Fast translation students distilled from slow, strong teachers.",
     no_args_is_help=True,
@@ -53,37 +81,41 @@ ForceOption = Annotated[
 TRAIN_EXTRA = "pip install 'quickstudy[train]'"
 
 
-class UserError(Exception):
-    """Something the user can put right; shown without a traceback."""
-
-
 def main() -> None:
     """Run the command line; errors a user can mend end with exit code 1 and one message."""
     try:
-        app()
+        try:
+            app()
+        finally:
+            # What is printed may come to the disk only here, and a full disk is worth a word.
+            sys.stdout.flush()
     except ModuleNotFoundError as error:
-        print(f"quickstudy: {error.name} is not installed; try: {TRAIN_EXTRA}", file=sys.stderr)
+        _end(f"{error.name} is not installed; try: {TRAIN_EXTRA}")
+    except QuickstudyError as error:
+        _end(str(error))
+    except BrokenPipeError:
+        _drop_output()
         raise SystemExit(1) from None
-    except Exception as error:
-        if not _is_users(error):
+    except OSError as error:
+        message = explain(error)
+        if message is None:
             raise
-        print(f"quickstudy: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+        _end(message)
 
 
-def _is_users(error: Exception) -> bool:
-    """Whether an error says what to do (rather than being a fault of ours)."""
-    names = {
-        "RecipeError",
-        "CorpusError",
-        "TrainingError",
-        "BundleError",
-        "KeyFileError",
-        "SettingsError",
-        "ResultsError",
-        "UserError",
-    }
-    return any(kind.__name__ in names for kind in type(error).__mro__)
+def _end(message: str, code: int = 1) -> NoReturn:
+    print(f"quickstudy: {message}", file=sys.stderr)
+    _drop_output()
+    raise SystemExit(code) from None
+
+
+def _drop_output() -> None:
+    """Forget printed text that cannot be written, so that the interpreter's end does not try."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _recipe(path: Path, data: Path | None, assignments: list[str] | None) -> Recipe:
@@ -99,14 +131,22 @@ def _run(path: Path, data: Path | None, runs: Path, assignments: list[str] | Non
     return Run(recipe, runs / recipe.name)
 
 
-def _do(run: Run, names: list[str], force: bool) -> None:
-    from training.stage import run_stage
+def _stages(run: Run) -> dict[str, Stage]:
+    """The stages of a run; what it is comes first, since the imports take seconds."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{run.recipe.name}: results in {run.folder}", file=sys.stderr, flush=True)
     from training.stages import build_stages
 
-    stages = build_stages(run)
+    return build_stages(run)
+
+
+def _do(run: Run, names: list[str], force: bool) -> None:
+    from training.stage import run_stage
+
+    stages = _stages(run)
     for name in names:
         if name not in stages:
-            raise UserError(f"this recipe has no stage {name!r}: it has {', '.join(stages)}")
+            raise QuickstudyError(f"this recipe has no stage {name!r}: it has {', '.join(stages)}")
         run_stage(stages[name], stages, force)
 
 
@@ -116,12 +156,22 @@ def run_all(
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
     assignments: SetOption = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Go on with a teacher that translates next to nothing, and publish a bundle that "
+            "breaks a limit of the export gate; what is done is not made again.",
+        ),
+    ] = False,
 ) -> None:
     """Do every stage that is not done yet: text in, a bundle and its scores out."""
-    from training.stage import run_stage
-    from training.stages import build_stages
+    from dataclasses import replace
 
-    stages = build_stages(_run(recipe, data, runs, assignments))
+    run = _run(recipe, data, runs, assignments)
+    stages = _stages(replace(run, publish_anyway=force, label_anyway=force))
+    from training.stage import run_stage
+
     for stage in stages.values():
         run_stage(stage, stages)
 
@@ -155,13 +205,20 @@ def label(
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
     assignments: SetOption = None,
-    force: ForceOption = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Label again even if it is done (the old is kept), and ask a teacher that "
+            "translates next to nothing.",
+        ),
+    ] = False,
 ) -> None:
     """Ask the teacher once: translations and distributions."""
     from dataclasses import replace
 
     run = _run(recipe, data, runs, assignments)
-    _do(replace(run, label_workers=workers), ["label"], force)
+    _do(replace(run, label_workers=workers, label_anyway=force), ["label"], force)
 
 
 @app.command()
@@ -201,7 +258,7 @@ def student(
     run = _run(recipe, data, runs, assignments)
     if baseline is not None and baseline not in run.recipe.baselines:
         known = ", ".join(run.recipe.baselines) or "none"
-        raise UserError(f"this recipe has no baseline {baseline!r}; it has: {known}")
+        raise QuickstudyError(f"this recipe has no baseline {baseline!r}; it has: {known}")
     _do(run, [baseline or "student"], force)
 
 
@@ -221,19 +278,25 @@ def study(
     report_only: Annotated[
         bool, typer.Option("--report", help="Only write the report of the results so far.")
     ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Go on with a teacher that translates next to nothing.")
+    ] = False,
 ) -> None:
     """Compare distillation methods: train a grid of students, test them, report what holds."""
-    from benchmarks.study.cell import Bench
     from benchmarks.study.config import load_study
-    from benchmarks.study.report import write_report
-    from benchmarks.study.runner import run_study
 
     loaded = load_study(study)
     folder = out or runs / f"study-{loaded.name}"
-    done = report_only or run_study(Bench(loaded, study, data, runs), folder, jobs, max_minutes)
+    print(f"{loaded.name}: results in {folder}", file=sys.stderr, flush=True)
+    from benchmarks.study.cell import Bench
+    from benchmarks.study.report import write_report
+    from benchmarks.study.runner import run_study
+
+    bench = Bench(loaded, study, data, runs, force)
+    done = report_only or run_study(bench, folder, jobs, max_minutes)
     print(write_report(loaded, folder))
     if not done:
-        raise UserError("the study is not finished: run the same command again to go on")
+        raise QuickstudyError("the study is not finished: run the same command again to go on")
 
 
 @app.command()
@@ -295,7 +358,7 @@ def recombine(
     from training.recombine import recombine_files
 
     if overlap >= order:
-        raise UserError(f"--overlap {overlap} must be below --order {order}")
+        raise QuickstudyError(f"--overlap {overlap} must be below --order {order}")
     recombine_files(
         texts,
         out,
@@ -319,7 +382,7 @@ def serve(
 ) -> None:
     """Serve translations over HTTP (the same as `make serve`), by settings `QUICKSTUDY_*`."""
     if as_json and not show_settings:
-        raise UserError("--json is for --show-settings: give both, or neither")
+        raise QuickstudyError("--json is for --show-settings: give both, or neither")
     from service.settings_cli import show_settings as show
     from service.settings_report import read_settings
 
@@ -354,9 +417,13 @@ def labels_inspect(
 
 
 @recipe_app.command("check")
-def recipe_check(recipe: RecipeFile, assignments: SetOption = None) -> None:
-    """Report every fault of a recipe at once; exit code 1 if there is any."""
-    checked = _recipe(recipe, None, assignments)
+def recipe_check(
+    recipe: RecipeFile, data: DataOption = None, assignments: SetOption = None
+) -> None:
+    """Report every fault of a recipe at once, missing text too; exit code 1 if there is any."""
+    from training.recipe_files import check_recipe
+
+    checked = check_recipe(recipe, assignments, data)
     print(f"{recipe}: ok ({checked.name})")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from quickstudy_errors import QuickstudyError
 
-class BundleError(ValueError):
+
+class BundleError(QuickstudyError, ValueError):
     """A bundle that cannot be used, with what is wrong and what to do."""

@@ -57,7 +57,7 @@ def export_bundle(
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
-    BundleError or ValueError, saying what to do; a former bundle then stays as it was.
+    BundleError, saying what to do; a former bundle then stays as it was.
     """
     writers = chosen_writers(engines)
     info = BundleInfo(
@@ -138,7 +138,7 @@ def engine_parity(
 def _decoding(model: Transformer, max_input_tokens: int) -> Decoding:
     room = model.max_length - 1  # EOS follows the source, BOS comes before the target
     if max_input_tokens > room:
-        raise ValueError(
+        raise BundleError(
             f"export.max_input_tokens is {max_input_tokens}, but the model has {model.max_length} "
             f"positions: set it to {room} or less"
         )

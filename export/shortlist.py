@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from export.errors import BundleError
+
 VMAP_FILE = "vmap.txt"
 ITERATIONS = 4
 SENTENCES = 200_000
@@ -44,7 +46,7 @@ def lexical_table(
 ) -> LexicalTable:
     """Learn the table from (source ids, target ids) without special tokens.
 
-    Raises ValueError where there is no sentence.
+    Raises BundleError where there is no sentence.
     """
     pairs, groups, frequency = _together(sentences, vocab_size)
     kinds, kind_of = np.unique(pairs, return_inverse=True)
@@ -73,7 +75,7 @@ def _together(
         targets.append(trg)
         positions += len(trg)
     if not positions:
-        raise ValueError("a shortlist needs translated sentences: run the `label` stage first")
+        raise BundleError("a shortlist needs translated sentences: run the `label` stage first")
     frequency = np.bincount(np.concatenate(targets), minlength=vocab_size)
     return np.concatenate(pairs), np.concatenate(groups), frequency
 

@@ -21,6 +21,7 @@ from ctranslate2.specs.model_spec import NumpyVariable, Variable
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.errors import BundleError
 from training.model import (
     BOS,
     EOS,
@@ -54,7 +55,7 @@ def to_ctranslate2(
 
     `pieces` are the SentencePiece pieces in the order of their ids, the special ones first.
     "int8" stores weight matrices in 7 bits, one scale a row. A former folder is replaced only
-    when the new one is written. Raises ValueError if pieces and model do not match.
+    when the new one is written. Raises BundleError if pieces and model do not match.
     """
     check_pieces(pieces, model.vocab_size)
     output_dir = Path(output_dir)
@@ -68,21 +69,21 @@ def to_ctranslate2(
 
 
 def check_pieces(pieces: list[str], vocab_size: int) -> None:
-    """Raise ValueError unless the pieces fit the model and hold the special ones in place."""
+    """Raise BundleError unless the pieces fit the model and hold the special ones in place."""
     if len(pieces) != vocab_size:
-        raise ValueError(
+        raise BundleError(
             f"the tokenizer has {len(pieces)} pieces and the model {vocab_size} embeddings: "
             "export with the tokenizer the model was trained with"
         )
     for index, piece in SPECIAL_PIECES.items():
         if pieces[index] != piece:
-            raise ValueError(
+            raise BundleError(
                 f"piece {index} is {pieces[index]!r} and must be {piece!r}: train the tokenizer "
                 "with pad_id=0, unk_id=1, bos_id=2, eos_id=3"
             )
     if len(set(pieces)) != len(pieces):
         twice = sorted({piece for piece in pieces if pieces.count(piece) > 1})
-        raise ValueError(f"pieces must differ, these come twice: {twice[:5]}")
+        raise BundleError(f"pieces must differ, these come twice: {twice[:5]}")
 
 
 def quantize_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:

@@ -23,8 +23,8 @@ def upgrade_bundle(
 
     The weights are those of its CTranslate2 engine, float32 where it has one, else 7-bit; the first
     engine is the default one; default: the engines it has. Scores of engines that stay are kept.
-    Raises BundleError where it has no CTranslate2 engine, GateError where an engine is worse than
-    the weights in torch, ValueError for an unknown engine.
+    Raises BundleError where it has no CTranslate2 engine and for an unknown engine, GateError where
+    an engine is worse than the weights in torch.
     """
     bundle = load_bundle(path)
     former = bundle.manifest

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from export.errors import BundleError
 from export.manifest import ENGINES_FOLDER, BundleInfo, EngineEntry
 from export.shortlist import VMAP_FILE, Sentence, lexical_table, write_vmap
 from export.to_ctranslate2 import to_ctranslate2
@@ -64,7 +65,7 @@ def _ctranslate2_int8(job: WriteJob, folder: Path) -> None:
 
 def _vmap(job: WriteJob, folder: Path) -> None:
     if job.lexicon is None:
-        raise ValueError(
+        raise BundleError(
             "a shortlist is made from the teacher's translations, and there are none: export "
             "from a recipe whose `label` stage is done"
         )
@@ -173,8 +174,8 @@ def known_writers() -> list[str]:
 
 
 def chosen_writers(names: Sequence[str]) -> list[Writer]:
-    """The writers of the engines named. Raises ValueError for none, an unknown or a double one."""
+    """The writers of the engines named. Raises BundleError for none, an unknown or a double one."""
     unknown = [name for name in names if name not in WRITERS]
     if unknown or not names or len(set(names)) != len(names):
-        raise ValueError(f"engines: {list(names)}; choose from {sorted(WRITERS)}, each once")
+        raise BundleError(f"engines: {list(names)}; choose from {sorted(WRITERS)}, each once")
     return [WRITERS[name] for name in names]

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from quickstudy_errors import QuickstudyError
+
 PREFIX = "qs_"
 BUSY_S = 5.0
 SCHEMA = """
@@ -35,7 +37,7 @@ CREATE TABLE IF NOT EXISTS usage (
 """
 
 
-class KeyFileError(Exception):
+class KeyFileError(QuickstudyError):
     """A key file that cannot be used, or a key that is not in it; the message says what to do."""
 
 

@@ -14,6 +14,7 @@ import annotated_types
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from quickstudy_errors import QuickstudyError
 from service.settings import DEFAULT_BUNDLE, Settings
 
 PREFIX = "QUICKSTUDY_"
@@ -33,7 +34,7 @@ FACTORY_DEFAULTS = {
 Value = str | int | float | bool | list[str] | None
 
 
-class SettingsError(ValueError):
+class SettingsError(QuickstudyError, ValueError):
     """Settings that cannot be used; the message has a line for each fault."""
 
 

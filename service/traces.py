@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
+from quickstudy_errors import QuickstudyError
 from service.record import BatchTimes, Record
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ EXTRA = "pip install 'quickstudy[otel]'"
 FLUSH_MS = 2000
 
 
-class TracesError(RuntimeError):
+class TracesError(QuickstudyError, RuntimeError):
     """Traces are configured and cannot be made; the message says what to do."""
 
 

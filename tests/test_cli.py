@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 import quickstudy
+from quickstudy import TRAIN_EXTRA as EXTRA
+from quickstudy_errors import ADVICE, QuickstudyError
+from service.settings_report import SettingsError
 from tests.shipped_recipes import lacks_another_run_alone
 
 ROOT = Path(__file__).parents[1]
@@ -38,8 +41,9 @@ def test_recipe_check_lists_every_fault(
 def test_recipe_check_accepts_what_ships(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A recipe that takes its teacher, and a student to go on from, of another one may lack those
-    alone."""
+    """All but the made-up corpus may lack their text; a recipe that takes its teacher of another
+    one, or a student to go on from, may lack those."""
+    assert run("recipe", "check", str(ROOT / "recipes" / "tiny.yaml"), monkeypatch=monkeypatch) == 0
     for recipe in sorted((ROOT / "recipes").glob("*.yaml")):
         if recipe.name.startswith("study-"):
             continue
@@ -74,6 +78,90 @@ def test_a_missing_bundle_says_what_to_do(
 ) -> None:
     assert run("translate", str(tmp_path / "none"), monkeypatch=monkeypatch) == 1
     assert "quickstudy export" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["label", "run", "study"])
+def test_force_asks_a_weak_teacher_too(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("quickstudy._stages", lambda run: asked.append(run.label_anyway) or {})
+    monkeypatch.setattr("quickstudy._do", lambda run, *_: asked.append(run.label_anyway))
+    monkeypatch.setattr(
+        "benchmarks.study.runner.run_study", lambda bench, *_: asked.append(bench.force)
+    )
+    recipe = str(ROOT / "recipes" / ("study-tiny.yaml" if command == "study" else "tiny.yaml"))
+    for force in ([], ["--force"]):
+        run(command, recipe, "--runs", str(tmp_path), *force, monkeypatch=monkeypatch)
+    assert asked == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (QuickstudyError("do this"), "quickstudy: do this\n"),
+        (SettingsError("do that"), "quickstudy: do that\n"),
+        (OSError(28, "No space left on device", "a/b"), f"quickstudy: a/b: {ADVICE[28]}\n"),
+        (ModuleNotFoundError(name="torch"), f"quickstudy: torch is not installed; try: {EXTRA}\n"),
+    ],
+)
+def test_errors_that_can_be_put_right_are_one_message(
+    error: Exception,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def fail() -> None:
+        raise error
+
+    monkeypatch.setattr("quickstudy.app", fail)
+    assert run(monkeypatch=monkeypatch) == 1
+    assert capsys.readouterr().err == message
+
+
+def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SettingsError(Exception):
+        """Called as an error of the user's, and none."""
+
+    def fail() -> None:
+        raise failure
+
+    monkeypatch.setattr("quickstudy.app", fail)
+    for failure in (SettingsError("x"), ValueError("x"), OSError(111, "Connection refused")):
+        with pytest.raises(type(failure)):
+            quickstudy.main()
+
+
+def test_what_a_command_works_on_comes_before_slow_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "training.stages", None)
+    recipe = str(ROOT / "recipes" / "tiny.yaml")
+    assert run("prepare", recipe, "--runs", str(tmp_path), monkeypatch=monkeypatch) == 1
+    assert capsys.readouterr().err.startswith(f"tiny: results in {tmp_path / 'tiny'}\n")
+
+
+def test_recipe_check_finds_missing_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(ROOT / "recipes" / "tiny.yaml")
+    arguments = ("recipe", "check", recipe, "--data", str(tmp_path))
+    assert run(*arguments, monkeypatch=monkeypatch) == 1
+    err = capsys.readouterr().err
+    assert "6 fault(s)" in err
+    assert f"corpus.validation.trg: no file {tmp_path / 'val.de'}" in err
+    misspelt = ("recipe", "check", recipe, "--set", "corpus.validation.src=val.ne")
+    assert run(*misspelt, monkeypatch=monkeypatch) == 1
+    assert "1 fault(s)" in capsys.readouterr().err
+
+
+def test_checking_a_recipe_imports_no_torch() -> None:
+    code = (
+        "import sys; from training.recipe_files import check_recipe; "
+        "check_recipe('recipes/tiny.yaml'); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("module", ["quickstudy", "service.service", "export.bundle"])

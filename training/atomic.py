@@ -15,6 +15,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from quickstudy_errors import writing
+
 DRAFT = ".draft"
 FORMER = ".former"
 
@@ -81,6 +83,20 @@ def _abandoned(draft: Path) -> bool:
     return True
 
 
+@contextlib.contextmanager
+def _naming(path: Path, draft: Path) -> Iterator[None]:
+    """Have OSErrors of a draft name what it was to become."""
+    try:
+        with writing(path):
+            yield
+    except OSError as error:
+        for which in ("filename", "filename2"):
+            name = getattr(error, which)
+            if isinstance(name, str) and Path(name).is_relative_to(draft):
+                setattr(error, which, str(path / Path(name).relative_to(draft)))
+        raise
+
+
 def _clean_up(path: Path) -> None:
     """Remove what killed writers of `path` left; put back a folder that one had moved aside."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,13 +120,14 @@ def atomic_write(path: str | Path, content: str | bytes | memoryview) -> None:
     _clean_up(path)
     draft = _sibling(path, DRAFT)
     try:
-        with draft.open("xb") as file, _locked(draft):
+        with _naming(path, draft), draft.open("xb") as file, _locked(draft):
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
             draft.replace(path)
     except BaseException:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk refuses this too
+            draft.unlink()
         raise
     _sync(path.parent)
 
@@ -125,9 +142,10 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     _clean_up(path)
     draft = _sibling(path, DRAFT)
-    draft.mkdir()
+    with _naming(path, draft):
+        draft.mkdir()
     try:
-        with _locked(draft):
+        with _naming(path, draft), _locked(draft):
             yield draft
             _sync_tree(draft)
             _take_place(draft, path)

@@ -7,7 +7,10 @@ A checkpoint folder holds `model.safetensors`, `checkpoint.json` (dimensions, vo
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,6 +62,24 @@ def contiguous(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().cpu().contiguous() for name, value in state.items()}
 
 
+def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write a safetensors file, whole or not at all. Raises OSError where the file system
+    refuses."""
+    draft = path.with_suffix(".tmp")
+    try:
+        save_file(contiguous(tensors), draft)
+        draft.replace(path)
+    except SafetensorError as error:
+        found = re.search(r"\(os error (\d+)\)", str(error))
+        if found is None:
+            raise
+        number = int(found[1])
+        raise OSError(number, os.strerror(number), str(path)) from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+
+
 def save_checkpoint(
     folder: Path,
     model_state: dict[str, Tensor],
@@ -76,9 +97,9 @@ def save_checkpoint(
         "metrics": metrics,
     }
     with atomic_folder(folder) as draft:
-        save_file(contiguous(model_state), draft / "model.safetensors")
+        save_tensors(draft / "model.safetensors", model_state)
         if objective_state:
-            save_file(contiguous(objective_state), draft / "objective.safetensors")
+            save_tensors(draft / "objective.safetensors", objective_state)
         (draft / "checkpoint.json").write_text(json.dumps(about, indent=2))
         (draft / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
         shutil.copyfile(tokenizer, draft / "tokenizer.model")
@@ -213,7 +234,7 @@ def save_run_state(folder: Path, tensors: dict[str, Tensor], state: RunState) ->
     """Write `<folder>/resume-STEP` atomically, then drop the older ones."""
     name = f"resume-{state.step:08d}"
     with atomic_folder(folder / name) as draft:
-        save_file(contiguous(tensors), draft / "state.safetensors")
+        save_tensors(draft / "state.safetensors", tensors)
         (draft / "state.json").write_text(json.dumps(state.__dict__))
     for older in folder.glob("resume-????????"):
         if older.name != name:

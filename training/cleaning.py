@@ -22,6 +22,7 @@ from training.readers import INVALID_UTF8, MALFORMED, CorpusError, RawPair
 DUPLICATE = "duplicate"
 LANGUAGE_CONFIDENCE = 0.5
 """Probability (0 to 1) from which the language identifier is believed against the recipe."""
+MARKS_AT_ONCE = 1 << 20
 
 # C0 and C1 controls that are not white space, and the noncharacters of the basic plane
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufdd0-\ufdef\ufffe\uffff]")
@@ -209,13 +210,17 @@ class DuplicateFinder:
         for path, part in zip(self._files, np.split(rows[order], ends[:-1]), strict=True):
             if len(part):
                 with path.open("ab") as file:
-                    part.tofile(file)
+                    file.write(part.tobytes())
 
     def marks(self) -> np.ndarray:
         """bool (rows,), on disk: True where an earlier row holds the same pair."""
         if not self._rows:
             return np.zeros(0, dtype=bool)
-        marks = np.memmap(self._marks, dtype=bool, mode="w+", shape=(self._rows,))
+        # Written before it is mapped: on a full disk a write raises, and a mapped page kills.
+        with self._marks.open("wb") as file:
+            for start in range(0, self._rows, MARKS_AT_ONCE):
+                file.write(bytes(min(MARKS_AT_ONCE, self._rows - start)))
+        marks = np.memmap(self._marks, dtype=bool, mode="r+", shape=(self._rows,))
         for path in self._files:
             if path.exists():
                 rows = np.fromfile(path, dtype=self._ROW)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from training.interrupt import unreached
 from training.readers import CorpusError
 
 
@@ -37,9 +38,14 @@ def download(src: str, trg: str, dataset_ids: list[str], out: str | Path) -> Non
         raise CorpusError(
             "downloading needs mtdata, which is not installed: pip install 'quickstudy[download]'"
         )
-    result = subprocess.run(download_command(src, trg, dataset_ids, out), check=False)
-    if result.returncode:
+    with unreached():
+        fetching = subprocess.Popen(download_command(src, trg, dataset_ids, out))
+    try:
+        status = fetching.wait()
+    finally:
+        fetching.kill()
+    if status:
         raise CorpusError(
-            f"mtdata ended with status {result.returncode}; its message stands above. Check the "
+            f"mtdata ended with status {status}; its message stands above. Check the "
             f"dataset names with `mtdata list --langs {src}-{trg}`"
         )

@@ -18,8 +18,10 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
+from quickstudy_errors import QuickstudyError
+from training.interrupt import wait_for
 from training.recipe import RecipeError, TrainingConfig
 
 MOST_PROCESSES = 8
@@ -68,7 +70,7 @@ def launch(config: TrainingConfig, function: Callable[..., Any], *arguments: Any
     """Run `function(fabric, *arguments)` in every process of the run.
 
     Started plainly, the processes are spawned here; started by torchrun (several machines), this
-    process is one of them already.
+    process is one of them already. Raises TrainingError where a process is killed.
     """
     count = process_count(config)
     nodes = 1
@@ -96,12 +98,21 @@ def launch(config: TrainingConfig, function: Callable[..., Any], *arguments: Any
     task = partial(
         _in_process, function=function, count=count, arguments=arguments, failures=failures
     )
-    try:
+    if not several or _started_by_launcher():
         fabric.launch(task)
+        return
+    try:
+        wait_for(lambda: fabric.launch(task))
     except ProcessRaisedException:
         if failures.empty():
             raise
         raise failures.get() from None
+    except ProcessExitedException as error:
+        raise TrainingError(
+            f"a training process ended by itself ({error.signal_name or error.exit_code}; out of "
+            "memory?): run the same command again, which goes on from its last save, with fewer "
+            "processes or a smaller batch_tokens where it ends again"
+        ) from None
 
 
 def keep_memory() -> None:
@@ -127,9 +138,10 @@ def settle_gpu() -> None:
 
 
 def _quieten() -> None:
-    """Keep Fabric's notes on its own workings out of the log."""
+    """Keep the notes of Fabric and torch on their own workings out of the log."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning_fabric")
 
 
@@ -149,13 +161,13 @@ def _in_process(
         torch.set_num_threads(thread_count(count))
     try:
         function(fabric, *arguments)
-    except (RecipeError, TrainingError) as error:
+    except (QuickstudyError, OSError) as error:
         # Else a spawned process's error reaches the user as a traceback in a string.
         failures.put(error)
         raise
 
 
-class TrainingError(RuntimeError):
+class TrainingError(QuickstudyError, RuntimeError):
     """Training that cannot go on; the message says where and what to do."""
 
 

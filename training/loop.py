@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric, seed_everything
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.batching import Batch
@@ -17,28 +17,34 @@ from training.checkpoint import (
     RunState,
     average_states,
     build_model,
-    contiguous,
     load_checkpoint,
     load_run_state,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
     save_run_state,
+    save_tensors,
     start_from_model,
 )
+from training.columns import map_table
 from training.data import TokenData
 from training.distill.config import ObjectiveConfig
 from training.distill.labels import LabelStore
 from training.distill.objectives import Objective, ObjectiveOutput, build_objective
-from training.launch import ParentWatch, TrainingError, launch, precision
+from training.launch import ParentWatch, TrainingError, launch, precision, process_count
 from training.model import Transformer, parameter_count
-from training.monitor import Monitor
+from training.monitor import Monitor, clock
 from training.recipe import ModelConfig, RecipeError, TrainingConfig
 from training.schedule import done_share, learning_rate
+from training.stage import say
 from training.tokenizer import Tokenizer
 from training.validation import Validator
 
 CLOCK_EVERY = 5
+WARM = 2
+"""The step of a process that takes as long as those to come."""
+SOON = 10.0
+"""Seconds without a line that nobody is told of beforehand."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +80,19 @@ def train(run: TrainingRun) -> None:
     if (run.checkpoint / "checkpoint.json").exists():
         return
     run.folder.mkdir(parents=True, exist_ok=True)
+    _say_what_starts(run)
     launch(run.training, _worker, run)
+
+
+def _say_what_starts(run: TrainingRun) -> None:
+    """How much is learned from, on what; before the processes start, which takes a while."""
+    pairs = sum(len(map_table(shard)) for shard in run.token_shards)
+    validation = min(len(map_table(run.validation)), run.training.validation_pairs)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
+    say(
+        f"{run.name}: training on {pairs:,} pairs, validated on {validation:,}; "
+        f"{process_count(run.training)} process(es) on {device}, starting"
+    )
 
 
 def _worker(fabric: Fabric, run: TrainingRun) -> None:
@@ -204,6 +222,12 @@ class Trainer:
 
     def fit(self) -> None:
         """Train until a limit or until patience runs out, then write the checkpoint."""
+        try:
+            self._fit()
+        finally:
+            self.monitor.stop_bar()
+
+    def _fit(self) -> None:
         self._batches_an_epoch = self._count_batches()
         if self._batches_an_epoch < self.config.accumulate:
             raise RecipeError(
@@ -213,9 +237,14 @@ class Trainer:
         self._announce()
         started = time.perf_counter() - self.state.seconds
         self.lesson.train()
+        done = 0
         while self._share() < 1 and self.state.stale < self.config.patience:
             for batches in self._steps_of_epoch():
+                began = time.perf_counter()
                 self._step(batches)
+                done += 1
+                if done == WARM:
+                    self._say_pace(time.perf_counter() - began)
                 if self.state.step % CLOCK_EVERY == 0:
                     self._tick(started)
                 if self.state.step % self.config.log_every == 0:
@@ -238,6 +267,15 @@ class Trainer:
             f"{self.fabric.world_size} process(es), {torch.get_num_threads()} thread(s) each, "
             f"{precision(self.config)}{resumed}"
         )
+
+    def _say_pace(self, seconds: float) -> None:
+        """When to look again, where that is not soon; the first step would tell of more."""
+        steps = self.config.log_every - self.state.step % self.config.log_every
+        if seconds * steps > SOON:
+            self.monitor.say(
+                f"step {self.state.step} took {seconds:.1f} s; the next line comes in about "
+                f"{clock(seconds * steps)}"
+            )
 
     def _count_batches(self) -> int:
         return self.data.batch_count(
@@ -340,9 +378,7 @@ class Trainer:
         state.kept = ranked[: self.config.average]
         if self.fabric.is_global_zero and (bleu, state.step) in state.kept:
             self._weights(state.step).parent.mkdir(exist_ok=True)
-            draft = self._weights(state.step).with_suffix(".tmp")
-            save_file(contiguous(self.model.state_dict()), draft)
-            draft.replace(self._weights(state.step))
+            save_tensors(self._weights(state.step), self.model.state_dict())
         self.fabric.barrier()
         self._since += time.perf_counter() - started
         values = {"validation_bleu": bleu, "best_bleu": state.best_bleu}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,12 @@ class Ticker:
         return f"{done:,} of {self._total:,} {self._unit}, {rate:,.0f} a second, eta {left}"
 
 
+def _hook(failed: threading.ExceptHookArgs) -> None:
+    """Leave the errors of TensorBoard's thread to whoever writes next, to whom it gives them."""
+    if not type(failed.thread).__module__.startswith("tensorboard."):
+        threading.__excepthook__(failed)
+
+
 class Monitor:
     """Logs of one training run. Only the first process has one that writes."""
 
@@ -79,6 +86,7 @@ class Monitor:
         self._file = self._path.open("a", encoding="utf-8")
         from torch.utils.tensorboard import SummaryWriter
 
+        threading.excepthook = _hook
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_step + 1)
         self._bar: Progress | None = None
         if sys.stderr.isatty():
@@ -132,9 +140,13 @@ class Monitor:
         else:
             print(f"{self.name}: {message}", file=sys.stderr, flush=True)
 
+    def stop_bar(self) -> None:
+        """Give the terminal back as it was."""
+        if self.active and self._bar is not None:
+            self._bar.stop()
+
     def close(self) -> None:
+        self.stop_bar()
         if self.active:
-            if self._bar is not None:
-                self._bar.stop()
             self._board.close()
             self._file.close()

@@ -7,6 +7,7 @@ wrong with a file raises CorpusError.
 
 from __future__ import annotations
 
+import difflib
 import io
 import json
 from collections.abc import Callable, Iterator
@@ -79,8 +80,7 @@ def source_format(source: SourceConfig) -> str:
         return source.format
     if plain:
         return "plain"
-    names = Path(str(source.path)).name.lower().removesuffix(".gz").removesuffix(".zst")
-    ending = Path(names).suffix.removeprefix(".")
+    ending = _unpacked(str(source.path).lower()).suffix.removeprefix(".")
     found = {"ndjson": "jsonl", "tab": "tsv", "pq": "parquet"}.get(ending, ending)
     if found not in READERS or found == "plain":
         raise CorpusError(
@@ -90,6 +90,30 @@ def source_format(source: SourceConfig) -> str:
     return found
 
 
+# --- missing files ------------------------------------------------------------------------------
+
+
+def corpus_faults(corpus: CorpusConfig) -> list[str]:
+    """What of a corpus's files is missing, each with its field; empty where nothing is."""
+    places = {f"corpus.train.{number}": source for number, source in enumerate(corpus.train)}
+    places["corpus.validation"] = corpus.validation
+    places |= {f"corpus.test.{name}": source for name, source in corpus.test.items()}
+    return [fault for place, source in places.items() for fault in _faults(place, source, corpus)]
+
+
+def _faults(place: str, source: SourceConfig, corpus: CorpusConfig) -> Iterator[str]:
+    try:
+        source_format(source)
+    except CorpusError as error:
+        yield f"{place}: {error}"
+    for field in ("src", "trg", "path"):
+        if (name := getattr(source, field)) is not None:
+            try:
+                _locate(name, f"{place}.{field}", corpus)
+            except CorpusError as error:
+                yield str(error)
+
+
 # --- files and lines ---------------------------------------------------------------------------
 
 
@@ -97,10 +121,25 @@ def _locate(name: str | None, field: str, corpus: CorpusConfig) -> Path:
     path = Path(corpus.root) / str(name)
     if not path.is_file():
         raise CorpusError(
-            f"{field}: no file {path}; correct the path, or set corpus.root (`--data`) to the "
-            f"folder that it starts from"
+            f"{field}: no file {path}{_nearest(path)}; correct the path, or set corpus.root "
+            f"(`--data`) to the folder that it starts from"
         )
     return path
+
+
+def _unpacked(name: str) -> Path:
+    return Path(name.removesuffix(".gz").removesuffix(".zst"))
+
+
+def _nearest(path: Path) -> str:
+    """A file of the same ending beside a missing one, packed or not, that may be meant."""
+    beside = [
+        entry.name
+        for entry in (path.parent.iterdir() if path.parent.is_dir() else ())
+        if _unpacked(entry.name).suffix == _unpacked(path.name).suffix
+    ]
+    nearest = difflib.get_close_matches(path.name, beside, n=1)
+    return f" (there is {nearest[0]})" if nearest else ""
 
 
 def _open(path: Path) -> IO[bytes]:

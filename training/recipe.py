@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from quickstudy_errors import QuickstudyError
 from training.corpus_config import CorpusConfig
 from training.distill.config import (
     HybridObjective,
@@ -42,7 +43,7 @@ RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
 
 
-class RecipeError(ValueError):
+class RecipeError(QuickstudyError, ValueError):
     """A recipe that cannot be used; the message lists every fault with its field."""
 
 

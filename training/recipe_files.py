@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from training.model_config import DEFAULT_KIND
 from training.recipe import Recipe, RecipeError
@@ -41,11 +43,67 @@ def _set_field(tree: dict[str, Any], assignment: str) -> None:
 
 
 def _explain(error: ValidationError, source: str) -> RecipeError:
-    lines = [f"{source}: {error.error_count()} fault(s) in the recipe"]
+    faults = faults_of(error, Recipe, "recipe")
+    return RecipeError("\n".join([f"{source}: {len(faults)} fault(s) in the recipe", *faults]))
+
+
+def faults_of(error: ValidationError, kind: type[BaseModel], name: str) -> list[str]:
+    """A line for each fault of a mapping that is no `kind`, which is called `name`; a field that
+    there is not comes with the name of the nearest one."""
+    lines = []
     for fault in error.errors(include_url=False, include_context=False):
-        field = ".".join(str(part) for part in _written(fault["loc"])) or "(recipe)"
-        lines.append(f"  {field}: {fault['msg'].removeprefix('Value error, ')}")
-    return RecipeError("\n".join(lines))
+        field = ".".join(str(part) for part in _written(fault["loc"])) or f"({name})"
+        message = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "extra_forbidden":
+            *place, key = fault["loc"]
+            message = _unknown_field(str(key), _fields_at(kind, place))
+        lines.append(f"  {field}: {message}")
+    return lines
+
+
+def _unknown_field(key: str, known: list[str]) -> str:
+    if nearest := difflib.get_close_matches(key, known, n=1):
+        return f"there is no such field; did you mean `{nearest[0]}`?"
+    return f"there is no such field; there are {', '.join(known)}"
+
+
+def _fields_at(kind: Any, place: list[int | str]) -> list[str]:
+    """The fields of the section that a fault's place lies in."""
+    sections = list(_sections(kind))
+    for part in place:
+        sections = [one for section in sections for one in _below(section, part)]
+    return list(dict.fromkeys(n for one in sections if _is_model(one) for n in one.model_fields))
+
+
+def _sections(kind: Any) -> Iterator[Any]:
+    """Models, and lists and mappings, that a value of an annotated type may be."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        yield from _sections(arguments[0])
+    elif origin in (Union, UnionType):
+        for one in arguments:
+            yield from _sections(one)
+    elif _is_model(kind) or origin in (list, dict):
+        yield kind
+
+
+def _below(section: Any, part: int | str) -> Iterator[Any]:
+    """What a part of a place leads to: a field, an entry, or one of several kinds by its name."""
+    if not _is_model(section):
+        yield from _sections(get_args(section)[-1])
+    elif part in section.model_fields:
+        yield from _sections(section.model_fields[part].annotation)
+    elif part == section.__name__ or part in _kinds(section):
+        yield section
+
+
+def _kinds(section: type[BaseModel]) -> tuple[Any, ...]:
+    field = section.model_fields.get("kind")
+    return get_args(field.annotation) if field and get_origin(field.annotation) is Literal else ()
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _written(place: tuple[int | str, ...]) -> tuple[int | str, ...]:
@@ -73,6 +131,13 @@ def load_recipe(
     those of a given teacher's files among them.
     """
     path = Path(path)
+    recipe = _parse_file(path, assignments)
+    _refuse(_file_faults(recipe), str(path))
+    return _rooted(recipe, path, data)
+
+
+def _parse_file(path: Path, assignments: list[str] | None) -> Recipe:
+    """A recipe's file with some fields overridden, and absolute paths to models."""
     here = path.parent
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -83,8 +148,23 @@ def load_recipe(
     tree = _unshared(tree)
     for assignment in assignments or []:
         _set_field(tree, assignment)
-    recipe = parse_recipe(change_paths(tree, lambda name: str((here / name).resolve())), str(path))
-    _check_files(recipe, str(path))
+    return parse_recipe(change_paths(tree, lambda name: str((here / name).resolve())), str(path))
+
+
+def check_recipe(
+    path: str | Path, assignments: list[str] | None = None, data: str | Path | None = None
+) -> Recipe:
+    """`load_recipe`, and the files of the text are looked for too."""
+    path = Path(path)
+    recipe = _rooted(_parse_file(path, assignments), path, data)
+    from training.readers import corpus_faults
+
+    _refuse([*_file_faults(recipe), *corpus_faults(recipe.corpus)], str(path))
+    return recipe
+
+
+def _rooted(recipe: Recipe, path: Path, data: str | Path | None) -> Recipe:
+    """The recipe with the folder of its text as an absolute path."""
     root = Path(data) if data is not None else path.parent / recipe.corpus.root
     corpus = recipe.corpus.model_copy(update={"root": str(root.resolve())})
     return recipe.model_copy(update={"corpus": corpus})
@@ -102,7 +182,8 @@ def change_paths(tree: Any, change: Callable[[str], str]) -> Any:
     return changed
 
 
-def _check_files(recipe: Recipe, source: str) -> None:
+def _file_faults(recipe: Recipe) -> list[str]:
+    """What is wrong with the files of models that a recipe names."""
     from training.start import checkpoint_faults
 
     faults = checkpoint_faults(recipe)
@@ -110,6 +191,10 @@ def _check_files(recipe: Recipe, source: str) -> None:
         from training.teacher_check import teacher_faults
 
         faults += teacher_faults(recipe)
+    return faults
+
+
+def _refuse(faults: list[str], source: str) -> None:
     if faults:
         listed = "".join(f"\n  {fault}" for fault in faults)
         raise RecipeError(f"{source}: {len(faults)} fault(s) in the recipe{listed}")

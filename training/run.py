@@ -27,6 +27,8 @@ class Run:
     """Who labels, see `training.distill.workers`; the result is the same."""
     publish_anyway: bool = False
     """Whether a bundle is published that breaks a limit of the export gate."""
+    label_anyway: bool = False
+    """Whether a teacher is asked that translates next to nothing."""
 
     @property
     def tokenizer(self) -> Path:

@@ -22,6 +22,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from quickstudy_errors import writing
 from training.atomic import atomic_write
 from training.launch import is_first_process, only_one
 from training.recipe import RecipeError
@@ -158,7 +159,8 @@ def _make(stage: Stage, now: str, force: bool) -> None:
     stage.folder.mkdir(parents=True, exist_ok=True)
     atomic_write(stage.folder / NOTE, json.dumps({"fingerprint": now, "done": False}))
     say(f"{stage.name}: → {stage.folder}")
-    stage.make()
+    with writing(stage.folder):
+        stage.make()
     note = {"fingerprint": now, "done": True, "result": result_digest(stage.outputs())}
     atomic_write(stage.folder / NOTE, json.dumps(note))
 

@@ -22,16 +22,22 @@ from training.given_teacher import (
 )
 from training.loop import TrainingRun, train
 from training.monitor import Ticker
-from training.recipe import TokenizerConfig
+from training.recipe import RecipeError, TokenizerConfig
 from training.recipe_files import dump_recipe
 from training.run import Run, held_out, public_recipe
 from training.stage import NOTE, Stage, essence, file_digest, say
 from training.students import recipe_students, student_stage
-from training.teacher_config import TrainedTeacher
+from training.teacher_config import CheckpointTeacher, TrainedTeacher, members_of
+from training.teacher_files import read_json
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
 
 if TYPE_CHECKING:
     from export.gate import HeldOut
+
+LEAST_TEACHER_BLEU = 1.0
+"""Validation BLEU below which a teacher has learned next to nothing: there is nothing to ask it."""
+WITHOUT_SPACES = frozenset(("bo", "dz", "ja", "km", "lo", "my", "th", "wuu", "yue", "zh"))
+"""Languages whose words BLEU does not tell apart, so that it says nothing of a teacher."""
 
 
 def build_stages(run: Run) -> dict[str, Stage]:
@@ -167,6 +173,7 @@ def _label_stage(run: Run) -> Stage:
         from training.distill.workers import choose_workers
 
         workers = choose_workers(run.label_workers)
+        _check_teacher(run)
         with Ticker(
             "label", sum(len(map_table(path)) for path in run.token_shards), "pairs"
         ) as tick:
@@ -192,6 +199,39 @@ def _label_stage(run: Run) -> Stage:
         lambda: [run.labels / "labels.json"],
         ("tokenize",) if given else ("teacher",),
     )
+
+
+def _check_teacher(run: Run) -> None:
+    """Raises RecipeError where the validation BLEU of a teacher is next to nothing; says so alone
+    where labels are wanted all the same. Teachers without such a figure are not judged."""
+    if run.recipe.corpus.trg_lang.split("-")[0] in WITHOUT_SPACES:
+        return
+    given = run.recipe.teacher
+    if isinstance(given, TrainedTeacher):
+        advice = (
+            f"look at {run.teacher.parent}/log.jsonl and at the corpus, and train it longer or "
+            "with another learning rate"
+        )
+        checkpoints = [("teacher", run.teacher)]
+    else:
+        advice = "give another teacher"
+        checkpoints = [
+            (place, Path(member.path))
+            for place, member in members_of(given)
+            if isinstance(member, CheckpointTeacher)
+        ]
+    for place, folder in checkpoints:
+        metrics = read_json(folder / "checkpoint.json").get("metrics", {})
+        bleu = metrics.get("validation_bleu")
+        if bleu is None or bleu >= LEAST_TEACHER_BLEU:
+            continue
+        weak = f"{place}: its validation BLEU is {bleu:.2f}, so it translates next to nothing"
+        if not run.label_anyway:
+            raise RecipeError(
+                f"{weak}, and students would learn just that; at least {LEAST_TEACHER_BLEU:g} is "
+                f"wanted: {advice}, or ask it all the same with --force"
+            )
+        say(f"label: {weak}; asked all the same")
 
 
 # --- export and evaluation ---------------------------------------------------------------------

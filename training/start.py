@@ -9,7 +9,6 @@ from pydantic import ValidationError
 
 from training.model_config import ModelConfig
 from training.recipe import CheckpointStart, Recipe, RecipeError
-from training.stage import file_digest
 from training.teacher_config import start_faults
 from training.teacher_files import CHECKPOINT_FILES, read_json
 
@@ -24,6 +23,8 @@ def start_folder(recipe: Recipe, teacher: Path | None) -> Path | None:
 
 def start_identity(recipe: Recipe) -> list[Any]:
     """What a checkpoint to start from is, for a fingerprint: its files' content. Else empty."""
+    from training.stage import file_digest
+
     start = recipe.student.start
     if not isinstance(start, CheckpointStart):
         return []

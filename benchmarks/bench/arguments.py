@@ -31,7 +31,11 @@ Baselines = Annotated[
     ),
 ]
 Quick = Annotated[
-    bool, typer.Option("--quick", help="Everything on a few sentences, to see that it works.")
+    bool,
+    typer.Option(
+        "--quick",
+        help="Everything on a few sentences, to see that it works; what else is given counts.",
+    ),
 ]
 Only = Annotated[
     list[str] | None,
@@ -41,12 +45,26 @@ Peers = Annotated[
     str, typer.Option(metavar="all|none|NAMES", help="Systems from elsewhere, by comma.")
 ]
 Parts = Annotated[str, typer.Option(help="What is measured, by comma.")]
-Rounds = Annotated[int, typer.Option(min=1, help="Turns of every system.")]
-Batches = Annotated[str, typer.Option(help="Batch sizes, by comma; 0: the whole file at once.")]
-Threads = Annotated[
-    str, typer.Option(help="Numbers of threads, by comma.", show_default="1 and all cores")
+Rounds = Annotated[
+    int | None,
+    typer.Option(min=1, help="Turns of every system.", show_default="5, with --quick 2"),
 ]
-Beams = Annotated[str, typer.Option(help="Beam sizes of the bundle's engines.")]
+Batches = Annotated[
+    str | None,
+    typer.Option(
+        help="Batch sizes, by comma; 0: the whole file at once.",
+        show_default="1,8,32,64,0, with --quick 1,8,0",
+    ),
+]
+Threads = Annotated[
+    str | None, typer.Option(help="Numbers of threads, by comma.", show_default="1 and all cores")
+]
+Beams = Annotated[
+    str | None,
+    typer.Option(
+        help="Beam sizes of the bundle's engines.", show_default="1,2,5, with --quick 1,2"
+    ),
+]
 Service = Annotated[
     Path | None,
     typer.Option(

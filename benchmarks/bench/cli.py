@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from benchmarks.bench.results import Results
 
 RUN = "run"
+NOTHING_COMPARED = 2
+"""Exit code of `compare` for results without a figure in common."""
 
 
 class RunByDefault(TyperGroup):
@@ -53,10 +55,10 @@ def run(
     only: arguments.Only = None,
     peers: arguments.Peers = "all",
     parts: arguments.Parts = "quality,speed,limit,profile,growth",
-    rounds: arguments.Rounds = 5,
-    batches: arguments.Batches = "1,8,32,64,0",
-    threads: arguments.Threads = "",
-    beams: arguments.Beams = "1,2,5",
+    rounds: arguments.Rounds = None,
+    batches: arguments.Batches = None,
+    threads: arguments.Threads = None,
+    beams: arguments.Beams = None,
     service: arguments.Service = None,
     comet: arguments.CometCheckpoint = None,
     comet_python: arguments.CometPython = None,
@@ -101,12 +103,17 @@ def compare(
         float, typer.Option(min=0, help="BLEU that may be lost, if it is no chance.")
     ] = 0.5,
 ) -> None:
-    """Show what changed between two results, noise taken into account; exit 1 on a regression."""
+    """Show what changed between two results, noise taken into account.
+
+    Exit code 1 on a regression, 2 where the two have no figure in common.
+    """
     from benchmarks.bench.compare import compare_results, render
     from benchmarks.bench.results import load_results
 
     found = compare_results(load_results(before), load_results(after), limit / 100, bleu_limit)
     print(render(found))
+    if not found.changes:
+        raise typer.Exit(NOTHING_COMPARED)
     if found.regressions:
         raise typer.Exit(1)
 
@@ -171,25 +178,28 @@ def _comet(checkpoint: Path | None, python: Path | None) -> Comet | None:
 def _options(
     quick: bool,
     parts: str,
-    rounds: int,
-    batches: str,
-    threads: str,
-    beams: str,
+    rounds: int | None,
+    batches: str | None,
+    threads: str | None,
+    beams: str | None,
     comet: Comet | None,
 ) -> Options:
+    """What is given counts, with --quick too; the rest is as much as either measures."""
     from benchmarks.bench.options import Options
 
     chosen = _known_parts(tuple(part.strip() for part in parts.split(",") if part.strip()))
-    if quick:
-        return replace(Options.quickly(chosen), comet=comet)
-    return Options(
-        rounds=rounds,
-        parts=chosen,
-        batch_sizes=_numbers("--batches", batches, least=0),
-        threads=_numbers("--threads", threads, least=1) if threads else (),
-        beams=_numbers("--beams", beams, least=1),
-        comet=comet,
-    )
+    usual = Options.quickly(chosen) if quick else Options(parts=chosen)
+    given: dict[str, Any] = {"comet": comet}
+    if rounds is not None:
+        given["rounds"] = rounds
+    for field, option, text, least in (
+        ("batch_sizes", "--batches", batches, 0),
+        ("threads", "--threads", threads, 1),
+        ("beams", "--beams", beams, 1),
+    ):
+        if text is not None:
+            given[field] = _numbers(option, text, least)
+    return replace(usual, **given)
 
 
 def _request(

@@ -203,7 +203,11 @@ def render(found: Comparison) -> str:
         if some:
             blocks += [f"## {title}", markdown_table(_table(title, some))]
     if not found.changes:
-        blocks.append("The two results have no figure in common.")
+        blocks.append(
+            "The two results have no figure in common, so nothing was compared: give results of "
+            "the same systems on the same text, and of the same machine for speeds."
+        )
+        return "\n\n".join(blocks)
     count = len(found.regressions)
     blocks.append(
         f"{len(found.changes)} figures compared, "

@@ -13,13 +13,14 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
 from benchmarks.systems.base import SystemInfo
+from quickstudy_errors import QuickstudyError
 from training.atomic import atomic_write
 
 FORMAT_VERSION = 1
 GREEDY = 1
 
 
-class ResultsError(Exception):
+class ResultsError(QuickstudyError):
     """A results file that cannot be used; the message says what to do."""
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.bench.results import Text
+from benchmarks.bench.results import ResultsError, Text
 from benchmarks.buckets import BUCKETS, buckets, thirds
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def make_text(
 ) -> TestText:
     """A test set of (source, reference) pairs; `rarity` [V] is of the tokenizer's tokens.
 
-    Raises ValueError for no pairs.
+    Raises ResultsError for no pairs.
     """
     if not pairs:
-        raise ValueError(f"the test set {name} has no sentences: give one that has")
+        raise ResultsError(f"the test set {name} has no sentences: give one that has")
     sources = [src for src, _ in pairs]
     rows: list[list[int]] = tokenizer.encode(sources)
     rare = [float(rarity[row].mean()) if row else 0.0 for row in rows]

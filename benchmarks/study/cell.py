@@ -20,6 +20,7 @@ from benchmarks.speed import machine
 from benchmarks.study.config import OWN, Cell, Study, load_study, load_text
 from export.bootstrap import bleu_of, pack, statistics_of
 from export.quality import scores
+from quickstudy_errors import QuickstudyError, explain
 from training.atomic import atomic_write
 from training.batching import clipped
 from training.checkpoint import load_checkpoint
@@ -27,7 +28,6 @@ from training.corpus import read_pairs
 from training.distill.config import needs_labels
 from training.distill.teachers import OwnTeacher
 from training.launch import die_with_parent
-from training.recipe import RecipeError
 from training.recipe_files import dump_recipe
 from training.run import Run, held_out, public_recipe
 from training.stage import Stage, fingerprint, result_digest, run_stage
@@ -46,10 +46,12 @@ class Bench:
     path: Path
     data: Path | None
     runs: Path
+    force: bool = False
+    """Whether to go on with a teacher that translates next to nothing."""
 
     def run(self, text: str) -> Run:
         recipe = load_text(self.study, self.path, text, self.data)
-        return Run(recipe, self.runs / recipe.name)
+        return Run(recipe, self.runs / recipe.name, label_anyway=self.force)
 
 
 def plan_of(bench: Bench, run: Run, cell: Cell) -> StudentPlan:
@@ -210,8 +212,11 @@ def main(arguments: list[str]) -> int:
     bench = Bench(load_study(path), path, Path(data) if data else None, Path(runs))
     try:
         train_and_measure(bench, Cell(text, student, method, int(seed)))
-    except RecipeError as error:
-        print(f"quickstudy: {error}", file=sys.stderr)
+    except (QuickstudyError, OSError) as error:
+        message = explain(error) if isinstance(error, OSError) else str(error)
+        if message is None:
+            raise
+        print(f"quickstudy: {message}", file=sys.stderr)
         return 1
     return 0
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from training.distill.config import ObjectiveConfig, Section, needs_labels
 from training.recipe import ModelConfig, Recipe, RecipeError, RunName, TrainingConfig
-from training.recipe_files import load_recipe
+from training.recipe_files import faults_of, load_recipe
 
 OWN = "recipe"
 """Names the recipe's own student size and its own text."""
@@ -122,11 +122,9 @@ def load_study(path: Path) -> Study:
     except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
         raise StudyError(f"{path}: cannot be read as YAML: {error}") from None
     except ValidationError as error:
-        lines = [f"{path}: {error.error_count()} fault(s) in the study"]
-        for fault in error.errors(include_url=False, include_context=False):
-            field = ".".join(str(part) for part in fault["loc"]) or "(study)"
-            lines.append(f"  {field}: {fault['msg'].removeprefix('Value error, ')}")
-        raise StudyError("\n".join(lines)) from None
+        faults = faults_of(error, Study, "study")
+        head = f"{path}: {len(faults)} fault(s) in the study"
+        raise StudyError("\n".join([head, *faults])) from None
 
 
 def load_text(study: Study, path: Path, text: str, data: Path | None) -> Recipe:

@@ -18,6 +18,7 @@ from typing import Any
 from benchmarks.study.cell import Bench, current_row, plan_of, teacher_row
 from benchmarks.study.config import Cell, StudyError
 from training.atomic import atomic_write
+from training.interrupt import unreached
 from training.launch import available_cores
 from training.monitor import clock
 from training.recipe import RecipeError
@@ -171,7 +172,7 @@ def _start(bench: Bench, run: Run, cell: Cell, jobs: int) -> Worker:
     arguments = [bench.path, bench.runs, bench.data or "", *cell]
     command = [sys.executable, "-m", "benchmarks.study.cell", *map(str, arguments)]
     say(f"study: {cell.key} started, log {log}")
-    with log.open("ab") as file:
+    with log.open("ab") as file, unreached():
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
     return Worker(cell, process, log)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from export.errors import BundleError
 from export.files import CHUNK_BYTES
+from quickstudy_errors import explain
 
 EXTRA = "pip install 'quickstudy[hub]'"
 WHOLE_BY_NATURE = {
@@ -112,5 +113,6 @@ class Remote:
         except BundleError:
             raise
         except Exception as error:  # backends have exceptions of their own
-            kind = type(error).__name__
-            raise BundleError(f"{self.url}: {what} ({kind}: {error})") from error
+            reason = explain(error) if isinstance(error, OSError) else None
+            reason = reason or f"{type(error).__name__}: {error}"
+            raise BundleError(f"{self.url}: {what} ({reason})") from error

@@ -14,6 +14,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
 
+from quickstudy_errors import QuickstudyError
+
 PREFIX = "quickstudy-jobs-"
 LOCK_FILE = "lock"
 DATABASE_FILE = "jobs.db"
@@ -21,7 +23,7 @@ LOCK_WAIT_S = 10.0
 """How long a service waits for its predecessor to let go of the folder."""
 
 
-class JobsFolderError(Exception):
+class JobsFolderError(QuickstudyError):
     """A folder that cannot be used for jobs; the message says what to do."""
 
 

@@ -304,7 +304,7 @@ def test_a_sample_is_spread_over_lengths(bundle: Bundle) -> None:
     assert sample.lengths.min() == made.lengths.min()
     assert np.bincount(sample.thirds).tolist() == [4, 4, 4]
     assert sample.sentences == sample_of(made, 12, lambda tokens: tokens < 30).sentences
-    with pytest.raises(ValueError, match="no sentences"):
+    with pytest.raises(ResultsError, match="no sentences"):
         make_text("empty", [], tokenizer, np.ones(1))
 
 

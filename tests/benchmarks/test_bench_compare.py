@@ -109,6 +109,16 @@ def test_the_command_exits_with_one_on_a_regression(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, [*command, "--limit", "30"]).exit_code == 0
 
 
+def test_results_without_a_common_figure_are_no_success(tmp_path: Path) -> None:
+    before, after = tmp_path / "a.json", tmp_path / "b.json"
+    save_results(results(), before)
+    save_results(results(quality=(), speed=(), latency=(), cost=()), after)
+    found = CliRunner().invoke(app, ["bench", "compare", str(before), str(after)])
+    assert found.exit_code == 2
+    assert "no figure in common" in found.output
+    assert "none worse" not in found.output
+
+
 @pytest.mark.parametrize("content", ["{}", "no json", '{"format_version": 99}'])
 def test_a_file_that_is_no_results_is_refused_with_advice(tmp_path: Path, content: str) -> None:
     (tmp_path / "x.json").write_text(content)

@@ -61,7 +61,7 @@ def write(folder: Path, **changes: object) -> Path:
 
 
 def bench_of(path: Path) -> Bench:
-    return Bench(load_study(path), path, None, path.parent / "runs")
+    return Bench(load_study(path), path, None, path.parent / "runs", force=True)
 
 
 def test_faults_are_told_at_once(tmp_path: Path) -> None:
@@ -73,6 +73,8 @@ def test_faults_are_told_at_once(tmp_path: Path) -> None:
         assert word in str(error.value)
     with pytest.raises(StudyError, match="colour"):
         load_study(write(tmp_path, colour="blue"))
+    with pytest.raises(StudyError, match=r"grid\.0\.seed: .* did you mean `seeds`"):
+        load_study(write(tmp_path, grid=[{"seed": [1]}]))
     with pytest.raises(StudyError, match="no such study"):
         load_study(tmp_path / "none.yaml")
 
@@ -132,7 +134,7 @@ def test_a_killed_study_leaves_no_process_and_is_resumed(tmp_path: Path) -> None
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(slow))
     runs, out = tmp_path / "runs", tmp_path / "out"
     command = [sys.executable, "-m", "quickstudy", "study", str(path)]
-    command += ["--runs", str(runs), "--out", str(out)]
+    command += ["--runs", str(runs), "--out", str(out), "--force"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     folder = runs / "tiny" / "study" / "recipe.token.1"
     wait_for(lambda: list(folder.glob("resume-*")), process)

@@ -1,6 +1,5 @@
 """What can be tried of downloads without a network."""
 
-import subprocess
 import sys
 
 import pytest
@@ -31,7 +30,7 @@ def test_nothing_to_fetch():
 
 def test_failure_of_mtdata_is_told(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
-    ended = subprocess.CompletedProcess([], 3)
-    monkeypatch.setattr("subprocess.run", lambda command, check: ended)
+    fails = [sys.executable, "-c", "raise SystemExit(3)"]
+    monkeypatch.setattr("training.download.download_command", lambda *_: fails)
     with pytest.raises(CorpusError, match="status 3"):
         download("en", "de", NAMES, "data")

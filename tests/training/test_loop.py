@@ -17,7 +17,7 @@ import torch
 
 from training.checkpoint import chosen_layers, load_checkpoint, start_from_model
 from training.distill.config import NllObjective
-from training.launch import TrainingError
+from training.launch import TrainingError, launch
 from training.loop import Trainer, TrainingRun, train
 from training.model import Transformer
 from training.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingConfig
@@ -263,6 +263,49 @@ def test_chosen_layers_are_evenly_spaced() -> None:
     assert chosen_layers(4, 6) == [0, 2, 3, 5]
     assert chosen_layers(6, 6) == [0, 1, 2, 3, 4, 5]
     assert chosen_layers(6, 4) == [0, 1, 2, 3, 3, 3]
+
+
+def test_the_first_line_comes_before_the_processes(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    said = ""
+
+    def launch(*_: object) -> None:
+        nonlocal said
+        said = capsys.readouterr().err
+
+    monkeypatch.setattr("training.loop.launch", launch)
+    train(make_run(corpus, tmp_path / "run", processes=2))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
+    assert said == (
+        f"test: training on 500 pairs, validated on 10; 2 process(es) on {device}, starting\n"
+    )
+
+
+def test_slow_steps_say_when_the_next_line_comes(
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("training.loop.SOON", 0.0)
+    train(make_run(corpus, tmp_path / "run", max_steps=12, log_every=10))
+    lines = capsys.readouterr().err.splitlines()
+    (pace,) = [line for line in lines if "the next line comes in about" in line]
+    assert pace.startswith("test: step 2 took ")
+
+
+def test_a_killed_process_is_told_without_a_traceback(corpus: Path, tmp_path: Path) -> None:
+    run = make_run(corpus, tmp_path / "run", processes=2)
+    with pytest.raises(TrainingError, match=r"SIGKILL; out of memory.*run the same command again"):
+        launch(run.training, kill_this_process)
+
+
+def kill_this_process(_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.slow

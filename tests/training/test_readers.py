@@ -9,7 +9,14 @@ import pyarrow.parquet as pq
 import pytest
 
 from training.corpus_config import CorpusConfig, SourceConfig
-from training.readers import CorpusError, RawPair, read_source, source_format, source_name
+from training.readers import (
+    CorpusError,
+    RawPair,
+    corpus_faults,
+    read_source,
+    source_format,
+    source_name,
+)
 
 FAULT_UTF8 = RawPair("", "", "invalid_utf8")
 MALFORMED = RawPair("", "", "malformed")
@@ -86,6 +93,28 @@ def test_missing_file_names_field_and_path(tmp_path):
         read(tmp_path, src="a.en", trg="a.de")
     with pytest.raises(CorpusError, match=r"path: no file .*x\.tsv"):
         read(tmp_path, path="x.tsv")
+
+
+def test_every_missing_file_is_a_fault_with_its_field_and_the_nearest_name(tmp_path):
+    for name in ("train.en", "train.de.gz", "val.en", "val.de"):
+        (tmp_path / name).touch()
+    found = corpus_faults(
+        corpus(
+            tmp_path,
+            train=[{"src": "trian.en", "trg": "train.de"}, {"path": "more.csv"}],
+            test={"news": {"src": "val.en", "trg": "nothing.de"}},
+        )
+    )
+    starts = [fault.split(";")[0].replace(f"{tmp_path}/", "") for fault in found]
+    assert starts == [
+        "corpus.train.0.src: no file trian.en (there is train.en)",
+        "corpus.train.0.trg: no file train.de (there is train.de.gz)",
+        "corpus.train.1: more.csv: the name does not tell the format",
+        "corpus.train.1.path: no file more.csv",
+        "corpus.test.news.trg: no file nothing.de",
+    ]
+    assert corpus_faults(corpus(tmp_path)) == []
+    assert "(`--data`)" in corpus_faults(corpus(tmp_path / "nowhere"))[0]
 
 
 def test_limit(tmp_path):

@@ -1,5 +1,6 @@
 """Recipes: strict, explained, overridable, and every shipped one loads."""
 
+import copy
 import json
 import re
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_unknown_keys_are_refused_by_name(section, key):
     for name in section:
         place = place[name]
     place[key] = 1
-    with pytest.raises(RecipeError, match=rf"{'.'.join([*section, key])}: Extra inputs"):
+    with pytest.raises(RecipeError, match=rf"{'.'.join([*section, key])}: there is no such field"):
         parse_recipe(tree)
 
 
@@ -149,13 +150,55 @@ def test_assignments_override_fields(tmp_path):
     assert not recipe.needs_teacher
 
 
+@pytest.mark.parametrize(
+    ("place", "key", "nearest"),
+    [
+        ((), "studnet", "student"),
+        (("corpus", "train", 0), "source", "src"),
+        (("corpus", "test", "news"), "trg_feild", "trg_field"),
+        (("corpus", "clean"), "max_char", "max_chars"),
+        (("teacher", "model"), "encoder_layer", "encoder_layers"),
+        (("teacher", "training"), "learn_rate", "learning_rate"),
+        (("student", "objective"), "kdrate", "kd_rate"),
+        (("student", "objective", "gate"), "intial", "initial"),
+        (("student", "start"), "checkpiont", "checkpoint"),
+        (("baselines", "plain"), "smoothing", "label_smoothing"),
+    ],
+)
+def test_a_mistyped_key_comes_with_the_nearest_one(place, key, nearest):
+    tree = minimal()
+    tree["teacher"] = copy.deepcopy(tree["teacher"])
+    source = {"src": "a.en", "trg": "a.de"}
+    tree["corpus"] |= {"train": [dict(source)], "test": {"news": dict(source)}, "clean": {}}
+    tree["student"]["objective"] = {"kind": "hybrid", "gate": {"kind": "token"}}
+    tree["student"]["start"] = {"checkpoint": "x"}
+    tree["baselines"] = {"plain": {"kind": "nll"}}
+    section = tree
+    for part in place:
+        section = section[part]
+    section[key] = 1
+    with pytest.raises(RecipeError) as caught:
+        parse_recipe(tree)
+    (line,) = [line for line in str(caught.value).splitlines() if f".{key}:" in f".{line.strip()}"]
+    assert line.endswith(f"{key}: there is no such field; did you mean `{nearest}`?")
+
+
+def test_a_key_like_no_other_comes_with_those_that_there_are():
+    tree = minimal()
+    tree["labels"] = {"xyz": 1}
+    with pytest.raises(
+        RecipeError, match=r"labels\.xyz: .* there are beam_size, n_best, .*precision"
+    ):
+        parse_recipe(tree)
+
+
 def test_assignments_that_cannot_be(tmp_path):
     path = write(tmp_path, minimal())
     for assignment, message in [
         ("seed", "FIELD=VALUE"),
         ("=2", "FIELD=VALUE"),
         ("name.first=x", "name is not a section"),
-        ("student.trainng.max_steps=3", r"student\.trainng: Extra inputs"),
+        ("student.trainng.max_steps=3", r"student\.trainng: .* did you mean `training`"),
         ("seed=-1", "seed: "),
     ]:
         with pytest.raises(RecipeError, match=message):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,7 @@ from training.recipe import LabelsConfig, RecipeError
 from training.recipe_files import load_recipe
 from training.run import Run, public_recipe
 from training.stage import essence, is_done, run_stage
-from training.stages import build_stages
+from training.stages import _check_teacher, build_stages
 
 ROOT = Path(__file__).parents[2]
 # A model of twelve steps does not end its sentences: few and short ones keep its decoding quick.
@@ -63,7 +64,8 @@ SMALL = [
 
 
 def small_run(folder: Path, *more: str) -> Run:
-    return Run(load_recipe(ROOT / "recipes" / "tiny.yaml", [*SMALL, *more]), folder / "tiny")
+    recipe = load_recipe(ROOT / "recipes" / "tiny.yaml", [*SMALL, *more])
+    return Run(recipe, folder / "tiny", label_anyway=True)
 
 
 def run_all(run: Run) -> dict[str, bool]:
@@ -325,6 +327,49 @@ def test_a_given_teacher_teaches_in_its_own_tokens(tmp_path: Path, given_teacher
     (copied / "checkpoint.json").write_text(json.dumps({**about, "metrics": {"other": 1}}))
     assert not is_done(build_stages(moved)["label"], build_stages(moved))
     assert is_done(build_stages(moved)["tokenize"], build_stages(moved))
+
+
+def with_bleu(checkpoint: Path, bleu: float | None) -> None:
+    path = checkpoint / "checkpoint.json"
+    metrics = {} if bleu is None else {"validation_bleu": bleu}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "metrics": metrics}))
+
+
+def test_a_teacher_that_translates_nothing_is_not_asked(
+    tmp_path: Path, given_teacher: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Given or trained; where there is a figure that says so."""
+    copied = shutil.copytree(given_teacher, tmp_path / "copied")
+    given = given_run(tmp_path, copied, "tokenizer={kind: teacher}")
+    trained = replace(small_run(tmp_path), label_anyway=False)
+    shutil.copytree(given_teacher, trained.teacher)
+    for run, checkpoint, place in ((given, copied, "teacher"), (trained, trained.teacher, "log")):
+        with_bleu(checkpoint, 0.42)
+        with pytest.raises(RecipeError, match=rf"BLEU is 0\.42.*{place}.*--force"):
+            _check_teacher(run)
+        _check_teacher(replace(run, label_anyway=True))
+        assert "asked all the same" in capsys.readouterr().err
+        corpus = run.recipe.corpus.model_copy(update={"trg_lang": "zh-Hans"})
+        _check_teacher(replace(run, recipe=run.recipe.model_copy(update={"corpus": corpus})))
+        for enough in (1.0, 30.0, None):
+            with_bleu(checkpoint, enough)
+            _check_teacher(run)
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.slow
+def test_a_weak_teacher_stops_the_label_stage(tmp_path: Path, given_teacher: Path) -> None:
+    copied = shutil.copytree(given_teacher, tmp_path / "copied")
+    with_bleu(copied, 0.0)
+    run = given_run(tmp_path, copied, "tokenizer={kind: teacher}")
+    stages = build_stages(run)
+    for name in ("prepare", "tokenize"):
+        run_stage(stages[name], stages)
+    with pytest.raises(RecipeError, match="translates next to nothing"):
+        run_stage(stages["label"], stages)
+    assert not list(run.labels.glob("*.arrow"))
+    forced = build_stages(replace(run, label_anyway=True))
+    assert run_stage(forced["label"], forced)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from training.distill.labels import LabelError
 from training.distill.workers.worker import TRIES, Worker
+from training.interrupt import end_children, unreached
 from training.launch import die_with_parent, thread_count
 
 if TYPE_CHECKING:
@@ -57,12 +58,16 @@ class Processes:
         )
         left = []
         try:
-            futures = {pool.submit(_label, shard): shard for shard in shards}
+            with unreached():
+                futures = {pool.submit(_label, shard): shard for shard in shards}
             for future in as_completed(futures):
                 try:
                     done(future.result())
                 except BrokenProcessPool:
                     left.append(futures[future])
+        except KeyboardInterrupt:
+            end_children()
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
         return sorted(left)
