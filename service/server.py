@@ -20,15 +20,13 @@ from typing import cast
 import uvicorn
 from fastapi import FastAPI
 
-from export.errors import BundleError
+from quickstudy_errors import QuickstudyError, explain
 from service.api.app import create_app, guarded
 from service.connections import BoundedProtocol, ConnectionTable, connection_limit
-from service.jobs.folder import JobsFolderError
-from service.keys import KeyFileError
 from service.lifecycle import load, start, stop
 from service.logs import configure_logs
-from service.settings_report import SettingsError, read_settings
-from service.traces import Traces, TracesError, open_traces
+from service.settings_report import read_settings
+from service.traces import Traces, open_traces
 
 CANNOT_START = 78
 """Exit status when what is wrong has been said, in one line (EX_CONFIG of sysexits.h)."""
@@ -40,7 +38,7 @@ logger = logging.getLogger("quickstudy.service")
 def serve(listener: socket.socket, ready_fd: int | None) -> None:
     """Serve by the settings of the environment until SIGTERM.
 
-    Raises SettingsError, TracesError, KeyFileError, JobsFolderError, BundleError.
+    Raises QuickstudyError for what the operator can mend.
     """
     settings = read_settings()
     traces = open_traces()
@@ -72,8 +70,13 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         serve(socket.socket(fileno=chosen.fd), chosen.ready_fd)
-    except (SettingsError, TracesError, KeyFileError, JobsFolderError, BundleError) as error:
+    except QuickstudyError as error:
         print(f"quickstudy: {error}", file=sys.stderr, flush=True)
+        return CANNOT_START
+    except OSError as error:
+        if (message := explain(error)) is None:
+            raise
+        print(f"quickstudy: {message}", file=sys.stderr, flush=True)
         return CANNOT_START
     return 0
 

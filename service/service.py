@@ -18,17 +18,18 @@ os.environ["FORWARDED_ALLOW_IPS"] = ""
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from quickstudy_errors import QuickstudyError
 from service.api.app import create_app, guarded
 from service.lifecycle import load, start, stop
 from service.logs import configure_logs
-from service.settings_report import SettingsError, read_settings
-from service.traces import TracesError, open_traces
+from service.settings_report import read_settings
+from service.traces import open_traces
 
 try:
     SETTINGS = read_settings()
     traces = open_traces()
     app = create_app(SETTINGS)
-except (SettingsError, TracesError) as error:
+except QuickstudyError as error:
     sys.exit(f"quickstudy: {error}")
 configure_logs(SETTINGS.log_format, SETTINGS.log_level)
 TIMEOUT_S = 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -193,6 +194,7 @@ def test_a_port_in_use_is_told(port: int) -> None:
     ("settings", "message"),
     [
         ({"QUICKSTUDY_MODEL": "nowhere"}, "nowhere"),
+        ({"QUICKSTUDY_MODEL": "{folder}/damaged"}, "damaged"),
         ({"QUICKSTUDY_KEYS_FILE": "{folder}"}, "{folder}"),
         ({"QUICKSTUDY_JOBS_DIR": "{folder}/file"}, "{folder}/file"),
         ({"QUICKSTUDY_GRACE_S": "-1"}, "QUICKSTUDY_GRACE_S"),
@@ -202,6 +204,8 @@ def test_a_service_that_cannot_start_says_why_in_one_line(
     tiny_bundle: Bundle, port: int, tmp_path: Path, settings: dict[str, str], message: str
 ) -> None:
     (tmp_path / "file").touch()
+    shutil.copytree(tiny_bundle.path, tmp_path / "damaged")
+    (tmp_path / "damaged" / "tokenizer.model").write_bytes(b"x")
     settings = {name: value.format(folder=tmp_path) for name, value in settings.items()}
     environment = {**os.environ, "QUICKSTUDY_MODEL": str(tiny_bundle.path), **settings}
     command = [sys.executable, "-m", "service.supervisor", "--port", str(port)]
