@@ -7,9 +7,10 @@ is formatted otherwise is a stretch. See ECMA-376, part 1, section 17.3 for the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import groupby
+from typing import Any, TypeVar
 
 from lxml import etree
 
@@ -22,6 +23,7 @@ from service.files.xml import XML_SPACE, Element, local_name, names, shell
 UNSEEN = names("lang noProof rPrChange ins del moveFrom moveTo snapToGrid")
 """Properties of runs that make no difference to a reader."""
 SEEN_ON_SPACES = names("u strike dstrike highlight shd bdr em")
+T = TypeVar("T")
 FormatKey = tuple[Any, ...]
 """Properties of a run as far as a reader sees them."""
 
@@ -70,8 +72,10 @@ class Paragraph:
     def __init__(self, element: Element, ns: str) -> None:
         self.element, self.ns = element, ns
         self.inline = Inline()
-        pieces = whole_words(resolve_fields(list(pieces_of(element, ns))))
-        keys = [_key(piece) if piece.kind == "text" else () for piece in pieces]
+        all_pieces = list(pieces_of(element, ns))
+        self.copied_chars = _copied_chars(all_pieces)
+        pieces = whole_words(resolve_fields(all_pieces))
+        keys = _keys(pieces)
         levels = _levels(pieces, keys)
         self.base = levels[-1].properties.get(levels[-1].base)
         self._read(pieces, keys, levels)
@@ -154,12 +158,42 @@ def _levels(pieces: Sequence[Piece], keys: Sequence[FormatKey]) -> dict[int, _Le
     return levels
 
 
-def _key(piece: Piece) -> FormatKey:
-    if piece.properties is None:
+def _of_each_run(
+    pieces: Iterable[Piece], of: Callable[[Element | None], T]
+) -> Iterator[tuple[Piece, T]]:
+    """Pieces with something that is computed once for all with the same properties."""
+    for _, group in groupby(pieces, key=lambda piece: id(piece.properties)):
+        first = next(group)
+        value = of(first.properties)
+        for piece in (first, *group):
+            yield piece, value
+
+
+def _keys(pieces: Iterable[Piece]) -> list[FormatKey]:
+    """The format of each text."""
+    return [key if piece.kind == "text" else () for piece, key in _of_each_run(pieces, _key)]
+
+
+def _copied_chars(pieces: Iterable[Piece]) -> int:
+    """About how many characters the formats have as XML, if each piece is a run of its own."""
+    return sum(chars for _, chars in _of_each_run(pieces, _chars))
+
+
+def _chars(properties: Element | None) -> int:
+    if properties is None:
+        return 0
+    return sum(
+        len(str(element.tag)) + len(element.text or "") + sum(map(len, element.attrib.values()))
+        for element in properties.iter()
+    )
+
+
+def _key(properties: Element | None) -> FormatKey:
+    if properties is None:
         return ()
     return tuple(
         (child.tag, *sorted(one for one in child.attrib.items() if not one[0].endswith("}hint")))
-        for child in piece.properties.iterchildren(tag=etree.Element)
+        for child in properties.iterchildren(tag=etree.Element)
         if local_name(child) not in UNSEEN
     )
 

@@ -8,6 +8,10 @@ from typing import Protocol
 
 from service.text import Format
 
+MAX_UNIT_CHARS = 50_000
+"""Characters of a text with its markup. The service reads it while it answers others, and much of
+that goes on without a break."""
+
 
 class FileError(ValueError):
     """The file cannot be translated; the message says what is wrong with it and what to do."""
@@ -40,3 +44,13 @@ def check_count(units: Sequence[Unit], translations: Sequence[str]) -> None:
     """Raise ValueError unless there is one translation for each unit."""
     if len(units) != len(translations):
         raise ValueError(f"{len(translations)} translations for {len(units)} units")
+
+
+def check_units(units: Sequence[Unit]) -> None:
+    """Raise FileError if a text is too long for the translator."""
+    longest = max((len(unit.text) for unit in units), default=0)
+    if longest > MAX_UNIT_CHARS:
+        raise FileError(
+            f"a paragraph of the file has {longest:,} characters with its markup, at most "
+            f"{MAX_UNIT_CHARS:,} are possible; part it"
+        )
