@@ -7,10 +7,10 @@ is formatted otherwise is a stretch. See ECMA-376, part 1, section 17.3 for the 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from typing import Any, TypeVar
+from itertools import groupby, repeat
+from typing import Any
 
 from lxml import etree
 
@@ -23,7 +23,8 @@ from service.files.xml import XML_SPACE, Element, local_name, names, shell
 UNSEEN = names("lang noProof rPrChange ins del moveFrom moveTo snapToGrid")
 """Properties of runs that make no difference to a reader."""
 SEEN_ON_SPACES = names("u strike dstrike highlight shd bdr em")
-T = TypeVar("T")
+MARKUP_CHARS = 5
+"""Of an element, besides its name."""
 FormatKey = tuple[Any, ...]
 """Properties of a run as far as a reader sees them."""
 
@@ -158,32 +159,34 @@ def _levels(pieces: Sequence[Piece], keys: Sequence[FormatKey]) -> dict[int, _Le
     return levels
 
 
-def _of_each_run(
-    pieces: Iterable[Piece], of: Callable[[Element | None], T]
-) -> Iterator[tuple[Piece, T]]:
-    """Pieces with something that is computed once for all with the same properties."""
+def _runs(pieces: Iterable[Piece]) -> Iterator[tuple[Element | None, int]]:
+    """The properties of pieces, and of how many pieces in succession they are."""
     for _, group in groupby(pieces, key=lambda piece: id(piece.properties)):
-        first = next(group)
-        value = of(first.properties)
-        for piece in (first, *group):
-            yield piece, value
+        properties = [piece.properties for piece in group]
+        yield properties[0], len(properties)
 
 
-def _keys(pieces: Iterable[Piece]) -> list[FormatKey]:
+def _keys(pieces: Sequence[Piece]) -> list[FormatKey]:
     """The format of each text."""
-    return [key if piece.kind == "text" else () for piece, key in _of_each_run(pieces, _key)]
+    keys = [key for run in _runs(pieces) for key in repeat(_key(run[0]), run[1])]
+    return [key if piece.kind == "text" else () for piece, key in zip(pieces, keys, strict=True)]
 
 
 def _copied_chars(pieces: Iterable[Piece]) -> int:
-    """About how many characters the formats have as XML, if each piece is a run of its own."""
-    return sum(chars for _, chars in _of_each_run(pieces, _chars))
-
-
-def _chars(properties: Element | None) -> int:
-    if properties is None:
-        return 0
+    """About how much longer formats are as XML, if each piece is a run of its own."""
     return sum(
-        len(str(element.tag)) + len(element.text or "") + sum(map(len, element.attrib.values()))
+        _chars(properties) * (count - 1)
+        for properties, count in _runs(pieces)
+        if properties is not None and count > 1
+    )
+
+
+def _chars(properties: Element) -> int:
+    return sum(
+        len(local_name(element))
+        + MARKUP_CHARS
+        + len(element.text or "")
+        + sum(map(len, element.attrib.values()))
         for element in properties.iter()
     )
 

@@ -78,9 +78,9 @@ class Readers:
     too much memory, and BusyError if no process is free within `wait_s`.
     """
 
-    def __init__(self, memory_bytes: int, command: Sequence[str] = COMMAND) -> None:
+    def __init__(self, memory_bytes: int) -> None:
         self._memory_bytes = memory_bytes
-        self._command = (*command, str(memory_bytes))
+        self._is_closed = False
         self._free = asyncio.Semaphore(READERS)
         self._idle: list[Process] = []
         self._all: set[Process] = set()
@@ -130,7 +130,8 @@ class Readers:
         return result
 
     async def close(self) -> None:
-        """End all processes, at once those that are at work."""
+        """End all processes, at once those that are at work, and read no more files."""
+        self._is_closed = True
         for process in self._all - set(self._idle):
             _kill(process)
         for process in self._idle:
@@ -159,6 +160,8 @@ class Readers:
             raise BusyError("too many files are being read: try again later") from None
         try:
             for _ in range(TRIES):
+                if self._is_closed:
+                    raise BusyError("the service stops: try again later")
                 if begin is not None:
                     begin()
                 with suppress(_DiedError):
@@ -239,7 +242,8 @@ class Readers:
         environment["PYTHONPATH"] = str(ROOT)
         environment["MALLOC_ARENA_MAX"] = "1"  # each of glibc's would count as 64 MB
         process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *COMMAND,
+            str(self._memory_bytes),
             stdin=PIPE,
             stdout=PIPE,
             stderr=asyncio.subprocess.DEVNULL,
