@@ -115,7 +115,7 @@ HOSTILE = (
         "inline elements",
         repeated(
             TMX_HEAD,
-            '<tu><tuv xml:lang="en"><seg>' + "<hi>a</hi><ph/>" * 1200 + "</seg></tuv></tu>",
+            '<tu><tuv xml:lang="en"><seg>' + "<hi>a b</hi> c <ph/> " * 900 + "</seg></tuv></tu>",
             TMX_TAIL,
         ),
     ),
@@ -188,7 +188,7 @@ HOSTILE = (
         docx(
             "<w:p>",
             "<w:r><w:rPr><w:b/><w:i/></w:rPr><w:t>a</w:t>"
-            + "<w:tab/>" * 3000
+            + "<w:tab></w:tab>" * 3000
             + "</w:r></w:p><w:p>",
             "</w:p>",
         ),

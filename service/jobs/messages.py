@@ -6,14 +6,17 @@ A message is two lengths (big-endian, 4 and 8 bytes), an object in JSON, and byt
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from struct import Struct
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 LENGTHS = Struct("!IQ")
 MAX_JSON = 16 << 20
 """Bytes of JSON in a message; a longer one is a fault of who sent it."""
-
+PART_CHARS = 65_536
+PART_UNITS = 256
+"""What is sent at a time, so that whoever reads it is never busy for long."""
+T = TypeVar("T")
 Fields = Mapping[str, Any]
 
 
@@ -36,6 +39,20 @@ def read_message(stream: BinaryIO) -> tuple[Fields, bytes]:
     json_bytes, data_bytes = LENGTHS.unpack(_exactly(stream, LENGTHS.size))
     encoded = _exactly(stream, json_bytes)
     return unpacked(encoded), _exactly(stream, data_bytes)
+
+
+def in_parts(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Items, some at a time: as many as may be in a message."""
+    part: list[T] = []
+    chars = 0
+    for item in items:
+        part.append(item)
+        chars += size(item)
+        if chars >= PART_CHARS or len(part) == PART_UNITS:
+            yield part
+            part, chars = [], 0
+    if part:
+        yield part
 
 
 def _exactly(stream: BinaryIO, count: int) -> bytes:

@@ -28,10 +28,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any
 
 from service.files import FileError, Unit, kind_of, open_file
-from service.jobs.messages import Fields, packed, read_message
+from service.jobs.messages import Fields, in_parts, packed, read_message
 from service.jobs.reading import (
     UNIT_CHARS,
     FileTooLongError,
@@ -41,16 +41,12 @@ from service.jobs.reading import (
     sample,
 )
 
-PART_CHARS = 65_536
-PART_UNITS = 256
-"""What is sent at a time, so that whoever reads it is never busy for long."""
 KEPT_BYTES = 128 << 20
 """A process that has had more memory than this ends after its answer, to give it back."""
 NICENESS = 5
 KILL_FIRST = "1000"
 """For the kernel, when memory is short: this process before the service."""
 SPARE_S = 2
-T = TypeVar("T")
 
 
 class Reader:
@@ -141,20 +137,6 @@ def _counted(units: Sequence[Unit]) -> Iterator[tuple[str, str, int, str]]:
         unit_of.setdefault(key, unit)
     for key, unit in unit_of.items():
         yield unit.format, unit.text, times[key], key
-
-
-def in_parts(items: Iterator[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Items, some at a time: as many as may be in a message."""
-    part: list[T] = []
-    chars = 0
-    for item in items:
-        part.append(item)
-        chars += size(item)
-        if chars >= PART_CHARS or len(part) == PART_UNITS:
-            yield part
-            part, chars = [], 0
-    if part:
-        yield part
 
 
 def _error(code: str, message: str = "") -> Fields:

@@ -12,6 +12,7 @@ from service.batcher import ClosedError, QueueFullError
 from service.fair_queue import Priority
 from service.hop import SearchError
 from service.jobs.folder import JobsFolder
+from service.jobs.messages import in_parts
 from service.jobs.readers import Piece, Readers
 from service.jobs.store import Job, JobStore, UnitDone
 from service.models import LanguageError
@@ -71,7 +72,8 @@ async def do_job(job: Job, tools: Tools, is_stopping: Callable[[], bool]) -> int
 
     async def translations() -> AsyncIterator[list[tuple[str, str]]]:
         async for page in _pages(store, job.id):
-            yield [(digest.hex(), text) for digest, text in page]
+            for part in in_parts(page, lambda row: len(row[1])):
+                yield [(digest.hex(), text) for digest, text in part]
 
     result = await readers.rebuild(data, job.kind, job.source, job.target, translations, FILE_S)
     await asyncio.to_thread(folder.write_result, job.id, result)
