@@ -43,7 +43,6 @@ from service.jobs.reading import (
 
 KEPT_BYTES = 128 << 20
 """A process that has had more memory than this ends after its answer, to give it back."""
-NICENESS = 5
 KILL_FIRST = "1000"
 """For the kernel, when memory is short: this process before the service."""
 SPARE_S = 2
@@ -176,10 +175,9 @@ def _limit_seconds(seconds: float) -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Bound this process, and let others go first."""
+    """Bound this process."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    os.nice(NICENESS)
     for ending in (signal.SIGINT, signal.SIGTERM):  # those of the service, which may need us still
         signal.signal(ending, signal.SIG_IGN)
     with contextlib.suppress(OSError):

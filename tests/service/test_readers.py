@@ -17,6 +17,7 @@ import psutil
 import pytest
 from fastapi.testclient import TestClient
 
+from benchmarks.hostile_samples import HOSTILE
 from export.bundle import Bundle
 from service.files import FileError
 from service.jobs import readers as module
@@ -188,6 +189,15 @@ def test_others_are_answered_while_a_file_is_read(
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")
     assert "longer than 2 s" in answer.json()["error"]["message"]
     assert client.get("/livez").status_code == 200
+
+
+def test_an_element_with_many_attributes_is_refused_over_http(make_client: MakeClient) -> None:
+    (hostile,) = (one for one in HOSTILE if one.what == "an element of 10,000 attributes")
+    answer = make_client(StubEngine()).post(
+        "/v1/translate/file", files={"file": ("a.tmx", hostile.make(1))}
+    )
+    assert (answer.status_code, answer.json()["error"]["code"]) == (422, "bad_file")
+    assert "an element has more than 256 attributes" in answer.json()["error"]["message"]
 
 
 KILLED = """
