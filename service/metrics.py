@@ -158,6 +158,18 @@ def show_bundles(models: Sequence[Model]) -> None:
             revision=model.identity[:REVISION_CHARS],
         ).set(1)
 
+READERS_ENDED = Counter(
+    "quickstudy_file_readers_ended",
+    "Processes that ended in the middle of a file, or because of it.",
+    ["reason"],
+    registry=REGISTRY,
+)
+
+
+def count_reader_end(reason: str) -> None:
+    """Count a process that read a file: `time` or `memory` was over, it `died` or `failed`."""
+    READERS_ENDED.labels(reason).inc()
+
 
 def watch_files(waiting: Callable[[], int]) -> None:
     """Show how many files `waiting` says wait."""

@@ -151,6 +151,13 @@ class Settings(BaseSettings):
     max_file_chars: int = setting(
         10_000_000, "characters", "Characters to translate in a file.", ge=1, le=10**9
     )
+    file_memory_bytes: int = setting(
+        536_870_912,
+        "bytes",
+        "Memory of a process that reads files; there are two at most.",
+        ge=67_108_864,
+        le=1024**4,
+    )
 
     keys_file: Path | None = setting(
         None, "file", "SQLite file of API keys, see `quickstudy keys`."

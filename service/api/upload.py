@@ -22,9 +22,9 @@ from service.api.errors import ApiError
 from service.api.work import CLIENT_GONE, as_api_errors, door_of, translator_of
 from service.files import FileError
 from service.jobs.jobs import Jobs, TooManyJobsError
+from service.jobs.readers import BusyError, FileLimitError
 from service.jobs.reading import FileTooLongError
 from service.jobs.store import Job
-from service.jobs.threads import BusyError, SlowFileError
 from service.keys import Key
 from service.languages import AUTO
 from service.settings import Settings
@@ -189,5 +189,5 @@ def _as_api_errors() -> Iterator[None]:
         raise ApiError.later(503, "overloaded", str(error), RETRY_S) from error
     except FileError as error:
         raise ApiError(422, "bad_file", str(error), "file") from error
-    except (FileTooLongError, SlowFileError) as error:
+    except (FileTooLongError, FileLimitError) as error:
         raise ApiError(413, "too_large", str(error), "file") from error

@@ -12,7 +12,7 @@ from service.files.po import open_po
 from service.files.subtitles import open_srt, open_vtt
 from service.files.tmx import open_tmx
 from service.files.txt import open_html, open_markdown, open_txt
-from service.files.unit import FileError, OpenFile, Unit
+from service.files.unit import FileError, OpenFile, Unit, check_units
 from service.files.xliff import open_xliff
 
 __all__ = ["FILE_KINDS", "FileError", "FileKind", "OpenFile", "Unit", "kind_of", "open_file"]
@@ -39,7 +39,9 @@ def open_file(
     """Read a file. `source` and `target` are codes of languages; a source of `auto` takes what the
     file says of itself.
 
-    Raises FileError for whatever cannot be read. It takes time on the processor: call it in a
-    thread.
+    Raises FileError for whatever cannot be read. It may take long, and much memory: call it in
+    a process that can be killed.
     """
-    return READERS[kind.extension](data, source, target, max_unit_chars)
+    opened = READERS[kind.extension](data, source, target, max_unit_chars)
+    check_units(opened.units)
+    return opened

@@ -7,7 +7,7 @@ import shutil
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from service.files.unit import FileError
@@ -16,7 +16,8 @@ MAX_MEMBERS = 5_000
 MAX_UNPACKED = 300 << 20
 """Bytes of all members together."""
 MAX_XML = 32 << 20
-"""Bytes of a member that is read as XML, which takes about ten times as much memory."""
+"""Bytes of a member that is read as XML, and of those that are translated together; it takes about
+ten times as much memory."""
 MAX_RATIO = 200
 """How many times larger than the zip its members may be, together, from MIN_RATIO_SIZE on."""
 MIN_RATIO_SIZE = 8 << 20
@@ -30,9 +31,10 @@ class Archive:
     def __init__(self, data: bytes) -> None:
         """Raises FileError for a zip that is damaged, encrypted, too large or deceptive."""
         self.data = data
-        with _clear_errors(), zipfile.ZipFile(io.BytesIO(data)) as zipped:
-            self.members = {info.filename: info for info in zipped.infolist()}
-            _check(zipped.infolist(), len(data))
+        with _clear_errors():
+            self._zip = zipfile.ZipFile(io.BytesIO(data))
+            self.members = {info.filename: info for info in self._zip.infolist()}
+            _check(self._zip.infolist(), len(data))
 
     def __contains__(self, name: str) -> bool:
         return name in self.members
@@ -44,17 +46,20 @@ class Archive:
             raise FileError(f"the file is incomplete: it has no {name!r}; save it again")
         if info.file_size > MAX_XML:
             raise FileError(f"{name!r} in the file is larger than {MAX_XML >> 20} MB; part it")
-        with _clear_errors(), zipfile.ZipFile(io.BytesIO(self.data)) as zipped:
-            return zipped.read(info)
+        with _clear_errors():
+            return self._zip.read(info)
+
+    def check_parts(self, names: Iterable[str]) -> None:
+        """Raise FileError if members to be translated are too large together."""
+        if sum(self.members[name].file_size for name in names if name in self) > MAX_XML:
+            raise FileError(
+                f"the text of the file is larger than {MAX_XML >> 20} MB with its markup; part it"
+            )
 
     def write(self, changed: Mapping[str, bytes]) -> bytes:
         """The zip with other content for some members; all members stay in their order."""
         buffer = io.BytesIO()
-        with (
-            _clear_errors(),
-            zipfile.ZipFile(io.BytesIO(self.data)) as former,
-            zipfile.ZipFile(buffer, "w") as new,
-        ):
+        with _clear_errors(), zipfile.ZipFile(buffer, "w") as new:
             for name, info in self.members.items():
                 written = zipfile.ZipInfo(name, info.date_time)
                 written.compress_type = info.compress_type
@@ -66,7 +71,7 @@ class Archive:
                     new.writestr(written, changed[name])
                     continue
                 written.file_size = info.file_size
-                with former.open(info) as source, new.open(written, "w") as target:
+                with self._zip.open(info) as source, new.open(written, "w") as target:
                     shutil.copyfileobj(source, target, 1 << 16)
         return buffer.getvalue()
 

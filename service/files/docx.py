@@ -13,6 +13,8 @@ CONTENT_TYPES = "[Content_Types].xml"
 MAIN = ("document.main+xml", "template.main+xml")
 TRANSLATED = (*MAIN, "header+xml", "footer+xml", "footnotes+xml", "endnotes+xml")
 """How the content types of the parts that are translated end."""
+MAX_COPIED_CHARS = 32 << 20
+"""What the formats of a part's runs may come to, once each part of a run is one with its format."""
 
 
 class DocxFile:
@@ -21,6 +23,7 @@ class DocxFile:
     def __init__(self, data: bytes) -> None:
         self.archive = Archive(data)
         self.parts = _parts(self.archive)
+        self.archive.check_parts(self.parts)
         self.units: Sequence[Unit] = [
             paragraph.inline.unit
             for part in self.parts
@@ -70,8 +73,15 @@ def _paragraphs(root: Element) -> Iterator[Paragraph]:
     ns = namespace(root)
     if local_name(root) not in ("document", "hdr", "ftr", "footnotes", "endnotes"):
         raise FileError("the file is not a Word document: it has an unknown part; save it again")
+    copied = 0
     for element in root.iter(f"{ns}p"):
         paragraph = Paragraph(element, ns)
+        copied += paragraph.copied_chars
+        if copied > MAX_COPIED_CHARS:
+            raise FileError(
+                "the file has runs of so many parts with so large formats that its translation "
+                f"would have more than {MAX_COPIED_CHARS:,} characters of formats; simplify them"
+            )
         if paragraph.inline.translatable:
             yield paragraph
 

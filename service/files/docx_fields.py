@@ -7,8 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 
 from service.files.docx_pieces import Piece, is_link
+from service.files.unit import FileError
 
 FIELD_KINDS = ("begin", "code", "separate", "end")
+MAX_NESTED = 300
+"""Fields and containers in each other, each of which is looked through."""
 
 
 @dataclass
@@ -69,6 +72,8 @@ def _match(pieces: Sequence[Piece]) -> tuple[dict[int, int], dict[int, int]]:
                 pass
         elif piece.kind == "begin":
             waiting.append(_Open(at))
+            if len(waiting) > MAX_NESTED:
+                raise FileError(f"fields of a paragraph nest deeper than {MAX_NESTED}; part it")
         elif last is None or last.begin < 0:
             continue
         elif piece.kind == "separate" and last.separate is None:

@@ -7,8 +7,9 @@ is formatted otherwise is a stretch. See ECMA-376, part 1, section 17.3 for the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, repeat
 from typing import Any
 
 from lxml import etree
@@ -22,6 +23,8 @@ from service.files.xml import XML_SPACE, Element, local_name, names, shell
 UNSEEN = names("lang noProof rPrChange ins del moveFrom moveTo snapToGrid")
 """Properties of runs that make no difference to a reader."""
 SEEN_ON_SPACES = names("u strike dstrike highlight shd bdr em")
+MARKUP_CHARS = 5
+"""Of an element, besides its name."""
 FormatKey = tuple[Any, ...]
 """Properties of a run as far as a reader sees them."""
 
@@ -70,8 +73,10 @@ class Paragraph:
     def __init__(self, element: Element, ns: str) -> None:
         self.element, self.ns = element, ns
         self.inline = Inline()
-        pieces = whole_words(resolve_fields(list(pieces_of(element, ns))))
-        keys = [_key(piece) if piece.kind == "text" else () for piece in pieces]
+        all_pieces = list(pieces_of(element, ns))
+        self.copied_chars = _copied_chars(all_pieces)
+        pieces = whole_words(resolve_fields(all_pieces))
+        keys = _keys(pieces)
         levels = _levels(pieces, keys)
         self.base = levels[-1].properties.get(levels[-1].base)
         self._read(pieces, keys, levels)
@@ -154,12 +159,44 @@ def _levels(pieces: Sequence[Piece], keys: Sequence[FormatKey]) -> dict[int, _Le
     return levels
 
 
-def _key(piece: Piece) -> FormatKey:
-    if piece.properties is None:
+def _runs(pieces: Iterable[Piece]) -> Iterator[tuple[Element | None, int]]:
+    """The properties of pieces, and of how many pieces in succession they are."""
+    for _, group in groupby(pieces, key=lambda piece: id(piece.properties)):
+        properties = [piece.properties for piece in group]
+        yield properties[0], len(properties)
+
+
+def _keys(pieces: Sequence[Piece]) -> list[FormatKey]:
+    """The format of each text."""
+    keys = [key for run in _runs(pieces) for key in repeat(_key(run[0]), run[1])]
+    return [key if piece.kind == "text" else () for piece, key in zip(pieces, keys, strict=True)]
+
+
+def _copied_chars(pieces: Iterable[Piece]) -> int:
+    """About how much longer formats are as XML, if each piece is a run of its own."""
+    return sum(
+        _chars(properties) * (count - 1)
+        for properties, count in _runs(pieces)
+        if properties is not None and count > 1
+    )
+
+
+def _chars(properties: Element) -> int:
+    return sum(
+        len(local_name(element))
+        + MARKUP_CHARS
+        + len(element.text or "")
+        + sum(map(len, element.attrib.values()))
+        for element in properties.iter()
+    )
+
+
+def _key(properties: Element | None) -> FormatKey:
+    if properties is None:
         return ()
     return tuple(
         (child.tag, *sorted(one for one in child.attrib.items() if not one[0].endswith("}hint")))
-        for child in piece.properties.iterchildren(tag=etree.Element)
+        for child in properties.iterchildren(tag=etree.Element)
         if local_name(child) not in UNSEEN
     )
 

@@ -51,6 +51,7 @@ class OdtFile:
         self.archive = Archive(data)
         _check(self.archive)
         self.parts = [part for part in PARTS if part in self.archive]
+        self.archive.check_parts(self.parts)
         self.units: Sequence[Unit] = [
             inline.unit
             for part in self.parts

@@ -26,8 +26,8 @@ MAX_SMALLER = 4
 def cut_up(text: str, format: Format, max_chars: int) -> list[str]:
     """Cut a text into pieces of at most `max_chars` characters, in linear time.
 
-    Markup is only cut where each piece is read as it is in the whole; where there is no such
-    place, a piece is longer.
+    Markup is cut where each piece is read as it is in the whole, at best; a piece is longer where
+    there is no such place, or where what cannot be cut is.
     """
     if len(text) <= max_chars:
         return [text] if text else []
@@ -58,6 +58,9 @@ def _cutting_place(text: str, start: int, end: int) -> int:
     return end
 
 
+MAX_MARKUP = 20_000
+"""A longer piece of markup is cut although it is read otherwise then: a link is not known for one,
+or a tag has its end in another piece. All of it is kept in any case."""
 Item = str | Block
 """What a reader of markup gives."""
 
@@ -81,8 +84,12 @@ def _cut_markup(text: str, format: Format, max_chars: int) -> list[str]:
         for choice in _choices(places, start, max_chars):
             stop, end = stops[choice], places[choice]
             piece = text[start:end]
-            if end == len(text) or _merged(read(piece)) == _merged(items[at:stop]):
+            if _merged(read(piece)) == _merged(items[at:stop]):
                 break
+        else:
+            choice = _last_within(places, start, MAX_MARKUP)
+            stop, end = stops[choice], places[choice]
+            piece = text[start:end]
         pieces.append(piece)
         at, start = stop, end
     return pieces
@@ -97,16 +104,28 @@ def _begins_anew(text: str, place: int) -> bool:
 
 def _choices(places: Sequence[int], start: int, max_chars: int) -> Iterator[int]:
     """Which of the places a piece may end at, best first: the last that is near enough, some before
-    it, then ones twice as far each, then the end of the text."""
+    it, then ones twice as far each."""
     first = bisect_right(places, start)
-    fitting = max(first, bisect_right(places, start + max_chars) - 1)
+    fitting = _last_within(places, start, max_chars)
     yield from range(fitting, max(first, fitting - MAX_SMALLER + 1) - 1, -1)
-    wanted = 2 * max_chars
-    while (choice := bisect_right(places, start + wanted)) < len(places):
-        if choice > fitting:
-            yield choice
-        wanted *= 2
-    yield len(places) - 1
+    while max_chars < MAX_MARKUP:
+        max_chars = min(2 * max_chars, MAX_MARKUP)
+        farther = _last_within(places, start, max_chars)
+        if farther > fitting:
+            yield farther
+            fitting = farther
+
+
+def _last_within(places: Sequence[int], start: int, max_chars: int) -> int:
+    """The last place that is near enough, or the first one of all."""
+    return max(bisect_right(places, start), bisect_right(places, start + max_chars) - 1)
+
+
+def has_words(piece: str, format: Format) -> bool:
+    """Whether there is a letter in a piece of markup outside of what is kept."""
+    return any(
+        isinstance(item, Block) and item.rich.has_letter() for item in READERS[format](piece)
+    )
 
 
 def _merged(items: Iterable[Item]) -> list[Item]:

@@ -17,6 +17,7 @@ from service.files.xml import (
     fill,
     insert_after,
     local_name,
+    outermost,
     read_xml,
 )
 
@@ -52,7 +53,7 @@ def _segments(root: Element, source: str) -> Iterator[tuple[Element, Inline]]:
     default = header.get("srclang", "") if header is not None else ""
     languages: set[str] = set()
     found = False
-    for unit in root.iterdescendants("{*}tu"):
+    for unit in outermost(root, "{*}tu"):
         wanted = unit.get("srclang", default) if source == "auto" else source
         variants = [child for child in unit if local_name(child) == "tuv"]
         languages.update(map(_language, variants))

@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 
 from service.files.encoding import Encoding, decode
-from service.files.pieces import cut_up
-from service.files.unit import Unit, check_count
+from service.files.pieces import cut_up, has_words
+from service.files.unit import MAX_UNIT_CHARS, Unit, check_count
 from service.text import Format
 
 CHARSET = re.compile(
@@ -24,7 +24,12 @@ class TextFile:
     def __init__(self, text: str, encoding: Encoding, format: Format, max_chars: int) -> None:
         self.encoding, self.format = encoding, format
         self.pieces = cut_up(text, format, max_chars)
-        self.places = [at for at, piece in enumerate(self.pieces) if any(map(str.isalpha, piece))]
+        self.places = [
+            at
+            for at, piece in enumerate(self.pieces)
+            if any(map(str.isalpha, piece))
+            and (len(piece) <= MAX_UNIT_CHARS or has_words(piece, format))
+        ]
         self.units: Sequence[Unit] = [Unit(self.pieces[at], format) for at in self.places]
 
     def rebuild(self, translations: Sequence[str]) -> bytes:

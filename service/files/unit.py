@@ -7,6 +7,14 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.text import Format
+from service.text.block import Block
+from service.text.document import READERS
+
+MAX_UNIT_CHARS = 20_000
+"""Characters of a paragraph. The service reads it while it answers others, and what looks for
+addresses and the like in it does so without a break."""
+MAX_MARKUP_CHARS = 1_000_000
+"""Characters of a paragraph with its tags, which may hold pictures."""
 
 
 class FileError(ValueError):
@@ -40,3 +48,23 @@ def check_count(units: Sequence[Unit], translations: Sequence[str]) -> None:
     """Raise ValueError unless there is one translation for each unit."""
     if len(units) != len(translations):
         raise ValueError(f"{len(translations)} translations for {len(units)} units")
+
+
+def check_units(units: Sequence[Unit]) -> None:
+    """Raise FileError if a text is too long for the translator."""
+    for unit in units:
+        if len(unit.text) > MAX_UNIT_CHARS:
+            _check_long(unit)
+
+
+def _check_long(unit: Unit) -> None:
+    chars, limit, what = len(unit.text), MAX_MARKUP_CHARS, " with its markup"
+    if chars <= limit:
+        items = READERS[unit.format](unit.text)
+        chars = max((len(item.rich.text) for item in items if isinstance(item, Block)), default=0)
+        limit, what = MAX_UNIT_CHARS, ""
+    if chars > limit:
+        raise FileError(
+            f"a paragraph of the file has {chars:,} characters{what}, at most {limit:,} are "
+            "possible; part it"
+        )

@@ -20,6 +20,7 @@ from service.files.xml import (
     insert_after,
     local_name,
     namespace,
+    outermost,
     read_xml,
 )
 
@@ -148,7 +149,7 @@ def _to_fill(target: Element | None, state: str | None) -> bool:
 
 def _segments_of_1(root: Element) -> Iterator[Segment]:
     ns = namespace(root)
-    for unit in root.iterdescendants(f"{ns}trans-unit"):
+    for unit in outermost(root, f"{ns}trans-unit"):
         source, former = unit.find(f"{ns}source"), unit.find(f"{ns}target")
         state = former.get("state") if former is not None else None
         if (
@@ -170,7 +171,7 @@ def _segments_of_1(root: Element) -> Iterator[Segment]:
 
 def _segments_of_2(root: Element) -> Iterator[Segment]:
     ns = namespace(root)
-    for segment in root.iterdescendants(f"{ns}segment"):
+    for segment in outermost(root, f"{ns}segment"):
         source, former = segment.find(f"{ns}source"), segment.find(f"{ns}target")
         if (
             source is None

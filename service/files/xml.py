@@ -1,14 +1,16 @@
 """XML from strangers: read by lxml without its prologue, so that there are no entities and no DTD.
 
 What is before the root element stays byte for byte, and line endings stay; within the root the
-serialiser decides how attributes are quoted and empty elements are written.
+serialiser decides how attributes are quoted and empty elements are written. Expat reads a file
+before lxml does, to see that it is within bounds: what lxml does with attributes takes quadratic
+time, with namespaces as long as there are ancestors.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from xml.parsers import expat
@@ -22,6 +24,13 @@ from service.files.unit import FileError
 Element: TypeAlias = Any
 """An lxml element; the library has no types."""
 DECLARATION = re.compile(rb"""\s*<\?xml\s[^>]{0,200}?encoding\s{0,9}=\s{0,9}["']([\w.-]{1,40})""")
+MAX_ELEMENTS = 1_000_000
+MAX_ATTRIBUTES = 256
+"""Of an element, declarations of namespaces too."""
+MAX_NAMESPACES = 256
+"""Declarations on an element and those around it."""
+MAX_DEPTH = 256
+"""Elements within each other."""
 SHOWN = 100
 """Characters of the text of something that is kept as it is."""
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
@@ -52,15 +61,15 @@ class XmlFile:
 
 
 def read_xml(data: bytes) -> XmlFile:
-    """Read XML. Raises FileError where it is not well formed, declares entities, or nests too
-    deep."""
+    """Read XML. Raises FileError where it is not well formed, declares entities, or is over one of
+    the bounds above."""
     match = DECLARATION.match(data)
     declared = match[1].decode("ascii") if match else "utf-8"
     if not DECLARED.fullmatch(declared):
         raise FileError(f"the file's encoding, {declared!r}, is not known; save it as UTF-8")
     text, encoding = decode(data, declared=declared)
     encoded = text.encode("utf-8")
-    start = _start_of_root(encoded)
+    start = _Scan(encoded).start
     prologue = encoded[:start].decode("utf-8")
     parser = etree.XMLParser(
         resolve_entities=False,
@@ -85,33 +94,53 @@ def read_xml(data: bytes) -> XmlFile:
     )
 
 
-class _RootFoundError(Exception):
-    """Ends the reading of a prologue; its argument is where in the bytes the root begins."""
+class _Scan:
+    """Sees that UTF-8 bytes are XML within bounds, in linear time; `start` is where in them the
+    root element begins. Raises FileError, also for a DTD within the file."""
 
+    def __init__(self, data: bytes) -> None:
+        self.start = -1
+        self._elements = 0
+        self._namespaces = [0]
+        """Declarations in scope, for each element that is open."""
+        self._parser = parser = expat.ParserCreate("utf-8")
+        parser.ordered_attributes = True
+        parser.StartElementHandler = self._begin
+        parser.EndElementHandler = lambda name: self._namespaces.pop()
+        parser.StartDoctypeDeclHandler = self._doctype
+        try:
+            parser.Parse(data, True)
+        except expat.ExpatError as error:
+            raise FileError(f"the file's XML cannot be read: {error}") from error
 
-def _start_of_root(data: bytes) -> int:
-    """Where in UTF-8 bytes the root element begins. Raises FileError for a DTD within the file."""
-    parser = expat.ParserCreate("utf-8")
+    def _begin(self, name: str, attributes: list[str]) -> None:
+        if self.start < 0:
+            self.start = self._parser.CurrentByteIndex
+        in_scope = self._namespaces[-1]
+        if attributes:
+            if len(attributes) > 2 * MAX_ATTRIBUTES:
+                self._refuse(f"an element has more than {MAX_ATTRIBUTES} attributes", "remove some")
+            in_scope += sum(name.startswith("xmlns") for name in attributes[::2])
+            if in_scope > MAX_NAMESPACES:
+                self._refuse(f"more than {MAX_NAMESPACES} namespaces are declared", "remove some")
+        self._namespaces.append(in_scope)
+        if len(self._namespaces) > MAX_DEPTH + 1:
+            self._refuse(f"elements nest deeper than {MAX_DEPTH}", "save it again")
+        self._elements += 1
+        if self._elements > MAX_ELEMENTS:
+            self._refuse(f"there are more than {MAX_ELEMENTS:,} elements", "part it")
 
-    def found(name: str, attributes: dict[str, str]) -> None:
-        raise _RootFoundError(parser.CurrentByteIndex)
+    def _refuse(self, what: str, remedy: str) -> None:
+        line = self._parser.CurrentLineNumber
+        raise FileError(f"the file's XML is over a limit: {what} (line {line}); {remedy}")
 
-    def doctype(name: str, system: str | None, public: str | None, internal: int) -> None:
+    @staticmethod
+    def _doctype(name: str, system: str | None, public: str | None, internal: int) -> None:
         if internal:
             raise FileError(
                 "the file declares entities or elements in its DOCTYPE, which is not accepted; "
                 "remove what is in its brackets"
             )
-
-    parser.StartElementHandler = found
-    parser.StartDoctypeDeclHandler = doctype
-    try:
-        parser.Parse(data, True)
-    except _RootFoundError as root:
-        return int(root.args[0])
-    except expat.ExpatError as error:
-        raise FileError(f"the file's XML cannot be read: {error}") from error
-    raise FileError("the file has no XML in it")
 
 
 def _reason(error: Exception, prologue: str) -> str:
@@ -148,8 +177,22 @@ def text_of(element: Element) -> str:
 
 
 def shell(element: Element) -> Element:
-    """The same element without what is in it."""
-    return etree.Element(element.tag, dict(element.attrib), element.nsmap)
+    """The same element without what is in it, to be put where it was. It takes quadratic time in
+    the attributes, which are at most MAX_ATTRIBUTES."""
+    attributes = dict(element.attrib)
+    used = {name[1 : name.index("}")] for name in (element.tag, *attributes) if name[0] == "{"}
+    namespaces = {}
+    if used:
+        namespaces = {prefix: uri for prefix, uri in element.nsmap.items() if uri in used}
+    return etree.Element(element.tag, attributes, namespaces)
+
+
+def outermost(root: Element, tag: str) -> Iterator[Element]:
+    """Descendants of a name that are in no other one."""
+    walker = etree.iterwalk(root, events=("start",), tag=tag)
+    for _, element in walker:
+        walker.skip_subtree()
+        yield element
 
 
 def alone(element: Element) -> Element:

@@ -13,11 +13,12 @@ from functools import cached_property
 
 from service import metrics
 from service.jobs.folder import JobsFolder
-from service.jobs.reading import Reading, read_file
+from service.jobs.readers import Readers
+from service.jobs.reading import Reading
 from service.jobs.runner import Runner
 from service.jobs.store import Job, JobStore
-from service.jobs.threads import FileThreads
 from service.jobs.work import Tools
+from service.languages import AUTO
 from service.settings import Settings
 from service.translator import Translator
 
@@ -26,7 +27,7 @@ logger = logging.getLogger("quickstudy.service")
 READ_S = 30.0
 """Seconds to read a file that has come."""
 WAIT_S = 5.0
-"""Seconds that it waits for a thread to be read in."""
+"""Seconds that it waits for a process to be read in."""
 SWEEP_S = 60.0
 POLL_S = 0.1
 
@@ -69,14 +70,14 @@ class Jobs:
         return store
 
     @cached_property
-    def threads(self) -> FileThreads:
-        """Where files are read."""
-        return FileThreads()
+    def readers(self) -> Readers:
+        """The processes that read files."""
+        return Readers(self._settings.file_memory_bytes)
 
     def start(self, translator: Translator) -> None:
         """Work on what there is, in the running event loop; nothing happens if it does already."""
         if self._runner is None:
-            tools = Tools(self.folder, self.store, self.threads, translator)
+            tools = Tools(self.folder, self.store, self.readers, translator)
             self._runner = Runner(tools, self._ended)
             self._sweeper = asyncio.create_task(self._sweep())
             self._runner.wake()
@@ -111,21 +112,19 @@ class Jobs:
     ) -> Reading:
         """See what a file is; `source` may be `auto`, else the pair must be a served one.
 
-        Raises FileError, FileTooLongError, SlowFileError, BusyError.
+        Raises FileError, FileTooLongError, FileLimitError, BusyError.
         """
         max_chars = self._settings.max_file_chars
-
-        def work() -> Reading:
-            return read_file(
-                name,
-                data,
-                source,
-                target,
-                max_chars,
-                lambda text: translator.choose_source(text, target),
-            )
-
-        return await self.threads.run(work, READ_S, WAIT_S)
+        look = await self.readers.look(name, data, source, target, max_chars, READ_S, WAIT_S)
+        detected = None
+        if source == AUTO:
+            detected = await asyncio.to_thread(translator.choose_source, look.sample, target)
+            source = detected.language
+            if source != target:
+                look = await self.readers.look(
+                    name, data, source, target, max_chars, READ_S, WAIT_S
+                )
+        return Reading(look.kind, source, look.characters, look.units, detected)
 
     async def add(self, job: Job, data: bytes) -> Job:
         """Take a file: it is on the disk, and will be translated."""
@@ -182,7 +181,7 @@ class Jobs:
         await asyncio.gather(*self._scrubbing, return_exceptions=True)
         if self._is_open:
             self._is_open = False
-            self.threads.close()
+            await self.readers.close()
             self.store.close()
             self.folder.close()
 

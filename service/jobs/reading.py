@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import blake2b
 
 from service.detect import Detection
-from service.files import FILE_KINDS, FileKind, OpenFile, Unit, kind_of, open_file
-from service.languages import AUTO
+from service.files import FILE_KINDS, FileKind, OpenFile, Unit, open_file
 
 UNIT_CHARS = 2000
 """What is translated at a time, where the file can be cut so: progress and what a crash costs."""
@@ -32,32 +31,14 @@ class Reading:
     detected: Detection | None = None
 
 
-def read_file(
-    name: str,
-    data: bytes,
-    source: str,
-    target: str,
-    max_chars: int,
-    detect: Callable[[str], Detection],
-) -> Reading:
-    """Read a file to see whether it can be translated.
-
-    `detect` tells its language if `source` is `auto`. Raises FileError, FileTooLongError.
-    """
-    kind = kind_of(name, data)
-    opened = open_file(data, kind, source, target, UNIT_CHARS)
-    detected = None
-    if source == AUTO:
-        detected = detect(sample(opened.units))
-        source = detected.language
-        if source != target:
-            opened = open_file(data, kind, source, target, UNIT_CHARS)
-    characters = sum(len(unit.text) for unit in opened.units)
+def check_length(units: Iterable[Unit], max_chars: int) -> int:
+    """Characters to translate. Raises FileTooLongError if they are too many."""
+    characters = sum(len(unit.text) for unit in units)
     if characters > max_chars:
         raise FileTooLongError(
             f"the file has {characters} characters, {max_chars} are possible: send it in parts"
         )
-    return Reading(kind, source, characters, len(opened.units), detected)
+    return characters
 
 
 def open_again(data: bytes, kind: str, source: str, target: str) -> OpenFile:

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from service.batcher import ClosedError
 from service.files import FileError
 from service.hop import SearchError
+from service.jobs.readers import FileLimitError
 from service.jobs.store import Job
-from service.jobs.threads import SlowFileError
 from service.jobs.work import Tools, do_job
 from service.models import LanguageError
 
@@ -102,7 +102,7 @@ class Runner:
     async def _translate(self, job: Job) -> None:
         try:
             result_bytes = await do_job(job, self._tools, lambda: self._stopping)
-        except (FileError, SlowFileError) as error:
+        except (FileError, FileLimitError) as error:
             self._fail(job, "bad_file", str(error))
         except LanguageError as error:
             self._fail(job, "unsupported_language", str(error))

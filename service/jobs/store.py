@@ -11,7 +11,7 @@ import secrets
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -22,7 +22,8 @@ BUSY_S = 5.0
 SECURE = "secure_delete = ON"
 """What is deleted is overwritten."""
 ROWS_AT_ONCE = 100
-"""Translations that are deleted in a transaction, so that others need not wait for long."""
+"""Translations that are read at once, or deleted in a transaction, so that others need not wait
+for long."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
@@ -61,6 +62,10 @@ DELETE_SOME = """
 DELETE FROM translations WHERE job = ? AND digest IN (
     SELECT digest FROM translations WHERE job = ? LIMIT ?
 )
+"""
+
+NEXT_PAGE = """
+SELECT digest, text FROM translations WHERE job = ? AND digest > ? ORDER BY digest LIMIT ?
 """
 
 
@@ -240,6 +245,13 @@ class JobStore:
         """Translations that a job has, by the hash of the unit."""
         rows = self._db.execute("SELECT digest, text FROM translations WHERE job = ?", (id,))
         return dict(rows)
+
+    def pages(self, id: str) -> Iterator[list[tuple[bytes, str]]]:
+        """The same by and by: some of them at a time, by hash."""
+        after = b""
+        while page := self._db.execute(NEXT_PAGE, (id, after, ROWS_AT_ONCE)).fetchall():
+            yield page
+            after = page[-1][0]
 
     def finish(self, id: str, result_bytes: int) -> None:
         """A job is done: its result is there."""

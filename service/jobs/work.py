@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from service.batcher import ClosedError, QueueFullError
 from service.fair_queue import Priority
-from service.files import OpenFile, Unit
 from service.hop import SearchError
 from service.jobs.folder import JobsFolder
-from service.jobs.reading import digest, open_again
+from service.jobs.messages import in_parts
+from service.jobs.readers import Piece, Readers
 from service.jobs.store import Job, JobStore, UnitDone
-from service.jobs.threads import FileThreads
 from service.models import LanguageError
 from service.order import Order, TranslatedText
 from service.text import Glossary
@@ -34,43 +33,29 @@ PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
-class Piece:
-    """A unit that is to be translated: its hash, and how often the file has it."""
-
-    unit: Unit
-    digest: bytes
-    times: int
-
-
-@dataclass(frozen=True)
 class Tools:
     """What a job's work needs."""
 
     folder: JobsFolder
     store: JobStore
-    threads: FileThreads
+    readers: Readers
     translator: Translator
 
 
 async def do_job(job: Job, tools: Tools, is_stopping: Callable[[], bool]) -> int | None:
     """Translate what a job lacks and write its result; its size in bytes, None if it was stopped.
 
-    Raises FileError and SlowFileError for a file that cannot be translated after all, LanguageError
-    and SearchError if what is served no longer does it, ClosedError when the service stops, and
-    whatever the engine raises again and again for a group of units.
+    Raises FileError and FileLimitError for a file that cannot be translated after all,
+    LanguageError and SearchError if what is served no longer does it, ClosedError when the service
+    stops, and whatever the engine raises again and again for a group of units.
     """
-    folder = tools.folder
+    folder, readers, store = tools.folder, tools.readers, tools.store
+    data = await asyncio.to_thread(folder.source(job.id).read_bytes)
     if job.source == job.target:
-        return await tools.threads.run(lambda: _as_it_is(job, folder), FILE_S)
-
-    def read() -> tuple[OpenFile, list[bytes], list[Piece]]:
-        data = folder.source(job.id).read_bytes()
-        opened = open_again(data, job.kind, job.source, job.target)
-        digests = [digest(unit) for unit in opened.units]
-        return opened, digests, _pieces(opened.units, digests)
-
-    opened, digests, pieces = await tools.threads.run(read, FILE_S)
-    known = tools.store.translations(job.id)
+        await asyncio.to_thread(folder.write_result, job.id, data)
+        return len(data)
+    pieces = await readers.units(data, job.kind, job.source, job.target, FILE_S)
+    known = {digest async for page in _pages(store, job.id) for digest, _ in page}
     groups = _groups(piece for piece in pieces if piece.digest not in known)
     glossary = Glossary(job.terms)
 
@@ -79,36 +64,27 @@ async def do_job(job: Job, tools: Tools, is_stopping: Callable[[], bool]) -> int
             if is_stopping():
                 return
             found = await _patiently(_order(job, group, glossary), tools.translator)
-            tools.store.keep(job.id, [_done(*pair) for pair in zip(group, found, strict=True)])
+            store.keep(job.id, [_done(*pair) for pair in zip(group, found, strict=True)])
 
     await _all_or_none([translate_groups() for _ in range(GROUPS_IN_FLIGHT)])
     if is_stopping():
         return None
-    known = tools.store.translations(job.id)
 
-    def write() -> int:
-        result = opened.rebuild([known[one] for one in digests])
-        folder.write_result(job.id, result)
-        return len(result)
+    async def translations() -> AsyncIterator[list[tuple[str, str]]]:
+        async for page in _pages(store, job.id):
+            for part in in_parts(page, lambda row: len(row[1])):
+                yield [(digest.hex(), text) for digest, text in part]
 
-    return await tools.threads.run(write, FILE_S)
-
-
-def _as_it_is(job: Job, folder: JobsFolder) -> int:
-    """The result of a file that is in the target language already."""
-    data = folder.source(job.id).read_bytes()
-    folder.write_result(job.id, data)
-    return len(data)
+    result = await readers.rebuild(data, job.kind, job.source, job.target, translations, FILE_S)
+    await asyncio.to_thread(folder.write_result, job.id, result)
+    return len(result)
 
 
-def _pieces(units: Sequence[Unit], digests: Sequence[bytes]) -> list[Piece]:
-    """Units, equal ones as one, in the order of the file."""
-    times: dict[bytes, int] = {}
-    unit_of: dict[bytes, Unit] = {}
-    for unit, one in zip(units, digests, strict=True):
-        times[one] = times.get(one, 0) + 1
-        unit_of.setdefault(one, unit)
-    return [Piece(unit, one, times[one]) for one, unit in unit_of.items()]
+async def _pages(store: JobStore, id: str) -> AsyncIterator[list[tuple[bytes, str]]]:
+    """A job's translations, some at a time, so that others are answered in between."""
+    for page in store.pages(id):
+        yield page
+        await asyncio.sleep(0)
 
 
 def _groups(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:

@@ -29,7 +29,7 @@ DELIMITER_ROW = re.compile(
     r"(?=.*\|)[ \t]*\|?[ \t]*:?-+:?[ \t]*+(?:\|[ \t]*+:?-+:?[ \t]*+)*+\|?[ \t]*$"
 )
 DEFINITION = re.compile(r"\[([^\]]{1,500})\]:[ \t]*\S")
-HEADING = re.compile(r"(#{1,6}[ \t]+)(.*?)((?:[ \t]+#+)?[ \t]*)$")
+HEADING = re.compile(r"#{1,6}[ \t]+")
 CELL = re.compile(r"((?:[^|\\`]|\\.|`+[^`|]*`+|`|\\$)*)(\||$)", re.DOTALL)
 HTML_BLOCK = re.compile(r"<(?:!--|[?!]|/?([A-Za-z][A-Za-z0-9-]*)(?=[\s/>]|$))")
 VERBATIM = {"pre": "</pre>", "script": "</script>", "style": "</style>", "!--": "-->"}
@@ -165,11 +165,21 @@ def _block(
             heading = HEADING.match(content)
             assert heading is not None
             _, line_break = lines.take()
-            yield prefix + heading[1]
-            yield Block(read_inline(heading[2], [], labels), escape)
-            yield heading[3] + line_break
+            start, end = heading.end(), _heading_end(content, heading.end())
+            yield prefix + heading.group()
+            yield Block(read_inline(content[start:end], [], labels), escape)
+            yield content[end:] + line_break
         case _:
             yield "".join(lines.take())
+
+
+def _heading_end(content: str, start: int) -> int:
+    """Where a heading's text ends: before spaces, and before a closing run of `#`."""
+    text = content.rstrip(" \t")
+    unclosed = text.rstrip("#")
+    if len(unclosed) < len(text) and len(unclosed) > start and unclosed.endswith((" ", "\t")):
+        text = unclosed.rstrip(" \t")
+    return max(start, len(text))
 
 
 def _prefix_end(line: str) -> int:

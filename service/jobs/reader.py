@@ -1,0 +1,194 @@
+"""A process that reads files and puts them together: `python -m service.jobs.reader BYTES`.
+
+It is asked on standard input and answers on standard output, one request after the other, in the
+messages of `messages.py`; what it parses comes from strangers, so it has bounds of memory (BYTES of
+address space) and processor time, and whoever started it kills it when its time is over. It ends
+with standard input, also in the middle of a file: so it never outlives the service.
+
+| request | then | answer |
+| --- | --- | --- |
+| `look`, the file | | `kind`, `characters`, `units`, `sample` |
+| `units`, the file | | any number of `part`: lists of units; the end |
+| `rebuild`, the file | any number of `part`: translations; `end` | the new file |
+
+Every answer ends with a message that has `end`: whether the process ends, too. It has `error` and
+`message` if there is none.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from math import ceil
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from service.files import FileError, Unit, kind_of, open_file
+from service.jobs.messages import Fields, in_parts, packed, read_message
+from service.jobs.reading import (
+    UNIT_CHARS,
+    FileTooLongError,
+    check_length,
+    digest,
+    open_again,
+    sample,
+)
+
+KEPT_BYTES = 128 << 20
+"""A process that has had more memory than this ends after its answer, to give it back."""
+KILL_FIRST = "1000"
+"""For the kernel, when memory is short: this process before the service."""
+SPARE_S = 2
+
+
+class Reader:
+    """Answers requests until standard input ends."""
+
+    def __init__(self) -> None:
+        self._messages: SimpleQueue[tuple[Fields, bytes] | Exception] = SimpleQueue()
+        self._work: Mapping[str, Callable[[Fields, bytes], Fields | bytes]] = {
+            "look": self._look,
+            "units": self._units,
+            "rebuild": self._rebuild,
+        }
+
+    def run(self) -> None:
+        """Answer requests, until memory runs short or one has taken much of it."""
+        threading.Thread(target=self._receive, daemon=True).start()
+        while True:
+            answer, data, is_last = self._answer()
+            is_last = is_last or _peak_bytes() > KEPT_BYTES
+            _send({**answer, "end": is_last}, data)
+            if is_last:
+                return
+
+    def _receive(self) -> None:
+        """Take messages while the main thread works; ends the process when there are no more."""
+        try:
+            while True:
+                self._messages.put(read_message(sys.stdin.buffer))
+        except EOFError:
+            os._exit(0)
+        except Exception as error:
+            self._messages.put(error)
+
+    def _next(self) -> tuple[Fields, bytes]:
+        message = self._messages.get()
+        if isinstance(message, Exception):
+            raise message
+        return message
+
+    def _answer(self) -> tuple[Fields, bytes, bool]:
+        """The answer to the next request, its file, and whether nothing more can be answered."""
+        try:
+            request, data = self._next()
+            _limit_seconds(request["seconds"])
+            answer = self._work[request["do"]](request, data)
+            return ({}, answer, False) if isinstance(answer, bytes) else (answer, b"", False)
+        except FileError as error:
+            return _error("file", str(error)), b"", request["do"] == "rebuild"
+        except FileTooLongError as error:
+            return _error("too_long", str(error)), b"", False
+        except MemoryError:
+            return _error("memory"), b"", True
+        except Exception as error:
+            return _error("internal", _places(error)), b"", True
+
+    def _look(self, request: Fields, data: bytes) -> Fields:
+        kind = kind_of(request["name"], data)
+        opened = open_file(data, kind, request["source"], request["target"], UNIT_CHARS)
+        characters = check_length(opened.units, request["max_chars"])
+        return {
+            "kind": kind.extension,
+            "characters": characters,
+            "units": len(opened.units),
+            "sample": sample(opened.units),
+        }
+
+    def _units(self, request: Fields, data: bytes) -> Fields:
+        opened = open_again(data, request["kind"], request["source"], request["target"])
+        for part in in_parts(_counted(opened.units), lambda item: len(item[1])):
+            _send({"part": part})
+        return {}
+
+    def _rebuild(self, request: Fields, data: bytes) -> bytes:
+        opened = open_again(data, request["kind"], request["source"], request["target"])
+        translations: dict[str, str] = {}
+        while not (message := self._next()[0]).get("end"):
+            translations.update(message["part"])
+        return opened.rebuild([translations[digest(unit).hex()] for unit in opened.units])
+
+
+def _counted(units: Sequence[Unit]) -> Iterator[tuple[str, str, int, str]]:
+    """Format, text, number and digest of units, equal ones as one, in the order of the file."""
+    times: dict[str, int] = {}
+    unit_of: dict[str, Unit] = {}
+    for unit in units:
+        key = digest(unit).hex()
+        times[key] = times.get(key, 0) + 1
+        unit_of.setdefault(key, unit)
+    for key, unit in unit_of.items():
+        yield unit.format, unit.text, times[key], key
+
+
+def _error(code: str, message: str = "") -> Fields:
+    return {"error": code, "message": message}
+
+
+def _send(fields: Fields, data: bytes = b"") -> None:
+    sys.stdout.buffer.write(packed(fields, data))
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()
+
+
+def _places(error: Exception) -> str:
+    """An error's type and where it came from, without its message, which may quote the file."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = (f"{Path(frame.filename).name}:{frame.lineno}" for frame in frames)
+    return f"{type(error).__name__} ({' '.join(places)})"
+
+
+def _peak_bytes() -> int:
+    """The most memory that this process has had; 0 where the system does not say. What `getrusage`
+    says is that of the service at first."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return 0
+
+
+def _limit_seconds(seconds: float) -> None:
+    """Processor time until the kernel ends this process, in case that nobody else does."""
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    soft = ceil(usage.ru_utime + usage.ru_stime + seconds) + SPARE_S
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard == resource.RLIM_INFINITY or soft < hard:
+        resource.setrlimit(resource.RLIMIT_CPU, (soft, hard))
+
+
+def _limit(memory_bytes: int) -> None:
+    """Bound this process."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    for ending in (signal.SIGINT, signal.SIGTERM):  # those of the service, which may need us still
+        signal.signal(ending, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(KILL_FIRST)
+
+
+def main(arguments: Sequence[Any]) -> None:
+    """Read files within so many bytes of memory."""
+    _limit(int(arguments[0]))
+    Reader().run()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
