@@ -83,6 +83,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
     f"{OBJECTIVES}/tie.py": {
         "top_one = student.top.gather(1, best)[:, -1].exp()": "there is one column",
     },
+    f"{OBJECTIVES}/token.py": {
+        "teacher_logp = F.log_softmax(top_logp / tau, dim=1)": "there are two dimensions",
+        "student_logp = F.log_softmax(student_logits / tau, dim=1).gather(1, top_ids)": (
+            "there are two dimensions"
+        ),
+    },
     "training/batching.py": {
         "return [row if len(row) < longest else [*row[: longest - 1], EOS] for row in rows]": (
             "a row ends with EOS already"

@@ -220,6 +220,19 @@ def test_each_of_many_rates_holds_for_each_that_asks(
     assert asyncio.run(scenario()) == ["more than 2 per 1 hour"] * 3
 
 
+def test_an_ipv6_network_of_64_bits_is_one_that_asks(make_access: MakeAccess) -> None:
+    one = make_access(with_keys=False, rate_limit="1/hour")
+
+    async def scenario() -> None:
+        await one.enter(asked("2001:db8:1:2::1"))
+        for same in ("2001:db8:1:2::1", "2001:db8:1:2:8000::1", "2001:db8:1:2:ffff:ffff::"):
+            with pytest.raises(ApiError):
+                await one.enter(asked(same))
+        await one.enter(asked("2001:db8:1:3::1"))
+
+    asyncio.run(scenario())
+
+
 def test_without_its_storage_nobody_is_refused_and_it_is_asked_again_after_a_while(
     make_access: MakeAccess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -36,6 +36,7 @@ def test_a_row_over_the_budget_is_alone() -> None:
         np.array([3, 3, 3]), np.array([2, 100, 2]), 10, np.random.default_rng(0)
     )
     assert sorted(map(len, batches)) == [1, 2]
+    assert of_batches([3], [100], 10) == [[0]]
 
 
 def test_order_depends_on_the_generator_alone() -> None:

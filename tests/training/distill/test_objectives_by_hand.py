@@ -270,7 +270,7 @@ def test_words_before_the_queue_has_any_are_chosen_by_the_batch() -> None:
     assert int(objective.seen) == 0
 
 
-@pytest.mark.parametrize(("share", "expected"), [(1.0, [True] * 4), (1e-9, [False] * 3 + [True])])
+@pytest.mark.parametrize(("share", "expected"), [(1.0, [True] * 4), (1e-20, [False] * 3 + [True])])
 def test_shares_at_their_ends(share: float, expected: list[bool]) -> None:
     objective = SelectiveGlobal(queue_size=4, share=share).train()
     assert objective.select(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist() == expected
