@@ -288,11 +288,11 @@ def study(
     loaded = load_study(study)
     folder = out or runs / f"study-{loaded.name}"
     print(f"{loaded.name}: results in {folder}", file=sys.stderr, flush=True)
-    from benchmarks.study.cell import Bench
+    from benchmarks.study.cell import StudyBench
     from benchmarks.study.report import write_report
     from benchmarks.study.runner import run_study
 
-    bench = Bench(loaded, study, data, runs, force)
+    bench = StudyBench(loaded, study, data, runs, force)
     done = report_only or run_study(bench, folder, jobs, max_minutes)
     print(write_report(loaded, folder))
     if not done:

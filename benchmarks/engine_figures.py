@@ -30,7 +30,7 @@ from benchmarks.systems.process import Running, all_running
 from export.bundle import Bundle, BundleError, load_bundle
 from export.exporter import write_engines
 from export.from_ctranslate2 import from_ctranslate2
-from export.gate import HeldOut, translate_in_torch
+from export.gate import EvalSet, translate_in_torch
 from export.manifest import BundleInfo, EngineEntry
 from export.quality import scores
 from export.upgrade import reference_of, weights_of
@@ -62,7 +62,7 @@ def every_engine(bundle: Bundle, model: Transformer, lexicon: Lexicon | None) ->
 def measure(
     bundle: Bundle,
     reference: list[str],
-    text: HeldOut,
+    text: EvalSet,
     rounds: int,
     speed_sentences: int,
     threads: int,
@@ -175,7 +175,7 @@ def main(
         if checkpoint is None
         else load_checkpoint(checkpoint).model
     )
-    text = HeldOut.read(src, ref)
+    text = EvalSet.read(src, ref)
     with every_engine(opened, model.eval(), _lexicon(labels)) as everything:
         reference = translate_in_torch(everything, model, text)
         bleu = scores(reference.texts, list(reference.held_out.ref))[0]

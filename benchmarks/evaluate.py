@@ -32,7 +32,7 @@ ROUNDS = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class EvaluationRow:
     """A system, and how it is named in a table."""
 
     name: str
@@ -60,19 +60,19 @@ class Row:
         }
 
 
-def systems_of(run: Run) -> Iterator[Row]:
+def systems_of(run: Run) -> Iterator[EvaluationRow]:
     """Every system of a run, in the order of its table."""
     languages = run.recipe.corpus.src_lang, run.recipe.corpus.trg_lang
     if run.teacher_checkpoint is not None:
         (greedy,) = torch_systems(run.teacher_checkpoint, "teacher", "teacher", *languages)
-        yield Row("teacher", greedy)
-    yield Row("teacher", labelling_teacher(run))
+        yield EvaluationRow("teacher", greedy)
+    yield EvaluationRow("teacher", labelling_teacher(run))
     for name in run.recipe.objectives():
         checkpoint = run.student_folder(name) / "checkpoint"
         (student,) = torch_systems(checkpoint, name, "student", *languages)
-        yield Row(name, student)
+        yield EvaluationRow(name, student)
     for engine in bundle_systems(load_bundle(run.bundle)):
-        yield Row("student", engine)
+        yield EvaluationRow("student", engine)
 
 
 def translations(system: System, sources: list[str]) -> list[str]:
@@ -141,7 +141,7 @@ def _metric(row: dict[str, Any]) -> Metric:
     return Metric(**{key: row["name"] if key == "system" else row[key] for key in keys})
 
 
-def _speed(systems: list[Row], path: Path) -> dict[str, Any]:
+def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
     """Sentences a second, one at a time on one thread; the systems take turns, each in its own
     process."""
     sentences = [src for src, _ in list(read_pairs(path))[:SPEED_SENTENCES]]

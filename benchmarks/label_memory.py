@@ -27,7 +27,7 @@ import typer
 
 from benchmarks.speed import machine
 from training.atomic import atomic_write
-from training.data import TokenData
+from training.data import ParallelDataset
 from training.distill.labelling import label_corpus
 from training.distill.labels import LabelStore
 from training.distill.teachers.base import About, Distributions
@@ -142,7 +142,7 @@ def case(stage: StageName, folder: Path) -> None:
 
 
 def _epoch(shards: list[Path], labels: Path) -> None:
-    data = TokenData(shards, LabelStore(labels))
+    data = ParallelDataset(shards, LabelStore(labels))
     batches = data.epoch(0, 1, BATCH_TOKENS, ("hypothesis",), ("hypothesis",), 0, 1)
     rows = sum(len(batch.ids) for batch in batches)
     assert rows == len(data)

@@ -21,8 +21,8 @@ import typer
 
 from benchmarks.speed import machine
 from training.atomic import atomic_write
-from training.columns import Ragged, map_table
-from training.distill.teachers import OwnTeacher
+from training.columns import RaggedColumn, map_table
+from training.distill.teachers import NativeTeacher
 from training.launch import thread_count
 from training.recipe import RecipeError
 
@@ -33,7 +33,7 @@ PRECISIONS: tuple[Precision, ...] = ("int8", "float32")
 def sample(shards: list[Path], sentences: int) -> tuple[list[list[int]], list[list[int]]]:
     """Evenly spaced pairs of the token shards as ids; a missing reference is an empty list."""
     tables = [map_table(path) for path in shards]
-    src, trg = (Ragged([table[side] for table in tables]) for side in ("src", "trg"))
+    src, trg = (RaggedColumn([table[side] for table in tables]) for side in ("src", "trg"))
     rows = np.linspace(0, len(src) - 1, min(sentences, len(src))).astype(int)
     return [src[row].tolist() for row in rows], [trg[row].tolist() for row in rows]
 
@@ -75,7 +75,7 @@ def measure(
     src, trg = sample(shards, sentences)
     rows, hypotheses = [], []
     for precision in PRECISIONS:
-        teacher = OwnTeacher(checkpoint, batch_tokens, precision)
+        teacher = NativeTeacher(checkpoint, batch_tokens, precision)
         seconds, found = timed(lambda: teacher.translate(src, beam_size, 1, 1.0), rounds)  # noqa: B023
         hypotheses = [translations[0][0] for translations in found]
         about: dict[str, Any] = {"task": "translations", "engine": "CTranslate2"}

@@ -17,10 +17,10 @@ from torch import nn
 from benchmarks.trainers.task import BETAS, CLIP_NORM, LEARNING_RATE, Task, use_cores
 from training.batching import Batch, token_batches
 from training.checkpoint import build_model
-from training.data import TokenData
+from training.data import ParallelDataset
 from training.distill.config import GateConfig, ObjectiveConfig, PathName
 from training.distill.labels import LabelStore
-from training.distill.objectives import Objective, build_objective
+from training.distill.objectives import Loss, build_loss
 from training.launch import keep_memory
 from training.model import Transformer
 from training.tokenizer import Tokenizer
@@ -54,7 +54,7 @@ def every_objective() -> dict[str, Any]:
 class Learner:
     """One objective with an optimiser of its own, around a model that all of them share."""
 
-    def __init__(self, objective: Objective, model: Transformer, bf16: bool) -> None:
+    def __init__(self, objective: Loss, model: Transformer, bf16: bool) -> None:
         self.objective = objective
         self.model = model
         self.bf16 = bf16
@@ -63,7 +63,7 @@ class Learner:
             self.parameters, lr=LEARNING_RATE, betas=BETAS, eps=1e-9, fused=True
         )
 
-    def batch(self, data: TokenData, rows: np.ndarray) -> Batch:
+    def batch(self, data: ParallelDataset, rows: np.ndarray) -> Batch:
         """The rows along the hypothesis, which stands for every other path too."""
         distributions: tuple[PathName, ...] = (
             ("hypothesis",) if self.objective.needs_distributions else ()
@@ -71,7 +71,7 @@ class Learner:
         batch = data.batch(rows, ("hypothesis",), distributions)
         return batch._replace(reference=batch.hypothesis, closest=batch.hypothesis)
 
-    def step(self, data: TokenData, rows: np.ndarray) -> None:
+    def step(self, data: ParallelDataset, rows: np.ndarray) -> None:
         batch = self.batch(data, rows)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             loss = self.objective(self.model, batch).loss
@@ -90,13 +90,13 @@ def objective_speeds(task: Task, rounds: int, bf16: bool) -> ObjectiveSpeeds:
     use_cores(1)
     torch.manual_seed(task.seed)
     store = LabelStore(task.labels)
-    data = TokenData(task.tokens, store)
+    data = ParallelDataset(task.tokens, store)
     generator = np.random.default_rng(task.seed)
     lengths = data.src.lengths, store.hypotheses.lengths
     batches = token_batches(*lengths, task.batch_tokens, generator)
     model = build_model(task.model, len(Tokenizer(task.tokenizer)))
     learners = {
-        name: Learner(build_objective(config, task.model.width), model, bf16)
+        name: Learner(build_loss(config, task.model.width), model, bf16)
         for name, config in every_objective().items()
     }
     skipped = _warm_up(learners, data, batches[: task.warm_up])
@@ -113,7 +113,7 @@ def objective_speeds(task: Task, rounds: int, bf16: bool) -> ObjectiveSpeeds:
 
 
 def _warm_up(
-    learners: dict[str, Learner], data: TokenData, batches: list[np.ndarray]
+    learners: dict[str, Learner], data: ParallelDataset, batches: list[np.ndarray]
 ) -> dict[str, str]:
     """Some untimed steps of each; → those that cannot run on these labels, and why."""
     skipped: dict[str, str] = {}

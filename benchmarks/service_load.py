@@ -40,7 +40,7 @@ SENTENCES = 4000
 NAME = "service-load"
 
 
-class Part(StrEnum):
+class LoadPart(StrEnum):
     """What can be measured by itself."""
 
     OVERHEAD = "overhead"
@@ -50,22 +50,22 @@ class Part(StrEnum):
     CRASH = "crash"
 
 
-Measure = Callable[[parts.Bench], dict[str, Any]]
-MEASURES: dict[Part, Measure] = {
-    Part.OVERHEAD: parts.overhead,
-    Part.THROUGHPUT: parts.throughput,
-    Part.OPEN_LOOP: parts.open_loop,
-    Part.SOAK: parts.soak,
-    Part.CRASH: parts.crash,
+Measure = Callable[[parts.LoadBench], dict[str, Any]]
+MEASURES: dict[LoadPart, Measure] = {
+    LoadPart.OVERHEAD: parts.overhead,
+    LoadPart.THROUGHPUT: parts.throughput,
+    LoadPart.OPEN_LOOP: parts.open_loop,
+    LoadPart.SOAK: parts.soak,
+    LoadPart.CRASH: parts.crash,
 }
 NO_CACHE = {"QUICKSTUDY_CACHE_BYTES": "0"}
-SERVICES: dict[str, tuple[dict[str, str], tuple[Part, ...]]] = {
-    "greedy only": ({**NO_CACHE, "QUICKSTUDY_SECOND_TRIES": "false"}, (Part.THROUGHPUT,)),
-    "no cache": (NO_CACHE, (Part.OVERHEAD, Part.THROUGHPUT, Part.OPEN_LOOP)),
-    "default": ({}, (Part.THROUGHPUT, Part.SOAK, Part.CRASH)),
+SERVICES: dict[str, tuple[dict[str, str], tuple[LoadPart, ...]]] = {
+    "greedy only": ({**NO_CACHE, "QUICKSTUDY_SECOND_TRIES": "false"}, (LoadPart.THROUGHPUT,)),
+    "no cache": (NO_CACHE, (LoadPart.OVERHEAD, LoadPart.THROUGHPUT, LoadPart.OPEN_LOOP)),
+    "default": ({}, (LoadPart.THROUGHPUT, LoadPart.SOAK, LoadPart.CRASH)),
 }
 """The services that are started: their settings, and what is measured of each."""
-QUICK = parts.Plan(
+QUICK = parts.LoadPlan(
     clients=8, rounds=1, overhead_sentences=8, throughput_s=0.5, soak_s=1.5, soak_bodies=40,
     crash_s=8.0, crashes=1, open_s=0.5, rates=(10, 40),
 )  # fmt: skip
@@ -74,8 +74,8 @@ QUICK = parts.Plan(
 def measure(
     bundle: Bundle,
     sentences: list[str],
-    plan: parts.Plan,
-    only: set[Part],
+    plan: parts.LoadPlan,
+    only: set[LoadPart],
     services: tuple[str, ...] = tuple(SERVICES),
 ) -> dict[str, Any]:
     """Figures by service and part. Raises RuntimeError where requests fail that must not."""
@@ -93,7 +93,7 @@ def measure(
             _say(f"starting the service, {name}")
             with Served(bundle.path, settings) as served:
                 scores = settings.get("QUICKSTUDY_SECOND_TRIES") != "false"
-                bench = parts.Bench(served, engine, client, sentences, pair, scores, plan, _say)
+                bench = parts.LoadBench(served, engine, client, sentences, pair, scores, plan, _say)
                 figures: dict[str, Any] = {
                     "settings": settings,
                     "ready_s": round(served.ready_seconds, 2),
@@ -124,7 +124,9 @@ def main(
     bundle: Annotated[Path, typer.Option(help="Bundle that is served.")] = Path("models/en-de"),
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("benchmarks/results"),
     text: Annotated[Path | None, typer.Option(help="Sentences to send, one a line.")] = None,
-    only: Annotated[list[Part] | None, typer.Option(help="Measure this; may be repeated.")] = None,
+    only: Annotated[
+        list[LoadPart] | None, typer.Option(help="Measure this; may be repeated.")
+    ] = None,
     minutes: Annotated[float, typer.Option(min=0.01, help="Minutes of the soak.")] = 10.0,
     quick: Annotated[bool, typer.Option("--quick", help="Seconds of everything: a trial.")] = False,
     docs: Annotated[Path | None, typer.Option(help="Page whose tables are to be renewed.")] = None,
@@ -136,10 +138,10 @@ def main(
     if load > QUIET_LOAD:
         _say(f"this machine is not quiet (load average {load}): the figures will say so")
     loaded = load_bundle(bundle)
-    plan = QUICK if quick else replace(parts.Plan(), soak_s=60 * minutes)
+    plan = QUICK if quick else replace(parts.LoadPlan(), soak_s=60 * minutes)
     begin = time.monotonic()
     about = machine(PACKAGES)
-    figures = measure(loaded, read_sentences(text, SENTENCES), plan, set(only or Part))
+    figures = measure(loaded, read_sentences(text, SENTENCES), plan, set(only or LoadPart))
     manifest = loaded.manifest
     report = {
         "bundle": f"{manifest.name} {manifest.version}",

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from export.bundle import load_bundle
 from export.engines import Engine, TranslateOptions, load_engine
-from export.gate import HeldOut
+from export.gate import EvalSet
 from export.quality import scores
 from service.text import NO_GLOSSARY, Glossary, open_document
 
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--term", action="append", default=[], help="SOURCE=TARGET, repeatable")
     arguments = parser.parse_args()
     engine = load_engine(load_bundle(arguments.bundle))
-    text = HeldOut.read(arguments.source, arguments.target)
+    text = EvalSet.read(arguments.source, arguments.target)
     sources, targets = text.src[: arguments.sentences], text.ref[: arguments.sentences]
     generator = random.Random(1)
     report: dict[str, object] = {}

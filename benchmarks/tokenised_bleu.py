@@ -22,7 +22,7 @@ from sacremoses import MosesPunctNormalizer, MosesTokenizer
 from export.quality import scores
 from training.atomic import atomic_write
 from training.checkpoint import CheckpointError
-from training.distill.teachers import OwnTeacher
+from training.distill.teachers import NativeTeacher
 from training.readers import read_lines
 from training.recipe import RecipeError
 from training.tokenizer import Tokenizer
@@ -56,7 +56,7 @@ def translate(checkpoint: Path, sources: list[str], beam_size: int) -> list[str]
     if not (checkpoint / "tokenizer.model").is_file():
         raise CheckpointError(f"{checkpoint}: not a checkpoint, tokenizer.model is missing")
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
-    found = OwnTeacher(checkpoint).translate(tokenizer.encode(sources), beam_size, 1, 1.0)
+    found = NativeTeacher(checkpoint).translate(tokenizer.encode(sources), beam_size, 1, 1.0)
     return tokenizer.decode([hypotheses[0][0] for hypotheses in found])
 
 

@@ -24,15 +24,15 @@ import typer
 from benchmarks.flops import flops_per_target_token, gemm_gflops
 from benchmarks.objective_speed import BASELINE, ObjectiveSpeeds, objective_speeds
 from benchmarks.speed import machine, ratios, spread
-from benchmarks.trainers.marian import Marian
+from benchmarks.trainers.marian import MarianTrainer
 from benchmarks.trainers.ours import Ours
 from benchmarks.trainers.plain import Plain
-from benchmarks.trainers.task import Task, Trainer, Unavailable, in_fresh_process
+from benchmarks.trainers.task import BaselineTrainer, Task, TrainerUnavailable, in_fresh_process
 from benchmarks.trainers.text import write_labels, write_text, write_tokenizer, write_validation
 from benchmarks.training_report import markdown
 from training.atomic import atomic_write
 from training.checkpoint import build_model
-from training.data import TokenData
+from training.data import ParallelDataset
 from training.launch import available_cores
 from training.model import parameter_count
 from training.recipe import ModelConfig, RecipeError
@@ -86,7 +86,7 @@ def _complete(
 
 
 def take_turns(
-    task: Task, trainers: list[Trainer], rounds: int, say: Callable[[str], None]
+    task: Task, trainers: list[BaselineTrainer], rounds: int, say: Callable[[str], None]
 ) -> Rounds:
     """Matrix products and every trainer, one after another, again and again."""
     found = Rounds()
@@ -98,7 +98,7 @@ def take_turns(
                 continue
             try:
                 value = trainer.tokens_per_second(task)
-            except Unavailable as error:
+            except TrainerUnavailable as error:
                 found.skipped[trainer.name] = str(error)
                 say(f"{trainer.name}: skipped: {error}")
                 continue
@@ -149,11 +149,11 @@ def trainer_rows(found: Rounds, flops: float) -> list[dict[str, Any]]:
 
 
 def measure(
-    task: Task, trainers: list[Trainer], rounds: int, text: str, say: Callable[[str], None]
+    task: Task, trainers: list[BaselineTrainer], rounds: int, text: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """The whole report, as JSON holds it."""
     signature = machine(PACKAGES)
-    data = TokenData(task.tokens)
+    data = ParallelDataset(task.tokens)
     vocab_size = len(Tokenizer(task.tokenizer))
     flops = flops_per_target_token(task.model, vocab_size, data.src.lengths, data.trg.lengths)
     short = replace(task, steps=max(task.steps // 10, 1), warm_up=max(task.warm_up // 5, 1))
@@ -201,9 +201,9 @@ def main(
     marian: Annotated[bool, typer.Option(help="Measure Marian too.")] = True,
 ) -> None:
     """Measure, print Markdown and write JSON."""
-    trainers: list[Trainer] = [REFERENCE, Ours("32-true"), Ours("auto")]
+    trainers: list[BaselineTrainer] = [REFERENCE, Ours("32-true"), Ours("auto")]
     if marian:
-        trainers.append(Marian())
+        trainers.append(MarianTrainer())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if tokens is None:

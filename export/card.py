@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from export.manifest import Gate, Manifest, Metric
+from export.manifest import GateRecord, Manifest, Metric
 
 EXAMPLE = "A man is riding a bicycle."
 
@@ -48,7 +48,7 @@ def _engines(manifest: Manifest) -> str:
     return "## Engines\n\n" + _table(("name", "kind", "precision", "size"), rows)
 
 
-def _gate(gate: Gate | None) -> str:
+def _gate(gate: GateRecord | None) -> str:
     """What the export gate found, as a table; empty where nothing was compared."""
     if gate is None:
         return ""
@@ -83,7 +83,7 @@ difference of a line's mean log-probability, in nats."""
     return text + _worst_lines(gate)
 
 
-def _worst_lines(gate: Gate) -> str:
+def _worst_lines(gate: GateRecord) -> str:
     rows = [
         (f"`{check.engine}`", line.source, line.torch, line.engine, f"{line.chrf:.0f}")
         for check in gate.engines

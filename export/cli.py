@@ -99,7 +99,7 @@ def upgrade(
     from dataclasses import replace
 
     from export.errors import BundleError
-    from export.gate import HeldOut, Judgement
+    from export.gate import EvalSet, GateResult
     from export.upgrade import reference_of, upgrade_bundle
     from training.export_config import GateLimits
 
@@ -107,9 +107,9 @@ def upgrade(
         raise BundleError("give both --src and --ref, or neither")
     judged = None
     if src is not None and ref is not None:
-        text = HeldOut.read(src, ref)
+        text = EvalSet.read(src, ref)
         text = replace(text, dataset=dataset or text.dataset)
-        judged = Judgement(text, GateLimits(), force, reference_of(path))
+        judged = GateResult(text, GateLimits(), force, reference_of(path))
     bundle = upgrade_bundle(path, out or path, engine, judged)
     print(f"{bundle.path}: {', '.join(one.name for one in bundle.manifest.engines)}")
 

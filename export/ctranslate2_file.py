@@ -38,7 +38,7 @@ SCALE = "_scale"
 
 
 @dataclass(frozen=True)
-class Entry:
+class VariableEntry:
     """Where a variable's data lies in the file, and what it is."""
 
     dtype: str
@@ -47,16 +47,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Table:
+class VariableTable:
     """What a model.bin declares: its specification, variables by name, aliases of them."""
 
     path: Path
     spec: str
     revision: int
-    entries: dict[str, Entry]
+    entries: dict[str, VariableEntry]
     aliases: dict[str, str]
 
-    def resolved(self) -> dict[str, Entry]:
+    def resolved(self) -> dict[str, VariableEntry]:
         """Variables by every name, aliases included; an alias of a weight brings its scale."""
         found = dict(self.entries)
         for alias, name in self.aliases.items():
@@ -66,7 +66,7 @@ class Table:
         return found
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> VariableTable:
     """Names, shapes and places of a model.bin's variables; the weights are not read.
 
     Raises BundleError if the file is not whole, or says anything that does not fit its size.
@@ -87,7 +87,7 @@ def read_variables(path: Path) -> dict[str, NDArray[Any]]:
     as they are: see `dequantized`. Raises BundleError as `read_table` does.
     """
     table = read_table(path)
-    arrays: dict[Entry, NDArray[Any]] = {}
+    arrays: dict[VariableEntry, NDArray[Any]] = {}
     with Path(path).open("rb") as file:
         for entry in table.entries.values():
             arrays[entry] = _read_array(file, entry, table.path)
@@ -115,7 +115,7 @@ def dequantized(variables: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _read_array(file: BinaryIO, entry: Entry, path: Path) -> NDArray[Any]:
+def _read_array(file: BinaryIO, entry: VariableEntry, path: Path) -> NDArray[Any]:
     stored = "<u2" if entry.dtype == BFLOAT16 else np.dtype(entry.dtype).newbyteorder("<")
     count = math.prod(entry.shape)
     file.seek(entry.offset)
@@ -137,12 +137,12 @@ class _Parser:
         self._path = path
         self._size = os.fstat(file.fileno()).st_size
 
-    def table(self) -> Table:
+    def table(self) -> VariableTable:
         version = self._number("I")
         if version != BINARY_VERSION:
             raise ValueError(f"binary version {version}, {BINARY_VERSION} is read")
         spec, revision = self._string(), self._number("I")
-        entries: dict[str, Entry] = {}
+        entries: dict[str, VariableEntry] = {}
         for _ in range(self._count()):
             name = self._string()
             if name in entries:
@@ -158,9 +158,9 @@ class _Parser:
             aliases[alias] = name
         if self._file.tell() != self._size:
             raise ValueError(f"{self._size - self._file.tell()} bytes too many at its end")
-        return Table(self._path, spec, revision, entries, aliases)
+        return VariableTable(self._path, spec, revision, entries, aliases)
 
-    def _entry(self, name: str) -> Entry:
+    def _entry(self, name: str) -> VariableEntry:
         rank = self._number("B")
         if rank > MAX_RANK:
             raise ValueError(f"{name!r} has {rank} dimensions, {MAX_RANK} at most")
@@ -178,7 +178,7 @@ class _Parser:
         if declared > self._size - offset:
             raise ValueError(f"{name!r} is cut off")
         self._file.seek(declared, os.SEEK_CUR)
-        return Entry(dtype, shape, offset)
+        return VariableEntry(dtype, shape, offset)
 
     def _count(self) -> int:
         count = self._number("I")

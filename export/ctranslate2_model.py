@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.ctranslate2_file import SCALE, Entry, read_table, read_variables
+from export.ctranslate2_file import SCALE, VariableEntry, read_table, read_variables
 from export.errors import BundleError
 from export.files import list_files, read_small
 from export.limits import MAX_TOKENIZER_BYTES
@@ -127,7 +127,7 @@ def _check_variables(path: Path, vocab_size: int, positions: int) -> None:
 
 
 def _check_entry(
-    name: str, entry: Entry, entries: dict[str, Entry], expected: dict[str, Shape]
+    name: str, entry: VariableEntry, entries: dict[str, VariableEntry], expected: dict[str, Shape]
 ) -> None:
     """One variable has the shape and type that it must have."""
     owner = name.removesuffix(SCALE)
@@ -171,7 +171,7 @@ def _check_values(variables: dict[str, NDArray[Any]]) -> None:
 
 
 def _expected(
-    entries: dict[str, Entry], vocab_size: int, positions: int
+    entries: dict[str, VariableEntry], vocab_size: int, positions: int
 ) -> Iterator[tuple[str, Shape]]:
     """Names and shapes of all arrays of a model with the width and layers that it has."""
     embedding = _shape(entries, "decoder/embeddings/weight", 2)
@@ -191,7 +191,7 @@ def _expected(
 
 
 def _layer(
-    entries: dict[str, Entry], scope: str, side: str, width: int
+    entries: dict[str, VariableEntry], scope: str, side: str, width: int
 ) -> Iterator[tuple[str, Shape]]:
     hidden = _shape(entries, f"{scope}/ffn/linear_0/weight", 2)[0]
     linears = {
@@ -218,7 +218,7 @@ def _norm(scope: str, width: int) -> Iterator[tuple[str, Shape]]:
     yield f"{scope}/beta", (width,)
 
 
-def _layers(entries: dict[str, Entry], side: str) -> int:
+def _layers(entries: dict[str, VariableEntry], side: str) -> int:
     count = 0
     while f"{side}/layer_{count}/ffn/linear_0/weight" in entries:
         count += 1
@@ -227,7 +227,7 @@ def _layers(entries: dict[str, Entry], side: str) -> int:
     return count
 
 
-def _shape(entries: dict[str, Entry], name: str, rank: int) -> Shape:
+def _shape(entries: dict[str, VariableEntry], name: str, rank: int) -> Shape:
     entry = entries.get(name)
     if entry is None or len(entry.shape) != rank:
         raise ValueError(f"{MODEL_FILE} has no {name} of {rank} dimensions")

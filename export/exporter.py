@@ -12,7 +12,7 @@ from pathlib import Path
 import sentencepiece as spm
 
 from export.bundle import Bundle, BundleError, update_metrics, write_bundle
-from export.gate import HeldOut, Judgement, examine
+from export.gate import EvalSet, GateResult, check_bundle
 from export.manifest import (
     RECIPE_FILE,
     TOKENIZER_FILE,
@@ -46,7 +46,7 @@ def export_bundle(
     description: str,
     metrics: Iterable[Metric] = (),
     max_input_tokens: int = 128,
-    held_out: HeldOut | None = None,
+    held_out: EvalSet | None = None,
     limits: GateLimits | None = None,
     force: bool = False,
     lexicon: Lexicon | None = None,
@@ -77,7 +77,7 @@ def export_bundle(
         licence=licence,
         attribution=attribution,
     )
-    judged = Judgement(held_out, limits or GateLimits(), force) if held_out else None
+    judged = GateResult(held_out, limits or GateLimits(), force) if held_out else None
     return write_engines(model, tokenizer_path, recipe_text, Path(out), info, judged, lexicon)
 
 
@@ -87,7 +87,7 @@ def write_engines(
     recipe_text: str,
     out: Path,
     info: BundleInfo,
-    judged: Judgement | None,
+    judged: GateResult | None,
     lexicon: Lexicon | None = None,
 ) -> Bundle:
     """Write the engines that `info` names, and all else, as a bundle at `out`.
@@ -108,7 +108,7 @@ def write_engines(
     def judge(draft: Bundle) -> BundleInfo:
         if judged is None:
             return info
-        gate = examine(draft, model, judged)
+        gate = check_bundle(draft, model, judged)
         return info.model_copy(update={"gate": gate})
 
     return write_bundle(out, info, fill=fill, verify=check_translates, judge=judge)

@@ -27,7 +27,7 @@ from export.bootstrap import (
 )
 from export.bundle import Bundle, BundleError
 from export.engines import TranslateOptions, Translation, load_engine
-from export.manifest import EngineCheck, EngineEntry, Gate, WorstLine
+from export.manifest import EngineCheck, EngineEntry, GateRecord, WorstLine
 from training.decoding import Hypothesis, greedy_corpus
 from training.export_config import GateLimits
 from training.model import EOS, Transformer
@@ -42,7 +42,7 @@ VERSIONS = ("torch", "ctranslate2", "onnxruntime")
 class GateError(BundleError):
     """A bundle that got worse than its model; `gate` says in what."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: GateRecord) -> None:
         self.gate = gate
         faults = "\n  ".join(gate.faults)
         super().__init__(
@@ -53,7 +53,7 @@ class GateError(BundleError):
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class EvalSet:
     """Sentences that the model has not learnt from, and their references."""
 
     dataset: str
@@ -61,7 +61,7 @@ class HeldOut:
     ref: Sequence[str]
 
     @classmethod
-    def read(cls, src: Path, ref: Path) -> HeldOut:
+    def read(cls, src: Path, ref: Path) -> EvalSet:
         """Two files with a sentence a line (.gz and .zst too), called by the source's name.
 
         Raises RecipeError where they cannot be read or have not as many lines.
@@ -79,32 +79,32 @@ class HeldOut:
             )
         return cls(src.name, *lines)
 
-    def fitting(self, fits: Sequence[bool]) -> HeldOut:
+    def fitting(self, fits: Sequence[bool]) -> EvalSet:
         """Those sentences alone of which `fits` is true."""
         kept = [index for index, fit in enumerate(fits) if fit]
-        return HeldOut(self.dataset, [self.src[i] for i in kept], [self.ref[i] for i in kept])
+        return EvalSet(self.dataset, [self.src[i] for i in kept], [self.ref[i] for i in kept])
 
 
 @dataclass(frozen=True)
-class Judgement:
+class GateResult:
     """What the export gate judges by; `reference` says what the engines are held against."""
 
-    held_out: HeldOut
+    held_out: EvalSet
     limits: GateLimits
     force: bool = False
     reference: str = "the float32 model"
 
 
 @dataclass(frozen=True)
-class Reference:
+class ReferenceModel:
     """What the model writes in torch: texts and the mean log-probability of their tokens."""
 
-    held_out: HeldOut
+    held_out: EvalSet
     texts: list[str]
     scores: list[float]
 
 
-def examine(bundle: Bundle, model: Transformer, judged: Judgement) -> Gate:
+def check_bundle(bundle: Bundle, model: Transformer, judged: GateResult) -> GateRecord:
     """Hold every engine of a bundle against its model on held-out sentences.
 
     Sentences too long for the bundle are left out. Raises GateError where an engine breaks one of
@@ -115,7 +115,7 @@ def examine(bundle: Bundle, model: Transformer, judged: Judgement) -> Gate:
         _check(entry, reference, _translate(bundle, entry, reference), judged.limits)
         for entry in bundle.manifest.engines
     )
-    gate = Gate(
+    gate = GateRecord(
         reference=judged.reference,
         dataset=judged.held_out.dataset,
         sentences=len(reference.texts),
@@ -130,7 +130,7 @@ def examine(bundle: Bundle, model: Transformer, judged: Judgement) -> Gate:
     return gate
 
 
-def translate_in_torch(bundle: Bundle, model: Transformer, held_out: HeldOut) -> Reference:
+def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) -> ReferenceModel:
     """Greedy translations by the model, with the output limits that the bundle's engines keep."""
     tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
     engine = load_engine(bundle)
@@ -148,14 +148,14 @@ def translate_in_torch(bundle: Bundle, model: Transformer, held_out: HeldOut) ->
         min_length=1,
     )
     texts = [" ".join(tokenizer.decode(one.ids).splitlines()).strip() for one in found]
-    return Reference(held_out.fitting(fits), texts, [_mean(one) for one in found])
+    return ReferenceModel(held_out.fitting(fits), texts, [_mean(one) for one in found])
 
 
 def _mean(hypothesis: Hypothesis) -> float:
     return hypothesis.score / (len(hypothesis.ids) + 1)
 
 
-def _translate(bundle: Bundle, entry: EngineEntry, reference: Reference) -> list[Translation]:
+def _translate(bundle: Bundle, entry: EngineEntry, reference: ReferenceModel) -> list[Translation]:
     engine = load_engine(bundle, entry.name)
     options = TranslateOptions(return_scores=entry.exact)
     src = list(reference.held_out.src)
@@ -167,7 +167,7 @@ def _translate(bundle: Bundle, entry: EngineEntry, reference: Reference) -> list
 
 
 def _check(
-    entry: EngineEntry, reference: Reference, found: list[Translation], limits: GateLimits
+    entry: EngineEntry, reference: ReferenceModel, found: list[Translation], limits: GateLimits
 ) -> EngineCheck:
     texts = [one.text for one in found]
     ref = list(reference.held_out.ref)
@@ -194,12 +194,12 @@ def _check(
     return check.model_copy(update={"faults": tuple(_faults(entry, check, limits))})
 
 
-def _bleu_statistics(reference: Reference, texts: list[str]) -> np.ndarray:
+def _bleu_statistics(reference: ReferenceModel, texts: list[str]) -> np.ndarray:
     return statistics_of(texts, list(reference.held_out.ref))
 
 
 def _score_difference(
-    reference: Reference, found: list[Translation], same: list[bool]
+    reference: ReferenceModel, found: list[Translation], same: list[bool]
 ) -> float | None:
     """Largest difference of a translation's mean log-probability, EOS counted, over the lines that
     are the same and whole."""
@@ -211,7 +211,7 @@ def _score_difference(
     return float(f"{max(differences):.3g}") if differences else None
 
 
-def _worst(reference: Reference, texts: list[str]) -> tuple[WorstLine, ...]:
+def _worst(reference: ReferenceModel, texts: list[str]) -> tuple[WorstLine, ...]:
     """The lines that differ most from torch's, by sentence chrF2."""
     metric = CHRF()
     changed = [

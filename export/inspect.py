@@ -12,7 +12,7 @@ from rich.text import Text
 
 from export.bundle import Bundle
 from export.limits import printable
-from export.manifest import MANIFEST_FILE, Gate, Manifest
+from export.manifest import MANIFEST_FILE, GateRecord, Manifest
 
 
 def as_json(bundle: Bundle) -> str:
@@ -95,7 +95,7 @@ def _metrics(manifest: Manifest) -> Table:
     return _table(head, rows, numbers={"score"})
 
 
-def _gate(gate: Gate | None) -> RenderableType:
+def _gate(gate: GateRecord | None) -> RenderableType:
     if gate is None:
         return Text("Export gate: not run; its engines were not compared with torch.")
     head = ("export gate", "identical", "BLEU", "less torch's", "chrF2 less torch's", "result")

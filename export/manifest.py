@@ -164,7 +164,7 @@ class EngineCheck(_Frozen):
     faults: tuple[str, ...] = ()
 
 
-class Gate(_Frozen):
+class GateRecord(_Frozen):
     """What the export gate found. `reference`: what the engines were held against, in torch.
     `forced`: published although a limit is broken."""
 
@@ -201,7 +201,7 @@ class BundleInfo(_Frozen):
     vocab_size: int = Field(ge=5, le=MAX_VOCAB_SIZE)
     parameters: int = Field(ge=1, le=10**12)
     metrics: tuple[Metric, ...] = ()
-    gate: Gate | None = None
+    gate: GateRecord | None = None
     licence: Annotated[Text, StringConstraints(min_length=1)]
     attribution: Text = ""
     tokenizer: RelativePath = TOKENIZER_FILE

@@ -28,7 +28,7 @@ def scores(hypotheses: list[str], references: list[str]) -> list[Score]:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class QualityComparison:
     """Paired bootstrap resampling (Koehn 2004) of a system against a baseline, in BLEU."""
 
     system: str
@@ -40,7 +40,7 @@ class Comparison:
 
 def compare(
     baseline: tuple[str, list[str]], systems: list[tuple[str, list[str]]], references: list[str]
-) -> list[Comparison]:
+) -> list[QualityComparison]:
     """Each system against the baseline on the same sentences; p is two-sided."""
     name, hypotheses = baseline
     base = statistics_of(hypotheses, references)
@@ -48,5 +48,5 @@ def compare(
     for system, output in systems:
         paired = paired_bootstrap([statistics_of(output, references)], [base])
         difference = round(paired.difference, 2)
-        found.append(Comparison(system, name, difference, paired.p_value, signature()))
+        found.append(QualityComparison(system, name, difference, paired.p_value, signature()))
     return found

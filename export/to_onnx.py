@@ -42,7 +42,7 @@ GRAPHS: dict[str, Callable[[Transformer, MakeArithmetic], GraphProto]] = {
 
 
 @dataclass(frozen=True)
-class ModelInfo:
+class OnnxModelInfo:
     """What a model file says of itself besides its dimensions."""
 
     name: str
@@ -55,7 +55,7 @@ def to_onnx(
     pieces: list[str],
     output_dir: Path,
     precision: Literal["float32", "int8"],
-    info: ModelInfo,
+    info: OnnxModelInfo,
     graphs: Sequence[GraphName] = ("greedy",),
 ) -> None:
     """Write `<graph>.onnx` for each of `graphs` to a folder.
@@ -85,7 +85,7 @@ def _check_choices(model: Transformer, precision: str, graphs: Sequence[str]) ->
 
 
 def _model_proto(
-    graph: GraphProto, model: Transformer, precision: str, info: ModelInfo
+    graph: GraphProto, model: Transformer, precision: str, info: OnnxModelInfo
 ) -> ModelProto:
     opsets = [helper.make_opsetid("", OPSET)]
     if any(node.domain == DOMAIN for node in graph.node):
@@ -100,7 +100,7 @@ def _model_proto(
     return proto
 
 
-def _metadata(model: Transformer, precision: str, info: ModelInfo) -> dict[str, str]:
+def _metadata(model: Transformer, precision: str, info: OnnxModelInfo) -> dict[str, str]:
     """Keys and values that travel in the file. Lengths are in tokens, EOS counted."""
     special = {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS}
     tokens = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from export.bundle import Bundle, BundleError, load_bundle
 from export.exporter import now, own_version, write_engines
 from export.from_ctranslate2 import from_ctranslate2
-from export.gate import Judgement
+from export.gate import GateResult
 from export.manifest import FORMAT_VERSION, BundleInfo, EngineEntry
 from export.writers import chosen_writers
 
@@ -17,7 +17,7 @@ def upgrade_bundle(
     path: Path,
     out: Path,
     engines: Sequence[str] | None = None,
-    judged: Judgement | None = None,
+    judged: GateResult | None = None,
 ) -> Bundle:
     """Write a bundle in today's format at `out`, which may be `path`, with the engines named.
 

@@ -13,7 +13,7 @@ from export.errors import BundleError
 from export.manifest import ENGINES_FOLDER, BundleInfo, EngineEntry
 from export.shortlist import VMAP_FILE, Sentence, lexical_table, write_vmap
 from export.to_ctranslate2 import to_ctranslate2
-from export.to_onnx import ModelInfo, to_onnx
+from export.to_onnx import OnnxModelInfo, to_onnx
 from training.model import Transformer
 
 Lexicon = Callable[[], Iterable[Sentence]]
@@ -38,7 +38,7 @@ class WriteJob:
 
 
 @dataclass(frozen=True)
-class Writer:
+class EngineWriter:
     """An engine as the manifest names it, and what writes its folder. Engines that name the same
     folder share what the first of them writes; `add` writes what only this one needs."""
 
@@ -85,14 +85,14 @@ def _onnx_int8_beam(job: WriteJob, folder: Path) -> None:
     to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), ("greedy", "beam"))
 
 
-def _model_info(info: BundleInfo) -> ModelInfo:
-    return ModelInfo(info.name, info.source_lang, info.target_lang)
+def _model_info(info: BundleInfo) -> OnnxModelInfo:
+    return OnnxModelInfo(info.name, info.source_lang, info.target_lang)
 
 
 WRITERS = {
     writer.entry.name: writer
     for writer in (
-        Writer(
+        EngineWriter(
             EngineEntry(
                 name="ctranslate2-int8",
                 kind="ctranslate2",
@@ -102,7 +102,7 @@ WRITERS = {
             ),
             _ctranslate2_int8,
         ),
-        Writer(
+        EngineWriter(
             EngineEntry(
                 name="ctranslate2-int8-float32",
                 kind="ctranslate2",
@@ -112,7 +112,7 @@ WRITERS = {
             ),
             _ctranslate2_int8,
         ),
-        Writer(
+        EngineWriter(
             EngineEntry(
                 name="ctranslate2-int8-shortlist",
                 kind="ctranslate2",
@@ -124,7 +124,7 @@ WRITERS = {
             _ctranslate2_int8,
             add=_vmap,
         ),
-        Writer(
+        EngineWriter(
             EngineEntry(
                 name="ctranslate2-float32",
                 kind="ctranslate2",
@@ -134,7 +134,7 @@ WRITERS = {
             ),
             _ctranslate2_float32,
         ),
-        Writer(
+        EngineWriter(
             EngineEntry(
                 name="onnx-int8",
                 kind="onnx",
@@ -144,7 +144,7 @@ WRITERS = {
             ),
             _onnx_int8,
         ),
-        Writer(
+        EngineWriter(
             EngineEntry(
                 name="onnx-int8-beam",
                 kind="onnx",
@@ -154,7 +154,7 @@ WRITERS = {
             ),
             _onnx_int8_beam,
         ),
-        Writer(
+        EngineWriter(
             EngineEntry(
                 name="onnx-float32",
                 kind="onnx",
@@ -173,7 +173,7 @@ def known_writers() -> list[str]:
     return list(WRITERS)
 
 
-def chosen_writers(names: Sequence[str]) -> list[Writer]:
+def chosen_writers(names: Sequence[str]) -> list[EngineWriter]:
     """The writers of the engines named. Raises BundleError for none, an unknown or a double one."""
     unknown = [name for name in names if name not in WRITERS]
     if unknown or not names or len(set(names)) != len(names):

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from export.engines import Translation, padded_tokens
-from service.fair_queue import FairQueue, Job, Priority, Slice
+from service.fair_queue import FairQueue, Priority, QueuedJob, Slice
 from service.record import BatchTimes
-from service.request import Request, Row, in_order
+from service.request import QueuedRequest, QueuedSentence, in_order
 
 logger = logging.getLogger("quickstudy.service")
 
@@ -88,7 +88,7 @@ class Batcher(Generic[Kind]):
         self._queue_limits = (queue_sentences, queue_tokens)
         self._on_batch = on_batch
         self._queue = FairQueue(max_batch_tokens, max_batch_sentences)
-        self._requests: dict[Job, Request] = {}
+        self._requests: dict[QueuedJob, QueuedRequest] = {}
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._busy = 0
@@ -215,12 +215,12 @@ class Batcher(Generic[Kind]):
         kind: Kind,
         tokens: Sequence[int] | None,
         priority: Priority,
-    ) -> Request:
+    ) -> QueuedRequest:
         self._check_room(priority, len(sentences), 0)
         costs = list(map(padded_tokens, tokens or await self.count(sentences, kind)))
         self._check_room(priority, len(sentences), sum(costs))
-        job = Job(kind, costs, priority)
-        request = Request(sentences, kind, job, time.perf_counter())
+        job = QueuedJob(kind, costs, priority)
+        request = QueuedRequest(sentences, kind, job, time.perf_counter())
         if sentences:
             self._requests[job] = request
             self._queue.put(job)
@@ -240,7 +240,7 @@ class Batcher(Generic[Kind]):
             if more and waiting[0] and here + more > limit:
                 raise QueueFullError(f"{here} {unit} wait, {limit} may: try again later")
 
-    def _end(self, request: Request, error: Exception) -> None:
+    def _end(self, request: QueuedRequest, error: Exception) -> None:
         """A request is over: its places are free, and who waits for it gets the error."""
         self._queue.drop(request.job)
         self._requests.pop(request.job, None)
@@ -268,7 +268,9 @@ class Batcher(Generic[Kind]):
         """Translate a batch and tell of it."""
         now = time.perf_counter()
         parts = [(self._requests[part.job], part.rows) for part in slices]
-        await self._translate_rows([Row(request, row) for request, rows in parts for row in rows])
+        await self._translate_rows(
+            [QueuedSentence(request, row) for request, rows in parts for row in rows]
+        )
         end = time.perf_counter()
         for request, part_rows in parts:
             if request.record is not None:
@@ -282,7 +284,7 @@ class Batcher(Generic[Kind]):
             )
         )
 
-    async def _translate_rows(self, rows: list[Row]) -> None:
+    async def _translate_rows(self, rows: list[QueuedSentence]) -> None:
         """Translate sentences; after a failure each half by itself, down to what fails alone."""
         rows = [row for row in rows if not row.request.done]
         if not rows:
@@ -304,7 +306,7 @@ class Batcher(Generic[Kind]):
         for row, result in zip(rows, results, strict=True):
             self._keep(row, result)
 
-    def _keep(self, row: Row, result: Translation | Exception) -> None:
+    def _keep(self, row: QueuedSentence, result: Translation | Exception) -> None:
         request = row.request
         if not request.done:
             request.keep(row.row, result)

@@ -22,7 +22,7 @@ ENTRY_BYTES = 700
 """What an entry takes beside its texts: key, options, dictionary, translation."""
 
 
-class Key(NamedTuple):
+class CacheKey(NamedTuple):
     """What a translation depends on. `model`: its identity; `checked`: with second tries."""
 
     model: str
@@ -45,21 +45,21 @@ class TranslationCache(Generic[V]):
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._values: OrderedDict[Key, tuple[V, int]] = OrderedDict()
-        self._flights: dict[Key, _Flight[V]] = {}
+        self._values: OrderedDict[CacheKey, tuple[V, int]] = OrderedDict()
+        self._flights: dict[CacheKey, _Flight[V]] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._values)
 
-    def get(self, key: Key) -> V | None:
+    def get(self, key: CacheKey) -> V | None:
         """The value of a key, which is now the most recently used."""
         if key not in self._values:
             return None
         self._values.move_to_end(key)
         return self._values[key][0]
 
-    def put(self, key: Key, value: V, *texts: str) -> None:
+    def put(self, key: CacheKey, value: V, *texts: str) -> None:
         """Keep a value whose texts are given; the least recently used ones make room."""
         size = ENTRY_BYTES + sum(map(sys.getsizeof, (key.sentence, *texts)))
         if size > self._max_bytes:
@@ -72,7 +72,7 @@ class TranslationCache(Generic[V]):
             _, (_, freed) = self._values.popitem(last=False)
             self.bytes -= freed
 
-    def join(self, key: Key, rank: Rank) -> asyncio.Future[V | None] | None:
+    def join(self, key: CacheKey, rank: Rank) -> asyncio.Future[V | None] | None:
         """The future of a key in the making, for a request of a rank.
 
         Only if a request of the same or a lower rank makes it, so that a one-liner never waits for
@@ -81,7 +81,7 @@ class TranslationCache(Generic[V]):
         flight = self._flights.get(key)
         return flight.future if flight and flight.rank <= rank else None
 
-    def open(self, key: Key, rank: Rank, future: asyncio.Future[V | None]) -> None:
+    def open(self, key: CacheKey, rank: Rank, future: asyncio.Future[V | None]) -> None:
         """Say that a request of a rank makes a key's value, which others may join."""
         if not self._max_bytes:
             return
@@ -89,6 +89,6 @@ class TranslationCache(Generic[V]):
         self._flights[key] = flight
         future.add_done_callback(lambda _: self._land(key, flight))
 
-    def _land(self, key: Key, flight: _Flight[V]) -> None:
+    def _land(self, key: CacheKey, flight: _Flight[V]) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from export.engines import Engine, TranslateOptions, Translation
-from service.cache import Key
+from service.cache import CacheKey
 from service.fair_queue import Priority
-from service.second_try import Warning, judge
+from service.second_try import SentenceWarning, check_output
 
 
 class ServedModel(Protocol):
@@ -24,7 +24,7 @@ class ServedModel(Protocol):
 
 
 @dataclass(frozen=True)
-class Kind:
+class BatchKey:
     """What sentences of a batch have in common."""
 
     model: ServedModel
@@ -32,42 +32,42 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedTranslation:
     """A sentence's translation and what looks wrong with it."""
 
     translation: Translation
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[SentenceWarning, ...] = ()
 
-    def without_score(self) -> Checked:
+    def without_score(self) -> CheckedTranslation:
         """The same for who did not ask for a score."""
         one = self.translation
         if one.score is None:
             return self
         kept = Translation(one.text, one.tokens, None, one.truncated, one.alternatives)
-        return Checked(kept, self.warnings)
+        return CheckedTranslation(kept, self.warnings)
 
 
-Outcome = Checked | Exception
-Pending = asyncio.Future[Outcome | None]
+Outcome = CheckedTranslation | Exception
+PendingOutcome = asyncio.Future[Outcome | None]
 """What will be known of a sentence; None: the request that translates it gave up."""
 
 
 @dataclass(eq=False)
-class Sentence:
+class SentenceTask:
     """A sentence that a request translates itself, its place in the cache; `best` of the tries so
     far, and what looks wrong with it."""
 
     text: str
-    key: Key
+    key: CacheKey
     tokens: int
-    future: Pending
+    future: PendingOutcome
     best: Translation | None = None
-    warnings: tuple[Warning, ...] = ()
+    warnings: tuple[SentenceWarning, ...] = ()
 
     def keep(self, translation: Translation) -> None:
         """This is the best one so far."""
         self.best = translation
-        self.warnings = judge(self.text, self.tokens, translation)
+        self.warnings = check_output(self.text, self.tokens, translation)
 
     def answer(self, outcome: Outcome | None) -> None:
         """Say what came of it, if that is not said yet."""
@@ -76,20 +76,20 @@ class Sentence:
 
 
 @dataclass(eq=False)
-class Run:
+class InFlightRequest:
     """A request on its way.
 
     `deadline`: by the event loop's clock; `own`: the sentences that it translates itself; `error`:
     what ended it before its time; `doubtful`: those that look wrong and are to be tried again.
     """
 
-    kind: Kind
+    kind: BatchKey
     priority: Priority
     second_tries: bool
     deadline: float | None
-    own: list[Sentence] = field(default_factory=list)
+    own: list[SentenceTask] = field(default_factory=list)
     error: Exception | None = None
-    doubtful: asyncio.Queue[Sentence] = field(default_factory=asyncio.Queue)
+    doubtful: asyncio.Queue[SentenceTask] = field(default_factory=asyncio.Queue)
 
     @property
     def time_left(self) -> float | None:

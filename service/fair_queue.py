@@ -47,7 +47,7 @@ class Priority(IntEnum):
 
 
 @dataclass(eq=False)
-class Job:
+class QueuedJob:
     """A request's sentences in the queue: `rows` are those that no batch has taken, in order.
 
     `costs`: padded tokens of each. `served` orders jobs: its arrival, then its last turn; `given`
@@ -76,7 +76,7 @@ class Job:
 class Slice:
     """Some rows of a job, within a batch."""
 
-    job: Job
+    job: QueuedJob
     rows: Sequence[int]
 
 
@@ -87,7 +87,7 @@ class FairQueue:
     def __init__(self, max_tokens: int, max_sentences: int) -> None:
         self._max_tokens = max_tokens
         self._max_sentences = max_sentences
-        self._jobs: dict[Job, None] = {}
+        self._jobs: dict[QueuedJob, None] = {}
         self._turn = itertools.count(1)
         self._without_bulk = 0
         self._waiting = {priority: [0, 0] for priority in Priority}
@@ -107,13 +107,13 @@ class FairQueue:
         sentences, tokens = self._waiting[priority]
         return sentences, tokens
 
-    def put(self, job: Job) -> None:
+    def put(self, job: QueuedJob) -> None:
         """Add a job, behind those that wait."""
         job.served = next(self._turn)
         self._jobs[job] = None
         self._count(job, 1)
 
-    def drop(self, job: Job) -> None:
+    def drop(self, job: QueuedJob) -> None:
         """Take a job out, if it still waits; its places are free at once."""
         if job in self._jobs:
             del self._jobs[job]
@@ -146,7 +146,7 @@ class FairQueue:
         self._without_bulk = self._without_bulk + 1 if passed_over else 0
         return self._slices(batch, self._max_tokens * QUANTUM_SHARE if little else 0)
 
-    def _lead(self) -> Job:
+    def _lead(self) -> QueuedJob:
         """The job whose kind the batch is of: the one that waits longest, urgent ones first."""
         bulk_is_due = self._without_bulk >= BULK_EVERY - 1
         wanted = Priority.BULK if bulk_is_due else Priority.INTERACTIVE
@@ -174,7 +174,7 @@ class FairQueue:
                 del self._jobs[job]
         return slices
 
-    def _count(self, job: Job, sign: int) -> None:
+    def _count(self, job: QueuedJob, sign: int) -> None:
         waiting = self._waiting[job.priority]
         waiting[0] += sign * job.left
         waiting[1] += sign * job.cost_left
@@ -188,14 +188,14 @@ class _Batch:
         self._max_sentences = max_sentences
         self._tokens = 0
         self._sentences = 0
-        self.rows: dict[Job, list[int]] = {}
-        self.taken: dict[Job, int] = {}
+        self.rows: dict[QueuedJob, list[int]] = {}
+        self.taken: dict[QueuedJob, int] = {}
 
-    def force(self, job: Job) -> None:
+    def force(self, job: QueuedJob) -> None:
         """Take a job's next sentence, be it of more tokens than a batch may have."""
         self._add(job, job.rows[0])
 
-    def fill(self, jobs: Sequence[Job], share: float) -> None:
+    def fill(self, jobs: Sequence[QueuedJob], share: float) -> None:
         """Take sentences, those of the job with the fewest tokens here first, until the batch is
         full up to a share."""
         tokens, sentences = self._max_tokens * share, self._max_sentences * share
@@ -209,7 +209,7 @@ class _Batch:
                 heapq.heappush(heap, (self.taken[job], served, job))
 
     def fill_by_length(
-        self, groups: Iterator[tuple[int, list[tuple[Job, int]]]], enough: float
+        self, groups: Iterator[tuple[int, list[tuple[QueuedJob, int]]]], enough: float
     ) -> None:
         """Take all sentences of the first group, and of each further one of which all fit into
         `enough` tokens; the first of these sentences is here already."""
@@ -221,7 +221,7 @@ class _Batch:
                     return
                 self._add(job, row)
 
-    def _add(self, job: Job, row: int) -> None:
+    def _add(self, job: QueuedJob, row: int) -> None:
         cost = job.costs[row]
         self.rows.setdefault(job, []).append(row)
         self.taken[job] = self.taken.get(job, 0) + cost
@@ -229,10 +229,12 @@ class _Batch:
         self._sentences += 1
 
 
-def _by_length(lead: Job, jobs: Sequence[Job]) -> Iterator[tuple[int, list[tuple[Job, int]]]]:
+def _by_length(
+    lead: QueuedJob, jobs: Sequence[QueuedJob]
+) -> Iterator[tuple[int, list[tuple[QueuedJob, int]]]]:
     """Sentences by padded tokens: those as long as the lead's next one, then by who waits longest.
     Each job gives one of a length before any gives a second."""
-    groups: dict[int, list[tuple[int, Job, int]]] = {}
+    groups: dict[int, list[tuple[int, QueuedJob, int]]] = {}
     for job in sorted(jobs, key=lambda job: (job is not lead, job.served)):
         own: Counter[int] = Counter()
         for row in job.rows:
@@ -244,7 +246,7 @@ def _by_length(lead: Job, jobs: Sequence[Job]) -> Iterator[tuple[int, list[tuple
         yield cost, [(job, row) for _, job, row in sentences]
 
 
-def _take_out(job: Job, rows: Sequence[int]) -> None:
+def _take_out(job: QueuedJob, rows: Sequence[int]) -> None:
     if len(rows) == job.left:
         job.rows.clear()
     elif rows[-1] == job.rows[len(rows) - 1]:  # the next ones: rows rise

@@ -12,8 +12,8 @@ from typing import TypeVar
 from export.engines import TranslateOptions, Translation
 from service.fair_queue import Priority
 from service.models import Model
-from service.order import Notice, Order, TranslatedSentence, TranslatedText
-from service.pipeline import Checked, Pipeline
+from service.order import TranslatedSentence, TranslatedText, TranslationRequest, TranslationWarning
+from service.pipeline import CheckedTranslation, Scheduler
 from service.text import Document, Glossary, Repair, open_document
 
 THREAD_ABOVE_CHARS = 2000
@@ -26,8 +26,8 @@ class SearchError(Exception):
     """The engine has no such search: a beam or alternatives; the message says what to do."""
 
 
-async def along_route(
-    pipeline: Pipeline, route: Sequence[Model], texts: Sequence[str], order: Order
+async def translate_route(
+    pipeline: Scheduler, route: Sequence[Model], texts: Sequence[str], order: TranslationRequest
 ) -> list[TranslatedText]:
     """Translate texts by the models of a route, one after the other.
 
@@ -36,21 +36,23 @@ async def along_route(
     """
     first, *further = route
     if not further:
-        return await through_model(pipeline, first, texts, order)
-    done = await through_model(pipeline, first, texts, replace(order, alternatives=0))
+        return await translate_with_model(pipeline, first, texts, order)
+    done = await translate_with_model(pipeline, first, texts, replace(order, alternatives=0))
     kept = Glossary({term: term for term in order.glossary.terms.values()})
     for model in further:
         onward_order = replace(order, glossary=kept)
-        onward = await through_model(pipeline, model, [item.text for item in done], onward_order)
+        onward = await translate_with_model(
+            pipeline, model, [item.text for item in done], onward_order
+        )
         done = [_joined(first, second) for first, second in zip(done, onward, strict=True)]
     return done
 
 
-async def through_model(
-    pipeline: Pipeline, model: Model, texts: Sequence[str], order: Order
+async def translate_with_model(
+    pipeline: Scheduler, model: Model, texts: Sequence[str], order: TranslationRequest
 ) -> list[TranslatedText]:
     """Translate texts by one model, keeping what is around their sentences."""
-    work = await _Work.open(pipeline, model, texts, order)
+    work = await _PreparedDocuments.open(pipeline, model, texts, order)
     with _searching(order):
         checked = await pipeline.translate(
             model, work.sentences, work.options, priority=order.priority
@@ -58,8 +60,12 @@ async def through_model(
     return await work.finish(checked)
 
 
-async def stream_along_route(
-    pipeline: Pipeline, route: Sequence[Model], text: str, order: Order, within_s: float
+async def stream_route(
+    pipeline: Scheduler,
+    route: Sequence[Model],
+    text: str,
+    order: TranslationRequest,
+    within_s: float,
 ) -> AsyncGenerator[TranslatedSentence | TranslatedText, None]:
     """Translate a text: each sentence, in order, as it is ready, and then the whole.
 
@@ -67,15 +73,15 @@ async def stream_along_route(
     sentences come when all are ready.
     """
     if len(route) > 1:
-        (done,) = await along_route(pipeline, route, [text], order)
+        (done,) = await translate_route(pipeline, route, [text], order)
         for index, (source, target) in enumerate(done.sentences):
             yield TranslatedSentence(index, len(done.sentences), source, target)
         yield done
         return
     (model,) = route
-    work = await _Work.open(pipeline, model, [text], order)
+    work = await _PreparedDocuments.open(pipeline, model, [text], order)
     (document,) = work.documents
-    checked: list[Checked] = []
+    checked: list[CheckedTranslation] = []
     stream = pipeline.stream(
         model, work.sentences, work.options, priority=order.priority, within_s=within_s
     )
@@ -92,7 +98,7 @@ async def stream_along_route(
 
 
 @contextmanager
-def _searching(order: Order) -> Iterator[None]:
+def _searching(order: TranslationRequest) -> Iterator[None]:
     """Raise SearchError for the ValueError by which engines refuse a search they do not have."""
     try:
         yield
@@ -103,10 +109,10 @@ def _searching(order: Order) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class _Work:
+class _PreparedDocuments:
     """Texts opened for a model: what to translate, and how to put it together."""
 
-    pipeline: Pipeline
+    pipeline: Scheduler
     model: Model
     options: TranslateOptions
     priority: Priority
@@ -115,8 +121,8 @@ class _Work:
 
     @classmethod
     async def open(
-        cls, pipeline: Pipeline, model: Model, texts: Sequence[str], order: Order
-    ) -> _Work:
+        cls, pipeline: Scheduler, model: Model, texts: Sequence[str], order: TranslationRequest
+    ) -> _PreparedDocuments:
         """Cut texts into sentences."""
         beam_size = order.beam_size or model.manifest.decoding.beam_size
         options = _options(beam_size, order.scores, order.alternatives)
@@ -146,7 +152,7 @@ class _Work:
         """Of all texts, in order."""
         return [segment.text for document in self.documents for segment in document.segments]
 
-    async def finish(self, checked: Sequence[Checked]) -> list[TranslatedText]:
+    async def finish(self, checked: Sequence[CheckedTranslation]) -> list[TranslatedText]:
         """The texts of the sentences' translations; what these dropped is repaired."""
         each = _by_document(self.documents, checked)
         translated = [[one.translation.text for one in part] for part in each]
@@ -188,7 +194,10 @@ def _by_document(documents: Sequence[Document], items: Sequence[T]) -> list[list
 
 
 def _together(
-    document: Document, translated: Sequence[str], checked: Sequence[Checked], source: str
+    document: Document,
+    translated: Sequence[str],
+    checked: Sequence[CheckedTranslation],
+    source: str,
 ) -> TranslatedText:
     finished = document.finish(translated)
     found = [one.translation for one in checked]
@@ -203,7 +212,9 @@ def _together(
         tokens=tokens,
         sentences=document.pairs(finished),
         alternatives=[document.rebuild(texts) for texts in _alternatives(found, finished)],
-        warnings=_once(Notice(w.code, w.message) for one in checked for w in one.warnings),
+        warnings=_once(
+            TranslationWarning(w.code, w.message) for one in checked for w in one.warnings
+        ),
     )
 
 
@@ -219,7 +230,7 @@ def _alternatives(found: Sequence[Translation], translated: Sequence[str]) -> li
     ]
 
 
-def _once(notices: Iterable[Notice]) -> list[Notice]:
+def _once(notices: Iterable[TranslationWarning]) -> list[TranslationWarning]:
     """One notice a code."""
     return list({notice.code: notice for notice in notices}.values())
 

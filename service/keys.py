@@ -42,7 +42,7 @@ class KeyFileError(QuickstudyError):
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """A key without its secret. `quota_chars` a month; None for the service's default."""
 
     id: int
@@ -90,12 +90,12 @@ class KeyStore:
         )
         return key
 
-    def all(self) -> list[Key]:
+    def all(self) -> list[ApiKey]:
         """Every key, in the order in which they were made."""
         rows = self._db.execute(f"SELECT {_COLUMNS} FROM keys ORDER BY id")
         return [_key(row) for row in rows]
 
-    def find(self, key: str) -> Key | None:
+    def find(self, key: str) -> ApiKey | None:
         """The key that this is, unless it is unknown or revoked."""
         row = self._db.execute(
             f"SELECT {_COLUMNS} FROM keys WHERE hash = ? AND revoked IS NULL", (_hash(key),)
@@ -146,9 +146,9 @@ class KeyStore:
 _COLUMNS = "id, name, admin, quota_chars, created, revoked"
 
 
-def _key(row: tuple[int, str, int, int | None, str, str | None]) -> Key:
+def _key(row: tuple[int, str, int, int | None, str, str | None]) -> ApiKey:
     id, name, admin, quota_chars, created, revoked = row
-    return Key(id, name, bool(admin), quota_chars, created, revoked)
+    return ApiKey(id, name, bool(admin), quota_chars, created, revoked)
 
 
 def _hash(key: str) -> str:

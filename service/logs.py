@@ -20,7 +20,7 @@ from traceback import walk_tb
 from types import TracebackType
 from typing import Any, Literal, TextIO
 
-from service.record import Record, current
+from service.record import RequestMetrics, current_metrics
 
 OURS = "quickstudy"
 QUIET = ("bentoml.access", "uvicorn.access")
@@ -42,7 +42,7 @@ def configure_logs(format: Literal["json", "text"], level: str) -> None:
 
     What other libraries log counts from `warning` on, BentoML's notices from `info` on.
     """
-    handler = Together(sys.stdout)
+    handler = BufferedStreamHandler(sys.stdout)
     handler.setFormatter(JsonLines() if format == "json" else TextLines())
     root = logging.getLogger()
     root.handlers = [handler]
@@ -62,7 +62,7 @@ def configure_logs(format: Literal["json", "text"], level: str) -> None:
 
 
 def log_request(
-    record: Record,
+    record: RequestMetrics,
     route: str,
     method: str,
     status: int | None,
@@ -95,7 +95,7 @@ def log_request(
     requests.handle(line)
 
 
-class Together(logging.StreamHandler[TextIO]):
+class BufferedStreamHandler(logging.StreamHandler[TextIO]):
     """Writes what an event loop logs within `TOGETHER_S` by one call, which costs as much as one
     line. What is at least a warning, and what other threads log, is written at once."""
 
@@ -158,10 +158,10 @@ def _fields(record: logging.LogRecord) -> dict[str, Any]:
     own = getattr(record, "fields", None)
     if own is not None:
         fields.update(own)
-    elif (request := current()) is not None:
+    elif (request := current_metrics()) is not None:
         fields["request_id"] = request.id
     if error is not None:
-        fields["error"] = told(error)
+        fields["error"] = describe(error)
     return fields
 
 
@@ -173,7 +173,7 @@ def _message(record: logging.LogRecord, error: BaseException | None) -> str:
     return f"something that a library tells at {Path(record.pathname).name}:{record.lineno}"
 
 
-def told(error: BaseException, causes: int = MAX_CAUSES) -> dict[str, Any]:
+def describe(error: BaseException, causes: int = MAX_CAUSES) -> dict[str, Any]:
     """An exception without its message: type, where it was raised, and what caused it."""
     found: dict[str, Any] = {
         "type": type(error).__qualname__,
@@ -183,7 +183,7 @@ def told(error: BaseException, causes: int = MAX_CAUSES) -> dict[str, Any]:
     if isinstance(error, BaseExceptionGroup):
         cause = cause or error.exceptions[0]
     if cause is not None and causes:
-        found["cause"] = told(cause, causes - 1)
+        found["cause"] = describe(cause, causes - 1)
     return found
 
 

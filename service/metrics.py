@@ -158,6 +158,7 @@ def show_bundles(models: Sequence[Model]) -> None:
             revision=model.identity[:REVISION_CHARS],
         ).set(1)
 
+
 READERS_ENDED = Counter(
     "quickstudy_file_readers_ended",
     "Processes that ended in the middle of a file, or because of it.",

@@ -17,7 +17,7 @@ from export.errors import BundleError
 from export.manifest import MANIFEST_FILE, Manifest
 from service.languages import match_language
 from service.settings import Settings
-from service.text import EN_DE, StandIns, choose_stand_ins
+from service.text import EN_DE, PlaceholderWords, choose_placeholder_words
 
 PIVOT = "en"
 """The language between two models where none translates a pair directly."""
@@ -32,7 +32,7 @@ class Model:
     bundle: Bundle = field(compare=False)
     engine: Engine = field(compare=False, repr=False)
     engine_name: str = field(compare=False)
-    stand_ins: StandIns = field(default=EN_DE, compare=False, repr=False)
+    stand_ins: PlaceholderWords = field(default=EN_DE, compare=False, repr=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -180,7 +180,7 @@ def _identity(bundle: Bundle, engine_name: str) -> str:
     return f"{sha256_of(bundle.path / MANIFEST_FILE)}:{engine_name}"
 
 
-def _stand_ins(engine: Engine) -> StandIns:
+def _stand_ins(engine: Engine) -> PlaceholderWords:
     """The words that an engine copies, found by trying some; ours are known for en → de."""
 
     def translate(texts: list[str]) -> list[str]:
@@ -189,4 +189,4 @@ def _stand_ins(engine: Engine) -> StandIns:
         known = dict(zip(short, (one.text for one in found), strict=True))
         return [known.get(text, "") for text in texts]
 
-    return choose_stand_ins(translate)
+    return choose_placeholder_words(translate)

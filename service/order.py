@@ -11,7 +11,7 @@ from service.text import NO_GLOSSARY, Format, Glossary
 
 
 @dataclass(frozen=True)
-class Notice:
+class TranslationWarning:
     """Something that may be wrong with a translation: a fixed word, and a sentence for people."""
 
     code: str
@@ -19,7 +19,7 @@ class Notice:
 
 
 @dataclass(frozen=True)
-class Order:
+class TranslationRequest:
     """What a client wants translated. A source or target of None is the first model's; a source
     of `auto` is detected for each text. Bulk orders, of files, leave room for others. Sentences of
     `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
@@ -55,7 +55,7 @@ class TranslatedText:
     tokens: int = 0
     sentences: Sequence[tuple[str, str]] = ()
     alternatives: Sequence[str] = ()
-    warnings: Sequence[Notice] = ()
+    warnings: Sequence[TranslationWarning] = ()
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class TranslatedSentence:
 
 
 @dataclass(frozen=True)
-class Answer:
+class TranslationResult:
     """Translated texts in the order of the texts, and what made them. Times are in seconds."""
 
     texts: Sequence[TranslatedText]

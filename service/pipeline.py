@@ -16,11 +16,19 @@ from functools import lru_cache
 from export.engines import TranslateOptions, Translation
 from service import metrics
 from service.batcher import Batcher, ClosedError, DeadlineError, QueueFullError
-from service.cache import Key, Rank, TranslationCache
-from service.checked import Checked, Kind, Outcome, Pending, Run, Sentence, ServedModel
+from service.cache import CacheKey, Rank, TranslationCache
+from service.checked import (
+    BatchKey,
+    CheckedTranslation,
+    InFlightRequest,
+    Outcome,
+    PendingOutcome,
+    SentenceTask,
+    ServedModel,
+)
 from service.fair_queue import Priority
-from service.record import current
-from service.second_try import better, further_tries
+from service.record import current_metrics
+from service.second_try import fallback_options, pick_better
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
@@ -31,7 +39,7 @@ def _with_scores(options: TranslateOptions) -> TranslateOptions:
     return replace(options, return_scores=True)
 
 
-class Pipeline:
+class Scheduler:
     """The queue and the cache of all models. It belongs to the event loop of its first request."""
 
     def __init__(self, settings: Settings) -> None:
@@ -39,7 +47,7 @@ class Pipeline:
         self._cache: TranslationCache[Outcome] = TranslationCache(settings.cache_bytes)
         # By identity: a model that was swapped out is not held.
         self._refused: set[tuple[str, TranslateOptions]] = set()
-        self.batcher: Batcher[Kind] = Batcher(
+        self.batcher: Batcher[BatchKey] = Batcher(
             lambda sentences, kind: kind.model.engine.translate_batch(sentences, kind.options),
             lambda sentence, kind: kind.model.engine.count_tokens(sentence),
             workers=settings.inter_threads,
@@ -59,7 +67,7 @@ class Pipeline:
         priority: Priority = Priority.INTERACTIVE,
         within_s: float | None = None,
         second_tries: bool = True,
-    ) -> list[Checked]:
+    ) -> list[CheckedTranslation]:
         """Translate sentences, in order; `stream` says what it raises, and it raises what the
         engine does for the first sentence that fails."""
         if len(sentences) == 1:
@@ -131,14 +139,16 @@ class Pipeline:
         priority: Priority,
         within_s: float | None,
         second_tries: bool,
-    ) -> Run:
+    ) -> InFlightRequest:
         checked = second_tries and self._second_tries
         deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
         if checked and not options.return_scores:
             options = _with_scores(options)
-        return Run(Kind(model, options), priority, checked, deadline)
+        return InFlightRequest(BatchKey(model, options), priority, checked, deadline)
 
-    async def _translate_one(self, run: Run, sentence: str, keep_scores: bool) -> Checked:
+    async def _translate_one(
+        self, run: InFlightRequest, sentence: str, keep_scores: bool
+    ) -> CheckedTranslation:
         """A request of one sentence, most of them, without the tasks that a stream needs."""
         [(_, place)] = await self._plan(run, [sentence])
         try:
@@ -152,7 +162,7 @@ class Pipeline:
             raise outcome
         return outcome
 
-    async def _first_try(self, run: Run, one: Sentence) -> None:
+    async def _first_try(self, run: InFlightRequest, one: SentenceTask) -> None:
         result = await self.batcher.translate_one(
             one.text,
             run.kind,
@@ -169,15 +179,15 @@ class Pipeline:
         self._settle(run, one)
 
     async def _plan(
-        self, run: Run, sentences: Sequence[str]
-    ) -> list[tuple[str, Outcome | Pending]]:
+        self, run: InFlightRequest, sentences: Sequence[str]
+    ) -> list[tuple[str, Outcome | PendingOutcome]]:
         """For each sentence what the cache has, or the future that will have it: another
         request's, or one of our own, of which equal sentences share one."""
         rank = (run.priority, len(sentences))
-        new: dict[str, tuple[Key, Pending]] = {}
-        known: dict[str, Outcome | Pending] = {}
+        new: dict[str, tuple[CacheKey, PendingOutcome]] = {}
+        known: dict[str, Outcome | PendingOutcome] = {}
         for sentence in dict.fromkeys(sentences):
-            key = Key(run.kind.model.identity, run.kind.options, run.second_tries, sentence)
+            key = CacheKey(run.kind.model.identity, run.kind.options, run.second_tries, sentence)
             found = self._look_up(key, rank)
             if found is None:
                 found = asyncio.get_running_loop().create_future()
@@ -190,20 +200,20 @@ class Pipeline:
             for _, future in new.values():
                 future.set_result(None)
             raise
-        if (record := current()) is not None:
+        if (record := current_metrics()) is not None:
             record.tokens += sum(counts)
         run.own = [
-            Sentence(sentence, key, tokens, future)
+            SentenceTask(sentence, key, tokens, future)
             for (sentence, (key, future)), tokens in zip(new.items(), counts, strict=True)
         ]
         return [(sentence, known[sentence]) for sentence in sentences]
 
-    def _look_up(self, key: Key, rank: Rank) -> Outcome | Pending | None:
+    def _look_up(self, key: CacheKey, rank: Rank) -> Outcome | PendingOutcome | None:
         """What the cache has, or another request is making."""
         found = self._cache.get(key)
         if found is not None:
             metrics.count_lookup("hit")
-            if (record := current()) is not None:
+            if (record := current_metrics()) is not None:
                 record.cache_hits += 1
             return found
         pending = self._cache.join(key, rank)
@@ -212,15 +222,19 @@ class Pipeline:
 
     async def _in_order(
         self,
-        run: Run,
-        places: Sequence[tuple[str, Outcome | Pending]],
+        run: InFlightRequest,
+        places: Sequence[tuple[str, Outcome | PendingOutcome]],
         keep_scores: bool,
     ) -> AsyncIterator[Outcome]:
         for sentence, place in places:
             yield await self._outcome(run, sentence, place, keep_scores)
 
     async def _outcome(
-        self, run: Run, sentence: str, place: Outcome | Pending, keep_scores: bool
+        self,
+        run: InFlightRequest,
+        sentence: str,
+        place: Outcome | PendingOutcome,
+        keep_scores: bool,
     ) -> Outcome:
         """What came of a sentence, once it is there."""
         outcome: Outcome | None
@@ -232,18 +246,18 @@ class Pipeline:
                 outcome = await self._alone(run, sentence)
         else:
             outcome = place
-        if isinstance(outcome, Checked) and not keep_scores:
+        if isinstance(outcome, CheckedTranslation) and not keep_scores:
             outcome = outcome.without_score()
         return outcome
 
-    async def _wait(self, run: Run, future: Pending) -> Outcome | None:
+    async def _wait(self, run: InFlightRequest, future: PendingOutcome) -> Outcome | None:
         try:
             async with asyncio.timeout_at(run.deadline):
                 return await asyncio.shield(future)
         except TimeoutError:
             raise DeadlineError("not translated in time") from None
 
-    async def _alone(self, run: Run, sentence: str) -> Outcome:
+    async def _alone(self, run: InFlightRequest, sentence: str) -> Outcome:
         stream = self.stream(
             run.kind.model,
             [sentence],
@@ -255,7 +269,9 @@ class Pipeline:
         async with stream as outcomes:
             return await anext(outcomes)
 
-    async def _read(self, run: Run, found: AsyncIterator[Translation | Exception]) -> None:
+    async def _read(
+        self, run: InFlightRequest, found: AsyncIterator[Translation | Exception]
+    ) -> None:
         """Take the first tries as they come; what looks wrong goes to the second tries."""
         try:
             for one in run.own:
@@ -273,7 +289,7 @@ class Pipeline:
             for one in run.own:
                 one.answer(None)
 
-    async def _try_again(self, run: Run) -> None:
+    async def _try_again(self, run: InFlightRequest) -> None:
         """Translate what looks wrong again, all that there is at a time."""
         while True:
             doubtful = [await run.doubtful.get()]
@@ -283,15 +299,17 @@ class Pipeline:
             for one in doubtful:
                 self._settle(run, one)
 
-    async def _further_tries(self, run: Run, doubtful: Sequence[Sentence]) -> None:
+    async def _further_tries(self, run: InFlightRequest, doubtful: Sequence[SentenceTask]) -> None:
         try:
-            for options in further_tries(run.kind.options):
+            for options in fallback_options(run.kind.options):
                 left = [one for one in doubtful if not one.future.done()]
-                await self._one_try(run, left, Kind(run.kind.model, options))
+                await self._one_try(run, left, BatchKey(run.kind.model, options))
         except Exception:
             logger.exception("second tries failed: the first ones have to do")
 
-    async def _one_try(self, run: Run, doubtful: Sequence[Sentence], kind: Kind) -> None:
+    async def _one_try(
+        self, run: InFlightRequest, doubtful: Sequence[SentenceTask], kind: BatchKey
+    ) -> None:
         """Keep what is better; settle what no longer looks wrong."""
         search = (kind.model.identity, kind.options)
         if not doubtful or search in self._refused:
@@ -312,7 +330,7 @@ class Pipeline:
                         return
                     if isinstance(result, Exception) or one.best is None:
                         continue
-                    kept = better(one.text, one.tokens, one.best, result)
+                    kept = pick_better(one.text, one.tokens, one.best, result)
                     metrics.count_second_try(kept is result)
                     if kept is result:
                         one.keep(kept)
@@ -321,13 +339,13 @@ class Pipeline:
         except (QueueFullError, DeadlineError, ClosedError):
             return  # the first try has to do
 
-    def _settle(self, run: Run, one: Sentence) -> None:
+    def _settle(self, run: InFlightRequest, one: SentenceTask) -> None:
         """A sentence is done: answer, keep, count its warnings."""
         if one.best is None or one.future.done():
             return
         for warning in one.warnings:
             metrics.count_warning(warning.code)
-        checked = Checked(one.best, one.warnings)
+        checked = CheckedTranslation(one.best, one.warnings)
         texts = (one.best.text, *one.best.alternatives)
         self._cache.put(one.key, checked, *texts)
         one.answer(checked)

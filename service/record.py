@@ -30,7 +30,7 @@ class BatchTimes:
 
 
 @dataclass(slots=True)
-class Record:
+class RequestMetrics:
     """A request's numbers.
 
     `tokens` are source tokens given to the engine, so none of what the cache had; `queue_s` the
@@ -57,8 +57,8 @@ class Record:
 
 
 _random = random.Random()
-RECORD: ContextVar[Record | None] = ContextVar("record", default=None)
-current: Callable[[], Record | None] = RECORD.get
+REQUEST_METRICS: ContextVar[RequestMetrics | None] = ContextVar("record", default=None)
+current_metrics: Callable[[], RequestMetrics | None] = REQUEST_METRICS.get
 """The record of the request that is being answered, if there is one."""
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from export.engines import Translation
-from service.fair_queue import Job
-from service.record import Record, current
+from service.fair_queue import QueuedJob
+from service.record import RequestMetrics, current_metrics
 
 
 @dataclass(eq=False)
-class Request:
+class QueuedRequest:
     """A request's sentences and what is known of each: a translation or what went wrong.
 
     `since`: when it came, by `time.perf_counter`; `left`: sentences without a result; `end`: what
@@ -22,14 +22,14 @@ class Request:
 
     sentences: Sequence[str]
     kind: Any
-    job: Job
+    job: QueuedJob
     since: float
     results: list[Translation | Exception | None] = field(init=False)
     left: int = field(init=False)
     end: Exception | None = None
     news: asyncio.Event = field(default_factory=asyncio.Event)
     over: asyncio.Event = field(default_factory=asyncio.Event)
-    record: Record | None = field(default_factory=current)
+    record: RequestMetrics | None = field(default_factory=current_metrics)
 
     def __post_init__(self) -> None:
         self.results = [None] * len(self.sentences)
@@ -66,10 +66,10 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Row:
+class QueuedSentence:
     """A sentence in a batch."""
 
-    request: Request
+    request: QueuedRequest
     row: int
 
     @property
@@ -77,7 +77,7 @@ class Row:
         return self.request.sentences[self.row]
 
 
-async def in_order(request: Request) -> AsyncIterator[Translation | Exception]:
+async def in_order(request: QueuedRequest) -> AsyncIterator[Translation | Exception]:
     """What came of each sentence, as soon as it is known. Raises what ended the request."""
     for row in range(len(request.sentences)):
         yield await request.result(row)

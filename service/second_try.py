@@ -48,14 +48,16 @@ STUTTER = re.compile(r"([^\W\d_]{1,4}?)\1{3,}")
 
 
 @dataclass(frozen=True)
-class Warning:
+class SentenceWarning:
     """Something that looks wrong. `message` is for people and holds none of the text."""
 
     code: Code
     message: str
 
 
-def judge(source: str, source_tokens: int, translation: Translation) -> tuple[Warning, ...]:
+def check_output(
+    source: str, source_tokens: int, translation: Translation
+) -> tuple[SentenceWarning, ...]:
     """What looks wrong with a sentence's translation, worst first."""
     found = [
         _truncated(translation),
@@ -67,9 +69,11 @@ def judge(source: str, source_tokens: int, translation: Translation) -> tuple[Wa
     return tuple(warning for warning in found if warning is not None)
 
 
-def better(source: str, source_tokens: int, first: Translation, second: Translation) -> Translation:
+def pick_better(
+    source: str, source_tokens: int, first: Translation, second: Translation
+) -> Translation:
     """The one of which less looks wrong; of equals the likelier one, else the first."""
-    wrong = [_severity(judge(source, source_tokens, one)) for one in (first, second)]
+    wrong = [_severity(check_output(source, source_tokens, one)) for one in (first, second)]
     if wrong[0] != wrong[1]:
         return first if wrong[0] < wrong[1] else second
     if first.score is None or second.score is None or second.score <= first.score:
@@ -77,7 +81,7 @@ def better(source: str, source_tokens: int, first: Translation, second: Translat
     return second
 
 
-def further_tries(options: TranslateOptions) -> Sequence[TranslateOptions]:
+def fallback_options(options: TranslateOptions) -> Sequence[TranslateOptions]:
     """How to try again, in order, a sentence whose translation by these options looks wrong; two
     tries at most, and none that was made already."""
     beam = replace(options, beam_size=max(BEAM, options.beam_size))
@@ -85,20 +89,20 @@ def further_tries(options: TranslateOptions) -> Sequence[TranslateOptions]:
     return [one for one in dict.fromkeys((beam, penalty)) if one != options]
 
 
-def _severity(warnings: Sequence[Warning]) -> int:
+def _severity(warnings: Sequence[SentenceWarning]) -> int:
     return sum(SEVERITY[warning.code] for warning in warnings)
 
 
-def _truncated(translation: Translation) -> Warning | None:
+def _truncated(translation: Translation) -> SentenceWarning | None:
     if not translation.truncated:
         return None
-    return Warning("truncated", "The output limit cut the translation off.")
+    return SentenceWarning("truncated", "The output limit cut the translation off.")
 
 
-def _repetition(source: str, text: str) -> Warning | None:
+def _repetition(source: str, text: str) -> SentenceWarning | None:
     """A phrase that follows itself, or letters that do, more than in the source."""
     if (stutters := _stutters(text)) and stutters > _stutters(source):
-        return Warning("repetition", "Letters of a word repeat themselves.")
+        return SentenceWarning("repetition", "Letters of a word repeat themselves.")
     words = _words(text)
     if len(set(words)) == len(words):
         return None
@@ -111,7 +115,9 @@ def _repetition(source: str, text: str) -> Warning | None:
         times = _most_in_a_row(read, size)
         enough = times >= PHRASE_TIMES.get(size, 2)
         if enough and times > _most_in_a_row(_words(source, pattern), size):
-            return Warning("repetition", f"The translation says something {times} times in a row.")
+            return SentenceWarning(
+                "repetition", f"The translation says something {times} times in a row."
+            )
     return None
 
 
@@ -138,29 +144,33 @@ def _most_in_a_row(words: Sequence[str], size: int) -> int:
     return most
 
 
-def _echo(source: str, text: str) -> Warning | None:
+def _echo(source: str, text: str) -> SentenceWarning | None:
     """The source itself, unless it is names, numbers or a word or two."""
     common = [word for word in WORD.findall(source) if word.islower()]
     if len(common) < MIN_ECHO_WORDS or _words(source) != _words(text):
         return None
-    return Warning("echo", "The translation is the source text.")
+    return SentenceWarning("echo", "The translation is the source text.")
 
 
-def _length(source_tokens: int, tokens: int) -> Warning | None:
+def _length(source_tokens: int, tokens: int) -> SentenceWarning | None:
     if source_tokens < MIN_TOKENS_TO_MEASURE:
         return None
     ratio = (tokens + 1) / (source_tokens + 1)
     if ratio > MAX_TOKEN_RATIO:
-        return Warning("too_long", f"The translation has {ratio:.1f} times the source's tokens.")
+        return SentenceWarning(
+            "too_long", f"The translation has {ratio:.1f} times the source's tokens."
+        )
     if ratio < MIN_TOKEN_RATIO:
-        return Warning("too_short", f"The translation has {ratio:.1f} times the source's tokens.")
+        return SentenceWarning(
+            "too_short", f"The translation has {ratio:.1f} times the source's tokens."
+        )
     return None
 
 
-def _low_score(translation: Translation) -> Warning | None:
+def _low_score(translation: Translation) -> SentenceWarning | None:
     if translation.score is None or translation.score >= MIN_SCORE:
         return None
-    return Warning(
+    return SentenceWarning(
         "low_score", f"The model is unsure: {translation.score:.2f} nats a token on average."
     )
 

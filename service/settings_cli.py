@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from service.settings_report import Row, Value, as_json, read_settings, rows, shown, unknown
+from service.settings_report import SettingRow, Value, as_json, read_settings, rows, shown, unknown
 
 WIDE = 140
 """Columns of a terminal from which on meanings fit beside values."""
@@ -35,7 +35,7 @@ def _assigned(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str("" if value is None else value)
 
 
-def _table(found: list[Row]) -> None:
+def _table(found: list[SettingRow]) -> None:
     from rich.console import Console
     from rich.table import Table
 

@@ -39,7 +39,7 @@ class SettingsError(QuickstudyError, ValueError):
 
 
 @dataclass(frozen=True)
-class Row:
+class SettingRow:
     """A setting: its variable, what it is now and unless set, what it counts and within what."""
 
     variable: str
@@ -59,10 +59,10 @@ def read_settings() -> Settings:
         raise SettingsError("\n".join(["settings that cannot be used:", *faults])) from None
 
 
-def rows(settings: Settings) -> list[Row]:
+def rows(settings: Settings) -> list[SettingRow]:
     """Every setting; passwords within values are hidden."""
     return [
-        Row(
+        SettingRow(
             variable=variable_of(name),
             value=_plain(getattr(settings, name)),
             default=_default(name, field),
@@ -74,7 +74,7 @@ def rows(settings: Settings) -> list[Row]:
     ]
 
 
-def as_json(found: list[Row]) -> str:
+def as_json(found: list[SettingRow]) -> str:
     """The rows as a JSON list."""
     return json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False)
 

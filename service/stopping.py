@@ -23,7 +23,7 @@ QUIET_S = 0.5
 """Seconds without a request before the end: a client that was told to connect anew gets its 503."""
 
 
-class Stopping:
+class GracefulShutdown:
     """Where the stop has got to, and how many requests are here (`active`)."""
 
     def __init__(self, drain_s: float, grace_s: float) -> None:

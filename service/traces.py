@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from quickstudy_errors import QuickstudyError
-from service.record import BatchTimes, Record
+from service.record import BatchTimes, RequestMetrics
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -33,11 +33,16 @@ class TracesError(QuickstudyError, RuntimeError):
 class Traces(Protocol):
     """What makes spans of finished requests."""
 
-    def begin(self, record: Record) -> None:
+    def begin(self, record: RequestMetrics) -> None:
         """Have a request remember what its spans need."""
 
     def end(
-        self, record: Record, parent: bytes | None, method: str, route: str, status: int | None
+        self,
+        record: RequestMetrics,
+        parent: bytes | None,
+        method: str,
+        route: str,
+        status: int | None,
     ) -> str | None:
         """Make the spans of a request that is over; its trace's id."""
 
@@ -48,11 +53,16 @@ class Traces(Protocol):
 class NoTraces:
     """Makes none."""
 
-    def begin(self, record: Record) -> None:
+    def begin(self, record: RequestMetrics) -> None:
         pass
 
     def end(
-        self, record: Record, parent: bytes | None, method: str, route: str, status: int | None
+        self,
+        record: RequestMetrics,
+        parent: bytes | None,
+        method: str,
+        route: str,
+        status: int | None,
     ) -> str | None:
         return None
 
@@ -103,13 +113,18 @@ class RequestTraces:
         self._tracer = provider.get_tracer("quickstudy")
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, record: Record) -> None:
+    def begin(self, record: RequestMetrics) -> None:
         """Have a request remember its batches."""
         record.batches = []
         record.began = time.perf_counter()
 
     def end(
-        self, record: Record, parent: bytes | None, method: str, route: str, status: int | None
+        self,
+        record: RequestMetrics,
+        parent: bytes | None,
+        method: str,
+        route: str,
+        status: int | None,
     ) -> str | None:
         """Make the spans of a request that is over; its trace's id."""
         from opentelemetry.context import Context
@@ -154,7 +169,7 @@ def _steps(batch: BatchTimes) -> tuple[tuple[str, float, float], ...]:
 
 
 def _attributes(
-    record: Record, method: str, route: str, status: int | None
+    record: RequestMetrics, method: str, route: str, status: int | None
 ) -> dict[str, str | int]:
     found: dict[str, str | int] = {
         "http.request.method": method,

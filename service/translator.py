@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from service.detect import Detection, Detector
-from service.hop import along_route, stream_along_route
+from service.hop import stream_route, translate_route
 from service.languages import AUTO, language_name
 from service.metrics import QUEUE_SENTENCES, show_bundles
 from service.models import PROOF, ModelSet, load_models
-from service.order import Answer, Notice, Order, TranslatedSentence, TranslatedText
-from service.pipeline import Pipeline
-from service.record import current
+from service.order import (
+    TranslatedSentence,
+    TranslatedText,
+    TranslationRequest,
+    TranslationResult,
+    TranslationWarning,
+)
+from service.pipeline import Scheduler
+from service.record import current_metrics
 from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
@@ -28,7 +34,7 @@ OTHER_LANGUAGE = 0.8
 
 
 @dataclass(frozen=True)
-class Part:
+class StreamPart:
     """A sentence of the text number `row`, or all of that text, and what translated it."""
 
     row: int
@@ -45,7 +51,7 @@ class Translator:
         self.models = models
         self.settings = settings
         self.detector = Detector(models.languages)
-        self.pipeline = Pipeline(settings)
+        self.pipeline = Scheduler(settings)
         QUEUE_SENTENCES.set_function(lambda: self.waiting)
         show_bundles(models.models)
         self._proven = False
@@ -66,7 +72,8 @@ class Translator:
         if not self._proven:
             try:
                 await asyncio.gather(
-                    self.translate(Order([PROOF])), asyncio.to_thread(self.detector.load)
+                    self.translate(TranslationRequest([PROOF])),
+                    asyncio.to_thread(self.detector.load),
                 )
                 self._proven = True
             except Exception:
@@ -103,7 +110,7 @@ class Translator:
         candidates = [*self.models.sources_of(target), target]
         return _choose(self.detector.detect(text), candidates)
 
-    async def translate(self, order: Order) -> Answer:
+    async def translate(self, order: TranslationRequest) -> TranslationResult:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 
         A text that is found to be in the target language already comes back as it is. Raises
@@ -124,7 +131,7 @@ class Translator:
             route = models.route(source, target)
             used.extend(model.manifest.name for model in route)
             texts = [order.texts[row] for row in rows]
-            done = await along_route(self.pipeline, route, texts, order)
+            done = await translate_route(self.pipeline, route, texts, order)
             for row, item in zip(rows, done, strict=True):
                 results[row] = _with_source(item, known[row])
 
@@ -133,7 +140,7 @@ class Translator:
         )
         total_s = time.perf_counter() - begin
         _note(results)
-        return Answer(
+        return TranslationResult(
             texts=results,
             source=AUTO if order.source == AUTO else known[0].source,
             target=target,
@@ -141,7 +148,7 @@ class Translator:
             seconds={"detect": detect_s, "translate": total_s - detect_s, "total": total_s},
         )
 
-    async def stream(self, order: Order) -> AsyncGenerator[Part, None]:
+    async def stream(self, order: TranslationRequest) -> AsyncGenerator[StreamPart, None]:
         """Translate texts one after the other: each sentence as it is ready, then the whole text.
 
         Raises as `translate`, and DeadlineError when a text takes too long.
@@ -152,17 +159,17 @@ class Translator:
         for row, item in enumerate(known):
             if item.source == target:
                 _note([item])
-                yield Part(row, item, None, item.source, target)
+                yield StreamPart(row, item, None, item.source, target)
                 continue
             route = models.route(item.source, target)
             name = " + ".join(model.manifest.name for model in route)
-            found = stream_along_route(self.pipeline, route, item.text, order, within_s)
+            found = stream_route(self.pipeline, route, item.text, order, within_s)
             async with aclosing(found):
                 async for one in found:
                     if isinstance(one, TranslatedText):
                         one = _with_source(one, item)
                         _note([one])
-                    yield Part(row, one, name, item.source, target)
+                    yield StreamPart(row, one, name, item.source, target)
 
     async def close(self) -> None:
         """Finish what is here, within the settings' time, and stop translating."""
@@ -172,7 +179,9 @@ class Translator:
         """Stop translating; who still waits gets a ClosedError."""
         await self.pipeline.close()
 
-    async def _languages(self, order: Order, models: ModelSet) -> tuple[list[TranslatedText], str]:
+    async def _languages(
+        self, order: TranslationRequest, models: ModelSet
+    ) -> tuple[list[TranslatedText], str]:
         """Every text untranslated, with its source language and what was detected; the target."""
         if order.source != AUTO:
             source, target = models.pair(order.source, order.target)
@@ -189,14 +198,14 @@ class Translator:
                     f"this looks like {language_name(best.language)}, and was translated as "
                     f"{language_name(chosen.language)}"
                 )
-                warnings = [Notice("other_language", message)]
+                warnings = [TranslationWarning("other_language", message)]
             found.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
         return found, target
 
 
 def _note(texts: Sequence[TranslatedText]) -> None:
     """Count what came of a request in its record."""
-    if (record := current()) is not None:
+    if (record := current_metrics()) is not None:
         record.sentences += sum(len(text.sentences) for text in texts)
         record.warnings += sum(len(text.warnings) for text in texts)
 

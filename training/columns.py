@@ -53,7 +53,7 @@ class Sharded:
         return shards, rows - self._starts[shards]
 
 
-class Ragged(Sharded):
+class RaggedColumn(Sharded):
     """A list column over many shards: row → its values."""
 
     def __init__(self, columns: Sequence[pa.ChunkedArray]) -> None:
@@ -116,7 +116,7 @@ class Ragged(Sharded):
         return lengths
 
 
-class Numbers(Sharded):
+class NumberColumn(Sharded):
     """A column of one number a row over many shards."""
 
     def __init__(self, columns: Sequence[pa.ChunkedArray]) -> None:
@@ -132,7 +132,7 @@ class Numbers(Sharded):
             found[here] = self.parts[shard][local[here]]
         return found
 
-    def equals(self, other: Numbers) -> bool:
+    def equals(self, other: NumberColumn) -> bool:
         """Whether both have the same shards with the same numbers."""
         return len(self.parts) == len(other.parts) and all(
             np.array_equal(mine, theirs)

@@ -17,13 +17,13 @@ from training.batching import (
     target_side,
     token_batches,
 )
-from training.columns import Numbers, Ragged, map_table
+from training.columns import NumberColumn, RaggedColumn, map_table
 from training.distill.labels import LabelStore
 from training.distill.objectives.base import PathName
 from training.recipe import RecipeError
 
 
-class TokenData:
+class ParallelDataset:
     """Training text as token ids, with the teacher's labels where the objective reads them.
 
     Without labels only rows with a reference are learnt from. With them every row is, and one
@@ -36,9 +36,9 @@ class TokenData:
         tables = [map_table(path) for path in shards]
         if not tables or not sum(len(table) for table in tables):
             raise RecipeError("no training text: run the `prepare` and `tokenize` stages")
-        self.ids = Numbers([table["id"] for table in tables])
-        self.src = Ragged([table["src"] for table in tables])
-        self.trg = Ragged([table["trg"] for table in tables])
+        self.ids = NumberColumn([table["id"] for table in tables])
+        self.src = RaggedColumn([table["src"] for table in tables])
+        self.trg = RaggedColumn([table["trg"] for table in tables])
         self.labels = labels
         if labels is not None and not labels.ids.equals(self.ids):
             raise RecipeError("the label store is of other text: run the `label` stage again")
@@ -70,7 +70,7 @@ class TokenData:
         return np.where(known > 0, known, self.labels.hypotheses.lengths)
 
     @property
-    def hypotheses(self) -> Ragged:
+    def hypotheses(self) -> RaggedColumn:
         """The teacher's translations. Raises RecipeError where no labels were given."""
         return self._store().hypotheses
 
@@ -155,6 +155,6 @@ def taught_pairs(shards: list[Path], labels: Path) -> Iterator[tuple[np.ndarray,
 
     Raises RecipeError where the text has no labels.
     """
-    data = TokenData(shards, LabelStore(labels))
+    data = ParallelDataset(shards, LabelStore(labels))
     for row in range(len(data)):
         yield data.src[row][:-1], data.hypotheses[row][:-1]

@@ -8,7 +8,7 @@ from typing import Any
 from training.atomic import atomic_write
 from training.model_config import TokenizerConfig
 from training.recipe import Recipe
-from training.stage import essence, file_digest
+from training.stage import file_digest, fingerprint_of
 from training.teacher_config import (
     CheckpointTeacher,
     TeacherConfig,
@@ -24,7 +24,7 @@ def teacher_identity(teacher: TeacherConfig) -> list[Any]:
     wherever they lie. Empty for a teacher that the run trains."""
     if isinstance(teacher, TrainedTeacher):
         return []
-    settings = with_paths(essence(teacher), lambda _: "")
+    settings = with_paths(fingerprint_of(teacher), lambda _: "")
     return [settings, [[path.name, file_digest(path)] for path in teacher_files(teacher)]]
 
 

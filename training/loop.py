@@ -27,10 +27,10 @@ from training.checkpoint import (
     start_from_model,
 )
 from training.columns import map_table
-from training.data import TokenData
+from training.data import ParallelDataset
 from training.distill.config import ObjectiveConfig
 from training.distill.labels import LabelStore
-from training.distill.objectives import Objective, ObjectiveOutput, build_objective
+from training.distill.objectives import Loss, LossOutput, build_loss
 from training.launch import ParentWatch, TrainingError, launch, precision, process_count
 from training.model import Transformer, parameter_count
 from training.monitor import Monitor, clock
@@ -99,15 +99,15 @@ def _worker(fabric: Fabric, run: TrainingRun) -> None:
     Trainer(fabric, run).fit()
 
 
-class Lesson(nn.Module):
+class DistillationModule(nn.Module):
     """Model and objective as one module, so that gradients of both are averaged together."""
 
-    def __init__(self, model: Transformer, objective: Objective) -> None:
+    def __init__(self, model: Transformer, objective: Loss) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
 
-    def forward(self, batch: Batch) -> ObjectiveOutput:
+    def forward(self, batch: Batch) -> LossOutput:
         return self.objective(self.model, batch)
 
 
@@ -122,11 +122,11 @@ class Trainer:
         seed_everything(run.seed, verbose=False)
         self.tokenizer = Tokenizer(run.tokenizer)
         labels = LabelStore(run.labels) if run.labels is not None else None
-        self.data = TokenData(run.token_shards, labels)
+        self.data = ParallelDataset(run.token_shards, labels)
         limit, longest = self.config.validation_pairs, run.model.max_length
         self.validator = Validator(run.validation, self.tokenizer, limit, longest)
         self.model = build_model(run.model, len(self.tokenizer))
-        self.objective = build_objective(run.objective, run.model.width)
+        self.objective = build_loss(run.objective, run.model.width)
         self.optimizer = torch.optim.AdamW(
             [p for module in (self.model, self.objective) for p in module.parameters()],
             lr=self.config.learning_rate,
@@ -138,7 +138,7 @@ class Trainer:
         self.state = RunState(kept=[])
         moments = self._restore()
         self.lesson, self.wrapped_optimizer = fabric.setup(
-            Lesson(self.model, self.objective), self.optimizer
+            DistillationModule(self.model, self.objective), self.optimizer
         )
         # After the setup, so that the moments go where the weights are.
         restore_optimizer(self.optimizer, moments)
@@ -335,7 +335,7 @@ class Trainer:
                 "last checkpoint"
             )
 
-    def _count(self, output: ObjectiveOutput, batch: Batch) -> None:
+    def _count(self, output: LossOutput, batch: Batch) -> None:
         self._tokens += batch.ntokens
         for name, value in {"loss": output.loss.detach(), **output.logs}.items():
             self.state.sums[name] = self.state.sums.get(name, 0.0) + float(value)

@@ -44,20 +44,20 @@ def digest(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
-def essence(value: Any, leave_out: tuple[str, ...] = ()) -> Any:
+def fingerprint_of(value: Any, leave_out: tuple[str, ...] = ()) -> Any:
     """What of a recipe's section a result depends on, as JSON: what differs from the defaults.
 
     A later version with one more option thus makes nothing again that was made without it.
     """
     if isinstance(value, BaseModel):
         return {
-            name: essence(getattr(value, name))
+            name: fingerprint_of(getattr(value, name))
             for name, field in type(value).model_fields.items()
             if name not in leave_out and (name == "kind" or getattr(value, name) != _default(field))
         }
     if isinstance(value, dict):
-        return {key: essence(one) for key, one in value.items()}
-    return [essence(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: fingerprint_of(one) for key, one in value.items()}
+    return [fingerprint_of(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 def _default(field: FieldInfo) -> Any:

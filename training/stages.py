@@ -25,14 +25,14 @@ from training.monitor import Ticker
 from training.recipe import RecipeError, TokenizerConfig
 from training.recipe_files import dump_recipe
 from training.run import Run, held_out, public_recipe
-from training.stage import NOTE, Stage, essence, file_digest, say
+from training.stage import NOTE, Stage, file_digest, fingerprint_of, say
 from training.students import recipe_students, student_stage
 from training.teacher_config import CheckpointTeacher, TrainedTeacher, members_of
 from training.teacher_files import read_json
 from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
 
 if TYPE_CHECKING:
-    from export.gate import HeldOut
+    from export.gate import EvalSet
 
 LEAST_TEACHER_BLEU = 1.0
 """Validation BLEU below which a teacher has learned next to nothing: there is nothing to ask it."""
@@ -67,7 +67,7 @@ def _prepare_stage(run: Run) -> Stage:
     def inputs() -> Any:
         sources = [*corpus.train, corpus.validation, *corpus.test.values()]
         files = [_source_files(source, Path(corpus.root)) for source in sources]
-        return [essence(corpus, ("root", "licence", "attribution")), files]
+        return [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
 
     def make() -> None:
         note = (folder / NOTE).read_text()
@@ -92,7 +92,7 @@ def _tokenize_stage(run: Run) -> Stage:
     longest = longest_sides(run.recipe)
 
     def inputs() -> Any:
-        settings = essence(config, ("kind",))
+        settings = fingerprint_of(config, ("kind",))
         return [settings, longest, run.recipe.seed, *adopted_identity(run.recipe)]
 
     def make() -> None:
@@ -147,7 +147,7 @@ def _teacher_stage(run: Run, teacher: TrainedTeacher) -> Stage:
     return Stage(
         "teacher",
         folder,
-        lambda: [essence(teacher, ("kind",)), run.recipe.seed],
+        lambda: [fingerprint_of(teacher, ("kind",)), run.recipe.seed],
         lambda: _train(job, run),
         lambda: [run.teacher / "model.safetensors"],
         ("tokenize",),
@@ -188,7 +188,7 @@ def _label_stage(run: Run) -> Stage:
             )
 
     def inputs() -> Any:
-        asked = essence(config, ("batch_tokens",))
+        asked = fingerprint_of(config, ("batch_tokens",))
         return [asked, *teacher_identity(run.recipe.teacher)] if given else asked
 
     return Stage(
@@ -273,19 +273,19 @@ def _export_stage(run: Run) -> Stage:
     return Stage(
         "export",
         run.folder / "export",
-        lambda: [essence(recipe.export), words],
+        lambda: [fingerprint_of(recipe.export), words],
         make,
         lambda: [run.bundle / "manifest.json"],
         ("student",),
     )
 
 
-def _validation_text(run: Run) -> HeldOut:
-    from export.gate import HeldOut
+def _validation_text(run: Run) -> EvalSet:
+    from export.gate import EvalSet
     from training.corpus import read_pairs
 
     pairs = list(islice(read_pairs(run.validation), run.recipe.export.gate.sentences))
-    return HeldOut("validation", [src for src, _ in pairs], [trg for _, trg in pairs])
+    return EvalSet("validation", [src for src, _ in pairs], [trg for _, trg in pairs])
 
 
 def _evaluate_stage(run: Run) -> Stage:

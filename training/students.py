@@ -12,7 +12,7 @@ from training.loop import TrainingRun, train
 from training.recipe import ModelConfig, RecipeError, TrainingConfig
 from training.recipe_files import dump_recipe
 from training.run import Run, public_recipe
-from training.stage import Stage, essence, say
+from training.stage import Stage, fingerprint_of, say
 from training.start import check_tokens, start_folder, start_identity
 
 
@@ -92,7 +92,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
             _report_gate(run, plan)
 
     def inputs() -> Any:
-        described = [essence(part) for part in (plan.model, plan.training, plan.objective)]
+        described = [fingerprint_of(part) for part in (plan.model, plan.training, plan.objective)]
         given = []
         if plan.start is not None:
             given = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)

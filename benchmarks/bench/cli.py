@@ -17,7 +17,7 @@ from benchmarks.bench import arguments
 if TYPE_CHECKING:
     from benchmarks.bench.comet import Comet
     from benchmarks.bench.options import Options
-    from benchmarks.bench.plan import Plan, Request
+    from benchmarks.bench.plan import BenchPlan, BenchRequest
     from benchmarks.bench.results import Results
 
 RUN = "run"
@@ -210,8 +210,8 @@ def _request(
     teacher: Path | None,
     src: Path | None,
     ref: Path | None,
-) -> Request:
-    from benchmarks.bench.plan import Request, all_peers
+) -> BenchRequest:
+    from benchmarks.bench.plan import BenchRequest, all_peers
 
     known = all_peers()
     names = {"all": known, "none": ()}.get(peers, tuple(peers.split(",")))
@@ -221,7 +221,7 @@ def _request(
         )
     if (src is None) != (ref is None):
         raise typer.BadParameter("give both --src and --ref", param_hint="--src")
-    return Request(options.beams, names, tuple(only or ()), student, teacher, src, ref)
+    return BenchRequest(options.beams, names, tuple(only or ()), student, teacher, src, ref)
 
 
 def _baselines(given: list[str]) -> dict[str, Path]:
@@ -240,7 +240,9 @@ def _baselines(given: list[str]) -> dict[str, Path]:
     return found
 
 
-def _plan(subject: Path, request: Request, folder: Path, data: Path | None, runs: Path) -> Plan:
+def _plan(
+    subject: Path, request: BenchRequest, folder: Path, data: Path | None, runs: Path
+) -> BenchPlan:
     from benchmarks.bench.plan import plan_bundle, plan_run
 
     if subject.is_dir():

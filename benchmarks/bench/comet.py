@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench.results import Score
+from benchmarks.bench.results import ScoreRecord
 from benchmarks.systems.base import Unavailable
 from export.bootstrap import SEED
 
@@ -50,7 +50,9 @@ class Comet:
         """Of the model: its files are NAME/hparams.yaml and NAME/checkpoints/model.ckpt."""
         return self.checkpoint.resolve().parents[1].name
 
-    def scores(self, texts: Iterable[tuple[Sequence[str], Sequence[str], Sequence[str]]]) -> Scored:
+    def scores(
+        self, texts: Iterable[tuple[Sequence[str], Sequence[str], Sequence[str]]]
+    ) -> CometScores:
         """Scores of each sentence of some (sources, translations, references).
 
         Raises Unavailable where the package is missing, CometFailed where it breaks.
@@ -70,7 +72,7 @@ class Comet:
             words = " ".join(done.stderr.strip().splitlines()[-3:])
             raise CometFailed(f"COMET ended with {done.returncode}: {words}")
         found = tuple(tuple(one["scores"]) for one in answers[1:])
-        return Scored(self._signature(answers[0]["version"]), found)
+        return CometScores(self._signature(answers[0]["version"]), found)
 
     def _signature(self, version: str) -> str:
         with self.checkpoint.open("rb") as file:
@@ -79,19 +81,19 @@ class Comet:
 
 
 @dataclass(frozen=True)
-class Scored:
+class CometScores:
     """Scores of the sentences of each text, and what they depend on."""
 
     signature: str
     texts: tuple[tuple[float, ...], ...]
 
-    def __iter__(self) -> Iterator[Score]:
+    def __iter__(self) -> Iterator[ScoreRecord]:
         """The mean of each text, with its bootstrap interval of 95 % over sentences."""
         for scores in self.texts:
             values = PERCENT * np.array(scores)
             drawn = np.random.default_rng(SEED).integers(0, len(values), (RESAMPLES, len(values)))
             low, high = np.quantile(values[drawn].mean(1), INTERVAL)
-            yield Score(
+            yield ScoreRecord(
                 metric="COMET",
                 score=round(float(values.mean()), 2),
                 low=round(float(low), 2),

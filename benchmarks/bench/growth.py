@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.bench.results import Growth, Point, Speed
+from benchmarks.bench.results import FrontierPoint, Growth, Speed
 from benchmarks.bench.rounds import RESAMPLES, SEED, figure, take_turns, tidy
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.process import Running, all_running
@@ -67,7 +67,7 @@ def grow(system: str, axis: Axis, measured: dict[float, list[float]]) -> Growth 
         axis=axis.name,
         unit=axis.unit,
         of=axis.of,
-        points=tuple(Point(x=x, seconds=figure(values)) for x, values in measured.items()),
+        points=tuple(FrontierPoint(x=x, seconds=figure(values)) for x, values in measured.items()),
         exponent=tidy(float(exponent)),
         exponent_low=tidy(float(low)),
         exponent_high=tidy(float(high)),

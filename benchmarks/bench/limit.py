@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import yaml
 
-from benchmarks.bench.plan import Plan
+from benchmarks.bench.plan import BenchPlan
 from benchmarks.bench.results import Peak, Share, Speed
 from benchmarks.bench.rounds import figure, tidy
 from benchmarks.flops import KERNELS, flops_per_sentence, kernel_rounds
@@ -38,7 +38,7 @@ def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[P
     return found
 
 
-def dimensions(plan: Plan) -> dict[int, ModelConfig]:
+def dimensions(plan: BenchPlan) -> dict[int, ModelConfig]:
     """The models that the bundle's recipe describes, by their number of parameters."""
     manifest = plan.bundle.manifest
     text = (plan.bundle.path / manifest.recipe).read_text(encoding="utf-8")
@@ -54,7 +54,7 @@ def dimensions(plan: Plan) -> dict[int, ModelConfig]:
 
 
 def shares(
-    plan: Plan,
+    plan: BenchPlan,
     speed: Sequence[Speed],
     peaks: Sequence[Peak],
     lengths: dict[str, tuple[np.ndarray, np.ndarray]],

@@ -11,7 +11,7 @@ from html import escape
 from math import floor, log10
 
 from benchmarks.bench.results import Growth, Results
-from benchmarks.bench.svg import Frame, Label, Scale, place_labels, text_width
+from benchmarks.bench.svg import AxisScale, Frame, Label, place_labels, text_width
 from benchmarks.systems.base import Role
 
 WIDTH, HEIGHT = 760, 470
@@ -93,10 +93,10 @@ def bleu_against_speed(results: Results, threads: int = 1, batch_size: int = 1) 
         return None
     others = outsiders(results, threads, batch_size)
     speeds = [dot.speed for dot in found] + [speed for _, speed in others]
-    x = Scale.logarithmic(min(speeds) / 1.6, max(speeds) * 1.6, 56, WIDTH - 16)
+    x = AxisScale.logarithmic(min(speeds) / 1.6, max(speeds) * 1.6, 56, WIDTH - 16)
     scores = [dot.bleu for dot in found]
     room = max((max(scores) - min(scores)) * 0.25, 1.0)
-    y = Scale.linear(min(scores) - room, max(scores) + room, HEIGHT - 84, 16)
+    y = AxisScale.linear(min(scores) - room, max(scores) + room, HEIGHT - 84, 16)
     front = pareto_front(found)
     parts = [_axes(x, y, results, threads, batch_size)]
     path = " ".join(f"{x.of(dot.speed):.1f},{y.of(dot.bleu):.1f}" for dot in front)
@@ -115,7 +115,7 @@ def bleu_against_speed(results: Results, threads: int = 1, batch_size: int = 1) 
     return _svg(WIDTH, HEIGHT, title, parts)
 
 
-def _axes(x: Scale, y: Scale, results: Results, threads: int, batch_size: int) -> str:
+def _axes(x: AxisScale, y: AxisScale, results: Results, threads: int, batch_size: int) -> str:
     bottom, top = y.start, y.end
     parts = []
     for value in x.ticks():
@@ -146,7 +146,7 @@ def _axes(x: Scale, y: Scale, results: Results, threads: int, batch_size: int) -
     return "".join(parts)
 
 
-def _dot(x: Scale, y: Scale, dot: Dot, main: bool) -> str:
+def _dot(x: AxisScale, y: AxisScale, dot: Dot, main: bool) -> str:
     cx, cy = x.of(dot.speed), y.of(dot.bleu)
     left, right = x.of(dot.speed_low), x.of(dot.speed_high)
     bars = (
@@ -177,7 +177,7 @@ def marker(role: Role, x: float, y: float, r: float) -> str:
     return f'<polygon class="{role}" points="{path}"/>'
 
 
-def _outsider(x: Scale, y: Scale, place: int, name: str, speed: float) -> str:
+def _outsider(x: AxisScale, y: AxisScale, place: int, name: str, speed: float) -> str:
     """A line at a speed that has no BLEU here; names stand at different heights."""
     across = x.of(speed)
     label = Label(name, across, y.start - 12 - 14 * place)
@@ -215,8 +215,8 @@ def growth_picture(growth: Sequence[Growth]) -> str:
     width, height = 380, 260
     xs = [point.x for one in growth for point in one.points]
     ys = [point.seconds.median for one in growth for point in one.points]
-    x = Scale.logarithmic(min(xs) / 1.1, max(xs) * 1.1, 56, width - 12)
-    y = Scale.logarithmic(min(ys) / 1.3, max(ys) * 1.3, height - 62, 12)
+    x = AxisScale.logarithmic(min(xs) / 1.1, max(xs) * 1.1, 56, width - 12)
+    y = AxisScale.logarithmic(min(ys) / 1.3, max(ys) * 1.3, height - 62, 12)
     parts = []
     for value in x.ticks():
         parts.append(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class BenchRequest:
     """What the user asked for. `peers` are names of `PEERS`; `only` are patterns of systems' names.
     The checkpoints and texts are beside what a recipe's run has, or instead of it."""
 
@@ -45,7 +45,7 @@ class Request:
 
 
 @dataclass
-class Plan:
+class BenchPlan:
     """Systems and texts, and what cannot be measured."""
 
     name: str
@@ -69,7 +69,7 @@ class Plan:
         return (system.info.source, system.info.target) == (self.source, self.target)
 
 
-def plan_bundle(path: Path, request: Request, folder: Path) -> Plan:
+def plan_bundle(path: Path, request: BenchRequest, folder: Path) -> BenchPlan:
     """A bundle alone, with the checkpoints that were named; without one of the student, its own
     weights are one. Raises ResultsError without a text."""
     bundle = load_bundle(path)
@@ -89,7 +89,7 @@ def plan_bundle(path: Path, request: Request, folder: Path) -> Plan:
     return _chosen(plan, request)
 
 
-def _own_weights(plan: Plan, folder: Path) -> Path | None:
+def _own_weights(plan: BenchPlan, folder: Path) -> Path | None:
     try:
         return own_weights(plan.bundle, folder / "own-weights")
     except BundleError as error:
@@ -104,7 +104,7 @@ def _noted(system: System) -> System:
     return replace(system, info=replace(system.info, note=NOTE))
 
 
-def plan_run(run: Run, request: Request, folder: Path) -> Plan:
+def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
     """Everything that a recipe's run has. Raises BundleError where it has no bundle yet."""
     from training.corpus import read_pairs
     from training.run import held_out
@@ -139,17 +139,17 @@ def plan_run(run: Run, request: Request, folder: Path) -> Plan:
     return _chosen(plan, request)
 
 
-def _plan(bundle: Bundle, name: str, request: Request) -> Plan:
+def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
     systems: list[System] = [*bundle_systems(bundle, request.beams)]
     main = next(one.info.name for one in systems if one.info.note == "as shipped")
-    return Plan(name, bundle, main, systems, [])
+    return BenchPlan(name, bundle, main, systems, [])
 
 
 def _add_checkpoints(
-    plan: Plan,
+    plan: BenchPlan,
     teacher: Path | None,
     students: dict[str, Path | None],
-    request: Request,
+    request: BenchRequest,
     folder: Path,
 ) -> None:
     """Teacher and students in torch, and the teacher as a bundle of its own."""
@@ -167,14 +167,14 @@ def _add_checkpoints(
             plan.systems += torch_systems(checkpoint, name, role, *ends)
 
 
-def _is_checkpoint(plan: Plan, name: str, path: Path) -> bool:
+def _is_checkpoint(plan: BenchPlan, name: str, path: Path) -> bool:
     if (path / "checkpoint.json").exists():
         return True
     plan.skipped.append(Skipped(name=f"{name} torch", reason=f"there is no checkpoint at {path}"))
     return False
 
 
-def _add_given_teacher(plan: Plan, run: Run) -> None:
+def _add_given_teacher(plan: BenchPlan, run: Run) -> None:
     from benchmarks.systems.given_teacher import labelling_teacher
     from training.recipe import RecipeError
 
@@ -185,7 +185,7 @@ def _add_given_teacher(plan: Plan, run: Run) -> None:
 
 
 def _add_peers(
-    plan: Plan, request: Request, student: Path | None, teacher: Path | None, folder: Path
+    plan: BenchPlan, request: BenchRequest, student: Path | None, teacher: Path | None, folder: Path
 ) -> None:
     def existing(path: Path | None) -> Path | None:
         return path if path is not None and (path / "checkpoint.json").exists() else None
@@ -212,7 +212,7 @@ def _add_peers(
         plan.systems += found
 
 
-def _chosen(plan: Plan, request: Request) -> Plan:
+def _chosen(plan: BenchPlan, request: BenchRequest) -> BenchPlan:
     """The plan with the systems that were asked for; the shipped one stays in any case."""
     names = [one.info.name for one in plan.systems]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -230,9 +230,9 @@ def _chosen(plan: Plan, request: Request) -> Plan:
 def _file_text(
     src: Path, ref: Path, tokenizer: spm.SentencePieceProcessor, rarity: np.ndarray
 ) -> TestText:
-    from export.gate import HeldOut
+    from export.gate import EvalSet
 
-    found = HeldOut.read(src, ref)
+    found = EvalSet.read(src, ref)
     pairs = list(zip(found.src, found.ref, strict=True))
     return make_text(found.dataset, pairs, tokenizer, rarity)
 

@@ -16,7 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.bench.results import Part, Profile
+from benchmarks.bench.results import Profile, ReportPart
 from benchmarks.systems.base import Unavailable
 from benchmarks.systems.process import Running
 
@@ -104,7 +104,7 @@ def _report(data: Path) -> tuple[int, list[str]]:
     return samples, [line for line in lines if line.strip() and not line.startswith("#")]
 
 
-def parts_of(lines: Sequence[str]) -> list[Part]:
+def parts_of(lines: Sequence[str]) -> list[ReportPart]:
     """Lines of perf's report by library and function → parts, the largest first."""
     shares: dict[str, float] = defaultdict(float)
     for line in lines:
@@ -112,7 +112,9 @@ def parts_of(lines: Sequence[str]) -> list[Part]:
             shares[part_of(found.group(2), found.group(3))] += float(found.group(1))
     total = sum(shares.values())
     ordered = sorted(shares.items(), key=lambda item: -item[1])
-    return [Part(name=name, share=round(share / total, 4)) for name, share in ordered if share]
+    return [
+        ReportPart(name=name, share=round(share / total, 4)) for name, share in ordered if share
+    ]
 
 
 def part_of(library: str, function: str) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from benchmarks.bench.comet import Comet
-from benchmarks.bench.results import BucketScore, Quality, Score
+from benchmarks.bench.results import BucketScore, Quality, ScoreRecord
 from benchmarks.bench.rounds import tidy
 from benchmarks.bench.texts import TestText
 from benchmarks.buckets import BUCKETS
@@ -41,7 +41,7 @@ class Scored:
     text: TestText
     outputs: list[str]
     statistics: np.ndarray
-    scores: tuple[Score, ...]
+    scores: tuple[ScoreRecord, ...]
 
 
 def translate_texts(
@@ -93,7 +93,7 @@ def score(system: str, text: TestText, outputs: list[str]) -> Scored:
         value = summed.score(summed.summable(statistics).sum(0))
         low, high = np.quantile(resampled_scores(statistics, summed), INTERVAL)
         scores.append(
-            Score(
+            ScoreRecord(
                 metric=name,
                 score=round(float(value), 2),
                 low=round(float(low), 2),

@@ -64,7 +64,7 @@ class Machine(_Frozen):
     noise: tuple[str, ...] = ()
 
 
-class Text(_Frozen):
+class TextRecord(_Frozen):
     """A text that is translated. `sha256` is of the sources and references, a line each."""
 
     name: str
@@ -77,7 +77,7 @@ class Text(_Frozen):
     )
 
 
-class Score(_Frozen):
+class ScoreRecord(_Frozen):
     """A corpus score with its interval of 95 % (bootstrap over sentences)."""
 
     metric: str
@@ -102,7 +102,7 @@ class Quality(_Frozen):
 
     system: str
     text: str
-    scores: tuple[Score, ...]
+    scores: tuple[ScoreRecord, ...]
     buckets: tuple[BucketScore, ...] = ()
     statistics: str
     against: str | None = None
@@ -183,7 +183,7 @@ class Share(_Frozen):
     share_of_int8: float | None
 
 
-class Part(_Frozen):
+class ReportPart(_Frozen):
     """A part of a system's processor time, by the library and function that ran."""
 
     name: str
@@ -198,10 +198,10 @@ class Profile(_Frozen):
     batch_size: int
     method: str
     samples: int
-    parts: tuple[Part, ...]
+    parts: tuple[ReportPart, ...]
 
 
-class Point(_Frozen):
+class FrontierPoint(_Frozen):
     """One place on an axis: seconds a unit of work there."""
 
     x: float
@@ -215,14 +215,14 @@ class Growth(_Frozen):
     axis: str
     unit: str
     of: str
-    points: tuple[Point, ...]
+    points: tuple[FrontierPoint, ...]
     exponent: float
     exponent_low: float
     exponent_high: float
     r_squared: float
 
 
-class Settings(_Frozen):
+class BenchSettings(_Frozen):
     """What was asked for."""
 
     rounds: int
@@ -243,9 +243,9 @@ class Results(_Frozen):
     source: str
     target: str
     main_system: str
-    settings: Settings
+    settings: BenchSettings
     machine: Machine
-    texts: tuple[Text, ...]
+    texts: tuple[TextRecord, ...]
     timed_text: str | None = None
     systems: tuple[SystemInfo, ...]
     skipped: tuple[Skipped, ...] = ()
@@ -273,7 +273,7 @@ class Results(_Frozen):
         row = self.system(name)
         return (row.source, row.target) == (self.source, self.target)
 
-    def bleu(self, system: str) -> Score | None:
+    def bleu(self, system: str) -> ScoreRecord | None:
         """BLEU of a system on the first text that it was scored on."""
         for row in self.quality:
             if row.system == system:

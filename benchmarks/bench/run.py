@@ -14,17 +14,17 @@ from benchmarks.bench.growth import along_models, along_text, from_speeds
 from benchmarks.bench.limit import dimensions, measure_peaks, shares
 from benchmarks.bench.machine import Watch, available
 from benchmarks.bench.options import PARTS, Options
-from benchmarks.bench.plan import Plan
+from benchmarks.bench.plan import BenchPlan
 from benchmarks.bench.profile import profile
 from benchmarks.bench.quality import quality_rows, translate_texts, with_comet
 from benchmarks.bench.results import (
+    BenchSettings,
     Growth,
     Machine,
     Peak,
     Profile,
     Quality,
     Results,
-    Settings,
     Share,
     Skipped,
 )
@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 class Work:
     """What all parts of a run share. `failed` says why something was left out, by its name."""
 
-    plan: Plan
+    plan: BenchPlan
     options: Options
     say: Say
     texts: list[TestText]
@@ -82,7 +82,7 @@ class Found:
 
 
 def measure(
-    plan: Plan, options: Options, say: Say, keep: Callable[[Results], object] | None = None
+    plan: BenchPlan, options: Options, say: Say, keep: Callable[[Results], object] | None = None
 ) -> Results:
     """Measure what `options.parts` names, and gather it. Systems that break are left out, and the
     results say why. After each part, `keep` is given what there is so far."""
@@ -202,7 +202,7 @@ def _results(work: Work, found: Found, about: Machine) -> Results:
         source=plan.source,
         target=plan.target,
         main_system=plan.main,
-        settings=Settings(
+        settings=BenchSettings(
             rounds=options.rounds,
             batch_sizes=options.batch_sizes,
             threads=tuple(options.cells()),
@@ -226,7 +226,7 @@ def _results(work: Work, found: Found, about: Machine) -> Results:
     )
 
 
-def reference_of(plan: Plan) -> str | None:
+def reference_of(plan: BenchPlan) -> str | None:
     """The system that all others are compared with: the teacher's widest beam in torch, else the
     widest of what there is of it."""
     teachers = [one.info for one in plan.systems if one.info.role == "teacher"]
@@ -235,7 +235,7 @@ def reference_of(plan: Plan) -> str | None:
     return max(teachers, key=lambda one: (one.engine == "torch", one.beam_size)).name
 
 
-def samples_of(plan: Plan, text: TestText, options: Options) -> Samples:
+def samples_of(plan: BenchPlan, text: TestText, options: Options) -> Samples:
     """What is timed: sentences that every system takes whole."""
     most = plan.bundle.manifest.decoding.max_input_tokens
 
@@ -251,7 +251,7 @@ def samples_of(plan: Plan, text: TestText, options: Options) -> Samples:
 
 
 def token_lengths(
-    plan: Plan, samples: Samples, speeds: Speeds
+    plan: BenchPlan, samples: Samples, speeds: Speeds
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Source and target tokens of the batched sample by system, end of sentence counted."""
     tokenizer = load_tokenizer(plan.bundle)

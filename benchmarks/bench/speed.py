@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.bench.results import Cost, Figure, Latency, Ratio, Speed
 from benchmarks.bench.rounds import Turns, figure, ratio, take_turns, tidy
-from benchmarks.bench.texts import Sample
+from benchmarks.bench.texts import TextSample
 from benchmarks.buckets import BUCKETS
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.process import Running, SystemFailed, all_running
@@ -23,11 +23,11 @@ class Samples:
     """What is timed: `alone` one sentence at a time, `batched` in batches, `whole` as one file."""
 
     text: str
-    alone: Sample
-    batched: Sample
-    whole: Sample
+    alone: TextSample
+    batched: TextSample
+    whole: TextSample
 
-    def of(self, batch_size: int) -> Sample:
+    def of(self, batch_size: int) -> TextSample:
         if batch_size == WHOLE:
             return self.whole
         return self.alone if batch_size == 1 else self.batched
@@ -133,7 +133,7 @@ def _add(
 
 
 def _speed(
-    name: str, turns: Turns, text: str, sample: Sample, threads: int, batch_size: int
+    name: str, turns: Turns, text: str, sample: TextSample, threads: int, batch_size: int
 ) -> Speed:
     rate = figure(turns.sentences_per_second)
     cpu = float(np.median(turns.cpu_seconds_per_sentence))
@@ -151,7 +151,7 @@ def _speed(
 
 
 def latencies(
-    name: str, calls: Sequence[Sequence[float]], sample: Sample, threads: int
+    name: str, calls: Sequence[Sequence[float]], sample: TextSample, threads: int
 ) -> list[Latency]:
     """Percentiles of every round's seconds, of all sentences and of each third by length."""
     count = len(sample.sentences)

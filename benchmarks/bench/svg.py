@@ -15,7 +15,7 @@ BESIDE = 9
 
 
 @dataclass(frozen=True)
-class Scale:
+class AxisScale:
     """Values to pixels: `low` is drawn at `start`, `high` at `end`."""
 
     low: float
@@ -25,11 +25,11 @@ class Scale:
     log: bool
 
     @classmethod
-    def linear(cls, low: float, high: float, start: float, end: float) -> Scale:
+    def linear(cls, low: float, high: float, start: float, end: float) -> AxisScale:
         return cls(low, high, start, end, log=False)
 
     @classmethod
-    def logarithmic(cls, low: float, high: float, start: float, end: float) -> Scale:
+    def logarithmic(cls, low: float, high: float, start: float, end: float) -> AxisScale:
         return cls(low, high, start, end, log=True)
 
     def of(self, value: float) -> float:

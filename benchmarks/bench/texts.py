@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.bench.results import ResultsError, Text
+from benchmarks.bench.results import ResultsError, TextRecord
 from benchmarks.buckets import BUCKETS, buckets, thirds
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ class TestText:
     buckets: np.ndarray
     rarity: np.ndarray
 
-    def about(self) -> Text:
+    def about(self) -> TextRecord:
         """What the results say of it."""
         rows = (f"{src}\t{ref}\n" for src, ref in zip(self.sources, self.references, strict=True))
-        return Text(
+        return TextRecord(
             name=self.name,
             sentences=len(self.sources),
             source_tokens=int(self.lengths.sum()),
@@ -49,7 +49,7 @@ class TestText:
 
 
 @dataclass(frozen=True)
-class Sample:
+class TextSample:
     """Sentences that are timed: every so-manieth of a text by length, in a fixed random order."""
 
     sentences: list[str]
@@ -92,14 +92,16 @@ def make_text(
     )
 
 
-def sample_of(text: TestText, count: int, fits: Callable[[int], bool] = lambda _: True) -> Sample:
+def sample_of(
+    text: TestText, count: int, fits: Callable[[int], bool] = lambda _: True
+) -> TextSample:
     """At most `count` sentences of a text whose source tokens `fits` accepts."""
     order = [index for index in text.lengths.argsort(kind="stable") if fits(text.lengths[index])]
     step = max(len(order) / count, 1.0)
     chosen = np.array([order[int(place * step)] for place in range(min(count, len(order)))])
     chosen = np.random.default_rng(SEED).permutation(chosen)
     lengths = text.lengths[chosen]
-    return Sample([text.sources[index] for index in chosen], lengths, thirds(lengths))
+    return TextSample([text.sources[index] for index in chosen], lengths, thirds(lengths))
 
 
 def words(sentences: Sequence[str]) -> int:

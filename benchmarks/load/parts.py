@@ -28,7 +28,7 @@ SATURATED_MS = 1000.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class LoadPlan:
     """How much is measured."""
 
     clients: int = 64
@@ -44,7 +44,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Bench:
+class LoadBench:
     """A service, the engine in process, the client, and the sentences that both get."""
 
     served: Served
@@ -54,7 +54,7 @@ class Bench:
     languages: tuple[str, str]
     scores: bool
     """Whether the service asks the engine for scores, so the engine gives them here too."""
-    plan: Plan
+    plan: LoadPlan
     say: Callable[[str], None]
 
     def closed(self, bodies: Sequence[str], clients: int, **order: Any) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Bench:
         self.engine.do(sentences=few, scores=self.scores)
 
 
-def overhead(bench: Bench) -> dict[str, Any]:
+def overhead(bench: LoadBench) -> dict[str, Any]:
     """Milliseconds that a lone request takes beyond the engine's own call for the same sentence.
 
     Of each sentence the median of the rounds counts, in which the engine and the shapes take turns.
@@ -111,7 +111,7 @@ def overhead(bench: Bench) -> dict[str, Any]:
     return result
 
 
-def throughput(bench: Bench) -> dict[str, Any]:
+def throughput(bench: LoadBench) -> dict[str, Any]:
     """Sentences a second of many clients with one sentence each, and the engine's in process in
     batches of the same sizes, as the text comes and of like lengths; the processor time that a
     sentence takes of each."""
@@ -155,7 +155,7 @@ def throughput(bench: Bench) -> dict[str, Any]:
     }
 
 
-def soak(bench: Bench) -> dict[str, Any]:
+def soak(bench: LoadBench) -> dict[str, Any]:
     """Many clients with requests of mixed sizes for minutes: errors, and the worker's memory."""
     bodies = mixed(bench.sentences, bench.plan.soak_bodies)
     order = bench.order(bodies, bench.plan.clients, seconds=bench.plan.soak_s)
@@ -203,7 +203,7 @@ def memory(samples: Sequence[tuple[float, int]], settled_s: float) -> dict[str, 
     }
 
 
-def crash(bench: Bench) -> dict[str, Any]:
+def crash(bench: LoadBench) -> dict[str, Any]:
     """`kill -9` of the worker under load: seconds until a translation succeeds again, and the
     requests that failed by it."""
     bodies = bench.bodies("native", bench.sentences)
@@ -232,7 +232,7 @@ def crash(bench: Bench) -> dict[str, Any]:
     }
 
 
-def open_loop(bench: Bench) -> dict[str, Any]:
+def open_loop(bench: LoadBench) -> dict[str, Any]:
     """Requests at random times, at rates from one a second to saturation: their time from when
     they were to be sent."""
     found: dict[str, Any] = {"seconds": bench.plan.open_s}

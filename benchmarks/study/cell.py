@@ -26,7 +26,7 @@ from training.batching import clipped
 from training.checkpoint import load_checkpoint
 from training.corpus import read_pairs
 from training.distill.config import needs_labels
-from training.distill.teachers import OwnTeacher
+from training.distill.teachers import NativeTeacher
 from training.launch import die_with_parent
 from training.recipe_files import dump_recipe
 from training.run import Run, held_out, public_recipe
@@ -39,7 +39,7 @@ ROW = "row.json"
 
 
 @dataclass(frozen=True)
-class Bench:
+class StudyBench:
     """A study at work: where its recipe, text and runs are."""
 
     study: Study
@@ -54,7 +54,7 @@ class Bench:
         return Run(recipe, self.runs / recipe.name, label_anyway=self.force)
 
 
-def plan_of(bench: Bench, run: Run, cell: Cell) -> StudentPlan:
+def plan_of(bench: StudyBench, run: Run, cell: Cell) -> StudentPlan:
     """The student of a cell, in a folder of its own below the run's."""
     own = run.recipe.student
     size = bench.study.students.get(cell.student)
@@ -70,14 +70,14 @@ def plan_of(bench: Bench, run: Run, cell: Cell) -> StudentPlan:
     )
 
 
-def cell_stage(bench: Bench, run: Run, cell: Cell) -> tuple[StudentPlan, dict[str, Stage]]:
+def cell_stage(bench: StudyBench, run: Run, cell: Cell) -> tuple[StudentPlan, dict[str, Stage]]:
     """The cell's student as a stage beside the run's own stages."""
     plan = plan_of(bench, run, cell)
     return plan, {**build_stages(run), plan.name: student_stage(run, plan)}
 
 
 def current_row(
-    bench: Bench, run: Run, cell: Cell, known: dict[str, dict[str, Any]]
+    bench: StudyBench, run: Run, cell: Cell, known: dict[str, dict[str, Any]]
 ) -> dict[str, Any] | None:
     """The cell's finished row, where it was made from what the stages hold now; else None.
 
@@ -94,12 +94,12 @@ def current_row(
     return found if found and all(found[k] == v for k, v in cell._asdict().items()) else None
 
 
-def row_fingerprint(bench: Bench, stages: dict[str, Stage], plan: StudentPlan) -> str:
+def row_fingerprint(bench: StudyBench, stages: dict[str, Stage], plan: StudentPlan) -> str:
     """What a row depends on: the student's inputs and how it is measured."""
     return f"{fingerprint(stages[plan.name], stages)}-{'.'.join(map(str, bench.study.beams))}"
 
 
-def train_and_measure(bench: Bench, cell: Cell) -> dict[str, Any]:
+def train_and_measure(bench: StudyBench, cell: Cell) -> dict[str, Any]:
     """Train the cell's student unless that is done, and write its row."""
     run = bench.run(cell.text)
     plan, stages = cell_stage(bench, run, cell)
@@ -125,7 +125,7 @@ def train_and_measure(bench: Bench, cell: Cell) -> dict[str, Any]:
     return row
 
 
-def teacher_row(bench: Bench, text: str) -> dict[str, Any] | None:
+def teacher_row(bench: StudyBench, text: str) -> dict[str, Any] | None:
     """The teacher of a text, measured as its students are; kept in the run's study folder. None
     where it is no Quickstudy checkpoint."""
     run = bench.run(text)
@@ -166,17 +166,17 @@ def _short_gate(report: dict[str, Any]) -> dict[str, Any]:
 # --- measuring -----------------------------------------------------------------------------------
 
 
-def _measure_all(bench: Bench, run: Run, checkpoint: Path) -> dict[str, Any]:
+def _measure_all(bench: StudyBench, run: Run, checkpoint: Path) -> dict[str, Any]:
     sets = zip(run.recipe.corpus.test, held_out(run), strict=True)
     return {name: _measure(bench, run, checkpoint, path) for name, path in sets}
 
 
-def _measure(bench: Bench, run: Run, checkpoint: Path, path: Path) -> dict[str, Any]:
+def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[str, Any]:
     """Scores and sentence statistics of one test set, by beam size (CTranslate2, float32)."""
     pairs = list(read_pairs(path))
     sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
     found: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
-    engine = OwnTeacher(checkpoint, precision="float32")
+    engine = NativeTeacher(checkpoint, precision="float32")
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
     longest = engine.model.max_length - 1
     rows = clipped(tokenizer.encode(sources), longest)
@@ -209,7 +209,7 @@ def main(arguments: list[str]) -> int:
     if os.environ.get("QUICKSTUDY_STUDY_PARENT"):
         die_with_parent()
     path = Path(study)
-    bench = Bench(load_study(path), path, Path(data) if data else None, Path(runs))
+    bench = StudyBench(load_study(path), path, Path(data) if data else None, Path(runs))
     try:
         train_and_measure(bench, Cell(text, student, method, int(seed)))
     except (QuickstudyError, OSError) as error:

@@ -42,7 +42,7 @@ class StudentSize(Section):
     """Its training; the recipe's student's where none is given."""
 
 
-class Block(Section):
+class StudyBlock(Section):
     """A part of the grid: every combination of what it names. Blocks run in their order."""
 
     methods: list[RunName] | Literal["all"] = "all"
@@ -71,7 +71,7 @@ class Study(Section):
     """Further student sizes by name."""
     texts: dict[RunName, list[str]] = Field(default_factory=dict)
     """Further texts by name: what each sets in the recipe, FIELD=VALUE as for --set."""
-    grid: list[Block] = Field(min_length=1)
+    grid: list[StudyBlock] = Field(min_length=1)
     """What is trained, most telling first."""
     beams: list[int] = Field(default=[1, 5], min_length=1)
     """Beam sizes that every student is measured with; 1 is greedy."""
@@ -103,7 +103,7 @@ class Study(Section):
         """Every student once, in the order of the grid."""
         return list(dict.fromkeys(cell for block in self.grid for cell in self._block(block)))
 
-    def _block(self, block: Block) -> Iterator[Cell]:
+    def _block(self, block: StudyBlock) -> Iterator[Cell]:
         methods = list(self.methods) if block.methods == "all" else block.methods
         for seed in block.seeds:
             for text in block.texts:

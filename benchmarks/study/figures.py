@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.study.config import OWN
-from benchmarks.study.table import Setting, Table
+from benchmarks.study.table import Setting, StudyTable
 
 PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
 MARKERS = "osD^vPX*"
@@ -15,7 +15,7 @@ MAIN = ("nll", "sentence", "token", "hybrid")
 """Lines of the axes' figures; the other methods are in the first figure only."""
 
 
-def draw_all(table: Table, out: Path) -> list[str]:
+def draw_all(table: StudyTable, out: Path) -> list[str]:
     """Draw every figure that the rows allow; → file names."""
     drawn = [
         draw(table, out / name)
@@ -53,7 +53,7 @@ def _style(method: str, methods: list[str]) -> dict[str, Any]:
     }
 
 
-def _methods(table: Table, path: Path) -> str | None:
+def _methods(table: StudyTable, path: Path) -> str | None:
     """BLEU of every method of the recipe's own student, each seed a point."""
     methods = table.methods(OWN, OWN)
     if not methods:
@@ -74,7 +74,7 @@ def _methods(table: Table, path: Path) -> str | None:
 
 
 def _lines(
-    table: Table,
+    table: StudyTable,
     path: Path,
     points: Sequence[tuple[str, str, float | str]],
     xlabel: str,
@@ -112,18 +112,18 @@ def _lines(
     return _save(figure, path)
 
 
-def _sizes(table: Table, path: Path) -> str | None:
+def _sizes(table: StudyTable, path: Path) -> str | None:
     points = [(OWN, name, value / 1e6) for name, value in table.sizes(OWN).items()]
     return _lines(table, path, points, "student, million parameters", "BLEU by student size")
 
 
-def _texts(table: Table, path: Path) -> str | None:
+def _texts(table: StudyTable, path: Path) -> str | None:
     texts = [text for text in table.values("text") if table.methods(text, OWN)]
     points = [(text, OWN, "clean" if text == OWN else text) for text in texts]
     return _lines(table, path, points, "text", "BLEU by text complexity")
 
 
-def _buckets(table: Table, path: Path) -> str | None:
+def _buckets(table: StudyTable, path: Path) -> str | None:
     """BLEU less that of `sentence`, by thirds of the test set."""
     methods = [m for m in table.methods(OWN, OWN) if m in MAIN and m != "sentence"]
     base = table.of(OWN, OWN, "sentence")
@@ -146,14 +146,14 @@ def _buckets(table: Table, path: Path) -> str | None:
 
 
 def _less(
-    table: Table, rows: list[Any], base: list[Any], setting: Setting, column: int, third: int
+    table: StudyTable, rows: list[Any], base: list[Any], setting: Setting, column: int, third: int
 ) -> float:
     inside = table.bucket(setting, column, third)
     mine, other = (table.bleu(some, setting, inside).value for some in (rows, base))
     return mine - other
 
 
-def _gates(table: Table, path: Path) -> str | None:
+def _gates(table: StudyTable, path: Path) -> str | None:
     """g by source length, teacher's entropy and word rarity, one line a learned gate."""
     gated = [row for row in table.rows if row.get("gate") and row["gate"]["spread"] > 1e-4]
     if not gated:

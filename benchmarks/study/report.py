@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.study.config import OWN, Study
 from benchmarks.study.figures import draw_all
 from benchmarks.study.runner import RESULTS, read_rows
-from benchmarks.study.table import Advantage, Setting, Table, advantages, share_seeds
+from benchmarks.study.table import Advantage, Setting, StudyTable, advantages, share_seeds
 from export.bootstrap import Paired, signature, two_sided
 from training.atomic import atomic_write
 
@@ -22,7 +22,7 @@ TOKEN_OVER_SENTENCE = ("token", "sentence")
 
 def write_report(study: Study, out: Path) -> Path:
     """Render `out/results.jsonl` as `out/report.md` with its figures; → the report."""
-    table = Table(read_rows(out / RESULTS))
+    table = StudyTable(read_rows(out / RESULTS))
     figures = draw_all(table, out) if table.rows else []
     lines = [f"# Study {study.name}", ""]
     if study.description:
@@ -36,7 +36,7 @@ def write_report(study: Study, out: Path) -> Path:
     return out / "report.md"
 
 
-def _progress(study: Study, table: Table) -> str:
+def _progress(study: Study, table: StudyTable) -> str:
     cells = study.cells()
     have = {(r["text"], r["student"], r["method"], r["seed"]) for r in table.rows}
     done = sum(tuple(cell) in have for cell in cells)
@@ -46,7 +46,7 @@ def _progress(study: Study, table: Table) -> str:
 # --- findings ------------------------------------------------------------------------------------
 
 
-def findings(study: Study, table: Table) -> list[str]:
+def findings(study: Study, table: StudyTable) -> list[str]:
     """The claims, one by one, where the rows speak of them."""
     setting = table.settings()[0]
     lines = [f"Measured on {setting.label}; differences in BLEU, p by paired bootstrap.", ""]
@@ -73,7 +73,7 @@ def findings(study: Study, table: Table) -> list[str]:
     return lines
 
 
-def _hybrid_claim(table: Table, setting: Setting) -> list[str]:
+def _hybrid_claim(table: StudyTable, setting: Setting) -> list[str]:
     lines = []
     for text, student in table.groups():
         hybrids = [m for m in table.methods(text, student) if m.startswith("hybrid")]
@@ -100,7 +100,7 @@ def _verdict(difference: float, p_value: float) -> str:
     return "beats" if difference > 0 else "loses to"
 
 
-def _bucket_advantages(table: Table, setting: Setting, column: int) -> list[Advantage]:
+def _bucket_advantages(table: StudyTable, setting: Setting, column: int) -> list[Advantage]:
     one, other = (table.of(OWN, OWN, method) for method in TOKEN_OVER_SENTENCE)
     if not share_seeds(one, other):
         return []
@@ -110,7 +110,7 @@ def _bucket_advantages(table: Table, setting: Setting, column: int) -> list[Adva
     ]
 
 
-def _beam_advantages(table: Table) -> list[Advantage]:
+def _beam_advantages(table: StudyTable) -> list[Advantage]:
     one, other = (table.of(OWN, OWN, method) for method in TOKEN_OVER_SENTENCE)
     if not share_seeds(one, other):
         return []
@@ -151,7 +151,7 @@ def _group(text: str, student: str) -> str:
     return shown if text == OWN else f"{shown} on text `{text}`"
 
 
-def _tables(study: Study, table: Table) -> list[str]:
+def _tables(study: Study, table: StudyTable) -> list[str]:
     lines: list[str] = []
     for text, student in table.groups():
         for setting in table.settings():
@@ -159,7 +159,7 @@ def _tables(study: Study, table: Table) -> list[str]:
     return lines
 
 
-def _table(study: Study, table: Table, text: str, student: str, setting: Setting) -> list[str]:
+def _table(study: Study, table: StudyTable, text: str, student: str, setting: Setting) -> list[str]:
     methods = table.methods(text, student)
     size = table.of(text, student, methods[0])[0]["parameters"]
     against = [name for name in study.baselines if name in methods]
@@ -194,7 +194,7 @@ def _table(study: Study, table: Table, text: str, student: str, setting: Setting
 
 
 def _compared(
-    table: Table, method: str, baseline: str, group: tuple[str, str], setting: Setting
+    table: StudyTable, method: str, baseline: str, group: tuple[str, str], setting: Setting
 ) -> str:
     rows, other = table.of(*group, method), table.of(*group, baseline)
     if method == baseline or not share_seeds(rows, other):
@@ -204,7 +204,7 @@ def _compared(
     return f"**{shown}**" if found.p_value < SIGNIFICANT else shown
 
 
-def _buckets(table: Table) -> list[str]:
+def _buckets(table: StudyTable) -> list[str]:
     setting = table.settings()[0]
     methods = table.methods(OWN, OWN)
     if not methods:
@@ -230,7 +230,7 @@ def _buckets(table: Table) -> list[str]:
     return [*lines, ""]
 
 
-def _gates(table: Table) -> list[str]:
+def _gates(table: StudyTable) -> list[str]:
     gated = [row for row in table.rows if row.get("gate")]
     if not gated:
         return []
@@ -257,7 +257,7 @@ def _gates(table: Table) -> list[str]:
     return [*lines, ""]
 
 
-def _signatures(table: Table) -> list[str]:
+def _signatures(table: StudyTable) -> list[str]:
     row, setting = table.rows[0], table.settings()[0]
     bleu, chrf = row["tests"][setting.test][f"beam{setting.beam}"]["signatures"]
     versions = row["machine"]

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.study.cell import Bench, current_row, plan_of, teacher_row
+from benchmarks.study.cell import StudyBench, current_row, plan_of, teacher_row
 from benchmarks.study.config import Cell, StudyError
 from training.atomic import atomic_write
 from training.interrupt import unreached
@@ -33,7 +33,7 @@ GRACE = 20.0
 
 
 @dataclass
-class Worker:
+class CellWorker:
     """A cell being trained by a process of its own."""
 
     cell: Cell
@@ -58,7 +58,7 @@ class Progress:
 
 
 def run_study(
-    bench: Bench, out: Path, jobs: int | None = None, max_minutes: float | None = None
+    bench: StudyBench, out: Path, jobs: int | None = None, max_minutes: float | None = None
 ) -> bool:
     """Do what is not done yet and keep `out/results.jsonl` current; → whether all cells are done.
 
@@ -83,7 +83,7 @@ def run_study(
 class _AtWork:
     """A study while it runs: finished rows, cells to come, students in training."""
 
-    def __init__(self, bench: Bench, out: Path, jobs: int | None) -> None:
+    def __init__(self, bench: StudyBench, out: Path, jobs: int | None) -> None:
         self.bench, self.out = bench, out
         results = out / RESULTS
         self.known = (
@@ -92,7 +92,7 @@ class _AtWork:
         self.rows: dict[Cell, dict[str, Any] | None] = dict.fromkeys(bench.study.cells())
         self.teachers: dict[str, dict[str, Any] | None] = {}
         self.runs: dict[str, Run] = {}
-        self.workers: list[Worker] = []
+        self.workers: list[CellWorker] = []
         texts = list(dict.fromkeys(cell.text for cell in self.rows))
         self._prepare(texts[0])
         for text in texts[1:]:
@@ -148,7 +148,7 @@ class _AtWork:
         say(self.progress.line(len(self.workers)) + (f" ({done.key})" if done else ""))
 
 
-def _is_ready(bench: Bench, text: str) -> bool:
+def _is_ready(bench: StudyBench, text: str) -> bool:
     """Whether the shared stages of a text are done, so that taking it up makes nothing."""
     try:
         stages = build_stages(bench.run(text))
@@ -162,7 +162,7 @@ def _jobs(run: Run) -> int:
     return max(1, available_cores() // wanted) if isinstance(wanted, int) else 1
 
 
-def _start(bench: Bench, run: Run, cell: Cell, jobs: int) -> Worker:
+def _start(bench: StudyBench, run: Run, cell: Cell, jobs: int) -> CellWorker:
     folder = plan_of(bench, run, cell).folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{folder.name}.log")
@@ -174,10 +174,10 @@ def _start(bench: Bench, run: Run, cell: Cell, jobs: int) -> Worker:
     say(f"study: {cell.key} started, log {log}")
     with log.open("ab") as file, unreached():
         process = subprocess.Popen(command, stdout=file, stderr=file, env=environment)
-    return Worker(cell, process, log)
+    return CellWorker(cell, process, log)
 
 
-def _row_of(bench: Bench, run: Run, worker: Worker) -> dict[str, Any]:
+def _row_of(bench: StudyBench, run: Run, worker: CellWorker) -> dict[str, Any]:
     row = current_row(bench, run, worker.cell, {})
     if worker.process.returncode or row is None:
         tail = worker.log.read_text(errors="replace").strip().splitlines()[-3:]
@@ -188,7 +188,7 @@ def _row_of(bench: Bench, run: Run, worker: Worker) -> dict[str, Any]:
     return row
 
 
-def _stop(workers: list[Worker]) -> None:
+def _stop(workers: list[CellWorker]) -> None:
     for worker in workers:
         worker.process.terminate()
     for worker in workers:

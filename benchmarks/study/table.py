@@ -55,7 +55,7 @@ def share_seeds(one: list[Row], other: list[Row]) -> bool:
     return bool({row["seed"] for row in one} & {row["seed"] for row in other})
 
 
-class Table:
+class StudyTable:
     """Rows of one study. Cached statistics: comparisons read them again and again."""
 
     def __init__(self, rows: list[Row]) -> None:
@@ -153,7 +153,7 @@ class Advantage:
 
 
 def advantages(
-    table: Table,
+    table: StudyTable,
     points: list[str],
     rows_at: Callable[[str, str], list[Row]],
     setting: Setting,

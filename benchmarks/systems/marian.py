@@ -76,7 +76,7 @@ def systems(subject: Subject) -> list[System]:
         note=NOTE,
         scored=False,
     )
-    return [Marian(info, folder, student.tokenizer, student.model.max_length)]
+    return [MarianSystem(info, folder, student.tokenizer, student.model.max_length)]
 
 
 def _unlike(student: Student) -> str | None:
@@ -181,7 +181,7 @@ def _config(student: Student, vocab_size: int) -> dict[str, Any]:
 
 
 @dataclass
-class Marian:
+class MarianSystem:
     """Greedy, without the softmax that greedy decoding does not need."""
 
     info: SystemInfo

@@ -33,13 +33,13 @@ def systems(subject: Subject) -> list[System]:
     if reason := missing(INSTALL, ("onnx", "onnxruntime", "torch")):
         raise Unavailable(reason)
     from benchmarks.systems.weights import student_info, student_of
-    from export.to_onnx import ModelInfo, to_onnx
+    from export.to_onnx import OnnxModelInfo, to_onnx
 
     student = student_of(subject)
     if student is None:
         return []
     found: list[System] = []
-    about = ModelInfo(NAME, subject.source, subject.target)
+    about = OnnxModelInfo(NAME, subject.source, subject.target)
     for precision in PRECISIONS:
         folder = subject.folder / NAME / precision
         folder.parent.mkdir(parents=True, exist_ok=True)

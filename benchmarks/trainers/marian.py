@@ -24,9 +24,9 @@ from benchmarks.trainers.task import (
     LABEL_SMOOTHING,
     LEARNING_RATE,
     Task,
-    Unavailable,
+    TrainerUnavailable,
 )
-from training.data import TokenData
+from training.data import ParallelDataset
 from training.launch import available_cores
 from training.model import EOS
 from training.tokenizer import Tokenizer
@@ -38,7 +38,7 @@ LOG_LINES = 5
 
 
 @dataclass(frozen=True)
-class Marian:
+class MarianTrainer:
     """Marian's Transformer of the same dimensions, float32."""
 
     name: str = "Marian, 32-true"
@@ -46,7 +46,7 @@ class Marian:
     def tokens_per_second(self, task: Task) -> float:
         """Target words a second as Marian logs them (EOS counted, padding not)."""
         if find_spec("pymarian") is None:
-            raise Unavailable(f"pymarian is not installed: {INSTALL}")
+            raise TrainerUnavailable(f"pymarian is not installed: {INSTALL}")
         folder = task.folder / "marian"
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -59,13 +59,13 @@ class Marian:
         )
         if done.returncode:
             words = (done.stderr or done.stdout).strip().splitlines()
-            raise Unavailable(f"it ended with {done.returncode}: {' '.join(words[-3:])}")
+            raise TrainerUnavailable(f"it ended with {done.returncode}: {' '.join(words[-3:])}")
         return timed(done.stderr + done.stdout, LOG_LINES)
 
 
 def _write_text(task: Task, folder: Path) -> None:
     """Every token as one word of plain text, and the vocabulary as Marian's YAML."""
-    data = TokenData(task.tokens)
+    data = ParallelDataset(task.tokens)
     for side, rows in (("src", data.src), ("trg", data.trg)):
         lines = (" ".join(f"t{i}" for i in rows[n] if i != EOS) for n in range(len(data)))
         (folder / side).write_text("\n".join(lines) + "\n")
@@ -126,5 +126,7 @@ def timed(log: str, lines: int) -> float:
     """
     rates = [float(rate) for rate in SPEED.findall(log)]
     if len(rates) < lines:
-        raise Unavailable(f"its log has {len(rates)} speeds instead of {lines}: {log[-300:]}")
+        raise TrainerUnavailable(
+            f"its log has {len(rates)} speeds instead of {lines}: {log[-300:]}"
+        )
     return harmonic_mean(rates[-lines:])

@@ -27,7 +27,7 @@ from benchmarks.trainers.task import (
     use_cores,
 )
 from training.batching import Batch
-from training.data import TokenData
+from training.data import ParallelDataset
 from training.model import PAD, sinusoids
 from training.recipe import ModelConfig
 from training.tokenizer import Tokenizer
@@ -88,7 +88,7 @@ class Plain:
 
 def task_batches(task: Task) -> Iterator[Batch]:
     """The batches of a task, epoch after epoch."""
-    data = TokenData(task.tokens)
+    data = ParallelDataset(task.tokens)
     for number in count():
         yield from data.epoch(number, task.seed, task.batch_tokens, ("reference",), (), 0, 1)
 

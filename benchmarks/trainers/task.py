@@ -44,11 +44,11 @@ class Task:
     seed: int = 1
 
 
-class Unavailable(Exception):
+class TrainerUnavailable(Exception):
     """A trainer that cannot run here; the message says why, or which command installs it."""
 
 
-class Trainer(Protocol):
+class BaselineTrainer(Protocol):
     """One way to train the model of a task."""
 
     @property

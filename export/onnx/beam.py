@@ -16,7 +16,7 @@ from onnx import GraphProto, TensorProto, ValueInfoProto
 
 from export.onnx.builder import Dims, Graph, value
 from export.onnx.decoder import Decoder, Past
-from export.onnx.encoder import HIDDEN, Source, encode
+from export.onnx.encoder import HIDDEN, EncodedSource, encode
 from export.onnx.layers import positions
 from export.onnx.linear import MakeArithmetic
 from training.model import BOS, EOS, PAD, Transformer
@@ -110,7 +110,7 @@ def _decoder(outer: Graph, model: Transformer, make: MakeArithmetic) -> GraphPro
         graph.scalar("shown", 0, "float32"),
         graph.scalar("hidden", HIDDEN, "float32"),
     )
-    source = Source(keys, values, graph.op("Unsqueeze", mask, graph.ints(1, 2)))
+    source = EncodedSource(keys, values, graph.op("Unsqueeze", mask, graph.ints(1, 2)))
     last = graph.op("Reshape", "input_ids", graph.ints(-1))
     length = graph.op("Shape", before[0].name, start=2, end=3)
     position = graph.op("Gather", positions(graph, model), length)

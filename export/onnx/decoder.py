@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from export.onnx.builder import Graph
-from export.onnx.encoder import HIDDEN, Source
+from export.onnx.encoder import HIDDEN, EncodedSource
 from export.onnx.layers import Layers, array, positions
 from export.onnx.linear import Arithmetic
 from training.model import (
@@ -43,7 +43,7 @@ class Decoder:
         self.model = model
         self._layers = Layers(model, arithmetic)
 
-    def first_step(self, graph: Graph, bos: str, source: Source) -> tuple[str, Past]:
+    def first_step(self, graph: Graph, bos: str, source: EncodedSource) -> tuple[str, Past]:
         """BOS [B] → logits [B, V], EOS banned too, and what the next step reads."""
         table = positions(graph, self.model)
         position = graph.op("Gather", table, graph.scalar("zero", 0, "int64"))
@@ -53,7 +53,7 @@ class Decoder:
         return graph.op("Add", logits, graph.op("OneHot", eos, size, choices)), past
 
     def step(
-        self, graph: Graph, last: str, position: str, source: Source, past: Past | None
+        self, graph: Graph, last: str, position: str, source: EncodedSource, past: Past | None
     ) -> tuple[str, Past]:
         """Token ids [B] and their position's encoding [D] → logits [B, V], and what the next step
         reads. `past` is None at the first step. PAD, UNK and BOS are banned."""

@@ -24,7 +24,7 @@ HIDDEN = -1e9
 
 
 @dataclass(frozen=True)
-class Source:
+class EncodedSource:
     """What decoder steps read of the source: by layer the keys [B, H, D / H, S] and values
     [B, H, S, D / H] of cross-attention, and the mask [B, 1, 1, S] that is added to its scores."""
 
@@ -33,7 +33,7 @@ class Source:
     mask: str
 
 
-def encode(graph: Graph, model: Transformer, make: MakeArithmetic, src: str) -> Source:
+def encode(graph: Graph, model: Transformer, make: MakeArithmetic, src: str) -> EncodedSource:
     """Source ids [B, S], EOS last, PAD right → what decoder steps read of them."""
     ids = graph.op("Reshape", src, graph.ints(-1))
     encoder = _Encoder(graph, Layers(model, make(graph, ids)), src)
@@ -46,7 +46,7 @@ def encode(graph: Graph, model: Transformer, make: MakeArithmetic, src: str) -> 
     for index, block in enumerate(model.decoder):
         assert isinstance(block, DecoderLayer)
         pairs.append(encoder.memory(memory, f"decoder.{index}.cross.kv", block.cross))
-    return Source([key for key, _ in pairs], [value for _, value in pairs], encoder.mask)
+    return EncodedSource([key for key, _ in pairs], [value for _, value in pairs], encoder.mask)
 
 
 class _Encoder:

@@ -14,7 +14,7 @@ from onnx import GraphProto, TensorProto, ValueInfoProto
 
 from export.onnx.builder import Graph, value
 from export.onnx.decoder import Decoder, Past
-from export.onnx.encoder import Source, encode
+from export.onnx.encoder import EncodedSource, encode
 from export.onnx.layers import positions
 from export.onnx.linear import MakeArithmetic
 from training.model import BOS, EOS, Transformer
@@ -86,7 +86,7 @@ def step_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
     graph = Graph("step")
     depth = len(model.decoder)
     read = [one.name for one in _source_values(model)]
-    source = Source(read[1 : depth + 1], read[depth + 1 :], read[0])
+    source = EncodedSource(read[1 : depth + 1], read[depth + 1 :], read[0])
     past = _past_values(model, "past_", "T")
     names = [one.name for one in past]
     length = graph.op("Shape", names[0], start=3, end=4)
@@ -104,14 +104,16 @@ def step_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
     )
 
 
-def _first_step(graph: Graph, decoder: Decoder, source: Source, bos: str, rows: str) -> _State:
+def _first_step(
+    graph: Graph, decoder: Decoder, source: EncodedSource, bos: str, rows: str
+) -> _State:
     logits, past = decoder.first_step(graph, bos, source)
     alive = graph.op("Expand", graph.scalar("one", 1, "int64"), rows)
     nothing = graph.op("Expand", graph.scalar("shown", 0, "float32"), rows)
     return _choose(graph, logits, _State("", alive, "", nothing, past))
 
 
-def _loop_body(graph: Graph, decoder: Decoder, source: Source) -> GraphProto:
+def _loop_body(graph: Graph, decoder: Decoder, source: EncodedSource) -> GraphProto:
     """The steps after the first: iteration 0 is at position 1."""
     table = graph.op("Slice", positions(graph, decoder.model), graph.ints(1), graph.ints(2**62))
     body = graph.child("step")

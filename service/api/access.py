@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 
 from service.api.errors import ApiError
-from service.keys import Key, KeyStore
+from service.keys import ApiKey, KeyStore
 from service.metrics import count_wrong_key
-from service.record import current
+from service.record import current_metrics
 from service.settings import OFF, Settings
 from service.settings_report import SettingsError
 
@@ -113,7 +113,7 @@ class Access:
         401, `key_invalid` 403, `rate` 429 and `quota` 429 with Retry-After.
         """
         key = await self.enter(request, key_text)
-        if (record := current()) is not None:
+        if (record := current_metrics()) is not None:
             record.characters += characters
         self.charge(key, characters)
         try:
@@ -122,19 +122,19 @@ class Access:
             self.refund(key, characters)
             raise
 
-    async def enter(self, request: Request, key_text: str | None = None) -> Key | None:
+    async def enter(self, request: Request, key_text: str | None = None) -> ApiKey | None:
         """The request's key, if it may come in: as `key`, and counted against its rate."""
         key = self.key(request, key_text)
-        if (record := current()) is not None:
+        if (record := current_metrics()) is not None:
             record.key_id = key.id if key else None
         await self._check_rate(self.client(request, key))
         return key
 
-    def client(self, request: Request, key: Key | None) -> str:
+    def client(self, request: Request, key: ApiKey | None) -> str:
         """Who asks: a key, or an address."""
         return f"key:{key.id}" if key else f"address:{self._address(request)}"
 
-    def charge(self, key: Key | None, characters: int) -> None:
+    def charge(self, key: ApiKey | None, characters: int) -> None:
         """Count characters against a key's quota. Raises ApiError `quota` 429 if that is too much
         for it."""
         if key is None or self.keys is None:
@@ -147,7 +147,7 @@ class Access:
             )
             raise ApiError.later(429, "quota", message, _seconds_to_next_month(time.time()))
 
-    def refund(self, key: Key | None, characters: int) -> None:
+    def refund(self, key: ApiKey | None, characters: int) -> None:
         """Take what was charged off again."""
         if key is not None and self.keys is not None:
             self.keys.refund(key.id, characters)
@@ -157,7 +157,7 @@ class Access:
         if self.keys is not None:
             self.keys.refund(key_id, characters, requests)
 
-    def key(self, request: Request, key_text: str | None = None) -> Key | None:
+    def key(self, request: Request, key_text: str | None = None) -> ApiKey | None:
         """The request's key: that text, or a header's; None where none is needed and none given.
 
         Raises ApiError: `key_missing` 401, `key_invalid` 403, `key_failures` 429 for any key of an
@@ -191,7 +191,7 @@ class Access:
             )
             raise ApiError(400, "invalid_request", message, "api_key")
 
-    def check_admin(self, request: Request) -> Key:
+    def check_admin(self, request: Request) -> ApiKey:
         """The request's key, which must be an administrator's. Raises ApiError 401 or 403."""
         if self.keys is None:
             message = "there is no key file here: set QUICKSTUDY_KEYS_FILE to administer over HTTP"
@@ -205,7 +205,7 @@ class Access:
             raise ApiError(403, "key_invalid", message)
         return key
 
-    def quota(self, key: Key) -> int | None:
+    def quota(self, key: ApiKey) -> int | None:
         """Characters a month that a key may have translated; None for no limit."""
         return (
             key.quota_chars if key.quota_chars is not None else self._settings.quota_chars or None
@@ -253,7 +253,7 @@ class Access:
         said = entries[0].lower() if entries else ""
         return said if said in ("http", "https") else request.url.scheme
 
-    def _known_key(self, request: Request, text: str, keys: KeyStore) -> Key:
+    def _known_key(self, request: Request, text: str, keys: KeyStore) -> ApiKey:
         """The key with this text, unless its sender has to wait. Raises ApiError 403, 429."""
         if len(self._key_failures):
             wait_s = self._key_failures.wait_s(self._address(request))

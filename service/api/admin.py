@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from export.errors import BundleError
 from service.api.errors import ApiError, ErrorBody
 from service.api.native import ModelList, model_list
-from service.api.work import ERRORS, Door, Serving
+from service.api.work import ERRORS, AccessDep, TranslatorDep
 
 router = APIRouter(prefix="/admin", tags=["administration"])
 
@@ -43,7 +43,9 @@ class SwapRequest(BaseModel):
         422: {"model": ErrorBody, "description": "A bundle cannot be served; nothing changed."},
     },
 )
-async def swap(request: Request, door: Door, translator: Serving, body: SwapRequest) -> ModelList:
+async def swap(
+    request: Request, door: AccessDep, translator: TranslatorDep, body: SwapRequest
+) -> ModelList:
     """Load bundles, prove them and put them in the place of the served ones.
 
     Requests that have begun end with the former ones. If one cannot be loaded, nothing changes.

@@ -20,13 +20,13 @@ from service.api import (
     stream,
 )
 from service.api.access import Access
-from service.api.direct import Direct, DirectRoute
+from service.api.direct import FastPath, FastRoute
 from service.api.errors import add_error_handlers
-from service.api.guard import Guard
+from service.api.guard import RequestMiddleware
 from service.jobs.jobs import Jobs
 from service.metrics import own_version
 from service.settings import Settings
-from service.stopping import Stopping
+from service.stopping import GracefulShutdown
 from service.traces import NO_TRACES, Traces
 from service.translator import Translator
 
@@ -61,7 +61,7 @@ UPLOADS = frozenset(
 """Where files come in."""
 
 
-DIRECT: dict[str, DirectRoute] = {
+FAST_PATHS: dict[str, FastRoute] = {
     "/v1/translate": native.translate_directly,
     "/translate": libretranslate.translate_directly,
     "/v2/translate": deepl.translate_directly,
@@ -88,7 +88,7 @@ def create_app(
     app.state.translator = translator
     app.state.access = Access(settings)
     app.state.jobs = Jobs(settings, app.state.access.refund_later)
-    app.state.stopping = Stopping(settings.drain_s, settings.grace_s)
+    app.state.stopping = GracefulShutdown(settings.drain_s, settings.grace_s)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -116,11 +116,11 @@ def create_app(
     return app
 
 
-def guarded(app: FastAPI, settings: Settings, traces: Traces = NO_TRACES) -> Guard:
+def guarded(app: FastAPI, settings: Settings, traces: Traces = NO_TRACES) -> RequestMiddleware:
     """The app as it is to be served."""
     upload_bytes = settings.max_file_bytes + settings.max_body_bytes
-    return Guard(
-        app if app.user_middleware else Direct(app, DIRECT),
+    return RequestMiddleware(
+        app if app.user_middleware else FastPath(app, FAST_PATHS),
         settings.max_body_bytes,
         PATHS,
         uploads=dict.fromkeys(UPLOADS, upload_bytes),

@@ -15,15 +15,15 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, described_query, read_body
-from service.api.errors import ApiError, Shape, register_shape
-from service.api.work import Door, Serving, answer, check_text, translator_of
+from service.api.errors import ApiError, ErrorDialect, register_dialect
+from service.api.work import AccessDep, TranslatorDep, check_text, get_translator, translate_request
 from service.languages import AUTO, language_name
-from service.order import Order
+from service.order import TranslationRequest
 
 router = APIRouter(tags=["DeepL"], prefix="/v2")
 
 PATHS = ("/v2/translate", "/v2/languages", "/v2/usage")
-SHAPE = Shape(
+SHAPE = ErrorDialect(
     body=lambda error: {"message": error.message},
     statuses={
         "unsupported_language": 400,
@@ -36,7 +36,7 @@ SHAPE = Shape(
     },
     names={"source": "source_lang", "target": "target_lang"},
 )
-register_shape(SHAPE, "/v2")
+register_dialect(SHAPE, "/v2")
 UNLIMITED = 1_000_000_000_000
 """The limit that `/v2/usage` tells where there is none."""
 VARIANTS = {
@@ -128,12 +128,12 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/translate", responses=ERRORS, openapi_extra=described(TranslateRequest))
-async def translate(request: Request, translator: Serving) -> dict[str, Any]:
+async def translate(request: Request, translator: TranslatorDep) -> dict[str, Any]:
     """Translate texts, in DeepL's shape."""
     body = await read_body(request, TranslateRequest)
     check_options(body.glossary_id, body.formality)
     mark = f' translate="no" qs{secrets.token_hex(8)}'
-    done = await answer(request, translator, _order(body, mark))
+    done = await translate_request(request, translator, _order(body, mark))
     billed = body.show_billed_characters
     return {
         "translations": [
@@ -149,11 +149,13 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
 
 async def translate_directly(request: Request) -> Response:
     """`translate` for `service/api/direct.py`."""
-    return JSONResponse(await translate(request, translator_of(request)))
+    return JSONResponse(await translate(request, get_translator(request)))
 
 
 @router.get("/languages", responses=ERRORS, openapi_extra=described_query(LanguagesRequest))
-async def languages(request: Request, door: Door, translator: Serving) -> list[dict[str, Any]]:
+async def languages(
+    request: Request, door: AccessDep, translator: TranslatorDep
+) -> list[dict[str, Any]]:
     """The languages that are translated from, or to."""
     door.key(request)
     wanted = await read_body(request, LanguagesRequest)
@@ -170,7 +172,7 @@ async def languages(request: Request, door: Door, translator: Serving) -> list[d
 
 
 @router.get("/usage", responses={status: ERRORS[status] for status in (403, 429)})
-async def usage(request: Request, door: Door) -> dict[str, int]:
+async def usage(request: Request, door: AccessDep) -> dict[str, int]:
     """Characters that the key has had translated this month, and how many it may."""
     count, limit = door.usage(request)
     return {"character_count": count, "character_limit": UNLIMITED if limit is None else limit}
@@ -189,13 +191,13 @@ def check_options(glossary_id: str | None, formality: Formality | None) -> None:
         )
 
 
-def _order(body: TranslateRequest, mark: str) -> Order:
+def _order(body: TranslateRequest, mark: str) -> TranslationRequest:
     """The work; tags to ignore get the attributes `mark`, which say that they are to be kept."""
     texts = body.text
     if body.tag_handling and body.ignore_tags:
         names = "|".join(map(re.escape, body.ignore_tags))
         texts = [re.sub(rf"<(?:{names})(?=[\s/>])", rf"\g<0>{mark}", text) for text in texts]
-    return Order(
+    return TranslationRequest(
         texts=texts,
         source=body.source_lang or AUTO,
         target=body.target_lang,

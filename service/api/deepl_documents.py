@@ -15,8 +15,8 @@ from service.api.body import described, read_body
 from service.api.deepl import ERRORS, Code, Formality, check_options
 from service.api.errors import ApiError, explain
 from service.api.files import find, result_of
-from service.api.upload import AtWork, received, submit
-from service.api.work import Door
+from service.api.upload import JobsDep, receive_upload, submit_job
+from service.api.work import AccessDep
 from service.jobs.store import Job
 from service.languages import AUTO
 
@@ -54,10 +54,10 @@ def _form() -> dict[str, Any]:
 
 
 @router.post("/document", responses=ERRORS, openapi_extra=_form())
-async def upload(request: Request, door: Door, jobs: AtWork) -> dict[str, str]:
+async def upload(request: Request, door: AccessDep, jobs: JobsDep) -> dict[str, str]:
     """Take a document to be translated, in DeepL's shape."""
     key = await door.enter(request)
-    async with received(request, jobs, door.client(request, key)) as file:
+    async with receive_upload(request, jobs, door.client(request, key)) as file:
         try:
             wanted = DocumentRequest.model_validate(file.fields)
         except ValidationError as error:
@@ -69,12 +69,12 @@ async def upload(request: Request, door: Door, jobs: AtWork) -> dict[str, str]:
             message = f"`output_format`: the format stays as it is, {extension}: leave it out"
             raise ApiError(400, "invalid_request", message, "output_format")
         source = wanted.source_lang or AUTO
-        job = await submit(request, jobs, key, file, source=source, target=wanted.target_lang)
+        job = await submit_job(request, jobs, key, file, source=source, target=wanted.target_lang)
     return {"document_id": job.id, "document_key": _key(job)}
 
 
 @router.post("/document/{id}", responses=ERRORS, openapi_extra=described(KeyRequest))
-async def status(request: Request, id: str, door: Door, jobs: AtWork) -> dict[str, Any]:
+async def status(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> dict[str, Any]:
     """How far a document is, in DeepL's shape."""
     job = await _document(request, id, door, jobs)
     answer: dict[str, Any] = {"document_id": job.id, "status": STATES[job.status]}
@@ -94,12 +94,12 @@ async def status(request: Request, id: str, door: Door, jobs: AtWork) -> dict[st
     response_class=FileResponse,
     openapi_extra=described(KeyRequest),
 )
-async def result(request: Request, id: str, door: Door, jobs: AtWork) -> FileResponse:
+async def result(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> FileResponse:
     """The translated document, once it is done."""
     return result_of(await _document(request, id, door, jobs), jobs)
 
 
-async def _document(request: Request, id: str, door: Door, jobs: AtWork) -> Job:
+async def _document(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> Job:
     job = find(request, id, door, jobs)
     wanted = await read_body(request, KeyRequest)
     if not hmac.compare_digest(wanted.document_key.encode(), _key(job).encode()):

@@ -17,14 +17,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from service.api.errors import ApiError, error_response
 
-DirectRoute = Callable[[Request], Awaitable[Response | None]]
+FastRoute = Callable[[Request], Awaitable[Response | None]]
 """Answers a POST of JSON; None: FastAPI is to do it. May raise ApiError."""
 
 
-class Direct:
+class FastPath:
     """The app, with some POST routes answered directly, by their path."""
 
-    def __init__(self, app: FastAPI, routes: Mapping[str, DirectRoute]) -> None:
+    def __init__(self, app: FastAPI, routes: Mapping[str, FastRoute]) -> None:
         self._app = app
         self._routes = routes
 

@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from service.record import current
+from service.record import current_metrics
 
 SEND_JSON = "send a JSON object, with the header Content-Type: application/json"
 CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -63,9 +63,9 @@ class ApiError(Exception):
         return cls(status, code, message, headers={"Retry-After": str(max(1, -int(-seconds // 1)))})
 
 
-def own_body(error: ApiError) -> dict[str, Any]:
+def native_body(error: ApiError) -> dict[str, Any]:
     """An error as Quickstudy's own API tells it."""
-    record = current()
+    record = current_metrics()
     detail = ErrorDetail(
         code=error.code,
         message=error.message,
@@ -76,10 +76,10 @@ def own_body(error: ApiError) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Shape:
+class ErrorDialect:
     """An API's errors: their body, its own status by code, and what it calls our fields."""
 
-    body: Callable[[ApiError], dict[str, Any]] = own_body
+    body: Callable[[ApiError], dict[str, Any]] = native_body
     statuses: Mapping[str, int] = field(default_factory=dict)
     names: Mapping[str, str] = field(default_factory=dict)
 
@@ -91,11 +91,11 @@ class Shape:
         return JSONResponse(self.body(error), status_code=status, headers=error.headers)
 
 
-OWN = Shape()
-_SHAPES: dict[str, Shape] = {}
+OWN = ErrorDialect()
+_SHAPES: dict[str, ErrorDialect] = {}
 
 
-def register_shape(shape: Shape, *prefixes: str) -> None:
+def register_dialect(shape: ErrorDialect, *prefixes: str) -> None:
     """Give errors under these paths another shape."""
     _SHAPES.update(dict.fromkeys(prefixes, shape))
 

@@ -16,8 +16,8 @@ from pydantic_core import from_json
 from service.api.body import repeated_key
 from service.api.errors import ApiError, ErrorDetail, explain
 from service.api.native import MAX_TERMS, Code, Language, Term, glossary_of
-from service.api.upload import AtWork, attachment, received, submit, translated_name
-from service.api.work import ERRORS, Door
+from service.api.upload import JobsDep, attachment, receive_upload, submit_job, translated_name
+from service.api.work import ERRORS, AccessDep
 from service.files import FILE_KINDS
 from service.jobs.jobs import Jobs
 from service.jobs.store import Job
@@ -181,18 +181,18 @@ FIND_ERRORS = _errors(
     openapi_extra=_upload_form(),
 )
 async def translate_file(
-    request: Request, response: Response, door: Door, jobs: AtWork
+    request: Request, response: Response, door: AccessDep, jobs: JobsDep
 ) -> FileStatus:
     """Take a file to be translated; Location says where to ask how far it is."""
     key = await door.enter(request)
-    async with received(request, jobs, door.client(request, key)) as file:
+    async with receive_upload(request, jobs, door.client(request, key)) as file:
         try:
             wanted = FileRequest.model_validate(file.fields)
         except ValidationError as error:
             field, message = explain(error.errors()[0])
             raise ApiError(422, "invalid_request", message, field) from error
         glossary_of(wanted.glossary)
-        job = await submit(
+        job = await submit_job(
             request,
             jobs,
             key,
@@ -207,7 +207,7 @@ async def translate_file(
 
 
 @router.get("/v1/files/{id}", responses=FIND_ERRORS)
-async def file_status(request: Request, id: str, door: Door, jobs: AtWork) -> FileStatus:
+async def file_status(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> FileStatus:
     """How far a file is."""
     return status_of(find(request, id, door, jobs), jobs)
 
@@ -226,7 +226,7 @@ async def file_status(request: Request, id: str, door: Door, jobs: AtWork) -> Fi
         409: {**ERRORS[413], "description": "It is not done, or has failed."},
     },
 )
-async def file_result(request: Request, id: str, door: Door, jobs: AtWork) -> FileResponse:
+async def file_result(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> FileResponse:
     """The translated file, once it is done."""
     return result_of(find(request, id, door, jobs), jobs)
 
@@ -243,7 +243,9 @@ async def file_result(request: Request, id: str, door: Door, jobs: AtWork) -> Fi
         **FIND_ERRORS,
     },
 )
-async def file_events(request: Request, id: str, door: Door, jobs: AtWork) -> StreamingResponse:
+async def file_events(
+    request: Request, id: str, door: AccessDep, jobs: JobsDep
+) -> StreamingResponse:
     """Server-sent events: the file's status whenever it changes."""
     job = find(request, id, door, jobs)
     headers = {"X-Accel-Buffering": "no"}
@@ -251,13 +253,13 @@ async def file_events(request: Request, id: str, door: Door, jobs: AtWork) -> St
 
 
 @router.delete("/v1/files/{id}", status_code=204, response_class=Response, responses=FIND_ERRORS)
-async def delete_file(request: Request, id: str, door: Door, jobs: AtWork) -> Response:
+async def delete_file(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> Response:
     """Stop the work on a file, if it is not done, and delete all that there is of it."""
     await jobs.remove(find(request, id, door, jobs).id)
     return Response(status_code=204)
 
 
-def find(request: Request, id: str, door: Door, jobs: Jobs) -> Job:
+def find(request: Request, id: str, door: AccessDep, jobs: Jobs) -> Job:
     """The job of an id, if it is the key's. Raises ApiError 401, 403, 404."""
     key = door.key(request)
     job = jobs.find(id, key.id if key else None)

@@ -11,11 +11,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.body import encoding_error, repeated_key_error
 from service.api.errors import ApiError, error_response, internal_error
-from service.api.limits import TimeLimit
+from service.api.limits import Deadline
 from service.logs import log_request
 from service.metrics import OTHER, count_request
-from service.record import RECORD, Record, request_id
-from service.stopping import Stopping
+from service.record import REQUEST_METRICS, RequestMetrics, request_id
+from service.stopping import GracefulShutdown
 from service.traces import NO_TRACES, Traces
 
 SECURITY_HEADERS = {
@@ -37,7 +37,7 @@ METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 logger = logging.getLogger("quickstudy.service")
 
 
-class Guard:
+class RequestMiddleware:
     """Reads a body of at most `max_body_bytes` before the app sees it; more is 413.
 
     The size announced counts, and so does what really comes, in chunks or not. An exception that
@@ -54,7 +54,7 @@ class Guard:
         paths: Collection[str] = frozenset(),
         uploads: Mapping[str, int] | None = None,
         traces: Traces = NO_TRACES,
-        stopping: Stopping | None = None,
+        stopping: GracefulShutdown | None = None,
     ) -> None:
         self._app = app
         self._paths = frozenset(paths)
@@ -62,7 +62,7 @@ class Guard:
             (re.compile(re.sub(r"\{[^}]*\}", "[^/]+", path)), path) for path in paths if "{" in path
         ]
         self._traces = traces
-        self._stopping = stopping or Stopping(0, 0)
+        self._stopping = stopping or GracefulShutdown(0, 0)
         self._max_body_bytes = max_body_bytes
         self._uploads = uploads or {}
 
@@ -71,9 +71,9 @@ class Guard:
             await self._app(scope, receive, send)
             return
         begin = time.perf_counter()
-        record = Record(request_id(_header(scope, b"x-request-id")))
+        record = RequestMetrics(request_id(_header(scope, b"x-request-id")))
         self._traces.begin(record)
-        token = RECORD.set(record)
+        token = REQUEST_METRICS.set(record)
         scope.pop("route", None)
         status: int | None = None
 
@@ -97,7 +97,7 @@ class Guard:
             if counts:
                 self._stopping.go()
             self._tell(scope, record, status, begin)
-            RECORD.reset(token)
+            REQUEST_METRICS.reset(token)
 
     def _route(self, path: str) -> str:
         """The path as metrics and logs name it."""
@@ -105,7 +105,7 @@ class Guard:
             return path
         return next((name for pattern, name in self._patterns if pattern.fullmatch(path)), OTHER)
 
-    def _tell(self, scope: Scope, record: Record, status: int | None, begin: float) -> None:
+    def _tell(self, scope: Scope, record: RequestMetrics, status: int | None, begin: float) -> None:
         """Count, log and trace a request that is over, by its route rather than its path."""
         route = self._route(scope["path"])
         if status is not None:
@@ -139,7 +139,7 @@ class Guard:
             await self._app(scope, _counted(receive, upload_bytes), send)
             return
         try:
-            with TimeLimit(BODY_S):
+            with Deadline(BODY_S):
                 body = await self._body(receive)
         except TimeoutError:
             message = f"the body did not come within {BODY_S:g} seconds: send it at once"

@@ -13,20 +13,20 @@ from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 
 from service.api.body import described, read_body
-from service.api.errors import ApiError, Shape, register_shape
+from service.api.errors import ApiError, ErrorDialect, register_dialect
 from service.api.work import (
-    Serving,
+    TranslatorDep,
     admitted,
-    answer,
     check_text,
     detections,
-    door_of,
-    translator_of,
+    get_access,
+    get_translator,
+    translate_request,
 )
 from service.detect import Detection
 from service.files import FILE_KINDS
 from service.languages import AUTO, UNDETERMINED, language_name
-from service.order import Order
+from service.order import TranslationRequest
 from service.translator import Translator
 
 router = APIRouter(tags=["LibreTranslate"])
@@ -41,7 +41,7 @@ PATHS = (
     "/translate_file",
     "/download_file/{id}",
 )
-SHAPE = Shape(
+SHAPE = ErrorDialect(
     body=lambda error: {"error": error.message},
     statuses={
         "unsupported_language": 400,
@@ -53,7 +53,7 @@ SHAPE = Shape(
     },
     names={"text": "q"},
 )
-register_shape(SHAPE, *(path.removesuffix("/{id}") for path in PATHS))
+register_dialect(SHAPE, *(path.removesuffix("/{id}") for path in PATHS))
 MAX_ALTERNATIVES = 5
 TOLD = 5
 
@@ -105,22 +105,22 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 @router.post("/translate", responses=ERRORS, openapi_extra=described(TranslateRequest))
-async def translate(request: Request, translator: Serving) -> dict[str, Any]:
+async def translate(request: Request, translator: TranslatorDep) -> dict[str, Any]:
     """Translate a text or a list of texts, in LibreTranslate's shape."""
-    door_of(request).check_query(request)
+    get_access(request).check_query(request)
     body = await read_body(request, TranslateRequest)
     texts = [body.q] if isinstance(body.q, str) else body.q
     if body.source.lower() == body.target.lower():
         async with admitted(request, translator, texts, body.api_key):
             return _shaped(body, {"translatedText": texts})
-    order = Order(
+    order = TranslationRequest(
         texts=texts,
         source=AUTO if body.source.lower() == AUTO else body.source,
         target=body.target,
         format=body.format or "text",
         alternatives=min(body.alternatives or 0, MAX_ALTERNATIVES),
     )
-    done = await answer(request, translator, order, body.api_key)
+    done = await translate_request(request, translator, order, body.api_key)
     columns: dict[str, list[Any]] = {"translatedText": [text.text for text in done.texts]}
     if order.source == AUTO:
         columns["detectedLanguage"] = [_detected(text.detected) for text in done.texts]
@@ -131,20 +131,20 @@ async def translate(request: Request, translator: Serving) -> dict[str, Any]:
 
 async def translate_directly(request: Request) -> Response:
     """`translate` for `service/api/direct.py`."""
-    return JSONResponse(await translate(request, translator_of(request)))
+    return JSONResponse(await translate(request, get_translator(request)))
 
 
 @router.post("/detect", responses=ERRORS, openapi_extra=described(DetectRequest))
-async def detect(request: Request, translator: Serving) -> list[dict[str, Any]]:
+async def detect(request: Request, translator: TranslatorDep) -> list[dict[str, Any]]:
     """The languages that a text may be in, likeliest first, in LibreTranslate's shape."""
-    door_of(request).check_query(request)
+    get_access(request).check_query(request)
     body = await read_body(request, DetectRequest)
     (found,) = await detections(request, translator, [body.q], body.api_key)
     return [_detected(_named(one, translator)) for one in found[:TOLD]]
 
 
 @router.get("/languages")
-async def languages(translator: Serving) -> list[dict[str, Any]]:
+async def languages(translator: TranslatorDep) -> list[dict[str, Any]]:
     """The languages that are served, each with those it is translated to."""
     targets = translator.models.targets
     return [
@@ -160,7 +160,7 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/frontend/settings")
-async def frontend_settings(translator: Serving) -> dict[str, Any]:
+async def frontend_settings(translator: TranslatorDep) -> dict[str, Any]:
     """What a page that speaks this API needs to know."""
     source, target = translator.models.default.pair
     file_bytes = translator.settings.max_file_bytes

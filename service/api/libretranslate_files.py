@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, ValidationError
 from service.api.errors import ApiError, explain
 from service.api.files import result_of
 from service.api.libretranslate import ERRORS, Code
-from service.api.upload import AtWork, received, submit
-from service.api.work import Door, Serving, within_limits
+from service.api.upload import JobsDep, receive_upload, submit_job
+from service.api.work import AccessDep, TranslatorDep, within_limits
 from service.languages import AUTO
 
 router = APIRouter(tags=["LibreTranslate"])
@@ -20,7 +20,7 @@ router = APIRouter(tags=["LibreTranslate"])
 UPLOAD_PATH = "/translate_file"
 
 
-class FileRequest(BaseModel):
+class LibreFileRequest(BaseModel):
     """What LibreTranslate's clients send with a file; other fields are not read."""
 
     source: Code = Field(description="Language of the file, or `auto`.", examples=["auto"])
@@ -29,7 +29,7 @@ class FileRequest(BaseModel):
 
 
 def _form() -> dict[str, Any]:
-    schema = FileRequest.model_json_schema()
+    schema = LibreFileRequest.model_json_schema()
     file = {"type": "string", "format": "binary"}
     schema["properties"] = {"file": file, **schema["properties"]}
     schema["required"] = ["file", *schema["required"]]
@@ -40,17 +40,17 @@ def _form() -> dict[str, Any]:
 
 @router.post(UPLOAD_PATH, responses=ERRORS, openapi_extra=_form())
 async def translate_file(
-    request: Request, door: Door, jobs: AtWork, translator: Serving
+    request: Request, door: AccessDep, jobs: JobsDep, translator: TranslatorDep
 ) -> dict[str, str]:
     """Translate a file, in LibreTranslate's shape; the answer comes when it is done."""
-    async with received(request, jobs, door.client(request, None)) as file:
+    async with receive_upload(request, jobs, door.client(request, None)) as file:
         try:
-            wanted = FileRequest.model_validate(file.fields)
+            wanted = LibreFileRequest.model_validate(file.fields)
         except ValidationError as error:
             field, message = explain(error.errors()[0])
             raise ApiError(400, "invalid_request", message, field) from error
         key = await door.enter(request, wanted.api_key)
-        job = await submit(
+        job = await submit_job(
             request,
             jobs,
             key,
@@ -75,7 +75,7 @@ async def translate_file(
 
 
 @router.get("/download_file/{id}", response_class=FileResponse, responses={404: ERRORS[400]})
-async def download_file(id: str, jobs: AtWork) -> FileResponse:
+async def download_file(id: str, jobs: JobsDep) -> FileResponse:
     """The file that the answer of `/translate_file` names; its address is all one needs."""
     job = jobs.find(id, None)
     if job is None:

@@ -12,7 +12,7 @@ LISTEN_AFTER_S = 0.25
 """Seconds after which it is noticed that a client has gone; nearly all work is done before."""
 
 
-class TimeLimit:
+class Deadline:
     """Cancels what a task does in this context after some seconds, and raises TimeoutError there.
 
     `asyncio.timeout` does the same at twice the cost. To be entered once.
@@ -54,7 +54,7 @@ class TimeLimit:
             self._task.cancel()
 
 
-class WorkLimit(TimeLimit):
+class RequestDeadline(Deadline):
     """The same for a request's work, which ends when the client has gone, too.
 
     `client_gone` tells the two apart. Most work is done before a task that listens for that would

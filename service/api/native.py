@@ -9,11 +9,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from export.manifest import Metric
 from service.api.errors import ApiError
-from service.api.work import ERRORS, Serving, answer, check_text, detections, translator_of
+from service.api.work import (
+    ERRORS,
+    TranslatorDep,
+    check_text,
+    detections,
+    get_translator,
+    translate_request,
+)
 from service.detect import Detection
 from service.languages import language_name
 from service.models import Model
-from service.order import Answer, Order, TranslatedText
+from service.order import TranslatedText, TranslationRequest, TranslationResult
 from service.text import NO_GLOSSARY, Format, Glossary, GlossaryError
 
 router = APIRouter()
@@ -217,10 +224,12 @@ class LanguageList(BaseModel):
     response_model_exclude_unset=True,
 )
 async def translate(
-    request: Request, body: TranslateRequest, translator: Serving
+    request: Request, body: TranslateRequest, translator: TranslatorDep
 ) -> TranslateResponse:
     """Translate a text or a list of texts."""
-    return response_to(body, await answer(request, translator, order_of(body)))
+    return response_to(
+        body, await translate_request(request, translator, translation_request_of(body))
+    )
 
 
 async def translate_directly(request: Request) -> Response | None:
@@ -229,13 +238,15 @@ async def translate_directly(request: Request) -> Response | None:
         body = TranslateRequest.model_validate_json(await request.body())
     except ValidationError:
         return None
-    done = await answer(request, translator_of(request), order_of(body))
+    done = await translate_request(request, get_translator(request), translation_request_of(body))
     found = response_to(body, done).model_dump_json(exclude_unset=True)
     return Response(found, media_type="application/json")
 
 
 @router.post("/v1/detect", responses=ERRORS, tags=["translation"])
-async def detect(request: Request, body: DetectRequest, translator: Serving) -> DetectResponse:
+async def detect(
+    request: Request, body: DetectRequest, translator: TranslatorDep
+) -> DetectResponse:
     """Tell the language of a text or of each text of a list."""
     texts = [body.text] if isinstance(body.text, str) else body.text
     found = await detections(request, translator, texts)
@@ -243,13 +254,13 @@ async def detect(request: Request, body: DetectRequest, translator: Serving) -> 
 
 
 @router.get("/v1/models", tags=["models"])
-async def models(translator: Serving) -> ModelList:
+async def models(translator: TranslatorDep) -> ModelList:
     """The models that are served, with their quality and licence."""
     return model_list(translator.models.models)
 
 
 @router.get("/v1/languages", tags=["models"])
-async def languages(translator: Serving) -> LanguageList:
+async def languages(translator: TranslatorDep) -> LanguageList:
     """The languages that are served, each with those it is translated to."""
     return LanguageList(
         languages=[
@@ -259,9 +270,9 @@ async def languages(translator: Serving) -> LanguageList:
     )
 
 
-def order_of(body: TranslateRequest) -> Order:
+def translation_request_of(body: TranslateRequest) -> TranslationRequest:
     """The work that a request asks for."""
-    return Order(
+    return TranslationRequest(
         texts=[body.text] if isinstance(body.text, str) else body.text,
         source=body.source,
         target=body.target,
@@ -281,7 +292,7 @@ def glossary_of(terms: dict[str, str]) -> Glossary:
         raise ApiError(422, "invalid_request", f"`glossary`: {error}", "glossary") from error
 
 
-def response_to(body: TranslateRequest, done: Answer) -> TranslateResponse:
+def response_to(body: TranslateRequest, done: TranslationResult) -> TranslateResponse:
     """What a request gets; keys that it did not ask for are left out."""
     response = TranslateResponse(
         model=" + ".join(done.models) or None,

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel
 
 from service.api.errors import ApiError, ErrorBody
-from service.api.work import Door, Serving
+from service.api.work import AccessDep, TranslatorDep
 from service.metrics import exposition
 
 router = APIRouter(tags=["probes"])
@@ -28,7 +28,7 @@ async def healthz() -> Status:
 
 
 @router.get("/readyz", responses={503: {"model": ErrorBody}})
-async def readyz(request: Request, translator: Serving) -> Status:
+async def readyz(request: Request, translator: TranslatorDep) -> Status:
     """Whether a translation has succeeded, and the service is not stopping."""
     if request.app.state.stopping.begun:
         raise ApiError.later(503, "stopping", "the service is stopping: ask another one", 1)
@@ -42,7 +42,7 @@ async def readyz(request: Request, translator: Serving) -> Status:
     response_class=PlainTextResponse,
     responses={status: {"model": ErrorBody} for status in (401, 403, 429)},
 )
-async def metrics(request: Request, door: Door) -> PlainTextResponse:
+async def metrics(request: Request, door: AccessDep) -> PlainTextResponse:
     """Metrics in Prometheus' text format."""
     door.check_metrics(request)
     return PlainTextResponse(exposition(), media_type=CONTENT_TYPE_LATEST)

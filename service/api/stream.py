@@ -18,11 +18,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from service.api.errors import ApiError, own_body
-from service.api.native import TranslateRequest, item_of, order_of
-from service.api.work import ERRORS, Serving, admitted, as_api_errors, within_limits
-from service.order import Order, TranslatedSentence
-from service.translator import Part, Translator
+from service.api.errors import ApiError, native_body
+from service.api.native import TranslateRequest, item_of, translation_request_of
+from service.api.work import ERRORS, TranslatorDep, admitted, as_api_errors, within_limits
+from service.order import TranslatedSentence, TranslationRequest
+from service.translator import StreamPart, Translator
 
 logger = logging.getLogger("quickstudy.service")
 router = APIRouter()
@@ -46,13 +46,13 @@ router = APIRouter()
     tags=["translation"],
 )
 async def stream(
-    request: Request, body: TranslateRequest, translator: Serving
+    request: Request, body: TranslateRequest, translator: TranslatorDep
 ) -> StreamingResponse:
     """Translate a text or a list of texts, sending each sentence as soon as it is ready.
 
     What goes wrong before the first sentence has a status; later, it is an `error` event.
     """
-    order = order_of(body)
+    order = translation_request_of(body)
     parts = translator.stream(order)
     async with admitted(request, translator, order.texts, None):
         with as_api_errors(translator.settings):
@@ -64,10 +64,10 @@ async def stream(
 
 async def _events(
     body: TranslateRequest,
-    order: Order,
+    order: TranslationRequest,
     translator: Translator,
-    first: Part,
-    parts: AsyncGenerator[Part, None],
+    first: StreamPart,
+    parts: AsyncGenerator[StreamPart, None],
 ) -> AsyncIterator[str]:
     """The events from the first part on; whatever goes wrong is the last one."""
     total = sum(map(len, order.texts)) or 1
@@ -75,7 +75,7 @@ async def _events(
     try:
         with as_api_errors(translator.settings):
             async with aclosing(parts):
-                part: Part | None = first
+                part: StreamPart | None = first
                 while part is not None:
                     row = part.row
                     if isinstance(part.found, TranslatedSentence):
@@ -91,11 +91,11 @@ async def _events(
         summary = {"model": last.model, "source": order.source or last.source}
         yield _event("end", {**summary, "target": last.target})
     except ApiError as error:
-        yield _event("error", own_body(error))
+        yield _event("error", native_body(error))
     except Exception:
         logger.exception("a stream failed")
         message = "the service failed on this request: see its log"
-        yield _event("error", own_body(ApiError(500, "internal", message)))
+        yield _event("error", native_body(ApiError(500, "internal", message)))
 
 
 def _sentence(row: int, found: TranslatedSentence, progress: float) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from starlette.requests import ClientDisconnect
 
 from service.api.access import Access
 from service.api.errors import ApiError
-from service.api.work import CLIENT_GONE, as_api_errors, door_of, translator_of
+from service.api.work import CLIENT_GONE, as_api_errors, get_access, get_translator
 from service.files import FileError
 from service.jobs.jobs import Jobs, TooManyJobsError
 from service.jobs.readers import BusyError, FileLimitError
 from service.jobs.reading import FileTooLongError
 from service.jobs.store import Job
-from service.keys import Key
+from service.keys import ApiKey
 from service.languages import AUTO
 from service.settings import Settings
 from service.translator import Translator
@@ -39,22 +39,22 @@ UNSAFE = re.compile(r'[<>:"/\\|?*]')
 """What file names of some system must not have."""
 
 
-async def jobs_of(request: Request) -> Jobs:
+async def get_jobs(request: Request) -> Jobs:
     """The app's jobs, at work. Raises ApiError 403 if files are turned off, 503 before the
     translator is loaded."""
     jobs: Jobs = request.app.state.jobs
-    translator = translator_of(request)
+    translator = get_translator(request)
     if not translator.settings.max_file_bytes:
         raise ApiError(403, "turned_off", "Files translation is disabled on this server.")
     jobs.start(translator)
     return jobs
 
 
-AtWork = Annotated[Jobs, Depends(jobs_of)]
+JobsDep = Annotated[Jobs, Depends(get_jobs)]
 
 
 @dataclass(frozen=True)
-class Received:
+class ReceivedUpload:
     """A file that has come, with the other fields of its form."""
 
     name: str
@@ -63,24 +63,26 @@ class Received:
 
 
 @asynccontextmanager
-async def received(request: Request, jobs: Jobs, client: str) -> AsyncIterator[Received]:
+async def receive_upload(
+    request: Request, jobs: Jobs, client: str
+) -> AsyncIterator[ReceivedUpload]:
     """A form with a file; room is kept for it as long as it is worked on.
 
     Raises ApiError: 400 for what is no form with a file, 408 if it takes too long, 413 for too
     large a file, 429 and 503 with Retry-After if there is no room.
     """
-    settings: Settings = translator_of(request).settings
+    settings: Settings = get_translator(request).settings
     announced = request.headers.get("content-length", "")
     size = int(announced) if announced.isdigit() else settings.max_file_bytes
     with _as_api_errors(), jobs.room_for(client, min(size, settings.max_file_bytes)):
         yield await _read(request, settings)
 
 
-async def submit(
+async def submit_job(
     request: Request,
     jobs: Jobs,
-    key: Key | None,
-    file: Received,
+    key: ApiKey | None,
+    file: ReceivedUpload,
     *,
     source: str | None,
     target: str | None,
@@ -93,8 +95,8 @@ async def submit(
     Raises ApiError: 413 for too much text, 422 for languages that are not served and files that
     cannot be translated, 429 over the quota, 503 if too many files are read.
     """
-    translator: Translator = translator_of(request)
-    door: Access = door_of(request)
+    translator: Translator = get_translator(request)
+    door: Access = get_access(request)
     with as_api_errors(translator.settings), _as_api_errors():
         given = None if source == AUTO else source
         found, to = translator.models.pair(given, target)
@@ -150,7 +152,7 @@ def attachment(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-async def _read(request: Request, settings: Settings) -> Received:
+async def _read(request: Request, settings: Settings) -> ReceivedUpload:
     try:
         async with asyncio.timeout(UPLOAD_S):
             form = await request.form(
@@ -173,7 +175,7 @@ async def _read(request: Request, settings: Settings) -> Received:
             message = f"the file is larger than {settings.max_file_bytes} bytes: send it in parts"
             raise ApiError(413, "too_large", message, "file")
         fields = {name: value for name, value in form.items() if isinstance(value, str)}
-        return Received(file.filename, await file.read(), fields)
+        return ReceivedUpload(file.filename, await file.read(), fields)
     finally:
         await form.close()
 

@@ -10,13 +10,13 @@ from fastapi import Depends, Request
 
 from service.api.access import Access
 from service.api.errors import ApiError, ErrorBody
-from service.api.limits import WorkLimit
+from service.api.limits import RequestDeadline
 from service.batcher import ClosedError, DeadlineError, QueueFullError
 from service.detect import Detection
 from service.hop import SearchError
 from service.models import LanguageError
-from service.order import Answer, Order
-from service.record import current
+from service.order import TranslationRequest, TranslationResult
+from service.record import current_metrics
 from service.settings import Settings
 from service.translator import Translator
 
@@ -24,7 +24,7 @@ CLIENT_GONE = 499
 T = TypeVar("T")
 
 
-def translator_of(request: Request) -> Translator:
+def get_translator(request: Request) -> Translator:
     """The app's translator. Raises ApiError 503 before it is loaded."""
     translator: Translator | None = getattr(request.app.state, "translator", None)
     if translator is None:
@@ -32,23 +32,23 @@ def translator_of(request: Request) -> Translator:
     return translator
 
 
-def door_of(request: Request) -> Access:
+def get_access(request: Request) -> Access:
     """The app's door."""
     door: Access = request.app.state.access
     return door
 
 
 async def _serving(request: Request) -> Translator:
-    return translator_of(request)
+    return get_translator(request)
 
 
 async def _door(request: Request) -> Access:
-    return door_of(request)
+    return get_access(request)
 
 
 # Those that are not coroutines, FastAPI runs in threads.
-Serving = Annotated[Translator, Depends(_serving)]
-Door = Annotated[Access, Depends(_door)]
+TranslatorDep = Annotated[Translator, Depends(_serving)]
+AccessDep = Annotated[Access, Depends(_door)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
@@ -87,18 +87,18 @@ def check_sizes(texts: Sequence[str], settings: Settings, field: str = "text") -
             raise ApiError(413, "too_large", message, field)
 
 
-async def answer(
-    request: Request, translator: Translator, order: Order, key: str | None = None
-) -> Answer:
+async def translate_request(
+    request: Request, translator: Translator, order: TranslationRequest, key: str | None = None
+) -> TranslationResult:
     """Translate what a client orders, if it may, within the time limit, unless it goes away.
 
     `key` is an API key that was not in the headers. Raises ApiError: 401, 403 or 429 by the door,
     413 for too much text, 422 for languages that are not served, 503 with Retry-After when too much
     waits, 504 when time is up.
     """
-    if door_of(request).is_open:
+    if get_access(request).is_open:
         check_sizes(order.texts, translator.settings)
-        if (record := current()) is not None:
+        if (record := current_metrics()) is not None:
             record.characters += sum(map(len, order.texts))
         return await within_limits(request, translator.settings, translator.translate(order))
     async with admitted(request, translator, order.texts, key):
@@ -119,7 +119,7 @@ async def admitted(
 ) -> AsyncIterator[None]:
     """Let a request with these texts in. Raises ApiError 401, 403, 413 or 429."""
     check_sizes(texts, translator.settings)
-    async with door_of(request).admitted(request, sum(map(len, texts)), key):
+    async with get_access(request).admitted(request, sum(map(len, texts)), key):
         yield
 
 
@@ -132,7 +132,7 @@ async def within_limits(
     Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
     within_s = settings.timeout_s if within_s is None else within_s
-    limit = WorkLimit(request, within_s)
+    limit = RequestDeadline(request, within_s)
     with as_api_errors(settings):
         try:
             with limit:

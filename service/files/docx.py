@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from service.files.archive import Archive
-from service.files.docx_paragraph import Paragraph
+from service.files.docx_paragraph import DocxParagraph
 from service.files.unit import FileError, Unit, check_count
 from service.files.xml import Element, XmlFile, local_name, namespace, read_xml
 
@@ -68,14 +68,14 @@ def _parts(archive: Archive) -> list[str]:
     return found
 
 
-def _paragraphs(root: Element) -> Iterator[Paragraph]:
+def _paragraphs(root: Element) -> Iterator[DocxParagraph]:
     """The paragraphs of a part that have a letter."""
     ns = namespace(root)
     if local_name(root) not in ("document", "hdr", "ftr", "footnotes", "endnotes"):
         raise FileError("the file is not a Word document: it has an unknown part; save it again")
     copied = 0
     for element in root.iter(f"{ns}p"):
-        paragraph = Paragraph(element, ns)
+        paragraph = DocxParagraph(element, ns)
         copied += paragraph.copied_chars
         if copied > MAX_COPIED_CHARS:
             raise FileError(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from service.files.docx_pieces import Piece, is_link
+from service.files.docx_pieces import DocxPiece, is_link
 from service.files.unit import FileError
 
 FIELD_KINDS = ("begin", "code", "separate", "end")
@@ -22,21 +22,21 @@ class _Open:
     separate: int | None = None
 
 
-def resolve_fields(pieces: Sequence[Piece]) -> list[Piece]:
+def resolve_fields(pieces: Sequence[DocxPiece]) -> list[DocxPiece]:
     """The same pieces without parts of fields: a field that begins and ends in the paragraph is a
     word or, if it shows nothing, a point; parts of others are points."""
     ends, results = _match(pieces)
     entered = [0, *accumulate(piece.kind in ("enter", "leave") for piece in pieces)]
-    resolved: list[Piece] = []
-    links: dict[int, Piece] = {}
+    resolved: list[DocxPiece] = []
+    links: dict[int, DocxPiece] = {}
     at = 0
     while at < len(pieces):
         piece, end, result = pieces[at], ends.get(at), results.get(at)
         if at in links:
-            resolved.append(Piece("leave", parts=[piece]))
+            resolved.append(DocxPiece("leave", parts=[piece]))
         elif end is not None and result is not None and _begins_link(pieces[at : result + 1]):
             links[end] = piece
-            resolved.append(Piece("enter", parts=pieces[at : result + 1]))
+            resolved.append(DocxPiece("enter", parts=pieces[at : result + 1]))
             at = result
         elif end is not None and entered[at] == entered[end]:
             shown = "".join(
@@ -45,7 +45,7 @@ def resolve_fields(pieces: Sequence[Piece]) -> list[Piece]:
                 if one.kind == "text"
             )
             kind = "word" if shown.strip() else "point"
-            resolved.append(Piece(kind, text=shown, parts=pieces[at : end + 1]))  # type: ignore[arg-type]
+            resolved.append(DocxPiece(kind, text=shown, parts=pieces[at : end + 1]))  # type: ignore[arg-type]
             at = end
         else:
             resolved.append(replace(piece, kind="point") if piece.kind in FIELD_KINDS else piece)
@@ -53,12 +53,12 @@ def resolve_fields(pieces: Sequence[Piece]) -> list[Piece]:
     return resolved
 
 
-def _begins_link(pieces: Sequence[Piece]) -> bool:
+def _begins_link(pieces: Sequence[DocxPiece]) -> bool:
     code = "".join(piece.text for piece in pieces if piece.kind == "code")
     return all(piece.kind in FIELD_KINDS for piece in pieces) and is_link(code)
 
 
-def _match(pieces: Sequence[Piece]) -> tuple[dict[int, int], dict[int, int]]:
+def _match(pieces: Sequence[DocxPiece]) -> tuple[dict[int, int], dict[int, int]]:
     """For each field's begin: where it ends, in the same container, and where its result begins."""
     waiting: list[_Open] = []
     ends: dict[int, int] = {}

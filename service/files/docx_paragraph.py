@@ -15,7 +15,7 @@ from typing import Any
 from lxml import etree
 
 from service.files.docx_fields import resolve_fields
-from service.files.docx_pieces import NO_BREAK_HYPHEN, PROPERTIES, Piece, in_run, pieces_of
+from service.files.docx_pieces import NO_BREAK_HYPHEN, PROPERTIES, DocxPiece, in_run, pieces_of
 from service.files.docx_words import whole_words
 from service.files.inline import Event, Inline
 from service.files.xml import XML_SPACE, Element, local_name, names, shell
@@ -40,7 +40,7 @@ class Format:
 class Container:
     """The code of a link, an insertion and the like; `base` is the format of most of its text."""
 
-    piece: Piece
+    piece: DocxPiece
     base: Element
 
 
@@ -48,7 +48,7 @@ class Container:
 class ContainerEnd:
     """The code of a container's end."""
 
-    piece: Piece
+    piece: DocxPiece
 
 
 @dataclass
@@ -58,7 +58,7 @@ class _Level:
     letters: dict[FormatKey, int] = field(default_factory=dict)
     properties: dict[FormatKey, Element] = field(default_factory=dict)
 
-    def add(self, key: FormatKey, piece: Piece) -> None:
+    def add(self, key: FormatKey, piece: DocxPiece) -> None:
         self.properties.setdefault(key, piece.properties)
         self.letters[key] = self.letters.get(key, 0) + sum(map(str.isalnum, piece.text))
 
@@ -67,7 +67,7 @@ class _Level:
         return max(self.letters, key=self.letters.__getitem__, default=())
 
 
-class Paragraph:
+class DocxParagraph:
     """A `w:p` element, and what it says; text boxes in it are paragraphs of their own."""
 
     def __init__(self, element: Element, ns: str) -> None:
@@ -82,7 +82,7 @@ class Paragraph:
         self._read(pieces, keys, levels)
 
     def _read(
-        self, pieces: Sequence[Piece], keys: Sequence[FormatKey], levels: dict[int, _Level]
+        self, pieces: Sequence[DocxPiece], keys: Sequence[FormatKey], levels: dict[int, _Level]
     ) -> None:
         """Text and codes in order; `within` has the base and the open format of each level."""
         within: list[tuple[FormatKey, FormatKey | None]] = [(levels[-1].base, None)]
@@ -124,7 +124,7 @@ class Paragraph:
             match event.code:
                 case None:
                     _add_text(parents[-1], event.text, formats[-1], self.ns)
-                case Piece():
+                case DocxPiece():
                     parents[-1].extend(event.code.nodes(self.ns))
                 case Format(properties) if event.kind == "open":
                     formats.append(properties)
@@ -144,7 +144,7 @@ class Paragraph:
                     formats.pop()
 
 
-def _levels(pieces: Sequence[Piece], keys: Sequence[FormatKey]) -> dict[int, _Level]:
+def _levels(pieces: Sequence[DocxPiece], keys: Sequence[FormatKey]) -> dict[int, _Level]:
     """The level of the paragraph (-1), and of each piece that enters a container."""
     levels = {-1: _Level()}
     within = [-1]
@@ -159,20 +159,20 @@ def _levels(pieces: Sequence[Piece], keys: Sequence[FormatKey]) -> dict[int, _Le
     return levels
 
 
-def _runs(pieces: Iterable[Piece]) -> Iterator[tuple[Element | None, int]]:
+def _runs(pieces: Iterable[DocxPiece]) -> Iterator[tuple[Element | None, int]]:
     """The properties of pieces, and of how many pieces in succession they are."""
     for _, group in groupby(pieces, key=lambda piece: id(piece.properties)):
         properties = [piece.properties for piece in group]
         yield properties[0], len(properties)
 
 
-def _keys(pieces: Sequence[Piece]) -> list[FormatKey]:
+def _keys(pieces: Sequence[DocxPiece]) -> list[FormatKey]:
     """The format of each text."""
     keys = [key for run in _runs(pieces) for key in repeat(_key(run[0]), run[1])]
     return [key if piece.kind == "text" else () for piece, key in zip(pieces, keys, strict=True)]
 
 
-def _copied_chars(pieces: Iterable[Piece]) -> int:
+def _copied_chars(pieces: Iterable[DocxPiece]) -> int:
     """About how much longer formats are as XML, if each piece is a run of its own."""
     return sum(
         _chars(properties) * (count - 1)
@@ -201,7 +201,7 @@ def _key(properties: Element | None) -> FormatKey:
     )
 
 
-def _is_seen(piece: Piece, key: FormatKey) -> bool:
+def _is_seen(piece: DocxPiece, key: FormatKey) -> bool:
     """Whether a reader sees the format of a text: that of spaces is seldom seen."""
     if piece.text.strip():
         return True

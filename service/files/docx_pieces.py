@@ -30,7 +30,7 @@ PieceKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class DocxPiece:
     """A part of a paragraph: an element of a run with these properties, or one beside the runs, or
     all `parts` of a field.
 
@@ -42,7 +42,7 @@ class Piece:
     text: str = ""
     in_run: bool = False
     properties: Element = None
-    parts: Sequence[Piece] = ()
+    parts: Sequence[DocxPiece] = ()
 
     def nodes(self, ns: str) -> Iterator[Element]:
         """Children of a paragraph that are this piece; they are taken from where they were."""
@@ -64,14 +64,14 @@ def in_run(elements: Sequence[Element], properties: Element, ns: str) -> Element
     return run
 
 
-def pieces_of(paragraph: Element, ns: str) -> Iterator[Piece]:
+def pieces_of(paragraph: Element, ns: str) -> Iterator[DocxPiece]:
     """The pieces of a paragraph, without recursion."""
     waiting = [(iter(paragraph), False)]
     while waiting:
         child = next(waiting[-1][0], None)
         if child is None:
             if waiting.pop()[1]:
-                yield Piece("leave")
+                yield DocxPiece("leave")
             continue
         name = local_name(child) if isinstance(child.tag, str) else "comment"
         own = name != "comment" and child.tag.startswith(ns)
@@ -80,15 +80,15 @@ def pieces_of(paragraph: Element, ns: str) -> Iterator[Piece]:
         if own and name == "r":
             yield from _pieces_of_run(child, ns)
         elif own and (name in CONTAINERS or (name == "fldSimple" and _is_link(child, ns))):
-            yield Piece("enter", child)
+            yield DocxPiece("enter", child)
             waiting.append((iter(child), True))
         elif own and name in TRANSPARENT:
             waiting.append((iter(child), False))
         elif (own and name == "fldSimple") or name == "oMath":
             shown = text_of(child)
-            yield Piece("word" if shown.strip() else "point", child, shown)
+            yield DocxPiece("word" if shown.strip() else "point", child, shown)
         else:
-            yield Piece("point", child)
+            yield DocxPiece("point", child)
 
 
 def _is_link(element: Element, ns: str) -> bool:
@@ -100,7 +100,7 @@ def is_link(code: str) -> bool:
     return code.split()[:1] == ["HYPERLINK"]
 
 
-def _pieces_of_run(run: Element, ns: str) -> Iterator[Piece]:
+def _pieces_of_run(run: Element, ns: str) -> Iterator[DocxPiece]:
     properties = run.find(f"{ns}rPr")
     for child in run:
         name = local_name(child) if isinstance(child.tag, str) else "comment"
@@ -118,4 +118,4 @@ def _pieces_of_run(run: Element, ns: str) -> Iterator[Piece]:
             kind = FIELD_PARTS.get(child.get(f"{ns}fldCharType", ""), "point")  # type: ignore[assignment]
         elif name == "instrText":
             kind, text = "code", child.text or ""
-        yield Piece(kind, child, text, True, properties)
+        yield DocxPiece(kind, child, text, True, properties)

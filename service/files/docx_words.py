@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from service.files.docx_pieces import Piece
+from service.files.docx_pieces import DocxPiece
 from service.files.xml import local_name, names
 
 MAX_PART = 40
@@ -19,9 +19,9 @@ MEANT = names("vertAlign position")
 """What parts a word on purpose: H₂O."""
 
 
-def whole_words(pieces: Sequence[Piece]) -> list[Piece]:
+def whole_words(pieces: Sequence[DocxPiece]) -> list[DocxPiece]:
     """The same pieces, but a word in two texts side by side is in the one that has more of it."""
-    whole: list[Piece] = []
+    whole: list[DocxPiece] = []
     for piece in pieces:
         while piece.kind == "text" and whole and whole[-1].kind == "text":
             before = whole[-1]
@@ -50,7 +50,7 @@ def _letters(text: str) -> int:
     return min(len(text), MAX_PART + 1)
 
 
-def _is_meant(*pieces: Piece) -> bool:
+def _is_meant(*pieces: DocxPiece) -> bool:
     return any(
         local_name(child) in MEANT
         for piece in pieces

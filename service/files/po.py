@@ -29,7 +29,7 @@ WIDTH = 76
 
 
 @dataclass
-class Text:
+class PoString:
     """A string of an entry: which lines it takes, and what it says."""
 
     start: int
@@ -42,12 +42,12 @@ class Text:
 
 
 @dataclass
-class Entry:
+class PoEntry:
     """A message; `flags` and `before` are lines: its flags, and where flags would go."""
 
     before: int = -1
     flags: int = -1
-    texts: dict[str, Text] = field(default_factory=dict)
+    texts: dict[str, PoString] = field(default_factory=dict)
 
     @property
     def empty(self) -> list[str]:
@@ -79,7 +79,7 @@ class PoFile:
             Unit(self.entries[at].texts[name].value, "text") for at, name in self.sources
         ]
 
-    def _wanted(self, entry: Entry) -> list[str]:
+    def _wanted(self, entry: PoEntry) -> list[str]:
         """Which of an entry's strings are needed in translation."""
         singular = self._forms(entry) > 1 or "msgid_plural" not in entry.texts
         names = ["msgid"] if singular and entry.empty[0] in ("msgstr", "msgstr[0]") else []
@@ -87,7 +87,7 @@ class PoFile:
             names.append("msgid_plural")
         return [name for name in names if any(map(str.isalpha, entry.texts[name].value))]
 
-    def _forms(self, entry: Entry) -> int:
+    def _forms(self, entry: PoEntry) -> int:
         return self.plurals or sum(name.startswith("msgstr") for name in entry.texts)
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
@@ -100,7 +100,7 @@ class PoFile:
             self._write(lines, self.entries[at], by_name)
         return self._encoded("".join(lines))
 
-    def _write(self, lines: list[str], entry: Entry, known: dict[str, str]) -> None:
+    def _write(self, lines: list[str], entry: PoEntry, known: dict[str, str]) -> None:
         """Fill an entry's strings in their lines, and flag it as not yet reviewed."""
         source = entry.texts["msgid"]
         end = "\r\n" if lines[entry.before].endswith("\r\n") else "\n"
@@ -142,13 +142,13 @@ def open_po(data: bytes, source: str, target: str, max_unit_chars: int) -> PoFil
     return PoFile(*decode(data, source, found[1].decode("ascii") if found else None))
 
 
-def _is_header(entry: Entry) -> bool:
+def _is_header(entry: PoEntry) -> bool:
     return not entry.texts["msgid"].value and "msgctxt" not in entry.texts
 
 
-def _read(lines: Sequence[str]) -> Iterator[Entry]:
+def _read(lines: Sequence[str]) -> Iterator[PoEntry]:
     """The entries that are in use. Raises FileError."""
-    entry, current = Entry(), None
+    entry, current = PoEntry(), None
     for at, raw in enumerate(lines):
         line = raw.strip()
         if not line or line.startswith("#~") or line.startswith("domain "):
@@ -157,7 +157,7 @@ def _read(lines: Sequence[str]) -> Iterator[Entry]:
         if line.startswith("#"):
             if entry.texts:
                 yield _checked(entry, at)
-                entry = Entry()
+                entry = PoEntry()
             current = None
             if line.startswith("#,"):
                 entry.flags = at
@@ -176,16 +176,16 @@ def _read(lines: Sequence[str]) -> Iterator[Entry]:
             continue
         if name in ("msgctxt", "msgid") and "msgid" in entry.texts:
             yield _checked(entry, at)
-            entry = Entry()
+            entry = PoEntry()
         if name in entry.texts:
             raise FileError(f"line {at + 1} has {name} again; an entry may have one")
         entry.before = at if entry.before < 0 else entry.before
-        current = entry.texts[name] = Text(at, at + 1, [_unescaped(value)])
+        current = entry.texts[name] = PoString(at, at + 1, [_unescaped(value)])
     if entry.texts:
         yield _checked(entry, len(lines))
 
 
-def _checked(entry: Entry, at: int) -> Entry:
+def _checked(entry: PoEntry, at: int) -> PoEntry:
     plural = "msgid_plural" in entry.texts
     if "msgid" not in entry.texts or ("msgstr[0]" if plural else "msgstr") not in entry.texts:
         raise FileError(f"the entry before line {at + 1} has no msgid or no msgstr")

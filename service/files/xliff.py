@@ -28,7 +28,7 @@ UNTRANSLATED = ("new", "needs-translation", "initial")
 """States that say that a target is only a copy of its source."""
 
 
-class Segment(Protocol):
+class XliffSegment(Protocol):
     """A `<source>` whose target is to be filled."""
 
     @property
@@ -111,7 +111,7 @@ def open_xliff(data: bytes, source: str, target: str, max_unit_chars: int) -> Xl
     return XliffFile(data, source, target)
 
 
-def _segments(root: Element, source: str, target: str) -> Iterator[Segment]:
+def _segments(root: Element, source: str, target: str) -> Iterator[XliffSegment]:
     if local_name(root) != "xliff":
         raise FileError("the file is not XLIFF: its root is not <xliff>; give it the name it had")
     if root.get("version", "1.2").startswith("2"):
@@ -147,7 +147,7 @@ def _to_fill(target: Element | None, state: str | None) -> bool:
     return next(target.iterchildren(), None) is None and not (target.text or "").strip()
 
 
-def _segments_of_1(root: Element) -> Iterator[Segment]:
+def _segments_of_1(root: Element) -> Iterator[XliffSegment]:
     ns = namespace(root)
     for unit in outermost(root, f"{ns}trans-unit"):
         source, former = unit.find(f"{ns}source"), unit.find(f"{ns}target")
@@ -169,7 +169,7 @@ def _segments_of_1(root: Element) -> Iterator[Segment]:
             yield Segment1(holder, former, stretches, places if marks else [])
 
 
-def _segments_of_2(root: Element) -> Iterator[Segment]:
+def _segments_of_2(root: Element) -> Iterator[XliffSegment]:
     ns = namespace(root)
     for segment in outermost(root, f"{ns}segment"):
         source, former = segment.find(f"{ns}source"), segment.find(f"{ns}target")

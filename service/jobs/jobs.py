@@ -17,7 +17,7 @@ from service.jobs.readers import Readers
 from service.jobs.reading import Reading
 from service.jobs.runner import Runner
 from service.jobs.store import Job, JobStore
-from service.jobs.work import Tools
+from service.jobs.work import JobContext
 from service.languages import AUTO
 from service.settings import Settings
 from service.translator import Translator
@@ -77,7 +77,7 @@ class Jobs:
     def start(self, translator: Translator) -> None:
         """Work on what there is, in the running event loop; nothing happens if it does already."""
         if self._runner is None:
-            tools = Tools(self.folder, self.store, self.readers, translator)
+            tools = JobContext(self.folder, self.store, self.readers, translator)
             self._runner = Runner(tools, self._ended)
             self._sweeper = asyncio.create_task(self._sweep())
             self._runner.wake()

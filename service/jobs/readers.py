@@ -62,7 +62,7 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Piece:
+class WorkItem:
     """A unit that is to be translated: its hash, and how often the file has it."""
 
     unit: Unit
@@ -109,13 +109,13 @@ class Readers:
 
     async def units(
         self, data: bytes, kind: str, source: str, target: str, within_s: float
-    ) -> list[Piece]:
+    ) -> list[WorkItem]:
         """What a file that was looked at has to be translated: equal units as one, in order."""
-        pieces: list[Piece] = []
+        pieces: list[WorkItem] = []
 
         def take(part: Sequence[Sequence[Any]]) -> None:
             for format, text, times, key in part:
-                pieces.append(Piece(Unit(text, format), bytes.fromhex(key), times))
+                pieces.append(WorkItem(Unit(text, format), bytes.fromhex(key), times))
 
         request = {"do": "units", "kind": kind, "source": source, "target": target}
         await self._ask(request, data, within_s, take=take, begin=pieces.clear)

@@ -13,7 +13,7 @@ from service.files import FileError
 from service.hop import SearchError
 from service.jobs.readers import FileLimitError
 from service.jobs.store import Job
-from service.jobs.work import Tools, do_job
+from service.jobs.work import JobContext, run_job
 from service.models import LanguageError
 
 logger = logging.getLogger("quickstudy.service")
@@ -30,7 +30,7 @@ class Runner:
     `on_end` is told of each job that is over. It belongs to the running event loop.
     """
 
-    def __init__(self, tools: Tools, on_end: Callable[[Job], None]) -> None:
+    def __init__(self, tools: JobContext, on_end: Callable[[Job], None]) -> None:
         self._tools = tools
         self._store = tools.store
         self._on_end = on_end
@@ -101,7 +101,7 @@ class Runner:
 
     async def _translate(self, job: Job) -> None:
         try:
-            result_bytes = await do_job(job, self._tools, lambda: self._stopping)
+            result_bytes = await run_job(job, self._tools, lambda: self._stopping)
         except (FileError, FileLimitError) as error:
             self._fail(job, "bad_file", str(error))
         except LanguageError as error:

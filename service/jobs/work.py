@@ -13,10 +13,10 @@ from service.fair_queue import Priority
 from service.hop import SearchError
 from service.jobs.folder import JobsFolder
 from service.jobs.messages import in_parts
-from service.jobs.readers import Piece, Readers
+from service.jobs.readers import Readers, WorkItem
 from service.jobs.store import Job, JobStore, UnitDone
 from service.models import LanguageError
-from service.order import Order, TranslatedText
+from service.order import TranslatedText, TranslationRequest
 from service.text import Glossary
 from service.translator import Translator
 
@@ -33,7 +33,7 @@ PAUSE_S = 1.0
 
 
 @dataclass(frozen=True)
-class Tools:
+class JobContext:
     """What a job's work needs."""
 
     folder: JobsFolder
@@ -42,7 +42,7 @@ class Tools:
     translator: Translator
 
 
-async def do_job(job: Job, tools: Tools, is_stopping: Callable[[], bool]) -> int | None:
+async def run_job(job: Job, tools: JobContext, is_stopping: Callable[[], bool]) -> int | None:
     """Translate what a job lacks and write its result; its size in bytes, None if it was stopped.
 
     Raises FileError and FileLimitError for a file that cannot be translated after all,
@@ -87,9 +87,9 @@ async def _pages(store: JobStore, id: str) -> AsyncIterator[list[tuple[bytes, st
         await asyncio.sleep(0)
 
 
-def _groups(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
+def _groups(pieces: Iterator[WorkItem]) -> Iterator[list[WorkItem]]:
     """Units of one format that go to the translator together."""
-    group: list[Piece] = []
+    group: list[WorkItem] = []
     chars = 0
     for piece in pieces:
         chars += len(piece.unit.text)
@@ -102,8 +102,8 @@ def _groups(pieces: Iterator[Piece]) -> Iterator[list[Piece]]:
         yield group
 
 
-def _order(job: Job, group: Sequence[Piece], glossary: Glossary) -> Order:
-    return Order(
+def _order(job: Job, group: Sequence[WorkItem], glossary: Glossary) -> TranslationRequest:
+    return TranslationRequest(
         texts=[piece.unit.text for piece in group],
         source=job.source,
         target=job.target,
@@ -114,7 +114,7 @@ def _order(job: Job, group: Sequence[Piece], glossary: Glossary) -> Order:
     )
 
 
-def _done(piece: Piece, found: TranslatedText) -> UnitDone:
+def _done(piece: WorkItem, found: TranslatedText) -> UnitDone:
     return UnitDone(
         digest=piece.digest,
         text=found.text,
@@ -124,7 +124,7 @@ def _done(piece: Piece, found: TranslatedText) -> UnitDone:
     )
 
 
-async def _patiently(order: Order, translator: Translator) -> Sequence[TranslatedText]:
+async def _patiently(order: TranslationRequest, translator: Translator) -> Sequence[TranslatedText]:
     """Translate, as soon as the queue has room; after a failure of the engine try again, twice."""
     failures = 0
     while True:

@@ -11,9 +11,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.text.rich import Rich, Special
+from service.text.rich import InlineElement, InlineText
 from service.text.sentences import pair_up
-from service.text.stand_ins import Sent
+from service.text.stand_ins import SentPlaceholder
 
 WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0eff\u3040-\u9fff]+")
 ONE_LETTER_WORD = "\u4e00"
@@ -29,8 +29,8 @@ MAX_WORDS = 250
 class Span:
     """Words `first` up to `end` of a sentence between two tags; one of them may be elsewhere."""
 
-    opening: Special | None
-    closing: Special | None
+    opening: InlineElement | None
+    closing: InlineElement | None
     first: int
     end: int
     stretch: tuple[int, int] = (0, 0)
@@ -41,10 +41,10 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Point:
+class AlignmentPoint:
     """Something without width before word `word` of a sentence."""
 
-    special: Special
+    special: InlineElement
     word: int
     spaces: tuple[bool, bool]
     """Whether there is a space before and after it in the source."""
@@ -73,11 +73,11 @@ class Words:
         return self.text[start:end].casefold()
 
 
-def has_tags(core: Rich) -> bool:
+def has_tags(core: InlineText) -> bool:
     return any(special.kind in ("open", "close") for special in core.specials)
 
 
-def find_spans(core: Rich) -> tuple[Span, list[Point]] | None:
+def find_spans(core: InlineText) -> tuple[Span, list[AlignmentPoint]] | None:
     """The tree of tagged stretches of a sentence, and its symbols. None if stretches overlap."""
     words = [start for start, _ in source_words(core, None).spans]
     partners = pair_up(core)
@@ -89,7 +89,7 @@ def find_spans(core: Rich) -> tuple[Span, list[Point]] | None:
             at += 1
         if special.kind in ("point", "space"):
             around = (core.text[:place][-1:].isspace(), core.text[place + 1 :][:1].isspace())
-            points.append(Point(special, at, around))
+            points.append(AlignmentPoint(special, at, around))
         elif special.kind == "open":
             span = Span(special, None, at, len(words), (place + 1, len(core.text)))
             open_spans[-1].children.append(span)
@@ -106,7 +106,7 @@ def find_spans(core: Rich) -> tuple[Span, list[Point]] | None:
     return root, points
 
 
-def source_words(core: Rich, words_sent: Sequence[Sent] | None) -> Words:
+def source_words(core: InlineText, words_sent: Sequence[SentPlaceholder] | None) -> Words:
     """Words of a sentence, at their places in it; each opaque one as its stand-in."""
     text = list(core.text)
     opaque = [
@@ -236,7 +236,7 @@ def _word_likeness(word: str, other: str) -> float:
     return shared / longest if shared >= 2 and shared >= 0.6 * longest else 0.0
 
 
-def boundary(point: Point, source: Words, output: Words) -> int:
+def boundary(point: AlignmentPoint, source: Words, output: Words) -> int:
     """The word of the translation before which a symbol goes: after or before the word that it
     stands beside if that was copied, else in proportion."""
     found = [output[index] for index in range(len(output))]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.text.rich import Rich
+from service.text.rich import InlineText
 
 Escape = Callable[[str], str]
 """Plain text → the same in a document's format."""
@@ -15,5 +15,5 @@ Escape = Callable[[str], str]
 class Block:
     """A paragraph, and how plain text is written where it stands."""
 
-    rich: Rich
+    rich: InlineText
     escape: Escape

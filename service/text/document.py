@@ -19,10 +19,17 @@ from service.text.html import read_html
 from service.text.markdown import read_markdown
 from service.text.plain import read_text, read_wrapped
 from service.text.protect import protect
-from service.text.rich import Rich
-from service.text.segment import Repair, Restored, Segment, is_opaque_word, split_at
-from service.text.sentences import CHARS_PER_TOKEN, STANDS_FOR_WORD, edges, split_rich
-from service.text.stand_ins import EN_DE, Sent, StandIns, assign, engine_text, opaque_words
+from service.text.rich import InlineText
+from service.text.segment import Repair, RestoredText, Segment, is_opaque_word, split_at
+from service.text.sentences import CHARS_PER_TOKEN, STANDS_FOR_WORD, edges, split_inline
+from service.text.stand_ins import (
+    EN_DE,
+    PlaceholderWords,
+    SentPlaceholder,
+    assign,
+    engine_text,
+    opaque_words,
+)
 
 Format = Literal["text", "html", "markdown"]
 READERS: dict[Format, Callable[[str], Iterator[str | Block]]] = {
@@ -59,11 +66,11 @@ class Document:
         )
         return [repair for repair in repairs if repair is not None]
 
-    def finish(self, translated: Sequence[str]) -> list[Restored]:
+    def finish(self, translated: Sequence[str]) -> list[RestoredText]:
         """Each segment's translation in the document's format. Raises ValueError as `check`."""
         self._check_length(translated)
         return [
-            translation if isinstance(translation, Restored) else segment.finish(translation)
+            translation if isinstance(translation, RestoredText) else segment.finish(translation)
             for segment, translation in zip(self.segments, translated, strict=True)
         ]
 
@@ -91,7 +98,7 @@ def open_document(
     count_tokens: Callable[[str], int],
     max_tokens: int,
     glossary: Glossary = NO_GLOSSARY,
-    stand_ins: StandIns = EN_DE,
+    stand_ins: PlaceholderWords = EN_DE,
     *,
     wrapped: bool = False,
     split: bool = True,
@@ -110,12 +117,12 @@ def open_document(
             len(sentence) <= CHARS_PER_TOKEN * max_tokens and count_tokens(sentence) <= max_tokens
         )
 
-    def too_long(core: Rich) -> bool:
+    def too_long(core: InlineText) -> bool:
         if not core.specials and len(core.text) + 1 < max_tokens and core.text.isascii():
             return False
-        words = assign(core, stand_ins) or [Sent(STANDS_FOR_WORD, STANDS_FOR_WORD)] * len(
-            opaque_words(core)
-        )
+        words = assign(core, stand_ins) or [
+            SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
+        ] * len(opaque_words(core))
         return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(engine_text(core, words))
 
     document = Document()
@@ -125,7 +132,7 @@ def open_document(
             document.layout.append(block)
             continue
         rich = protect(block.rich, glossary, block.escape, tags=format == "text")
-        for part, translate in split_rich(rich, language, too_long, split=split):
+        for part, translate in split_inline(rich, language, too_long, split=split):
             for core, known in _assignable(part, translate, stand_ins):
                 if known is None:
                     document.layout.append(core.output())
@@ -139,8 +146,8 @@ def open_document(
 
 
 def _assignable(
-    part: Rich, translate: bool, stand_ins: StandIns
-) -> Iterator[tuple[Rich, list[Sent] | None]]:
+    part: InlineText, translate: bool, stand_ins: PlaceholderWords
+) -> Iterator[tuple[InlineText, list[SentPlaceholder] | None]]:
     """Sentences with stand-ins for their opaque words, and with None what is kept; a sentence for
     which there are too few is parted at those words."""
     if not part.text:

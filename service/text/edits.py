@@ -6,10 +6,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.text.align import Point, Span, Words
-from service.text.protect import without_opaque
-from service.text.rich import Rich, Special
-from service.text.stand_ins import Sent, occurrences, opaque_words
+from service.text.align import AlignmentPoint, Span, Words
+from service.text.protect import strip_invented_markup
+from service.text.rich import InlineElement, InlineText
+from service.text.stand_ins import SentPlaceholder, occurrences, opaque_words
 
 GENITIVE = re.compile("['’]s")
 
@@ -26,10 +26,12 @@ class Edit:
 
 
 def clean(translation: str) -> str:
-    return without_opaque(translation).strip()
+    return strip_invented_markup(translation).strip()
 
 
-def replacements_of(text: str, core: Rich, words: Sequence[Sent]) -> list[Edit] | None:
+def replacements_of(
+    text: str, core: InlineText, words: Sequence[SentPlaceholder]
+) -> list[Edit] | None:
     """Opaque words in the places of their stand-ins, if each is there exactly once."""
     edits: list[Edit] = []
     for special, after, word in zip(opaque_words(core), _after_words(core), words, strict=True):
@@ -50,7 +52,7 @@ def replacements_of(text: str, core: Rich, words: Sequence[Sent]) -> list[Edit] 
     return edits
 
 
-def _after_words(core: Rich) -> list[str]:
+def _after_words(core: InlineText) -> list[str]:
     """What follows each opaque word directly."""
     return [
         core.text[place + 1 : place + 3]
@@ -59,13 +61,15 @@ def _after_words(core: Rich) -> list[str]:
     ]
 
 
-def _as_first(term: str, core: Rich) -> str:
-    first = next(part for part in core if not (isinstance(part, Special) and part.has_no_width))
+def _as_first(term: str, core: InlineText) -> str:
+    first = next(
+        part for part in core if not (isinstance(part, InlineElement) and part.has_no_width)
+    )
     begins = first if isinstance(first, str) else first.shown
     return term[:1].upper() + term[1:] if begins[:1].isupper() else term
 
 
-def tag_edits(core: Rich, root: Span, output: Words) -> list[Edit]:
+def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
     """Openings before their first word, endings after their last, well nested."""
     edits: list[Edit] = []
 
@@ -87,7 +91,7 @@ def tag_edits(core: Rich, root: Span, output: Words) -> list[Edit]:
     return edits
 
 
-def point_edit(point: Point, word: int, order: int, output: Words) -> Edit:
+def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> Edit:
     """A symbol at a boundary between words, with the spaces that it has in the source."""
     special, text = point.special, output.text
     before = output.spans[word - 1][1] if word else 0

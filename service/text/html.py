@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from service.text.block import Block
-from service.text.rich import MARK, RichBuilder, Special, kept
+from service.text.rich import MARK, InlineElement, InlineTextBuilder, kept
 
 
 def _names(names: str) -> frozenset[str]:
@@ -52,7 +52,7 @@ TokenKind = Literal["text", "open", "close", "void", "comment", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Token:
+class HtmlToken:
     """A stretch of the source: text, a tag (`name` in small letters), a comment, or the like."""
 
     raw: str
@@ -66,10 +66,10 @@ def read_html(text: str) -> Iterator[str | Block]:
     yield from blocks(tokens)
 
 
-def blocks(tokens: list[Token]) -> Iterator[str | Block]:
+def blocks(tokens: list[HtmlToken]) -> Iterator[str | Block]:
     """Tokens → what is kept, and paragraphs: text and inline tags between block tags."""
     partners = match_tags(tokens)
-    builder = RichBuilder()
+    builder = InlineTextBuilder()
     at = 0
     while at < len(tokens):
         token, partner = tokens[at], partners.get(at)
@@ -100,11 +100,11 @@ def blocks(tokens: list[Token]) -> Iterator[str | Block]:
         yield Block(builder.build(), escape)
 
 
-def _opaque(token: Token) -> bool:
+def _opaque(token: HtmlToken) -> bool:
     return token.name in OPAQUE or NOT_TRANSLATED.search(token.raw) is not None
 
 
-def _lone_kind(token: Token, tokens: list[Token], at: int) -> Literal["word", "point"]:
+def _lone_kind(token: HtmlToken, tokens: list[HtmlToken], at: int) -> Literal["word", "point"]:
     """A tag without a partner stands for a word if spaces or punctuation are around it."""
     if token.name not in WORDS:
         return "point"
@@ -113,7 +113,7 @@ def _lone_kind(token: Token, tokens: list[Token], at: int) -> Literal["word", "p
     return "word" if before.isspace() and not after.isalnum() else "point"
 
 
-def match_tags(tokens: list[Token]) -> dict[int, int]:
+def match_tags(tokens: list[HtmlToken]) -> dict[int, int]:
     """Openings and endings that belong together, each → the other; those that cross others or
     have no partner are left out."""
     waiting: list[int] = []
@@ -133,12 +133,12 @@ def match_tags(tokens: list[Token]) -> dict[int, int]:
     return partners
 
 
-def tokenize(text: str) -> Iterator[Token]:
+def tokenize(text: str) -> Iterator[HtmlToken]:
     """Tokens that add up to the text, in linear time."""
     start = place = failures = 0
     absent: set[str] = set()
     while (place := text.find("<", place)) >= 0:
-        token: Token | None = None
+        token: HtmlToken | None = None
         if text.startswith(("<!--", "<![CDATA[", "<?", "<!"), place):
             token = _declaration(text, place, absent)
         elif match := NAME.match(text, place, place + 200):
@@ -148,20 +148,20 @@ def tokenize(text: str) -> Iterator[Token]:
             place += 1
             continue
         if start < place:
-            yield Token(text[start:place], "text")
+            yield HtmlToken(text[start:place], "text")
         yield token
         start = place = place + len(token.raw)
         if token.kind == "open" and token.name in RAW:
             match = re.compile(rf"</{token.name}\b", re.IGNORECASE).search(text, place)
             end = match.start() if match else len(text)
             if end > start:
-                yield Token(text[start:end], "other")
+                yield HtmlToken(text[start:end], "other")
             start = place = end
     if start < len(text):
-        yield Token(text[start:], "text")
+        yield HtmlToken(text[start:], "text")
 
 
-def _declaration(text: str, place: int, absent: set[str]) -> Token | None:
+def _declaration(text: str, place: int, absent: set[str]) -> HtmlToken | None:
     """A comment, CDATA, an instruction or a doctype; None if it has no end. Ends that are known to
     be `absent` from the rest are not looked for again."""
     for beginning, ending, kind in (
@@ -173,12 +173,12 @@ def _declaration(text: str, place: int, absent: set[str]) -> Token | None:
         if text.startswith(beginning, place) and ending not in absent:
             end = text.find(ending, place + len(beginning))
             if end >= 0:
-                return Token(text[place : end + len(ending)], kind)  # type: ignore[arg-type]
+                return HtmlToken(text[place : end + len(ending)], kind)  # type: ignore[arg-type]
             absent.add(ending)
     return None
 
 
-def _tag(text: str, place: int, match: re.Match[str], quotes: bool) -> Token | None:
+def _tag(text: str, place: int, match: re.Match[str], quotes: bool) -> HtmlToken | None:
     end = -1
     if quotes and (rest := REST.match(text, match.end())):
         end = rest.end()
@@ -191,11 +191,11 @@ def _tag(text: str, place: int, match: re.Match[str], quotes: bool) -> Token | N
         return None
     raw, name = text[place:end], match[1].lower()
     if raw.startswith("</"):
-        return Token(raw, "close", name)
-    return Token(raw, "void" if name in VOID or raw.endswith("/>") else "open", name)
+        return HtmlToken(raw, "close", name)
+    return HtmlToken(raw, "void" if name in VOID or raw.endswith("/>") else "open", name)
 
 
-def add_text(builder: RichBuilder, text: str) -> None:
+def add_text(builder: InlineTextBuilder, text: str) -> None:
     """Add source text with its entities: letters and punctuation as such, others opaque."""
     place = 0
     for match in ENTITY.finditer(text):
@@ -206,7 +206,7 @@ def add_text(builder: RichBuilder, text: str) -> None:
     builder.add(text[place:])
 
 
-def entity(raw: str) -> Special:
+def entity(raw: str) -> InlineElement:
     """What an entity is to a reader and to the model."""
     shown = html.unescape(raw)
     if shown in ("\u00a0", "\u202f", "\u2009"):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from service.text import html
 from service.text.block import Block
 from service.text.markdown_inline import escape, escape_in_table, read_inline
-from service.text.rich import Special
+from service.text.rich import InlineElement
 
 LINE = re.compile(r"([^\r\n]+)(\r\n|\n|\r|$)|([\r\n]+)")
 CONTAINER = re.compile(
@@ -62,7 +62,7 @@ class Lines:
 
 
 @dataclass
-class Paragraph:
+class MarkdownParagraph:
     """Lines of a paragraph, what is kept between them, and how deep in quotations it is."""
 
     labels: frozenset[str]
@@ -81,7 +81,7 @@ class Paragraph:
     def finish(self) -> Iterator[str | Block]:
         """The paragraph, then the line break after it; it is empty then."""
         if self.text:
-            breaks = [Special(gap, "character", gap, " ") for gap in self.gaps[:-1]]
+            breaks = [InlineElement(gap, "character", gap, " ") for gap in self.gaps[:-1]]
             yield Block(read_inline("\n".join(self.text), breaks, self.labels), escape)
             yield self.gaps[-1]
         self.text, self.gaps = [], []
@@ -97,7 +97,7 @@ def read_markdown(text: str) -> Iterator[str | Block]:
     labels = frozenset(
         match[1].casefold() for line, _ in lines.lines if (match := DEFINITION.match(line.lstrip()))
     )
-    paragraph = Paragraph(labels)
+    paragraph = MarkdownParagraph(labels)
     blank, in_list = True, False
     while lines:
         line = lines.peek()

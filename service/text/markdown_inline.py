@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from service.text import html
-from service.text.rich import MARK, Rich, RichBuilder, Special, kept
+from service.text.rich import MARK, InlineElement, InlineText, InlineTextBuilder, kept
 
 SENTENCE_PUNCTUATION = "!\"%&'(),-./:;?+="
 TARGET = r"\((?:[^()\n]|\([^()\n]{0,500}\)){0,2000}+\)"
@@ -41,24 +41,24 @@ LINE_START = re.compile(r"(#{1,6}(?=\s|$)|[-+](?=\s|$)|>|=+\s*$|-+\s*$|\d{1,9}(?
 
 
 @dataclass(slots=True)
-class Token:
+class MarkdownToken:
     """A stretch of source; `special` is set where it is more than text."""
 
     raw: str
     kind: str
-    special: Special | None = None
+    special: InlineElement | None = None
     before: str = ""
     after: str = ""
 
 
-def read_inline(text: str, breaks: Sequence[Special], labels: frozenset[str]) -> Rich:
+def read_inline(text: str, breaks: Sequence[InlineElement], labels: frozenset[str]) -> InlineText:
     """A paragraph's source → Rich; `breaks` stand where it has line breaks, `labels` are the link
     definitions that the document has, in small letters."""
     tokens = list(_tokens(text, iter(breaks)))
     _pair_links(tokens, labels)
     _pair_emphasis(tokens)
     _pair_html(tokens)
-    builder = RichBuilder()
+    builder = InlineTextBuilder()
     for token in tokens:
         special = token.special
         if special is None:
@@ -70,13 +70,13 @@ def read_inline(text: str, breaks: Sequence[Special], labels: frozenset[str]) ->
     return builder.build()
 
 
-def _tokens(text: str, breaks: Iterator[Special]) -> Iterator[Token]:
+def _tokens(text: str, breaks: Iterator[InlineElement]) -> Iterator[MarkdownToken]:
     code_runs = _code_runs(text)
     start = place = 0
     while match := TOKEN.search(text, place):
         begin, end, kind = match.start(), match.end(), match.lastgroup or ""
         kind = "opaque" if match["opaque"] else kind
-        special: Special | None = None
+        special: InlineElement | None = None
         raw = match.group()
         if kind == "code":
             closing = _closing_run(code_runs.get(len(raw), []), end)
@@ -101,14 +101,14 @@ def _tokens(text: str, breaks: Iterator[Special]) -> Iterator[Token]:
             case "line":
                 special = next(breaks)
         if start < begin:
-            yield Token(text[start:begin], "text")
-        yield Token(raw, kind, special, text[begin - 1 : begin], text[end : end + 1])
+            yield MarkdownToken(text[start:begin], "text")
+        yield MarkdownToken(raw, kind, special, text[begin - 1 : begin], text[end : end + 1])
         start = place = end
     if start < len(text):
-        yield Token(text[start:], "text")
+        yield MarkdownToken(text[start:], "text")
 
 
-def _with_breaks(raw: str, breaks: Iterator[Special]) -> str:
+def _with_breaks(raw: str, breaks: Iterator[InlineElement]) -> str:
     """Source with what stands between its lines."""
     first, *others = raw.split("\n")
     return first + "".join(next(breaks).raw + line for line in others)
@@ -127,7 +127,7 @@ def _closing_run(places: list[int], start: int) -> int | None:
     return places[index] if index < len(places) else None
 
 
-def _pair_links(tokens: list[Token], labels: frozenset[str]) -> None:
+def _pair_links(tokens: list[MarkdownToken], labels: frozenset[str]) -> None:
     """Brackets of links → the ends of a stretch; their targets go with the closing one."""
     waiting: list[int] = []
     at = 0
@@ -144,11 +144,11 @@ def _pair_links(tokens: list[Token], labels: frozenset[str]) -> None:
                 token.special = kept(token.raw, "close", name="[")
             elif label.casefold() in labels:
                 tokens[start].special = kept("[", "open", name="[")
-                token.special = Special("]", "close", f"][{label}]", "", "[")
+                token.special = InlineElement("]", "close", f"][{label}]", "", "[")
         at += 1
 
 
-def _take_target(tokens: list[Token], at: int) -> int | None:
+def _take_target(tokens: list[MarkdownToken], at: int) -> int | None:
     """Joins a link's target to its closing bracket; None if there is none."""
     joined, end = "]", at + 1
     while end < len(tokens) and end - at < 40 and len(joined) < 2600:
@@ -170,7 +170,7 @@ def _take_target(tokens: list[Token], at: int) -> int | None:
     return None
 
 
-def _pair_emphasis(tokens: list[Token]) -> None:
+def _pair_emphasis(tokens: list[MarkdownToken]) -> None:
     """Runs of `*`, `_`, `~~` that begin and end a stretch; other runs beside a word are kept."""
     waiting: list[int] = []
     counts: dict[str, int] = {}
@@ -195,12 +195,12 @@ def _pair_emphasis(tokens: list[Token]) -> None:
                 counts[token.raw] = counts.get(token.raw, 0) + 1
 
 
-def _pair_html(tokens: list[Token]) -> None:
+def _pair_html(tokens: list[MarkdownToken]) -> None:
     """HTML tags within a paragraph."""
     places = [at for at, token in enumerate(tokens) if token.kind == "tag"]
     tags = [tag for at in places for tag in html.tokenize(tokens[at].raw)]
     if len(tags) != len(places):
-        tags = [html.Token(tokens[at].raw, "void") for at in places]
+        tags = [html.HtmlToken(tokens[at].raw, "void") for at in places]
     partners = html.match_tags(tags)
     for index, (at, tag) in enumerate(zip(places, tags, strict=True)):
         token = tokens[at]

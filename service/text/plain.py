@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from service.text.block import Block
-from service.text.rich import Rich, RichBuilder, Special
+from service.text.rich import InlineElement, InlineText, InlineTextBuilder
 from service.text.sentences import LINE_BREAK
 
 LIST_MARK = re.compile(
@@ -23,14 +23,14 @@ def read_text(text: str) -> Iterator[str | Block]:
         mark = LIST_MARK.match(line)
         start = mark.end() if mark else 0
         yield line[:start]
-        yield Block(Rich(line[start:]), str)
+        yield Block(InlineText(line[start:]), str)
 
 
 def read_wrapped(text: str) -> Iterator[str | Block]:
     """Plain text whose sentences go on over single line breaks; blank lines and list marks begin
     a paragraph."""
     lines = LINE_BREAK.split(text)
-    builder = RichBuilder()
+    builder = InlineTextBuilder()
     gap = ""
     for line, line_break in zip(lines[::2], [*lines[1::2], ""], strict=True):
         mark = LIST_MARK.match(line)
@@ -42,7 +42,7 @@ def read_wrapped(text: str) -> Iterator[str | Block]:
             builder.add(line[start:])
         else:
             if builder:
-                builder.add_special(Special(gap, "character", gap, " "), " ")
+                builder.add_special(InlineElement(gap, "character", gap, " "), " ")
             else:
                 yield gap
             builder.add(line)

@@ -8,7 +8,7 @@ from typing import Literal
 
 from service.text.block import Escape
 from service.text.glossary import Glossary
-from service.text.rich import MARK, Kind, Rich, RichBuilder, Special, kept
+from service.text.rich import MARK, InlineElement, InlineText, InlineTextBuilder, Kind, kept
 
 TOP_LEVEL = "com|org|net|edu|gov|io|dev|app|de|eu|uk|fr|nl|pl|ru|jp|cn|ch|ca|br"
 NUMBER_NAMES = r"count|num|number|n|total|amount|quantity"
@@ -74,7 +74,9 @@ SPACED = "\u0e00"
 """Scripts before this code point put spaces between words."""
 
 
-def protect(rich: Rich, glossary: Glossary, escape: Escape, *, tags: bool = False) -> Rich:
+def protect(
+    rich: InlineText, glossary: Glossary, escape: Escape, *, tags: bool = False
+) -> InlineText:
     """The same text, with opaque stretches and terms as specials; `tags`: also what looks like
     a tag. What touches such a stretch without a space belongs to it. `escape` writes the glossary's
     terms, which are plain text, where the text stands."""
@@ -84,7 +86,7 @@ def protect(rich: Rich, glossary: Glossary, escape: Escape, *, tags: bool = Fals
     return _with_neighbours(rich) if rich.specials else rich
 
 
-def without_opaque(text: str) -> str:
+def strip_invented_markup(text: str) -> str:
     """A text less everything opaque in it: a model cannot be trusted to make such things."""
     if not SUSPECT.search(text):
         return text
@@ -100,7 +102,7 @@ def without_opaque(text: str) -> str:
 Found = tuple[int, int, Literal["term"] | str, str]
 
 
-def _ranges(rich: Rich, glossary: Glossary, pattern: re.Pattern[str]) -> Iterator[Found]:
+def _ranges(rich: InlineText, glossary: Glossary, pattern: re.Pattern[str]) -> Iterator[Found]:
     """Start, end, kind and term of each stretch, in order, none overlapping; opaque ones first."""
     terms = glossary.find(rich.text)
     term = next(terms, None)
@@ -134,8 +136,8 @@ def _address_end(text: str, start: int, end: int) -> int:
     return end
 
 
-def _replaced(rich: Rich, found: list[Found], escape: Escape) -> Rich:
-    builder = RichBuilder()
+def _replaced(rich: InlineText, found: list[Found], escape: Escape) -> InlineText:
+    builder = InlineTextBuilder()
     place = 0
     for start, end, kind, term in found:
         builder.add_rich(rich.cut(place, start))
@@ -145,20 +147,20 @@ def _replaced(rich: Rich, found: list[Found], escape: Escape) -> Rich:
     return builder.build()
 
 
-def _special(rich: Rich, kind: str, term: str, escape: Escape) -> Special:
+def _special(rich: InlineText, kind: str, term: str, escape: Escape) -> InlineElement:
     raw, shown = rich.raw(), rich.shown()
     if kind == "term":
-        return Special(raw, "word", escape(term), shown, name="term", term=term)
+        return InlineElement(raw, "word", escape(term), shown, name="term", term=term)
     if kind == "tag" and not raw.endswith("/>"):
         name = re.split(r"[\s>]", raw.strip("</>"), maxsplit=1)[0]
         return kept(raw, "close" if raw.startswith("</") else "open", name=name)
     return kept(raw, KINDS.get(kind, "word"), shown)
 
 
-def _with_neighbours(rich: Rich) -> Rich:
+def _with_neighbours(rich: InlineText) -> InlineText:
     """Opaque words together with the letters that touch them; words that a tag parts, whole."""
     text = rich.text
-    builder = RichBuilder()
+    builder = InlineTextBuilder()
     place = index = 0
     while index < len(rich.places):
         start, end = _touching(rich, index, place)
@@ -176,7 +178,7 @@ def _with_neighbours(rich: Rich) -> Rich:
     return builder.build()
 
 
-def _touching(rich: Rich, index: int, earliest: int) -> tuple[int, int]:
+def _touching(rich: InlineText, index: int, earliest: int) -> tuple[int, int]:
     """The stretch around a special thing that cannot be parted from it."""
     text, place, special = rich.text, rich.places[index], rich.specials[index]
     start, end = place, place + 1
@@ -199,14 +201,14 @@ def _in_word(character: str) -> bool:
     return character.isalnum() and character < SPACED
 
 
-def _sticks(rich: Rich, place: int) -> bool:
+def _sticks(rich: InlineText, place: int) -> bool:
     if _in_word(rich.text[place]) or rich.text[place] == "_":
         return True
     special = rich.special_at(place)
     return special is not None and special.kind not in ("character", "space", "point")
 
 
-def _balanced(rich: Rich) -> bool:
+def _balanced(rich: InlineText) -> bool:
     depth = 0
     for special in rich.specials:
         depth += {"open": 1, "close": -1}.get(special.kind, 0)
@@ -215,5 +217,5 @@ def _balanced(rich: Rich) -> bool:
     return depth == 0
 
 
-def _joined(rich: Rich) -> Special:
-    return Special(rich.raw(), "word", rich.output(), rich.shown())
+def _joined(rich: InlineText) -> InlineElement:
+    return InlineElement(rich.raw(), "word", rich.output(), rich.shown())

@@ -22,7 +22,7 @@ both ends of a stretch."""
 
 
 @dataclass(frozen=True, slots=True)
-class Special:
+class InlineElement:
     """One special thing: how the source has it, how the output will, what a reader sees."""
 
     raw: str
@@ -43,32 +43,32 @@ class Special:
         return self.kind in ("point", "open", "close")
 
 
-def kept(raw: str, kind: Kind, shown: str = "", name: str = "") -> Special:
+def kept(raw: str, kind: Kind, shown: str = "", name: str = "") -> InlineElement:
     """Something that comes out as it stood."""
-    return Special(raw, kind, raw, shown, name)
+    return InlineElement(raw, kind, raw, shown, name)
 
 
 @dataclass(frozen=True, slots=True)
-class Rich:
+class InlineText:
     """Text with specials; `specials[i]` is at `text[places[i]]`, places rising."""
 
     text: str
     places: Sequence[int] = ()
-    specials: Sequence[Special] = ()
+    specials: Sequence[InlineElement] = ()
 
-    def cut(self, start: int, end: int) -> Rich:
+    def cut(self, start: int, end: int) -> InlineText:
         if not self.specials:
             if start == 0 and end == len(self.text):
                 return self
-            return Rich(self.text[start:end])
+            return InlineText(self.text[start:end])
         low, high = bisect_left(self.places, start), bisect_left(self.places, end)
-        return Rich(
+        return InlineText(
             self.text[start:end],
             [place - start for place in self.places[low:high]],
             self.specials[low:high],
         )
 
-    def __iter__(self) -> Iterator[str | Special]:
+    def __iter__(self) -> Iterator[str | InlineElement]:
         """Plain text and specials, in order."""
         start = 0
         for place, special in zip(self.places, self.specials, strict=True):
@@ -105,19 +105,19 @@ class Rich:
         """Whether there is something that is not a character."""
         return any(special.kind not in ("character", "space") for special in self.specials)
 
-    def special_at(self, place: int) -> Special | None:
+    def special_at(self, place: int) -> InlineElement | None:
         index = bisect_left(self.places, place)
         found = index < len(self.places) and self.places[index] == place
         return self.specials[index] if found else None
 
 
-class RichBuilder:
+class InlineTextBuilder:
     """Collects text and specials into a Rich."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._places: list[int] = []
-        self._specials: list[Special] = []
+        self._specials: list[InlineElement] = []
         self._length = 0
 
     def __len__(self) -> int:
@@ -128,19 +128,19 @@ class RichBuilder:
         self._parts.append(text)
         self._length += len(text)
 
-    def add_special(self, special: Special, character: str = MARK) -> None:
+    def add_special(self, special: InlineElement, character: str = MARK) -> None:
         self._places.append(self._length)
         self._specials.append(special)
         self.add(character)
 
-    def add_rich(self, rich: Rich) -> None:
+    def add_rich(self, rich: InlineText) -> None:
         if rich.specials:
             self._places.extend(self._length + place for place in rich.places)
             self._specials.extend(rich.specials)
         self.add(rich.text)
 
-    def build(self) -> Rich:
+    def build(self) -> InlineText:
         """What was collected; the builder is empty then."""
-        rich = Rich("".join(self._parts), self._places, self._specials)
+        rich = InlineText("".join(self._parts), self._places, self._specials)
         self.__init__()  # type: ignore[misc]
         return rich

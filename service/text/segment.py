@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Literal
 
 from service.text.align import (
-    Point,
+    AlignmentPoint,
     Span,
     Words,
     boundary,
@@ -19,15 +19,15 @@ from service.text.align import (
 )
 from service.text.block import Escape
 from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
-from service.text.rich import Rich, Special
+from service.text.rich import InlineElement, InlineText
 from service.text.sentences import edges, pair_up
 from service.text.stand_ins import (
-    Sent,
-    StandIns,
+    PlaceholderWords,
+    SentPlaceholder,
     assign,
     engine_text,
     opaque_words,
-    without_added_stop,
+    strip_added_stop,
 )
 
 TURNS = (1, 2)
@@ -39,7 +39,7 @@ stand-ins; `in proportion`: tags could not be found there and went where they ar
 `parted`: stretches were translated on their own; `placed`: all went where it is in the source."""
 
 
-class Restored(str):
+class RestoredText(str):
     """A finished translation: in the document's format, with everything protected back in it."""
 
     shown: str
@@ -48,13 +48,13 @@ class Restored(str):
     """How it came about."""
 
     @classmethod
-    def of(cls, output: str, shown: str, way: Way = "whole") -> Restored:
+    def of(cls, output: str, shown: str, way: Way = "whole") -> RestoredText:
         restored = cls(output)
         restored.shown, restored.way = shown, way
         return restored
 
-    def by(self, way: Way) -> Restored:
-        return Restored.of(str(self), self.shown, way)
+    def by(self, way: Way) -> RestoredText:
+        return RestoredText.of(str(self), self.shown, way)
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Repair:
     texts: tuple[str, ...]
     reason: str
     """`dropped`: the model lost something; `tags`: tagged stretches must be found."""
-    join: Callable[[Sequence[str]], Restored]
+    join: Callable[[Sequence[str]], RestoredText]
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class Segment:
     """One sentence of a document. `text` is what the engine gets, at most its limit of tokens."""
 
     text: str
-    core: Rich
-    words: Sequence[Sent]
+    core: InlineText
+    words: Sequence[SentPlaceholder]
     """What is sent for each of the opaque words, in order."""
-    stand_ins: StandIns
+    stand_ins: PlaceholderWords
     fits: Callable[[str], bool]
     """Whether the engine takes a text."""
     escape: Escape
@@ -90,12 +90,12 @@ class Segment:
         """The sentence as a reader sees it."""
         return self.core.shown()
 
-    def restore(self, translation: str) -> Restored | None:
+    def restore(self, translation: str) -> RestoredText | None:
         """The finished translation; None if something was dropped or cannot be placed.
 
         Where the model gives nothing for a sentence, the sentence stays as it is.
         """
-        if isinstance(translation, Restored):
+        if isinstance(translation, RestoredText):
             return translation
         return self._compose(translation, self.words, {}, False)
 
@@ -114,7 +114,7 @@ class Segment:
             texts += self._stretch_texts()
         texts = [text for text in dict.fromkeys(texts) if self._translatable(text)]
 
-        def join(translations: Sequence[str]) -> Restored:
+        def join(translations: Sequence[str]) -> RestoredText:
             known = dict(zip(texts, translations, strict=True))
             attempts = [(translation, self.words)]
             attempts += [(known.get(engine_text(self.core, words), ""), words) for words in others]
@@ -128,12 +128,12 @@ class Segment:
 
         return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
 
-    def finish(self, translation: str) -> Restored:
+    def finish(self, translation: str) -> RestoredText:
         """The finished translation without further translations: what was dropped is put where it
         stood in proportion."""
         return self.restore(translation) or self._in_proportion(translation)
 
-    def _other_words(self) -> list[list[Sent]]:
+    def _other_words(self) -> list[list[SentPlaceholder]]:
         """Other stand-ins for the opaque words, for when the model dropped one."""
         turns = (assign(self.core, self.stand_ins, turn) for turn in TURNS)
         return [words for words in turns if words and words != list(self.words)]
@@ -142,13 +142,13 @@ class Segment:
         return any(map(str.isalpha, text)) and self.fits(text)
 
     def _compose(
-        self, whole: str, words: Sequence[Sent], known: Mapping[str, str], final: bool
-    ) -> Restored | None:
+        self, whole: str, words: Sequence[SentPlaceholder], known: Mapping[str, str], final: bool
+    ) -> RestoredText | None:
         """The whole sentence's translation with everything in its place, if there is one."""
-        text = without_added_stop(clean(whole), self.core)
+        text = strip_added_stop(clean(whole), self.core)
         if not self.core.specials:
             text = text or self.source
-            return Restored.of(self.escape(text), text)
+            return RestoredText.of(self.escape(text), text)
         replacements = replacements_of(text, self.core, words)
         if replacements is None or not text:
             return None
@@ -167,7 +167,7 @@ class Segment:
         insertions += self._points(points, self.core, words, output)
         return self._assembled(text, [*replacements, *insertions])
 
-    def _span_texts(self, root: Span, words: Sequence[Sent]) -> list[tuple[Span, str]]:
+    def _span_texts(self, root: Span, words: Sequence[SentPlaceholder]) -> list[tuple[Span, str]]:
         spans, waiting = [], list(root.children)
         while waiting:
             span = waiting.pop()
@@ -175,11 +175,11 @@ class Segment:
             spans.append(span)
         return [(span, self._text_of(span.stretch, words)) for span in spans]
 
-    def _text_of(self, stretch: tuple[int, int], words: Sequence[Sent]) -> str:
+    def _text_of(self, stretch: tuple[int, int], words: Sequence[SentPlaceholder]) -> str:
         before = len(opaque_words(self.core.cut(0, stretch[0])))
         return engine_text(self.core.cut(*stretch), words[before:])
 
-    def _assembled(self, text: str, edits: list[Edit]) -> Restored:
+    def _assembled(self, text: str, edits: list[Edit]) -> RestoredText:
         output, shown = [], []
         place = 0
         for edit in sorted(edits, key=lambda edit: (edit.start, edit.order)):
@@ -189,7 +189,7 @@ class Segment:
             place = max(place, edit.end)
         output.append(self.escape(text[place:]))
         shown.append(text[place:])
-        return Restored.of("".join(output), "".join(shown))
+        return RestoredText.of("".join(output), "".join(shown))
 
     def _stretch_texts(self) -> list[str]:
         """What must be translated to do without the whole sentence, or without stand-ins."""
@@ -203,7 +203,7 @@ class Segment:
             ]
         return texts
 
-    def _betweentag_edits(self) -> list[tuple[Rich, Sequence[Sent]]]:
+    def _betweentag_edits(self) -> list[tuple[InlineText, Sequence[SentPlaceholder]]]:
         """The stretches between tags and symbols, and what stands in them for opaque words; the
         tags and symbols themselves, too."""
         stretches, used = [], 0
@@ -213,10 +213,10 @@ class Segment:
             used += count
         return stretches
 
-    def _from_stretches(self, whole: str, known: Mapping[str, str]) -> Restored | None:
+    def _from_stretches(self, whole: str, known: Mapping[str, str]) -> RestoredText | None:
         """The sentence parted at tags, and at opaque words where the model dropped them; None if
         the model makes nothing of such a stretch."""
-        parts: list[Restored] = []
+        parts: list[RestoredText] = []
         for rich, words in self._betweentag_edits():
             if (translated := self._stretch(rich, words, whole, known)) is not None:
                 parts.append(translated)
@@ -225,17 +225,21 @@ class Segment:
                 alone = self._stretch(part, (), whole, known) if part.has_letter() else None
                 if alone is None and part.has_letter():
                     return None
-                parts.append(alone or Restored.of(part.output(), part.shown()))
-        return Restored.of("".join(parts), "".join(part.shown for part in parts), "parted")
+                parts.append(alone or RestoredText.of(part.output(), part.shown()))
+        return RestoredText.of("".join(parts), "".join(part.shown for part in parts), "parted")
 
     def _stretch(
-        self, rich: Rich, words: Sequence[Sent], whole: str, known: Mapping[str, str]
-    ) -> Restored | None:
+        self,
+        rich: InlineText,
+        words: Sequence[SentPlaceholder],
+        whole: str,
+        known: Mapping[str, str],
+    ) -> RestoredText | None:
         """A stretch's own translation within the spaces around it; None if it cannot be used."""
         before, core, inside, after = _trimmed(rich, words)
         if not core.has_letter():
-            return Restored.of(rich.output(), rich.shown())
-        alone = without_added_stop(clean(known.get(engine_text(core, inside), "")), core)
+            return RestoredText.of(rich.output(), rich.shown())
+        alone = strip_added_stop(clean(known.get(engine_text(core, inside), "")), core)
         text = _like(core.text, alone, whole)
         replacements = replacements_of(text, core, inside)
         if replacements is None or not text or _runs_on(source=core.text, translation=text):
@@ -243,13 +247,17 @@ class Segment:
         spans = find_spans(core)
         edits = self._points(spans[1], core, inside, Words.of(text)) if spans else []
         middle = self._assembled(text, [*replacements, *edits])
-        return Restored.of(
+        return RestoredText.of(
             before.output() + middle + after.output(),
             before.shown() + middle.shown + after.shown(),
         )
 
     def _points(
-        self, points: Sequence[Point], core: Rich, words: Sequence[Sent], output: Words
+        self,
+        points: Sequence[AlignmentPoint],
+        core: InlineText,
+        words: Sequence[SentPlaceholder],
+        output: Words,
     ) -> list[Edit]:
         source = source_words(core, words)
         return [
@@ -257,8 +265,8 @@ class Segment:
             for order, point in enumerate(points)
         ]
 
-    def _in_proportion(self, translation: str) -> Restored:
-        text = without_added_stop(clean(translation), self.core)
+    def _in_proportion(self, translation: str) -> RestoredText:
+        text = strip_added_stop(clean(translation), self.core)
         for word in self.words:
             text = re.sub(rf"(?<!\w){re.escape(word.expected)}s?(?!\w)", "", text)
         text = " ".join(text.split())
@@ -281,7 +289,9 @@ class Segment:
         return self._assembled(text, edits).by("placed")
 
 
-def _trimmed(rich: Rich, words: Sequence[Sent]) -> tuple[Rich, Rich, Sequence[Sent], Rich]:
+def _trimmed(
+    rich: InlineText, words: Sequence[SentPlaceholder]
+) -> tuple[InlineText, InlineText, Sequence[SentPlaceholder], InlineText]:
     """What is before a stretch's sentence, the sentence, its opaque words, what is after it."""
     start, end = edges(rich)
     before, core = rich.cut(0, start), rich.cut(start, end)
@@ -290,15 +300,15 @@ def _trimmed(rich: Rich, words: Sequence[Sent]) -> tuple[Rich, Rich, Sequence[Se
     return before, core, inside, rich.cut(end, len(rich.text))
 
 
-def is_mark(special: Special) -> bool:
+def is_mark(special: InlineElement) -> bool:
     return special.has_no_width
 
 
-def is_opaque_word(special: Special) -> bool:
+def is_opaque_word(special: InlineElement) -> bool:
     return special.stands_for_word
 
 
-def split_at(rich: Rich, at: Callable[[Special], bool]) -> list[Rich]:
+def split_at(rich: InlineText, at: Callable[[InlineElement], bool]) -> list[InlineText]:
     """Cut before and after some specials; the parts add up."""
     places = [
         place for place, special in zip(rich.places, rich.specials, strict=True) if at(special)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import sentencex
 
-from service.text.rich import Rich, Special
+from service.text.rich import InlineElement, InlineText
 
 LINE_BREAK = re.compile("(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
 # Where a sentence that is too long may be cut, best first: after a clause, a comma, a word.
@@ -32,11 +32,11 @@ MAX_AT_ONCE = 20_000
 STANDS_FOR_WORD = "Boston"
 """What the sentence splitter sees of something opaque."""
 
-TooLong = Callable[[Rich], bool]
+TooLong = Callable[[InlineText], bool]
 
 
 @dataclass(frozen=True)
-class Part:
+class SentencePart:
     """A stretch of a text: a sentence to translate, or something to keep."""
 
     text: str
@@ -45,27 +45,27 @@ class Part:
 
 def split_text(
     text: str, language: str, count_tokens: Callable[[str], int], max_tokens: int
-) -> list[Part]:
+) -> list[SentencePart]:
     """Cut a text into parts; `"".join(part.text for part in parts)` is its NFC.
 
     A part to translate has at most `max_tokens` tokens: what is longer is cut after a clause, a
     comma or a word near its middle, or between letters where nothing else is left.
     """
 
-    def too_long(core: Rich) -> bool:
+    def too_long(core: InlineText) -> bool:
         return len(core.text) > CHARS_PER_TOKEN * max_tokens or count_tokens(core.text) > max_tokens
 
-    parts: list[Part] = []
+    parts: list[SentencePart] = []
     for position, line in enumerate(LINE_BREAK.split(unicodedata.normalize("NFC", text))):
         if position % 2:
-            parts.append(Part(line, False))
+            parts.append(SentencePart(line, False))
             continue
-        for rich, translate in split_rich(Rich(line), language, too_long):
-            parts.append(Part(rich.text, translate))
+        for rich, translate in split_inline(InlineText(line), language, too_long):
+            parts.append(SentencePart(rich.text, translate))
     return [part for part in parts if part.text]
 
 
-def join_parts(parts: Sequence[Part], translations: Sequence[str]) -> str:
+def join_parts(parts: Sequence[SentencePart], translations: Sequence[str]) -> str:
     """Put the translations, in order, in the places of the parts to translate.
 
     Raises ValueError if there are more or fewer translations than such parts.
@@ -77,9 +77,9 @@ def join_parts(parts: Sequence[Part], translations: Sequence[str]) -> str:
     return "".join(next(remaining) if part.translate else part.text for part in parts)
 
 
-def split_rich(
-    rich: Rich, language: str, too_long: TooLong, *, split: bool = True
-) -> Iterator[tuple[Rich, bool]]:
+def split_inline(
+    rich: InlineText, language: str, too_long: TooLong, *, split: bool = True
+) -> Iterator[tuple[InlineText, bool]]:
     """Cut a paragraph into stretches, each to translate or not, adding up to it.
 
     What is to be translated starts and ends with something that is part of a sentence; it is cut
@@ -90,7 +90,7 @@ def split_rich(
             yield from _cut(sentence, too_long)
 
 
-def _windows(rich: Rich) -> Iterator[Rich]:
+def _windows(rich: InlineText) -> Iterator[InlineText]:
     """Stretches of at most MAX_AT_ONCE characters, cut at a space where there is one."""
     start, length = 0, len(rich.text)
     while length - start > MAX_AT_ONCE:
@@ -102,7 +102,7 @@ def _windows(rich: Rich) -> Iterator[Rich]:
         yield rich.cut(start, length)
 
 
-def _sentences(rich: Rich, language: str) -> Iterator[Rich]:
+def _sentences(rich: InlineText, language: str) -> Iterator[InlineText]:
     """Sentences, in order, adding up to the text."""
     reading, ends, starts, widths = _reading(rich)
     sentences = [] if reading.isspace() else list(sentencex.segment(language, reading))
@@ -121,7 +121,7 @@ def _sentences(rich: Rich, language: str) -> Iterator[Rich]:
     yield rich.cut(start, len(rich.text))
 
 
-def _reading(rich: Rich) -> tuple[str, list[int], list[int], list[int]]:
+def _reading(rich: InlineText) -> tuple[str, list[int], list[int], list[int]]:
     """The text without what has no width; where its parts end; where in `rich.text` they start
     and how wide they are there."""
     if not rich.specials:
@@ -147,20 +147,20 @@ def _reading(rich: Rich) -> tuple[str, list[int], list[int], list[int]]:
     return "".join(read), ends, starts, widths
 
 
-def _reads(special: Special) -> str:
+def _reads(special: InlineElement) -> str:
     if special.has_no_width:
         return ""
     return STANDS_FOR_WORD if special.stands_for_word else special.shown
 
 
-def _after_ends(rich: Rich, place: int) -> int:
+def _after_ends(rich: InlineText, place: int) -> int:
     """The place after the ends of tags there."""
     while (special := rich.special_at(place)) is not None and special.kind == "close":
         place += 1
     return place
 
 
-def _cut(sentence: Rich, too_long: TooLong) -> Iterator[tuple[Rich, bool]]:
+def _cut(sentence: InlineText, too_long: TooLong) -> Iterator[tuple[InlineText, bool]]:
     start, end = edges(sentence)
     if start:
         yield sentence.cut(0, start), False
@@ -177,7 +177,7 @@ def _cut(sentence: Rich, too_long: TooLong) -> Iterator[tuple[Rich, bool]]:
         yield sentence.cut(end, len(sentence.text)), False
 
 
-def edges(rich: Rich) -> tuple[int, int]:
+def edges(rich: InlineText) -> tuple[int, int]:
     """Where the sentence itself starts and ends, without spaces and tags around it."""
     text = rich.text
     start, end = 0, len(text)
@@ -200,19 +200,19 @@ def edges(rich: Rich) -> tuple[int, int]:
     return start, end
 
 
-def _is_label(before: str, last: Special | None) -> bool:
+def _is_label(before: str, last: InlineElement | None) -> bool:
     """Whether a sentence ends with something opaque after a colon."""
     return last is not None and last.stands_for_word and before[:1] == ":"
 
 
-def _outside(special: Special | None, place: int, partners: dict[int, int]) -> bool:
+def _outside(special: InlineElement | None, place: int, partners: dict[int, int]) -> bool:
     """Whether a special thing at the edge of a sentence need not be in it."""
     if special is None or not special.has_no_width:
         return False
     return special.kind == "point" or place not in partners
 
 
-def pair_up(rich: Rich) -> dict[int, int]:
+def pair_up(rich: InlineText) -> dict[int, int]:
     """Places of `open` and `close` that belong together, each → the other."""
     waiting: dict[str, list[int]] = {}
     partners: dict[int, int] = {}

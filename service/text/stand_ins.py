@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from service.text.rich import Rich, Special
+from service.text.rich import InlineElement, InlineText
 
 CANDIDATES = (
     "Boston", "Tom", "Japan", "London", "Washington", "England", "China", "Maria", "Hawaii",
@@ -40,18 +40,20 @@ SPACES = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
-class StandIns:
+class PlaceholderWords:
     """Words in the order they are used: for something opaque, and for something that counts."""
 
     words: tuple[str, ...]
     numbers: tuple[str, ...] = ()
 
 
-EN_DE = StandIns(("Boston", "Tom", "Japan", "London", "Washington", "England"), ("20", "5", "30"))
+EN_DE = PlaceholderWords(
+    ("Boston", "Tom", "Japan", "London", "Washington", "England"), ("20", "5", "30")
+)
 """What the shipped model copied in at least 10 of 12 sentences (names), 7 of 12 (numbers)."""
 
 
-def choose_stand_ins(translate: Callable[[list[str]], Sequence[str]]) -> StandIns:
+def choose_placeholder_words(translate: Callable[[list[str]], Sequence[str]]) -> PlaceholderWords:
     """Find what a model copies: some 200 short sentences in one call of `translate`.
 
     Probes are English; a model of another source language gets few stand-ins or none, and opaque
@@ -65,7 +67,7 @@ def choose_stand_ins(translate: Callable[[list[str]], Sequence[str]]) -> StandIn
         for at, word in enumerate(candidates)
     }
     best = sorted((word for word in candidates if shares[word] >= ENOUGH), key=shares.get)[::-1]  # type: ignore[arg-type]
-    return StandIns(
+    return PlaceholderWords(
         tuple(word for word in best if not word.isdigit())[:6],
         tuple(word for word in best if word.isdigit())[:3],
     )
@@ -81,14 +83,16 @@ def occurrences(word: str, text: str) -> list[re.Match[str]]:
 
 
 @dataclass(frozen=True)
-class Sent:
+class SentPlaceholder:
     """What is sent for an opaque word, and what to look for in the translation."""
 
     text: str
     expected: str
 
 
-def assign(core: Rich, stand_ins: StandIns, turn: int = 0) -> list[Sent] | None:
+def assign(
+    core: InlineText, stand_ins: PlaceholderWords, turn: int = 0
+) -> list[SentPlaceholder] | None:
     """What to send for each opaque word of a sentence; stand-ins are none of its own words.
 
     At turn 0, terms of a glossary are sent as they are: often the model translates them as wanted.
@@ -105,19 +109,19 @@ def assign(core: Rich, stand_ins: StandIns, turn: int = 0) -> list[Sent] | None:
     chosen = []
     for special in opaque_words(core):
         if special.name == "term" and not turn:
-            chosen.append(Sent(special.shown, special.term))
+            chosen.append(SentPlaceholder(special.shown, special.term))
             continue
         names = numbers if special.kind == "number" and numbers else words
         word = names.pop(0)
-        chosen.append(Sent(word, word))
+        chosen.append(SentPlaceholder(word, word))
     return chosen
 
 
-def opaque_words(core: Rich) -> list[Special]:
+def opaque_words(core: InlineText) -> list[InlineElement]:
     return [special for special in core.specials if special.stands_for_word]
 
 
-def engine_text(core: Rich, words: Iterable[Sent]) -> str:
+def engine_text(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
     """What the engine gets of a sentence: stand-ins for what is opaque, no tags.
 
     A full stop ends it if nothing does: what has none, a heading or a stretch between tags, makes
@@ -127,7 +131,7 @@ def engine_text(core: Rich, words: Iterable[Sent]) -> str:
     return f"{text}." if text and text[-1].isalnum() and text[-1] < WESTERN else text
 
 
-def _with_words(core: Rich, words: Iterable[Sent]) -> str:
+def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
     remaining = iter(words)
     parts = []
     for part in core:
@@ -140,7 +144,7 @@ def _with_words(core: Rich, words: Iterable[Sent]) -> str:
     return "".join(parts)
 
 
-def without_added_stop(translation: str, core: Rich) -> str:
+def strip_added_stop(translation: str, core: InlineText) -> str:
     """A translation without the full stop that its source has not."""
     text = translation.strip()
     source = core.text.rstrip()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.bench.results import (
+    BenchSettings,
     Cost,
     Figure,
     Latency,
@@ -15,10 +16,9 @@ from benchmarks.bench.results import (
     Quality,
     Ratio,
     Results,
-    Score,
-    Settings,
+    ScoreRecord,
     Speed,
-    Text,
+    TextRecord,
 )
 from benchmarks.bench.rounds import figure
 from benchmarks.systems.base import SystemInfo
@@ -62,7 +62,7 @@ def system(name: str, role: Any, engine: str, beam: int, target: str = "de") -> 
 def quality(name: str, outputs: list[str], against: str | None = None) -> Quality:
     statistics = statistics_of(outputs, REFERENCES)
     bleu = round(bleu_of(statistics), 2)
-    score = Score(metric="BLEU", score=bleu, low=bleu - 1, high=bleu + 1, signature="nrefs:1")
+    score = ScoreRecord(metric="BLEU", score=bleu, low=bleu - 1, high=bleu + 1, signature="nrefs:1")
     compared = {"bleu_difference": -0.1, "p_value": 0.4, "bleu_share": 0.98}
     return Quality(
         system=name,
@@ -123,10 +123,14 @@ def results(**changed: Any) -> Results:
         "source": "en",
         "target": "de",
         "main_system": STUDENT,
-        "settings": Settings(rounds=3, batch_sizes=(1,), threads=(1,), beams=(1,), quick=False),
+        "settings": BenchSettings(
+            rounds=3, batch_sizes=(1,), threads=(1,), beams=(1,), quick=False
+        ),
         "machine": machine(),
         "texts": (
-            Text(name="toy", sentences=40, source_tokens=400, source_words=320, sha256="ab" * 32),
+            TextRecord(
+                name="toy", sentences=40, source_tokens=400, source_words=320, sha256="ab" * 32
+            ),
         ),
         "timed_text": "toy",
         "systems": (

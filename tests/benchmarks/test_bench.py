@@ -15,14 +15,14 @@ from benchmarks.bench.comet import Comet
 from benchmarks.bench.growth import LENGTH, from_speeds, glued, grow
 from benchmarks.bench.machine import noise_of, range_of
 from benchmarks.bench.options import Options
-from benchmarks.bench.plan import Request, plan_bundle
+from benchmarks.bench.plan import BenchRequest, plan_bundle
 from benchmarks.bench.profile import part_of, parts_of, stop
 from benchmarks.bench.report import write_report
-from benchmarks.bench.results import Part, Results, ResultsError, load_results
+from benchmarks.bench.results import ReportPart, Results, ResultsError, load_results
 from benchmarks.bench.rounds import figure, take_turns
 from benchmarks.bench.run import measure
 from benchmarks.bench.speed import latencies
-from benchmarks.bench.texts import Sample, make_text, sample_of
+from benchmarks.bench.texts import TextSample, make_text, sample_of
 from benchmarks.buckets import buckets, rarity_of_counts, thirds
 from benchmarks.flops import flops_per_sentence
 from benchmarks.systems import CLASSES
@@ -200,7 +200,7 @@ def test_operations_of_a_translation_by_hand() -> None:
 
 
 def test_latency_percentiles_are_of_each_round_and_third() -> None:
-    sample = Sample(["a", "b", "c"], np.array([1, 2, 3]), np.array([0, 1, 2]))
+    sample = TextSample(["a", "b", "c"], np.array([1, 2, 3]), np.array([0, 1, 2]))
     found = latencies("s", [[0.001, 0.002, 0.009, 0.003, 0.002, 0.009]], sample, 1)
     assert [one.third for one in found] == [None, 0, 1, 2]
     assert found[1].p50_ms.median == pytest.approx(2)
@@ -256,7 +256,7 @@ def test_lines_that_perf_pads_are_read_in_no_time() -> None:
     padded = [f"     0.01%  [JIT] tid 1   [.] 0x{n:016x}{' ' * 8000}-      -   " for n in range(50)]
     begin = time.process_time()
     [part] = parts_of([*padded, "    1%" + " " * 8000 + "x"])
-    assert part == Part(name="matrix products", share=1.0)
+    assert part == ReportPart(name="matrix products", share=1.0)
     assert time.process_time() - begin < 1  # minutes, if the pattern looked back
 
 
@@ -310,7 +310,7 @@ def test_a_sample_is_spread_over_lengths(bundle: Bundle) -> None:
 
 def test_a_bundle_without_a_text_is_refused(bundle: Bundle, tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="--src FILE and --ref FILE"):
-        plan_bundle(bundle.path, Request(), tmp_path)
+        plan_bundle(bundle.path, BenchRequest(), tmp_path)
 
 
 @pytest.mark.slow
@@ -321,7 +321,7 @@ def test_the_whole_harness(
     monkeypatch.setattr("benchmarks.bench.growth.VOCABULARIES", (320, 640))
     monkeypatch.setattr("benchmarks.bench.run.available", lambda: 1)
     checkpoint = bundle.path.parent / "checkpoint"
-    request = Request(
+    request = BenchRequest(
         beams=(1,), only=("teacher torch",), teacher=checkpoint, src=text[0], ref=text[1]
     )
     plan = plan_bundle(bundle.path, request, tmp_path)

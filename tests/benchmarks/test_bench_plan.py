@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench.plan import Plan, Request, plan_bundle, plan_run
+from benchmarks.bench.plan import BenchPlan, BenchRequest, plan_bundle, plan_run
 from benchmarks.bench.results import ResultsError
 from benchmarks.bench.run import reference_of
 from benchmarks.systems.torch_checkpoint import TorchCheckpoint
@@ -28,11 +28,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 @pytest.fixture(scope="module")
-def plan(run: Run, tmp_path_factory: pytest.TempPathFactory) -> Plan:
-    return plan_run(run, Request(), tmp_path_factory.mktemp("bench"))
+def plan(run: Run, tmp_path_factory: pytest.TempPathFactory) -> BenchPlan:
+    return plan_run(run, BenchRequest(), tmp_path_factory.mktemp("bench"))
 
 
-def test_the_teacher_and_every_student_that_was_trained_are_scored(plan: Plan) -> None:
+def test_the_teacher_and_every_student_that_was_trained_are_scored(plan: BenchPlan) -> None:
     in_torch = [one.info for one in plan.systems if one.info.engine == "torch"]
     assert Counter((one.role, one.beam_size) for one in in_torch) == {
         ("teacher", 1): 1,
@@ -45,20 +45,20 @@ def test_the_teacher_and_every_student_that_was_trained_are_scored(plan: Plan) -
     assert reference_of(plan) == "teacher torch beam 5"
 
 
-def test_every_engine_has_greedy_and_beams(plan: Plan) -> None:
+def test_every_engine_has_greedy_and_beams(plan: BenchPlan) -> None:
     own = [one.info for one in plan.systems if one.info.name.startswith("student ctranslate2")]
     assert Counter(one.beam_size for one in own) == {1: 2, 2: 2, 5: 2}
     assert plan.main == "student ctranslate2-int8"
 
 
-def test_the_test_sets_of_the_recipe_are_the_texts(plan: Plan, run: Run) -> None:
+def test_the_test_sets_of_the_recipe_are_the_texts(plan: BenchPlan, run: Run) -> None:
     assert [text.name for text in plan.texts] == list(run.recipe.corpus.test) == ["toy"]
 
 
 def test_a_student_that_was_not_trained_is_said(tmp_path: Path) -> None:
     _, run = make_run(tmp_path)
     run.student_folder("token").rename(tmp_path / "elsewhere")
-    found = plan_run(run, Request(beams=(1,)), tmp_path / "bench")
+    found = plan_run(run, BenchRequest(beams=(1,)), tmp_path / "bench")
     assert "token torch" not in {one.info.name for one in found.systems}
     assert [one.name for one in found.skipped] == ["token torch"]
     assert "no checkpoint at" in found.skipped[0].reason
@@ -66,7 +66,7 @@ def test_a_student_that_was_not_trained_is_said(tmp_path: Path) -> None:
 
 def test_students_of_other_runs_are_scored_beside_it(run: Run, tmp_path: Path) -> None:
     other = run.student_folder("student") / "checkpoint"
-    request = Request(beams=(1,), baselines={"former": other})
+    request = BenchRequest(beams=(1,), baselines={"former": other})
     (found,) = [
         one for one in plan_run(run, request, tmp_path).systems if one.info.name == "former torch"
     ]
@@ -79,7 +79,7 @@ def test_students_of_other_runs_are_scored_beside_it(run: Run, tmp_path: Path) -
 def test_a_bundle_runs_in_torch_by_its_own_weights(run: Run, tmp_path: Path) -> None:
     texts = tmp_path / "texts"
     texts.write_text("\n".join(tiny.sentences()[:6]) + "\n")
-    request = Request(beams=(1,), src=texts, ref=texts)
+    request = BenchRequest(beams=(1,), src=texts, ref=texts)
     plan = plan_bundle(run.bundle, request, tmp_path)
     (system,) = [one for one in plan.systems if one.info.engine == "torch"]
     assert isinstance(system, TorchCheckpoint)

@@ -18,7 +18,7 @@ from benchmarks.bench.report import write_report
 from benchmarks.bench.report_html import html
 from benchmarks.bench.results import ResultsError
 from benchmarks.bench.service_tables import service_tables, summary
-from benchmarks.bench.svg import Frame, Label, Scale, place_labels
+from benchmarks.bench.svg import AxisScale, Frame, Label, place_labels
 from benchmarks.bench.targets import targets
 from benchmarks.bench.verdict import verdict
 from benchmarks.load.report import targets as load_targets
@@ -162,12 +162,12 @@ def test_labels_do_not_cover_each_other() -> None:
 
 
 def test_scales() -> None:
-    log = Scale.logarithmic(1, 100, 0, 200)
+    log = AxisScale.logarithmic(1, 100, 0, 200)
     assert log.of(10) == pytest.approx(100)
     assert log.ticks() == [1, 2, 5, 10, 20, 50, 100]
-    assert Scale.logarithmic(1, 1e6, 0, 1).ticks() == [10.0**n for n in range(7)]
-    assert Scale.linear(30, 36, 0, 60).of(33) == pytest.approx(30)
-    assert Scale.linear(30, 36, 0, 60).ticks() == [30, 31, 32, 33, 34, 35, 36]
+    assert AxisScale.logarithmic(1, 1e6, 0, 1).ticks() == [10.0**n for n in range(7)]
+    assert AxisScale.linear(30, 36, 0, 60).of(33) == pytest.approx(30)
+    assert AxisScale.linear(30, 36, 0, 60).ticks() == [30, 31, 32, 33, 34, 35, 36]
 
 
 class _Links(HTMLParser):

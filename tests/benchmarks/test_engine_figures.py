@@ -9,7 +9,7 @@ from benchmarks.engine_figures import every_engine, measure, table
 from benchmarks.systems.bundle_engine import STOCK, with_stock
 from export.bundle import Bundle
 from export.from_ctranslate2 import from_ctranslate2
-from export.gate import HeldOut, translate_in_torch
+from export.gate import EvalSet, translate_in_torch
 from export.upgrade import weights_of
 from export.writers import known_writers
 from tests.export import tiny
@@ -32,7 +32,7 @@ def test_stock_int8_is_made_from_float32(tiny_bundle: Bundle) -> None:
 def test_every_engine_is_measured(tiny_bundle: Bundle) -> None:
     torch.set_num_threads(1)
     model = from_ctranslate2(weights_of(tiny_bundle))
-    text = HeldOut("test", tiny.sentences()[:12], tiny.sentences()[:12])
+    text = EvalSet("test", tiny.sentences()[:12], tiny.sentences()[:12])
     with every_engine(tiny_bundle, model, None) as everything:
         reference = translate_in_torch(everything, model, text)
         found = measure(everything, reference.texts, text, 1, 6, 1)

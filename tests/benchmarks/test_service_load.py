@@ -25,7 +25,7 @@ from benchmarks.load.processes import children, command_line
 from benchmarks.load.report import BEGIN, END, markdown, targets, update_docs
 from benchmarks.load.served import Batches, read_batches
 from benchmarks.load.texts import mixed, read_sentences
-from benchmarks.service_load import QUICK, Part, measure, write
+from benchmarks.service_load import QUICK, LoadPart, measure, write
 from tests.export import tiny
 
 METRICS = """
@@ -152,10 +152,10 @@ def test_everything_is_measured_of_a_tiny_model(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = tiny.make_bundle(tmp_path / "tiny", tiny.train_tokenizer(tmp_path / "tokenizer.model"))
-    every = (service_load.NO_CACHE, tuple(Part))
+    every = (service_load.NO_CACHE, tuple(LoadPart))
     monkeypatch.setitem(service_load.SERVICES, "no cache", every)
     plan = replace(QUICK, throughput_s=0.3, soak_s=0.6, crash_s=30, open_s=0.3)
-    only = {Part.OVERHEAD, Part.THROUGHPUT, Part.OPEN_LOOP, Part.SOAK}
+    only = {LoadPart.OVERHEAD, LoadPart.THROUGHPUT, LoadPart.OPEN_LOOP, LoadPart.SOAK}
     figures = measure(bundle, tiny.sentences(), plan, only, ("no cache",))
     found = figures["no cache"]
     assert found["ready_s"] > 0

@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.study.cell import Bench
+from benchmarks.study.cell import StudyBench
 from benchmarks.study.config import Cell, StudyError, load_study, load_text
 from benchmarks.study.report import findings, write_report
 from benchmarks.study.runner import read_rows, run_study
-from benchmarks.study.table import Setting, Table, mean_of
+from benchmarks.study.table import Setting, StudyTable, mean_of
 from export.bootstrap import pack
 from training.recipe import RecipeError
 
@@ -60,8 +60,8 @@ def write(folder: Path, **changes: object) -> Path:
     return path
 
 
-def bench_of(path: Path) -> Bench:
-    return Bench(load_study(path), path, None, path.parent / "runs", force=True)
+def bench_of(path: Path) -> StudyBench:
+    return StudyBench(load_study(path), path, None, path.parent / "runs", force=True)
 
 
 def test_faults_are_told_at_once(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_report_says_what_holds(tmp_path: Path) -> None:
         row(method, n, student="small", size=0) for method, n in (("sentence", 5), ("token", 5))
     ]
     study = load_study(write(tmp_path))
-    said = "\n".join(findings(study, Table(rows)))
+    said = "\n".join(findings(study, StudyTable(rows)))
     assert "`hybrid` beats `sentence`" in said
     assert "beats `token`" in said
     assert "Along larger students (simpler), token-level gains more" in said
@@ -205,19 +205,19 @@ def test_report_says_what_holds(tmp_path: Path) -> None:
 def test_a_distance_that_is_kept_is_said_to_be_kept(tmp_path: Path) -> None:
     rows = [row("sentence", 5), row("token", 5)]
     rows += [row(method, 5, student="small", size=0) for method in ("sentence", "token")]
-    unchanged = "\n".join(findings(load_study(write(tmp_path)), Table(rows)))
+    unchanged = "\n".join(findings(load_study(write(tmp_path)), StudyTable(rows)))
     assert "does not change significantly (+0.00 from end to end, p = 1.000)" in unchanged
 
 
 def test_a_hybrid_that_loses_is_said_to_lose(tmp_path: Path) -> None:
     rows = [row("sentence", 8), row("token", 5), row("hybrid", 5)]
-    said = "\n".join(findings(load_study(write(tmp_path)), Table(rows)))
+    said = "\n".join(findings(load_study(write(tmp_path)), StudyTable(rows)))
     assert "`hybrid` loses to `sentence`" in said
     assert "does not differ from `token` (+0.00, p = 1.000)" in said
 
 
 def test_only_common_seeds_are_compared() -> None:
-    table = Table([row("a", 5, 1), row("a", 5, 2), row("b", 5, 2), row("b", 7, 3)])
+    table = StudyTable([row("a", 5, 1), row("a", 5, 2), row("b", 5, 2), row("b", 7, 3)])
     setting = Setting("toy", 1)
     rows = [table.of("recipe", "recipe", method) for method in ("a", "b")]
     assert table.compare(*rows, setting).difference == 0
@@ -244,4 +244,4 @@ def test_every_shipped_study_is_sound(tmp_path: Path) -> None:
 def test_students_of_one_size_are_one_point_of_the_sizes() -> None:
     rows = [row("a", 5, size=3), row("a", 6, student="longer", size=3)]
     rows += [row("a", 4, student="small", size=1)]
-    assert Table(rows).sizes("recipe") == {"small": 1_000_000, "recipe": 3_000_000}
+    assert StudyTable(rows).sizes("recipe") == {"small": 1_000_000, "recipe": 3_000_000}

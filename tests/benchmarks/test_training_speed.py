@@ -13,13 +13,13 @@ from benchmarks.flops import flops_per_target_token, gemm_gflops
 from benchmarks.objective_speed import ObjectiveSpeeds, every_objective, objective_speeds
 from benchmarks.speed import machine, ratios, spread
 from benchmarks.trainers import marian, plain
-from benchmarks.trainers.marian import Marian
+from benchmarks.trainers.marian import MarianTrainer
 from benchmarks.trainers.ours import Ours
 from benchmarks.trainers.plain import Plain
-from benchmarks.trainers.task import Task, Unavailable
+from benchmarks.trainers.task import Task, TrainerUnavailable
 from benchmarks.training_report import markdown
 from benchmarks.training_speed import Rounds, measure, real_task, synthetic_task, take_turns
-from training.data import TokenData
+from training.data import ParallelDataset
 from training.distill.labels import LabelStore
 from training.recipe import ModelConfig, RecipeError
 from training.tokenizer import Tokenizer
@@ -79,7 +79,7 @@ def test_the_machine_names_what_is_installed_and_only_that() -> None:
 
 def test_made_up_text_is_what_the_stores_hold(task: Task) -> None:
     store = LabelStore(task.labels)
-    data = TokenData(task.tokens, store)
+    data = ParallelDataset(task.tokens, store)
     assert len(Tokenizer(task.tokenizer)) == VOCAB
     assert len(data) == 400
     batch = data.batch(np.arange(4), ("reference", "hypothesis"), ("hypothesis",))
@@ -129,7 +129,7 @@ class Fixed:
     def tokens_per_second(self, task: Task) -> float:
         self.calls += 1
         if self.speed is None:
-            raise Unavailable("not here")
+            raise TrainerUnavailable("not here")
         return self.speed
 
 
@@ -188,7 +188,7 @@ def test_marians_log_is_read() -> None:
     line = "Ep. 1 : Up. {} : Sen. 5,141 : Cost 9.2 : Time 14.35s : {} words/s : gNorm 3.4\n"
     log = line.format("1", "9.92") + line.format("1,000", "100.00") + line.format("1,001", "300.00")
     assert marian.timed(log, 2) == pytest.approx(150.0)
-    with pytest.raises(Unavailable, match="3 speeds instead of 4"):
+    with pytest.raises(TrainerUnavailable, match="3 speeds instead of 4"):
         marian.timed(log, 4)
 
 
@@ -196,8 +196,8 @@ def test_a_missing_marian_says_how_to_install_it(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(marian, "find_spec", lambda name: None)
-    with pytest.raises(Unavailable, match="pip install"):
-        Marian().tokens_per_second(task)
+    with pytest.raises(TrainerUnavailable, match="pip install"):
+        MarianTrainer().tokens_per_second(task)
 
 
 def test_a_folder_without_tokens_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from sacrebleu.metrics import CHRF
 from export import writers
 from export.bundle import Bundle, BundleError, load_bundle
 from export.engines import load_engine
-from export.gate import GateError, HeldOut, Judgement, examine
+from export.gate import EvalSet, GateError, GateResult, check_bundle
 from export.to_ctranslate2 import to_ctranslate2
 from tests.export import tiny
 from training.export_config import GateLimits
@@ -26,8 +26,8 @@ def model(tokenizer_path: Path) -> Transformer:
 
 
 @pytest.fixture(scope="module")
-def held_out() -> HeldOut:
-    return HeldOut("validation", tiny.sentences(), tiny.sentences())
+def held_out() -> EvalSet:
+    return EvalSet("validation", tiny.sentences(), tiny.sentences())
 
 
 @pytest.fixture
@@ -44,11 +44,11 @@ def spoilt_writer(monkeypatch: pytest.MonkeyPatch) -> None:
         to_ctranslate2(spoilt, job.pieces, folder, "int8")
 
     entry = writers.WRITERS["ctranslate2-int8"].entry
-    monkeypatch.setitem(writers.WRITERS, entry.name, writers.Writer(entry, write))
+    monkeypatch.setitem(writers.WRITERS, entry.name, writers.EngineWriter(entry, write))
 
 
 def test_a_good_bundle_passes_and_says_so(
-    tmp_path: Path, tokenizer_path: Path, model: Transformer, held_out: HeldOut
+    tmp_path: Path, tokenizer_path: Path, model: Transformer, held_out: EvalSet
 ) -> None:
     bundle = tiny.make_bundle(
         tmp_path / "good", tokenizer_path, model=model, held_out=held_out, engines=BOTH
@@ -74,7 +74,7 @@ def test_a_worse_engine_is_refused_and_the_former_bundle_stays(
     tmp_path: Path,
     tokenizer_path: Path,
     model: Transformer,
-    held_out: HeldOut,
+    held_out: EvalSet,
     spoilt_writer: None,
 ) -> None:
     out = tmp_path / "bundle"
@@ -92,7 +92,7 @@ def test_force_publishes_and_records_the_failure(
     tmp_path: Path,
     tokenizer_path: Path,
     model: Transformer,
-    held_out: HeldOut,
+    held_out: EvalSet,
     spoilt_writer: None,
 ) -> None:
     bundle = tiny.make_bundle(
@@ -116,9 +116,9 @@ def test_force_publishes_and_records_the_failure(
     assert "Published by force" in (bundle.path / "README.md").read_text()
 
 
-def test_limits_are_the_recipe_s(bundle: Bundle, model: Transformer, held_out: HeldOut) -> None:
+def test_limits_are_the_recipe_s(bundle: Bundle, model: Transformer, held_out: EvalSet) -> None:
     strict = GateLimits(score_difference=1e-12, int8_identical=1.0, bleu_loss=0)
-    gate = examine(bundle, model, Judgement(held_out, strict, force=True))
+    gate = check_bundle(bundle, model, GateResult(held_out, strict, force=True))
     int8, exact = gate.engines
     assert (int8.identical == 1.0) == (not any("lines are" in fault for fault in int8.faults))
     assert "a mean log-probability differs" in exact.faults[0]
@@ -126,16 +126,18 @@ def test_limits_are_the_recipe_s(bundle: Bundle, model: Transformer, held_out: H
 
 
 def test_the_reference_is_what_float32_engines_write(
-    bundle: Bundle, model: Transformer, held_out: HeldOut
+    bundle: Bundle, model: Transformer, held_out: EvalSet
 ) -> None:
     engine = load_engine(bundle, "ctranslate2-float32")
     too_long = " ".join(["street"] * 60)
     assert engine.count_tokens(too_long) > engine.max_input_tokens
-    mixed = HeldOut("validation", [too_long, "", *held_out.src], ["x", "", *held_out.ref])
-    gate = examine(bundle, model, Judgement(mixed, GateLimits(bleu_loss=100, int8_identical=0)))
+    mixed = EvalSet("validation", [too_long, "", *held_out.src], ["x", "", *held_out.ref])
+    gate = check_bundle(
+        bundle, model, GateResult(mixed, GateLimits(bleu_loss=100, int8_identical=0))
+    )
     assert gate.sentences == len(held_out.src)
 
 
 def test_without_a_sentence_there_is_no_judgement(bundle: Bundle, model: Transformer) -> None:
     with pytest.raises(BundleError, match="no sentence to judge by"):
-        examine(bundle, model, Judgement(HeldOut("validation", [""], [""]), GateLimits()))
+        check_bundle(bundle, model, GateResult(EvalSet("validation", [""], [""]), GateLimits()))

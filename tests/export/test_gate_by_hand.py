@@ -14,8 +14,8 @@ from sacrebleu.metrics import BLEU, CHRF
 from export import gate as export_gate
 from export.bundle import Bundle
 from export.engines import TranslateOptions, Translation, load_engine
-from export.gate import GateError, HeldOut, Judgement, Reference, examine
-from export.manifest import Gate
+from export.gate import EvalSet, GateError, GateResult, ReferenceModel, check_bundle
+from export.manifest import GateRecord
 from export.tokenizer import load_tokenizer
 from export.writers import WRITERS
 from training.decoding import Hypothesis
@@ -43,8 +43,8 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Examine:
         scores: Sequence[float] = (-1.0, -2.0),
         ref: Sequence[str] = RIGHT,
         **judged: Any,
-    ) -> Gate:
-        held_out = HeldOut("validation", [f"source {line}" for line in range(len(ref))], ref)
+    ) -> GateRecord:
+        held_out = EvalSet("validation", [f"source {line}" for line in range(len(ref))], ref)
         given = {
             src: Translation(text, 5) if isinstance(text, str) else text
             for src, text in zip(held_out.src, engine, strict=True)
@@ -60,12 +60,12 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Examine:
                 assert options == TranslateOptions(return_scores=name == FLOAT32)
                 return [given[sentence] for sentence in sentences]
 
-        reference = Reference(held_out, list(torch), list(scores))
+        reference = ReferenceModel(held_out, list(torch), list(scores))
         monkeypatch.setattr(export_gate, "load_engine", lambda *_: Given())
         monkeypatch.setattr(export_gate, "translate_in_torch", lambda *_: reference)
         bundle = SimpleNamespace(manifest=SimpleNamespace(engines=[WRITERS[name].entry]))
         model = cast(Any, None)  # what it would write is given
-        return examine(cast(Bundle, bundle), model, Judgement(held_out, limits, **judged))
+        return check_bundle(cast(Bundle, bundle), model, GateResult(held_out, limits, **judged))
 
     return examined
 
@@ -201,17 +201,17 @@ def test_p_values_are_told_with_four_digits(examined: Examine) -> None:
 def test_held_out_text_is_read_line_by_line(tmp_path: Path) -> None:
     (tmp_path / "a.en").write_text("one\n\nthree\n")
     (tmp_path / "a.de").write_text("eins\n\ndrei\n")
-    held_out = HeldOut.read(tmp_path / "a.en", tmp_path / "a.de")
-    assert held_out == HeldOut("a.en", ["one", "", "three"], ["eins", "", "drei"])
-    assert held_out.fitting([True, False, True]) == HeldOut(
+    held_out = EvalSet.read(tmp_path / "a.en", tmp_path / "a.de")
+    assert held_out == EvalSet("a.en", ["one", "", "three"], ["eins", "", "drei"])
+    assert held_out.fitting([True, False, True]) == EvalSet(
         "a.en", ["one", "three"], ["eins", "drei"]
     )
     (tmp_path / "a.de").write_text("eins\n")
     with pytest.raises(RecipeError, match=r"a\.en has 3 lines and .*a\.de 1"):
-        HeldOut.read(tmp_path / "a.en", tmp_path / "a.de")
+        EvalSet.read(tmp_path / "a.en", tmp_path / "a.de")
     (tmp_path / "a.de").write_bytes(b"eins\n\xff\ndrei\n")
     with pytest.raises(RecipeError, match=r"a\.de: line 2 is not UTF-8"):
-        HeldOut.read(tmp_path / "a.en", tmp_path / "a.de")
+        EvalSet.read(tmp_path / "a.en", tmp_path / "a.de")
 
 
 def test_torch_has_the_limits_of_the_engines(
@@ -231,9 +231,9 @@ def test_torch_has_the_limits_of_the_engines(
         return [Hypothesis(pieces, -6.0)] * len(rows)
 
     monkeypatch.setattr(export_gate, "greedy_corpus", given)
-    held_out = HeldOut("x", ["", longest, f"{longest} a", "a"], ["1", "2", "3", "4"])
+    held_out = EvalSet("x", ["", longest, f"{longest} a", "a"], ["1", "2", "3", "4"])
     reference = export_gate.translate_in_torch(pristine_bundle, cast(Any, None), held_out)
-    assert reference.held_out == HeldOut("x", [longest, "a"], ["2", "4"])
+    assert reference.held_out == EvalSet("x", [longest, "a"], ["2", "4"])
     assert [len(row) for row in asked["rows"]] == [
         engine.max_input_tokens + 1,
         engine.count_tokens("a") + 1,

@@ -16,14 +16,14 @@ import torch
 from numpy.typing import NDArray
 
 from export.to_ctranslate2 import to_ctranslate2
-from export.to_onnx import GRAPHS, ModelInfo, to_onnx
+from export.to_onnx import GRAPHS, OnnxModelInfo, to_onnx
 from training.decoding import greedy
 from training.model import BOS, EOS, PAD, UNK, Transformer
 
 SPECIALS = ["<pad>", "<unk>", "<s>", "</s>"]
 VOCAB_SIZE = 60
 PIECES = [*SPECIALS, *(f"▁w{index}" for index in range(VOCAB_SIZE - len(SPECIALS)))]
-INFO = ModelInfo("tiny", "en", "de")
+INFO = OnnxModelInfo("tiny", "en", "de")
 TOLERANCE = 1e-4
 OPTIONS = list(product(("relu", "gelu", "silu"), (1, 2, 4), (1, 3), (1, 2)))
 

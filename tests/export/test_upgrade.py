@@ -11,7 +11,7 @@ import torch
 from export.bundle import Bundle, BundleError
 from export.exporter import pieces_of
 from export.from_ctranslate2 import from_ctranslate2
-from export.gate import GateError, HeldOut, Judgement
+from export.gate import EvalSet, GateError, GateResult
 from export.to_ctranslate2 import quantize_rows, to_ctranslate2
 from export.upgrade import reference_of, upgrade_bundle
 from tests.export import tiny
@@ -71,12 +71,12 @@ def test_a_bundle_of_the_first_format_is_brought_up_to_date(bundle: Bundle, tmp_
     for engine in manifest["engines"]:
         del engine["compute"], engine["shortlist"]
     (bundle.path / "manifest.json").write_text(json.dumps(manifest))
-    text = HeldOut("validation", tiny.sentences(), tiny.sentences())
+    text = EvalSet("validation", tiny.sentences(), tiny.sentences())
     new = upgrade_bundle(
         bundle.path,
         tmp_path / "new",
         ["ctranslate2-int8"],
-        Judgement(text, GateLimits(), reference=reference_of(bundle.path)),
+        GateResult(text, GateLimits(), reference=reference_of(bundle.path)),
     )
     assert new.manifest.format_version == 2
     assert [engine.name for engine in new.manifest.engines] == ["ctranslate2-int8"]
@@ -93,7 +93,7 @@ def test_a_bundle_of_the_first_format_is_brought_up_to_date(bundle: Bundle, tmp_
 def test_an_upgrade_in_place_that_fails_changes_nothing(bundle: Bundle) -> None:
     before = (bundle.path / "manifest.json").read_bytes()
     strict = GateLimits(score_difference=1e-12)
-    text = HeldOut("validation", tiny.sentences(), tiny.sentences())
+    text = EvalSet("validation", tiny.sentences(), tiny.sentences())
     with pytest.raises(GateError):
-        upgrade_bundle(bundle.path, bundle.path, judged=Judgement(text, strict))
+        upgrade_bundle(bundle.path, bundle.path, judged=GateResult(text, strict))
     assert (bundle.path / "manifest.json").read_bytes() == before

@@ -19,7 +19,7 @@ from service.api import access
 from service.api.access import Access
 from service.api.errors import ApiError
 from service.keys import KeyStore
-from service.record import RECORD, Record
+from service.record import REQUEST_METRICS, RequestMetrics
 from service.settings import Settings
 
 MakeAccess = Callable[..., Access]
@@ -185,8 +185,8 @@ def test_a_used_up_quota_lasts_to_the_end_of_the_month(
 def test_the_log_knows_the_key_and_all_characters(make_access: MakeAccess, keys: KeyStore) -> None:
     request = asked(x_api_key=keys.add("somebody"))
     one = make_access()
-    record = Record("a")
-    token = RECORD.set(record)
+    record = RequestMetrics("a")
+    token = REQUEST_METRICS.set(record)
     try:
         run(admitted(one, request, 30))
         run(admitted(one, request, 12))
@@ -194,7 +194,7 @@ def test_the_log_knows_the_key_and_all_characters(make_access: MakeAccess, keys:
         run(admitted(one, asked(), 1))
         assert (record.key_id, record.characters) == (None, 43)
     finally:
-        RECORD.reset(token)
+        REQUEST_METRICS.reset(token)
 
 
 def test_each_of_many_rates_holds_for_each_that_asks(

@@ -9,13 +9,13 @@ import sys
 import pytest
 
 from export.engines import TranslateOptions
-from service.cache import ENTRY_BYTES, Key, TranslationCache
+from service.cache import ENTRY_BYTES, CacheKey, TranslationCache
 
 GREEDY = TranslateOptions()
 
 
-def key(sentence: str, options: TranslateOptions = GREEDY, model: str = "m") -> Key:
-    return Key(model, options, True, sentence)
+def key(sentence: str, options: TranslateOptions = GREEDY, model: str = "m") -> CacheKey:
+    return CacheKey(model, options, True, sentence)
 
 
 def size(sentence: str, value: str) -> int:

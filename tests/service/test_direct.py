@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 from fastapi.testclient import TestClient
 
-from service.api.direct import Direct
-from service.api.guard import Guard
+from service.api.direct import FastPath
+from service.api.guard import RequestMiddleware
 from tests.service.conftest import MakeClient
 
 JSON = "application/json"
@@ -64,11 +64,11 @@ REQUESTS: list[tuple[str, str, str | bytes]] = [
 
 def test_direct_routes_answer_as_fastapis(make_client: MakeClient) -> None:
     client = make_client(max_text_chars=20_000)
-    assert isinstance(client.app, Guard)
-    assert isinstance(client.app._app, Direct)
+    assert isinstance(client.app, RequestMiddleware)
+    assert isinstance(client.app._app, FastPath)
     app = client.app._app._app
     app.state.translator.detector.load()  # a second or two, which count to the first request else
-    detour = TestClient(Guard(app, 1_000_000))
+    detour = TestClient(RequestMiddleware(app, 1_000_000))
     for path, kind, body in REQUESTS:
         headers = {"Content-Type": kind}
         direct, other = (one.post(path, content=body, headers=headers) for one in (client, detour))
@@ -88,8 +88,8 @@ def _told(answer: httpx.Response) -> tuple[dict[str, str], Any]:
 
 def test_pages_of_other_origins_are_answered_by_the_middleware(make_client: MakeClient) -> None:
     client = make_client(cors_origins=["https://example.org"])
-    assert isinstance(client.app, Guard)
-    assert not isinstance(client.app._app, Direct)
+    assert isinstance(client.app, RequestMiddleware)
+    assert not isinstance(client.app._app, FastPath)
     headers = {"Origin": "https://example.org"}
     answer = client.post("/v1/translate", json={"text": TEXT}, headers=headers)
     assert answer.headers["access-control-allow-origin"] == "https://example.org"

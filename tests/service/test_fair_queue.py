@@ -7,17 +7,17 @@ from collections import Counter
 
 import pytest
 
-from service.fair_queue import BULK_EVERY, FairQueue, Job, Priority, Slice
+from service.fair_queue import BULK_EVERY, FairQueue, Priority, QueuedJob, Slice
 
 GREEDY, BEAM = "greedy", "beam"
 BULK = Priority.BULK
 
 
-def counts(slices: list[Slice]) -> dict[Job, int]:
+def counts(slices: list[Slice]) -> dict[QueuedJob, int]:
     return {part.job: len(part.rows) for part in slices}
 
 
-def queue_of(*jobs: Job, tokens: int = 100, sentences: int = 64) -> FairQueue:
+def queue_of(*jobs: QueuedJob, tokens: int = 100, sentences: int = 64) -> FairQueue:
     queue = FairQueue(tokens, sentences)
     for job in jobs:
         queue.put(job)
@@ -25,7 +25,7 @@ def queue_of(*jobs: Job, tokens: int = 100, sentences: int = 64) -> FairQueue:
 
 
 def test_a_batch_keeps_its_token_budget() -> None:
-    job = Job(GREEDY, [30, 30, 30, 30, 90, 200, 5])
+    job = QueuedJob(GREEDY, [30, 30, 30, 30, 90, 200, 5])
     queue = queue_of(job)
     rows = []
     while batch := queue.take():
@@ -35,25 +35,29 @@ def test_a_batch_keeps_its_token_budget() -> None:
 
 
 def test_a_batch_keeps_its_sentence_budget() -> None:
-    queue = queue_of(Job(GREEDY, [1] * 10), sentences=4)
+    queue = queue_of(QueuedJob(GREEDY, [1] * 10), sentences=4)
     assert [len(queue.take()[0].rows) for _ in range(3)] == [4, 4, 2]
     assert queue.take() == []
 
 
 def test_a_one_liner_does_not_wait_for_a_document() -> None:
-    document, line = Job(GREEDY, [10] * 10_000), Job(GREEDY, [10])
+    document, line = QueuedJob(GREEDY, [10] * 10_000), QueuedJob(GREEDY, [10])
     queue = queue_of(document, line)
     assert counts(queue.take()) == {document: 9, line: 1}
 
 
 def test_tokens_are_shared_evenly_and_what_is_left_goes_on() -> None:
-    long, longer, short = Job(GREEDY, [10] * 50), Job(GREEDY, [20] * 50), Job(GREEDY, [10])
+    long, longer, short = (
+        QueuedJob(GREEDY, [10] * 50),
+        QueuedJob(GREEDY, [20] * 50),
+        QueuedJob(GREEDY, [10]),
+    )
     queue = queue_of(long, longer, short, tokens=90)
     assert counts(queue.take()) == {long: 4, longer: 2, short: 1}  # 40 + 40 + 10 tokens
 
 
 def test_options_are_not_mixed_and_take_turns() -> None:
-    greedy, beam = Job(GREEDY, [50] * 6), Job(BEAM, [50] * 4)
+    greedy, beam = QueuedJob(GREEDY, [50] * 6), QueuedJob(BEAM, [50] * 4)
     queue = queue_of(greedy, beam)
     led = []
     while batch := queue.take():
@@ -63,7 +67,7 @@ def test_options_are_not_mixed_and_take_turns() -> None:
 
 
 def test_bulk_has_its_share_and_what_is_left() -> None:
-    bulk, urgent = Job(GREEDY, [5] * 100, BULK), Job(GREEDY, [5] * 20)
+    bulk, urgent = QueuedJob(GREEDY, [5] * 100, BULK), QueuedJob(GREEDY, [5] * 20)
     queue = queue_of(bulk, urgent)
     assert counts(queue.take()) == {urgent: 15, bulk: 5}
     assert counts(queue.take()) == {urgent: 5, bulk: 15}
@@ -72,12 +76,12 @@ def test_bulk_has_its_share_and_what_is_left() -> None:
 
 @pytest.mark.parametrize("options", [GREEDY, BEAM])
 def test_bulk_is_never_starved(options: str) -> None:
-    bulk = Job(options, [90] * 5, BULK)
+    bulk = QueuedJob(options, [90] * 5, BULK)
     queue = queue_of(bulk)
     batches_with_bulk = []
     for turn in range(5 * BULK_EVERY):
         for _ in range(12):
-            queue.put(Job(GREEDY, [10]))
+            queue.put(QueuedJob(GREEDY, [10]))
         batches_with_bulk.append(bulk in counts(queue.take()))
         assert turn < BULK_EVERY or any(batches_with_bulk[-BULK_EVERY:]), turn
     assert sum(batches_with_bulk) == 5
@@ -87,27 +91,31 @@ def test_bulk_is_never_starved(options: str) -> None:
 def test_bulk_that_just_came_does_not_go_first() -> None:
     queue = queue_of()
     for _ in range(10):
-        queue.put(Job(GREEDY, [10]))
+        queue.put(QueuedJob(GREEDY, [10]))
         queue.take()
-    line, bulk = Job(GREEDY, [10]), Job(BEAM, [10], BULK)
+    line, bulk = QueuedJob(GREEDY, [10]), QueuedJob(BEAM, [10], BULK)
     queue.put(bulk)
     queue.put(line)
     assert counts(queue.take()) == {line: 1}
 
 
 def test_free_workers_share_what_waits() -> None:
-    job = Job(GREEDY, [10] * 60)
+    job = QueuedJob(GREEDY, [10] * 60)
     queue = queue_of(job, tokens=800)
     assert counts(queue.take(among=2)) == {job: 30}
     assert counts(queue.take(among=1)) == {job: 30}
-    few = Job(GREEDY, [10] * 4)
+    few = QueuedJob(GREEDY, [10] * 4)
     queue.put(few)
     assert counts(queue.take(among=2)) == {few: 4}  # too little to part
 
 
 def test_like_lengths_go_together_where_little_waits() -> None:
-    first, long, paragraph = Job(GREEDY, [8]), Job(GREEDY, [23]), Job(GREEDY, [8, 15, 8])
-    others = [Job(GREEDY, [cost]) for cost in (23, 15, 8, 23, 23)]
+    first, long, paragraph = (
+        QueuedJob(GREEDY, [8]),
+        QueuedJob(GREEDY, [23]),
+        QueuedJob(GREEDY, [8, 15, 8]),
+    )
+    others = [QueuedJob(GREEDY, [cost]) for cost in (23, 15, 8, 23, 23)]
     queue = queue_of(first, long, paragraph, *others, tokens=1000)
     batches = []
     while batch := queue.take():
@@ -117,17 +125,17 @@ def test_like_lengths_go_together_where_little_waits() -> None:
 
 
 def test_many_of_another_length_wait() -> None:
-    many, lead = [Job(GREEDY, [8]) for _ in range(9)], Job(GREEDY, [15])
+    many, lead = [QueuedJob(GREEDY, [8]) for _ in range(9)], QueuedJob(GREEDY, [15])
     queue = queue_of(lead, *many, tokens=1000)
     assert counts(queue.take()) == {lead: 1}
     assert len(queue.take()) == 9
 
 
 def test_a_job_in_turns_does_not_lead_for_ever() -> None:
-    document = Job(GREEDY, [8, 15, 23] * 12)  # 552 tokens, less than two batches
+    document = QueuedJob(GREEDY, [8, 15, 23] * 12)  # 552 tokens, less than two batches
     queue = queue_of(document, tokens=400)
     queue.take()
-    line = Job(GREEDY, [40])
+    line = QueuedJob(GREEDY, [40])
     queue.put(line)
     queue.take()
     assert counts(queue.take()) == {line: 1}
@@ -138,10 +146,10 @@ def test_the_bound_on_waiting_where_little_waits(seed: int) -> None:
     """A line waits at most for one batch of each other length that older lines have."""
     rng = random.Random(seed)
     queue = FairQueue(1024, 64)
-    waits: dict[Job, int] = {}
+    waits: dict[QueuedJob, int] = {}
     for _ in range(400):
         for _ in range(rng.choice([0, 2, 8, 12])):
-            line = Job(GREEDY, [rng.choice([8, 9, 11, 15, 23])])
+            line = QueuedJob(GREEDY, [rng.choice([8, 9, 11, 15, 23])])
             older = {job.costs[0] for job in waits} - {line.costs[0]}
             queue.put(line)
             waits[line] = len(older) + 1
@@ -152,7 +160,7 @@ def test_the_bound_on_waiting_where_little_waits(seed: int) -> None:
 
 
 def test_a_dropped_job_frees_its_place() -> None:
-    gone, stays = Job(GREEDY, [10] * 30), Job(GREEDY, [10] * 3)
+    gone, stays = QueuedJob(GREEDY, [10] * 30), QueuedJob(GREEDY, [10] * 3)
     queue = queue_of(gone, stays, tokens=40)
     queue.take()
     queue.drop(gone)
@@ -167,14 +175,14 @@ def test_nothing_is_lost_doubled_or_late(seed: int) -> None:
     rng = random.Random(seed)
     max_tokens, max_sentences = rng.choice([(200, 16), (1024, 64), (64, 200)])
     queue = FairQueue(max_tokens, max_sentences)
-    jobs: list[Job] = []
+    jobs: list[QueuedJob] = []
     seen: Counter[tuple[int, int]] = Counter()
-    dropped: set[Job] = set()
+    dropped: set[QueuedJob] = set()
     for step in range(250):
         for _ in range(rng.choice([0, 0, 1, 5]) if step < 200 else 0):
             length = rng.choice([1, 1, 1, 2, 5, 100])
             costs = [rng.choice([7, 7, 15, 23, 127]) for _ in range(length)]
-            jobs.append(Job(rng.choice([GREEDY, BEAM]), costs, rng.choice(list(Priority))))
+            jobs.append(QueuedJob(rng.choice([GREEDY, BEAM]), costs, rng.choice(list(Priority))))
             queue.put(jobs[-1])
         if jobs and rng.random() < 0.05:
             dropped.add(gone := rng.choice(jobs))
@@ -212,9 +220,9 @@ def test_the_bound_on_waiting(seed: int) -> None:
     kinds = [GREEDY, BEAM, "penalty"]
     for _ in range(20):
         costs = [rng.choice([7, 15, 23]) for _ in range(5000)]
-        queue.put(Job(rng.choice(kinds), costs, rng.choice(list(Priority))))
+        queue.put(QueuedJob(rng.choice(kinds), costs, rng.choice(list(Priority))))
     for _ in range(100):
-        line = Job(rng.choice(kinds), [15])
+        line = QueuedJob(rng.choice(kinds), [15])
         queue.put(line)
         batches = 1
         while line not in counts(queue.take()):

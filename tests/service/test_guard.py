@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from service.api import guard
-from service.api.guard import Guard
+from service.api.guard import RequestMiddleware
 
 MakeClient = Callable[..., TestClient]
 URL = "/v1/translate"
@@ -71,7 +71,7 @@ def test_a_compressed_body_is_not_read() -> None:
 
     headers = [(b"content-encoding", b"gzip"), (b"content-length", b"1000000")]
     scope = {"type": "http", "path": URL, "method": "POST", "headers": headers}
-    asyncio.run(Guard(failing_app, 1024)(scope, receive, send))
+    asyncio.run(RequestMiddleware(failing_app, 1024)(scope, receive, send))
     assert sent[0]["status"] == 415
 
 
@@ -143,7 +143,7 @@ def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> No
 
     parts = [{"type": "http.request", "body": b"{", "more_body": True}]
     scope = {"type": "http", "path": URL, "method": "POST", "headers": []}
-    asyncio.run(Guard(failing_app, 1024)(scope, receive, send))
+    asyncio.run(RequestMiddleware(failing_app, 1024)(scope, receive, send))
     assert sent[0]["status"] == 408
     assert (b"connection", b"close") in sent[0]["headers"]
     assert b"body_timeout" in sent[1]["body"]
@@ -158,7 +158,7 @@ async def failing_app(scope: Any, receive: Any, send: Any) -> None:
 
 @pytest.mark.parametrize(("path", "status"), [("/early", 500), ("/late", 200)])
 def test_no_exception_gets_out(path: str, status: int) -> None:
-    answer = TestClient(Guard(failing_app, 1024)).get(path)
+    answer = TestClient(RequestMiddleware(failing_app, 1024)).get(path)
     assert answer.status_code == status
     assert "secret" not in answer.text
     if status == 500:

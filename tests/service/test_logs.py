@@ -17,8 +17,8 @@ from fastapi.testclient import TestClient
 from export.engines import TranslateOptions, Translation
 from service import logs
 from service.keys import KeyStore
-from service.logs import JsonLines, TextLines, Together, told
-from service.record import RECORD, Record, request_id
+from service.logs import BufferedStreamHandler, JsonLines, TextLines, describe
+from service.record import REQUEST_METRICS, RequestMetrics, request_id
 from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]
@@ -63,7 +63,7 @@ def test_causes_without_end_are_bounded() -> None:
     for _ in range(100):
         last.__cause__ = ValueError()
         last = last.__cause__
-    assert json.dumps(told(error)).count("ValueError") == 5
+    assert json.dumps(describe(error)).count("ValueError") == 5
 
 
 @pytest.mark.parametrize("name", ["asyncio", "concurrent.futures", "py.warnings", "new"])
@@ -75,11 +75,11 @@ def test_other_libraries_messages_with_values_are_not_told(name: str) -> None:
 
 
 def test_lines_of_a_request_have_its_id() -> None:
-    token = RECORD.set(Record("abc"))
+    token = REQUEST_METRICS.set(RequestMetrics("abc"))
     try:
         line = line_of(JsonLines(), "quickstudy.service", "failed", None)
     finally:
-        RECORD.reset(token)
+        REQUEST_METRICS.reset(token)
     assert json.loads(line)["request_id"] == "abc"
     assert "request_id" not in json.loads(line_of(JsonLines(), "quickstudy.service", "a", None))
 
@@ -179,7 +179,7 @@ class Stream(io.StringIO):
 def test_lines_of_an_event_loop_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "TOGETHER_S", 0.01)
     stream = Stream()
-    handler = Together(stream)
+    handler = BufferedStreamHandler(stream)
 
     def log(text: str, level: int = logging.INFO) -> None:
         handler.handle(logging.LogRecord("quickstudy", level, "", 0, text, (), None))
@@ -204,7 +204,7 @@ def test_a_reader_of_the_log_that_has_gone_stops_nothing() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w", buffering=1) as stream:
-        handler = Together(stream)
+        handler = BufferedStreamHandler(stream)
         for _ in range(2):
             handler.handle(logging.LogRecord("quickstudy", 20, "", 0, "lost", (), None))
         assert handler._lines == []  # and nothing was raised

@@ -15,7 +15,7 @@ from export.engines import TranslateOptions, Translation, load_engine
 from export.errors import BundleError
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
-from service.order import Order, TranslatedText
+from service.order import TranslatedText, TranslationRequest
 from service.settings import Settings
 from service.translator import Translator
 
@@ -96,7 +96,7 @@ def test_a_text_goes_through_both_models(models: ModelSet) -> None:
     async def scenario() -> None:
         translator = Translator(models, SETTINGS)
         text = "Eins zwei.\n\nDrei vier."
-        done = await translator.translate(Order([text], "de", "fr", scores=True))
+        done = await translator.translate(TranslationRequest([text], "de", "fr", scores=True))
         (item,) = done.texts
         assert item.text == "fr en Eins zwei.\n\nfr en Drei vier."
         assert item.sentences == [
@@ -115,7 +115,7 @@ def through_english(
 ) -> list[TranslatedText]:
     async def scenario() -> list[TranslatedText]:
         translator = Translator(models, SETTINGS)
-        done = await translator.translate(Order(texts, "de", "fr", scores=scores))
+        done = await translator.translate(TranslationRequest(texts, "de", "fr", scores=scores))
         await translator.close()
         return done.texts
 
@@ -152,7 +152,7 @@ def test_each_text_of_a_list_has_a_source_of_its_own(models: ModelSet) -> None:
 
     async def scenario() -> None:
         translator = Translator(models, SETTINGS)
-        done = await translator.translate(Order(texts, "auto", "fr"))
+        done = await translator.translate(TranslationRequest(texts, "auto", "fr"))
         assert [item.source for item in done.texts] == ["de", "en", "fr", "de", "de"]
         assert done.texts[0].text == f"fr en {texts[0]}"
         assert done.texts[1].text == f"fr {texts[1]}"
@@ -177,16 +177,16 @@ def test_a_swap_lets_requests_end_with_the_former_model(
     async def scenario() -> None:
         settings = Settings(inter_threads=2)
         translator = Translator(ModelSet([Model.of(old, slow, settings)]), settings)
-        before = asyncio.create_task(translator.translate(Order(["One two."])))
+        before = asyncio.create_task(translator.translate(TranslationRequest(["One two."])))
         assert await asyncio.to_thread(slow.begun.wait, 5)
         await translator.swap([new.path])
-        after = await translator.translate(Order(["the old cat."]))
+        after = await translator.translate(TranslationRequest(["the old cat."]))
         assert after.target == "de"
         assert not before.done()
         slow.go.set()
         assert (await before).texts[0].text == "fr One two."
         with pytest.raises(LanguageError):
-            await translator.translate(Order(["a"], target="fr"))
+            await translator.translate(TranslationRequest(["a"], target="fr"))
         await translator.close()
 
     asyncio.run(asyncio.wait_for(scenario(), 20))

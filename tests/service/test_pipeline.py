@@ -14,10 +14,10 @@ import pytest
 
 from export.engines import TranslateOptions, Translation
 from service.batcher import ClosedError, DeadlineError, QueueFullError
-from service.checked import Checked
+from service.checked import CheckedTranslation
 from service.fair_queue import Priority
 from service.metrics import exposition
-from service.pipeline import Pipeline
+from service.pipeline import Scheduler
 from service.settings import Settings
 
 GREEDY = TranslateOptions()
@@ -85,7 +85,7 @@ class Scene:
     def __init__(self, **settings: Any) -> None:
         self.engine = FakeEngine()
         self.model = FakeModel("model", self.engine)
-        self.pipeline = Pipeline(Settings(inter_threads=1, **settings))
+        self.pipeline = Scheduler(Settings(inter_threads=1, **settings))
 
     async def texts(self, *sentences: str, **arguments: Any) -> list[str]:
         found = await self.pipeline.translate(self.model, sentences, GREEDY, **arguments)
@@ -284,7 +284,10 @@ def test_a_stream_gives_each_sentence_in_order_and_goes_on_after_a_fault() -> No
         sentences = ["a", "loops x", "bad", "c", "d", "a", "e"]
         async with scene.pipeline.stream(scene.model, sentences, GREEDY) as outcomes:
             found = [one async for one in outcomes]
-        shown = [one.translation.text if isinstance(one, Checked) else str(one) for one in found]
+        shown = [
+            one.translation.text if isinstance(one, CheckedTranslation) else str(one)
+            for one in found
+        ]
         assert shown == ["A", "LOOPS X", "bad sentence", "C", "D", "A", "E"]
         with pytest.raises(RuntimeError, match="bad sentence"):
             await scene.texts("f", "bad")

@@ -13,9 +13,9 @@ from service.second_try import (
     STUTTER,
     WORD,
     WORD_OR_MARK,
-    better,
-    further_tries,
-    judge,
+    check_output,
+    fallback_options,
+    pick_better,
 )
 
 
@@ -24,7 +24,7 @@ def codes(source: str, text: str, **found: object) -> list[str]:
     translation = Translation(
         **{"text": text, "tokens": len(text.split()), **found}  # type: ignore[arg-type]
     )
-    return [warning.code for warning in judge(source, len(source.split()), translation)]
+    return [warning.code for warning in check_output(source, len(source.split()), translation)]
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_truncation_and_low_scores_are_seen() -> None:
 
 def test_messages_hold_none_of_the_text() -> None:
     translation = Translation("geheim geheim geheim geheim", 40, -9.0, truncated=True)
-    warnings = judge("secret word here", 3, translation)
+    warnings = check_output("secret word here", 3, translation)
     assert {warning.code for warning in warnings} == {
         "truncated", "repetition", "too_long", "low_score"
     }  # fmt: skip
@@ -123,25 +123,25 @@ def test_the_better_one_has_less_wrong_and_then_a_higher_score() -> None:
     likelier = Translation("eins, zwei, drei, vier", 4, -0.5)
     loops = Translation("eins eins eins eins", 4, -0.1)
     unscored = Translation("eins zwei", 4)
-    assert better(source, tokens, loops, fine) is fine
-    assert better(source, tokens, fine, loops) is fine
-    assert better(source, tokens, fine, likelier) is likelier
-    assert better(source, tokens, likelier, fine) is likelier
-    assert better(source, tokens, fine, unscored) is fine
-    assert better(source, tokens, unscored, fine) is unscored
-    assert better(source, tokens, fine, fine) is fine
+    assert pick_better(source, tokens, loops, fine) is fine
+    assert pick_better(source, tokens, fine, loops) is fine
+    assert pick_better(source, tokens, fine, likelier) is likelier
+    assert pick_better(source, tokens, likelier, fine) is likelier
+    assert pick_better(source, tokens, fine, unscored) is fine
+    assert pick_better(source, tokens, unscored, fine) is unscored
+    assert pick_better(source, tokens, fine, fine) is fine
 
 
 def test_a_sentence_is_tried_three_times_at_most() -> None:
     greedy = TranslateOptions(return_scores=True)
-    beam, penalty = further_tries(greedy)
+    beam, penalty = fallback_options(greedy)
     assert (beam.beam_size, beam.repetition_penalty) == (4, 1.0)
     assert (penalty.beam_size, penalty.repetition_penalty) == (4, 1.3)
-    assert further_tries(beam) == [penalty]
-    assert further_tries(penalty) == []
+    assert fallback_options(beam) == [penalty]
+    assert fallback_options(penalty) == []
     wide = TranslateOptions(beam_size=8, alternatives=3, return_scores=True)
-    assert [one.beam_size for one in further_tries(wide)] == [8]
-    assert all(one.alternatives == 3 for one in further_tries(wide))
+    assert [one.beam_size for one in fallback_options(wide)] == [8]
+    assert all(one.alternatives == 3 for one in fallback_options(wide))
 
 
 def test_long_texts_are_judged() -> None:
@@ -183,7 +183,7 @@ def test_repetition_is_what_a_search_of_every_stretch_finds() -> None:
             "".join(chance.choice(parts) + chance.choice(["", " ", " "]) for _ in range(length))
             for length in (chance.randint(1, 6), chance.randint(1, 16))
         )
-        given = "repetition" in [one.code for one in judge(source, 1, Translation(text, 1))]
+        given = "repetition" in [one.code for one in check_output(source, 1, Translation(text, 1))]
         assert given == repeats(source, text), (source, text)
         found += given
     assert found > 50

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from fastapi.testclient import TestClient
 
-from service.stopping import Stopping
+from service.stopping import GracefulShutdown
 
 MakeClient = Callable[..., TestClient]
 
@@ -18,7 +18,7 @@ async def nothing() -> None:
 
 
 def test_it_ends_as_soon_as_nothing_is_here() -> None:
-    stopping = Stopping(drain_s=0.0, grace_s=30)
+    stopping = GracefulShutdown(drain_s=0.0, grace_s=30)
     ended = []
     asyncio.run(asyncio.wait_for(stopping.stop(nothing, lambda: ended.append(1)), 5))
     assert ended == [1]
@@ -31,7 +31,7 @@ def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
         seen.append("given up")
 
     async def run(leaves: bool) -> None:
-        stopping = Stopping(drain_s=0.05, grace_s=1.5)
+        stopping = GracefulShutdown(drain_s=0.05, grace_s=1.5)
         stopping.come()
         task = asyncio.create_task(stopping.stop(give_up, lambda: seen.append("ended")))
         await asyncio.sleep(0)
@@ -54,7 +54,7 @@ def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
 def test_requests_while_it_stops(make_client: MakeClient) -> None:
     client = make_client()
     guard = client.app
-    stopping: Stopping = guard._stopping  # type: ignore[attr-defined]
+    stopping: GracefulShutdown = guard._stopping  # type: ignore[attr-defined]
     body = {"text": "the red dog rides."}
     assert "connection" not in client.post("/v1/translate", json=body).headers
 

@@ -19,7 +19,7 @@ from export.engines import Engine
 from service import traces
 from service.api.app import create_app, guarded
 from service.models import Model, ModelSet
-from service.record import MAX_BATCHES, BatchTimes, Record
+from service.record import MAX_BATCHES, BatchTimes, RequestMetrics
 from service.settings import Settings
 from service.traces import NO_TRACES, RequestTraces, TracesError, configured, open_traces
 from service.translator import Translator
@@ -79,7 +79,7 @@ def test_a_requests_spans(
 def test_a_parent_that_is_not_sampled_is_heeded(
     provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
-    record = Record("one")
+    record = RequestMetrics("one")
     found = RequestTraces(provider)
     found.begin(record)
     parent = f"{PARENT[:-2]}00".encode()
@@ -90,7 +90,7 @@ def test_a_parent_that_is_not_sampled_is_heeded(
 def test_a_failed_request_is_an_error_and_spans_are_bounded(
     provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
-    record = Record("one")
+    record = RequestMetrics("one")
     found = RequestTraces(provider)
     found.begin(record)
     for number in range(3 * MAX_BATCHES):
@@ -147,7 +147,7 @@ def test_spans_are_sent_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")
         found = open_traces()
-        record = Record("one")
+        record = RequestMetrics("one")
         found.begin(record)
         found.end(record, PARENT.encode(), "POST", "/v1/translate", 200)
         found.close()

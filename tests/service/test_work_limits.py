@@ -10,7 +10,7 @@ import pytest
 from starlette.requests import Request
 
 from service.api import limits
-from service.api.limits import TimeLimit, WorkLimit
+from service.api.limits import Deadline, RequestDeadline
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -27,12 +27,12 @@ def client(gone: asyncio.Event) -> Request:
 
 def test_time_that_is_up() -> None:
     async def scenario() -> None:
-        with pytest.raises(TimeoutError), TimeLimit(0.01):
+        with pytest.raises(TimeoutError), Deadline(0.01):
             await asyncio.sleep(60)
         await asyncio.sleep(0)  # the task goes on
-        with TimeLimit(60):
+        with Deadline(60):
             await asyncio.sleep(0.01)
-        with pytest.raises(KeyError), TimeLimit(60):
+        with pytest.raises(KeyError), Deadline(60):
             raise KeyError
 
     run(scenario)
@@ -41,7 +41,7 @@ def test_time_that_is_up() -> None:
 def test_who_cancels_the_task_is_not_told_of_time() -> None:
     async def scenario() -> None:
         async def work() -> None:
-            with TimeLimit(0.02):
+            with Deadline(0.02):
                 await asyncio.sleep(60)
 
         early = asyncio.create_task(work())
@@ -59,10 +59,10 @@ def test_who_cancels_the_task_is_not_told_of_time() -> None:
 
 def test_limits_in_limits() -> None:
     async def scenario() -> None:
-        with pytest.raises(TimeoutError), TimeLimit(0.01), TimeLimit(60):
+        with pytest.raises(TimeoutError), Deadline(0.01), Deadline(60):
             await asyncio.sleep(60)
-        with TimeLimit(60):
-            with pytest.raises(TimeoutError), TimeLimit(0.01):
+        with Deadline(60):
+            with pytest.raises(TimeoutError), Deadline(0.01):
                 await asyncio.sleep(60)
             await asyncio.sleep(0.01)
 
@@ -75,7 +75,7 @@ def test_a_client_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scenario() -> None:
         gone = asyncio.Event()
         asyncio.get_running_loop().call_later(0.03, gone.set)
-        limit = WorkLimit(client(gone), 60)
+        limit = RequestDeadline(client(gone), 60)
         with pytest.raises(TimeoutError), limit:
             await asyncio.sleep(60)
         assert limit.client_gone
@@ -90,7 +90,7 @@ def test_time_is_up_before_or_after_one_listens(
     monkeypatch.setattr(limits, "LISTEN_AFTER_S", 0.01)
 
     async def scenario() -> None:
-        limit = WorkLimit(client(asyncio.Event()), seconds)
+        limit = RequestDeadline(client(asyncio.Event()), seconds)
         begin = asyncio.get_running_loop().time()
         with pytest.raises(TimeoutError), limit:
             await asyncio.sleep(60)
@@ -112,7 +112,7 @@ def test_work_that_is_done_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch
     async def scenario() -> None:
         gone = asyncio.Event()
         before = asyncio.all_tasks()
-        with WorkLimit(client(gone), 60):
+        with RequestDeadline(client(gone), 60):
             await asyncio.sleep(0.03)
         gone.set()
         await asyncio.sleep(0.01)  # would be cancelled by a listener that is still there

@@ -6,14 +6,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.columns import Numbers, Ragged
+from training.columns import NumberColumn, RaggedColumn
 
 SHARDS = [[[1, 2], [], [3, 4, 5, 6]], [], [[7, 8]], [[], [9, 10, 11, 12]]]
 ROWS = [row for shard in SHARDS for row in shard]
 
 
-def column() -> Ragged:
-    return Ragged([pa.chunked_array([pa.array(shard, pa.list_(pa.int32()))]) for shard in SHARDS])
+def column() -> RaggedColumn:
+    return RaggedColumn(
+        [pa.chunked_array([pa.array(shard, pa.list_(pa.int32()))]) for shard in SHARDS]
+    )
 
 
 @pytest.mark.parametrize("rows", [[0], [5, 0, 5, 2], [1, 4], [3, 2, 1, 0], []])
@@ -32,5 +34,5 @@ def test_groups_are_taken_whole() -> None:
 
 def test_numbers_are_taken_across_shards() -> None:
     parts = [[10, 11], [], [12]]
-    numbers = Numbers([pa.chunked_array([pa.array(part, pa.int64())]) for part in parts])
+    numbers = NumberColumn([pa.chunked_array([pa.array(part, pa.int64())]) for part in parts])
     assert numbers[[2, 0, 2]].tolist() == [12, 10, 12]

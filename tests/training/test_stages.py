@@ -21,7 +21,7 @@ from tests.training.distill.tiny_teachers import make_checkpoint, our_tokenizer
 from training.checkpoint import load_checkpoint
 from training.data import map_table
 from training.distill.config import (
-    ConstantGate,
+    ConstantGateConfig,
     HybridObjective,
     NllObjective,
     SentenceObjective,
@@ -31,7 +31,7 @@ from training.launch import only_one
 from training.recipe import LabelsConfig, RecipeError
 from training.recipe_files import load_recipe
 from training.run import Run, public_recipe
-from training.stage import essence, is_done, run_stage
+from training.stage import fingerprint_of, is_done, run_stage
 from training.stages import _check_teacher, build_stages
 
 ROOT = Path(__file__).parents[2]
@@ -270,16 +270,16 @@ def free_port() -> int:
 
 
 def test_a_default_is_not_part_of_what_a_result_depends_on() -> None:
-    assert essence(NllObjective()) == {"kind": "nll"}
-    assert essence(SentenceObjective(label_smoothing=0.2)) == {
+    assert fingerprint_of(NllObjective()) == {"kind": "nll"}
+    assert fingerprint_of(SentenceObjective(label_smoothing=0.2)) == {
         "kind": "sentence",
         "label_smoothing": 0.2,
     }
-    gated = HybridObjective(gate=ConstantGate(value=0.3))
-    assert essence(gated)["gate"] == {"kind": "constant", "value": 0.3}
-    assert essence(LabelsConfig(batch_tokens=64, paths=["reference"]), ("batch_tokens",)) == {
-        "paths": ["reference"]
-    }
+    gated = HybridObjective(gate=ConstantGateConfig(value=0.3))
+    assert fingerprint_of(gated)["gate"] == {"kind": "constant", "value": 0.3}
+    assert fingerprint_of(
+        LabelsConfig(batch_tokens=64, paths=["reference"]), ("batch_tokens",)
+    ) == {"paths": ["reference"]}
 
 
 @pytest.fixture(scope="module")

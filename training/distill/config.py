@@ -22,7 +22,7 @@ PathName = Literal["reference", "hypothesis", "closest"]
 one of its n-best that is closest to y by sentence BLEU."""
 
 
-class ConstantGate(Section):
+class ConstantGateConfig(Section):
     """g is a number: the fixed weight of the sentence-level loss."""
 
     kind: Literal["constant"] = "constant"
@@ -30,7 +30,7 @@ class ConstantGate(Section):
     """Weight of the sentence-level loss, 0 to 1."""
 
 
-class ScheduleGate(Section):
+class ScheduleGateConfig(Section):
     """g moves in a straight line over the run."""
 
     kind: Literal["schedule"] = "schedule"
@@ -40,7 +40,7 @@ class ScheduleGate(Section):
     """Weight of the sentence-level loss at the last step, 0 to 1."""
 
 
-class LearnedGate(Section):
+class LearnedGateConfig(Section):
     """What every gate that is trained with the student shares."""
 
     initial: float = Field(0.5, gt=0, lt=1)
@@ -55,26 +55,30 @@ class LearnedGate(Section):
     """Bonus for the mean entropy of g, in nats."""
 
 
-class CorpusGate(LearnedGate):
+class CorpusGateConfig(LearnedGateConfig):
     """g = σ(b): one learned weight for the whole corpus."""
 
     kind: Literal["corpus"] = "corpus"
 
 
-class SentenceGate(LearnedGate):
+class SentenceGateConfig(LearnedGateConfig):
     """g = σ(w · mean encoder state + b): one learned weight a sentence."""
 
     kind: Literal["sentence"] = "sentence"
 
 
-class TokenGate(LearnedGate):
+class TokenGateConfig(LearnedGateConfig):
     """g = σ(w · decoder state + v · teacher's entropy + b): one learned weight a position."""
 
     kind: Literal["token"] = "token"
 
 
 GateConfig = Annotated[
-    ConstantGate | ScheduleGate | CorpusGate | SentenceGate | TokenGate,
+    ConstantGateConfig
+    | ScheduleGateConfig
+    | CorpusGateConfig
+    | SentenceGateConfig
+    | TokenGateConfig,
     Field(discriminator="kind"),
 ]
 
@@ -168,7 +172,7 @@ class HybridObjective(TokenLevel):
     """g · sentence + (1 − g) · token: the paper's method."""
 
     kind: Literal["hybrid"] = "hybrid"
-    gate: GateConfig = Field(default_factory=SentenceGate)
+    gate: GateConfig = Field(default_factory=SentenceGateConfig)
     """What sets g."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Of the sentence-level loss: probability mass spread over the vocabulary, a share of 1."""

@@ -15,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from training.distill.config import (
-    ConstantGate,
-    CorpusGate,
+    ConstantGateConfig,
+    CorpusGateConfig,
     GateConfig,
-    LearnedGate,
-    ScheduleGate,
-    SentenceGate,
-    TokenGate,
+    LearnedGateConfig,
+    ScheduleGateConfig,
+    SentenceGateConfig,
+    TokenGateConfig,
 )
 from training.model import PAD
 
@@ -55,7 +55,7 @@ class Gate(nn.Module):
         return gates.new_zeros(())
 
 
-class Constant(Gate):
+class ConstantGate(Gate):
     """The same g for every sentence."""
 
     def __init__(self, value: float) -> None:
@@ -66,7 +66,7 @@ class Constant(Gate):
         return torch.full((len(inputs.src),), self.value, device=inputs.src.device)
 
 
-class Schedule(Gate):
+class ScheduledGate(Gate):
     """g moves from `start` to `end` in a straight line over the run."""
 
     def __init__(self, start: float, end: float) -> None:
@@ -79,12 +79,12 @@ class Schedule(Gate):
         return torch.full((len(inputs.src),), value, device=inputs.src.device)
 
 
-class Learned(Gate):
+class LearnedGate(Gate):
     """g = floor + (1 − 2 floor) · σ(z), where z starts the same everywhere, at g = `initial`."""
 
     learned = True
 
-    def __init__(self, config: LearnedGate) -> None:
+    def __init__(self, config: LearnedGateConfig) -> None:
         super().__init__()
         self.floor = config.floor
         self.prior_mean = config.prior_mean
@@ -107,10 +107,10 @@ class Learned(Gate):
         return self.prior_weight * pull - self.entropy_weight * binary_entropy(gates).mean()
 
 
-class Corpus(Learned):
+class CorpusGate(LearnedGate):
     """One learned g for the whole corpus."""
 
-    def __init__(self, config: CorpusGate) -> None:
+    def __init__(self, config: CorpusGateConfig) -> None:
         super().__init__(config)
         self.bias = nn.Parameter(torch.tensor(self.start))
 
@@ -118,10 +118,10 @@ class Corpus(Learned):
         return self.bounded(self.bias).expand(len(inputs.src))
 
 
-class LinearGate(Learned):
+class LinearGate(LearnedGate):
     """z is linear in what the gate reads; its weights start at zero."""
 
-    def __init__(self, inputs: int, config: LearnedGate) -> None:
+    def __init__(self, inputs: int, config: LearnedGateConfig) -> None:
         super().__init__(config)
         self.linear = nn.Linear(inputs, 1)
         nn.init.zeros_(self.linear.weight)
@@ -133,10 +133,10 @@ class LinearGate(Learned):
         return self.bounded(nn.functional.linear(features.detach().float(), weight, bias)[:, 0])
 
 
-class Sentence(LinearGate):
+class SentenceGate(LinearGate):
     """Linear in the mean of the sentence's encoder states."""
 
-    def __init__(self, width: int, config: SentenceGate) -> None:
+    def __init__(self, width: int, config: SentenceGateConfig) -> None:
         super().__init__(width, config)
 
     def forward(self, inputs: GateInput) -> Tensor:
@@ -145,12 +145,12 @@ class Sentence(LinearGate):
         return self.weigh((states * mask).sum(1) / mask.sum(1).clamp(min=1))
 
 
-class Token(LinearGate):
+class TokenGate(LinearGate):
     """Linear in the decoder's state and the teacher's entropy at each position."""
 
     per_position = True
 
-    def __init__(self, width: int, config: TokenGate) -> None:
+    def __init__(self, width: int, config: TokenGateConfig) -> None:
         super().__init__(width + 1, config)
 
     def forward(self, inputs: GateInput) -> Tensor:
@@ -163,16 +163,16 @@ class Token(LinearGate):
 def build_gate(config: GateConfig, width: int) -> Gate:
     """The gate a recipe asks for, reading states of the given width."""
     match config:
-        case ConstantGate():
-            return Constant(config.value)
-        case ScheduleGate():
-            return Schedule(config.start, config.end)
-        case CorpusGate():
-            return Corpus(config)
-        case SentenceGate():
-            return Sentence(width, config)
-        case TokenGate():
-            return Token(width, config)
+        case ConstantGateConfig():
+            return ConstantGate(config.value)
+        case ScheduleGateConfig():
+            return ScheduledGate(config.start, config.end)
+        case CorpusGateConfig():
+            return CorpusGate(config)
+        case SentenceGateConfig():
+            return SentenceGate(width, config)
+        case TokenGateConfig():
+            return TokenGate(width, config)
     raise ValueError(f"no gate is registered for {config!r}")
 
 

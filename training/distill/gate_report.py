@@ -17,13 +17,13 @@ import torch
 
 from training.atomic import atomic_write
 from training.checkpoint import load_checkpoint
-from training.data import TokenData
-from training.distill.config import GateConfig, HybridObjective, LearnedGate
+from training.data import ParallelDataset
+from training.distill.config import GateConfig, HybridObjective, LearnedGateConfig
 from training.distill.gate import entropy_of
 from training.distill.labels import LabelStore
-from training.distill.objectives import build_objective
+from training.distill.objectives import build_loss
 from training.distill.objectives.base import side_of, target_states
-from training.distill.objectives.hybrid import Hybrid
+from training.distill.objectives.hybrid import HybridLoss
 from training.model import Transformer
 
 SAMPLE = 10_000
@@ -47,7 +47,7 @@ class Measured:
 
 @torch.inference_mode()
 def gates_of(
-    model: Transformer, objective: Hybrid, data: TokenData, rows: np.ndarray
+    model: Transformer, objective: HybridLoss, data: ParallelDataset, rows: np.ndarray
 ) -> list[np.ndarray]:
     """g of each of the rows: [1] of a sentence, [T] of its positions."""
     per_position = objective.gate.per_position
@@ -74,7 +74,11 @@ def entropies(store: LabelStore, path: str, row: int) -> np.ndarray:
 
 
 def measure(
-    model: Transformer, objective: Hybrid, data: TokenData, store: LabelStore, seed: int = 0
+    model: Transformer,
+    objective: HybridLoss,
+    data: ParallelDataset,
+    store: LabelStore,
+    seed: int = 0,
 ) -> Measured:
     """Measure a sample of at most `SAMPLE` training sentences."""
     count = min(SAMPLE, len(data))
@@ -134,7 +138,7 @@ def gate_history(log: Path) -> list[dict[str, float]]:
 
 def collapse_warning(measured: Measured, config: GateConfig) -> str | None:
     """What to say of a learned gate that ended at one bound everywhere; None if it did not."""
-    if not isinstance(config, LearnedGate):
+    if not isinstance(config, LearnedGateConfig):
         return None
     floor = config.floor
     low, high = float(measured.gate.min()), float(measured.gate.max())
@@ -152,13 +156,13 @@ def write_gate_report(
 ) -> dict[str, Any]:
     """Measure the finished student's gate and write `gate.json` and `gate.png` into `folder`."""
     loaded = load_checkpoint(checkpoint)
-    objective = build_objective(config, loaded.config.width)
-    assert isinstance(objective, Hybrid)
+    objective = build_loss(config, loaded.config.width)
+    assert isinstance(objective, HybridLoss)
     objective.load_state_dict(loaded.objective)
     objective.eval()
     objective.progress = 1.0
     store = LabelStore(labels)
-    measured = measure(loaded.model, objective, TokenData(shards, store), store)
+    measured = measure(loaded.model, objective, ParallelDataset(shards, store), store)
     report = {
         "gate": config.gate.model_dump(),
         "unit": "position" if objective.gate.per_position else "sentence",

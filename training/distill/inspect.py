@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from sacrebleu.metrics import BLEU
 
-from training.columns import Ragged
-from training.data import TokenData
+from training.columns import RaggedColumn
+from training.data import ParallelDataset
 from training.decoding import output_limit
 from training.distill.labels import MANIFEST, LabelError, LabelStore
 from training.distill.teachers.base import LIMIT_STEP
@@ -44,7 +44,7 @@ class TeacherBleu:
 
 
 @dataclass(frozen=True)
-class Sample:
+class LabelSample:
     """One row as text; `reference` is None where there is none."""
 
     id: int
@@ -73,7 +73,7 @@ class Inspection:
     cut_share: float | None
     """Share of hypotheses as long as the teacher was allowed; None where its limit is unknown."""
     bleu: TeacherBleu | None
-    samples: list[Sample]
+    samples: list[LabelSample]
 
 
 def store_folder(where: Path) -> Path:
@@ -96,7 +96,7 @@ def inspect_labels(where: Path, bleu_pairs: int = BLEU_PAIRS, samples: int = SAM
     if not shards:
         raise LabelError(f"{folder}: no token shards in {run / 'tokens' / 'train'} beside it")
     store = LabelStore(folder)
-    data = TokenData(shards, store)
+    data = ParallelDataset(shards, store)
     tokenizer = Tokenizer(run / "tokens" / "tokenizer.model")
     known = np.flatnonzero(data.trg.lengths)
     hypotheses, references = store.hypotheses.lengths - 1, data.trg.lengths[known] - 1
@@ -118,7 +118,7 @@ def inspect_labels(where: Path, bleu_pairs: int = BLEU_PAIRS, samples: int = SAM
     )
 
 
-def _path_summary(tails: Ragged) -> PathSummary:
+def _path_summary(tails: RaggedColumn) -> PathSummary:
     return PathSummary(positions=tails.total, mean_tail=tails.mean)
 
 
@@ -147,7 +147,7 @@ def _cut_share(src: np.ndarray, hypotheses: np.ndarray, max_length: int | None) 
     return float((hypotheses >= np.minimum(rounded, max_length - 2)[place]).mean())
 
 
-def _bleu(data: TokenData, rows: np.ndarray, tokenizer: Tokenizer) -> TeacherBleu | None:
+def _bleu(data: ParallelDataset, rows: np.ndarray, tokenizer: Tokenizer) -> TeacherBleu | None:
     if not len(rows):
         return None
     metric = BLEU()
@@ -157,14 +157,14 @@ def _bleu(data: TokenData, rows: np.ndarray, tokenizer: Tokenizer) -> TeacherBle
     return TeacherBleu(round(score, 2), len(rows), str(metric.get_signature()))
 
 
-def _texts(column: Ragged, rows: np.ndarray, tokenizer: Tokenizer) -> list[str]:
+def _texts(column: RaggedColumn, rows: np.ndarray, tokenizer: Tokenizer) -> list[str]:
     return tokenizer.decode([column[row].tolist() for row in rows])
 
 
-def _samples(data: TokenData, rows: np.ndarray, tokenizer: Tokenizer) -> list[Sample]:
+def _samples(data: ParallelDataset, rows: np.ndarray, tokenizer: Tokenizer) -> list[LabelSample]:
     texts = (_texts(column, rows, tokenizer) for column in (data.src, data.trg, data.hypotheses))
     return [
-        Sample(int(number), source, reference if len(data.trg[row]) else None, hypothesis)
+        LabelSample(int(number), source, reference if len(data.trg[row]) else None, hypothesis)
         for row, number, source, reference, hypothesis in zip(
             rows, data.ids[rows], *texts, strict=True
         )

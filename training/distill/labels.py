@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from training.atomic import atomic_write
-from training.columns import Numbers, Ragged, map_table
+from training.columns import NumberColumn, RaggedColumn, map_table
 from training.recipe import RecipeError
 
 MANIFEST = "labels.json"
@@ -116,15 +116,15 @@ class LabelStore:
         self.paths: list[str] = content["paths"]
         self._verify([folder / name for name in content["shards"]])
         tables = [map_table(folder / name) for name in content["shards"]]
-        self.ids = Numbers([table["id"] for table in tables])
+        self.ids = NumberColumn([table["id"] for table in tables])
         self._translations = {
-            path: Ragged([table[path] for table in tables])
+            path: RaggedColumn([table[path] for table in tables])
             for path in ("hypothesis", "closest")
             if path in tables[0].column_names
         }
         self.scores = [table["scores"] for table in tables]
         self._columns = {
-            f"{path}_{kind}": Ragged([table[f"{path}_{kind}"] for table in tables])
+            f"{path}_{kind}": RaggedColumn([table[f"{path}_{kind}"] for table in tables])
             for path in self.paths
             for kind in ("ids", "logp", "tail")
         }
@@ -142,11 +142,11 @@ class LabelStore:
         return len(self.ids)
 
     @property
-    def hypotheses(self) -> Ragged:
+    def hypotheses(self) -> RaggedColumn:
         """The teacher's best translation of each row, ids, EOS last."""
         return self._translations["hypothesis"]
 
-    def translations(self, path: str) -> Ragged:
+    def translations(self, path: str) -> RaggedColumn:
         """The teacher's translations that students are taught along (`hypothesis`, `closest`)."""
         if path not in self._translations:
             raise LabelError(
@@ -155,7 +155,7 @@ class LabelStore:
             )
         return self._translations[path]
 
-    def tails(self, path: str) -> Ragged:
+    def tails(self, path: str) -> RaggedColumn:
         """The tail mass at each position of a path, [T] a row."""
         return self._columns[f"{path}_tail"]
 

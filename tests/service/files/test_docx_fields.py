@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.files.docx_fields import resolve_fields
-from service.files.docx_pieces import Piece, PieceKind
+from service.files.docx_pieces import DocxPiece, PieceKind
 from tests.service.files.file_samples import opened, shouted, texts, word_document
 
 KINDS: dict[str, PieceKind] = {
@@ -18,12 +18,12 @@ KINDS: dict[str, PieceKind] = {
 }
 
 
-def pieces(*short: str) -> list[Piece]:
+def pieces(*short: str) -> list[DocxPiece]:
     """Of B code S E, < and > for a container's ends, a full stop, and words."""
     return [
-        Piece("code", text=one[1:])
+        DocxPiece("code", text=one[1:])
         if one.startswith("=")
-        else Piece(KINDS.get(one, "text"), text="" if one in KINDS else one)
+        else DocxPiece(KINDS.get(one, "text"), text="" if one in KINDS else one)
         for one in short
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.text import NO_GLOSSARY, Format, Glossary, open_document
-from service.text.protect import without_opaque
+from service.text.protect import strip_invented_markup
 from tests.service.text.engines import count_tokens, run
 
 PETS = Glossary({"dog": "Rüde", "cat": "Katze"})
@@ -125,4 +125,4 @@ def test_a_term_within_a_word_of_tags_is_still_put_in() -> None:
     ],
 )
 def test_a_text_less_all_that_is_opaque(text: str, expected: str) -> None:
-    assert without_opaque(text) == expected
+    assert strip_invented_markup(text) == expected

@@ -8,7 +8,14 @@ import lxml.html
 import pytest
 from markdown_it import MarkdownIt
 
-from service.text import Format, Glossary, GlossaryError, StandIns, choose_stand_ins, open_document
+from service.text import (
+    Format,
+    Glossary,
+    GlossaryError,
+    PlaceholderWords,
+    choose_placeholder_words,
+    open_document,
+)
 from tests.service.text.engines import count_tokens, run, shout, source_of
 
 
@@ -111,7 +118,7 @@ def test_more_placeholders_than_stand_ins_part_the_sentence() -> None:
 
 def test_without_stand_ins_sentences_are_parted() -> None:
     document = open_document(
-        "we gave {name} a book", "text", "en", count_tokens, 100, stand_ins=StandIns(())
+        "we gave {name} a book", "text", "en", count_tokens, 100, stand_ins=PlaceholderWords(())
     )
     assert [segment.text for segment in document.segments] == ["we gave.", "a book."]
     assert document.rebuild(["WE GAVE.", "A BOOK."]) == "WE GAVE {name} A BOOK"
@@ -121,7 +128,7 @@ def test_stand_ins_are_what_a_model_copies() -> None:
     def only_london(texts: list[str]) -> list[str]:
         return [t if "London" in t or "30" in t.split() else "x" for t in texts]
 
-    assert choose_stand_ins(only_london) == StandIns(("London",), ("30",))
+    assert choose_placeholder_words(only_london) == PlaceholderWords(("London",), ("30",))
 
 
 def test_a_full_stop_is_lent_and_taken_back() -> None:

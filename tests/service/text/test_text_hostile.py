@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from service.text import Glossary
-from service.text.html import Token, tokenize
+from service.text.html import HtmlToken, tokenize
 from tests.service.text.engines import hostile, run, source_of
 
 SENTENCE = "the dog sees a big house. She is here, and Tom's cat runs! What? (now) yes: no; 42 x"
@@ -66,7 +66,7 @@ def fragment(generator: random.Random, depth: int = 0) -> str:
     return generator.choice(["", " ", " "]).join(parts)
 
 
-def is_nested(tokens: list[Token]) -> bool:
+def is_nested(tokens: list[HtmlToken]) -> bool:
     names = []
     for token in tokens:
         if token.kind == "open":

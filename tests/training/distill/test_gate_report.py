@@ -9,12 +9,17 @@ import pyarrow as pa
 import pytest
 import torch
 
-from training.data import TokenData
-from training.distill.config import ConstantGate, HybridObjective, SentenceGate, TokenGate
+from training.data import ParallelDataset
+from training.distill.config import (
+    ConstantGateConfig,
+    HybridObjective,
+    SentenceGateConfig,
+    TokenGateConfig,
+)
 from training.distill.gate_report import Measured, by_quantile, collapse_warning, measure
 from training.distill.labels import LabelStore, label_schema, write_manifest, write_shard
-from training.distill.objectives import build_objective
-from training.distill.objectives.hybrid import Hybrid
+from training.distill.objectives import build_loss
+from training.distill.objectives.hybrid import HybridLoss
 from training.model import EOS, Transformer
 from training.tokenizer import TOKEN_SCHEMA, write_tokens
 
@@ -22,7 +27,7 @@ V, K = 20, 2
 
 
 @pytest.fixture
-def labelled(tmp_path: Path) -> tuple[TokenData, LabelStore]:
+def labelled(tmp_path: Path) -> tuple[ParallelDataset, LabelStore]:
     """Three sentences; the teacher's entropy rises from one to the next."""
     src = [[5, EOS], [5, 6, EOS], [5, 6, 7, EOS]]
     trg = [[9, EOS], [9, 10, EOS], [9, 10, 11, EOS]]
@@ -45,7 +50,7 @@ def labelled(tmp_path: Path) -> tuple[TokenData, LabelStore]:
     )
     write_manifest(tmp_path / "labels", ["0.arrow"], K, ["hypothesis"])
     store = LabelStore(tmp_path / "labels")
-    return TokenData([tmp_path / "0.arrow"], store), store
+    return ParallelDataset([tmp_path / "0.arrow"], store), store
 
 
 def student() -> Transformer:
@@ -53,14 +58,16 @@ def student() -> Transformer:
     return Transformer(V, 16, 2, 32, 1, 1, dropout=0.0, max_length=32).eval()
 
 
-def gated(gate: SentenceGate | TokenGate | ConstantGate) -> Hybrid:
-    objective = build_objective(HybridObjective(gate=gate), 16)
-    assert isinstance(objective, Hybrid)
+def gated(gate: SentenceGateConfig | TokenGateConfig | ConstantGateConfig) -> HybridLoss:
+    objective = build_loss(HybridObjective(gate=gate), 16)
+    assert isinstance(objective, HybridLoss)
     return objective.eval()
 
 
-def test_a_sentence_gate_is_measured_by_sentence(labelled: tuple[TokenData, LabelStore]) -> None:
-    found = measure(student(), gated(SentenceGate(initial=0.3)), *labelled)
+def test_a_sentence_gate_is_measured_by_sentence(
+    labelled: tuple[ParallelDataset, LabelStore],
+) -> None:
+    found = measure(student(), gated(SentenceGateConfig(initial=0.3)), *labelled)
     assert found.gate.tolist() == pytest.approx([0.3] * 3, abs=1e-5)
     assert found.length.tolist() == [2, 3, 4]
     assert (np.diff(found.entropy) > 0).all()
@@ -71,8 +78,8 @@ def test_a_sentence_gate_is_measured_by_sentence(labelled: tuple[TokenData, Labe
     assert found.rarity[0] == pytest.approx(-np.log10([share[9], share[EOS]]).mean())
 
 
-def test_a_token_gate_is_measured_by_position(labelled: tuple[TokenData, LabelStore]) -> None:
-    objective = gated(TokenGate(floor=0.0))
+def test_a_token_gate_is_measured_by_position(labelled: tuple[ParallelDataset, LabelStore]) -> None:
+    objective = gated(TokenGateConfig(floor=0.0))
     with torch.no_grad():
         objective.gate.linear.weight[0, -1] = 1.0
         objective.gate.linear.bias.zero_()
@@ -93,7 +100,9 @@ def test_groups_are_fifths() -> None:
 )
 def test_a_collapsed_gate_is_named(gate: list[float], said: str | None) -> None:
     one = np.ones(2)
-    warning = collapse_warning(Measured(np.array(gate), one, one, one), SentenceGate(floor=0.05))
+    warning = collapse_warning(
+        Measured(np.array(gate), one, one, one), SentenceGateConfig(floor=0.05)
+    )
     assert (warning is None) if said is None else (warning is not None and said in warning)
     given = Measured(np.zeros(2), one, one, one)
-    assert collapse_warning(given, ConstantGate(value=0)) is None
+    assert collapse_warning(given, ConstantGateConfig(value=0)) is None

@@ -16,7 +16,7 @@ from training.columns import map_table
 from training.distill.inspect import _cut_share, as_json, inspect_labels, render
 from training.distill.labelling import label_corpus
 from training.distill.labels import LabelError, LabelStore
-from training.distill.teachers import OwnTeacher
+from training.distill.teachers import NativeTeacher
 from training.recipe import LabelsConfig
 from training.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
 
@@ -36,7 +36,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = map_table(shards[0]).to_pydict()
     columns["trg"][0] = []
     write_tokens(shards[0], pa.table(columns, schema=TOKEN_SCHEMA))
-    label_corpus(shards, folder / "labels", lambda: OwnTeacher(checkpoint, 256), CONFIG, tokenizer)
+    label_corpus(
+        shards, folder / "labels", lambda: NativeTeacher(checkpoint, 256), CONFIG, tokenizer
+    )
     return folder
 
 

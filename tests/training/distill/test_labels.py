@@ -13,11 +13,11 @@ import torch
 from tests.training.distill.store import write_shards, write_teacher
 from training.batching import pad_rows, target_side
 from training.columns import map_table
-from training.data import TokenData
+from training.data import ParallelDataset
 from training.decoding import beam
 from training.distill.labelling import closest_to, label_corpus
 from training.distill.labels import LabelError, LabelStore
-from training.distill.teachers import OwnTeacher, Teacher
+from training.distill.teachers import NativeTeacher, Teacher
 from training.model import EOS
 from training.recipe import LabelsConfig, RecipeError
 from training.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
@@ -31,8 +31,8 @@ def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def teacher(teacher_folder: Path) -> OwnTeacher:
-    return OwnTeacher(teacher_folder, batch_tokens=64)
+def teacher(teacher_folder: Path) -> NativeTeacher:
+    return NativeTeacher(teacher_folder, batch_tokens=64)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,9 @@ def mixed(tmp_path: Path, shards: list[Path]) -> list[Path]:
     return shards
 
 
-def log_probs(teacher: OwnTeacher, data: TokenData, row: int, target: np.ndarray) -> torch.Tensor:
+def log_probs(
+    teacher: NativeTeacher, data: ParallelDataset, row: int, target: np.ndarray
+) -> torch.Tensor:
     """The teacher's log-probabilities [T, V] along a target, one row at a time."""
     side = target_side([target])
     with torch.inference_mode():
@@ -67,11 +69,11 @@ def log_probs(teacher: OwnTeacher, data: TokenData, row: int, target: np.ndarray
 
 
 def test_store_holds_what_the_teacher_says(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     store = LabelStore(tmp_path / "labels")
-    data = TokenData(shards, store)
+    data = ParallelDataset(shards, store)
     assert len(store) == len(data) == 30
     for row in range(0, 30, 7):
         best = beam(teacher.model, torch.tensor([data.src[row].tolist()]), 3)[0][0]
@@ -86,10 +88,10 @@ def test_store_holds_what_the_teacher_says(
 
 
 def test_batches_carry_the_labels_of_their_rows(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
-    data = TokenData(shards, LabelStore(tmp_path / "labels"))
+    data = ParallelDataset(shards, LabelStore(tmp_path / "labels"))
     batch = data.batch(np.array([3, 25]), ("hypothesis", "reference"), ("reference",))
     assert batch.hypothesis is not None
     assert batch.reference is not None
@@ -104,13 +106,13 @@ def test_batches_carry_the_labels_of_their_rows(
 
 
 def test_a_store_of_the_whole_vocabulary_holds_all_of_each_distribution(
-    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, mixed: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     """`labels.top_k: 0`, for rows with a reference and without, several at once."""
     config = CONFIG.model_copy(update={"top_k": 0})
     label_corpus(mixed, tmp_path / "labels", lambda: teacher, config, tokenizer)
     store = LabelStore(tmp_path / "labels")
-    data = TokenData(mixed, store)
+    data = ParallelDataset(mixed, store)
     pieces = len(teacher.pieces)
     assert store.top_k == 0
     for rows, along in (
@@ -132,11 +134,11 @@ def test_a_store_of_the_whole_vocabulary_holds_all_of_each_distribution(
 
 
 def test_rows_without_a_reference_are_taught_along_the_hypothesis(
-    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, mixed: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     label_corpus(mixed, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     store = LabelStore(tmp_path / "labels")
-    data = TokenData(mixed, store)
+    data = ParallelDataset(mixed, store)
     assert len(data) == 30
     rows = np.array([1, 3, 12])
     batch = data.batch(rows, ("reference", "hypothesis"), ("reference", "hypothesis"))
@@ -154,11 +156,11 @@ def test_rows_without_a_reference_are_taught_along_the_hypothesis(
 
 
 def test_an_epoch_of_mixed_text_teaches_every_row_once(
-    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, mixed: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     label_corpus(mixed, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
-    labelled = TokenData(mixed, LabelStore(tmp_path / "labels"))
-    alone = TokenData(mixed)
+    labelled = ParallelDataset(mixed, LabelStore(tmp_path / "labels"))
+    alone = ParallelDataset(mixed)
     known = [number for number in [*range(10), *range(20, 30)] if number % 3]
     for data, expected in ((labelled, list(range(30))), (alone, known)):
         assert len(data) == len(expected)
@@ -171,11 +173,11 @@ def test_an_epoch_of_mixed_text_teaches_every_row_once(
 
 def test_text_without_any_reference_trains_no_teacher(mixed: list[Path]) -> None:
     with pytest.raises(RecipeError, match="no training text has a reference"):
-        TokenData([mixed[1]])
+        ParallelDataset([mixed[1]])
 
 
 def test_a_store_without_the_hypothesis_cannot_teach_text_without_references(
-    tmp_path: Path, mixed: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, mixed: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     config = CONFIG.model_copy(update={"paths": ["reference"]})
     label_corpus(mixed, tmp_path / "labels", lambda: teacher, config, tokenizer)
@@ -184,11 +186,11 @@ def test_a_store_without_the_hypothesis_cannot_teach_text_without_references(
 
 
 def test_a_shard_without_rows_has_a_label_shard(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     write_tokens(shards[1], TOKEN_SCHEMA.empty_table())
     label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
-    data = TokenData(shards, LabelStore(tmp_path / "labels"))
+    data = ParallelDataset(shards, LabelStore(tmp_path / "labels"))
     assert len(data) == 20
     assert data.batch(np.array([10]), ("hypothesis",), ("hypothesis",)).ids.tolist() == [20]
 
@@ -211,7 +213,7 @@ class Counting:
 
 
 def test_an_interrupted_run_asks_only_for_the_rest(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     folder, whole = tmp_path / "labels", tmp_path / "whole"
     with pytest.raises(KeyboardInterrupt):
@@ -227,7 +229,7 @@ def test_an_interrupted_run_asks_only_for_the_rest(
 
 
 def test_nothing_to_do_makes_no_teacher(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
 
@@ -239,7 +241,7 @@ def test_nothing_to_do_makes_no_teacher(
 
 
 def test_damage_is_found_and_only_that_shard_is_made_again(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     folder = tmp_path / "labels"
     label_corpus(shards, folder, lambda: teacher, CONFIG, tokenizer)
@@ -270,7 +272,7 @@ def truncate(path: Path) -> None:
     ids=["missing", "half written", "no checksum", "damaged checksum"],
 )
 def test_a_shard_that_is_not_whole_is_refused_and_made_again_the_same(
-    harm, tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    harm, tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     folder = tmp_path / "labels"
     label_corpus(shards, folder, lambda: teacher, CONFIG, tokenizer)
@@ -285,12 +287,12 @@ def test_a_shard_that_is_not_whole_is_refused_and_made_again_the_same(
 
 
 def test_an_open_store_is_mapped_not_held(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     label_corpus(shards, tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     held = pa.total_allocated_bytes()
     store = LabelStore(tmp_path / "labels")
-    data = TokenData(shards, store)
+    data = ParallelDataset(shards, store)
     assert pa.total_allocated_bytes() == held
     for values in (store.tails("hypothesis")[12], store.hypotheses[12], data.src[12]):
         assert not values.flags.owndata
@@ -298,15 +300,15 @@ def test_an_open_store_is_mapped_not_held(
 
 
 def test_labels_of_other_text_are_refused(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     label_corpus(shards[:2], tmp_path / "labels", lambda: teacher, CONFIG, tokenizer)
     with pytest.raises(ValueError, match="of other text"):
-        TokenData(shards, LabelStore(tmp_path / "labels"))
+        ParallelDataset(shards, LabelStore(tmp_path / "labels"))
 
 
 def test_a_path_without_distributions_says_what_to_add(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     config = CONFIG.model_copy(update={"paths": ["hypothesis"]})
     label_corpus(shards, tmp_path / "labels", lambda: teacher, config, tokenizer)
@@ -314,7 +316,7 @@ def test_a_path_without_distributions_says_what_to_add(
         LabelStore(tmp_path / "labels").distributions("reference", np.array([0]))
 
 
-def test_all_of_the_vocabulary_leaves_no_tail(teacher: OwnTeacher) -> None:
+def test_all_of_the_vocabulary_leaves_no_tail(teacher: NativeTeacher) -> None:
     found = teacher.distributions([[5, 6, EOS]], [[7, EOS]], 0)[0]
     assert found.logp.shape == (2, len(teacher.pieces))
     assert found.tail.tolist() == [0, 0]
@@ -331,12 +333,12 @@ def test_closest_translation_by_hand() -> None:
 
 
 def test_closest_path_is_one_of_the_translations(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     config = CONFIG.model_copy(update={"paths": ["closest"]})
     label_corpus(shards, tmp_path / "labels", lambda: teacher, config, tokenizer)
     store = LabelStore(tmp_path / "labels")
-    data = TokenData(shards, store)
+    data = ParallelDataset(shards, store)
     tables = [map_table(tmp_path / "labels" / shard.name) for shard in shards]
     nbest = [found for table in tables for found in table["nbest"].to_pylist()]
     for row in range(30):
@@ -350,7 +352,7 @@ def test_closest_path_is_one_of_the_translations(
 
 
 def test_store_of_one_translation_has_no_closest_path(
-    tmp_path: Path, shards: list[Path], teacher: OwnTeacher, tokenizer: Tokenizer
+    tmp_path: Path, shards: list[Path], teacher: NativeTeacher, tokenizer: Tokenizer
 ) -> None:
     config = CONFIG.model_copy(update={"n_best": 1})
     label_corpus(shards, tmp_path / "labels", lambda: teacher, config, tokenizer)

@@ -10,7 +10,7 @@ import torch
 
 from training.distill.objectives.logp import select_logp, student_logp
 from training.distill.objectives.nll import token_nll
-from training.distill.objectives.selective import SelectiveGlobal, hardest
+from training.distill.objectives.selective import SelectiveGlobalKDLoss, hardest
 from training.distill.objectives.tie import ranking
 from training.distill.objectives.token import log1mexp, tempered_kl
 from training.distill.objectives.token import topk_kl as kl_of_logp
@@ -76,7 +76,7 @@ def test_hardest_words_by_hand() -> None:
 
 def test_queue_is_first_in_first_out() -> None:
     """Q = 4, share ½: after 1 2 3 | 9 8 the queue holds 2 3 9 8; 8 is the least of its half."""
-    objective = SelectiveGlobal(queue_size=4).train()
+    objective = SelectiveGlobalKDLoss(queue_size=4).train()
     assert objective.select(torch.tensor([1.0, 2.0, 3.0])).tolist() == [False, True, True]
     assert objective.select(torch.tensor([9.0, 8.0])).tolist() == [True, True]
     assert sorted(objective.queue.tolist()) == [2, 3, 8, 9]

@@ -9,23 +9,23 @@ import torch
 from tests.training.distill.test_losses import nll_of, topk_kl
 from training.batching import Batch, TargetSide, pad_rows, target_side
 from training.distill.config import (
-    ConstantGate,
-    CorpusGate,
+    ConstantGateConfig,
+    CorpusGateConfig,
     GateConfig,
     HybridObjective,
     NllObjective,
     ObjectiveConfig,
-    ScheduleGate,
+    ScheduleGateConfig,
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
-    SentenceGate,
+    SentenceGateConfig,
     SentenceInterpolatedObjective,
     SentenceObjective,
     TieObjective,
-    TokenGate,
+    TokenGateConfig,
     TokenObjective,
 )
-from training.distill.objectives import Objective, build_objective
+from training.distill.objectives import Loss, build_loss
 from training.model import EOS, PAD, Transformer
 
 V = 20
@@ -73,11 +73,11 @@ EVERY_OBJECTIVE: list[ObjectiveConfig] = [
     *(
         HybridObjective(gate=gate, path=path)
         for gate, path in (
-            (ConstantGate(), "hypothesis"),
-            (ScheduleGate(), "reference"),
-            (CorpusGate(prior_weight=0, entropy_weight=0), "hypothesis"),
-            (SentenceGate(prior_weight=0, entropy_weight=0), "reference"),
-            (TokenGate(prior_weight=0, entropy_weight=0), "hypothesis"),
+            (ConstantGateConfig(), "hypothesis"),
+            (ScheduleGateConfig(), "reference"),
+            (CorpusGateConfig(prior_weight=0, entropy_weight=0), "hypothesis"),
+            (SentenceGateConfig(prior_weight=0, entropy_weight=0), "reference"),
+            (TokenGateConfig(prior_weight=0, entropy_weight=0), "hypothesis"),
         )
     ),
 ]
@@ -88,24 +88,24 @@ def named(config: ObjectiveConfig) -> str:
     return config.kind if gate is None else f"{config.kind}-{gate.kind}"
 
 
-def hybrid(gate: GateConfig, **options: object) -> Objective:
-    return build_objective(HybridObjective(gate=gate, **options), 16)  # type: ignore[arg-type]
+def hybrid(gate: GateConfig, **options: object) -> Loss:
+    return build_loss(HybridObjective(gate=gate, **options), 16)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("path", ["hypothesis", "reference"])
 def test_hybrid_ends_are_its_parts_to_the_last_bit(path: str) -> None:
     student, taught = model(), batch(top_k=4)
-    sentence = build_objective(SentenceObjective(), 16)(student, taught).loss
-    token = build_objective(TokenObjective(path=path), 16)(student, taught).loss  # type: ignore[arg-type]
-    assert hybrid(ConstantGate(value=1), path=path)(student, taught).loss.equal(sentence)
-    assert hybrid(ConstantGate(value=0), path=path)(student, taught).loss.equal(token)
+    sentence = build_loss(SentenceObjective(), 16)(student, taught).loss
+    token = build_loss(TokenObjective(path=path), 16)(student, taught).loss  # type: ignore[arg-type]
+    assert hybrid(ConstantGateConfig(value=1), path=path)(student, taught).loss.equal(sentence)
+    assert hybrid(ConstantGateConfig(value=0), path=path)(student, taught).loss.equal(token)
 
 
 def test_constant_gate_weighs_both() -> None:
     student, taught = model(), batch()
-    sentence = build_objective(SentenceObjective(), 16)(student, taught).loss
-    token = build_objective(TokenObjective(path="hypothesis"), 16)(student, taught).loss
-    mixed = hybrid(ConstantGate(value=0.3))(student, taught).loss
+    sentence = build_loss(SentenceObjective(), 16)(student, taught).loss
+    token = build_loss(TokenObjective(path="hypothesis"), 16)(student, taught).loss
+    mixed = hybrid(ConstantGateConfig(value=0.3))(student, taught).loss
     assert mixed.item() == pytest.approx(0.3 * sentence.item() + 0.7 * token.item(), rel=1e-5)
 
 
@@ -117,7 +117,7 @@ def test_a_batch_of_padding_gives_zero_and_no_nan(config: ObjectiveConfig) -> No
     side = TargetSide(rows, rows, empty.long(), empty, torch.empty(0))
     # One source token keeps attention defined; there is no target to learn.
     src = torch.tensor([[EOS, PAD], [EOS, PAD]])
-    output = build_objective(config, 16)(student, Batch(torch.arange(2), src, side, side, side))
+    output = build_loss(config, 16)(student, Batch(torch.arange(2), src, side, side, side))
     assert output.loss.item() == 0
     output.loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in student.parameters() if p.grad is not None)
@@ -125,9 +125,9 @@ def test_a_batch_of_padding_gives_zero_and_no_nan(config: ObjectiveConfig) -> No
 
 def test_token_level_loss_mixes_nll_by_kd_rate() -> None:
     student, taught = model(), batch()
-    token = build_objective(TokenObjective(), 16)(student, taught).loss.item()
-    nll = build_objective(NllObjective(label_smoothing=0), 16)(student, taught).loss.item()
-    mixed = build_objective(TokenObjective(kd_rate=0.25), 16)(student, taught).loss.item()
+    token = build_loss(TokenObjective(), 16)(student, taught).loss.item()
+    nll = build_loss(NllObjective(label_smoothing=0), 16)(student, taught).loss.item()
+    mixed = build_loss(TokenObjective(kd_rate=0.25), 16)(student, taught).loss.item()
     assert mixed == pytest.approx(0.25 * token + 0.75 * nll, rel=1e-5)
 
 
@@ -135,7 +135,7 @@ def test_token_level_loss_mixes_nll_by_kd_rate() -> None:
 def test_student_gradient_by_finite_differences(config: ObjectiveConfig) -> None:
     """The whole path from a weight of the student to the loss."""
     student, taught = model(), batch(top_k=5)
-    objective = build_objective(config, 16).eval()
+    objective = build_loss(config, 16).eval()
     objective(student, taught).loss.backward()
     parameter, index, step = student.encoder[0].ffn.outer.bias, 3, 1e-2
     assert parameter.grad is not None
@@ -161,9 +161,9 @@ YARDSTICKS: dict[str, ObjectiveConfig] = {
 def test_every_objective_teaches(config: ObjectiveConfig) -> None:
     """A dozen steps bring the student nearer to what it is taught along."""
     student, taught = model(), batch(top_k=5)
-    objective = build_objective(config, 16).train()
+    objective = build_loss(config, 16).train()
     objective.progress = 0.5
-    distance = build_objective(YARDSTICKS.get(config.kind, config), 16)
+    distance = build_loss(YARDSTICKS.get(config.kind, config), 16)
     optimizer = torch.optim.Adam([*student.parameters(), *objective.parameters()], lr=1e-2)
     before = distance(student, taught).loss.item()
     for _ in range(12):
@@ -175,18 +175,18 @@ def test_every_objective_teaches(config: ObjectiveConfig) -> None:
 
 def test_interpolated_is_the_nll_of_the_closest_translation() -> None:
     student, taught = model(), batch()
-    found = build_objective(SentenceInterpolatedObjective(), 16)(student, taught).loss
+    found = build_loss(SentenceInterpolatedObjective(), 16)(student, taught).loss
     as_hypothesis = taught._replace(hypothesis=taught.closest)
-    assert found.equal(build_objective(SentenceObjective(), 16)(student, as_hypothesis).loss)
+    assert found.equal(build_loss(SentenceObjective(), 16)(student, as_hypothesis).loss)
 
 
 def test_selective_is_token_for_the_chosen_words_and_nll_for_the_others() -> None:
     student, taught = model(), batch(top_k=4)
     every = SelectiveBatchObjective(share=1.0, label_smoothing=0.0, kd_rate=0.4)
-    token = build_objective(TokenObjective(kd_rate=0.4), 16)(student, taught).loss
-    assert build_objective(every, 16)(student, taught).loss.item() == pytest.approx(token.item())
+    token = build_loss(TokenObjective(kd_rate=0.4), 16)(student, taught).loss
+    assert build_loss(every, 16)(student, taught).loss.item() == pytest.approx(token.item())
     one = SelectiveBatchObjective(share=1 / 7, kd_rate=1.0, label_smoothing=0.0)
-    output = build_objective(one, 16)(student, taught)
+    output = build_loss(one, 16)(student, taught)
     assert output.logs["selected"].item() == pytest.approx(1 / 7)
     side = taught.reference
     assert side is not None
@@ -204,8 +204,8 @@ def test_selective_is_token_for_the_chosen_words_and_nll_for_the_others() -> Non
 
 def test_tie_without_weight_is_token() -> None:
     student, taught = model(), batch(top_k=4)
-    token = build_objective(TokenObjective(), 16)(student, taught).loss
-    assert build_objective(TieObjective(rank_weight=0), 16)(student, taught).loss.equal(token)
+    token = build_loss(TokenObjective(), 16)(student, taught).loss
+    assert build_loss(TieObjective(rank_weight=0), 16)(student, taught).loss.equal(token)
 
 
 @pytest.mark.parametrize("top_k", [4, V])
@@ -226,7 +226,7 @@ def test_tie_has_no_ranking_loss_where_the_student_leads_as_the_teacher_does(top
         1 - values.exp().sum(1).clamp(max=1),
     )
     config = TieObjective(margin=0, rank_top_k=1)
-    output = build_objective(config, 16)(student, taught._replace(reference=own))
+    output = build_loss(config, 16)(student, taught._replace(reference=own))
     assert output.logs["rank_loss"].item() == 0
     assert output.loss.item() == pytest.approx(0, abs=1e-5)
 
@@ -234,7 +234,7 @@ def test_tie_has_no_ranking_loss_where_the_student_leads_as_the_teacher_does(top
 def test_missing_side_and_distributions_say_what_is_missing() -> None:
     student, taught = model(), batch()
     with pytest.raises(ValueError, match="needs the hypothesis"):
-        build_objective(SentenceObjective(), 16)(student, taught._replace(hypothesis=None))
+        build_loss(SentenceObjective(), 16)(student, taught._replace(hypothesis=None))
     bare = target_side([np.array([9, EOS]), np.array([9, EOS])])
     with pytest.raises(ValueError, match="teacher's distributions"):
-        build_objective(TokenObjective(), 16)(student, taught._replace(reference=bare))
+        build_loss(TokenObjective(), 16)(student, taught._replace(reference=bare))

@@ -13,41 +13,52 @@ import torch
 from tests.training.distill.test_objectives import V, batch, hybrid, labelled, model
 from training.batching import Batch, target_side
 from training.distill.config import (
-    ConstantGate,
+    ConstantGateConfig,
     HybridObjective,
     NllObjective,
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
-    SentenceGate,
+    SentenceGateConfig,
     SentenceInterpolatedObjective,
     SentenceObjective,
     TieObjective,
-    TokenGate,
+    TokenGateConfig,
     TokenObjective,
 )
 from training.distill.gate import build_gate
-from training.distill.objectives import Objective, build_objective
+from training.distill.objectives import Loss, build_loss
 from training.distill.objectives.base import side_of, token_mean
-from training.distill.objectives.hybrid import Hybrid, Scale, sentence_of_position
+from training.distill.objectives.hybrid import HybridLoss, LossScale, sentence_of_position
 from training.distill.objectives.logp import StudentLogp, student_logp
-from training.distill.objectives.nll import Nll, Sentence, SentenceInterpolated, token_nll
-from training.distill.objectives.selective import SelectiveBatch, SelectiveGlobal
-from training.distill.objectives.tie import Tie
-from training.distill.objectives.token import Token, log1mexp, tempered_kl, token_level, topk_kl
+from training.distill.objectives.nll import (
+    CrossEntropyLoss,
+    InterpolatedSentenceKDLoss,
+    SentenceKDLoss,
+    token_nll,
+)
+from training.distill.objectives.selective import SelectiveBatchKDLoss, SelectiveGlobalKDLoss
+from training.distill.objectives.tie import TieKDLoss
+from training.distill.objectives.token import (
+    TokenKDLoss,
+    log1mexp,
+    tempered_kl,
+    token_level,
+    topk_kl,
+)
 from training.model import EOS
 
 
 @pytest.mark.parametrize(
     ("objective", "config"),
     [
-        (Nll, NllObjective),
-        (Sentence, SentenceObjective),
-        (SentenceInterpolated, SentenceInterpolatedObjective),
-        (Token, TokenObjective),
-        (SelectiveBatch, SelectiveBatchObjective),
-        (SelectiveGlobal, SelectiveGlobalObjective),
-        (Tie, TieObjective),
-        (Hybrid, HybridObjective),
+        (CrossEntropyLoss, NllObjective),
+        (SentenceKDLoss, SentenceObjective),
+        (InterpolatedSentenceKDLoss, SentenceInterpolatedObjective),
+        (TokenKDLoss, TokenObjective),
+        (SelectiveBatchKDLoss, SelectiveBatchObjective),
+        (SelectiveGlobalKDLoss, SelectiveGlobalObjective),
+        (TieKDLoss, TieObjective),
+        (HybridLoss, HybridObjective),
     ],
 )
 def test_an_objective_has_the_defaults_of_its_recipe(objective: type, config: Any) -> None:
@@ -70,10 +81,10 @@ def test_the_mean_of_tokens() -> None:
 
 
 def test_a_run_begins_with_nothing_done() -> None:
-    assert build_objective(NllObjective(), 16).progress == 0
-    assert Objective().paths == ("reference",)
+    assert build_loss(NllObjective(), 16).progress == 0
+    assert Loss().paths == ("reference",)
     with pytest.raises(TypeError, match="Objective does not define forward"):
-        Objective()(model(), batch())
+        Loss()(model(), batch())
 
 
 def test_a_side_is_that_of_its_path() -> None:
@@ -173,7 +184,7 @@ def test_log1mexp_near_its_ends() -> None:
 
 def test_running_means_by_hand() -> None:
     """Means (2, 4), then (4, 8) at a momentum of ¾: (2.5, 5); not while evaluating."""
-    scale = Scale("running-mean", momentum=0.75).train()
+    scale = LossScale("running-mean", momentum=0.75).train()
     sentence, token = scale(torch.tensor([1.0, 3.0]), torch.tensor([4.0]), 9.0)
     assert (sentence.tolist(), token.tolist()) == ([0.5, 1.5], [1.0])
     sentence, token = scale(torch.tensor([4.0]), torch.tensor([8.0]), 9.0)
@@ -187,18 +198,18 @@ def test_running_means_by_hand() -> None:
 
 
 def test_running_means_at_their_ends() -> None:
-    assert Scale("running-mean").momentum == 0.99
-    unseen = Scale("running-mean").eval()(torch.tensor([3.0]), torch.tensor([5.0]), 9.0)
+    assert LossScale("running-mean").momentum == 0.99
+    unseen = LossScale("running-mean").eval()(torch.tensor([3.0]), torch.tensor([5.0]), 9.0)
     assert [one.item() for one in unseen] == [3, 5]
-    scale = Scale("running-mean").train()
+    scale = LossScale("running-mean").train()
     scale(torch.tensor([0.0]), torch.tensor([0.0]), 9.0)
     assert scale.running.tolist() == pytest.approx([1e-3, 1e-3])
 
 
 def test_other_scales_by_hand() -> None:
     losses = torch.tensor([5.0]), torch.tensor([7.0])
-    assert [one.item() for one in Scale("none")(*losses, 2.0)] == [5, 7]
-    assert [one.item() for one in Scale("excess")(*losses, 2.0)] == [3, 7]
+    assert [one.item() for one in LossScale("none")(*losses, 2.0)] == [5, 7]
+    assert [one.item() for one in LossScale("excess")(*losses, 2.0)] == [3, 7]
 
 
 def test_positions_know_their_sentence() -> None:
@@ -208,28 +219,28 @@ def test_positions_know_their_sentence() -> None:
 
 def test_a_gate_of_positions_needs_one_path() -> None:
     with pytest.raises(ValueError, match="along the hypothesis"):
-        Hybrid(build_gate(TokenGate(), 8), path="reference")
-    assert Hybrid(build_gate(TokenGate(), 8), path="hypothesis").paths == ("hypothesis",)
-    apart = Hybrid(build_gate(SentenceGate(), 8), path="reference")
+        HybridLoss(build_gate(TokenGateConfig(), 8), path="reference")
+    assert HybridLoss(build_gate(TokenGateConfig(), 8), path="hypothesis").paths == ("hypothesis",)
+    apart = HybridLoss(build_gate(SentenceGateConfig(), 8), path="reference")
     assert (apart.paths, apart.needs_distributions) == (("hypothesis", "reference"), ("reference",))
     assert apart.scale.kind == "running-mean"
-    assert Hybrid(build_gate(ConstantGate(), 8)).scale.kind == "none"
+    assert HybridLoss(build_gate(ConstantGateConfig(), 8)).scale.kind == "none"
 
 
 @pytest.mark.parametrize("path", ["hypothesis", "reference"])
 def test_a_learned_gate_pays_its_penalty(path: str) -> None:
     """At g = ¾ everywhere: 2 KL(¾ ‖ ½) − 3 H(¾) more than a given gate of ¾."""
     student, taught = model(), batch()
-    config = SentenceGate(initial=0.75, prior_mean=0.5, prior_weight=2.0, entropy_weight=3.0)
+    config = SentenceGateConfig(initial=0.75, prior_mean=0.5, prior_weight=2.0, entropy_weight=3.0)
     learned = hybrid(config, path=path, scale="none")(student, taught).loss.item()
-    fixed = hybrid(ConstantGate(value=0.75), path=path)(student, taught).loss.item()
+    fixed = hybrid(ConstantGateConfig(value=0.75), path=path)(student, taught).loss.item()
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert learned - fixed == pytest.approx(2 * (math.log(2) - entropy) - 3 * entropy, rel=1e-4)
 
 
 def test_what_a_hybrid_logs() -> None:
     student, taught = model(), batch()
-    objective = hybrid(SentenceGate(floor=0.0))
+    objective = hybrid(SentenceGateConfig(floor=0.0))
     with torch.no_grad():
         objective.gate.linear.weight.copy_(torch.linspace(-1, 1, 16)[None])  # type: ignore[union-attr]
     memory, bias = student.encode(taught.src)
@@ -241,8 +252,8 @@ def test_what_a_hybrid_logs() -> None:
     assert first != pytest.approx(second, abs=1e-3)
     assert logs["gate"].item() == pytest.approx((first + second) / 2)
     assert logs["gate_spread"].item() == pytest.approx(abs(first - second) / 2)
-    one = build_objective(SentenceObjective(), 16)(student, taught).loss
-    two = build_objective(TokenObjective(path="hypothesis"), 16)(student, taught).loss
+    one = build_loss(SentenceObjective(), 16)(student, taught).loss
+    two = build_loss(TokenObjective(path="hypothesis"), 16)(student, taught).loss
     assert logs["sentence_loss"].item() == pytest.approx(one.item(), rel=1e-5)
     assert logs["token_loss"].item() == pytest.approx(two.item(), rel=1e-5)
 
@@ -252,7 +263,7 @@ def test_what_a_hybrid_logs() -> None:
 
 def test_the_least_of_the_hard_words_is_in_the_queue_s_share() -> None:
     """Share ¼ of 1 … 8: above the ¾ quantile lie 7 and 8, which a batch is held against."""
-    objective = SelectiveGlobal(queue_size=8, share=0.25).train()
+    objective = SelectiveGlobalKDLoss(queue_size=8, share=0.25).train()
     assert objective.select(torch.arange(1.0, 9.0)).tolist() == [False] * 6 + [True] * 2
     objective.eval()
     assert objective.select(torch.tensor([6.9, 7.0])).tolist() == [False, True]
@@ -260,7 +271,7 @@ def test_the_least_of_the_hard_words_is_in_the_queue_s_share() -> None:
 
 
 def test_words_before_the_queue_has_any_are_chosen_by_the_batch() -> None:
-    objective = SelectiveGlobal(queue_size=4, share=0.5).eval()
+    objective = SelectiveGlobalKDLoss(queue_size=4, share=0.5).eval()
     assert objective.select(torch.tensor([1.0, 3.0, 2.0, 0.0])).tolist() == [
         False,
         True,
@@ -272,12 +283,12 @@ def test_words_before_the_queue_has_any_are_chosen_by_the_batch() -> None:
 
 @pytest.mark.parametrize(("share", "expected"), [(1.0, [True] * 4), (1e-20, [False] * 3 + [True])])
 def test_shares_at_their_ends(share: float, expected: list[bool]) -> None:
-    objective = SelectiveGlobal(queue_size=4, share=share).train()
+    objective = SelectiveGlobalKDLoss(queue_size=4, share=share).train()
     assert objective.select(torch.tensor([1.0, 2.0, 3.0, 4.0])).tolist() == expected
 
 
 def test_a_queue_in_use_is_overwritten_from_its_oldest_word_on() -> None:
-    objective = SelectiveGlobal(queue_size=4).train()
+    objective = SelectiveGlobalKDLoss(queue_size=4).train()
     for nll, queue in (
         ([1.0, 2.0, 3.0], [1, 2, 3, 0]),
         ([4.0, 5.0], [5, 2, 3, 4]),
@@ -291,9 +302,9 @@ def test_a_queue_in_use_is_overwritten_from_its_oldest_word_on() -> None:
 def test_a_batch_of_one_word_has_it_chosen() -> None:
     student = model()
     alone = Batch(torch.arange(1), torch.tensor([[5, EOS]]), reference=labelled([[EOS]], 4))
-    output = build_objective(SelectiveBatchObjective(share=0.5, kd_rate=1.0), 16)(student, alone)
+    output = build_loss(SelectiveBatchObjective(share=0.5, kd_rate=1.0), 16)(student, alone)
     assert output.logs["selected"].item() == 1
-    assert output.loss.equal(build_objective(TokenObjective(), 16)(student, alone).loss)
+    assert output.loss.equal(build_loss(TokenObjective(), 16)(student, alone).loss)
 
 
 @pytest.mark.parametrize("rank_top_k", [2, 50])
@@ -304,11 +315,9 @@ def test_tie_by_hand(rank_top_k: int) -> None:
     assert side is not None
     assert side.top_ids is not None
     assert side.top_logp is not None
-    objective = build_objective(
-        TieObjective(rank_weight=2.0, rank_top_k=rank_top_k, margin=0.05), 16
-    )
+    objective = build_loss(TieObjective(rank_weight=2.0, rank_top_k=rank_top_k, margin=0.05), 16)
     output = objective(student, taught)
-    token = build_objective(TokenObjective(), 16)(student, taught).loss.item()
+    token = build_loss(TokenObjective(), 16)(student, taught).loss.item()
     with torch.no_grad():
         probabilities = student(taught.src, side.trg_in)[side.mask].softmax(-1)
     ranks = []
@@ -331,5 +340,5 @@ def test_tie_by_hand(rank_top_k: int) -> None:
 def test_a_loss_needs_no_more_than_its_own_side() -> None:
     student, taught = model(), batch()
     alone = Batch(taught.ids, taught.src, reference=taught.reference)
-    found = build_objective(TieObjective(), 16)(student, alone).loss
-    assert found.equal(build_objective(TieObjective(), 16)(student, taught).loss)
+    found = build_loss(TieObjective(), 16)(student, alone).loss
+    assert found.equal(build_loss(TieObjective(), 16)(student, taught).loss)

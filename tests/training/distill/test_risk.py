@@ -12,8 +12,8 @@ from sacrebleu.metrics import BLEU
 from training.batching import Batch, pad_rows, target_side
 from training.decoding import greedy
 from training.distill.config import NllObjective, RiskObjective, SentenceObjective
-from training.distill.objectives import Objective, build_objective
-from training.distill.objectives.risk import Risk, sentence_bleu
+from training.distill.objectives import Loss, build_loss
+from training.distill.objectives.risk import MinimumRiskLoss, sentence_bleu
 from training.model import EOS, PAD, Transformer
 
 Ids = tuple[int, ...]
@@ -33,11 +33,11 @@ def batch(references: list[list[int]] = REFERENCES) -> Batch:
     return Batch(torch.arange(2), src, *sides)
 
 
-def objective(**options: object) -> Objective:
-    return build_objective(RiskObjective(**options), 16)  # type: ignore[arg-type]
+def objective(**options: object) -> Loss:
+    return build_loss(RiskObjective(**options), 16)  # type: ignore[arg-type]
 
 
-class GivenCandidates(Risk):
+class GivenCandidates(MinimumRiskLoss):
     """Risk over candidates that a test gives."""
 
     candidates: list[list[Ids]]
@@ -54,7 +54,9 @@ def bleu_of(candidate: Ids, reference: Ids) -> float:
     return float(sentence_bleu(*rows))
 
 
-def given(candidates: list[list[Ids]], sharpness: float, nll_weight: float = 0.0) -> Risk:
+def given(
+    candidates: list[list[Ids]], sharpness: float, nll_weight: float = 0.0
+) -> MinimumRiskLoss:
     risk = GivenCandidates(3, 1.0, sharpness, nll_weight, label_smoothing=0.1)
     risk.candidates = candidates
     return risk
@@ -120,7 +122,7 @@ def test_gradient_by_finite_differences() -> None:
 
 def test_all_weight_on_the_nll_is_sentence_level_distillation() -> None:
     student, taught = model(), batch()
-    sentence = build_objective(SentenceObjective(), 16)(student, taught).loss
+    sentence = build_loss(SentenceObjective(), 16)(student, taught).loss
     assert objective(nll_weight=1)(student, taught).loss.equal(sentence)
 
 
@@ -130,7 +132,7 @@ def test_under_mixed_precision_drawing_takes_no_gradient_away() -> None:
     for config in (SentenceObjective(), RiskObjective(nll_weight=1)):
         student = model()
         with torch.autocast("cpu", torch.bfloat16):
-            loss = build_objective(config, 16)(student, batch()).loss
+            loss = build_loss(config, 16)(student, batch()).loss
         loss.backward()
         found.append({name: weight.grad for name, weight in student.named_parameters()})
     sentence, risk = found
@@ -194,7 +196,7 @@ def test_reward_turns_a_student_from_the_likelier_to_the_better() -> None:
         return [hypothesis.ids for hypothesis in greedy(student, taught.src)]
 
     def of_both() -> torch.Tensor:
-        nll = build_objective(NllObjective(label_smoothing=0), 16)
+        nll = build_loss(NllObjective(label_smoothing=0), 16)
         rival, reference = (
             nll(student, taught._replace(reference=side)).loss
             for side in (rivals, taught.reference)
@@ -218,7 +220,7 @@ def test_what_it_logs_by_hand() -> None:
         for some, reference in zip(candidates, REFERENCES, strict=True)
         for ids in some
     ]
-    nll = build_objective(SentenceObjective(), 16)(student, taught).loss.item()
+    nll = build_loss(SentenceObjective(), 16)(student, taught).loss.item()
     alone = given(candidates, 0.7)(student, taught).loss.item()
     assert output.logs["reward"].item() == pytest.approx(sum(rewards) / 3)
     assert output.logs["sentence_loss"].item() == pytest.approx(nll)

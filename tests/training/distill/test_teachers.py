@@ -17,11 +17,11 @@ from tests.training.distill.tiny_teachers import (
     our_tokenizer,
 )
 from training.decoding import beam_one
-from training.distill.teachers import OwnTeacher, TeacherJob, build_teacher
+from training.distill.teachers import NativeTeacher, TeacherJob, build_teacher
 from training.distill.teachers.base import NO_LOGP, Distributions, cut, like_batches, top_k_of
 from training.distill.teachers.ctranslate2_folder import CTranslate2Teacher
 from training.distill.teachers.ensemble import EnsembleTeacher
-from training.distill.teachers.texts import Retokenised
+from training.distill.teachers.texts import RetokenisedTeacher
 from training.distill.teachers.vocabulary import PieceMap
 from training.model import EOS
 from training.recipe import LabelsConfig, RecipeError
@@ -44,7 +44,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed, name in enumerate("ab"):
         make_checkpoint(folder / name, tokenizer, seed)
     make_checkpoint(folder / "other", our_tokenizer(folder / "other.model", 7), 3)
-    model = OwnTeacher(folder / "a").model
+    model = NativeTeacher(folder / "a").model
     to_ctranslate2(model, Tokenizer(tokenizer).pieces, folder / "ct2", "float32")
     return folder
 
@@ -110,7 +110,7 @@ def test_the_search_of_a_gpu_finds_what_ctranslate2_finds(
     place: Path, ids: tuple[list[list[int]], ...]
 ) -> None:
     """Here on a CPU: only the device differs."""
-    own = OwnTeacher(place / "a", batch_tokens=200)
+    own = NativeTeacher(place / "a", batch_tokens=200)
     searched, translated = own.search(ids[0], 3, 2, 1.0), own.translate(ids[0], 3, 2, 1.0)
     for one, other in zip(searched, translated, strict=True):
         assert [hypothesis for hypothesis, _ in one] == [hypothesis for hypothesis, _ in other]
@@ -197,7 +197,7 @@ def test_other_tokens_go_through_text(place: Path, kind: str) -> None:
     teacher = build_teacher(
         TeacherJob(configs[kind], LABELS, place / "other.model", False, 64, place / "none")
     )
-    assert isinstance(teacher, Retokenised)
+    assert isinstance(teacher, RetokenisedTeacher)
     native = Tokenizer(place / "spm.model")
     direct = build(place, configs[kind]).translate(native.encode(TEXTS[:3]), 3, 2, 1.0)
     found = teacher.translate(student.encode(TEXTS[:3]), 3, 2, 1.0)
@@ -237,4 +237,4 @@ def test_batches_hold_like_rows_within_the_budget() -> None:
 
 def test_a_teacher_of_pieces_is_what_adoption_builds(place: Path) -> None:
     assert isinstance(build(place, ct2_config(place)), CTranslate2Teacher)
-    assert isinstance(build(place, checkpoint(place, "b")), OwnTeacher)
+    assert isinstance(build(place, checkpoint(place, "b")), NativeTeacher)

@@ -12,7 +12,7 @@ import pytest
 from tests.training.distill.store import write_shards, write_teacher
 from training.distill.labelling import label_corpus
 from training.distill.labels import LabelError, LabelStore
-from training.distill.teachers import OwnTeacher
+from training.distill.teachers import NativeTeacher
 from training.distill.workers import choose_workers
 from training.distill.workers.processes import Processes
 from training.recipe import LabelsConfig, RecipeError
@@ -21,7 +21,7 @@ from training.tokenizer import Tokenizer
 CONFIG = LabelsConfig(beam_size=2, top_k=4, paths=["hypothesis", "reference"])
 
 
-class Mortal(OwnTeacher):
+class Mortal(NativeTeacher):
     """Notes that it was built; is killed between the two halves of a shard, so many times."""
 
     def __init__(self, checkpoint: Path, diary: Path, deaths: int) -> None:
@@ -55,7 +55,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     teacher, done = partial(Mortal, checkpoint, diary, 1), []
     workers = choose_workers(kind)
     label_corpus(shards, tmp_path / kind, teacher, CONFIG, tokenizer, done.append, workers)
-    alone = partial(OwnTeacher, checkpoint, 256)
+    alone = partial(NativeTeacher, checkpoint, 256)
     label_corpus(shards, tmp_path / "here", alone, CONFIG, tokenizer)
     assert (diary / "killed-0").exists()
     assert len(list(diary.glob("built-*"))) <= 2 + 2, "a worker builds its teacher once"

@@ -19,18 +19,22 @@ from training.distill.config import (
     TokenObjective,
 )
 from training.distill.gate import build_gate
-from training.distill.objectives.base import Objective, ObjectiveOutput
-from training.distill.objectives.hybrid import Hybrid
-from training.distill.objectives.nll import Nll, Sentence, SentenceInterpolated
-from training.distill.objectives.risk import Risk
-from training.distill.objectives.selective import SelectiveBatch, SelectiveGlobal
-from training.distill.objectives.tie import Tie
-from training.distill.objectives.token import Token
+from training.distill.objectives.base import Loss, LossOutput
+from training.distill.objectives.hybrid import HybridLoss
+from training.distill.objectives.nll import (
+    CrossEntropyLoss,
+    InterpolatedSentenceKDLoss,
+    SentenceKDLoss,
+)
+from training.distill.objectives.risk import MinimumRiskLoss
+from training.distill.objectives.selective import SelectiveBatchKDLoss, SelectiveGlobalKDLoss
+from training.distill.objectives.tie import TieKDLoss
+from training.distill.objectives.token import TokenKDLoss
 
-__all__ = ["Objective", "ObjectiveOutput", "build_objective"]
+__all__ = ["Loss", "LossOutput", "build_loss"]
 
 
-def build_objective(config: ObjectiveConfig, width: int) -> Objective:
+def build_loss(config: ObjectiveConfig, width: int) -> Loss:
     """The objective a recipe asks for; `width` is the student's, for gates that read its states.
 
     A config's fields are its objective's arguments.
@@ -38,21 +42,21 @@ def build_objective(config: ObjectiveConfig, width: int) -> Objective:
     options = config.model_dump(exclude={"kind", "gate"})
     match config:
         case NllObjective():
-            return Nll(**options)
+            return CrossEntropyLoss(**options)
         case SentenceObjective():
-            return Sentence(**options)
+            return SentenceKDLoss(**options)
         case SentenceInterpolatedObjective():
-            return SentenceInterpolated(**options)
+            return InterpolatedSentenceKDLoss(**options)
         case TokenObjective():
-            return Token(**options)
+            return TokenKDLoss(**options)
         case HybridObjective():
-            return Hybrid(gate=build_gate(config.gate, width), **options)
+            return HybridLoss(gate=build_gate(config.gate, width), **options)
         case SelectiveBatchObjective():
-            return SelectiveBatch(**options)
+            return SelectiveBatchKDLoss(**options)
         case SelectiveGlobalObjective():
-            return SelectiveGlobal(**options)
+            return SelectiveGlobalKDLoss(**options)
         case TieObjective():
-            return Tie(**options)
+            return TieKDLoss(**options)
         case RiskObjective():
-            return Risk(**options)
+            return MinimumRiskLoss(**options)
     raise ValueError(f"no objective is registered for {config!r}")

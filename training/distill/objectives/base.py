@@ -14,14 +14,14 @@ from training.distill.config import PathName
 from training.model import Transformer
 
 
-class ObjectiveOutput(NamedTuple):
+class LossOutput(NamedTuple):
     """A scalar loss, nats a target token, with what the log shows beside it."""
 
     loss: Tensor
     logs: dict[str, Tensor] = {}  # noqa: RUF012
 
 
-class Objective(nn.Module):
+class Loss(nn.Module):
     """Turns a model and a batch into a loss.
 
     `paths` are the target sides a batch must carry; the longest one decides the batches.
@@ -33,7 +33,7 @@ class Objective(nn.Module):
     needs_distributions: tuple[PathName, ...] = ()
     progress: float = 0.0
 
-    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         raise TypeError(f"{type(self).__name__} does not define forward")
 
 

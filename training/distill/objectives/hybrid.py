@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from training.batching import Batch, TargetSide
 from training.distill.gate import Gate, GateInput, entropy_of
 from training.distill.objectives.base import (
-    Objective,
-    ObjectiveOutput,
+    Loss,
+    LossOutput,
     PathName,
     side_of,
     target_logits,
@@ -44,7 +44,7 @@ def smallest_nll(label_smoothing: float, vocab_size: int) -> float:
     return -(kept * math.log(kept) + rest)
 
 
-class Scale(nn.Module):
+class LossScale(nn.Module):
     """Puts the sentence-level [N] and the token-level loss [M] on one scale.
 
     `running-mean` divides each by the running mean of itself, without gradient; `excess` takes
@@ -75,7 +75,7 @@ class Scale(nn.Module):
         return sentence / means[0], token / means[1]
 
 
-class Hybrid(Objective):
+class HybridLoss(Loss):
     """g · L_sentence + (1 − g) · L_token.
 
     The sentence-level loss runs along the teacher's translation ŷ; the token-level one along
@@ -104,7 +104,7 @@ class Hybrid(Objective):
         self.paths = ("hypothesis",) if path == "hypothesis" else ("hypothesis", path)
         self.needs_distributions = (path,)
         automatic: ScaleName = "running-mean" if gate.learned else "none"
-        self.scale = Scale(automatic if scale == "auto" else scale)
+        self.scale = LossScale(automatic if scale == "auto" else scale)
 
     def gates(self, memory: Tensor, src: Tensor, states: Tensor, side: TargetSide) -> Tensor:
         """g of every sentence [B] or position [N]; `states` [N, D] and `side` along ŷ."""
@@ -120,7 +120,7 @@ class Hybrid(Objective):
         """g at each position of a side: [N]."""
         return gates if self.gate.per_position else gates[sentence_of_position(side)]
 
-    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         hypothesis, side = side_of(batch, "hypothesis"), side_of(batch, self.path)
         shared = self.path == "hypothesis"
         top_ids, _, _ = distributions_of(side)
@@ -139,7 +139,7 @@ class Hybrid(Objective):
         sentence, token = self.scale(sentence, token, smallest)
         loss = token_mean(self._weights(gates, hypothesis) * sentence)
         loss = loss + token_mean((1 - self._weights(gates, side)) * token)
-        return ObjectiveOutput(loss + self.gate.penalty(gates), logs)
+        return LossOutput(loss + self.gate.penalty(gates), logs)
 
     def _logs(self, gates: Tensor, sentence: Tensor, token: Tensor) -> dict[str, Tensor]:
         known = gates.detach()

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from training.batching import Batch
 from training.distill.objectives.base import (
-    Objective,
-    ObjectiveOutput,
+    Loss,
+    LossOutput,
     PathName,
     side_of,
     target_logits,
@@ -27,28 +27,28 @@ def token_nll(student: StudentLogp, label_smoothing: float) -> Tensor:
     return -(1 - label_smoothing) * student.target - label_smoothing * student.mean
 
 
-class _CrossEntropy(Objective):
+class _CrossEntropy(Loss):
     path: PathName
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
 
-    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         side = side_of(batch, self.path)
         memory, bias = model.encode(batch.src)
         student = student_logp(target_logits(model, side, memory, bias), side.targets)
-        return ObjectiveOutput(token_mean(token_nll(student, self.label_smoothing)))
+        return LossOutput(token_mean(token_nll(student, self.label_smoothing)))
 
 
-class Nll(_CrossEntropy):
+class CrossEntropyLoss(_CrossEntropy):
     """Maximum likelihood on the references: the baseline without a teacher."""
 
     path: PathName = "reference"
     paths: tuple[PathName, ...] = ("reference",)
 
 
-class Sentence(_CrossEntropy):
+class SentenceKDLoss(_CrossEntropy):
     """Sentence-level distillation (Kim & Rush 2016, Seq-KD): the same on the teacher's beam
     output ŷ."""
 
@@ -56,7 +56,7 @@ class Sentence(_CrossEntropy):
     paths: tuple[PathName, ...] = ("hypothesis",)
 
 
-class SentenceInterpolated(_CrossEntropy):
+class InterpolatedSentenceKDLoss(_CrossEntropy):
     """Sentence-level distillation on the hypothesis of the teacher's n-best that is closest to the
     reference by sentence BLEU (Kim & Rush 2016, Seq-Inter)."""
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from training.batching import Batch, side_of_outputs
 from training.decoding import sample
 from training.distill.objectives.base import (
-    Objective,
-    ObjectiveOutput,
+    Loss,
+    LossOutput,
     PathName,
     side_of,
     target_logits,
@@ -63,7 +63,7 @@ def _longer(shorter: Tensor, words: Tensor, order: int) -> Tensor:
     return shorter[:, :-1, :-1] & words[:, order - 1 :, order - 1 :]
 
 
-class Risk(Objective):
+class MinimumRiskLoss(Loss):
     """(1 − w) · risk + w · sentence-level loss.
 
     The risk of a sentence is Σ_y Q(y | x) · (1 − BLEU(y, reference)) over the distinct ones of
@@ -91,7 +91,7 @@ class Risk(Objective):
         self.nll_weight = nll_weight
         self.label_smoothing = label_smoothing
 
-    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         side = side_of(batch, "hypothesis")
         drawn = self._draw(model, batch.src)
         memory, bias = model.encode(batch.src)
@@ -101,7 +101,7 @@ class Risk(Objective):
         risk, reward = self._risk(model, drawn, reference, memory, bias)
         loss = (1 - self.nll_weight) * risk + self.nll_weight * nll
         logs = {"risk": risk.detach(), "reward": reward, "sentence_loss": nll.detach()}
-        return ObjectiveOutput(loss, logs)
+        return LossOutput(loss, logs)
 
     def _draw(self, model: Transformer, src: Tensor) -> Tensor:
         """Ids [B, K, T], PAD right, of the translations drawn of each sentence."""

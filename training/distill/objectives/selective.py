@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from training.batching import Batch
-from training.distill.objectives.base import ObjectiveOutput, PathName, token_mean
+from training.distill.objectives.base import LossOutput, PathName, token_mean
 from training.distill.objectives.logp import student_logp
 from training.distill.objectives.nll import token_nll
-from training.distill.objectives.token import AlongOnePath
+from training.distill.objectives.token import TokenLevelLoss
 from training.model import Transformer
 
 
@@ -29,7 +29,7 @@ def hardest(nll: Tensor, share: float) -> Tensor:
     return chosen
 
 
-class SelectiveBatch(AlongOnePath):
+class SelectiveBatchKDLoss(TokenLevelLoss):
     """The token-level loss for the hardest words of the batch, the nll for the others."""
 
     def __init__(
@@ -48,17 +48,17 @@ class SelectiveBatch(AlongOnePath):
         """Which words are distilled, by the student's nll of them: [N] → [N], bool."""
         return hardest(nll, self.share)
 
-    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         logits, side = self.logits(model, batch)
         student = student_logp(logits, side.targets, side.top_ids)
         nll = token_nll(student, self.label_smoothing)
         chosen = self.select(-student.target.detach())
         distilled = self.token_level(logits, student, side, self.label_smoothing)
         loss = token_mean(torch.where(chosen, distilled, nll))
-        return ObjectiveOutput(loss, {"selected": chosen.float().sum() / max(len(chosen), 1)})
+        return LossOutput(loss, {"selected": chosen.float().sum() / max(len(chosen), 1)})
 
 
-class SelectiveGlobal(SelectiveBatch):
+class SelectiveGlobalKDLoss(SelectiveBatchKDLoss):
     """The same, but a word is hard by the words seen last, kept in a first-in, first-out queue.
 
     State: `queue` [Q] and how many words it was given, saved with the run.

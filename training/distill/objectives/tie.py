@@ -11,9 +11,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from training.batching import Batch
-from training.distill.objectives.base import ObjectiveOutput, PathName, token_mean
+from training.distill.objectives.base import LossOutput, PathName, token_mean
 from training.distill.objectives.logp import student_logp
-from training.distill.objectives.token import AlongOnePath, distributions_of
+from training.distill.objectives.token import TokenLevelLoss, distributions_of
 from training.model import Transformer
 
 
@@ -27,7 +27,7 @@ def ranking(top_one: Tensor, rivals: Tensor, is_rival: Tensor, margin: float) ->
     return (hinge * is_rival).sum(1)
 
 
-class Tie(AlongOnePath):
+class TieKDLoss(TokenLevelLoss):
     """token-level loss + rank_weight · ranking loss, along one path."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Tie(AlongOnePath):
         self.rank_top_k = rank_top_k
         self.margin = margin
 
-    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         logits, side = self.logits(model, batch)
         top_ids, top_logp, _ = distributions_of(side)
         best = top_logp.argmax(1, keepdim=True)
@@ -55,4 +55,4 @@ class Tie(AlongOnePath):
         is_rival = rival_ids != top_ids.gather(1, best)
         rank = ranking(top_one, student.more.exp(), is_rival, self.margin)
         logs = {"token_loss": token_mean(token.detach()), "rank_loss": token_mean(rank.detach())}
-        return ObjectiveOutput(token_mean(token + self.rank_weight * rank), logs)
+        return LossOutput(token_mean(token + self.rank_weight * rank), logs)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from training.batching import Batch, TargetSide
 from training.distill.objectives.base import (
-    Objective,
-    ObjectiveOutput,
+    Loss,
+    LossOutput,
     PathName,
     side_of,
     target_logits,
@@ -84,7 +84,7 @@ def token_level(
     return kd_rate * kl + (1 - kd_rate) * token_nll(student, label_smoothing)
 
 
-class AlongOnePath(Objective):
+class TokenLevelLoss(Loss):
     """What objectives share that take a token-level loss along one path.
 
     `temperature` and `kd_rate` are of that loss, see `token_level`.
@@ -115,10 +115,10 @@ class AlongOnePath(Objective):
         return token_level(logits, student, side, self.temperature, self.kd_rate, label_smoothing)
 
 
-class Token(AlongOnePath):
+class TokenKDLoss(TokenLevelLoss):
     """KL to the teacher's distributions along one path, mixed with that path's nll."""
 
-    def forward(self, model: Transformer, batch: Batch) -> ObjectiveOutput:
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         logits, side = self.logits(model, batch)
         student = student_logp(logits, side.targets, side.top_ids)
-        return ObjectiveOutput(token_mean(self.token_level(logits, student, side)))
+        return LossOutput(token_mean(self.token_level(logits, student, side)))

@@ -15,8 +15,8 @@ from training.distill.teachers.base import Distributions, Member, Teacher
 from training.distill.teachers.ctranslate2_folder import CTranslate2Teacher, CTranslate2Texts
 from training.distill.teachers.ensemble import EnsembleTeacher
 from training.distill.teachers.huggingface import HuggingFaceTeacher, HuggingFaceTexts
-from training.distill.teachers.own import OwnTeacher
-from training.distill.teachers.texts import InOwnTokens, Retokenised, TextTeacher
+from training.distill.teachers.own import NativeTeacher
+from training.distill.teachers.texts import RetokenisedTeacher, TextOfTokensTeacher, TextTeacher
 from training.recipe import LabelsConfig
 from training.teacher_config import (
     CheckpointTeacher,
@@ -29,7 +29,7 @@ from training.teacher_config import (
 )
 from training.teacher_files import adopted_file
 
-__all__ = ["Distributions", "OwnTeacher", "Teacher", "TeacherJob", "build_teacher"]
+__all__ = ["Distributions", "NativeTeacher", "Teacher", "TeacherJob", "build_teacher"]
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def build_teacher(job: TeacherJob) -> Teacher:
     Raises RecipeError where it cannot be loaded or needs something that is not installed.
     """
     if isinstance(job.config, TrainedTeacher):
-        return OwnTeacher(job.trained, job.labels.batch_tokens, job.labels.precision)
+        return NativeTeacher(job.trained, job.labels.batch_tokens, job.labels.precision)
     if job.adopted:
         return _by_pieces(job.config, job.tokenizer, job)
-    return Retokenised(_by_text(job.config, job), job.tokenizer, job.max_length)
+    return RetokenisedTeacher(_by_text(job.config, job), job.tokenizer, job.max_length)
 
 
 def _by_pieces(config: GivenTeacher, tokenizer: Path, job: TeacherJob) -> Member:
@@ -65,7 +65,7 @@ def _by_pieces(config: GivenTeacher, tokenizer: Path, job: TeacherJob) -> Member
     budget = job.labels.batch_tokens
     match config:
         case CheckpointTeacher():
-            return OwnTeacher(Path(config.path), budget, job.labels.precision)
+            return NativeTeacher(Path(config.path), budget, job.labels.precision)
         case CTranslate2Folder():
             return CTranslate2Teacher(config, tokenizer, job.max_length, budget)
         case HuggingFaceFolder():
@@ -88,4 +88,4 @@ def _by_text(config: GivenTeacher, job: TeacherJob) -> TextTeacher:
         tokenizer = Path(scratch) / "tokenizer.model"
         tokenizer.write_bytes(adopt(adopted_file(config)))
         teacher = _by_pieces(config, tokenizer, job)
-        return InOwnTokens(teacher, tokenizer, teacher.max_length)
+        return TextOfTokensTeacher(teacher, tokenizer, teacher.max_length)

@@ -32,7 +32,7 @@ from training.model import EOS, Transformer, parameter_count
 from training.tokenizer import Tokenizer
 
 
-class OwnTeacher:
+class NativeTeacher:
     """A checkpoint whose tokens are the student's."""
 
     def __init__(
@@ -130,12 +130,12 @@ class OwnTeacher:
         """Sources [B, S] on the model's device."""
         return pad_rows([np.asarray(row) for row in src]).to(self.device)
 
-    def steps(self, src: list[Ids], times: int) -> OwnSteps:
+    def steps(self, src: list[Ids], times: int) -> NativeSteps:
         """The decoding of some sources in torch, from its start; each source `times` times."""
-        return OwnSteps(self.model, self._padded(src), times)
+        return NativeSteps(self.model, self._padded(src), times)
 
 
-class OwnSteps:
+class NativeSteps:
     """Cached decoding by our Transformer of sources [B, S], each of them `times` times in turn.
 
     What goes in and comes out is in the computer's memory, wherever the model is.

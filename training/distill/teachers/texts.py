@@ -37,7 +37,7 @@ class TextTeacher(Protocol):
         ...
 
 
-class Retokenised:
+class RetokenisedTeacher:
     """A text teacher as a `Teacher`: its translations in the student's tokens, cut to
     `max_length` positions."""
 
@@ -73,7 +73,7 @@ class Retokenised:
         )
 
 
-class InOwnTokens:
+class TextOfTokensTeacher:
     """A teacher that is asked by ids of its own tokenizer, as a text teacher."""
 
     def __init__(self, teacher: Teacher, tokenizer: Path, max_length: int) -> None:

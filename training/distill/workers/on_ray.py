@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from training.distill.labels import LabelError
-from training.distill.workers.worker import TRIES, Worker
+from training.distill.workers.worker import TRIES, LabelWorker
 from training.launch import available_cores
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def on_ray(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> No
         return
     with _cluster() as ray:
         count = min(int(ray.cluster_resources().get("CPU", 1)), len(shards))
-        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1)(Worker)
+        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1)(LabelWorker)
         idle = [actor.remote(job, 1) for _ in range(max(count, 1))]
         waiting = [shard.resolve() for shard in reversed(shards)]
         running: dict[Any, tuple[Any, Path]] = {}

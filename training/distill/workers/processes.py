@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from training.distill.labels import LabelError
-from training.distill.workers.worker import TRIES, Worker
+from training.distill.workers.worker import TRIES, LabelWorker
 from training.interrupt import end_children, unreached
 from training.launch import die_with_parent, thread_count
 
 if TYPE_CHECKING:
     from training.distill.labelling import LabelJob
 
-_worker: Worker | None = None
+_worker: LabelWorker | None = None
 
 
 def _start(job: LabelJob, threads: int) -> None:
     global _worker
     die_with_parent()
-    _worker = Worker(job, threads)
+    _worker = LabelWorker(job, threads)
 
 
 def _label(shard: Path) -> int:

@@ -16,7 +16,7 @@ TRIES = 3
 """How often a shard is tried whose worker died."""
 
 
-class Worker:
+class LabelWorker:
     """Builds its teacher once, with so many threads, and labels a shard at a time."""
 
     def __init__(self, job: LabelJob, threads: int) -> None:
