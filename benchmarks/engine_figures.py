@@ -22,23 +22,27 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.bench.rounds import take_turns
-from benchmarks.speed import machine, ratios, spread
+from benchmarks.speed import machine, ratios, spread, take_turns
 from benchmarks.systems.base import bytes_on_disk
-from benchmarks.systems.bundle_engine import STOCK, bundle_systems, with_stock
+from benchmarks.systems.ours import STOCK, bundle_systems, with_stock
 from benchmarks.systems.process import Running, all_running
-from export.bundle import Bundle, BundleError, load_bundle
-from export.exporter import write_engines
-from export.from_ctranslate2 import from_ctranslate2
-from export.gate import EvalSet, translate_in_torch
-from export.manifest import BundleInfo, EngineEntry
-from export.quality import scores
-from export.upgrade import reference_of, weights_of
-from export.writers import Lexicon, chosen_writers, known_writers
-from training.atomic import atomic_write
+from export.ctranslate2 import from_ctranslate2
+from export.exporter import (
+    Lexicon,
+    chosen_writers,
+    known_writers,
+    reference_of,
+    weights_of,
+    write_engines,
+)
+from export.metrics import scores
+from export.quality_gate import EvalSet, translate_in_torch
+from export.runtime.bundle import Bundle, BundleError, load_bundle
+from export.runtime.manifest import BundleInfo, EngineEntry
+from quickstudy.atomic import atomic_write
 from training.checkpoint import load_checkpoint
-from training.data import taught_pairs
-from training.model import Transformer
+from training.data.dataset import taught_pairs
+from training.model.transformer import Transformer
 
 BATCHES = (1, 32)
 CONFINING = ("CT2_FORCE_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")

@@ -10,20 +10,17 @@ from typing import Any
 
 import torch
 
-from benchmarks.bench.machine import available
-from benchmarks.bench.rounds import take_turns
-from benchmarks.picture import draw
-from benchmarks.speed import machine, ratios, spread
+from benchmarks.hardware import available
+from benchmarks.plots import draw
+from benchmarks.speed import machine, ratios, spread, take_turns
 from benchmarks.systems.base import WHOLE, System
-from benchmarks.systems.bundle_engine import bundle_systems
-from benchmarks.systems.given_teacher import labelling_teacher
+from benchmarks.systems.ours import bundle_systems, labelling_teacher, torch_systems
 from benchmarks.systems.process import all_running
-from benchmarks.systems.torch_checkpoint import torch_systems
-from export.bundle import load_bundle, update_metrics
-from export.manifest import Metric
-from export.quality import compare, scores
-from training.atomic import atomic_write
-from training.corpus import read_pairs
+from export.metrics import compare, scores
+from export.runtime.bundle import load_bundle, update_metrics
+from export.runtime.manifest import Metric
+from quickstudy.atomic import atomic_write
+from training.data.prepare import read_pairs
 from training.run import Run, held_out
 from training.stage import say
 

@@ -23,9 +23,8 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.load.processes import Helper
-from benchmarks.load.served import HOST, Served
-from service.keys import KeyStore
+from benchmarks.load.served import HOST, Helper, Served
+from service.api_keys import KeyStore
 
 MAX_CONNECTIONS = 500
 IDLE = 500

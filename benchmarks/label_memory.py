@@ -26,15 +26,15 @@ import pyarrow as pa
 import typer
 
 from benchmarks.speed import machine
-from training.atomic import atomic_write
-from training.data import ParallelDataset
+from quickstudy.atomic import atomic_write
+from training.config.recipe import LabelsConfig, TokenizerConfig
+from training.data.dataset import ParallelDataset
+from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
+from training.data.toy import make_toy
+from training.distill.label_store import LabelStore
 from training.distill.labelling import label_corpus
-from training.distill.labels import LabelStore
 from training.distill.teachers.base import About, Distributions
-from training.model import EOS
-from training.recipe import LabelsConfig, TokenizerConfig
-from training.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
-from training.toy import make_toy
+from training.model.transformer import EOS
 
 LINES = [10_000, 100_000, 1_000_000]
 SHARD_PAIRS = 20_000

@@ -20,11 +20,11 @@ import torch
 import typer
 
 from benchmarks.speed import machine
-from training.atomic import atomic_write
-from training.columns import RaggedColumn, map_table
+from quickstudy.atomic import atomic_write
+from training.config.recipe import RecipeError
+from training.data.batching import RaggedColumn, map_table
 from training.distill.teachers import NativeTeacher
-from training.launch import thread_count
-from training.recipe import RecipeError
+from training.distributed import thread_count
 
 Precision = Literal["int8", "float32"]
 PRECISIONS: tuple[Precision, ...] = ("int8", "float32")

@@ -23,17 +23,15 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.bench.machine import QUIET_LOAD
-from benchmarks.load import parts
-from benchmarks.load.picture import draw
-from benchmarks.load.processes import Helper
-from benchmarks.load.report import markdown, update_docs
-from benchmarks.load.served import Served
-from benchmarks.load.texts import read_sentences
+from benchmarks.hardware import QUIET_LOAD
+from benchmarks.load import measures
+from benchmarks.load.measures import read_sentences
+from benchmarks.load.report import draw, markdown, update_docs
+from benchmarks.load.served import Helper, Served
 from benchmarks.speed import machine
-from export.bundle import Bundle, load_bundle
+from export.runtime.bundle import Bundle, load_bundle
+from quickstudy.atomic import atomic_write
 from service.settings import usable_cores
-from training.atomic import atomic_write
 
 PACKAGES = ("bentoml", "fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "sentencex")
 SENTENCES = 4000
@@ -50,13 +48,13 @@ class LoadPart(StrEnum):
     CRASH = "crash"
 
 
-Measure = Callable[[parts.LoadBench], dict[str, Any]]
+Measure = Callable[[measures.LoadBench], dict[str, Any]]
 MEASURES: dict[LoadPart, Measure] = {
-    LoadPart.OVERHEAD: parts.overhead,
-    LoadPart.THROUGHPUT: parts.throughput,
-    LoadPart.OPEN_LOOP: parts.open_loop,
-    LoadPart.SOAK: parts.soak,
-    LoadPart.CRASH: parts.crash,
+    LoadPart.OVERHEAD: measures.overhead,
+    LoadPart.THROUGHPUT: measures.throughput,
+    LoadPart.OPEN_LOOP: measures.open_loop,
+    LoadPart.SOAK: measures.soak,
+    LoadPart.CRASH: measures.crash,
 }
 NO_CACHE = {"QUICKSTUDY_CACHE_BYTES": "0"}
 SERVICES: dict[str, tuple[dict[str, str], tuple[LoadPart, ...]]] = {
@@ -65,7 +63,7 @@ SERVICES: dict[str, tuple[dict[str, str], tuple[LoadPart, ...]]] = {
     "default": ({}, (LoadPart.THROUGHPUT, LoadPart.SOAK, LoadPart.CRASH)),
 }
 """The services that are started: their settings, and what is measured of each."""
-QUICK = parts.LoadPlan(
+QUICK = measures.LoadPlan(
     clients=8, rounds=1, overhead_sentences=8, throughput_s=0.5, soak_s=1.5, soak_bodies=40,
     crash_s=8.0, crashes=1, open_s=0.5, rates=(10, 40),
 )  # fmt: skip
@@ -74,7 +72,7 @@ QUICK = parts.LoadPlan(
 def measure(
     bundle: Bundle,
     sentences: list[str],
-    plan: parts.LoadPlan,
+    plan: measures.LoadPlan,
     only: set[LoadPart],
     services: tuple[str, ...] = tuple(SERVICES),
 ) -> dict[str, Any]:
@@ -93,7 +91,9 @@ def measure(
             _say(f"starting the service, {name}")
             with Served(bundle.path, settings) as served:
                 scores = settings.get("QUICKSTUDY_SECOND_TRIES") != "false"
-                bench = parts.LoadBench(served, engine, client, sentences, pair, scores, plan, _say)
+                bench = measures.LoadBench(
+                    served, engine, client, sentences, pair, scores, plan, _say
+                )
                 figures: dict[str, Any] = {
                     "settings": settings,
                     "ready_s": round(served.ready_seconds, 2),
@@ -138,7 +138,7 @@ def main(
     if load > QUIET_LOAD:
         _say(f"this machine is not quiet (load average {load}): the figures will say so")
     loaded = load_bundle(bundle)
-    plan = QUICK if quick else replace(parts.LoadPlan(), soak_s=60 * minutes)
+    plan = QUICK if quick else replace(measures.LoadPlan(), soak_s=60 * minutes)
     begin = time.monotonic()
     about = machine(PACKAGES)
     figures = measure(loaded, read_sentences(text, SENTENCES), plan, set(only or LoadPart))

@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from export.bundle import load_bundle
-from export.engines import Engine, TranslateOptions, load_engine
-from export.gate import EvalSet
-from export.quality import scores
+from export.metrics import scores
+from export.quality_gate import EvalSet
+from export.runtime.bundle import load_bundle
+from export.runtime.engines import Engine, TranslateOptions, load_engine
 from service.text import NO_GLOSSARY, Glossary, open_document
 
 BEFORE_NOUNS = re.compile(

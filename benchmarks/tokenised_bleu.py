@@ -19,13 +19,13 @@ import sacrebleu
 import typer
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
-from export.quality import scores
-from training.atomic import atomic_write
+from export.metrics import scores
+from quickstudy.atomic import atomic_write
 from training.checkpoint import CheckpointError
+from training.config.recipe import RecipeError
+from training.data.readers import read_lines
+from training.data.tokenizer import Tokenizer
 from training.distill.teachers import NativeTeacher
-from training.readers import read_lines
-from training.recipe import RecipeError
-from training.tokenizer import Tokenizer
 
 
 class MosesText:

@@ -6,6 +6,13 @@ Three measurements, each of a model and batches that are the same for all: the s
 objective against `nll`; target tokens a second of our loop against a plain torch loop and Marian;
 and the share of the machine's matrix products that each loop reaches. Everything takes turns in
 rounds, each trainer in a fresh process. Run it with nothing else running.
+
+The report of `benchmarks.training_speed` as Markdown, for docs/training.md.
+
+What a step of every objective costs: the same batches, the same model, one process.
+
+A step is: make the batch, its labels too where the objective reads them; forward; backward; clip;
+optimiser. Every objective runs along the teacher's translations, on the same rows.
 """
 
 from __future__ import annotations
@@ -13,30 +20,235 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import numpy as np
+import torch
 import typer
+from torch import nn
 
-from benchmarks.flops import flops_per_target_token, gemm_gflops
-from benchmarks.objective_speed import BASELINE, ObjectiveSpeeds, objective_speeds
+from benchmarks.hardware import flops_per_target_token, gemm_gflops
 from benchmarks.speed import machine, ratios, spread
 from benchmarks.trainers.marian import MarianTrainer
-from benchmarks.trainers.ours import Ours
-from benchmarks.trainers.plain import Plain
-from benchmarks.trainers.task import BaselineTrainer, Task, TrainerUnavailable, in_fresh_process
-from benchmarks.trainers.text import write_labels, write_text, write_tokenizer, write_validation
-from benchmarks.training_report import markdown
-from training.atomic import atomic_write
+from benchmarks.trainers.ours import (
+    BETAS,
+    CLIP_NORM,
+    LEARNING_RATE,
+    BaselineTrainer,
+    Ours,
+    Plain,
+    Task,
+    TrainerUnavailable,
+    in_fresh_process,
+    use_cores,
+    write_labels,
+    write_text,
+    write_tokenizer,
+    write_validation,
+)
+from quickstudy.atomic import atomic_write
 from training.checkpoint import build_model
-from training.data import ParallelDataset
-from training.launch import available_cores
-from training.model import parameter_count
-from training.recipe import ModelConfig, RecipeError
-from training.tokenizer import Tokenizer
+from training.config.losses import GateConfig, ObjectiveConfig, PathName
+from training.config.recipe import ModelConfig, RecipeError
+from training.data.batching import Batch, token_batches
+from training.data.dataset import ParallelDataset
+from training.data.tokenizer import Tokenizer
+from training.distill.label_store import LabelStore
+from training.distill.losses import Loss, build_loss
+from training.distributed import available_cores, keep_memory
+from training.model.transformer import Transformer, parameter_count
+
+
+def _range(value: dict[str, float], digits: int = 2) -> str:
+    """`median (least – most)`."""
+    median, least, most = (f"{value[key]:,.{digits}f}" for key in ("median", "least", "most"))
+    return f"{median} ({least} – {most})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _setting(report: dict[str, Any]) -> str:
+    model, machine = report["model"], report["machine"]
+    lengths = report["mean_tokens"]
+    return (
+        f"{machine['processor']}, {report['cores_used']} cores ({machine['instructions']}), load "
+        f"{machine['load_1min']} at the start, torch {machine['torch']}. Model: width "
+        f"{model['width']}, heads {model['heads']}, ffn {model['ffn']}, "
+        f"{model['encoder_layers']}-{model['decoder_layers']} layers, {report['vocabulary']:,} "
+        f"pieces, dropout {model['dropout']}, {report['parameters']:,} parameters. "
+        f"{report['text'].capitalize()} text of {lengths['source']} source and "
+        f"{lengths['target']} target tokens a sentence; batches of {report['batch_tokens']:,} "
+        f"target tokens. Medians of {report['rounds']} rounds that took turns (least – most)."
+    )
+
+
+def _trainers(report: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["trainer"],
+            _range(row["target_tokens_per_second"], 0),
+            _range(row["ratio_to_plain"]),
+            f"{row['gflops']:,.0f}",
+            f"{row['share_of_float32_products']:.0%}",
+        ]
+        for row in report["trainers"]
+    ]
+    head = ["trainer", "target tokens/s", "× plain torch loop", "GFLOP/s", "of float32 products"]
+    return _table(head, rows)
+
+
+def _objectives(report: dict[str, Any]) -> str:
+    precisions = list(report["objectives"])
+    by_name: dict[str, list[str]] = {}
+    for precision in precisions:
+        for row in report["objectives"][precision]["rows"]:
+            cells = by_name.setdefault(row["objective"], [])
+            cells += [
+                _range(row["milliseconds_a_step"], 1),
+                _range(row["ratio_to_nll"]),
+            ]
+    head = ["objective"]
+    for precision in precisions:
+        head += [f"ms a step, {precision}", "× nll"]
+    return _table(head, [[name, *cells] for name, cells in by_name.items()])
+
+
+def _skipped(report: dict[str, Any]) -> list[str]:
+    found = dict(report["skipped"])
+    for part in report["objectives"].values():
+        found.update(part["skipped"])
+    return [f"Not measured: {name}: {reason}" for name, reason in found.items()]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """What goes under `How fast`: setting, trainers, objectives, the machine's limit."""
+    products = "; ".join(
+        f"{name} {_range(value, 0)}" for name, value in report["gemm_gflops"].items()
+    )
+    limit = (
+        f"A target token costs {report['flops_per_target_token'] / 1e6:.1f} million floating-point "
+        f"operations in matrix products, its source tokens and the backward pass included. Matrix "
+        f"products alone reach, in GFLOP/s: {products}."
+    )
+    parts = [
+        "### Measured",
+        _setting(report),
+        _trainers(report),
+        limit,
+        "A step of each objective, on one thread, with its batch and labels read:",
+        _objectives(report),
+        *_skipped(report),
+    ]
+    return "\n\n".join(parts)
+
+
+BASELINE = "nll"
+
+
+@dataclass(frozen=True)
+class ObjectiveSpeeds:
+    """Milliseconds a step of each objective, one value a round; why others were left out."""
+
+    milliseconds: dict[str, list[float]]
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def every_objective() -> dict[str, Any]:
+    """A config of every kind that recipes know, gates one by one, along the hypothesis path."""
+    found: dict[str, Any] = {}
+    for kind in get_args(get_args(ObjectiveConfig)[0]):
+        fields = kind.model_fields
+        common = {"path": "hypothesis"} if "path" in fields else {}
+        if "gate" not in fields:
+            found[fields["kind"].default] = kind(**common)
+            continue
+        for gate in get_args(get_args(GateConfig)[0]):
+            name = f"{fields['kind'].default}, {gate.model_fields['kind'].default} gate"
+            found[name] = kind(**common, gate=gate())
+    return found
+
+
+class Learner:
+    """One objective with an optimiser of its own, around a model that all of them share."""
+
+    def __init__(self, objective: Loss, model: Transformer, bf16: bool) -> None:
+        self.objective = objective
+        self.model = model
+        self.bf16 = bf16
+        self.parameters = [*model.parameters(), *objective.parameters()]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, lr=LEARNING_RATE, betas=BETAS, eps=1e-9, fused=True
+        )
+
+    def batch(self, data: ParallelDataset, rows: np.ndarray) -> Batch:
+        """The rows along the hypothesis, which stands for every other path too."""
+        distributions: tuple[PathName, ...] = (
+            ("hypothesis",) if self.objective.needs_distributions else ()
+        )
+        batch = data.batch(rows, ("hypothesis",), distributions)
+        return batch._replace(reference=batch.hypothesis, closest=batch.hypothesis)
+
+    def step(self, data: ParallelDataset, rows: np.ndarray) -> None:
+        batch = self.batch(data, rows)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            loss = self.objective(self.model, batch).loss
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.parameters, CLIP_NORM)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+
+
+def objective_speeds(task: Task, rounds: int, bf16: bool) -> ObjectiveSpeeds:
+    """Time every objective on one thread, as training does it, in interleaved rounds.
+
+    Run it in a process of its own: it sets the number of threads and keeps freed memory.
+    """
+    keep_memory()
+    use_cores(1)
+    torch.manual_seed(task.seed)
+    store = LabelStore(task.labels)
+    data = ParallelDataset(task.tokens, store)
+    generator = np.random.default_rng(task.seed)
+    lengths = data.src.lengths, store.hypotheses.lengths
+    batches = token_batches(*lengths, task.batch_tokens, generator)
+    model = build_model(task.model, len(Tokenizer(task.tokenizer)))
+    learners = {
+        name: Learner(build_loss(config, task.model.width), model, bf16)
+        for name, config in every_objective().items()
+    }
+    skipped = _warm_up(learners, data, batches[: task.warm_up])
+    times: dict[str, list[float]] = {name: [] for name in learners if name not in skipped}
+    for number in range(rounds):
+        start = number * task.steps % max(len(batches) - task.steps, 1)
+        chosen = batches[start : start + task.steps]
+        for name in times:
+            started = time.perf_counter()
+            for rows in chosen:
+                learners[name].step(data, rows)
+            times[name].append(1000 * (time.perf_counter() - started) / len(chosen))
+    return ObjectiveSpeeds(times, skipped)
+
+
+def _warm_up(
+    learners: dict[str, Learner], data: ParallelDataset, batches: list[np.ndarray]
+) -> dict[str, str]:
+    """Some untimed steps of each; → those that cannot run on these labels, and why."""
+    skipped: dict[str, str] = {}
+    for name, learner in learners.items():
+        try:
+            for rows in batches:
+                learner.step(data, rows)
+        except ValueError as error:
+            skipped[name] = str(error)
+    return skipped
+
 
 MODEL = ModelConfig(
     width=128, heads=4, ffn=256, encoder_layers=4, decoder_layers=4, dropout=0.2, max_length=128

@@ -1,31 +1,221 @@
-"""From a trained model to a bundle that is proven to translate. Needs torch."""
+"""From a trained model to a bundle that is proven to translate. Needs torch.
+
+Which engines a bundle may hold, and what writes each. Needs torch.
+
+A new engine is an entry here that names its writer.
+
+A bundle written anew from its own weights: another format, other engines. Needs torch.
+"""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
 import sentencepiece as spm
 
-from export.bundle import Bundle, BundleError, update_metrics, write_bundle
-from export.gate import EvalSet, GateResult, check_bundle
-from export.manifest import (
+from export.cli import SAMPLES, check_translates
+from export.ctranslate2 import (
+    VMAP_FILE,
+    Sentence,
+    from_ctranslate2,
+    lexical_table,
+    to_ctranslate2,
+    write_vmap,
+)
+from export.onnx import OnnxModelInfo, to_onnx
+from export.quality_gate import (
+    EvalSet,
+    GateResult,
+    ScoreParity,
+    check_bundle,
+    check_scores,
+    score_parity,
+)
+from export.runtime.bundle import Bundle, load_bundle, update_metrics, write_bundle
+from export.runtime.manifest import (
+    ENGINES_FOLDER,
+    FORMAT_VERSION,
     RECIPE_FILE,
     TOKENIZER_FILE,
+    BundleError,
     BundleInfo,
     Decoding,
+    EngineEntry,
     Metric,
 )
-from export.parity import ScoreParity, check_scores, score_parity
-from export.to_ctranslate2 import to_ctranslate2
-from export.verify import SAMPLES, check_translates
-from export.writers import Lexicon, WriteJob, chosen_writers
-from training.export_config import GateLimits
-from training.model import Transformer, parameter_count
+from training.config.recipe import GateLimits
+from training.model.transformer import Transformer, parameter_count
+
+Lexicon = Callable[[], Iterable[Sentence]]
+"""(source ids, translation's ids) of the training text, without special tokens."""
+SHORTLIST_CANDIDATES = 50
+"""Translations of a source piece in a shortlist."""
+SHORTLIST_ALWAYS = 200
+"""Frequent target pieces that any source may be translated to."""
+
+
+@dataclass(frozen=True)
+class WriteJob:
+    """What a writer is given: the model, the pieces in the order of their ids, the manifest.
+
+    `lexicon` is what shortlists are made from.
+    """
+
+    model: Transformer
+    pieces: list[str]
+    info: BundleInfo
+    lexicon: Lexicon | None = None
+
+
+@dataclass(frozen=True)
+class EngineWriter:
+    """An engine as the manifest names it, and what writes its folder. Engines that name the same
+    folder share what the first of them writes; `add` writes what only this one needs."""
+
+    entry: EngineEntry
+    write: Callable[[WriteJob, Path], None]
+    add: Callable[[WriteJob, Path], None] | None = None
+
+    def into(self, job: WriteJob, draft: Path) -> None:
+        """Write the engine into a bundle's folder."""
+        folder = draft / self.entry.path
+        if not folder.exists():
+            self.write(job, folder)
+        if self.add is not None:
+            self.add(job, folder)
+
+
+def _ctranslate2_float32(job: WriteJob, folder: Path) -> None:
+    to_ctranslate2(job.model, job.pieces, folder, "float32")
+
+
+def _ctranslate2_int8(job: WriteJob, folder: Path) -> None:
+    to_ctranslate2(job.model, job.pieces, folder, "int8")
+
+
+def _vmap(job: WriteJob, folder: Path) -> None:
+    if job.lexicon is None:
+        raise BundleError(
+            "a shortlist is made from the teacher's translations, and there are none: export "
+            "from a recipe whose `label` stage is done"
+        )
+    table = lexical_table(job.lexicon(), job.model.vocab_size)
+    write_vmap(folder / VMAP_FILE, table, job.pieces, SHORTLIST_CANDIDATES, SHORTLIST_ALWAYS)
+
+
+def _onnx_float32(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "float32", _model_info(job.info))
+
+
+def _onnx_int8(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info))
+
+
+def _onnx_int8_beam(job: WriteJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), ("greedy", "beam"))
+
+
+def _model_info(info: BundleInfo) -> OnnxModelInfo:
+    return OnnxModelInfo(info.name, info.source_lang, info.target_lang)
+
+
+WRITERS = {
+    writer.entry.name: writer
+    for writer in (
+        EngineWriter(
+            EngineEntry(
+                name="ctranslate2-int8",
+                kind="ctranslate2",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/ctranslate2-int8",
+            ),
+            _ctranslate2_int8,
+        ),
+        EngineWriter(
+            EngineEntry(
+                name="ctranslate2-int8-float32",
+                kind="ctranslate2",
+                precision="int8-7bit",
+                compute="float32",
+                path=f"{ENGINES_FOLDER}/ctranslate2-int8",
+            ),
+            _ctranslate2_int8,
+        ),
+        EngineWriter(
+            EngineEntry(
+                name="ctranslate2-int8-shortlist",
+                kind="ctranslate2",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/ctranslate2-int8",
+                shortlist=True,
+            ),
+            _ctranslate2_int8,
+            add=_vmap,
+        ),
+        EngineWriter(
+            EngineEntry(
+                name="ctranslate2-float32",
+                kind="ctranslate2",
+                precision="float32",
+                compute="float32",
+                path=f"{ENGINES_FOLDER}/ctranslate2-float32",
+            ),
+            _ctranslate2_float32,
+        ),
+        EngineWriter(
+            EngineEntry(
+                name="onnx-int8",
+                kind="onnx",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/onnx-int8",
+            ),
+            _onnx_int8,
+        ),
+        EngineWriter(
+            EngineEntry(
+                name="onnx-int8-beam",
+                kind="onnx",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/onnx-int8-beam",
+            ),
+            _onnx_int8_beam,
+        ),
+        EngineWriter(
+            EngineEntry(
+                name="onnx-float32",
+                kind="onnx",
+                precision="float32",
+                compute="float32",
+                path=f"{ENGINES_FOLDER}/onnx-float32",
+            ),
+            _onnx_float32,
+        ),
+    )
+}
+
+
+def known_writers() -> list[str]:
+    """The name of every engine that a bundle can have."""
+    return list(WRITERS)
+
+
+def chosen_writers(names: Sequence[str]) -> list[EngineWriter]:
+    """The writers of the engines named. Raises BundleError for none, an unknown or a double one."""
+    unknown = [name for name in names if name not in WRITERS]
+    if unknown or not names or len(set(names)) != len(names):
+        raise BundleError(f"engines: {list(names)}; choose from {sorted(WRITERS)}, each once")
+    return [WRITERS[name] for name in names]
+
 
 __all__ = ["export_bundle", "pieces_of", "update_metrics"]
 
@@ -53,7 +243,7 @@ def export_bundle(
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
-    `engines` are names of `export.writers.WRITERS`; `lexicon` is what a shortlist is made from.
+    `engines` are names of `export.exporter.WRITERS`; `lexicon` is what a shortlist is made from.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -156,3 +346,67 @@ def own_version() -> str:
         return metadata.version("quickstudy")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+def upgrade_bundle(
+    path: Path,
+    out: Path,
+    engines: Sequence[str] | None = None,
+    judged: GateResult | None = None,
+) -> Bundle:
+    """Write a bundle in today's format at `out`, which may be `path`, with the engines named.
+
+    The weights are those of its CTranslate2 engine, float32 where it has one, else 7-bit; the first
+    engine is the default one; default: the engines it has. Scores of engines that stay are kept.
+    Raises BundleError where it has no CTranslate2 engine and for an unknown engine, GateError where
+    an engine is worse than the weights in torch.
+    """
+    bundle = load_bundle(path)
+    former = bundle.manifest
+    names = list(engines or (engine.name for engine in former.engines))
+    writers = chosen_writers(names)
+    fields = {name: getattr(former, name) for name in BundleInfo.model_fields}
+    info = BundleInfo(
+        **{
+            **fields,
+            "format_version": FORMAT_VERSION,
+            "created": now(),
+            "quickstudy_version": own_version(),
+            "engines": tuple(writer.entry for writer in writers),
+            "default_engine": names[0],
+            "gate": None,
+        }
+    )
+    return write_engines(
+        from_ctranslate2(weights_of(bundle)),
+        bundle.tokenizer_path,
+        (bundle.path / former.recipe).read_text(encoding="utf-8"),
+        Path(out),
+        info,
+        judged,
+    )
+
+
+def reference_of(path: Path) -> str:
+    """What the engines of an upgraded bundle are held against, in words."""
+    source = _source(load_bundle(path))
+    return "the former bundle's " + ("float32" if source.exact else "7-bit") + " weights"
+
+
+def weights_of(bundle: Bundle) -> Path:
+    """The folder of the CTranslate2 model whose weights are nearest to the model's.
+
+    Raises BundleError where there is none.
+    """
+    return bundle.path / _source(bundle).path
+
+
+def _source(bundle: Bundle) -> EngineEntry:
+    """The engine whose weights are nearest to the model's."""
+    usable = [engine for engine in bundle.manifest.engines if engine.kind == "ctranslate2"]
+    if not usable:
+        raise BundleError(
+            f"{bundle.path} has no CTranslate2 engine to take the weights from: "
+            "export it from its checkpoint"
+        )
+    return min(usable, key=lambda engine: not engine.exact)

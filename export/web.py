@@ -25,8 +25,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from export.bundle import Bundle, BundleError, load_bundle, sha256_of
-from export.manifest import CARD_FILE, MANIFEST_FILE, FileEntry
+from export.runtime.bundle import Bundle, BundleError, load_bundle, sha256_of
+from export.runtime.manifest import CARD_FILE, MANIFEST_FILE, FileEntry
 
 PAGE_FOLDER = Path(__file__).resolve().parents[1] / "web"
 PAGE_FILES = ("index.html", "app.js", "style.css")

@@ -11,10 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from export.bundle import Bundle, load_bundle, sha256_of
-from export.engines import Engine, TranslateOptions, load_engine
-from export.errors import BundleError
-from export.manifest import MANIFEST_FILE, Manifest
+from export.runtime.bundle import Bundle, load_bundle, sha256_of
+from export.runtime.engines import Engine, TranslateOptions, load_engine
+from export.runtime.manifest import MANIFEST_FILE, BundleError, Manifest
 from service.languages import match_language
 from service.settings import Settings
 from service.text import EN_DE, PlaceholderWords, choose_placeholder_words

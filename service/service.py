@@ -18,12 +18,11 @@ os.environ["FORWARDED_ALLOW_IPS"] = ""
 import bentoml
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from quickstudy_errors import QuickstudyError
-from service.api.app import create_app, guarded
-from service.lifecycle import load, start, stop
-from service.logs import configure_logs
-from service.settings_report import read_settings
-from service.traces import open_traces
+from quickstudy.errors import QuickstudyError
+from service.app import create_app, guarded, load, start, stop
+from service.observability import configure_logs
+from service.settings import read_settings
+from service.tracing import open_traces
 
 try:
     SETTINGS = read_settings()

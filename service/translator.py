@@ -11,21 +11,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from service.detect import Detection, Detector
-from service.hop import stream_route, translate_route
-from service.languages import AUTO, language_name
-from service.metrics import QUEUE_SENTENCES, show_bundles
+from service.languages import AUTO, Detection, Detector, language_name
 from service.models import PROOF, ModelSet, load_models
-from service.order import (
+from service.observability import QUEUE_SENTENCES, show_bundles
+from service.pivot import stream_route, translate_route
+from service.request_context import current_metrics
+from service.scheduler import Scheduler
+from service.settings import Settings
+from service.types import (
     TranslatedSentence,
     TranslatedText,
     TranslationRequest,
     TranslationResult,
     TranslationWarning,
 )
-from service.pipeline import Scheduler
-from service.record import current_metrics
-from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
 

@@ -40,7 +40,7 @@ OF_LOSSES = (
     "tests/training/distill/test_objectives.py",
 )
 FILES: dict[str, Sequence[str]] = {
-    "training/distill/gate.py": ("tests/training/distill/test_gate.py",),
+    "training/distill/gates.py": ("tests/training/distill/test_gate.py",),
     f"{OBJECTIVES}/base.py": OF_LOSSES,
     f"{OBJECTIVES}/hybrid.py": (*OF_LOSSES, "tests/training/distill/test_gate.py"),
     f"{OBJECTIVES}/logp.py": OF_LOSSES,
@@ -49,17 +49,17 @@ FILES: dict[str, Sequence[str]] = {
     f"{OBJECTIVES}/selective.py": OF_LOSSES,
     f"{OBJECTIVES}/tie.py": OF_LOSSES,
     f"{OBJECTIVES}/token.py": OF_LOSSES,
-    "training/batching.py": ("tests/training/test_batching.py",),
-    "export/gate.py": ("tests/export/test_gate_by_hand.py", "tests/export/test_gate.py"),
+    "training/data/batching.py": ("tests/training/test_batching.py",),
+    "export/quality_gate.py": ("tests/export/test_gate_by_hand.py", "tests/export/test_gate.py"),
     "service/fair_queue.py": (
         "tests/service/test_fair_queue_by_hand.py",
         "tests/service/test_fair_queue.py",
     ),
-    "service/api/access.py": (
+    "service/auth.py": (
         "tests/service/test_access_by_hand.py",
         "tests/service/test_access.py",
     ),
-    "service/text/protect.py": (
+    "service/text/placeholders.py": (
         "tests/service/text/test_protected.py",
         "tests/service/text/test_text_document.py",
         "tests/service/text/test_text_markup.py",
@@ -89,12 +89,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             "there are two dimensions"
         ),
     },
-    "training/batching.py": {
+    "training/data/batching.py": {
         "return [row if len(row) < longest else [*row[: longest - 1], EOS] for row in rows]": (
             "a row ends with EOS already"
         ),
     },
-    "service/text/protect.py": {
+    "service/text/placeholders.py": {
         "if place == -1:": "what is put together of all its parts is what was given",
         "if place == 1:": "what is put together of all its parts is what was given",
     },
@@ -179,10 +179,10 @@ def copy_tree(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "node_modules", "results")
     for name in COPIED:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("quickstudy.py", "pyproject.toml"):
+    for name in ("quickstudy/cli.py", "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     compiling = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
-    subprocess.run([*compiling, *COPIED, "quickstudy.py"], cwd=folder, check=True)
+    subprocess.run([*compiling, *COPIED, "quickstudy/cli.py"], cwd=folder, check=True)
     return folder
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-import quickstudy
-from quickstudy import TRAIN_EXTRA as EXTRA
-from quickstudy_errors import ADVICE, QuickstudyError
-from service.settings_report import SettingsError
+import quickstudy.cli
+from quickstudy.cli import TRAIN_EXTRA as EXTRA
+from quickstudy.errors import ADVICE, QuickstudyError
+from service.settings import SettingsError
 from tests.shipped_recipes import lacks_another_run_alone
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +88,7 @@ def test_force_asks_a_weak_teacher_too(
     monkeypatch.setattr("quickstudy._stages", lambda run: asked.append(run.label_anyway) or {})
     monkeypatch.setattr("quickstudy._do", lambda run, *_: asked.append(run.label_anyway))
     monkeypatch.setattr(
-        "benchmarks.study.runner.run_study", lambda bench, *_: asked.append(bench.force)
+        "benchmarks.study.run.run_study", lambda bench, *_: asked.append(bench.force)
     )
     recipe = str(ROOT / "recipes" / ("study-tiny.yaml" if command == "study" else "tiny.yaml"))
     for force in ([], ["--force"]):
@@ -135,7 +135,7 @@ def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_a_command_works_on_comes_before_slow_imports(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "training.stages", None)
+    monkeypatch.setitem(sys.modules, "quickstudy.pipeline", None)
     recipe = str(ROOT / "recipes" / "tiny.yaml")
     assert run("prepare", recipe, "--runs", str(tmp_path), monkeypatch=monkeypatch) == 1
     assert capsys.readouterr().err.startswith(f"tiny: results in {tmp_path / 'tiny'}\n")
@@ -157,14 +157,14 @@ def test_recipe_check_finds_missing_text(
 
 def test_checking_a_recipe_imports_no_torch() -> None:
     code = (
-        "import sys; from training.recipe_files import check_recipe; "
+        "import sys; from training.config.io import check_recipe; "
         "check_recipe('recipes/tiny.yaml'); sys.exit('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["quickstudy", "service.service", "export.bundle"])
+@pytest.mark.parametrize("module", ["quickstudy", "service.service", "export.runtime.bundle"])
 def test_serving_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)

@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 import torch
 
-import quickstudy
-from export.bundle import Bundle
+import quickstudy.cli
 from export.hub import push
-from quickstudy_errors import ADVICE, explain, writing
+from export.runtime.bundle import Bundle
+from quickstudy.atomic import atomic_folder, atomic_write
+from quickstudy.errors import ADVICE, explain, writing
 from tests.export.conftest import bundle, pristine_bundle, tokenizer_path  # noqa: F401
 from tests.training.test_loop import corpus, make_run  # noqa: F401
-from training.atomic import atomic_folder, atomic_write
 from training.checkpoint import save_tensors
-from training.cleaning import DuplicateFinder
-from training.loop import train
+from training.data.cleaning import DuplicateFinder
+from training.trainer import train
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "recipes" / "tiny.yaml")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from training.recipe_reference import recipe_reference
+from training.config.io import recipe_reference
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

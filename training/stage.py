@@ -22,10 +22,10 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from quickstudy_errors import writing
-from training.atomic import atomic_write
-from training.launch import is_first_process, only_one
-from training.recipe import RecipeError
+from quickstudy.atomic import atomic_write
+from quickstudy.errors import writing
+from training.config.recipe import RecipeError
+from training.distributed import is_first_process, only_one
 
 NOTE = "stage.json"
 WAIT = 0.2

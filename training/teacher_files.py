@@ -1,4 +1,9 @@
-"""The files of a given teacher: which ones count, which SentencePiece models are among them."""
+"""What the stages need to know of a given teacher: its identity, its tokenizer, its lengths.
+
+What of a given teacher's files does not fit its recipe, found before anything runs.
+
+The files of a given teacher: which ones count, which SentencePiece models are among them.
+"""
 
 from __future__ import annotations
 
@@ -6,15 +11,29 @@ import json
 from pathlib import Path
 from typing import Any
 
-from training.recipe import RecipeError
-from training.teacher_config import (
+from pydantic import ValidationError
+
+from quickstudy.atomic import atomic_write
+from training.config.model import (
+    AdoptedTokenizer,
     CheckpointTeacher,
     CTranslate2Folder,
     GivenTeacher,
+    HuggingFaceFolder,
     MemberConfig,
+    ModelConfig,
+    TeacherConfig,
     TeacherEnsemble,
+    TokenizerConfig,
+    TrainedTeacher,
+    length_faults,
     members_of,
+    start_faults,
+    with_paths,
 )
+from training.config.recipe import Recipe, RecipeError
+from training.data.tokenizer import segmentation
+from training.stage import file_digest, fingerprint_of
 
 HUGGINGFACE_FILES = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt")
 CTRANSLATE2_FILES = ("model.bin", "*.json", "*.txt")
@@ -82,3 +101,168 @@ def target_vocabulary(folder: Path) -> list[str]:
 def needs_one_vocabulary(teacher: GivenTeacher, adopted: bool) -> bool:
     """Whether the teacher is asked by the pieces of a single SentencePiece model."""
     return adopted or isinstance(teacher, TeacherEnsemble)
+
+
+def teacher_identity(teacher: TeacherConfig) -> list[Any]:
+    """What a given teacher is, for a fingerprint: its settings and the content of its files,
+    wherever they lie. Empty for a teacher that the run trains."""
+    if isinstance(teacher, TrainedTeacher):
+        return []
+    settings = with_paths(fingerprint_of(teacher), lambda _: "")
+    return [settings, [[path.name, file_digest(path)] for path in teacher_files(teacher)]]
+
+
+def adopted_identity(recipe: Recipe) -> list[str]:
+    """Hash of the SentencePiece model that the student takes over, if it does."""
+    if isinstance(recipe.teacher, TrainedTeacher) or isinstance(recipe.tokenizer, TokenizerConfig):
+        return []
+    return [file_digest(adopted_file(recipe.teacher))]
+
+
+def adopt_tokenizer(recipe: Recipe, path: Path) -> None:
+    """Write the given teacher's SentencePiece model with our special ids."""
+    from training.data.tokenizer import adopt
+
+    assert not isinstance(recipe.teacher, TrainedTeacher), "a checked recipe adopts given ones only"
+    atomic_write(path, adopt(adopted_file(recipe.teacher)))
+
+
+def longest_sides(recipe: Recipe) -> int:
+    """Positions that both sides of every pair must fit, BOS counted."""
+    teacher, student = recipe.teacher, recipe.student.model.max_length
+    if isinstance(teacher, TrainedTeacher):
+        return min(teacher.model.max_length, student)
+    if isinstance(recipe.tokenizer, TokenizerConfig):
+        return student
+    lengths = [
+        read_json(Path(member.path) / "checkpoint.json")["model"]["max_length"]
+        for _, member in members_of(teacher)
+        if isinstance(member, CheckpointTeacher)
+    ]
+    return min([student, *map(int, lengths)])
+
+
+FAMILIES = {"marian": "Marian", "m2m_100": "M2M100 or NLLB", "mbart": "mBART"}
+"""Hugging Face `model_type`s that are known to work."""
+LEAST_KNOWN = 0.9
+"""Share of the pieces that a CTranslate2 model must know to be taken for theirs."""
+
+
+def teacher_faults(recipe: Recipe) -> list[str]:
+    """Every fault of a given teacher's files, each with its field; empty where there is none or
+    the run trains its teacher."""
+    teacher = recipe.teacher
+    if teacher.kind == "train":
+        return []
+    adopted = isinstance(recipe.tokenizer, AdoptedTokenizer)
+    places = members_of(teacher)
+    faults = [fault for place, member in places for fault in _missing(place, member)]
+    if not faults and needs_one_vocabulary(teacher, adopted):
+        faults = [fault for place, member in places for fault in _vocabulary(place, member)]
+        if not faults:
+            faults = _different_vocabularies(teacher)
+    if not faults and isinstance(teacher, CheckpointTeacher) and adopted:
+        faults = _student_faults(recipe, Path(teacher.path))
+    return faults
+
+
+def _missing(place: str, member: MemberConfig) -> list[str]:
+    folder = Path(member.path)
+    if not folder.is_dir():
+        return [f"{place}.path: {folder} is no folder"]
+    match member:
+        case CheckpointTeacher():
+            return [
+                f"{place}.path: {folder} is no checkpoint, {name} is missing"
+                for name in CHECKPOINT_FILES
+                if not (folder / name).is_file()
+            ]
+        case CTranslate2Folder():
+            return _ctranslate2_missing(place, member)
+        case HuggingFaceFolder():
+            return _huggingface_missing(place, member)
+
+
+def _ctranslate2_missing(place: str, member: CTranslate2Folder) -> list[str]:
+    faults = []
+    if not (Path(member.path) / "model.bin").is_file():
+        faults.append(f"{place}.path: {member.path} is no CTranslate2 model, model.bin is missing")
+    for field in ("sentencepiece", "target_sentencepiece"):
+        name = getattr(member, field)
+        if name is not None and not Path(name).is_file():
+            faults.append(f"{place}.{field}: {name} is no file")
+    return faults
+
+
+def _huggingface_missing(place: str, member: HuggingFaceFolder) -> list[str]:
+    folder = Path(member.path)
+    try:
+        family = read_json(folder / "config.json").get("model_type")
+    except (RecipeError, AttributeError) as error:
+        return [f"{place}.path: no Hugging Face model: {error}"]
+    faults = []
+    if family not in FAMILIES:
+        faults.append(
+            f"{place}.path: a model of type {family!r}; known are {', '.join(FAMILIES.values())}"
+        )
+    if not any(folder.glob("*.safetensors")):
+        faults.append(
+            f"{place}.path: no *.safetensors in {folder}: other weights are not read, since "
+            "loading them can run code; save the model with safetensors first"
+        )
+    if family in ("m2m_100", "mbart"):
+        faults += [
+            f"{place}.{field}: {FAMILIES[family]} needs it"
+            for field in ("src_lang", "trg_lang")
+            if getattr(member, field) is None
+        ]
+    return faults
+
+
+def _vocabulary(place: str, member: MemberConfig) -> list[str]:
+    """Why a teacher cannot be asked by the pieces of one SentencePiece model."""
+    files = sentencepiece_files(member)
+    if len(files) != 1:
+        names = ", ".join(path.name for path in files) or "none"
+        return [
+            f"{place}.path: distributions over the student's vocabulary (and ensembles) need one "
+            f"SentencePiece model of both sides; this teacher has {names}. Use tokenizer.kind "
+            "train with sentence-level objectives"
+        ]
+    try:
+        pieces, _ = segmentation(files[0])
+        if isinstance(member, CTranslate2Folder):
+            known = set(target_vocabulary(Path(member.path)))
+            words = [piece for piece, _, _ in pieces if not piece.startswith("<")]
+            share = sum(piece in known for piece in words) / max(len(words), 1)
+            if share < LEAST_KNOWN:
+                return [
+                    f"{place}.sentencepiece: the model in {member.path} knows {share:.0%} of its "
+                    "pieces: it is another model's"
+                ]
+    except RecipeError as error:
+        return [f"{place}: {error}"]
+    return []
+
+
+def _different_vocabularies(teacher: GivenTeacher) -> list[str]:
+    (_, first), *others = members_of(teacher)
+    expected = segmentation(sentencepiece_files(first)[0])
+    return [
+        f"{place}: its SentencePiece model differs from the first member's; an ensemble needs "
+        "teachers of one vocabulary"
+        for place, member in others
+        if segmentation(sentencepiece_files(member)[0]) != expected
+    ]
+
+
+def _student_faults(recipe: Recipe, folder: Path) -> list[str]:
+    """What a student that shares a checkpoint's tokens must have of its dimensions."""
+    try:
+        model = ModelConfig.model_validate(read_json(folder / "checkpoint.json")["model"])
+    except (RecipeError, ValidationError, KeyError, TypeError) as error:
+        return [f"teacher.path: {folder} is a damaged checkpoint: {error}"]
+    faults = length_faults(recipe.student.model, model)
+    if recipe.student.start == "teacher":
+        faults += start_faults(recipe.student.model, model)
+    return faults

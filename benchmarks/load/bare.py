@@ -21,8 +21,8 @@ import typer
 from starlette.types import Receive, Scope, Send
 
 from benchmarks.load.client import HOST
-from benchmarks.load.processes import Helper, cpu_seconds
-from benchmarks.load.texts import PATHS, body, read_sentences
+from benchmarks.load.measures import PATHS, body, read_sentences
+from benchmarks.load.served import Helper, cpu_seconds
 
 START_S = 20.0
 SENTENCES = 4000

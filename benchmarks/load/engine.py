@@ -16,8 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from export.bundle import load_bundle
-from export.engines import Engine, TranslateOptions, load_engine
+from export.runtime.bundle import load_bundle
+from export.runtime.engines import Engine, TranslateOptions, load_engine
 
 
 def one_by_one(engine: Engine, sentences: Sequence[str], options: TranslateOptions) -> list[float]:

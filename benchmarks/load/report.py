@@ -1,4 +1,7 @@
-"""The report of a load run: what it says against the targets, then tables; in Markdown."""
+"""The report of a load run: what it says against the targets, then tables; in Markdown.
+
+The picture of a load run: latency against throughput.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from training.atomic import atomic_write
+from quickstudy.atomic import atomic_write
 
 BEGIN, END = "<!-- service-load: generated -->", "<!-- service-load: end -->"
 OVERHEAD_MS, SHARE, GROWTH_PERCENT, READY_S, MEMORY_MB, AGAIN_S = 2.5, 0.75, 5.0, 5.0, 300.0, 10.0
-NAMES = {
+CHECK_NAMES = {
     "greedy only": "no cache, no second tries",
     "no cache": "no cache",
     "default": "default settings, sentences that come again",
@@ -58,7 +61,9 @@ def tables(report: dict[str, Any]) -> str:
     if found := services.get("no cache", {}).get("overhead"):
         blocks.append(_overhead(found))
     if rows := [
-        (NAMES[name], one["throughput"]) for name, one in services.items() if "throughput" in one
+        (CHECK_NAMES[name], one["throughput"])
+        for name, one in services.items()
+        if "throughput" in one
     ]:
         blocks.append(_throughput(rows))
     if found := services.get("no cache", {}).get("open-loop"):
@@ -219,3 +224,43 @@ def _percent(value: str) -> str:
 
 def _ms(found: dict[str, float]) -> str:
     return " / ".join(f"{found[name]:.1f}" for name in ("p50", "p95", "p99"))
+
+
+STYLES = {"native": ("#0b6e99", "-", "/v1/translate"), "libretranslate": ("#d98f2b", "--", "/translate")}  # fmt: skip # noqa: E501
+LINES = (("p50", "o"), ("p95", "^"))
+
+
+def draw(report: dict[str, Any], path: Path) -> bool:
+    """Write a PNG of the open loop; False if there was none."""
+    found = report["services"].get("no cache", {}).get("open-loop")
+    if not found:
+        return False
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import ScalarFormatter
+
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    axis = figure.subplots()
+    for shape, (colour, line, label) in STYLES.items():
+        for name, marker in LINES:
+            axis.plot(
+                [row["per_s"] for row in found[shape]],
+                [row[name] for row in found[shape]],
+                f"{line}{marker}",
+                color=colour,
+                alpha=1.0 if name == "p50" else 0.55,
+                label=f"{label}, {name}",
+            )
+    axis.set(
+        xscale="log",
+        yscale="log",
+        xlabel="requests answered a second, one sentence each (log scale)",
+        ylabel="ms from when a request was due (log scale)",
+    )
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter(ScalarFormatter())
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=9)
+    draft = path.with_suffix(".tmp.png")
+    figure.savefig(draft, dpi=130)
+    draft.replace(path)
+    return True

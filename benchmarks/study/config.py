@@ -9,9 +9,9 @@ from typing import Literal, NamedTuple, Self
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from training.distill.config import ObjectiveConfig, Section, needs_labels
-from training.recipe import ModelConfig, Recipe, RecipeError, RunName, TrainingConfig
-from training.recipe_files import faults_of, load_recipe
+from training.config.io import faults_of, load_recipe
+from training.config.losses import ObjectiveConfig, Section, needs_labels
+from training.config.recipe import ModelConfig, Recipe, RecipeError, RunName, TrainingConfig
 
 OWN = "recipe"
 """Names the recipe's own student size and its own text."""

@@ -10,11 +10,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks.study.config import OWN, Study
-from benchmarks.study.figures import draw_all
-from benchmarks.study.runner import RESULTS, read_rows
-from benchmarks.study.table import Advantage, Setting, StudyTable, advantages, share_seeds
-from export.bootstrap import Paired, signature, two_sided
-from training.atomic import atomic_write
+from benchmarks.study.figures import (
+    Advantage,
+    Setting,
+    StudyTable,
+    advantages,
+    draw_all,
+    share_seeds,
+)
+from benchmarks.study.run import RESULTS, read_rows
+from export.metrics import Paired, signature, two_sided
+from quickstudy.atomic import atomic_write
 
 SIGNIFICANT = 0.05
 TOKEN_OVER_SENTENCE = ("token", "sentence")

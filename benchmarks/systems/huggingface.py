@@ -12,18 +12,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.systems.base import (
+    BOS,
+    EOS,
+    NEVER,
+    PAD,
     Subject,
     System,
     SystemInfo,
+    Tokens,
     Unavailable,
     missing,
+    padded,
 )
-from benchmarks.systems.tokens import BOS, EOS, NEVER, PAD, Tokens, padded
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from benchmarks.systems.weights import Student
+    from benchmarks.systems.base import Student
 
 NAME = "huggingface-generate"
 INSTALL = "pip install 'quickstudy[train,bench]'"
@@ -48,7 +53,7 @@ def systems(subject: Subject) -> list[System]:
     """The student in float32, written as a Pegasus model."""
     if reason := missing(INSTALL, ("torch", "transformers")):
         raise Unavailable(reason)
-    from benchmarks.systems.weights import student_info, student_of
+    from benchmarks.systems.base import student_info, student_of
 
     student = student_of(subject)
     if student is None:

@@ -20,19 +20,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.systems.base import (
+    EOS,
     PLAIN_BATCH,
+    UNK,
     Subject,
     System,
     SystemInfo,
+    Tokens,
     Unavailable,
     batches,
     missing,
 )
-from benchmarks.systems.tokens import EOS, UNK, Tokens
 
 if TYPE_CHECKING:
-    from benchmarks.systems.weights import Student
-    from training.model import Transformer
+    from benchmarks.systems.base import Student
+    from training.model.transformer import Transformer
 
 NAME = "marian"
 INSTALL = "pip install 'quickstudy[train,bench]', with CPython 3.11 or 3.12"
@@ -56,7 +58,7 @@ def systems(subject: Subject) -> list[System]:
     """The student in float32: Marian's packed 8-bit products gain nothing in this package."""
     if reason := missing(INSTALL, ("pymarian", "torch")):
         raise Unavailable(reason)
-    from benchmarks.systems.weights import student_info, student_of
+    from benchmarks.systems.base import student_info, student_of
 
     student = student_of(subject)
     if student is None:

@@ -14,13 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.systems.base import (
+    BOS,
+    EOS,
+    NEVER,
     Subject,
     System,
     SystemInfo,
+    Tokens,
     Unavailable,
     missing,
+    padded,
 )
-from benchmarks.systems.tokens import BOS, EOS, NEVER, Tokens, padded
 
 NAME = "onnx-steps"
 INSTALL = "pip install 'quickstudy[train]'"
@@ -32,8 +36,8 @@ def systems(subject: Subject) -> list[System]:
     """The student in float32 and in our exporter's int8."""
     if reason := missing(INSTALL, ("onnx", "onnxruntime", "torch")):
         raise Unavailable(reason)
-    from benchmarks.systems.weights import student_info, student_of
-    from export.to_onnx import OnnxModelInfo, to_onnx
+    from benchmarks.systems.base import student_info, student_of
+    from export.onnx import OnnxModelInfo, to_onnx
 
     student = student_of(subject)
     if student is None:

@@ -1,4 +1,11 @@
-"""Runs a system in a process of its own, so that threads, memory and processor time are its own."""
+"""Runs a system in a process of its own, so that threads, memory and processor time are its own.
+
+A system as a line of JSON: the name of its class and its settings.
+
+Nothing in such a line is code: the other side makes an object of a class that `CLASSES` allows.
+
+What a process and its children cost, from Linux's /proc: processor time and memory.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +15,76 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import Field, asdict, dataclass, fields
+from importlib import import_module
+from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
+from benchmarks.systems import CLASSES
 from benchmarks.systems.base import System, SystemInfo, Unavailable
-from benchmarks.systems.message import to_json
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+READ: dict[str, Callable[[Any], Any]] = {
+    "SystemInfo": lambda value: SystemInfo(**value),
+    "Path": Path,
+    "tuple[str, ...]": tuple,
+    "str": _as_it_is,
+    "int": _as_it_is,
+    "float": _as_it_is,
+    "dict[str, str]": _as_it_is,
+    "dict[str, Any]": _as_it_is,
+}
+"""What a setting may be, by its annotation, and how it is made of JSON."""
+
+
+def to_json(system: System) -> str:
+    """A system that is not loaded, as one line. Raises ValueError for a class that is not in
+    `CLASSES`, TypeError for a setting that is no plain data."""
+    kind = type(system)
+    if CLASSES.get(kind.__name__) != kind.__module__:
+        raise ValueError(
+            f"{kind.__module__}.{kind.__name__} may not be sent to another process: add it to "
+            "CLASSES of benchmarks/systems/__init__.py"
+        )
+    values = {one.name: getattr(system, one.name) for one in settings_of(kind)}
+    return json.dumps({"class": kind.__name__, "settings": values}, default=_plain)
+
+
+def from_json(line: str | bytes) -> System:
+    """The system of a line. Raises ValueError for a class that is not in `CLASSES`, TypeError for
+    settings that are not those of the class."""
+    told = json.loads(line)
+    name = told["class"]
+    if name not in CLASSES:
+        raise ValueError(f"{name!r} is none of the systems: {', '.join(CLASSES)}")
+    kind = getattr(import_module(CLASSES[name]), name)
+    types = {one.name: str(one.type) for one in settings_of(kind)}
+    if types.keys() != told["settings"].keys():
+        raise TypeError(f"{name} has the settings {sorted(types)}, not {sorted(told['settings'])}")
+    values = {key: READ[types[key]](value) for key, value in told["settings"].items()}
+    return cast(System, kind(**values))
+
+
+def settings_of(kind: type) -> list[Field[Any]]:
+    """The fields of a system's class that say what it is; those with an underscore are filled by
+    `load`."""
+    return [one for one in fields(kind) if not one.name.startswith("_")]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, SystemInfo):
+        return asdict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{value!r} is no plain data")
+
 
 WORKER = "benchmarks.systems.worker"
 """Module that such a process runs."""
@@ -187,3 +256,52 @@ def all_running(
             except (Unavailable, SystemFailed) as error:
                 failed[system.info.name] = str(error)
         yield found
+
+
+PROC = Path("/proc")
+
+
+def process_tree(pid: int) -> list[int]:
+    """A process and all that descend from it and still run."""
+    children: dict[int, list[int]] = {}
+    for folder in PROC.glob("[0-9]*"):
+        try:
+            parent = int(_after_name(folder / "stat")[1])
+        except (OSError, IndexError):
+            continue  # it ended meanwhile
+        children.setdefault(parent, []).append(int(folder.name))
+    found, waiting = [], [pid]
+    while waiting:
+        found.append(waiting.pop())
+        waiting += children.get(found[-1], [])
+    return found
+
+
+def cpu_seconds(pid: int) -> float:
+    """Processor time of a process and its children, user and system, ended children included."""
+    ticks = 0
+    for one in process_tree(pid):
+        try:
+            ticks += sum(int(value) for value in _after_name(PROC / str(one) / "stat")[11:15])
+        except OSError:
+            continue
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def resident_bytes(pid: int, peak: bool = False) -> int:
+    """Memory in RAM of a process and its children, or the most that each has had."""
+    wanted = "VmHWM:" if peak else "VmRSS:"
+    return sum(_status_kib(one, wanted) * 1024 for one in process_tree(pid))
+
+
+def _after_name(stat: Path) -> list[str]:
+    """Fields of /proc/PID/stat from the third on; the second, a name, may hold spaces."""
+    return stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+
+
+def _status_kib(pid: int, key: str) -> int:
+    try:
+        lines = (PROC / str(pid) / "status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith(key)), 0)

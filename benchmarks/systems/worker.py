@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.systems.base import System, Unavailable
-from benchmarks.systems.message import from_json
-from benchmarks.systems.usage import cpu_seconds, process_tree, resident_bytes
+from benchmarks.systems.process import cpu_seconds, from_json, process_tree, resident_bytes
 
 
 def pin(threads: int) -> None:

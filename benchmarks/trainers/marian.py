@@ -18,7 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import harmonic_mean
 
-from benchmarks.trainers.task import (
+from benchmarks.trainers.ours import (
     BETAS,
     CLIP_NORM,
     LABEL_SMOOTHING,
@@ -26,10 +26,10 @@ from benchmarks.trainers.task import (
     Task,
     TrainerUnavailable,
 )
-from training.data import ParallelDataset
-from training.launch import available_cores
-from training.model import EOS
-from training.tokenizer import Tokenizer
+from training.data.dataset import ParallelDataset
+from training.data.tokenizer import Tokenizer
+from training.distributed import available_cores
+from training.model.transformer import EOS
 
 INSTALL = "pip install -e '.[train,bench]'"
 SPEED = re.compile(r"Up\. [\d,]+ .*?([\d.]+) words/s")

@@ -1,33 +1,119 @@
-"""Quickstudy's own training loop, as `quickstudy student` runs it."""
+"""Quickstudy's own training loop, as `quickstudy student` runs it.
+
+A plain torch loop around `torch.nn.Transformer`, as a competent user would write it.
+
+One process with all cores; the same batches, vocabulary, tied embeddings, dropout, label smoothing
+and optimiser. What it does not do: run one process a core, leave padded positions out of the
+output layer, draw dropout's numbers cheaply. `nn.Transformer` also drops attention weights.
+
+What every trainer under measurement is given, and how one is run in a process of its own.
+
+Made-up text for timing: token shards, label store, tokenizer and validation text.
+
+Lengths are those of short captions and words follow Zipf's law, so batches, padding and the
+gradient of the embedding look like real ones; the words themselves mean nothing.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import multiprocessing
 import shutil
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import count, islice
 from pathlib import Path
 from statistics import harmonic_mean
-from typing import Literal
+from typing import Any, Literal, Protocol, TypeVar
 
-from benchmarks.trainers.task import (
-    BETAS,
-    CLIP_NORM,
-    LABEL_SMOOTHING,
-    LEARNING_RATE,
-    Task,
-    in_fresh_process,
-)
-from training.distill.config import NllObjective
-from training.launch import precision
-from training.loop import TrainingRun, train
-from training.recipe import TrainingConfig
+import numpy as np
+import pyarrow as pa
+import torch
+import torch.nn.functional as F
+from sentencepiece import sentencepiece_model_pb2
+from torch import Tensor, nn
+
+from training.config.losses import NllObjective
+from training.config.recipe import ModelConfig, TrainingConfig
+from training.data.batching import Batch
+from training.data.dataset import ParallelDataset, map_table
+from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
+from training.distill.label_store import label_schema, write_manifest, write_shard
+from training.distributed import available_cores, precision
+from training.model.transformer import BOS, EOS, PAD, UNK, sinusoids
+from training.trainer import TrainingRun, train
+
+T = TypeVar("T")
+
+LABEL_SMOOTHING = 0.1
+LEARNING_RATE = 1e-4
+CLIP_NORM = 1.0
+BETAS = (0.9, 0.98)
+
+
+@dataclass(frozen=True)
+class Task:
+    """The same work for every trainer; plain data, so that processes can be spawned with it."""
+
+    model: ModelConfig
+    tokenizer: Path
+    tokens: list[Path]
+    """Token shards."""
+    labels: Path
+    """A label store with distributions along `hypothesis`."""
+    validation: Path
+    """A few pairs of text: the loop wants some at its end, and their time is not counted."""
+    folder: Path
+    """Where trainers may write; a folder of their own each time."""
+    batch_tokens: int = 1024
+    warm_up: int = 30
+    """Steps before the clock starts."""
+    steps: int = 100
+    """Steps that are timed."""
+    seed: int = 1
+
+
+class TrainerUnavailable(Exception):
+    """A trainer that cannot run here; the message says why, or which command installs it."""
+
+
+class BaselineTrainer(Protocol):
+    """One way to train the model of a task."""
+
+    @property
+    def name(self) -> str:
+        """What the tables call it, with its precision."""
+        ...
+
+    def tokens_per_second(self, task: Task) -> float:
+        """Target tokens a second (EOS counted, padding not), all cores together.
+
+        Raises Unavailable where it cannot be measured.
+        """
+        ...
+
+
+def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
+    """Run a picklable function in a new process: no threads, caches or settings of others."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def use_cores(threads: int | None = None) -> None:
+    """Let torch use so many threads in this process; all cores by default."""
+    torch.set_num_threads(threads or available_cores())
+
 
 LOG_LINES = 5
 
 
 @dataclass(frozen=True)
 class Ours:
-    """`training.loop.Trainer` through `training.launch`: one process a core."""
+    """`training.trainer.Trainer` through `training.distributed`: one process a core."""
 
     precision: Literal["auto", "32-true", "bf16-mixed"] = "32-true"
 
@@ -82,3 +168,210 @@ def _timed(log: Path, warm_up: int) -> float:
     skipped = len(rates) - LOG_LINES
     assert skipped >= 0, f"{len(rates)} log lines after {warm_up} steps of warm-up"
     return harmonic_mean(rates[skipped:])
+
+
+class PlainTransformer(nn.Module):
+    """`nn.Transformer` (pre-norm) with one embedding table for source, target and output."""
+
+    positions: Tensor
+
+    def __init__(self, vocab_size: int, config: ModelConfig) -> None:
+        super().__init__()
+        self.scale = math.sqrt(config.width)
+        self.embedding = nn.Embedding(vocab_size, config.width, padding_idx=PAD)
+        self.register_buffer("positions", sinusoids(config.max_length, config.width))
+        self.dropout = nn.Dropout(config.dropout)
+        self.transformer = nn.Transformer(
+            d_model=config.width,
+            nhead=config.heads,
+            num_encoder_layers=config.encoder_layers,
+            num_decoder_layers=config.decoder_layers,
+            dim_feedforward=config.ffn,
+            dropout=config.dropout,
+            activation=config.activation if config.activation == "gelu" else "relu",
+            batch_first=True,
+            norm_first=True,
+        )
+        self.output = nn.Linear(config.width, vocab_size)
+        nn.init.normal_(self.embedding.weight, std=config.width**-0.5)
+        self.output.weight = self.embedding.weight
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.dropout(self.embedding(ids) * self.scale + self.positions[: ids.shape[1]])
+
+    def forward(self, src: Tensor, trg_in: Tensor) -> Tensor:
+        """Source ids [B, S] and target inputs [B, T] → logits [B, T, V]."""
+        hidden = torch.ones(trg_in.shape[1], trg_in.shape[1], dtype=torch.bool).triu(1)
+        states = self.transformer(
+            self.embed(src),
+            self.embed(trg_in),
+            tgt_mask=hidden,
+            tgt_is_causal=True,
+            src_key_padding_mask=src == PAD,
+            memory_key_padding_mask=src == PAD,
+        )
+        return self.output(states)
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The plain loop, float32."""
+
+    name: str = "torch.nn.Transformer, 32-true"
+
+    def tokens_per_second(self, task: Task) -> float:
+        return in_fresh_process(_train, task)
+
+
+def task_batches(task: Task) -> Iterator[Batch]:
+    """The batches of a task, epoch after epoch."""
+    data = ParallelDataset(task.tokens)
+    for number in count():
+        yield from data.epoch(number, task.seed, task.batch_tokens, ("reference",), (), 0, 1)
+
+
+def _train(task: Task) -> float:
+    use_cores()
+    torch.manual_seed(task.seed)
+    model = PlainTransformer(len(Tokenizer(task.tokenizer)), task.model)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=LEARNING_RATE, betas=BETAS, eps=1e-9, weight_decay=0.0, fused=True
+    )
+    batches = task_batches(task)
+    for batch in islice(batches, task.warm_up):
+        _step(model, optimizer, batch)
+    started, tokens = time.perf_counter(), 0
+    for batch in islice(batches, task.steps):
+        _step(model, optimizer, batch)
+        tokens += batch.ntokens
+    return tokens / (time.perf_counter() - started)
+
+
+def _step(model: PlainTransformer, optimizer: torch.optim.Optimizer, batch: Batch) -> None:
+    assert batch.reference is not None
+    logits = model(batch.src, batch.reference.trg_in)
+    loss = F.cross_entropy(
+        logits.flatten(0, 1),
+        batch.reference.trg_out.flatten(),
+        ignore_index=PAD,
+        label_smoothing=LABEL_SMOOTHING,
+    )
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), CLIP_NORM)
+    optimizer.step()
+    optimizer.zero_grad()
+
+
+MEAN_LENGTH = 14.0
+"""Target tokens of a made-up sentence, EOS not counted."""
+
+
+def lengths(pairs: int, longest: int, generator: np.random.Generator) -> np.ndarray:
+    """Tokens of both sides of some pairs, EOS not counted: [2, pairs], source first."""
+    trg = generator.gamma(8.0, MEAN_LENGTH / 8.0, pairs)
+    src = trg * generator.normal(1.0, 0.15, pairs)
+    return np.clip(np.rint(np.stack([src, trg])), 2, longest - 2).astype(np.int64)
+
+
+def _words(count: int, vocab_size: int, generator: np.random.Generator) -> np.ndarray:
+    """Token ids [count] after the special ones, by Zipf's law with exponent 1."""
+    weights = 1.0 / np.arange(1, vocab_size - EOS)
+    return generator.choice(len(weights), count, p=weights / weights.sum()) + EOS + 1
+
+
+def _sentences(count: np.ndarray, vocab_size: int, generator: np.random.Generator) -> pa.Array:
+    """A list column of sentences with so many words each and EOS last."""
+    ends = np.cumsum(count + 1)
+    values = _words(int(ends[-1]), vocab_size, generator)
+    values[ends - 1] = EOS
+    offsets = np.concatenate([[0], ends])
+    return pa.ListArray.from_arrays(offsets.astype(np.int32), values.astype(np.int32))
+
+
+def write_text(path: Path, pairs: int, vocab_size: int, longest: int, seed: int = 0) -> None:
+    """Write one shard of made-up token ids."""
+    generator = np.random.default_rng(seed)
+    src, trg = lengths(pairs, longest, generator)
+    columns = [
+        pa.array(np.arange(pairs)),
+        _sentences(src, vocab_size, generator),
+        _sentences(trg, vocab_size, generator),
+    ]
+    write_tokens(path, pa.table(columns, schema=TOKEN_SCHEMA))
+
+
+def write_labels(
+    tokens: list[Path], folder: Path, vocab_size: int, top_k: int = 8, seed: int = 0
+) -> None:
+    """Write a label store whose hypotheses are the references, so that both paths have the same
+    batches, with distributions of a rather sure teacher along them."""
+    generator = np.random.default_rng(seed)
+    for shard in tokens:
+        table = map_table(shard)
+        write_shard(folder / shard.name, _label_shard(table, vocab_size, top_k, generator))
+    write_manifest(folder, [shard.name for shard in tokens], top_k, ["hypothesis"])
+
+
+def _label_shard(
+    table: pa.Table, vocab_size: int, top_k: int, generator: np.random.Generator
+) -> pa.Table:
+    trg = table["trg"].combine_chunks()
+    target, offsets = trg.flatten().to_numpy(), trg.offsets.to_numpy().astype(np.int64)
+    ids, logp, tail = _distributions(target, vocab_size, top_k, generator)
+
+    def ragged(values: np.ndarray, width: int) -> pa.Array:
+        return pa.LargeListArray.from_arrays(offsets * width, values.ravel())
+
+    nbest = pa.ListArray.from_arrays(np.arange(len(table) + 1, dtype=np.int32), trg)
+    columns = {
+        "id": table["id"].combine_chunks(),
+        "nbest": nbest,
+        "scores": pa.array([[-1.0]] * len(table), pa.list_(pa.float32())),
+        "hypothesis": trg,
+        "hypothesis_ids": ragged(ids.astype(np.int32), top_k),
+        "hypothesis_logp": ragged(logp.astype(np.float16), top_k),
+        "hypothesis_tail": ragged(tail.astype(np.float32), 1),
+    }
+    return pa.table(columns, schema=label_schema(["hypothesis"], n_best=1))
+
+
+def _distributions(
+    target: np.ndarray, vocab_size: int, top_k: int, generator: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Ids [N, K] with the target first, log-probabilities [N, K] and tail mass [N]."""
+    count = len(target)
+    stride = generator.integers(1, max(vocab_size // top_k, 2), (count, 1))
+    ids = (target[:, None] + stride * np.arange(top_k)) % vocab_size
+    shares = -np.sort(-generator.dirichlet([4.0] + [0.5] * top_k, count)[:, :top_k], axis=1)
+    shares = np.maximum(shares, 1e-6)
+    return ids, np.log(shares), np.maximum(1 - shares.sum(1), 0.0)
+
+
+def write_tokenizer(path: Path, vocab_size: int) -> None:
+    """Write a SentencePiece model with exactly so many pieces: the special ones, and words."""
+    protocol: Any = sentencepiece_model_pb2
+    model = protocol.ModelProto()
+    model.trainer_spec.model_type = model.trainer_spec.UNIGRAM
+    model.trainer_spec.vocab_size = vocab_size
+    model.normalizer_spec.name = "identity"
+    special = {PAD: "<pad>", UNK: "<unk>", BOS: "<s>", EOS: "</s>"}
+    spec = model.trainer_spec
+    spec.pad_id, spec.unk_id, spec.bos_id, spec.eos_id = PAD, UNK, BOS, EOS
+    spec.pad_piece = special[PAD]
+    kinds = protocol.ModelProto.SentencePiece
+    for number in range(vocab_size):
+        piece = model.pieces.add()
+        piece.piece = special.get(number, f"▁t{number}")
+        piece.score = 0.0 if number in special else -float(number) / vocab_size
+        piece.type = kinds.UNKNOWN if number == UNK else kinds.NORMAL
+        if number in special and number != UNK:
+            piece.type = kinds.CONTROL
+    path.write_bytes(model.SerializeToString())
+
+
+def write_validation(path: Path) -> None:
+    """Write two short pairs of text: the loop validates once, at its end."""
+    text = {"id": [0, 1], "src": ["t4 t5", "t6"], "trg": ["t4", "t6 t7"]}
+    table = pa.table(text)
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)

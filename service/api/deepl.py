@@ -2,23 +2,30 @@
 
 `context` and `model_type` are taken and change nothing, and formatting is always preserved.
 Languages lose their region: a target of `EN-GB` is our `en`.
+
+DeepL's documents, version 2: sent, asked for, downloaded; the jobs of `/v1/translate/file`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import math
 import re
 import secrets
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
-from service.api.body import described, described_query, read_body
-from service.api.errors import ApiError, ErrorDialect, register_dialect
-from service.api.work import AccessDep, TranslatorDep, check_text, get_translator, translate_request
+from service.api.documents import JobsDep, find, receive_upload, result_of, submit_job
+from service.api.forms import described, described_query, read_body
+from service.deps import AccessDep, TranslatorDep, check_text, get_translator, translate_request
+from service.errors import ApiError, ErrorDialect, explain, register_dialect
+from service.jobs.storage import Job
 from service.languages import AUTO, language_name
-from service.order import TranslationRequest
+from service.types import TranslationRequest
 
 router = APIRouter(tags=["DeepL"], prefix="/v2")
 
@@ -148,7 +155,7 @@ async def translate(request: Request, translator: TranslatorDep) -> dict[str, An
 
 
 async def translate_directly(request: Request) -> Response:
-    """`translate` for `service/api/direct.py`."""
+    """`translate` for `service/app.py`."""
     return JSONResponse(await translate(request, get_translator(request)))
 
 
@@ -205,3 +212,92 @@ def _order(body: TranslateRequest, mark: str) -> TranslationRequest:
         wrapped=body.split_sentences in ("0", "nonewlines"),
         split=body.split_sentences != "0",
     )
+
+
+UPLOAD_PATH = "/v2/document"
+DOCUMENT_PATHS = (UPLOAD_PATH, "/v2/document/{id}", "/v2/document/{id}/result")
+STATES = {"queued": "queued", "running": "translating", "done": "done", "failed": "error"}
+
+
+class DocumentRequest(BaseModel):
+    """What DeepL's clients send with a document; other fields are not read."""
+
+    target_lang: Code = Field(examples=["DE"])
+    source_lang: Code | None = Field(default=None, description="Detected if left out.")
+    output_format: str | None = Field(default=None, description="The format that it has.")
+    formality: Formality | None = None
+    glossary_id: str | None = None
+
+
+class KeyRequest(BaseModel):
+    """The second secret of a document."""
+
+    document_key: str = Field(max_length=200)
+
+
+def _form() -> dict[str, Any]:
+    schema = DocumentRequest.model_json_schema()
+    file = {"type": "string", "format": "binary"}
+    schema["properties"] = {"file": file, **schema["properties"]}
+    schema["required"] = ["file", *schema["required"]]
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    }
+
+
+@router.post("/document", responses=ERRORS, openapi_extra=_form())
+async def upload(request: Request, door: AccessDep, jobs: JobsDep) -> dict[str, str]:
+    """Take a document to be translated, in DeepL's shape."""
+    key = await door.enter(request)
+    async with receive_upload(request, jobs, door.client(request, key)) as file:
+        try:
+            wanted = DocumentRequest.model_validate(file.fields)
+        except ValidationError as error:
+            field, message = explain(error.errors()[0])
+            raise ApiError(400, "invalid_request", message, field) from error
+        check_options(wanted.glossary_id, wanted.formality)
+        extension = file.name.rpartition(".")[2].lower()
+        if wanted.output_format and wanted.output_format.lower() != extension:
+            message = f"`output_format`: the format stays as it is, {extension}: leave it out"
+            raise ApiError(400, "invalid_request", message, "output_format")
+        source = wanted.source_lang or AUTO
+        job = await submit_job(request, jobs, key, file, source=source, target=wanted.target_lang)
+    return {"document_id": job.id, "document_key": _key(job)}
+
+
+@router.post("/document/{id}", responses=ERRORS, openapi_extra=described(KeyRequest))
+async def status(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> dict[str, Any]:
+    """How far a document is, in DeepL's shape."""
+    job = await _document(request, id, door, jobs)
+    answer: dict[str, Any] = {"document_id": job.id, "status": STATES[job.status]}
+    left = jobs.seconds_left(job)
+    if left is not None:
+        answer["seconds_remaining"] = math.ceil(left)
+    if job.status == "done":
+        answer["billed_characters"] = job.characters
+    if job.status == "failed":
+        answer["error_message"] = job.error_message
+    return answer
+
+
+@router.post(
+    "/document/{id}/result",
+    responses=ERRORS,
+    response_class=FileResponse,
+    openapi_extra=described(KeyRequest),
+)
+async def result(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> FileResponse:
+    """The translated document, once it is done."""
+    return result_of(await _document(request, id, door, jobs), jobs)
+
+
+async def _document(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> Job:
+    job = find(request, id, door, jobs)
+    wanted = await read_body(request, KeyRequest)
+    if not hmac.compare_digest(wanted.document_key.encode(), _key(job).encode()):
+        raise ApiError(404, "not_found", "`document_key` is not this document's")
+    return job
+
+
+def _key(job: Job) -> str:
+    return hashlib.sha256(f"document {job.id}".encode()).hexdigest()

@@ -1,6 +1,8 @@
 """The shapes of LibreTranslate's API, for clients that speak it; JSON or forms.
 
 Of it we do not have suggestions, and answer as one of its servers with those turned off.
+
+LibreTranslate's files: one request that waits for the job of `/v1/translate/file`.
 """
 
 from __future__ import annotations
@@ -9,12 +11,13 @@ from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from fastapi.responses import FileResponse, JSONResponse
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
-from service.api.body import described, read_body
-from service.api.errors import ApiError, ErrorDialect, register_dialect
-from service.api.work import (
+from service.api.documents import JobsDep, receive_upload, result_of, submit_job
+from service.api.forms import described, read_body
+from service.deps import (
+    AccessDep,
     TranslatorDep,
     admitted,
     check_text,
@@ -22,12 +25,13 @@ from service.api.work import (
     get_access,
     get_translator,
     translate_request,
+    within_limits,
 )
-from service.detect import Detection
-from service.files import FILE_KINDS
-from service.languages import AUTO, UNDETERMINED, language_name
-from service.order import TranslationRequest
+from service.documents import FILE_KINDS
+from service.errors import ApiError, ErrorDialect, explain, register_dialect
+from service.languages import AUTO, UNDETERMINED, Detection, language_name
 from service.translator import Translator
+from service.types import TranslationRequest
 
 router = APIRouter(tags=["LibreTranslate"])
 
@@ -130,7 +134,7 @@ async def translate(request: Request, translator: TranslatorDep) -> dict[str, An
 
 
 async def translate_directly(request: Request) -> Response:
-    """`translate` for `service/api/direct.py`."""
+    """`translate` for `service/app.py`."""
     return JSONResponse(await translate(request, get_translator(request)))
 
 
@@ -203,3 +207,69 @@ def _named(one: Detection, translator: Translator) -> Detection:
 def _detected(one: Detection | None) -> dict[str, Any]:
     assert one is not None
     return {"confidence": round(100 * one.confidence, 2), "language": one.language}
+
+
+UPLOAD_PATH = "/translate_file"
+
+
+class LibreFileRequest(BaseModel):
+    """What LibreTranslate's clients send with a file; other fields are not read."""
+
+    source: Code = Field(description="Language of the file, or `auto`.", examples=["auto"])
+    target: Code = Field(description="Language to translate to.", examples=["de"])
+    api_key: str | None = None
+
+
+def _form() -> dict[str, Any]:
+    schema = LibreFileRequest.model_json_schema()
+    file = {"type": "string", "format": "binary"}
+    schema["properties"] = {"file": file, **schema["properties"]}
+    schema["required"] = ["file", *schema["required"]]
+    return {
+        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    }
+
+
+@router.post(UPLOAD_PATH, responses=ERRORS, openapi_extra=_form())
+async def translate_file(
+    request: Request, door: AccessDep, jobs: JobsDep, translator: TranslatorDep
+) -> dict[str, str]:
+    """Translate a file, in LibreTranslate's shape; the answer comes when it is done."""
+    async with receive_upload(request, jobs, door.client(request, None)) as file:
+        try:
+            wanted = LibreFileRequest.model_validate(file.fields)
+        except ValidationError as error:
+            field, message = explain(error.errors()[0])
+            raise ApiError(400, "invalid_request", message, field) from error
+        key = await door.enter(request, wanted.api_key)
+        job = await submit_job(
+            request,
+            jobs,
+            key,
+            file,
+            source=AUTO if wanted.source.lower() == AUTO else wanted.source,
+            target=wanted.target,
+            is_shared=True,
+        )
+    settings = translator.settings
+    try:
+        ended = await within_limits(request, settings, jobs.wait(job.id), settings.stream_timeout_s)
+        if ended is None:
+            raise ApiError(404, "not_found", "the file was deleted before it was translated")
+        if ended.error_code is not None:
+            status = 500 if ended.error_code == "internal" else 400
+            raise ApiError(status, ended.error_code, ended.error_message or "")
+    except BaseException:
+        await jobs.remove(job.id)
+        raise
+    address = request.url_for("download_file", id=job.id).replace(scheme=door.scheme(request))
+    return {"translatedFileUrl": str(address)}
+
+
+@router.get("/download_file/{id}", response_class=FileResponse, responses={404: ERRORS[400]})
+async def download_file(id: str, jobs: JobsDep) -> FileResponse:
+    """The file that the answer of `/translate_file` names; its address is all one needs."""
+    job = jobs.find(id, None)
+    if job is None:
+        raise ApiError(404, "not_found", "there is no such file: it is deleted or has expired")
+    return result_of(job, jobs)

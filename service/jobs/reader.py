@@ -30,14 +30,17 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from service.files import FileError, Unit, kind_of, open_file
-from service.jobs.messages import Fields, in_parts, packed, read_message
-from service.jobs.reading import (
+from service.documents import FileError, Unit, kind_of, open_file
+from service.jobs.protocol import (
     UNIT_CHARS,
+    Fields,
     FileTooLongError,
     check_length,
     digest,
+    in_parts,
     open_again,
+    packed,
+    read_message,
     sample,
 )
 

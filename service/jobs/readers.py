@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from service import metrics
-from service.files import FILE_KINDS, FileError, FileKind, Unit
-from service.jobs.messages import LENGTHS, MAX_JSON, Fields, packed, unpacked
-from service.jobs.reading import FileTooLongError
+from service import observability
+from service.documents import FILE_KINDS, FileError, FileKind, Unit
+from service.jobs.protocol import LENGTHS, MAX_JSON, Fields, FileTooLongError, packed, unpacked
 
 logger = logging.getLogger("quickstudy.service")
 
@@ -194,7 +193,7 @@ class Readers:
         except asyncio.IncompleteReadError:
             if await self._ended(process) == -signal.SIGXCPU:
                 raise self._over_limit("time", within_s) from None
-            metrics.count_reader_end("died")
+            observability.count_reader_end("died")
             logger.warning("a process that read a file ended: %s", process.returncode)
             raise _DiedError from None
         finally:
@@ -217,11 +216,11 @@ class Readers:
                 raise FileTooLongError(message)
             case "memory":
                 raise self._over_limit("memory", 0)
-        metrics.count_reader_end("failed")
+        observability.count_reader_end("failed")
         raise RuntimeError(f"a file could not be read: {message}")
 
     def _over_limit(self, what: str, seconds: float) -> FileLimitError:
-        metrics.count_reader_end(what)
+        observability.count_reader_end(what)
         logger.warning("a process that read a file was ended: too much %s", what)
         if what == "time":
             how = f"longer than {seconds:g} s"

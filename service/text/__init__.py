@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from service.text.document import Document, Format, open_document
 from service.text.glossary import NO_GLOSSARY, Glossary, GlossaryError
+from service.text.placeholders import EN_DE, PlaceholderWords, choose_placeholder_words
 from service.text.segment import Repair, RestoredText, Segment
 from service.text.sentences import SentencePart, join_parts, split_text
-from service.text.stand_ins import EN_DE, PlaceholderWords, choose_placeholder_words
 
 __all__ = [
     "EN_DE",

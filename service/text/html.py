@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from service.text.block import Block
-from service.text.rich import MARK, InlineElement, InlineTextBuilder, kept
+from service.text.inline import MARK, Block, InlineElement, InlineTextBuilder, kept
 
 
 def _names(names: str) -> frozenset[str]:

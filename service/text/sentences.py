@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import sentencex
 
-from service.text.rich import InlineElement, InlineText
+from service.text.inline import InlineElement, InlineText
 
 LINE_BREAK = re.compile("(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
 # Where a sentence that is too long may be cut, best first: after a clause, a comma, a word.

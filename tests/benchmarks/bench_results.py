@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.bench.results import (
+from benchmarks.results import (
     BenchSettings,
     Cost,
     Figure,
@@ -20,9 +20,9 @@ from benchmarks.bench.results import (
     Speed,
     TextRecord,
 )
-from benchmarks.bench.rounds import figure
+from benchmarks.speed import figure
 from benchmarks.systems.base import SystemInfo
-from export.bootstrap import bleu_of, pack, statistics_of
+from export.metrics import bleu_of, pack, statistics_of
 
 REFERENCES = [f"Der Mann fährt am Tag {n} mit dem Rad durch die Stadt." for n in range(40)]
 GOOD = [line.replace("Rad", "Auto") if n % 8 == 0 else line for n, line in enumerate(REFERENCES)]

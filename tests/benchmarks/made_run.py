@@ -9,7 +9,7 @@ import yaml
 
 from tests.export import tiny
 from training.checkpoint import save_checkpoint
-from training.recipe_files import load_recipe
+from training.config.io import load_recipe
 from training.run import Run, held_out
 
 RECIPE = Path(__file__).parents[2] / "recipes" / "tiny.yaml"

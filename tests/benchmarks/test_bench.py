@@ -11,25 +11,28 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.bench.comet import Comet
-from benchmarks.bench.growth import LENGTH, from_speeds, glued, grow
-from benchmarks.bench.machine import noise_of, range_of
-from benchmarks.bench.options import Options
-from benchmarks.bench.plan import BenchRequest, plan_bundle
-from benchmarks.bench.profile import part_of, parts_of, stop
-from benchmarks.bench.report import write_report
-from benchmarks.bench.results import ReportPart, Results, ResultsError, load_results
-from benchmarks.bench.rounds import figure, take_turns
-from benchmarks.bench.run import measure
-from benchmarks.bench.speed import latencies
-from benchmarks.bench.texts import TextSample, make_text, sample_of
-from benchmarks.buckets import buckets, rarity_of_counts, thirds
-from benchmarks.flops import flops_per_sentence
+from benchmarks.cli import Options
+from benchmarks.hardware import flops_per_sentence, noise_of, part_of, parts_of, range_of, stop
+from benchmarks.plan import (
+    BenchRequest,
+    TextSample,
+    buckets,
+    make_text,
+    plan_bundle,
+    rarity_of_counts,
+    sample_of,
+    thirds,
+)
+from benchmarks.quality import Comet
+from benchmarks.report import write_report
+from benchmarks.results import ReportPart, Results, ResultsError, load_results
+from benchmarks.run import measure
+from benchmarks.scaling import LENGTH, from_speeds, glued, grow
+from benchmarks.speed import figure, latencies, take_turns
 from benchmarks.systems import CLASSES
 from benchmarks.systems.base import WHOLE, Unavailable, batches, missing
-from benchmarks.systems.process import Running, SystemFailed
-from benchmarks.systems.usage import cpu_seconds, process_tree
-from export.bootstrap import (
+from benchmarks.systems.process import Running, SystemFailed, cpu_seconds, process_tree
+from export.metrics import (
     BLEU_SCORE,
     TER_SCORE,
     bleu_of,
@@ -37,12 +40,12 @@ from export.bootstrap import (
     statistics_of,
     ter_statistics_of,
 )
-from export.bundle import Bundle
+from export.runtime.bundle import Bundle
 from tests.benchmarks.bench_results import STUDENT, speed
 from tests.benchmarks.echo_system import MODULE, Echo
 from tests.export import tiny
 from training.checkpoint import save_checkpoint
-from training.recipe import ModelConfig
+from training.config.recipe import ModelConfig
 
 CONFIG = ModelConfig(
     width=32, heads=4, ffn=48, encoder_layers=2, decoder_layers=1, dropout=0.0, max_length=64
@@ -318,8 +321,8 @@ def test_the_whole_harness(
     bundle: Bundle, text: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All parts on a tiny model, the student's and the teacher's weights being the same."""
-    monkeypatch.setattr("benchmarks.bench.growth.VOCABULARIES", (320, 640))
-    monkeypatch.setattr("benchmarks.bench.run.available", lambda: 1)
+    monkeypatch.setattr("benchmarks.scaling.VOCABULARIES", (320, 640))
+    monkeypatch.setattr("benchmarks.run.available", lambda: 1)
     checkpoint = bundle.path.parent / "checkpoint"
     request = BenchRequest(
         beams=(1,), only=("teacher torch",), teacher=checkpoint, src=text[0], ref=text[1]

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.bench.cli import bench_app
-from benchmarks.bench.comet import Comet, CometFailed
-from benchmarks.bench.quality import quality_rows, score, with_comet
-from benchmarks.bench.texts import make_text
+from benchmarks.cli import bench_app
+from benchmarks.plan import make_text
+from benchmarks.quality import Comet, CometFailed, quality_rows, score, with_comet
 from benchmarks.systems.base import Unavailable
 from tests.export import tiny
 

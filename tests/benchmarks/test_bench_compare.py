@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks.bench.compare import compare_results, ratio_change, render
-from benchmarks.bench.results import ResultsError, load_results, save_results
-from benchmarks.bench.rounds import figure
-from quickstudy import app
+from benchmarks.report import compare_results, ratio_change, render
+from benchmarks.results import ResultsError, load_results, save_results
+from benchmarks.speed import figure
+from quickstudy.cli import app
 from tests.benchmarks.bench_results import (
     BAD,
     GOOD,

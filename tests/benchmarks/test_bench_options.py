@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from benchmarks.bench.cli import _baselines, _numbers, _options
-from benchmarks.bench.options import Options
+from benchmarks.cli import Options, _baselines, _numbers, _options
 
 
 def test_numbers_of_options() -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bench.plan import BenchPlan, BenchRequest, plan_bundle, plan_run
-from benchmarks.bench.results import ResultsError
-from benchmarks.bench.run import reference_of
-from benchmarks.systems.torch_checkpoint import TorchCheckpoint
-from export.from_ctranslate2 import from_ctranslate2
-from export.upgrade import weights_of
+from benchmarks.plan import BenchPlan, BenchRequest, plan_bundle, plan_run
+from benchmarks.results import ResultsError
+from benchmarks.run import reference_of
+from benchmarks.systems.ours import TorchCheckpoint
+from export.ctranslate2 import from_ctranslate2
+from export.exporter import weights_of
 from tests.benchmarks.made_run import BASELINES, make_run
 from tests.export import tiny
 from training.checkpoint import load_checkpoint
-from training.decoding import greedy_corpus
+from training.data.tokenizer import Tokenizer
+from training.model.decoding import greedy_corpus
 from training.run import Run
-from training.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

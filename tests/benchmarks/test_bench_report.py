@@ -10,18 +10,23 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.bench.formats import number, percent
-from benchmarks.bench.growth import LENGTH, grow
-from benchmarks.bench.pictures import Dot, bleu_against_speed, dots, growth_picture, pareto_front
-from benchmarks.bench.readme import BEGIN, END, update_page
-from benchmarks.bench.report import write_report
-from benchmarks.bench.report_html import html
-from benchmarks.bench.results import ResultsError
-from benchmarks.bench.service_tables import service_tables, summary
-from benchmarks.bench.svg import AxisScale, Frame, Label, place_labels
-from benchmarks.bench.targets import targets
-from benchmarks.bench.verdict import verdict
 from benchmarks.load.report import targets as load_targets
+from benchmarks.plots import (
+    AxisScale,
+    Dot,
+    Frame,
+    Label,
+    bleu_against_speed,
+    dots,
+    growth_picture,
+    pareto_front,
+    place_labels,
+)
+from benchmarks.report import BEGIN, END, html, update_page, write_report
+from benchmarks.results import ResultsError
+from benchmarks.scaling import LENGTH, grow
+from benchmarks.tables import number, percent, service_tables, summary
+from benchmarks.targets import targets, verdict
 from tests.benchmarks.bench_results import (
     GOOD,
     PEER,

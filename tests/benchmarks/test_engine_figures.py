@@ -6,12 +6,11 @@ import pytest
 import torch
 
 from benchmarks.engine_figures import every_engine, measure, table
-from benchmarks.systems.bundle_engine import STOCK, with_stock
-from export.bundle import Bundle
-from export.from_ctranslate2 import from_ctranslate2
-from export.gate import EvalSet, translate_in_torch
-from export.upgrade import weights_of
-from export.writers import known_writers
+from benchmarks.systems.ours import STOCK, with_stock
+from export.ctranslate2 import from_ctranslate2
+from export.exporter import known_writers, weights_of
+from export.quality_gate import EvalSet, translate_in_torch
+from export.runtime.bundle import Bundle
 from tests.export import tiny
 
 

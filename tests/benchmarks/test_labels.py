@@ -10,9 +10,9 @@ import pytest
 
 from benchmarks import label_memory, label_speed
 from tests.training.distill.store import write_shards, write_teacher
-from training.columns import map_table
-from training.recipe import RecipeError
-from training.tokenizer import Tokenizer
+from training.config.recipe import RecipeError
+from training.data.batching import map_table
+from training.data.tokenizer import Tokenizer
 
 
 def test_speed_of_translations_and_distributions_apart(tmp_path: Path) -> None:

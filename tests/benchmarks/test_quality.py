@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.picture import draw, points
-from export.quality import compare, scores
+from benchmarks.plots import draw, points
+from export.metrics import compare, scores
 
 REFERENCES = [f"Der Mann fährt am Tag {n} mit dem Rad durch die Stadt." for n in range(40)]
 

@@ -20,11 +20,9 @@ import pytest
 from benchmarks import service_load
 from benchmarks.load import bare
 from benchmarks.load.client import arrivals, closed_loop, open_loop
-from benchmarks.load.parts import memory, quantiles
-from benchmarks.load.processes import children, command_line
+from benchmarks.load.measures import memory, mixed, quantiles, read_sentences
 from benchmarks.load.report import BEGIN, END, markdown, targets, update_docs
-from benchmarks.load.served import Batches, read_batches
-from benchmarks.load.texts import mixed, read_sentences
+from benchmarks.load.served import Batches, children, command_line, read_batches
 from benchmarks.service_load import QUICK, LoadPart, measure, write
 from tests.export import tiny
 

@@ -16,13 +16,12 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.study.cell import StudyBench
 from benchmarks.study.config import Cell, StudyError, load_study, load_text
+from benchmarks.study.figures import Setting, StudyTable, mean_of
 from benchmarks.study.report import findings, write_report
-from benchmarks.study.runner import read_rows, run_study
-from benchmarks.study.table import Setting, StudyTable, mean_of
-from export.bootstrap import pack
-from training.recipe import RecipeError
+from benchmarks.study.run import StudyBench, read_rows, run_study
+from export.metrics import pack
+from training.config.recipe import RecipeError
 
 ROOT = Path(__file__).parents[2]
 SIZE = {"width": 16, "heads": 2, "ffn": 32, "encoder_layers": 1, "decoder_layers": 1}

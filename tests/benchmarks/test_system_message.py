@@ -11,12 +11,11 @@ import yaml
 
 from benchmarks.systems import CLASSES
 from benchmarks.systems.base import SystemInfo
-from benchmarks.systems.bergamot import Bergamot
-from benchmarks.systems.bundle_engine import BundleEngine
-from benchmarks.systems.given_teacher import LabellingTeacher
-from benchmarks.systems.message import READ, from_json, settings_of, to_json
+from benchmarks.systems.firefox import Bergamot
 from benchmarks.systems.onnx_steps import OnnxSteps
-from training.recipe import Recipe
+from benchmarks.systems.ours import BundleEngine, LabellingTeacher
+from benchmarks.systems.process import READ, from_json, settings_of, to_json
+from training.config.recipe import Recipe
 from training.run import Run
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.tokenised_bleu import MosesText, read_test, tokenised_bleu
-from training.recipe import RecipeError
+from training.config.recipe import RecipeError
 
 
 def test_text_is_lower_cased_normalised_and_parted() -> None:

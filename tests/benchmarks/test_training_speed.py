@@ -8,21 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import objective_speed, training_speed
-from benchmarks.flops import flops_per_target_token, gemm_gflops
-from benchmarks.objective_speed import ObjectiveSpeeds, every_objective, objective_speeds
+from benchmarks import training_speed
+from benchmarks.hardware import flops_per_target_token, gemm_gflops
 from benchmarks.speed import machine, ratios, spread
-from benchmarks.trainers import marian, plain
+from benchmarks.trainers import marian, ours
 from benchmarks.trainers.marian import MarianTrainer
-from benchmarks.trainers.ours import Ours
-from benchmarks.trainers.plain import Plain
-from benchmarks.trainers.task import Task, TrainerUnavailable
-from benchmarks.training_report import markdown
-from benchmarks.training_speed import Rounds, measure, real_task, synthetic_task, take_turns
-from training.data import ParallelDataset
-from training.distill.labels import LabelStore
-from training.recipe import ModelConfig, RecipeError
-from training.tokenizer import Tokenizer
+from benchmarks.trainers.ours import Ours, Plain, Task, TrainerUnavailable
+from benchmarks.training_speed import (
+    ObjectiveSpeeds,
+    Rounds,
+    every_objective,
+    markdown,
+    measure,
+    objective_speeds,
+    real_task,
+    synthetic_task,
+    take_turns,
+)
+from training.config.recipe import ModelConfig, RecipeError
+from training.data.dataset import ParallelDataset
+from training.data.tokenizer import Tokenizer
+from training.distill.label_store import LabelStore
 
 TINY = ModelConfig(
     width=16, heads=2, ffn=32, encoder_layers=1, decoder_layers=1, dropout=0.2, max_length=40
@@ -40,11 +46,11 @@ def task(tmp_path: Path) -> Task:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without processes of its own, and without changing this one's threads and memory."""
     monkeypatch.setattr(training_speed, "in_fresh_process", lambda f, *given: f(*given))
-    monkeypatch.setattr(plain, "in_fresh_process", lambda f, *given: f(*given))
-    monkeypatch.setattr(plain, "use_cores", lambda *_: None)
-    monkeypatch.setattr("benchmarks.flops.use_cores", lambda *_: None)
-    monkeypatch.setattr(objective_speed, "use_cores", lambda *_: None)
-    monkeypatch.setattr(objective_speed, "keep_memory", lambda: None)
+    monkeypatch.setattr(ours, "in_fresh_process", lambda f, *given: f(*given))
+    monkeypatch.setattr(ours, "use_cores", lambda *_: None)
+    monkeypatch.setattr("benchmarks.hardware.use_cores", lambda *_: None)
+    monkeypatch.setattr(training_speed, "use_cores", lambda *_: None)
+    monkeypatch.setattr(training_speed, "keep_memory", lambda: None)
 
 
 def test_operations_of_a_target_token_by_hand() -> None:

@@ -10,7 +10,7 @@ import yaml
 from bentoml._internal.bento.build_config import CondaOptions, DockerOptions
 from bentoml._internal.container.generate import generate_containerfile
 
-from service.api.app import PATHS
+from service.app import PATHS
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -16,10 +16,9 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.api.app import PATHS
-from service.metrics import REGISTRY
-from service.settings import Settings
-from service.settings_report import unknown
+from service.app import PATHS
+from service.observability import REGISTRY
+from service.settings import Settings, unknown
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 KUSTOMIZATION = DEPLOY / "kubernetes" / "kustomization.yaml"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import Bundle, load_bundle
+from export.runtime.bundle import Bundle, load_bundle
 from tests.export import tiny
 
 

@@ -183,7 +183,7 @@ def model_variable(data: bytes, name: str) -> int:
 
 def change_model(rng: random.Random, folder: Path) -> None:
     """Change what model.bin says of a variable, or its values; sizes and hashes follow."""
-    from export.ctranslate2_file import read_table
+    from export.runtime.ctranslate2_format import read_table
 
     data = bytearray((folder / MODEL).read_bytes())
     entries = read_table(folder / MODEL).entries

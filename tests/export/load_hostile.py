@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import TextIO
 
-from export.bundle import Bundle, load_bundle
-from export.engines import TranslateOptions, load_engine
+from export.runtime.bundle import Bundle, load_bundle
+from export.runtime.engines import TranslateOptions, load_engine
 
 SENTENCES = ["the man rides a bike.", "old cat", "x"]
 

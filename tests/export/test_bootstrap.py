@@ -10,7 +10,7 @@ import sacrebleu
 from sacrebleu.metrics import BLEU
 from sacrebleu.significance import PairedTest, Result
 
-from export.bootstrap import (
+from export.metrics import (
     CHRF_SCORE,
     bleu_of,
     chrf_statistics_of,

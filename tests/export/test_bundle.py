@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from export.bundle import (
+from export.runtime.bundle import (
     Bundle,
     BundleError,
     load_bundle,
@@ -20,7 +20,7 @@ from export.bundle import (
     update_metrics,
     write_bundle,
 )
-from export.manifest import BundleInfo, Manifest, Metric
+from export.runtime.manifest import BundleInfo, Manifest, Metric
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -54,7 +54,7 @@ def test_the_schema_is_at_hand() -> None:
 
 
 def test_reading_a_bundle_needs_no_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; import export.verify"
+    code = "import sys; sys.modules['torch'] = None; import export.cli"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import Bundle, BundleError, load_bundle
 from export.exporter import pieces_of
+from export.runtime.bundle import Bundle, BundleError, load_bundle
 from tests.export import hostile, tiny
 
 ROOT = Path(__file__).parents[2]

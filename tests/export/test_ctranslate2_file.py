@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.bundle import Bundle, BundleError
-from export.ctranslate2_file import dequantized, read_table, read_variables
-from export.to_ctranslate2 import to_ctranslate2
+from export.ctranslate2 import to_ctranslate2
+from export.runtime.bundle import Bundle, BundleError
+from export.runtime.ctranslate2_format import dequantized, read_table, read_variables
 from tests.export import tiny
 
 

@@ -10,11 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from export.bundle import Bundle, BundleError
-from export.ctranslate2_file import read_variables
-from export.ctranslate2_model import check_ctranslate2
-from export.engines import TranslateOptions, load_engine
-from export.tokenizer import load_tokenizer, pieces
+from export.runtime.bundle import Bundle, BundleError, load_tokenizer, pieces
+from export.runtime.ctranslate2_format import check_ctranslate2, read_variables
+from export.runtime.engines import TranslateOptions, load_engine
 from tests.export.hostile import write_model
 
 ENGINE = "engines/ctranslate2-int8"

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from export.bundle import Bundle, BundleError
-from export.engines import Engine, TranslateOptions, load_engine, padded_tokens
-from export.engines.base import Decoded, SentenceEngine
+from export.runtime.bundle import Bundle, BundleError
+from export.runtime.engines import Engine, TranslateOptions, load_engine, padded_tokens
+from export.runtime.engines.base import Decoded, SentenceEngine
 from tests.export import tiny
 
 GREEDY = TranslateOptions()

@@ -9,10 +9,10 @@ import ctranslate2
 import pytest
 import sentencepiece as spm
 
-from export.bundle import Bundle, BundleError, load_bundle
+from export.cli import check_translates
 from export.exporter import pieces_of
-from export.parity import ScoreParity, check_scores, translation_parity
-from export.verify import check_translates
+from export.quality_gate import ScoreParity, check_scores, translation_parity
+from export.runtime.bundle import Bundle, BundleError, load_bundle
 from tests.export import tiny
 
 

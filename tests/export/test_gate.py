@@ -8,14 +8,14 @@ import pytest
 import torch
 from sacrebleu.metrics import CHRF
 
-from export import writers
-from export.bundle import Bundle, BundleError, load_bundle
-from export.engines import load_engine
-from export.gate import EvalSet, GateError, GateResult, check_bundle
-from export.to_ctranslate2 import to_ctranslate2
+from export import exporter
+from export.ctranslate2 import to_ctranslate2
+from export.quality_gate import EvalSet, GateError, GateResult, check_bundle
+from export.runtime.bundle import Bundle, BundleError, load_bundle
+from export.runtime.engines import load_engine
 from tests.export import tiny
-from training.export_config import GateLimits
-from training.model import Transformer
+from training.config.recipe import GateLimits
+from training.model.transformer import Transformer
 
 BOTH = ["ctranslate2-int8", "ctranslate2-float32"]
 
@@ -34,7 +34,7 @@ def held_out() -> EvalSet:
 def spoilt_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer of the int8 engine spoils a weight, as a bug would."""
 
-    def write(job: writers.WriteJob, folder: Path) -> None:
+    def write(job: exporter.WriteJob, folder: Path) -> None:
         spoilt = Transformer(
             job.model.vocab_size, 32, 4, 48, 2, 1, dropout=0.0, max_length=job.model.max_length
         ).eval()
@@ -43,8 +43,8 @@ def spoilt_writer(monkeypatch: pytest.MonkeyPatch) -> None:
             spoilt.embedding.weight += 0.3 * torch.randn_like(spoilt.embedding.weight)
         to_ctranslate2(spoilt, job.pieces, folder, "int8")
 
-    entry = writers.WRITERS["ctranslate2-int8"].entry
-    monkeypatch.setitem(writers.WRITERS, entry.name, writers.EngineWriter(entry, write))
+    entry = exporter.WRITERS["ctranslate2-int8"].entry
+    monkeypatch.setitem(exporter.WRITERS, entry.name, exporter.EngineWriter(entry, write))
 
 
 def test_a_good_bundle_passes_and_says_so(

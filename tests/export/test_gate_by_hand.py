@@ -11,17 +11,15 @@ from typing import Any, cast
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
-from export import gate as export_gate
-from export.bundle import Bundle
-from export.engines import TranslateOptions, Translation, load_engine
-from export.gate import EvalSet, GateError, GateResult, ReferenceModel, check_bundle
-from export.manifest import GateRecord
-from export.tokenizer import load_tokenizer
-from export.writers import WRITERS
-from training.decoding import Hypothesis
-from training.export_config import GateLimits
-from training.model import EOS
-from training.recipe import RecipeError
+from export import quality_gate as export_gate
+from export.exporter import WRITERS
+from export.quality_gate import EvalSet, GateError, GateResult, ReferenceModel, check_bundle
+from export.runtime.bundle import Bundle, load_tokenizer
+from export.runtime.engines import TranslateOptions, Translation, load_engine
+from export.runtime.manifest import GateRecord
+from training.config.recipe import GateLimits, RecipeError
+from training.model.decoding import Hypothesis
+from training.model.transformer import EOS
 
 INT8, FLOAT32 = "ctranslate2-int8", "ctranslate2-float32"
 RIGHT = ["the old cat sat down", "a dog ran up here"]

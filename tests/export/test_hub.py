@@ -16,9 +16,9 @@ import pytest
 from fsspec.implementations.local import LocalFileSystem
 
 from export import hub
-from export.bundle import Bundle, BundleError, load_bundle, write_bundle
-from export.hub.oci import TITLE
-from export.manifest import CARD_FILE, BundleInfo
+from export.oci import TITLE
+from export.runtime.bundle import Bundle, BundleError, load_bundle, write_bundle
+from export.runtime.manifest import CARD_FILE, BundleInfo
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,11 +7,22 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import Bundle, BundleError, load_bundle
-from export.files import list_files, open_plain, read_small
-from export.limits import MAX_FILES, path_fault, printable
-from export.manifest import FileEntry, Manifest
-from export.strict_json import strict_json
+from export.runtime.bundle import (
+    Bundle,
+    BundleError,
+    list_files,
+    load_bundle,
+    open_plain,
+    read_small,
+)
+from export.runtime.manifest import (
+    MAX_FILES,
+    FileEntry,
+    Manifest,
+    path_fault,
+    printable,
+    strict_json,
+)
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,11 @@ import onnx
 import pytest
 from onnx import AttributeProto, ModelProto, TensorProto, helper
 
-from export.bundle import Bundle, BundleError, load_bundle
-from export.engines import Engine, TranslateOptions, load_engine
-from export.engines.base import Decoded
-from export.engines.on_onnx import PAD, _beam_decoded, batches_of
-from export.engines.onnx_file import read_onnx
-from export.verify import check_translates
+from export.cli import check_translates
+from export.runtime.bundle import Bundle, BundleError, load_bundle
+from export.runtime.engines import Engine, TranslateOptions, load_engine
+from export.runtime.engines.base import Decoded
+from export.runtime.engines.onnx_engine import PAD, _beam_decoded, batches_of, read_onnx
 from tests.export import tiny
 
 GREEDY = TranslateOptions()
@@ -144,7 +143,7 @@ def test_without_onnx_runtime_it_says_what_to_install(
     onnx_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    monkeypatch.delitem(sys.modules, "export.engines.on_onnx")
+    monkeypatch.delitem(sys.modules, "export.runtime.engines.onnx_engine")
     assert load_engine(onnx_bundle, "ctranslate2-int8").translate_batch(["old cat."], GREEDY)
     with pytest.raises(BundleError, match=r"pip install 'quickstudy\[onnx\]'"):
         load_engine(onnx_bundle)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.engines import TranslateOptions, load_engine
+from export.ctranslate2 import lexical_table, write_vmap
 from export.exporter import pieces_of
-from export.shortlist import lexical_table, write_vmap
+from export.runtime.engines import TranslateOptions, load_engine
 from tests.export import tiny
 
 

@@ -11,9 +11,9 @@ import pytest
 import torch
 from numpy.testing import assert_array_equal
 
-from export.parity import score_parity
-from export.to_ctranslate2 import check_pieces, quantize_rows, to_ctranslate2
-from training.model import BOS, EOS, Transformer
+from export.ctranslate2 import check_pieces, quantize_rows, to_ctranslate2
+from export.quality_gate import score_parity
+from training.model.transformer import BOS, EOS, Transformer
 
 SPECIALS = ["<pad>", "<unk>", "<s>", "</s>"]
 VOCAB_SIZE = 60

@@ -15,10 +15,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from export.to_ctranslate2 import to_ctranslate2
-from export.to_onnx import GRAPHS, OnnxModelInfo, to_onnx
-from training.decoding import greedy
-from training.model import BOS, EOS, PAD, UNK, Transformer
+from export.ctranslate2 import to_ctranslate2
+from export.onnx import GRAPHS, OnnxModelInfo, to_onnx
+from training.model.decoding import greedy
+from training.model.transformer import BOS, EOS, PAD, UNK, Transformer
 
 SPECIALS = ["<pad>", "<unk>", "<s>", "</s>"]
 VOCAB_SIZE = 60
@@ -107,7 +107,7 @@ def torch_score(model: Transformer, source: list[int], target: list[int]) -> flo
 
 
 def check_parity(model: Transformer, engine: onnxruntime.InferenceSession) -> None:
-    """The same tokens as `training.decoding.greedy`, and the log-probabilities of torch."""
+    """The same tokens as `training.model.decoding.greedy`, and the log-probabilities of torch."""
     rows = sources(9)
     batches = [padded(rows), *(padded([row]) for row in rows[:3])]
     for src in batches:

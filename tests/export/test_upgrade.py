@@ -8,15 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.bundle import Bundle, BundleError
-from export.exporter import pieces_of
-from export.from_ctranslate2 import from_ctranslate2
-from export.gate import EvalSet, GateError, GateResult
-from export.to_ctranslate2 import quantize_rows, to_ctranslate2
-from export.upgrade import reference_of, upgrade_bundle
+from export.ctranslate2 import from_ctranslate2, quantize_rows, to_ctranslate2
+from export.exporter import pieces_of, reference_of, upgrade_bundle
+from export.quality_gate import EvalSet, GateError, GateResult
+from export.runtime.bundle import Bundle, BundleError
 from tests.export import tiny
-from training.export_config import GateLimits
-from training.model import Transformer
+from training.config.recipe import GateLimits
+from training.model.transformer import Transformer
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu", "silu"])

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import Bundle, BundleError, sha256_of, write_bundle
-from export.manifest import BundleInfo, EngineEntry
+from export.runtime.bundle import Bundle, BundleError, sha256_of, write_bundle
+from export.runtime.manifest import BundleInfo, EngineEntry
 from export.web import PAGE_FOLDER, RUNTIME_FILES, assemble, main, make_server, part_sizes
 
 GRAPH = "engines/onnx-int8/greedy.onnx"

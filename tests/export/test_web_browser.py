@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from export.bundle import Bundle
-from export.engines import TranslateOptions, load_engine
+from export.runtime.bundle import Bundle
+from export.runtime.engines import TranslateOptions, load_engine
 from export.web import PAGE_FOLDER, RUNTIME_FILES, Server, assemble, make_server
 from tests.browser import needs_playwright, open_browser, sync_api
 from tests.export import tiny

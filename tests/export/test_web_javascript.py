@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import sentencepiece as spm
 
-from export.bundle import Bundle
-from export.engines.base import SentenceEngine
-from export.manifest import Decoding
+from export.runtime.bundle import Bundle
+from export.runtime.engines.base import SentenceEngine
+from export.runtime.manifest import Decoding
 from tests.export import tiny
 from tests.export.node import call, needs_node
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import sentencepiece as spm
 import torch
 
-from export.bundle import Bundle
 from export.exporter import export_bundle
-from training.model import BOS, EOS, PAD, Transformer
+from export.runtime.bundle import Bundle
+from training.model.transformer import BOS, EOS, PAD, Transformer
 
 torch.set_num_threads(1)  # tiny matrices: more threads only wait for each other
 

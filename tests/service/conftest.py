@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from export.bundle import Bundle, write_bundle
-from export.engines import Engine, load_engine
-from export.manifest import CARD_FILE, BundleInfo
-from service.api.app import create_app, guarded
+from export.runtime.bundle import Bundle, write_bundle
+from export.runtime.engines import Engine, load_engine
+from export.runtime.manifest import CARD_FILE, BundleInfo
+from service.app import create_app, guarded
 from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from export.engines import TranslateOptions, Translation
+from export.runtime.engines import TranslateOptions, Translation
 
 
 class StubEngine:

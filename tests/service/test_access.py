@@ -14,10 +14,10 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from starlette.requests import Request
 
-from service.api import access
-from service.api.access import Access, KeyFailures
-from service.keys import KeyFileError, KeyStore
-from service.metrics import REGISTRY
+from service import auth
+from service.api_keys import KeyFileError, KeyStore
+from service.auth import Access, KeyFailures
+from service.observability import REGISTRY
 from service.settings import Settings
 from tests.service.stub import StubEngine
 
@@ -324,7 +324,7 @@ def test_only_so_many_wrong_keys_of_an_address_are_remembered() -> None:
 
 
 def test_wrong_keys_of_so_many_addresses_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access, "MAX_ADDRESSES", 3)
+    monkeypatch.setattr(auth, "MAX_ADDRESSES", 3)
     found = failures("2/hour")
     for address in ("a", "b", "a", "c", "d", "d", "d"):
         found.add(address)

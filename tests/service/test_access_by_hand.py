@@ -15,11 +15,11 @@ import pytest
 from fastapi import Request
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 
-from service.api import access
-from service.api.access import Access
-from service.api.errors import ApiError
-from service.keys import KeyStore
-from service.record import REQUEST_METRICS, RequestMetrics
+from service import auth
+from service.api_keys import KeyStore
+from service.auth import Access
+from service.errors import ApiError
+from service.request_context import REQUEST_METRICS, RequestMetrics
 from service.settings import Settings
 
 MakeAccess = Callable[..., Access]
@@ -175,7 +175,7 @@ def test_a_used_up_quota_lasts_to_the_end_of_the_month(
     one = make_access()
     at = calendar.timegm((*now[:5], 0, 0, 0, 0)) + now[5]
     clock = SimpleNamespace(time=lambda: at, gmtime=time.gmtime, monotonic=time.monotonic)
-    monkeypatch.setattr(access, "time", clock)
+    monkeypatch.setattr(auth, "time", clock)
     error = refused(lambda: run(admitted(one, request, 2)))
     assert (error.status, error.code) == (429, "quota")
     assert error.headers is not None
@@ -239,7 +239,7 @@ def test_without_its_storage_nobody_is_refused_and_it_is_asked_again_after_a_whi
     one = make_access(with_keys=False, rate_limit="5/hour")
     now = 1000.0
     clock = SimpleNamespace(monotonic=lambda: now, time=time.time, gmtime=time.gmtime)
-    monkeypatch.setattr(access, "time", clock)
+    monkeypatch.setattr(auth, "time", clock)
     works = False
     hits: list[float] = []
 

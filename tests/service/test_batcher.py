@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from export.engines import TranslateOptions, Translation
-from service.batcher import Batcher, BatchReport, ClosedError, DeadlineError, QueueFullError
+from export.runtime.engines import TranslateOptions, Translation
+from service.batching import Batcher, BatchReport, ClosedError, DeadlineError, QueueFullError
 from service.fair_queue import Priority
 
 GREEDY = TranslateOptions()

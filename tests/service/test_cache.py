@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from export.engines import TranslateOptions
-from service.cache import ENTRY_BYTES, CacheKey, TranslationCache
+from export.runtime.engines import TranslateOptions
+from service.scheduler import ENTRY_BYTES, CacheKey, TranslationCache
 
 GREEDY = TranslateOptions()
 

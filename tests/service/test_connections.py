@@ -18,14 +18,8 @@ import uvicorn
 from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
-from export.bundle import Bundle
-from service.connections import (
-    HEAD_BYTES,
-    HEAD_FIELDS,
-    MAX_PIPELINED,
-    BoundedProtocol,
-    ConnectionTable,
-)
+from export.runtime.bundle import Bundle
+from service.server import HEAD_BYTES, HEAD_FIELDS, MAX_PIPELINED, BoundedProtocol, ConnectionTable
 from tests.service.serving import ROOT, Served, serving
 
 pytestmark = pytest.mark.slow
@@ -231,7 +225,7 @@ def test_a_place_is_kept_for_probes() -> None:
 def test_a_service_of_few_files_has_few_connections(tmp_path: Path) -> None:
     """The limit of open files is raised as far as may be, and then heeded."""
     code = (
-        "import resource; from service.connections import *;"
+        "import resource; from service.server import *;"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}));"
         "print(connection_limit(1000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )

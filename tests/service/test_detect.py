@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.detect import Detection, Detector
+from service.languages import Detection, Detector
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 from fastapi.testclient import TestClient
 
-from service.api.direct import FastPath
-from service.api.guard import RequestMiddleware
+from service.app import FastPath
+from service.middleware import RequestMiddleware
 from tests.service.conftest import MakeClient
 
 JSON = "application/json"

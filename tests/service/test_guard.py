@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service.api import guard
-from service.api.guard import RequestMiddleware
+from service import middleware
+from service.middleware import RequestMiddleware
 
 MakeClient = Callable[..., TestClient]
 URL = "/v1/translate"
@@ -129,7 +129,7 @@ def test_keys_of_different_objects_may_be_equal(make_client: MakeClient) -> None
 
 
 def test_a_body_that_does_not_come_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guard, "BODY_S", 0.05)
+    monkeypatch.setattr(middleware, "BODY_S", 0.05)
     sent: list[Any] = []
 
     async def receive() -> Any:

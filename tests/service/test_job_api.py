@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from export.engines import TranslateOptions, Translation
-from service.api.upload import attachment, clean_name
-from service.jobs import work
-from service.jobs.reading import digest, open_again
-from service.jobs.store import Job, JobStore
-from service.keys import KeyStore
+from export.runtime.engines import TranslateOptions, Translation
+from service.api.documents import attachment, clean_name
+from service.api_keys import KeyStore
+from service.jobs import queue
+from service.jobs.protocol import digest, open_again
+from service.jobs.storage import Job, JobStore
 from service.models import Model, ModelSet
 from tests.service.stub import StubEngine
 
@@ -202,7 +202,7 @@ def test_a_file_is_its_keys_alone(make_client: MakeClient, tmp_path: Path) -> No
 def test_quotas_count_characters_and_not_what_failed(
     make_client: MakeClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(work, "PAUSE_S", 0.0)
+    monkeypatch.setattr(queue, "PAUSE_S", 0.0)
     keys = KeyStore(tmp_path / "keys.db")
     key = bearer(keys.add("me", quota_chars=20))
     client = make_client(StubEngine(fails=True), keys_file=tmp_path / "keys.db")

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from export.bundle import Bundle
-from service.jobs.reading import digest, open_again
+from export.runtime.bundle import Bundle
+from service.jobs.protocol import digest, open_again
 from tests.service.serving import START_S, serving
 
 pytestmark = pytest.mark.slow

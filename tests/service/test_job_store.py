@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from service.jobs import folder as folders
-from service.jobs.folder import JobsFolder, JobsFolderError
-from service.jobs.store import Job, JobStore, UnitDone
+from service.jobs import storage as folders
+from service.jobs.storage import Job, JobsFolder, JobsFolderError, JobStore, UnitDone
 
 JOB = Job("a.txt", "txt", "en", "de", characters=100, units=4, bytes=100)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from service.keys import KeyStore
+from service.api_keys import KeyStore
 from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from export.engines import TranslateOptions, Translation
-from service import logs
-from service.keys import KeyStore
-from service.logs import BufferedStreamHandler, JsonLines, TextLines, describe
-from service.record import REQUEST_METRICS, RequestMetrics, request_id
+from export.runtime.engines import TranslateOptions, Translation
+from service import observability
+from service.api_keys import KeyStore
+from service.observability import BufferedStreamHandler, JsonLines, TextLines, describe
+from service.request_context import REQUEST_METRICS, RequestMetrics, request_id
 from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]
@@ -177,7 +177,7 @@ class Stream(io.StringIO):
 
 
 def test_lines_of_an_event_loop_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(logs, "TOGETHER_S", 0.01)
+    monkeypatch.setattr(observability, "TOGETHER_S", 0.01)
     stream = Stream()
     handler = BufferedStreamHandler(stream)
 

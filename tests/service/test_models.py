@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from export.bundle import Bundle, load_bundle
-from export.engines import TranslateOptions, Translation, load_engine
-from export.errors import BundleError
+from export.runtime.bundle import Bundle, load_bundle
+from export.runtime.engines import TranslateOptions, Translation, load_engine
+from export.runtime.manifest import BundleError
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
-from service.order import TranslatedText, TranslationRequest
 from service.settings import Settings
 from service.translator import Translator
+from service.types import TranslatedText, TranslationRequest
 
 SETTINGS = Settings(inter_threads=1)
 MakePair = Callable[[str, str], Bundle]

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from export.bundle import Bundle, sha256_of
-from export.engines import Engine, TranslateOptions, Translation
-from export.manifest import MANIFEST_FILE
-from service.api.app import create_app
-from service.keys import KeyStore
+from export.runtime.bundle import Bundle, sha256_of
+from export.runtime.engines import Engine, TranslateOptions, Translation
+from export.runtime.manifest import MANIFEST_FILE
+from service.api_keys import KeyStore
+from service.app import create_app
 from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator

@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from export.bundle import Bundle
+from export.runtime.bundle import Bundle
 from tests.service.serving import STOP_S, Served, serving
 
 pytestmark = pytest.mark.slow

@@ -30,7 +30,7 @@ def test_the_bento_includes_what_the_service_imports(tmp_path: Path) -> None:
                 target.write_bytes(path.read_bytes())
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); sys.modules['torch'] = None; "
-        "sys.modules['training'] = None; import service.api.app as app; "
+        "sys.modules['training'] = None; import service.app as app; "
         f"assert app.__file__.startswith({str(tmp_path)!r}); "
         "app.create_app(app.Settings()).openapi()"
     )

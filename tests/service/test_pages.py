@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from service.api.pages import FILES, UI_FOLDER
+from service.api.ops import FILES, UI_FOLDER
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])

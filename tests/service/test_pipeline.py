@@ -12,12 +12,11 @@ from typing import Any
 
 import pytest
 
-from export.engines import TranslateOptions, Translation
-from service.batcher import ClosedError, DeadlineError, QueueFullError
-from service.checked import CheckedTranslation
+from export.runtime.engines import TranslateOptions, Translation
+from service.batching import ClosedError, DeadlineError, QueueFullError
 from service.fair_queue import Priority
-from service.metrics import exposition
-from service.pipeline import Scheduler
+from service.observability import exposition
+from service.scheduler import CheckedTranslation, Scheduler
 from service.settings import Settings
 
 GREEDY = TranslateOptions()

@@ -17,13 +17,13 @@ import psutil
 import pytest
 from fastapi.testclient import TestClient
 
-from benchmarks.hostile_samples import HOSTILE
-from export.bundle import Bundle
-from service.files import FileError
+from benchmarks.hostile_files import HOSTILE
+from export.runtime.bundle import Bundle
+from service.documents import FileError
 from service.jobs import readers as module
+from service.jobs.protocol import FileTooLongError, digest, open_again
 from service.jobs.readers import BusyError, FileLimitError, Readers
-from service.jobs.reading import FileTooLongError, digest, open_again
-from service.jobs.store import Job, JobStore
+from service.jobs.storage import Job, JobStore
 from tests.service.files.file_samples import samples, shout
 from tests.service.serving import ROOT, serving
 from tests.service.stub import StubEngine
@@ -183,7 +183,7 @@ def test_a_job_whose_file_ends_its_process_fails_for_good(
 def test_others_are_answered_while_a_file_is_read(
     make_client: MakeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.jobs.jobs.READ_S", 2.0)
+    monkeypatch.setattr("service.jobs.queue.READ_S", 2.0)
     client = make_client(StubEngine())
     answer = client.post("/v1/translate/file", files={"file": ("a.html", SLOW)})
     assert (answer.status_code, answer.json()["error"]["code"]) == (413, "too_large")

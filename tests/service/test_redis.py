@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from service.api import access
+from service import auth
 from tests.service.serving import free_port
 from tests.service.stub import StubEngine
 
@@ -69,7 +69,7 @@ def test_without_redis_requests_are_let_in_and_that_is_said_once(
     assert client.post("/v1/translate", json=BODY).status_code == 429
     process.kill()
     process.wait(10)
-    monkeypatch.setattr(access, "STORAGE_RETRY_S", 0.0)
+    monkeypatch.setattr(auth, "STORAGE_RETRY_S", 0.0)
     for _ in range(5):
         assert client.post("/v1/translate", json=BODY).status_code == 200
     said = [one for one in caplog.records if "storage" in one.getMessage()]

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from export.engines import TranslateOptions, Translation
-from service.second_try import (
+from export.runtime.engines import TranslateOptions, Translation
+from service.fallback import (
     CODES,
     SEVERITY,
     STUTTER,

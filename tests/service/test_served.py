@@ -13,7 +13,7 @@ import httpx
 import pytest
 from libretranslatepy import LibreTranslateAPI
 
-from export.bundle import Bundle
+from export.runtime.bundle import Bundle
 from tests.service.conftest import MakePair
 from tests.service.serving import BENTOML, OURS, serving
 

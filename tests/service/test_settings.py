@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.metrics import REGISTRY
-from service.settings import Settings, find_bundle
-from service.settings_report import as_markdown, unit_of
+from service.observability import REGISTRY
+from service.settings import Settings, as_markdown, find_bundle, unit_of
 
 
 def test_the_environment_sets_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +42,7 @@ def test_every_setting_has_a_unit_and_a_meaning() -> None:
 
 def test_the_settings_of_the_documentation_are_these() -> None:
     text = (Path(__file__).resolve().parents[2] / "docs" / "serving.md").read_text()
-    assert as_markdown() in text, "python -m service.settings_report prints the table"
+    assert as_markdown() in text, "python -m service.settings prints the table"
 
 
 def test_every_metric_is_documented() -> None:

@@ -7,9 +7,8 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-import quickstudy
-from service.settings import Settings
-from service.settings_report import SettingsError, hidden, read_settings, rows, unknown
+import quickstudy.cli
+from service.settings import Settings, SettingsError, hidden, read_settings, rows, unknown
 
 SHOW = ["serve", "--show-settings"]
 REDIS = "redis://someone:hunter2@cache:6379/0"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from fastapi.testclient import TestClient
 
-from service.stopping import GracefulShutdown
+from service.middleware import GracefulShutdown
 
 MakeClient = Callable[..., TestClient]
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from export.engines import TranslateOptions, Translation
+from export.runtime.engines import TranslateOptions, Translation
 from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]

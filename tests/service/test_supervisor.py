@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from export.bundle import Bundle
+from export.runtime.bundle import Bundle
 from service.supervisor import CANNOT_START, PAUSES_S, listen
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,14 +14,14 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from export.bundle import Bundle
-from export.engines import Engine
-from service import traces
-from service.api.app import create_app, guarded
+from export.runtime.bundle import Bundle
+from export.runtime.engines import Engine
+from service import tracing
+from service.app import create_app, guarded
 from service.models import Model, ModelSet
-from service.record import MAX_BATCHES, BatchTimes, RequestMetrics
+from service.request_context import MAX_BATCHES, BatchTimes, RequestMetrics
 from service.settings import Settings
-from service.traces import NO_TRACES, RequestTraces, TracesError, configured, open_traces
+from service.tracing import NO_TRACES, RequestTraces, TracesError, configured, open_traces
 from service.translator import Translator
 
 SECRET = "Zanzibarit"
@@ -161,7 +161,7 @@ def test_spans_are_sent_by_otlp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nothing_is_imported_when_they_are_off() -> None:
     code = (
-        f"import sys; import {traces.__name__} as traces; traces.open_traces({{}}); "
+        f"import sys; import {tracing.__name__} as traces; traces.open_traces({{}}); "
         "sys.exit(any(name.startswith('opentelemetry') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from starlette.requests import Request
 
-from service.api import limits
-from service.api.limits import Deadline, RequestDeadline
+from service import middleware
+from service.middleware import Deadline, RequestDeadline
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -70,7 +70,7 @@ def test_limits_in_limits() -> None:
 
 
 def test_a_client_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LISTEN_AFTER_S", 0.01)
+    monkeypatch.setattr(middleware, "LISTEN_AFTER_S", 0.01)
 
     async def scenario() -> None:
         gone = asyncio.Event()
@@ -87,7 +87,7 @@ def test_a_client_that_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_time_is_up_before_or_after_one_listens(
     seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "LISTEN_AFTER_S", 0.01)
+    monkeypatch.setattr(middleware, "LISTEN_AFTER_S", 0.01)
 
     async def scenario() -> None:
         limit = RequestDeadline(client(asyncio.Event()), seconds)
@@ -107,7 +107,7 @@ def test_time_is_up_before_or_after_one_listens(
 
 
 def test_work_that_is_done_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "LISTEN_AFTER_S", 0.01)
+    monkeypatch.setattr(middleware, "LISTEN_AFTER_S", 0.01)
 
     async def scenario() -> None:
         gone = asyncio.Event()

@@ -8,10 +8,9 @@ import pytest
 import sentencepiece as spm
 
 from tests.training.distill.tiny_teachers import TEXTS, other_sentencepiece, our_tokenizer
-from training.adopted_tokenizer import SPECIAL, adopt, segmentation
-from training.model import BOS, EOS, PAD, UNK
-from training.recipe import RecipeError
-from training.tokenizer import Tokenizer
+from training.config.recipe import RecipeError
+from training.data.tokenizer import SPECIAL, Tokenizer, adopt, segmentation
+from training.model.transformer import BOS, EOS, PAD, UNK
 
 
 def test_the_special_pieces_stand_at_the_ids_of_the_model() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from training.atomic import atomic_folder, atomic_write
+from quickstudy.atomic import atomic_folder, atomic_write
 
 
 def names(folder: Path) -> list[str]:
@@ -66,7 +66,7 @@ def test_failed_folder_keeps_the_former_one(tmp_path):
 
 KILLED = """
 import os, signal, sys
-from training.atomic import atomic_folder
+from quickstudy.atomic import atomic_folder
 with atomic_folder(sys.argv[1]) as draft:
     (draft / "half").touch()
     os.kill(os.getpid(), signal.SIGKILL)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from training.batching import (
+from training.data.batching import (
     Batch,
     clipped,
     pad_rows,
@@ -14,7 +14,7 @@ from training.batching import (
     target_side,
     token_batches,
 )
-from training.model import BOS, EOS, PAD
+from training.model.transformer import BOS, EOS, PAD
 
 
 def lengths(count: int = 500) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.test_readers import corpus
-from training.cleaning import (
+from training.data.cleaning import (
     DuplicateFinder,
     bare,
     build_rules,
@@ -17,7 +17,7 @@ from training.cleaning import (
     normalise,
     rule_names,
 )
-from training.readers import CorpusError, RawPair
+from training.data.readers import CorpusError, RawPair
 
 
 def dropped_by(src, trg, held_out=(), languages=("en", "de"), **options):

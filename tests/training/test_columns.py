@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from training.columns import NumberColumn, RaggedColumn
+from training.data.batching import NumberColumn, RaggedColumn
 
 SHARDS = [[[1, 2], [], [3, 4, 5, 6]], [], [[7, 8]], [[], [9, 10, 11, 12]]]
 ROWS = [row for shard in SHARDS for row in shard]

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from tests.training.test_readers import corpus
-from training.corpus import (
+from training.data.cleaning import noisy
+from training.data.prepare import (
     CorpusError,
     prepare,
     read_pairs,
@@ -15,7 +16,6 @@ from training.corpus import (
     render_report,
     train_shards,
 )
-from training.noise import noisy
 
 PLAIN = {"src": "val.en", "trg": "val.de"}
 
@@ -117,7 +117,7 @@ def test_shards_and_running_numbers(folder, shard_pairs):
 
 def test_batches_do_not_change_the_result(folder, monkeypatch):
     out, report, pairs = prepared(folder, shard_pairs=2)
-    monkeypatch.setattr("training.corpus.BATCH_PAIRS", 2)
+    monkeypatch.setattr("training.data.prepare.BATCH_PAIRS", 2)
     assert prepared(folder, shard_pairs=2) == (out, report, pairs)
 
 

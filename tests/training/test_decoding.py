@@ -7,9 +7,17 @@ import itertools
 import pytest
 import torch
 
-from training.batched_beam import beam_batch, beam_corpus
-from training.decoding import NEVER, beam, greedy, greedy_corpus, output_limit, sample
-from training.model import BOS, EOS, PAD, Transformer
+from training.model.decoding import (
+    NEVER,
+    beam,
+    beam_batch,
+    beam_corpus,
+    greedy,
+    greedy_corpus,
+    output_limit,
+    sample,
+)
+from training.model.transformer import BOS, EOS, PAD, Transformer
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from training.download import download, download_command
-from training.readers import CorpusError
+from training.data.prepare import download, download_command
+from training.data.readers import CorpusError
 
 NAMES = ["Statmt-news_commentary-16-deu-eng", "OPUS-tatoeba-v2023-deu-eng"]
 
@@ -31,6 +31,6 @@ def test_nothing_to_fetch():
 def test_failure_of_mtdata_is_told(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     fails = [sys.executable, "-c", "raise SystemExit(3)"]
-    monkeypatch.setattr("training.download.download_command", lambda *_: fails)
+    monkeypatch.setattr("training.data.prepare.download_command", lambda *_: fails)
     with pytest.raises(CorpusError, match="status 3"):
         download("en", "de", NAMES, "data")

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from training.interrupt import unreached, wait_for
-from training.recipe_files import load_recipe
+from quickstudy.pipeline import build_stages
+from training.config.io import load_recipe
+from training.distributed import unreached, wait_for
 from training.run import Run
 from training.stage import run_stage
-from training.stages import build_stages
 
 ROOT = Path(__file__).parents[2]
 TINY = str(ROOT / "recipes" / "tiny.yaml")
 CHILDREN = r"""
 import multiprocessing, os, sys, time
-from training.interrupt import wait_for
+from training.distributed import wait_for
 
 def child():
     os.write(1, b"child\n")

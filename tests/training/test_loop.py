@@ -16,13 +16,13 @@ import pytest
 import torch
 
 from training.checkpoint import chosen_layers, load_checkpoint, start_from_model
-from training.distill.config import NllObjective
-from training.launch import TrainingError, launch
-from training.loop import Trainer, TrainingRun, train
-from training.model import Transformer
-from training.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingConfig
-from training.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-from training.toy import make_toy
+from training.config.losses import NllObjective
+from training.config.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingConfig
+from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
+from training.data.toy import make_toy
+from training.distributed import TrainingError, launch
+from training.model.transformer import Transformer
+from training.trainer import Trainer, TrainingRun, train
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"width": 16, "heads": 2, "ffn": 32, "encoder_layers": 1, "decoder_layers": 1}
@@ -96,7 +96,7 @@ def training_command(run: TrainingRun) -> list[str]:
     """What trains `run` in a process of its own, from the root of the project."""
     code = (
         "import sys; from pathlib import Path; from tests.training.test_loop import make_run; "
-        "from training.loop import train\n"
+        "from training.trainer import train\n"
         "if __name__ == '__main__': train(make_run(Path(sys.argv[1]), Path(sys.argv[2]), "
         "int(sys.argv[3])))"
     )
@@ -277,7 +277,7 @@ def test_the_first_line_comes_before_the_processes(
         nonlocal said
         said = capsys.readouterr().err
 
-    monkeypatch.setattr("training.loop.launch", launch)
+    monkeypatch.setattr("training.trainer.launch", launch)
     train(make_run(corpus, tmp_path / "run", processes=2))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
     assert said == (
@@ -291,7 +291,7 @@ def test_slow_steps_say_when_the_next_line_comes(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("training.loop.SOON", 0.0)
+    monkeypatch.setattr("training.trainer.SOON", 0.0)
     train(make_run(corpus, tmp_path / "run", max_steps=12, log_every=10))
     lines = capsys.readouterr().err.splitlines()
     (pace,) = [line for line in lines if "the next line comes in about" in line]

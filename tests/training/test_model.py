@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.dropout import Dropout
-from training.model import PAD, Transformer, parameter_count, sinusoids
+from training.model.transformer import PAD, Dropout, Transformer, parameter_count, sinusoids
 
 
 def tiny(**options: object) -> Transformer:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from training.noise import noisy, typo
+from training.data.cleaning import noisy, typo
 
 TEXT = "two young men are standing near a bush in the garden behind an old house"
 
@@ -31,7 +31,7 @@ def test_strength_is_the_share_of_words_lost_or_misspelt(strength: float) -> Non
 
 
 def test_a_swap_keeps_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.noise.KINDS", ("swap",))
+    monkeypatch.setattr("training.data.cleaning.KINDS", ("swap",))
     words = [f"w{number}" for number in range(200)]
     found = noisy(" ".join(words), 0.3, random.Random(1)).split(" ")
     assert sorted(found) == sorted(words)

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from training.corpus_config import CorpusConfig, SourceConfig
-from training.readers import (
+from training.config.recipe import CorpusConfig, SourceConfig
+from training.data.readers import (
     CorpusError,
     RawPair,
     corpus_faults,

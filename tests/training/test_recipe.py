@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from tests.shipped_recipes import lacks_another_run_alone
-from training.recipe import Recipe, RecipeError
-from training.recipe_files import dump_recipe, load_recipe, parse_recipe, recipe_schema
+from training.config.io import dump_recipe, load_recipe, parse_recipe, recipe_schema
+from training.config.recipe import Recipe, RecipeError
 
 ROOT = Path(__file__).parents[2]
 SHIPPED = sorted(

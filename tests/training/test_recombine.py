@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from training.readers import CorpusError
-from training.recombine import END, START, NgramModel, recombine, recombine_files
+from training.data.readers import CorpusError
+from training.data.synthetic import END, START, NgramModel, recombine, recombine_files
 
 
 def lines_of(count: int = 300) -> list[str]:

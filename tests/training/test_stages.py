@@ -16,23 +16,23 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.bundle import load_bundle
+from export.runtime.bundle import load_bundle
+from quickstudy.pipeline import _check_teacher, build_stages
 from tests.training.distill.tiny_teachers import make_checkpoint, our_tokenizer
 from training.checkpoint import load_checkpoint
-from training.data import map_table
-from training.distill.config import (
+from training.config.io import load_recipe
+from training.config.losses import (
     ConstantGateConfig,
     HybridObjective,
     NllObjective,
     SentenceObjective,
 )
-from training.distill.labels import LabelStore
-from training.launch import only_one
-from training.recipe import LabelsConfig, RecipeError
-from training.recipe_files import load_recipe
+from training.config.recipe import LabelsConfig, RecipeError
+from training.data.dataset import map_table
+from training.distill.label_store import LabelStore
+from training.distributed import only_one
 from training.run import Run, public_recipe
 from training.stage import fingerprint_of, is_done, run_stage
-from training.stages import _check_teacher, build_stages
 
 ROOT = Path(__file__).parents[2]
 # A model of twelve steps does not end its sentences: few and short ones keep its decoding quick.

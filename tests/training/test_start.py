@@ -9,15 +9,15 @@ import pytest
 import torch
 import yaml
 
+from quickstudy.pipeline import build_stages
 from tests.training.distill.tiny_teachers import make_checkpoint, our_tokenizer
 from tests.training.test_stages import small_run
 from training.checkpoint import load_checkpoint
-from training.model_config import ModelConfig
-from training.recipe import RecipeError
-from training.recipe_files import dump_recipe
+from training.config.io import dump_recipe
+from training.config.model import ModelConfig
+from training.config.recipe import RecipeError
 from training.run import Run, public_recipe
 from training.stage import fingerprint, run_stage
-from training.stages import build_stages
 
 NLL = ("student.objective={kind: nll}", "baselines={}")
 

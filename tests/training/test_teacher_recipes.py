@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from quickstudy.pipeline import build_stages
 from tests.training.distill.tiny_teachers import (
     MODEL,
     make_checkpoint,
@@ -17,10 +18,9 @@ from tests.training.distill.tiny_teachers import (
     our_tokenizer,
     pieces_of,
 )
-from training.recipe import Recipe, RecipeError
-from training.recipe_files import dump_recipe, load_recipe, parse_recipe
+from training.config.io import dump_recipe, load_recipe, parse_recipe
+from training.config.recipe import Recipe, RecipeError
 from training.run import Run, public_recipe
-from training.stages import build_stages
 
 TRAINING = {"max_steps": 10}
 ADOPT = {"kind": "teacher"}

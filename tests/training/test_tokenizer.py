@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from training.model import EOS
-from training.recipe import TokenizerConfig
-from training.tokenizer import Tokenizer, encode_rows, sample_lines, train_tokenizer
-from training.toy import make_toy
+from training.config.recipe import TokenizerConfig
+from training.data.tokenizer import Tokenizer, encode_rows, sample_lines, train_tokenizer
+from training.data.toy import make_toy
+from training.model.transformer import EOS
 
 
 def test_a_missing_target_is_no_line() -> None:

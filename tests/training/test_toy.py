@@ -2,15 +2,27 @@
 
 import pytest
 
-from training.cleaning import bare
-from training.toy import FOLDER, SIZES, Clause, Grammar, Phrase, _statement, make_toy, toy_files
-from training.toy_words import DATIVE, DITRANSITIVE, NOUNS, Noun
+from training.data.cleaning import bare
+from training.data.toy import (
+    DATIVE,
+    DITRANSITIVE,
+    FOLDER,
+    NOUNS,
+    SIZES,
+    Clause,
+    Grammar,
+    Noun,
+    Phrase,
+    _statement,
+    make_toy,
+    toy_files,
+)
 
 
 def test_committed_files_are_what_the_grammar_makes():
     for name, text in toy_files().items():
         assert (FOLDER / name).read_text(encoding="utf-8") == text, (
-            f"{name}: run `python -m training.toy` and commit what it writes"
+            f"{name}: run `python -m training.data.toy` and commit what it writes"
         )
 
 

@@ -1,22 +1,102 @@
-"""Asking the teacher: token shards → label shards, each on its own."""
+"""Asking the teacher: token shards → label shards, each on its own.
+
+Who labels the shards: this process, several processes of this machine, or a Ray cluster.
+
+Shards are independent and written atomically, so every kind of workers is a function of the same
+shape, and every kind leaves the same store. A new kind is a file here and a case in
+`choose_workers`.
+
+Labelling in this process: one teacher with all threads, one shard after another.
+
+Labelling in several processes of this machine, which share its cores.
+
+Labelling on a Ray cluster: an actor a core, each with a teacher of one thread.
+
+`RAY_ADDRESS` names the cluster; without it Ray is started on this machine for the time being. All
+machines must see the run's folder under the same path. Nothing of ours is pickled to disk: jobs
+travel between our own processes, and results are the shards.
+
+What a worker in a process of its own is, whoever started the process.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import pyarrow as pa
+import torch
 from sacrebleu.metrics import BLEU
 
-from training.columns import map_table
-from training.distill.labels import label_schema, shard_is_done, write_manifest, write_shard
+from training.config.recipe import LabelsConfig, RecipeError
+from training.data.batching import map_table
+from training.data.tokenizer import Tokenizer
+from training.distill.label_store import (
+    LabelError,
+    label_schema,
+    shard_is_done,
+    write_manifest,
+    write_shard,
+)
 from training.distill.teachers import Distributions, Teacher
-from training.distill.workers import Workers
-from training.distill.workers.in_process import in_process
-from training.recipe import LabelsConfig
-from training.tokenizer import Tokenizer
+from training.distributed import (
+    available_cores,
+    die_with_parent,
+    end_children,
+    thread_count,
+    unreached,
+)
+
+if TYPE_CHECKING:
+    from training.distill.teachers import Teacher
+
+
+class Workers(Protocol):
+    """Labels every one of the shards by `job`; `done` is told of rows as they are labelled.
+
+    A shard may be tried again after its worker died. Raises LabelError where it dies again and
+    again, and whatever the teacher raises.
+    """
+
+    def __call__(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None: ...
+
+
+def choose_workers(wanted: str) -> Workers:
+    """`1` is this process, a larger number so many processes, `ray` a Ray cluster.
+
+    Raises RecipeError for anything else.
+    """
+    if wanted == "ray":
+        pass
+
+        return on_ray
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise RecipeError(f"--workers takes a number from 1 or `ray`, not {wanted!r}")
+    if wanted == "1":
+        pass
+
+        return in_process
+    pass
+
+    return Processes(int(wanted))
+
+
+def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
+    """Label the shards here; `done` is told of every chunk."""
+    if not shards:
+        return
+    teacher = job.make_teacher()
+    for shard in shards:
+        job.label(shard, teacher, done)
+
 
 CHUNK = 2048
 _BLEU = BLEU(effective_order=True)
@@ -156,3 +236,139 @@ def label_corpus(
         job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
         workers(job, pending, done)
     write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))
+
+
+TRIES = 3
+"""How often a shard is tried whose worker died."""
+
+
+class LabelWorker:
+    """Builds its teacher once, with so many threads, and labels a shard at a time."""
+
+    def __init__(self, job: LabelJob, threads: int) -> None:
+        self._job = job
+        self._teacher: Teacher | None = None
+        # Teachers and torch take their threads from here, see training.distributed.thread_count.
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        torch.set_num_threads(threads)
+
+    def label(self, shard: Path) -> int:
+        """Label a shard unless it is; → its rows."""
+        if self._teacher is None:
+            self._teacher = self._job.make_teacher()
+        return self._job.label(shard, self._teacher)
+
+
+_worker: LabelWorker | None = None
+
+
+def _start(job: LabelJob, threads: int) -> None:
+    global _worker
+    die_with_parent()
+    _worker = LabelWorker(job, threads)
+
+
+def _label(shard: Path) -> int:
+    assert _worker is not None
+    return _worker.label(shard)
+
+
+@dataclass(frozen=True)
+class Processes:
+    """So many processes, each with a teacher and an equal share of the cores."""
+
+    count: int
+
+    def __call__(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
+        """Label the shards; where a process dies, what it left is tried again in new ones."""
+        left = shards
+        for _ in range(TRIES):
+            if not left:
+                return
+            left = self._label(job, left, done)
+        if left:
+            raise LabelError(
+                f"labelling: a worker died {TRIES} times (out of memory?); finished shards are "
+                f"kept, {', '.join(shard.name for shard in left)} are left: use fewer workers"
+            )
+
+    def _label(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> list[Path]:
+        """→ the shards that were not labelled because a process died."""
+        pool = ProcessPoolExecutor(
+            self.count, get_context("spawn"), _start, (job, thread_count(self.count))
+        )
+        left = []
+        try:
+            with unreached():
+                futures = {pool.submit(_label, shard): shard for shard in shards}
+            for future in as_completed(futures):
+                try:
+                    done(future.result())
+                except BrokenProcessPool:
+                    left.append(futures[future])
+        except KeyboardInterrupt:
+            end_children()
+            raise
+        finally:
+            pool.shutdown(cancel_futures=True)
+        return sorted(left)
+
+
+OBJECT_STORE_BYTES = 80_000_000
+
+
+def on_ray(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
+    """Label the shards; Ray restarts an actor that died and gives it its shard again."""
+    if not shards:
+        return
+    with _cluster() as ray:
+        count = min(int(ray.cluster_resources().get("CPU", 1)), len(shards))
+        actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1)(LabelWorker)
+        idle = [actor.remote(job, 1) for _ in range(max(count, 1))]
+        waiting = [shard.resolve() for shard in reversed(shards)]
+        running: dict[Any, tuple[Any, Path]] = {}
+        while waiting or running:
+            while waiting and idle:
+                worker, shard = idle.pop(), waiting.pop()
+                running[worker.label.remote(shard)] = worker, shard
+            (ready, *_), _ = ray.wait(list(running))
+            worker, shard = running.pop(ready)
+            done(_rows(ray, ready, shard))
+            idle.append(worker)
+
+
+def _rows(ray: Any, result: Any, shard: Path) -> int:
+    """Rows of a labelled shard; what went wrong in the worker is raised as it was there."""
+    try:
+        return int(ray.get(result))
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise LabelError(
+            f"{shard.name}: its Ray worker died {TRIES} times (out of memory?): {error}; finished "
+            "shards are kept, run the `label` stage again"
+        ) from None
+
+
+@contextmanager
+def _cluster() -> Iterator[Any]:
+    """Ray, connected; without usage reports and dashboard. Raises LabelError without the extra."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    try:
+        import ray
+    except ModuleNotFoundError:
+        raise LabelError("--workers ray needs Ray: pip install 'quickstudy[ray]'") from None
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(log_to_driver=False)
+    else:
+        ray.init(
+            address="local",
+            num_cpus=available_cores(),
+            include_dashboard=False,
+            log_to_driver=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+        )
+    try:
+        yield ray
+    finally:
+        ray.shutdown()

@@ -4,7 +4,7 @@ import { addressOf } from "./download.js";
 
 const FORMATS = [1, 2];
 const GRAPH = "greedy.onnx";
-/** `WIDTHS` and `WIDTH_STEP` of export/engines/base.py. */
+/** `WIDTHS` and `WIDTH_STEP` of export/runtime/engines/base.py. */
 const WIDTHS = [8, 9, 11, 15, 23, 24];
 const WIDTH_STEP = 8;
 

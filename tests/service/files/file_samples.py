@@ -14,7 +14,7 @@ from odf.opendocument import OpenDocumentText
 from odf.style import Style, TextProperties
 from odf.text import A, H, Note, NoteBody, NoteCitation, P, PageNumber, Span, Tab
 
-from service.files import OpenFile, kind_of, open_file
+from service.documents import OpenFile, kind_of, open_file
 from tests.service.text.engines import Translate, run
 
 

@@ -10,7 +10,7 @@ import polib
 import pytest
 from lxml import etree
 
-from service.files import FileError
+from service.documents import FileError
 from tests.service.files.file_samples import (
     PO,
     TMX,

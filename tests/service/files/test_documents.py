@@ -13,7 +13,7 @@ from odf import teletype
 from odf.opendocument import load
 from odf.text import P
 
-from service.files import FileError
+from service.documents import FileError
 from tests.service.files.file_samples import (
     open_document_text,
     opened,

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.files.docx_fields import resolve_fields
-from service.files.docx_pieces import DocxPiece, PieceKind
+from service.documents.docx import DocxPiece, PieceKind, resolve_fields
 from tests.service.files.file_samples import opened, shouted, texts, word_document
 
 KINDS: dict[str, PieceKind] = {

@@ -9,14 +9,14 @@ from contextlib import suppress
 import pytest
 from lxml import etree
 
-from benchmarks.hostile_samples import HOSTILE, TMX_HEAD, TMX_TAIL, Hostile, docx, odt
-from service.files import FileError, archive
-from service.files import docx as docx_module
-from service.files import xml as limits
-from service.files.docx import DocxFile
-from service.files.odt import OdtFile
-from service.files.unit import MAX_MARKUP_CHARS, MAX_UNIT_CHARS
-from service.files.xml import read_xml, shell
+from benchmarks.hostile_files import HOSTILE, TMX_HEAD, TMX_TAIL, Hostile, docx, odt
+from service.documents import FileError, xml
+from service.documents import docx as docx_module
+from service.documents import xml as limits
+from service.documents.base import MAX_MARKUP_CHARS, MAX_UNIT_CHARS
+from service.documents.docx import DocxFile
+from service.documents.odt import OdtFile
+from service.documents.xml import read_xml, shell
 from tests.service.files.file_samples import opened, samples, shouted, texts
 
 Wrap = Callable[[str], bytes]
@@ -137,9 +137,9 @@ def test_parts_of_a_zip_count_together(kind: str, monkeypatch: pytest.MonkeyPatc
     assert isinstance(file, DocxFile | OdtFile)
     assert len(file.parts) > 1
     size = sum(file.archive.members[part].file_size for part in file.parts)
-    monkeypatch.setattr(archive, "MAX_XML", size)
+    monkeypatch.setattr(xml, "MAX_XML", size)
     assert texts(opened(data, f"a.{kind}"))
-    monkeypatch.setattr(archive, "MAX_XML", size - 1)
+    monkeypatch.setattr(xml, "MAX_XML", size - 1)
     with pytest.raises(FileError, match=r"the text of the file is larger than .*; part it"):
         opened(data, f"a.{kind}")
 

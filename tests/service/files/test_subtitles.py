@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.files import FileError
-from service.files.wrap import wrap
+from service.documents import FileError
+from service.documents.subtitles import wrap
 from tests.service.files.file_samples import SRT, VTT, opened, served, shouted, texts
 from tests.service.text.engines import hostile
 

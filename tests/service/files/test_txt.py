@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.files import FileError, kind_of, open_file
-from service.files.pieces import cut_up
+from service.documents import FileError, kind_of, open_file
+from service.documents.text import cut_up
 from service.text.document import READERS
 
 TEXT = "First line.\r\n\r\n  Grüße – second.\r\nThird.\n\n\n1234\n"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from service.api.app import create_app, guarded
+from service.app import create_app, guarded
 from service.models import Model, ModelSet
 from service.settings import Settings
 from service.translator import Translator

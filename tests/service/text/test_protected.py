@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.text import NO_GLOSSARY, Format, Glossary, open_document
-from service.text.protect import strip_invented_markup
+from service.text.placeholders import strip_invented_markup
 from tests.service.text.engines import count_tokens, run
 
 PETS = Glossary({"dog": "Rüde", "cat": "Katze"})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.text.protect import OPAQUE_AND_TAGS, SUSPECT
+from service.text.placeholders import OPAQUE_AND_TAGS, SUSPECT
 from tests.service.text.engines import run, source_of
 
 HTML = """<!doctype html><html><head><title>My page</title><style>a > b { c: d }</style>

@@ -8,10 +8,10 @@ import pyarrow as pa
 import torch
 
 from training.checkpoint import save_checkpoint
-from training.model import EOS, Transformer
-from training.recipe import ModelConfig, TokenizerConfig
-from training.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
-from training.toy import make_toy
+from training.config.recipe import ModelConfig, TokenizerConfig
+from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
+from training.data.toy import make_toy
+from training.model.transformer import EOS, Transformer
 
 MODEL = ModelConfig(width=16, heads=2, ffn=32, encoder_layers=1, decoder_layers=1)
 

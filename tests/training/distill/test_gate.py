@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from tests.training.distill.test_objectives import batch, hybrid, model
-from training.distill.config import (
+from training.config.losses import (
     ConstantGateConfig,
     CorpusGateConfig,
     ScheduleGateConfig,
     SentenceGateConfig,
     TokenGateConfig,
 )
-from training.distill.gate import (
+from training.distill.gates import (
     Gate,
     GateInput,
     SentenceGate,
@@ -23,8 +23,8 @@ from training.distill.gate import (
     build_gate,
     entropy_of,
 )
-from training.distill.objectives.hybrid import HybridLoss, smallest_nll
-from training.model import EOS, PAD
+from training.distill.losses.hybrid import HybridLoss, smallest_nll
+from training.model.transformer import EOS, PAD
 
 LEARNED = [CorpusGateConfig, SentenceGateConfig, TokenGateConfig]
 

@@ -9,19 +9,19 @@ import pyarrow as pa
 import pytest
 import torch
 
-from training.data import ParallelDataset
-from training.distill.config import (
+from training.config.losses import (
     ConstantGateConfig,
     HybridObjective,
     SentenceGateConfig,
     TokenGateConfig,
 )
-from training.distill.gate_report import Measured, by_quantile, collapse_warning, measure
-from training.distill.labels import LabelStore, label_schema, write_manifest, write_shard
-from training.distill.objectives import build_loss
-from training.distill.objectives.hybrid import HybridLoss
-from training.model import EOS, Transformer
-from training.tokenizer import TOKEN_SCHEMA, write_tokens
+from training.data.dataset import ParallelDataset
+from training.data.tokenizer import TOKEN_SCHEMA, write_tokens
+from training.distill.label_store import LabelStore, label_schema, write_manifest, write_shard
+from training.distill.losses import build_loss
+from training.distill.losses.hybrid import HybridLoss
+from training.distill.reports import Measured, by_quantile, collapse_warning, measure
+from training.model.transformer import EOS, Transformer
 
 V, K = 20, 2
 

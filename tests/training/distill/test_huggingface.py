@@ -17,16 +17,15 @@ from tests.training.distill.tiny_teachers import (
     other_sentencepiece,
     our_tokenizer,
 )
-from training.adopted_tokenizer import adopt
+from training.config.model import HuggingFaceFolder
+from training.config.recipe import LabelsConfig, RecipeError
+from training.data.tokenizer import Tokenizer, adopt
 from training.distill.teachers import TeacherJob, build_teacher
 from training.distill.teachers.base import NO_LOGP
-from training.distill.teachers.ensemble import EnsembleTeacher
 from training.distill.teachers.huggingface import HuggingFaceTeacher
-from training.model import BOS, EOS
-from training.recipe import LabelsConfig, RecipeError
-from training.teacher_config import HuggingFaceFolder
+from training.distill.teachers.native import EnsembleTeacher
+from training.model.transformer import BOS, EOS
 from training.teacher_files import adopted_file, sentencepiece_files
-from training.tokenizer import Tokenizer
 
 transformers = pytest.importorskip("transformers")
 LABELS = LabelsConfig(beam_size=3, n_best=2, batch_tokens=100)

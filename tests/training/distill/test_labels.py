@@ -11,16 +11,15 @@ import pytest
 import torch
 
 from tests.training.distill.store import write_shards, write_teacher
-from training.batching import pad_rows, target_side
-from training.columns import map_table
-from training.data import ParallelDataset
-from training.decoding import beam
+from training.config.recipe import LabelsConfig, RecipeError
+from training.data.batching import map_table, pad_rows, target_side
+from training.data.dataset import ParallelDataset
+from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
+from training.distill.label_store import LabelError, LabelStore
 from training.distill.labelling import closest_to, label_corpus
-from training.distill.labels import LabelError, LabelStore
 from training.distill.teachers import NativeTeacher, Teacher
-from training.model import EOS
-from training.recipe import LabelsConfig, RecipeError
-from training.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
+from training.model.decoding import beam
+from training.model.transformer import EOS
 
 CONFIG = LabelsConfig(beam_size=3, n_best=2, top_k=5, paths=["hypothesis", "reference"])
 

@@ -8,12 +8,10 @@ from itertools import pairwise
 import pytest
 import torch
 
-from training.distill.objectives.logp import select_logp, student_logp
-from training.distill.objectives.nll import token_nll
-from training.distill.objectives.selective import SelectiveGlobalKDLoss, hardest
-from training.distill.objectives.tie import ranking
-from training.distill.objectives.token import log1mexp, tempered_kl
-from training.distill.objectives.token import topk_kl as kl_of_logp
+from training.distill.losses.base import select_logp, student_logp
+from training.distill.losses.kd import log1mexp, tempered_kl, token_nll
+from training.distill.losses.kd import topk_kl as kl_of_logp
+from training.distill.losses.selective_kd import SelectiveGlobalKDLoss, hardest, ranking
 
 
 def topk_kl(

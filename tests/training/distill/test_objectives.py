@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from tests.training.distill.test_losses import nll_of, topk_kl
-from training.batching import Batch, TargetSide, pad_rows, target_side
-from training.distill.config import (
+from training.config.losses import (
     ConstantGateConfig,
     CorpusGateConfig,
     GateConfig,
@@ -25,8 +24,9 @@ from training.distill.config import (
     TokenGateConfig,
     TokenObjective,
 )
-from training.distill.objectives import Loss, build_loss
-from training.model import EOS, PAD, Transformer
+from training.data.batching import Batch, TargetSide, pad_rows, target_side
+from training.distill.losses import Loss, build_loss
+from training.model.transformer import EOS, PAD, Transformer
 
 V = 20
 

@@ -11,8 +11,7 @@ import pytest
 import torch
 
 from tests.training.distill.test_objectives import V, batch, hybrid, labelled, model
-from training.batching import Batch, target_side
-from training.distill.config import (
+from training.config.losses import (
     ConstantGateConfig,
     HybridObjective,
     NllObjective,
@@ -25,27 +24,28 @@ from training.distill.config import (
     TokenGateConfig,
     TokenObjective,
 )
-from training.distill.gate import build_gate
-from training.distill.objectives import Loss, build_loss
-from training.distill.objectives.base import side_of, token_mean
-from training.distill.objectives.hybrid import HybridLoss, LossScale, sentence_of_position
-from training.distill.objectives.logp import StudentLogp, student_logp
-from training.distill.objectives.nll import (
+from training.data.batching import Batch, target_side
+from training.distill.gates import build_gate
+from training.distill.losses import Loss, build_loss
+from training.distill.losses.base import StudentLogp, side_of, student_logp, token_mean
+from training.distill.losses.hybrid import HybridLoss, LossScale, sentence_of_position
+from training.distill.losses.kd import (
     CrossEntropyLoss,
     InterpolatedSentenceKDLoss,
     SentenceKDLoss,
-    token_nll,
-)
-from training.distill.objectives.selective import SelectiveBatchKDLoss, SelectiveGlobalKDLoss
-from training.distill.objectives.tie import TieKDLoss
-from training.distill.objectives.token import (
     TokenKDLoss,
     log1mexp,
     tempered_kl,
     token_level,
+    token_nll,
     topk_kl,
 )
-from training.model import EOS
+from training.distill.losses.selective_kd import (
+    SelectiveBatchKDLoss,
+    SelectiveGlobalKDLoss,
+    TieKDLoss,
+)
+from training.model.transformer import EOS
 
 
 @pytest.mark.parametrize(

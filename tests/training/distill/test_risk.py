@@ -9,12 +9,12 @@ import pytest
 import torch
 from sacrebleu.metrics import BLEU
 
-from training.batching import Batch, pad_rows, target_side
-from training.decoding import greedy
-from training.distill.config import NllObjective, RiskObjective, SentenceObjective
-from training.distill.objectives import Loss, build_loss
-from training.distill.objectives.risk import MinimumRiskLoss, sentence_bleu
-from training.model import EOS, PAD, Transformer
+from training.config.losses import NllObjective, RiskObjective, SentenceObjective
+from training.data.batching import Batch, pad_rows, target_side
+from training.distill.losses import Loss, build_loss
+from training.distill.losses.minimum_risk import MinimumRiskLoss, sentence_bleu
+from training.model.decoding import greedy
+from training.model.transformer import EOS, PAD, Transformer
 
 Ids = tuple[int, ...]
 

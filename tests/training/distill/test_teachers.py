@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.to_ctranslate2 import to_ctranslate2
+from export.ctranslate2 import to_ctranslate2
 from tests.training.distill.tiny_teachers import (
     MODEL,
     REFERENCES,
@@ -16,22 +16,21 @@ from tests.training.distill.tiny_teachers import (
     make_checkpoint,
     our_tokenizer,
 )
-from training.decoding import beam_one
-from training.distill.teachers import NativeTeacher, TeacherJob, build_teacher
-from training.distill.teachers.base import NO_LOGP, Distributions, cut, like_batches, top_k_of
-from training.distill.teachers.ctranslate2_folder import CTranslate2Teacher
-from training.distill.teachers.ensemble import EnsembleTeacher
-from training.distill.teachers.texts import RetokenisedTeacher
-from training.distill.teachers.vocabulary import PieceMap
-from training.model import EOS
-from training.recipe import LabelsConfig, RecipeError
-from training.teacher_config import (
+from training.config.model import (
     CheckpointTeacher,
     CTranslate2Folder,
     GivenTeacher,
     TeacherEnsemble,
 )
-from training.tokenizer import Tokenizer
+from training.config.recipe import LabelsConfig, RecipeError
+from training.data.tokenizer import Tokenizer
+from training.distill.teachers import NativeTeacher, TeacherJob, build_teacher
+from training.distill.teachers.base import NO_LOGP, Distributions, cut, like_batches, top_k_of
+from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher
+from training.distill.teachers.external import PieceMap, RetokenisedTeacher
+from training.distill.teachers.native import EnsembleTeacher
+from training.model.decoding import beam_one
+from training.model.transformer import EOS
 
 LABELS = LabelsConfig(beam_size=3, n_best=2, batch_tokens=200, precision="float32")
 

@@ -10,13 +10,11 @@ from pathlib import Path
 import pytest
 
 from tests.training.distill.store import write_shards, write_teacher
-from training.distill.labelling import label_corpus
-from training.distill.labels import LabelError, LabelStore
+from training.config.recipe import LabelsConfig, RecipeError
+from training.data.tokenizer import Tokenizer
+from training.distill.label_store import LabelError, LabelStore
+from training.distill.labelling import Processes, choose_workers, label_corpus
 from training.distill.teachers import NativeTeacher
-from training.distill.workers import choose_workers
-from training.distill.workers.processes import Processes
-from training.recipe import LabelsConfig, RecipeError
-from training.tokenizer import Tokenizer
 
 CONFIG = LabelsConfig(beam_size=2, top_k=4, paths=["hypothesis", "reference"])
 
@@ -47,7 +45,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     if kind == "ray":
         pytest.importorskip("ray")
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr("training.distill.workers.on_ray.available_cores", lambda: 2)
+        monkeypatch.setattr("training.distill.labelling.available_cores", lambda: 2)
     checkpoint, diary = write_teacher(tmp_path), tmp_path / "diary"
     diary.mkdir()
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")

@@ -11,10 +11,10 @@ import sentencepiece as spm
 import torch
 
 from training.checkpoint import save_checkpoint
-from training.model import EOS, Transformer
-from training.recipe import ModelConfig, TokenizerConfig
-from training.tokenizer import Tokenizer, train_tokenizer
-from training.toy import make_toy
+from training.config.recipe import ModelConfig, TokenizerConfig
+from training.data.tokenizer import Tokenizer, train_tokenizer
+from training.data.toy import make_toy
+from training.model.transformer import EOS, Transformer
 
 torch.set_num_threads(1)  # tiny matrices: more threads only wait for each other
 

@@ -1,6 +1,6 @@
 """Teachers: each a value that the label stage is given.
 
-A new one is a file here with the methods of `Teacher`, a class in `training.teacher_config`, and a
+A new one is a file here with the methods of `Teacher`, a class in `training.config.model`, and a
 case in `build_teacher`. One that also has the methods of `Member` can be in an ensemble.
 """
 
@@ -10,15 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from training.adopted_tokenizer import adopt
-from training.distill.teachers.base import Distributions, Member, Teacher
-from training.distill.teachers.ctranslate2_folder import CTranslate2Teacher, CTranslate2Texts
-from training.distill.teachers.ensemble import EnsembleTeacher
-from training.distill.teachers.huggingface import HuggingFaceTeacher, HuggingFaceTexts
-from training.distill.teachers.own import NativeTeacher
-from training.distill.teachers.texts import RetokenisedTeacher, TextOfTokensTeacher, TextTeacher
-from training.recipe import LabelsConfig
-from training.teacher_config import (
+from training.config.model import (
     CheckpointTeacher,
     CTranslate2Folder,
     GivenTeacher,
@@ -27,6 +19,13 @@ from training.teacher_config import (
     TeacherEnsemble,
     TrainedTeacher,
 )
+from training.config.recipe import LabelsConfig
+from training.data.tokenizer import adopt
+from training.distill.teachers.base import Distributions, Member, Teacher
+from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher, CTranslate2Texts
+from training.distill.teachers.external import RetokenisedTeacher, TextOfTokensTeacher, TextTeacher
+from training.distill.teachers.huggingface import HuggingFaceTeacher, HuggingFaceTexts
+from training.distill.teachers.native import EnsembleTeacher, NativeTeacher
 from training.teacher_files import adopted_file
 
 __all__ = ["Distributions", "NativeTeacher", "Teacher", "TeacherJob", "build_teacher"]

@@ -13,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.decoding import output_limit
+from training.config.model import HuggingFaceFolder
+from training.config.recipe import RecipeError
+from training.data.tokenizer import Tokenizer
 from training.distill.teachers.base import (
     About,
     Distributions,
@@ -22,11 +24,8 @@ from training.distill.teachers.base import (
     batched_distributions,
     like_batches,
 )
-from training.distill.teachers.texts import Texts
-from training.distill.teachers.vocabulary import PieceMap
-from training.recipe import RecipeError
-from training.teacher_config import HuggingFaceFolder
-from training.tokenizer import Tokenizer
+from training.distill.teachers.external import PieceMap, Texts
+from training.model.decoding import output_limit
 
 EXTRA = "pip install 'quickstudy[hf]'"
 

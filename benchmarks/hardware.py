@@ -1,0 +1,465 @@
+"""How far a system is from what the machine can do: its arithmetic against matrix products alone.
+
+Peaks are those of square matrix products of 1,024 in the libraries that are installed, on as many
+threads; the best library counts. One sentence at a time, a decoder multiplies matrices by single
+vectors, which no library does near that peak: the share says how much of the machine is left
+unused, not how much faster a better program would be.
+
+Arithmetic of a training step and of a translation, and what the machine can do of it.
+
+Operations of matrix products only, a multiplication and an addition counted as two; the backward
+pass costs twice the forward one. Shapes: S source length, T target length, V
+vocabulary, D width, F inner width.
+
+Where a system's processor time goes, by sampling its process with Linux's `perf`.
+
+What is told apart are libraries and, in those that keep their symbols, functions. Kernels that
+oneDNN makes while running have no name: perf calls them JIT, and they are matrix products.
+
+The machine that a benchmark ran on, and what disturbed it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+import yaml
+
+from benchmarks.plan import BenchPlan
+from benchmarks.results import Figure, Machine, Peak, Profile, ReportPart, Share, Speed
+from benchmarks.speed import figure, machine, tidy
+from benchmarks.systems.base import Unavailable, versions_of
+from benchmarks.systems.process import Running
+from benchmarks.trainers.ours import in_fresh_process, use_cores
+from training.checkpoint import build_model
+from training.config.model import ModelConfig
+from training.model.transformer import parameter_count
+
+Precision = Literal["float32", "bfloat16"]
+
+
+def flops_per_target_token(
+    model: ModelConfig, vocab_size: int, src: np.ndarray, trg: np.ndarray
+) -> float:
+    """Mean over a corpus whose sentences have `src` and `trg` tokens (EOS counted), no padding.
+
+    Attention is counted in full, as it is computed where the kernel masks: 4 · L · D a token.
+    """
+    width, ffn = model.width, model.ffn
+    square, inner = 2 * width * width, 2 * 2 * width * ffn
+    s, t = src.astype(np.float64), trg.astype(np.float64)
+    encoder = s * (4 * square + inner + 4 * s * width)
+    cross = t * 2 * square + s * 2 * square + 4 * t * s * width
+    decoder = t * (4 * square + inner + 4 * t * width) + cross
+    output = t * 2 * width * vocab_size
+    forward = model.encoder_layers * encoder + model.decoder_layers * decoder + output
+    return float(3 * forward.sum() / t.sum())
+
+
+def flops_per_sentence(
+    model: ModelConfig, vocab_size: int, src: np.ndarray, trg: np.ndarray, beam_size: int = 1
+) -> float:
+    """Mean over translations with `src` source and `trg` target tokens (EOS counted), decoded step
+    by step with a cache: a step attends to the steps before it only. Every hypothesis of a beam is
+    taken to be as long as the one that wins."""
+    width, ffn = model.width, model.ffn
+    square, inner = 2 * width * width, 2 * 2 * width * ffn
+    s, t = src.astype(np.float64), trg.astype(np.float64)
+    encoder = s * (4 * square + inner + 4 * s * width)
+    keys_and_values = s * 2 * square
+    steps = t * (6 * square + inner + 4 * s * width) + 2 * t * (t + 1) * width
+    output = t * 2 * width * vocab_size
+    decoder = model.decoder_layers * (keys_and_values + beam_size * steps) + beam_size * output
+    return float((model.encoder_layers * encoder + decoder).mean())
+
+
+def gemm_gflops(precision: Precision, threads: int | None, seconds: float = 1.0) -> float:
+    """10⁹ operations a second of square matrix products of 1,024, on so many threads (all if
+    None). Run it in a process of its own: it sets the number of threads."""
+    use_cores(threads)
+    size = 1024
+    left = torch.randn(size, size).to(getattr(torch, precision))
+    right = torch.randn(size, size).to(left.dtype)
+    for _ in range(3):
+        left @ right
+    started, count = time.perf_counter(), 0
+    while time.perf_counter() - started < seconds:
+        left @ right
+        count += 1
+    return 2 * size**3 * count / (time.perf_counter() - started) / 1e9
+
+
+Product = Callable[[], Any]
+SIZE = 1024
+
+
+def kernel_rounds(threads: int, rounds: int, seconds: float) -> dict[str, list[float]]:
+    """10⁹ operations a second of square products of 1,024, a value a round, by the libraries of
+    KERNELS that are there and can do them. Run it in a process of its own: it sets the number of
+    threads."""
+    products: dict[str, Product] = {}
+    for name, make in _MAKERS.items():
+        try:
+            products[name] = make(threads)
+            _gops(products[name], seconds / 4)
+        except (ImportError, RuntimeError, NotImplementedError, AttributeError):
+            products.pop(name, None)
+    found: dict[str, list[float]] = {name: [] for name in products}
+    for _ in range(rounds):
+        for name, product in products.items():
+            found[name].append(_gops(product, seconds))
+    return found
+
+
+def _gops(product: Product, seconds: float) -> float:
+    started, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - started < seconds:
+        product()
+        count += 1
+    return 2 * SIZE**3 * count / (time.perf_counter() - started) / 1e9
+
+
+def _torch_float32(threads: int) -> Product:
+    use_cores(threads)
+    left, right = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
+    return lambda: left @ right
+
+
+def _torch_int8(threads: int) -> Product:
+    use_cores(threads)
+    left = torch.randint(-64, 64, (SIZE, SIZE), dtype=torch.int8)
+    right = torch.randint(-64, 64, (SIZE, SIZE), dtype=torch.int8)
+    return lambda: torch._int_mm(left, right)
+
+
+def _onnxruntime_int8(threads: int) -> Product:
+    import onnxruntime
+    from onnx import TensorProto, helper, numpy_helper
+
+    generator = np.random.default_rng(0)
+    weight = generator.integers(-64, 64, (SIZE, SIZE), dtype=np.int8)
+    graph = helper.make_graph(
+        [helper.make_node("MatMulInteger", ["a", "b"], ["y"])],
+        "product",
+        [helper.make_tensor_value_info("a", TensorProto.UINT8, [SIZE, SIZE])],
+        [helper.make_tensor_value_info("y", TensorProto.INT32, [SIZE, SIZE])],
+        [numpy_helper.from_array(weight, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    given = {"a": generator.integers(0, 128, (SIZE, SIZE), dtype=np.uint8)}
+    return lambda: session.run(None, given)
+
+
+_MAKERS: dict[str, Callable[[int], Product]] = {
+    "torch float32": _torch_float32,
+    "torch int8": _torch_int8,
+    "ONNX Runtime int8": _onnxruntime_int8,
+}
+KERNELS: dict[Literal["float32", "int8"], tuple[str, ...]] = {
+    "float32": ("torch float32",),
+    "int8": ("torch int8", "ONNX Runtime int8"),
+}
+"""Libraries that multiply matrices, by precision."""
+
+
+def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[Peak]:
+    """The best kernel of each precision, for every number of threads; kernels take turns."""
+    found = []
+    for count in threads:
+        measured = in_fresh_process(kernel_rounds, count, rounds, seconds)
+        for precision, kernels in KERNELS.items():
+            rates = {name: measured[name] for name in kernels if name in measured}
+            if not rates:
+                continue
+            best = max(rates, key=lambda name: float(np.median(rates[name])))
+            gops = figure(rates[best])
+            found.append(Peak(precision=precision, threads=count, gops=gops, kernel=best))
+    return found
+
+
+def dimensions(plan: BenchPlan) -> dict[int, ModelConfig]:
+    """The models that the bundle's recipe describes, by their number of parameters."""
+    manifest = plan.bundle.manifest
+    text = (plan.bundle.path / manifest.recipe).read_text(encoding="utf-8")
+    found = {}
+    tree = yaml.safe_load(text)
+    for side in ("student", "teacher"):
+        try:
+            config = ModelConfig.model_validate(tree[side]["model"])
+        except (KeyError, TypeError, ValueError):
+            continue  # a given teacher has no dimensions here
+        found[parameter_count(build_model(config, manifest.vocab_size))] = config
+    return found
+
+
+def shares(
+    plan: BenchPlan,
+    speed: Sequence[Speed],
+    peaks: Sequence[Peak],
+    lengths: dict[str, tuple[np.ndarray, np.ndarray]],
+) -> list[Share]:
+    """Shares of the peaks of every system whose dimensions are known; `lengths` are the source and
+    target tokens of its sentences, end of sentence counted."""
+    models = dimensions(plan)
+    vocab_size = plan.bundle.manifest.vocab_size
+    best = {(peak.precision, peak.threads): peak.gops.median for peak in peaks}
+    infos = {one.info.name: one.info for one in plan.systems}
+    found = []
+    for row in speed:
+        info = infos[row.system]
+        config = models.get(info.parameters or -1)
+        if config is None or row.system not in lengths:
+            continue
+        src, trg = lengths[row.system]
+        operations = flops_per_sentence(config, vocab_size, src, trg, info.beam_size)
+        gops = operations * row.sentences_per_second.median / 1e9
+        found.append(
+            Share(
+                system=row.system,
+                threads=row.threads,
+                batch_size=row.batch_size,
+                operations_per_sentence=tidy(operations),
+                gops=tidy(gops),
+                share_of_float32=_share(gops, best.get(("float32", row.threads))),
+                share_of_int8=_share(gops, best.get(("int8", row.threads))),
+            )
+        )
+    return found
+
+
+def _share(gops: float, peak: float | None) -> float | None:
+    return tidy(gops / peak) if peak else None
+
+
+INSTALL = "apt install linux-perf (or your system's package of perf)"
+HERTZ = 999
+START_SECONDS = 0.5
+STOP_TRIES = 20
+METHOD = f"perf, {HERTZ} samples a second of processor time, by library and function"
+
+RULES: tuple[tuple[str, str, str], ...] = (
+    ("matrix products", r"JIT|anon", r""),
+    ("matrix products", r"", r"gemm_(?!output)|Gemm|sgemm|cblas|mkl_blas|MlasGemm|dnnl::.*gemm"),
+    ("quantising", r"", r"quantize"),
+    ("softmax and choosing words", r"", r"[Ss]oft[Mm]ax|TopK|topk|argmax|vec_log_softmax"),
+    ("attention", r"", r"[Aa]ttention|sdp"),
+    ("layer norm", r"", r"layer_norm|LayerNorm"),
+    ("tokenising", r"sentencepiece|tokenizers", r""),
+    ("Python", r"libpython|^python|_ext\.|multiarray|pybind11", r""),
+    ("system calls", r"kernel|vdso", r""),
+    ("memory", r"libc[.-]|malloc", r"malloc|free|mem(cpy|move|set)"),
+    ("C library", r"^lib(c|m|stdc\+\+|gcc|pthread)[.-_]|^ld-", r""),
+)
+"""Part, pattern of the library, pattern of the function; the first that fits counts. An empty
+pattern fits all."""
+OTHER = "rest of {library}"
+ENGINE = re.compile(r"onnxruntime_pybind11")
+LINE = re.compile(r"^\s*+([\d.]+)%\s++(\S+(?:\s\S+)*)\s++\[[.kguHx]\]\s++(.*)$")
+"""perf pads lines to the longest C++ name, thousands of characters: nothing here looks back."""
+
+
+def profile(running: Running, sentences: Sequence[str], batch_size: int, seconds: float) -> Profile:
+    """Sample a warm system for at least so many seconds. Raises Unavailable without perf."""
+    if shutil.which("perf") is None:
+        raise Unavailable(f"perf is not installed: {INSTALL}")
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "perf.data"
+        command = ["perf", "record", "-q", "-F", str(HERTZ), "-o", str(data)]
+        recorder = subprocess.Popen(
+            [*command, "-p", str(running.pid)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        time.sleep(START_SECONDS)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and recorder.poll() is None:
+            running.time(sentences, batch_size)
+        said = stop(recorder)
+        if not data.exists() or not data.stat().st_size:
+            words = " ".join(said.decode(errors="replace").split()[:30])
+            raise Unavailable(f"perf recorded nothing ({words}): see kernel.perf_event_paranoid")
+        samples, lines = _report(data)
+    return Profile(
+        system=running.info.name,
+        threads=running.threads,
+        batch_size=batch_size,
+        method=METHOD,
+        samples=samples,
+        parts=tuple(parts_of(lines)),
+    )
+
+
+def stop(recorder: subprocess.Popen[bytes]) -> bytes:
+    """End perf as Ctrl+C does, and what it said. A signal that comes just before perf goes to sleep
+    is forgotten until the next, so it is sent until perf ends."""
+    for _ in range(STOP_TRIES):
+        recorder.send_signal(signal.SIGINT)
+        try:
+            return recorder.communicate(timeout=1)[1]
+        except subprocess.TimeoutExpired:
+            continue
+    recorder.kill()
+    return recorder.communicate()[1]
+
+
+def _report(data: Path) -> tuple[int, list[str]]:
+    done = subprocess.run(
+        ["perf", "report", "-i", str(data), "--stdio", "--no-children", "--sort", "dso,symbol"],
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    lines = done.stdout.splitlines()
+    counted = next((line for line in lines if line.startswith("# Samples:")), "# Samples: 0")
+    number = re.search(r"([\d.]+)([KM]?)", counted.partition(":")[2])
+    scale = {"": 1, "K": 1000, "M": 1_000_000}
+    samples = int(float(number.group(1)) * scale[number.group(2)]) if number else 0
+    return samples, [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def parts_of(lines: Sequence[str]) -> list[ReportPart]:
+    """Lines of perf's report by library and function → parts, the largest first."""
+    shares: dict[str, float] = defaultdict(float)
+    for line in lines:
+        if found := LINE.match(line):
+            shares[part_of(found.group(2), found.group(3))] += float(found.group(1))
+    total = sum(shares.values())
+    ordered = sorted(shares.items(), key=lambda item: -item[1])
+    return [
+        ReportPart(name=name, share=round(share / total, 4)) for name, share in ordered if share
+    ]
+
+
+def part_of(library: str, function: str) -> str:
+    """The part that a function of a library belongs to."""
+    if ENGINE.search(library):  # it has no symbols
+        return "ONNX Runtime, not told apart"
+    for name, of_library, of_function in RULES:
+        if re.search(of_library, library) and re.search(of_function, function):
+            return name
+    return OTHER.format(library=re.split(r"[.-]", library)[0])
+
+
+CPU = Path("/sys/devices/system/cpu")
+STAT = Path("/proc/stat")
+ENVIRONMENT = (
+    "CT2_FORCE_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ATEN_CPU_CAPABILITY",
+    "CT2_USE_MKL",
+)
+PACKAGES = ("ctranslate2", "onnxruntime", "torch", "transformers", "sentencepiece", "sacrebleu")
+QUIET_LOAD = 0.5
+QUIET_STEAL = 0.01
+STEADY = 0.2
+"""Rounds whose range is at most this share of their median are steady."""
+
+
+@dataclass
+class Watch:
+    """Watches the machine from when it is made until `finish`."""
+
+    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    _ticks: tuple[int, int] | None = field(default_factory=lambda: _steal_and_all())
+    _started: float = field(default_factory=time.monotonic)
+
+    def finish(self, figures: Iterable[Figure]) -> Machine:
+        """The machine, with what the speeds that were measured say of its noise."""
+        about = machine()
+        steal = _busy_share(self._ticks, _steal_and_all())
+        return Machine(
+            processor=str(about["processor"]),
+            cores=available(),
+            instructions=str(about["instructions"]),
+            threads_per_core=threads_per_core(),
+            governor=_read(CPU / "cpu0/cpufreq/scaling_governor"),
+            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            system=str(about["system"]),
+            python=str(about["python"]),
+            versions=versions_of(*PACKAGES),
+            environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            load_before=round(self.load_before, 2),
+            load_after=round(os.getloadavg()[0], 2),
+            steal_share=steal,
+            noise=tuple(noise_of(self.load_before, steal, list(figures))),
+        )
+
+
+def noise_of(load: float, steal: float | None, figures: list[Figure]) -> list[str]:
+    """What disturbed a run, in words."""
+    found = []
+    if load > QUIET_LOAD:
+        found.append(f"something else was running: the load was {load:.1f} before the run began")
+    if steal is not None and steal > QUIET_STEAL:
+        found.append(f"another machine on the same host took {steal:.0%} of the processor time")
+    unsteady = [one for one in figures if range_of(one) > STEADY]
+    if unsteady:
+        worst = max(map(range_of, unsteady))
+        found.append(
+            f"rounds of {len(unsteady)} of {len(figures)} speeds differ by more than {STEADY:.0%} "
+            f"of their median, the worst by {worst:.0%}"
+        )
+    return found
+
+
+def range_of(figure: Figure) -> float:
+    """Most less least of the rounds, as a share of their median."""
+    if not figure.median:
+        return 0.0
+    return (max(figure.rounds) - min(figure.rounds)) / figure.median
+
+
+def available() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def threads_per_core() -> int | None:
+    """Hardware threads that share a core: with two, two `cores` here are less than two."""
+    siblings = _read(CPU / "cpu0/topology/thread_siblings_list")
+    if siblings is None:
+        return None
+    count = 0
+    for part in siblings.split(","):
+        first, _, last = part.partition("-")
+        count += int(last or first) - int(first) + 1
+    return count
+
+
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8").strip() or None
+    except OSError:
+        return None
+
+
+def _steal_and_all() -> tuple[int, int] | None:
+    """Ticks of all cores that the host gave to others, and all ticks."""
+    line = _read(STAT)
+    if line is None:
+        return None
+    ticks = [int(value) for value in line.splitlines()[0].split()[1:9]]
+    return (ticks[7], sum(ticks)) if len(ticks) == 8 else None
+
+
+def _busy_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    if before is None or after is None or after[1] == before[1]:
+        return None
+    return round((after[0] - before[0]) / (after[1] - before[1]), 4)

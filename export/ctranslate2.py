@@ -1,0 +1,398 @@
+"""Our Transformer as a CTranslate2 model folder, in float32 or with 7-bit weights.
+
+CTranslate2's stock int8 saturates on CPUs with AVX2 and no VNNI: there a product of an unsigned
+and a signed byte is summed in pairs into 16 bits, and 2 · 255 · 127 overflows them. Weights kept
+to 7 bits (|q| ≤ 63) cannot overflow (2 · 255 · 63 < 2^15), are stored as int8 all the same, and
+run at the same speed.
+
+A CTranslate2 model folder of ours as a torch model again. Needs torch.
+
+The way back of `export.ctranslate2`: a bundle can be brought up to date, or get other engines,
+where the checkpoint it was made from is gone. From 7-bit weights comes a float32 model with
+just those weights, which written as int8 gives the same bytes.
+
+A lexical shortlist: the target pieces that a source piece has been translated to; no torch.
+
+With it CTranslate2 computes the output layer for those pieces alone. The table is IBM Model 1
+(Brown et al. 1993) without a null word, learnt from the teacher's own translations. What a batch
+may write is the union over its sentences, so a sentence's output depends on its neighbours: it is
+off unless a recipe asks for it.
+
+Shapes: P pairs of a source and a target piece that share a sentence, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from ctranslate2.converters import Converter
+from ctranslate2.specs import TransformerSpec, common_spec, transformer_spec
+from ctranslate2.specs.attention_spec import MultiHeadAttentionSpec
+from ctranslate2.specs.model_spec import NumpyVariable, Variable
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from export.runtime.ctranslate2_format import dequantized, read_variables
+from export.runtime.manifest import BundleError
+from training.model.transformer import (
+    BOS,
+    EOS,
+    PAD,
+    UNK,
+    CrossAttention,
+    DecoderLayer,
+    EncoderLayer,
+    FeedForward,
+    SelfAttention,
+    Transformer,
+)
+
+ACTIVATIONS = {
+    "relu": common_spec.Activation.RELU,
+    "gelu": common_spec.Activation.GELU,
+    "silu": common_spec.Activation.SWISH,
+}
+LAYER_NORM_EPSILON = 1e-5
+LARGEST_WEIGHT = 63
+SPECIAL_PIECES = {PAD: "<pad>", UNK: "<unk>", BOS: "<s>", EOS: "</s>"}
+
+
+def to_ctranslate2(
+    model: Transformer,
+    pieces: list[str],
+    output_dir: Path,
+    precision: Literal["float32", "int8"],
+) -> None:
+    """Write `model` as a CTranslate2 folder.
+
+    `pieces` are the SentencePiece pieces in the order of their ids, the special ones first.
+    "int8" stores weight matrices in 7 bits, one scale a row. A former folder is replaced only
+    when the new one is written. Raises BundleError if pieces and model do not match.
+    """
+    check_pieces(pieces, model.vocab_size)
+    output_dir = Path(output_dir)
+    output_dir.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output_dir.parent, suffix=".tmp") as scratch:
+        folder = Path(scratch) / "model"
+        QuickstudyConverter(model, pieces).convert(str(folder), quantization=precision)
+        if output_dir.exists():
+            shutil.rmtree(output_dir)
+        folder.rename(output_dir)
+
+
+def check_pieces(pieces: list[str], vocab_size: int) -> None:
+    """Raise BundleError unless the pieces fit the model and hold the special ones in place."""
+    if len(pieces) != vocab_size:
+        raise BundleError(
+            f"the tokenizer has {len(pieces)} pieces and the model {vocab_size} embeddings: "
+            "export with the tokenizer the model was trained with"
+        )
+    for index, piece in SPECIAL_PIECES.items():
+        if pieces[index] != piece:
+            raise BundleError(
+                f"piece {index} is {pieces[index]!r} and must be {piece!r}: train the tokenizer "
+                "with pad_id=0, unk_id=1, bos_id=2, eos_id=3"
+            )
+    if len(set(pieces)) != len(pieces):
+        twice = sorted({piece for piece in pieces if pieces.count(piece) > 1})
+        raise BundleError(f"pieces must differ, these come twice: {twice[:5]}")
+
+
+def quantize_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights [rows, columns] → 7-bit integers of the same shape and scales [rows].
+
+    q = round(scale · w), scale = 63 / max|w| by row; a row of zeros has scale 1.
+    """
+    largest = np.abs(weight).max(axis=1).astype(np.float32)
+    largest[largest == 0] = LARGEST_WEIGHT
+    largest = np.maximum(largest, np.float32(LARGEST_WEIGHT) / np.finfo(np.float32).max)
+    scale = (np.float32(LARGEST_WEIGHT) / largest).astype(np.float32)
+    return np.rint(weight * scale[:, None]).astype(np.int8), scale
+
+
+class SevenBitTransformerSpec(TransformerSpec):
+    """A TransformerSpec whose "int8" means 7-bit weights; other types are the stock ones."""
+
+    def _quantize(self, quantization, variable_filter=None):  # type: ignore[no-untyped-def]
+        if quantization != "int8":
+            super()._quantize(quantization, variable_filter)
+            return
+
+        def quantize(spec, name, value):  # type: ignore[no-untyped-def]
+            key = name.rsplit("/", 1)[-1]
+            quantizable = hasattr(spec, f"{key}_scale")
+            if not quantizable or not isinstance(value, Variable) or value.is_scalar():
+                return
+            if variable_filter is not None and not variable_filter(name):
+                return
+            weight, scale = quantize_rows(value.to("float32").numpy())
+            setattr(spec, key, NumpyVariable(weight))
+            setattr(spec, f"{key}_scale", NumpyVariable(scale))
+
+        self._visit(quantize)
+
+
+class QuickstudyConverter(Converter):
+    """Converts a `training.model.Transformer` and its pieces."""
+
+    def __init__(self, model: Transformer, pieces: list[str]) -> None:
+        self._model = model
+        self._pieces = pieces
+
+    def _load(self) -> TransformerSpec:
+        spec = _empty_spec(self._model)
+        _set_encoder(spec.encoder, self._model)
+        _set_decoder(spec.decoder, self._model)
+        spec.register_source_vocabulary(self._pieces)
+        spec.register_target_vocabulary(self._pieces)
+        spec.config.unk_token = SPECIAL_PIECES[UNK]
+        spec.config.bos_token = SPECIAL_PIECES[BOS]
+        spec.config.eos_token = SPECIAL_PIECES[EOS]
+        spec.config.decoder_start_token = SPECIAL_PIECES[BOS]
+        spec.config.add_source_eos = True
+        spec.config.add_attribute("layer_norm_epsilon", LAYER_NORM_EPSILON)
+        return spec
+
+
+def _empty_spec(model: Transformer) -> SevenBitTransformerSpec:
+    activation = ACTIVATIONS[_activation_of(model)]
+    encoder = transformer_spec.TransformerEncoderSpec(
+        len(model.encoder), model.heads, pre_norm=True, activation=activation
+    )
+    decoder = transformer_spec.TransformerDecoderSpec(
+        len(model.decoder), model.heads, pre_norm=True, activation=activation
+    )
+    return SevenBitTransformerSpec(encoder, decoder)
+
+
+def _activation_of(model: Transformer) -> str:
+    names = {m.activation for m in model.modules() if isinstance(m, FeedForward)}
+    if len(names) != 1 or not names <= set(ACTIVATIONS):
+        raise ValueError(f"one activation of {sorted(ACTIVATIONS)} is convertible, not {names}")
+    return names.pop()
+
+
+def _set_encoder(spec: transformer_spec.TransformerEncoderSpec, model: Transformer) -> None:
+    spec.embeddings[0].weight = _array(model.embedding.weight)
+    spec.scale_embeddings = True
+    spec.position_encodings.encodings = _array(model.positions)
+    _set_norm(spec.layer_norm, model.encoder_norm)
+    for layer_spec, layer in zip(spec.layer, model.encoder, strict=True):
+        assert isinstance(layer, EncoderLayer)
+        _set_self_attention(layer_spec.self_attention, layer.attention, layer.attention_norm)
+        _set_ffn(layer_spec.ffn, layer.ffn, layer.ffn_norm)
+
+
+def _set_decoder(spec: transformer_spec.TransformerDecoderSpec, model: Transformer) -> None:
+    spec.embeddings.weight = _array(model.embedding.weight)
+    spec.scale_embeddings = True
+    spec.position_encodings.encodings = _array(model.positions)
+    spec.projection.weight = _array(model.embedding.weight)
+    spec.projection.bias = _array(model.output_bias)
+    _set_norm(spec.layer_norm, model.decoder_norm)
+    for layer_spec, layer in zip(spec.layer, model.decoder, strict=True):
+        assert isinstance(layer, DecoderLayer)
+        _set_self_attention(layer_spec.self_attention, layer.attention, layer.attention_norm)
+        _set_cross_attention(layer_spec.attention, layer.cross, layer.cross_norm)
+        _set_ffn(layer_spec.ffn, layer.ffn, layer.ffn_norm)
+
+
+def _set_self_attention(
+    spec: MultiHeadAttentionSpec, attention: SelfAttention, norm: nn.LayerNorm
+) -> None:
+    _set_norm(spec.layer_norm, norm)
+    _set_linear(spec.linear[0], attention.qkv)
+    _set_linear(spec.linear[1], attention.out)
+
+
+def _set_cross_attention(
+    spec: MultiHeadAttentionSpec, attention: CrossAttention, norm: nn.LayerNorm
+) -> None:
+    _set_norm(spec.layer_norm, norm)
+    _set_linear(spec.linear[0], attention.query)
+    _set_linear(spec.linear[1], attention.kv)
+    _set_linear(spec.linear[2], attention.out)
+
+
+def _set_ffn(spec: transformer_spec.FeedForwardSpec, ffn: FeedForward, norm: nn.LayerNorm) -> None:
+    _set_norm(spec.layer_norm, norm)
+    _set_linear(spec.linear_0, ffn.inner)
+    _set_linear(spec.linear_1, ffn.outer)
+
+
+def _set_linear(spec: common_spec.LinearSpec, linear: nn.Linear) -> None:
+    spec.weight = _array(linear.weight)
+    spec.bias = _array(linear.bias)
+
+
+def _set_norm(spec: common_spec.LayerNormSpec, norm: nn.LayerNorm) -> None:
+    if norm.eps != LAYER_NORM_EPSILON:
+        raise ValueError(f"a LayerNorm has eps {norm.eps}, the engine {LAYER_NORM_EPSILON}")
+    spec.gamma = _array(norm.weight)
+    spec.beta = _array(norm.bias)
+
+
+def _array(tensor: Tensor | nn.Module) -> NDArray[np.float32]:
+    """A tensor's own copy in float32 on the CPU, since quantising writes into arrays."""
+    assert isinstance(tensor, Tensor)
+    return tensor.detach().float().cpu().numpy().copy()
+
+
+MODEL_FILE = "model.bin"
+TENSOR_NAMES = {
+    "attention_norm": "self_attention/layer_norm",
+    "attention.qkv": "self_attention/linear_0",
+    "attention.out": "self_attention/linear_1",
+    "cross_norm": "attention/layer_norm",
+    "cross.query": "attention/linear_0",
+    "cross.kv": "attention/linear_1",
+    "cross.out": "attention/linear_2",
+    "ffn_norm": "ffn/layer_norm",
+    "ffn.inner": "ffn/linear_0",
+    "ffn.outer": "ffn/linear_1",
+}
+
+
+def from_ctranslate2(folder: Path) -> Transformer:
+    """The model of a CTranslate2 folder that `to_ctranslate2` wrote, in float32, for evaluation.
+
+    Raises BundleError where the folder holds another kind of model.
+    """
+    path = Path(folder) / MODEL_FILE
+    variables = dequantized(read_variables(path))
+    try:
+        model = _empty_model(variables)
+        with torch.no_grad():
+            for name, tensor in model.named_parameters():
+                tensor.copy_(torch.from_numpy(variables[_name_of(name)].astype(np.float32)))
+    except (KeyError, RuntimeError, StopIteration, ValueError) as error:
+        raise BundleError(
+            f"{path} is no model that Quickstudy wrote ({error}): export from its checkpoint"
+        ) from error
+    return model.eval()
+
+
+def _empty_model(variables: dict[str, NDArray[Any]]) -> Transformer:
+    vocab_size, width = variables["decoder/embeddings/weight"].shape
+    number = int(variables["decoder/activation"])
+    return Transformer(
+        vocab_size,
+        width=width,
+        heads=int(variables["encoder/num_heads"]),
+        ffn=len(variables["encoder/layer_0/ffn/linear_0/bias"]),
+        encoder_layers=_layers(variables, "encoder"),
+        decoder_layers=_layers(variables, "decoder"),
+        activation=next(name for name, known in ACTIVATIONS.items() if int(known) == number),
+        dropout=0.0,
+        max_length=len(variables["decoder/position_encodings/encodings"]),
+    )
+
+
+def _layers(variables: dict[str, NDArray[Any]], side: str) -> int:
+    return len(
+        {name.split("/")[1] for name in variables if name.startswith(f"{side}/layer_")}
+        - {"layer_norm"}
+    )
+
+
+def _name_of(parameter: str) -> str:
+    """Name of a parameter of `Transformer` in a CTranslate2 model."""
+    if parameter == "embedding.weight":
+        return "decoder/embeddings/weight"
+    if parameter == "output_bias":
+        return "decoder/projection/bias"
+    module, _, kind = parameter.rpartition(".")
+    if module in ("encoder_norm", "decoder_norm"):
+        return f"{module.removesuffix('_norm')}/layer_norm/{_norm(kind)}"
+    side, layer, part = module.split(".", 2)
+    kind = _norm(kind) if part.endswith("_norm") else kind
+    return f"{side}/layer_{layer}/{TENSOR_NAMES[part]}/{kind}"
+
+
+def _norm(kind: str) -> str:
+    return {"weight": "gamma", "bias": "beta"}[kind]
+
+
+VMAP_FILE = "vmap.txt"
+ITERATIONS = 4
+SENTENCES = 200_000
+"""The table is learnt from so many sentences at most, the first ones."""
+LEAST = 1e-3
+"""Translations less probable than this are left out."""
+
+Sentence = tuple[NDArray[np.integer], NDArray[np.integer]]
+
+
+@dataclass(frozen=True)
+class LexicalTable:
+    """t(trg | src) for the pairs that have been seen: three arrays [P], sorted by source piece and
+    then by falling probability; `frequency` [V] counts the target pieces."""
+
+    src: NDArray[np.int64]
+    trg: NDArray[np.int64]
+    probability: NDArray[np.float64]
+    frequency: NDArray[np.int64]
+
+
+def lexical_table(
+    sentences: Iterable[Sentence], vocab_size: int, iterations: int = ITERATIONS
+) -> LexicalTable:
+    """Learn the table from (source ids, target ids) without special tokens.
+
+    Raises BundleError where there is no sentence.
+    """
+    pairs, groups, frequency = _together(sentences, vocab_size)
+    kinds, kind_of = np.unique(pairs, return_inverse=True)
+    src = kinds // vocab_size
+    probability = np.full(len(kinds), 1.0)
+    for _ in range(iterations):
+        weight = probability[kind_of]
+        share = weight / np.bincount(groups, weight)[groups]
+        counts = np.bincount(kind_of, share, minlength=len(kinds))
+        probability = counts / np.bincount(src, counts)[src]
+    order = np.lexsort((-probability, src))
+    return LexicalTable(src[order], kinds[order] % vocab_size, probability[order], frequency)
+
+
+def _together(
+    sentences: Iterable[Sentence], vocab_size: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Every source with every target piece of its sentence, as src · V + trg; which target
+    position each belongs to; how often each target piece comes."""
+    pairs, groups, targets, positions = [], [], [], 0
+    for src, trg in islice(sentences, SENTENCES):
+        src = np.unique(np.asarray(src, dtype=np.int64))
+        trg = np.asarray(trg, dtype=np.int64)
+        pairs.append((src[:, None] * vocab_size + trg[None, :]).ravel())
+        groups.append(np.tile(np.arange(positions, positions + len(trg)), len(src)))
+        targets.append(trg)
+        positions += len(trg)
+    if not positions:
+        raise BundleError("a shortlist needs translated sentences: run the `label` stage first")
+    frequency = np.bincount(np.concatenate(targets), minlength=vocab_size)
+    return np.concatenate(pairs), np.concatenate(groups), frequency
+
+
+def write_vmap(
+    path: Path, table: LexicalTable, pieces: Sequence[str], candidates: int, always: int
+) -> None:
+    """Write CTranslate2's vocabulary map: for each source piece its `candidates` most probable
+    translations, and the `always` most frequent target pieces whatever the source is."""
+    frequent = np.argsort(-table.frequency, kind="stable")[:always]
+    lines = ["\t" + " ".join(pieces[piece] for piece in frequent)]
+    starts = np.flatnonzero(np.diff(table.src, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(table.src)], strict=True):
+        end = min(end, start + candidates)
+        kept = table.trg[start:end][table.probability[start:end] >= LEAST]
+        if len(kept):
+            words = " ".join(pieces[piece] for piece in kept)
+            lines.append(f"{pieces[table.src[start]]}\t{words}")
+    Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,399 @@
+"""The export gate: every engine of a bundle against the float32 model in torch. Needs torch.
+
+A bundle that translates worse than the model it was made from is not published. Both sides
+translate the same held-out sentences greedily, with the same output limits; what counts is how many
+lines stay the same and what BLEU, chrF2 and log-probabilities lose.
+
+How close an engine is to its reference: translations kept, scores' largest difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import ctranslate2
+import numpy as np
+import sentencepiece as spm
+from sacrebleu.metrics import BLEU, CHRF
+
+from export.metrics import (
+    BLEU_SCORE,
+    CHRF_SCORE,
+    bleu_of,
+    chrf_statistics_of,
+    paired_bootstrap,
+    signature,
+    statistics_of,
+)
+from export.runtime.bundle import Bundle, BundleError
+from export.runtime.engines import TranslateOptions, Translation, load_engine
+from export.runtime.manifest import EngineCheck, EngineEntry, GateRecord, WorstLine
+from training.config.recipe import GateLimits, RecipeError
+from training.data.readers import read_lines
+from training.model.decoding import Hypothesis, greedy_corpus
+from training.model.transformer import EOS, Transformer
+
+if TYPE_CHECKING:
+    from training.model.transformer import Transformer
+
+
+BATCH_SENTENCES = 64
+WORST_LINES = 5
+VERSIONS = ("torch", "ctranslate2", "onnxruntime")
+
+
+class GateError(BundleError):
+    """A bundle that got worse than its model; `gate` says in what."""
+
+    def __init__(self, gate: GateRecord) -> None:
+        self.gate = gate
+        faults = "\n  ".join(gate.faults)
+        super().__init__(
+            f"the export gate refuses the bundle, on {gate.sentences} sentences of "
+            f"{gate.dataset}:\n  {faults}\nExport another engine or precision, change the limits "
+            "(export.gate in the recipe), or publish it all the same with --force, which records it"
+        )
+
+
+@dataclass(frozen=True)
+class EvalSet:
+    """Sentences that the model has not learnt from, and their references."""
+
+    dataset: str
+    src: Sequence[str]
+    ref: Sequence[str]
+
+    @classmethod
+    def read(cls, src: Path, ref: Path) -> EvalSet:
+        """Two files with a sentence a line (.gz and .zst too), called by the source's name.
+
+        Raises RecipeError where they cannot be read or have not as many lines.
+        """
+        lines = []
+        for path in (src, ref):
+            found = list(read_lines(path))
+            if None in found:
+                raise RecipeError(f"{path}: line {found.index(None) + 1} is not UTF-8: convert it")
+            lines.append([line or "" for line in found])
+        if len(lines[0]) != len(lines[1]):
+            raise RecipeError(
+                f"{src} has {len(lines[0])} lines and {ref} {len(lines[1])}: line n of one must "
+                "translate line n of the other"
+            )
+        return cls(src.name, *lines)
+
+    def fitting(self, fits: Sequence[bool]) -> EvalSet:
+        """Those sentences alone of which `fits` is true."""
+        kept = [index for index, fit in enumerate(fits) if fit]
+        return EvalSet(self.dataset, [self.src[i] for i in kept], [self.ref[i] for i in kept])
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """What the export gate judges by; `reference` says what the engines are held against."""
+
+    held_out: EvalSet
+    limits: GateLimits
+    force: bool = False
+    reference: str = "the float32 model"
+
+
+@dataclass(frozen=True)
+class ReferenceModel:
+    """What the model writes in torch: texts and the mean log-probability of their tokens."""
+
+    held_out: EvalSet
+    texts: list[str]
+    scores: list[float]
+
+
+def check_bundle(bundle: Bundle, model: Transformer, judged: GateResult) -> GateRecord:
+    """Hold every engine of a bundle against its model on held-out sentences.
+
+    Sentences too long for the bundle are left out. Raises GateError where an engine breaks one of
+    the limits and is not published by force, BundleError where no sentence is left.
+    """
+    reference = translate_in_torch(bundle, model, judged.held_out)
+    checks = tuple(
+        _check(entry, reference, _translate(bundle, entry, reference), judged.limits)
+        for entry in bundle.manifest.engines
+    )
+    gate = GateRecord(
+        reference=judged.reference,
+        dataset=judged.held_out.dataset,
+        sentences=len(reference.texts),
+        torch_bleu=round(bleu_of(_bleu_statistics(reference, reference.texts)), 2),
+        signatures=(signature(), str(CHRF(references=[[""]]).get_signature())),
+        versions=_versions(),
+        engines=checks,
+        forced=judged.force and any(check.faults for check in checks),
+    )
+    if gate.faults and not judged.force:
+        raise GateError(gate)
+    return gate
+
+
+def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) -> ReferenceModel:
+    """Greedy translations by the model, with the output limits that the bundle's engines keep."""
+    tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
+    engine = load_engine(bundle)
+    rows = [[*tokenizer.encode(text), EOS] for text in held_out.src]
+    fits = [1 < len(row) <= engine.max_input_tokens + 1 for row in rows]
+    if not any(fits):
+        raise BundleError(
+            f"the export gate has no sentence to judge by: {held_out.dataset} is empty or longer "
+            "than export.max_input_tokens; give validation text that the model can translate"
+        )
+    found = greedy_corpus(
+        model,
+        [row for row, fit in zip(rows, fits, strict=True) if fit],
+        limit_of=lambda length: engine.output_limit(length - 1),
+        min_length=1,
+    )
+    texts = [" ".join(tokenizer.decode(one.ids).splitlines()).strip() for one in found]
+    return ReferenceModel(held_out.fitting(fits), texts, [_mean(one) for one in found])
+
+
+def _mean(hypothesis: Hypothesis) -> float:
+    return hypothesis.score / (len(hypothesis.ids) + 1)
+
+
+def _translate(bundle: Bundle, entry: EngineEntry, reference: ReferenceModel) -> list[Translation]:
+    engine = load_engine(bundle, entry.name)
+    options = TranslateOptions(return_scores=entry.exact)
+    src = list(reference.held_out.src)
+    return [
+        translation
+        for start in range(0, len(src), BATCH_SENTENCES)
+        for translation in engine.translate_batch(src[start : start + BATCH_SENTENCES], options)
+    ]
+
+
+def _check(
+    entry: EngineEntry, reference: ReferenceModel, found: list[Translation], limits: GateLimits
+) -> EngineCheck:
+    texts = [one.text for one in found]
+    ref = list(reference.held_out.ref)
+    same = [text == torch for text, torch in zip(texts, reference.texts, strict=True)]
+    bleu = paired_bootstrap(
+        [_bleu_statistics(reference, texts)],
+        [_bleu_statistics(reference, reference.texts)],
+        BLEU_SCORE,
+    )
+    chrf = paired_bootstrap(
+        [chrf_statistics_of(texts, ref)], [chrf_statistics_of(reference.texts, ref)], CHRF_SCORE
+    )
+    check = EngineCheck(
+        engine=entry.name,
+        identical=sum(same) / len(same),
+        bleu=round(BLEU().corpus_score(texts, [ref]).score, 2),
+        bleu_difference=round(bleu.difference, 3),
+        bleu_p=round(bleu.p_value, 4),
+        chrf_difference=round(chrf.difference, 3),
+        chrf_p=round(chrf.p_value, 4),
+        score_difference=_score_difference(reference, found, same) if entry.exact else None,
+        worst=_worst(reference, texts),
+    )
+    return check.model_copy(update={"faults": tuple(_faults(entry, check, limits))})
+
+
+def _bleu_statistics(reference: ReferenceModel, texts: list[str]) -> np.ndarray:
+    return statistics_of(texts, list(reference.held_out.ref))
+
+
+def _score_difference(
+    reference: ReferenceModel, found: list[Translation], same: list[bool]
+) -> float | None:
+    """Largest difference of a translation's mean log-probability, EOS counted, over the lines that
+    are the same and whole."""
+    differences = [
+        abs(one.score - score)
+        for one, score, equal in zip(found, reference.scores, same, strict=True)
+        if equal and not one.truncated and one.score is not None
+    ]
+    return float(f"{max(differences):.3g}") if differences else None
+
+
+def _worst(reference: ReferenceModel, texts: list[str]) -> tuple[WorstLine, ...]:
+    """The lines that differ most from torch's, by sentence chrF2."""
+    metric = CHRF()
+    changed = [
+        WorstLine(
+            source=source,
+            torch=torch,
+            engine=text,
+            chrf=round(metric.sentence_score(text, [torch]).score, 1),
+        )
+        for source, torch, text in zip(reference.held_out.src, reference.texts, texts, strict=True)
+        if text != torch
+    ]
+    return tuple(sorted(changed, key=lambda line: line.chrf)[:WORST_LINES])
+
+
+def _faults(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> list[str]:
+    """The limits that an engine breaks, each with its value."""
+    faults = []
+    least = limits.float32_identical if entry.exact else limits.int8_identical
+    if check.identical < least:
+        faults.append(
+            f"{check.identical:.1%} of the lines are torch's, the limit is {least:.1%}"
+            + _example(check)
+        )
+    if -check.bleu_difference > limits.bleu_loss:
+        faults.append(
+            f"BLEU {check.bleu} is {-check.bleu_difference:.2f} below torch's "
+            f"(p = {check.bleu_p:.3f}), the limit is {limits.bleu_loss}"
+        )
+    if check.score_difference is not None and check.score_difference > limits.score_difference:
+        faults.append(
+            f"a mean log-probability differs from torch's by {check.score_difference:.1e}, the "
+            f"limit is {limits.score_difference:.0e}"
+        )
+    return faults
+
+
+def _example(check: EngineCheck) -> str:
+    if not check.worst:
+        return ""
+    line = check.worst[0]
+    return f"; {line.source!r} became {line.engine!r}, with torch {line.torch!r}"
+
+
+def _versions() -> dict[str, str]:
+    from importlib.util import find_spec
+
+    return {name: version(name) for name in VERSIONS if find_spec(name) is not None}
+
+
+SCORE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One sentence that came out differently; `similarity` from 0 to 1 (difflib's ratio)."""
+
+    index: int
+    reference: str
+    candidate: str
+    similarity: float
+
+
+@dataclass(frozen=True)
+class TranslationParity:
+    """Translations of an engine against those of its reference."""
+
+    sentences: int
+    identical: int
+    worst: tuple[Difference, ...]
+
+    @property
+    def share_identical(self) -> float:
+        """Share of identical translations, from 0 to 1; 1 when there are none to compare."""
+        return self.identical / self.sentences if self.sentences else 1.0
+
+    def __str__(self) -> str:
+        head = f"{self.identical} of {self.sentences} identical ({self.share_identical:.1%})"
+        lines = [
+            f"  {d.index}: similarity {d.similarity:.2f}\n    {d.reference}\n    {d.candidate}"
+            for d in self.worst
+        ]
+        return "\n".join([head, *lines])
+
+
+@dataclass(frozen=True)
+class ScoreParity:
+    """Log-probabilities of given targets, engine against torch: the largest difference."""
+
+    tokens: int
+    largest_difference: float
+    sentence: int
+    position: int
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference of a log-probability {self.largest_difference:.2e} over "
+            f"{self.tokens} tokens, at position {self.position} of sentence {self.sentence}"
+        )
+
+
+def translation_parity(
+    reference: Sequence[str], candidate: Sequence[str], worst: int = 5
+) -> TranslationParity:
+    """Compare translations line by line, keeping the `worst` most different ones.
+
+    Raises ValueError if the two are not equally long.
+    """
+    if len(reference) != len(candidate):
+        raise ValueError(f"{len(reference)} references but {len(candidate)} translations")
+    differences = [
+        Difference(index, ref, cand, SequenceMatcher(None, ref, cand, autojunk=False).ratio())
+        for index, (ref, cand) in enumerate(zip(reference, candidate, strict=True))
+        if ref != cand
+    ]
+    differences.sort(key=lambda d: (d.similarity, d.index))
+    return TranslationParity(
+        len(reference), len(reference) - len(differences), tuple(differences[:worst])
+    )
+
+
+def score_parity(
+    model: Transformer,
+    pieces: Sequence[str],
+    engine_dir: Path,
+    sources: Sequence[Sequence[int]],
+    targets: Sequence[Sequence[int]],
+) -> ScoreParity:
+    """Teacher-forced log-probabilities of `targets` given `sources`, engine against torch.
+
+    Both are token ids without BOS and EOS; EOS is scored too.
+    """
+    translator = ctranslate2.Translator(str(engine_dir), intra_threads=1)
+    scored = translator.score_batch(
+        [[pieces[token] for token in source] for source in sources],
+        [[pieces[token] for token in target] for target in targets],
+        max_input_length=0,
+    )
+    largest, tokens, sentence, position = 0.0, 0, 0, 0
+    for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        expected = _torch_log_probs(model, source, target)
+        got = scored[index].log_probs
+        if len(got) != len(expected):
+            raise ValueError(f"sentence {index}: {len(got)} scores for {len(expected)} tokens")
+        tokens += len(expected)
+        for place, (left, right) in enumerate(zip(expected, got, strict=True)):
+            if abs(left - right) > largest:
+                largest, sentence, position = abs(left - right), index, place
+    return ScoreParity(tokens, largest, sentence, position)
+
+
+def check_scores(parity: ScoreParity, tolerance: float = SCORE_TOLERANCE) -> None:
+    """Raise ValueError if the difference is above the tolerance."""
+    if not parity.largest_difference <= tolerance:
+        raise ValueError(
+            f"the float32 engine differs from torch: {parity}, tolerance {tolerance:.0e}. "
+            "An operation of the model has no equal in the engine: do not serve this bundle"
+        )
+
+
+def _torch_log_probs(
+    model: Transformer, source: Sequence[int], target: Sequence[int]
+) -> list[float]:
+    """Log-probability [T + 1] of each target token and of EOS."""
+    import torch
+
+    from training.model.transformer import BOS, EOS
+
+    device = model.output_bias.device
+    with torch.no_grad():
+        logits = model(
+            torch.tensor([[*source, EOS]], device=device),
+            torch.tensor([[BOS, *target]], device=device),
+        )[0]
+        wanted = torch.tensor([*target, EOS], device=device)
+        log_probs = logits.float().log_softmax(-1).gather(1, wanted[:, None])[:, 0]
+    return [float(value) for value in log_probs]

@@ -1,0 +1,235 @@
+"""What an engine is: sentences in, translations out. Service, benchmarks and export know no more.
+
+A new engine is a file here whose class extends `SentenceEngine`, a case in `load_engine`, its
+`kind` in `export/runtime/manifest.py`, and a writer in `export/exporter.py`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from itertools import chain
+from typing import Any, Protocol
+
+import sentencepiece as spm
+
+from export.runtime.bundle import Bundle, load_tokenizer
+from export.runtime.manifest import Decoding
+
+WIDTHS = (8, 9, 11, 15, 23, 24)
+WIDTH_STEP = 8
+"""Sources share a call where their widths (tokens, `</s>` counted) lie between the same two of
+these, or after the last one in the same step.
+
+There the matrix kernels of oneDNN with AVX2 and AVX-512 and of Intel's MKL change, and with them
+the last bits of a sum: measured, docs/serving.md says how.
+"""
+
+REMEMBERED = 1024
+"""Sentences whose tokens are kept: a caller counts them before it has them translated."""
+REMEMBERED_CHARS = 1000
+
+
+@dataclass(frozen=True)
+class TranslateOptions:
+    """How to decode: 1 is greedy; scores cost a softmax a step.
+
+    `alternatives`: further translations of the sentence. They are the next best of a beam search of
+    at least one more than that, which then chooses the best one too. `repetition_penalty` above 1
+    divides the log-probability of tokens that are already there (Keskar et al. 2019, section 4.1);
+    `no_repeat_ngram_size` forbids a second n-gram of so many tokens, 0 forbids none. Raises
+    ValueError for a value out of range.
+    """
+
+    beam_size: int = 1
+    return_scores: bool = False
+    alternatives: int = 0
+    repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 0
+
+    def __post_init__(self) -> None:
+        if self.beam_size < 1:
+            raise ValueError(f"beam_size is {self.beam_size}: set it to 1 (greedy) or more")
+        if self.alternatives < 0:
+            raise ValueError(f"alternatives is {self.alternatives}: set it to 0 or more")
+        if not 1.0 <= self.repetition_penalty <= 10.0:
+            raise ValueError(
+                f"repetition_penalty is {self.repetition_penalty}: set it to 1 (none) up to 10"
+            )
+        if self.no_repeat_ngram_size < 0:
+            raise ValueError(
+                f"no_repeat_ngram_size is {self.no_repeat_ngram_size}: set it to 0 (none) or more"
+            )
+
+    @property
+    def search_width(self) -> int:
+        """Hypotheses that are followed: the beam, or as many as give the alternatives."""
+        return max(self.beam_size, self.alternatives + 1)
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A translated sentence.
+
+    `score` is the mean log-probability of its tokens (nats), if asked for. `tokens` counts them;
+    `truncated` says that the output limit cut the translation off. `alternatives` are texts that
+    differ from `text` and from each other, best first, at most as many as asked for.
+    """
+
+    text: str
+    tokens: int
+    score: float | None = None
+    truncated: bool = False
+    alternatives: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """What an engine's decoding gives for one sentence: target ids or pieces without `</s>`, their
+    mean log-probability where asked for, whether the limit cut them off, and the tokens of further
+    hypotheses, best first."""
+
+    tokens: list[Any]
+    score: float | None = None
+    truncated: bool = False
+    further: tuple[list[Any], ...] = ()
+
+
+class Engine(Protocol):
+    """A loaded model. `translate_batch` may be called from several threads at once.
+
+    A sentence's translation does not depend on what shares its batch; docs/serving.md says how far
+    that holds.
+    """
+
+    @property
+    def max_input_tokens(self) -> int:
+        """Tokens that a sentence may have."""
+
+    def count_tokens(self, sentence: str) -> int:
+        """Tokens of a sentence."""
+
+    def output_limit(self, source_tokens: int) -> int:
+        """Most tokens of a translation, `</s>` counted, for a source of so many without it."""
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        """Translate sentences in order.
+
+        Raises ValueError if one has too many tokens, or for options that the engine has not.
+        """
+
+
+class SentenceEngine:
+    """What engines share: SentencePiece on both sides, checked lengths, like lengths in a call.
+
+    An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces, and which
+    options `decode` heeds beside `beam_size` and `return_scores`; others are refused.
+    """
+
+    token_type: type = str
+    heeds: frozenset[str] = frozenset()
+
+    def __init__(self, bundle: Bundle) -> None:
+        self._decoding: Decoding = bundle.manifest.decoding
+        self._tokenizer = load_tokenizer(bundle)
+        # Without a pool of its own, SentencePiece starts threads for each list.
+        self._pool = spm.ThreadPool(1)
+        self._remembered = lru_cache(REMEMBERED)(self._tokenized)
+
+    @property
+    def max_input_tokens(self) -> int:
+        return self._decoding.max_input_tokens
+
+    def count_tokens(self, sentence: str) -> int:
+        return len(self._tokens(sentence))
+
+    def decode(
+        self, sources: list[list[Any]], limit: int, options: TranslateOptions
+    ) -> list[Decoded]:
+        """Tokens of sources, without `</s>` → those of translations of at most `limit` tokens,
+        `</s>` counted. Raises ValueError for options that the engine has not."""
+        raise NotImplementedError
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        self._check(options)
+        sources = [self._tokens(sentence) for sentence in sentences]
+        translations: list[Translation] = [Translation("", 0)] * len(sources)
+        for limit, rows in self._calls(sources):
+            decoded = self.decode([sources[row] for row in rows], limit, options)
+            for row, one in zip(rows, self._translations(decoded, options), strict=True):
+                translations[row] = one
+        return translations
+
+    def _tokens(self, sentence: str) -> list[Any]:
+        if len(sentence) > REMEMBERED_CHARS:
+            return self._tokenized(sentence)
+        return self._remembered(sentence)
+
+    def _tokenized(self, sentence: str) -> list[Any]:
+        found: list[Any] = self._tokenizer.encode(sentence, out_type=self.token_type)
+        return found
+
+    def _check(self, options: TranslateOptions) -> None:
+        for field in fields(TranslateOptions):
+            value = getattr(options, field.name)
+            heeded = field.name in ("beam_size", "return_scores") or field.name in self.heeds
+            if not heeded and value != field.default:
+                raise ValueError(
+                    f"{field.name} is {value}, and this engine has no such search: leave it out, "
+                    "or use a ctranslate2 engine of the bundle"
+                )
+
+    def _calls(self, sources: list[list[Any]]) -> list[tuple[int, list[int]]]:
+        """Rows of each call, by like widths, with the call's output limit."""
+        rows_by_width: dict[int, list[int]] = {}
+        for row, source in enumerate(sources):
+            if len(source) > self.max_input_tokens:
+                raise ValueError(
+                    f"sentence {row} has {len(source)} tokens, the model takes "
+                    f"{self.max_input_tokens}: split it first"
+                )
+            if source:
+                rows_by_width.setdefault(padded_tokens(len(source)), []).append(row)
+        return [(self.output_limit(len(sources[rows[0]])), rows) for rows in rows_by_width.values()]
+
+    def output_limit(self, source_tokens: int) -> int:
+        """Most output tokens for a source of so many: those of the longest that shares its calls.
+
+        It depends on the source alone, as everything that shapes a sentence's translation should.
+        """
+        return self._decoding.output_limit(padded_tokens(source_tokens) - 1)
+
+    def _translations(
+        self, decoded: Sequence[Decoded], options: TranslateOptions
+    ) -> Iterator[Translation]:
+        texts = iter(self._texts([[one.tokens, *one.further] for one in decoded]))
+        for one in decoded:
+            text = next(texts)
+            others = dict.fromkeys(next(texts) for _ in one.further)
+            yield Translation(
+                text=text,
+                tokens=len(one.tokens),
+                score=one.score,
+                truncated=one.truncated,
+                alternatives=tuple(t for t in others if t and t != text)[: options.alternatives],
+            )
+
+    def _texts(self, hypotheses: Sequence[Sequence[list[Any]]]) -> list[str]:
+        """The texts of all hypotheses, by one call: a thread that calls SentencePiece gives up
+        Python's lock and waits for it again."""
+        found = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
+        return [" ".join(text.splitlines()).strip() for text in found]
+
+
+def padded_tokens(source_tokens: int) -> int:
+    """Most tokens that a source's row has in its call, `</s>` and padding counted."""
+    width = source_tokens + 1
+    if width > WIDTHS[-1]:
+        return -(-width // WIDTH_STEP) * WIDTH_STEP
+    return WIDTHS[bisect_left(WIDTHS, width)]

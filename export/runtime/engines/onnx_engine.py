@@ -1,0 +1,268 @@
+"""A bundle's ONNX engine: greedy decoding, or beam search, as one graph on ONNX Runtime.
+
+Read an ONNX file that may be anybody's: whole, and with no tensor outside of it.
+
+A tensor in ONNX may name another file to be read. ONNX Runtime would follow that name, so it is
+looked for in the protobuf itself, without the `onnx` package, which serving does not need.
+Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import BoundedSemaphore
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from export.runtime.bundle import Bundle, BundleError
+from export.runtime.engines.base import Decoded, SentenceEngine, TranslateOptions
+
+INSIDE: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {},
+}
+"""Which fields of a message hold messages that may hold tensors."""
+EXTERNAL_DATA, DATA_LOCATION = 13, 14
+DEEPEST = 100
+"""Protobuf's own limit of nesting."""
+
+
+def read_onnx(path: Path) -> bytes:
+    """The bytes of an ONNX file. Raises BundleError if it is not one or refers to other files."""
+    if not path.is_file():
+        raise BundleError(f"{path} is missing: export the bundle again")
+    content = path.read_bytes()
+    try:
+        outside = _refers_outside(memoryview(content), "model", 0)
+    except (IndexError, ValueError) as error:
+        raise BundleError(f"{path} is not an ONNX model: export the bundle again") from error
+    if outside:
+        raise BundleError(
+            f"{path} keeps weights in other files, which a bundle's model must not: "
+            "export the bundle again"
+        )
+    return content
+
+
+def _refers_outside(message: memoryview, kind: str, depth: int) -> bool:
+    if depth > DEEPEST:
+        raise ValueError("messages are nested too deep")
+    for field, content in _fields(message):
+        if kind == "tensor" and field in (EXTERNAL_DATA, DATA_LOCATION):
+            if content != 0:
+                return True
+        elif (inner := INSIDE[kind].get(field)) is not None:
+            if isinstance(content, int):
+                raise ValueError(f"field {field} of a {kind} is a number")
+            if _refers_outside(content, inner, depth + 1):
+                return True
+    return False
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Each field of a protobuf message: its number, and its bytes or its value as a number."""
+    place = 0
+    while place < len(message):
+        key, place = _varint(message, place)
+        match key & 7:
+            case 0:
+                number, place = _varint(message, place)
+                yield key >> 3, number
+                continue
+            case 1:
+                length = 8
+            case 2:
+                length, place = _varint(message, place)
+            case 5:
+                length = 4
+            case other:
+                raise ValueError(f"wire type {other}")
+        if place + length > len(message):
+            raise ValueError("a field ends after its message")
+        yield key >> 3, message[place : place + length]
+        place += length
+
+
+def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    """The number at a place, and the place after it."""
+    number = shift = 0
+    while True:
+        byte = message[place]
+        number |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return number, place
+        if shift > 63:
+            raise ValueError("a number of more than 64 bits")
+
+
+PAD, EOS = 0, 3
+GREEDY_FILE, BEAM_FILE = "greedy.onnx", "beam.onnx"
+FORMAT, FORMAT_VERSION = "quickstudy-onnx", "1"
+OUTPUTS = {"trg": "tensor(int64)", "scores": "tensor(float)"}
+INPUTS = {
+    GREEDY_FILE: {
+        "src": "tensor(int64)",
+        "limit": "tensor(int64)",
+        "return_scores": "tensor(bool)",
+    },
+    BEAM_FILE: {"src": "tensor(int64)", "limit": "tensor(int64)", "beam_size": "tensor(int64)"},
+}
+
+
+class OnnxEngine(SentenceEngine):
+    """The ONNX models of a bundle's engine: `greedy.onnx` and, if it is there, `beam.onnx`.
+
+    Up to `inter_threads` batches run at the same time, each with `intra_threads`; a batch has at
+    most `max_batch_tokens` padded source tokens. Raises BundleError if the bundle has no such
+    engine, or for a model that does not keep to the contract of docs/bundle.md.
+    """
+
+    token_type = int
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        name: str | None = None,
+        *,
+        inter_threads: int = 1,
+        intra_threads: int = 1,
+        max_batch_tokens: int = 1024,
+    ) -> None:
+        super().__init__(bundle)
+        self._max_batch_tokens = max_batch_tokens
+        self._vocab_size = bundle.manifest.vocab_size
+        self._running = BoundedSemaphore(inter_threads)
+        self._threads = ThreadPoolExecutor(inter_threads)
+        folder = bundle.engine_path(name)
+        files = [GREEDY_FILE, *([BEAM_FILE] if (folder / BEAM_FILE).exists() else [])]
+        self._sessions = {
+            file: _load(folder / file, intra_threads, self._vocab_size) for file in files
+        }
+
+    def decode(
+        self, sources: list[list[int]], limit: int, options: TranslateOptions
+    ) -> list[Decoded]:
+        if options.beam_size > 1 and BEAM_FILE not in self._sessions:
+            raise ValueError(
+                f"beam_size is {options.beam_size}, and this ONNX engine only decodes greedily: "
+                "set beam_size to 1, use a ctranslate2 engine of the bundle, or export with the "
+                "engine onnx-int8-beam"
+            )
+        batches = batches_of(sources, self._max_batch_tokens)
+        decoded: list[Decoded] = [Decoded([])] * len(sources)
+
+        def run(rows: list[int]) -> list[Decoded]:
+            return self._run([sources[row] for row in rows], limit, options)
+
+        apply = self._threads.map if len(batches) > 1 else map  # one needs no other thread
+        for rows, batch in zip(batches, apply(run, batches), strict=True):
+            for row, one in zip(rows, batch, strict=True):
+                decoded[row] = one
+        return decoded
+
+    def _run(
+        self, sources: list[list[int]], limit: int, options: TranslateOptions
+    ) -> list[Decoded]:
+        """Decode one batch."""
+        src = np.full((len(sources), max(map(len, sources)) + 1), PAD, np.int64)
+        for row, source in enumerate(sources):
+            src[row, : len(source)] = source
+            src[row, len(source)] = EOS
+        feeds = {"src": src, "limit": np.array(limit)}
+        if beam := options.beam_size > 1:
+            feeds["beam_size"] = np.array(options.beam_size)
+        else:
+            feeds["return_scores"] = np.array(options.return_scores)
+        with self._running:
+            session = self._sessions[BEAM_FILE if beam else GREEDY_FILE]
+            trg, scores = session.run(["trg", "scores"], feeds)
+        if len(trg) != len(src) or trg.min() < 0 or trg.max() >= self._vocab_size:
+            raise ValueError("the model wrote ids out of its vocabulary: export the bundle again")
+        read = _beam_decoded if beam else _greedy_decoded
+        found = [read(ids, score, limit) for ids, score in zip(trg, scores, strict=True)]
+        if not options.return_scores:
+            found = [replace(one, score=None) for one in found]
+        return found
+
+
+def _load(path: Path, intra_threads: int, vocab_size: int) -> onnxruntime.InferenceSession:
+    """A session for a file. Raises BundleError if it cannot be used."""
+    content = read_onnx(path)
+    try:
+        session = onnxruntime.InferenceSession(
+            content, _session_options(intra_threads), providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's errors share no other base
+        raise BundleError(
+            f"{path} does not load in ONNX Runtime {onnxruntime.__version__} ({error}): "
+            "export the bundle again, or install a newer onnxruntime"
+        ) from error
+    if fault := contract_fault(session, INPUTS[path.name], vocab_size):
+        raise BundleError(f"{path} {fault}: export the bundle again with this version")
+    return session
+
+
+def contract_fault(session: Any, expected: dict[str, str], vocab_size: int) -> str | None:
+    """What keeps a loaded model from being used, if anything does."""
+    inputs = {one.name: one.type for one in session.get_inputs()}
+    outputs = {one.name: one.type for one in session.get_outputs()}
+    if inputs != expected or outputs != OUTPUTS:
+        return f"takes {inputs} and gives {outputs}, not {expected} and {OUTPUTS}"
+    stated = session.get_modelmeta().custom_metadata_map
+    found = (stated.get("format"), stated.get("format_version"))
+    if found != (FORMAT, FORMAT_VERSION):
+        return f"has format and version {found}, not {(FORMAT, FORMAT_VERSION)}"
+    if stated.get("vocab_size") != str(vocab_size):
+        return f"has vocab_size {stated.get('vocab_size')}, its manifest says {vocab_size}"
+    return None
+
+
+def batches_of(sources: Sequence[Sequence[int]], max_batch_tokens: int) -> list[list[int]]:
+    """Rows in batches of like lengths, each of at most so many padded tokens, or of one row."""
+    batches: list[list[int]] = []
+    for row in sorted(range(len(sources)), key=lambda row: len(sources[row])):
+        width = len(sources[row]) + 1  # EOS; rows come by length, so this is the batch's width
+        if not batches or (len(batches[-1]) + 1) * width > max_batch_tokens:
+            batches.append([])
+        batches[-1].append(row)
+    return batches
+
+
+def _greedy_decoded(ids: NDArray[np.int64], score: np.float32, limit: int) -> Decoded:
+    """Ids [T] with EOS, if it came, and the sum of their log-probabilities; as in CTranslate2 the
+    score is their mean, EOS counted."""
+    tokens = ids.tolist()
+    ended = EOS in tokens
+    length = tokens.index(EOS) if ended else len(tokens)
+    return Decoded(tokens[:length], float(score) / (length + ended), truncated=not ended)
+
+
+def _beam_decoded(ids: NDArray[np.int64], score: np.float32, limit: int) -> Decoded:
+    """Ids [T] without EOS, and the mean of their log-probabilities as if it had come."""
+    tokens = [token for token in ids.tolist() if token != PAD]
+    truncated = len(tokens) >= limit
+    mean = float(score) * (len(tokens) + 1) / len(tokens) if truncated else float(score)
+    return Decoded(tokens, mean, truncated)
+
+
+def _session_options(intra_threads: int) -> onnxruntime.SessionOptions:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = intra_threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    options.enable_mem_pattern = False  # one pattern would be kept for every shape ever seen
+    options.log_severity_level = 3
+    return options

@@ -1,0 +1,170 @@
+"""Files and folders that are there whole or not at all.
+
+Each is made under a temporary name in the same folder and then renamed into place. Temporaries that
+a killed process left behind are told by their lock, which ends with the process, and are removed by
+the next write of the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from quickstudy.errors import writing
+
+DRAFT = ".draft"
+FORMER = ".former"
+
+
+def _sibling(path: Path, kind: str) -> Path:
+    return path.with_name(f".{path.name}.{secrets.token_hex(4)}{kind}")
+
+
+def _siblings(path: Path, kind: str) -> list[Path]:
+    start, length = f".{path.name}.", len(f".{path.name}.") + 8 + len(kind)
+    return [
+        entry
+        for entry in path.parent.iterdir()
+        if entry.name.startswith(start) and entry.name.endswith(kind) and len(entry.name) == length
+    ]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_tree(folder: Path) -> None:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if not (Path(parent) / name).is_symlink():
+                _sync(Path(parent) / name)
+        _sync(Path(parent))
+
+
+@contextlib.contextmanager
+def _locked(draft: Path) -> Iterator[None]:
+    """Hold a draft's lock, so that nobody takes it for a leftover."""
+    descriptor = os.open(draft, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: only leftovers stay
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _abandoned(draft: Path) -> bool:
+    try:
+        descriptor = os.open(draft, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+@contextlib.contextmanager
+def _naming(path: Path, draft: Path) -> Iterator[None]:
+    """Have OSErrors of a draft name what it was to become."""
+    try:
+        with writing(path):
+            yield
+    except OSError as error:
+        for which in ("filename", "filename2"):
+            name = getattr(error, which)
+            if isinstance(name, str) and Path(name).is_relative_to(draft):
+                setattr(error, which, str(path / Path(name).relative_to(draft)))
+        raise
+
+
+def _clean_up(path: Path) -> None:
+    """Remove what killed writers of `path` left; put back a folder that one had moved aside."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for former in _siblings(path, FORMER):
+        if _abandoned(former):
+            if path.exists():
+                _remove(former)
+            else:
+                former.rename(path)
+    for draft in _siblings(path, DRAFT):
+        if _abandoned(draft):
+            _remove(draft)
+
+
+def atomic_write(path: str | Path, content: str | bytes | memoryview) -> None:
+    """Write a file (text as UTF-8) whole, durably, or leave the former one as it was.
+
+    Parent folders are made. Raises OSError where the file system refuses.
+    """
+    path = Path(path)
+    _clean_up(path)
+    draft = _sibling(path, DRAFT)
+    try:
+        with _naming(path, draft), draft.open("xb") as file, _locked(draft):
+            file.write(content.encode("utf-8") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+            draft.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # a read-only disk refuses this too
+            draft.unlink()
+        raise
+    _sync(path.parent)
+
+
+@contextlib.contextmanager
+def atomic_folder(path: str | Path) -> Iterator[Path]:
+    """Yield a new empty folder that becomes `path` when the block ends, or vanishes if it raises.
+
+    A folder that stands at `path` is moved aside for the rename and deleted after it. Parent
+    folders are made. Raises OSError where the file system refuses.
+    """
+    path = Path(path)
+    _clean_up(path)
+    draft = _sibling(path, DRAFT)
+    with _naming(path, draft):
+        draft.mkdir()
+    try:
+        with _naming(path, draft), _locked(draft):
+            yield draft
+            _sync_tree(draft)
+            _take_place(draft, path)
+    except BaseException:
+        _remove(draft)
+        raise
+
+
+def _take_place(draft: Path, path: Path) -> None:
+    if not path.exists():
+        draft.rename(path)
+    else:
+        former = _sibling(path, FORMER)
+        with _locked(path):
+            path.rename(former)
+            try:
+                draft.rename(path)
+            except BaseException:
+                former.rename(path)
+                raise
+        _remove(former)
+    _sync(path.parent)

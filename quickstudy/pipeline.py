@@ -1,0 +1,304 @@
+"""The stages of a run: corpus → tokenizer → teacher → labels → student → export → evaluation.
+
+What a stage is, and when it is skipped, is in `training.stage`.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from quickstudy.atomic import atomic_folder, atomic_write
+from training.config.io import dump_recipe
+from training.config.model import CheckpointTeacher, TrainedTeacher, members_of
+from training.config.recipe import RecipeError, SourceConfig, TokenizerConfig
+from training.data.batching import map_table
+from training.data.prepare import prepare, read_rows, render_report, train_shards
+from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
+from training.logging import Ticker
+from training.run import Run, held_out, public_recipe, recipe_students, student_stage
+from training.stage import NOTE, Stage, file_digest, fingerprint_of, say
+from training.teacher_files import (
+    adopt_tokenizer,
+    adopted_identity,
+    longest_sides,
+    read_json,
+    teacher_identity,
+)
+from training.trainer import TrainingRun, train
+
+if TYPE_CHECKING:
+    from export.quality_gate import EvalSet
+
+LEAST_TEACHER_BLEU = 1.0
+"""Validation BLEU below which a teacher has learned next to nothing: there is nothing to ask it."""
+WITHOUT_SPACES = frozenset(("bo", "dz", "ja", "km", "lo", "my", "th", "wuu", "yue", "zh"))
+"""Languages whose words BLEU does not tell apart, so that it says nothing of a teacher."""
+
+
+def build_stages(run: Run) -> dict[str, Stage]:
+    """Every stage of a run by name, in order; students other than `student` are baselines."""
+    stages = [_prepare_stage(run), _tokenize_stage(run)]
+    if isinstance(run.recipe.teacher, TrainedTeacher):
+        stages.append(_teacher_stage(run, run.recipe.teacher))
+    if run.recipe.needs_teacher:
+        stages.append(_label_stage(run))
+    stages += [student_stage(run, plan) for plan in recipe_students(run)]
+    stages += [_export_stage(run), _evaluate_stage(run)]
+    return {stage.name: stage for stage in stages}
+
+
+# --- corpus and tokenizer ----------------------------------------------------------------------
+
+
+def _source_files(source: SourceConfig, root: Path) -> list[str]:
+    names = [name for name in (source.src, source.trg, source.path) if name is not None]
+    return [file_digest(root / name) for name in names]
+
+
+def _prepare_stage(run: Run) -> Stage:
+    corpus = run.recipe.corpus
+    folder = run.folder / "corpus"
+
+    def inputs() -> Any:
+        sources = [*corpus.train, corpus.validation, *corpus.test.values()]
+        files = [_source_files(source, Path(corpus.root)) for source in sources]
+        return [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
+
+    def make() -> None:
+        note = (folder / NOTE).read_text()
+        with Ticker("prepare", None, "pairs read") as tick:
+            report = prepare(corpus, folder, tick)
+        atomic_write(folder / NOTE, note)
+        say(render_report(report))
+
+    return Stage(
+        "prepare", folder, inputs, make, lambda: [folder / "train", run.validation, *held_out(run)]
+    )
+
+
+def _training_pairs(run: Run) -> Any:
+    for shard in train_shards(run.folder / "corpus"):
+        yield from read_rows(shard)
+
+
+def _tokenize_stage(run: Run) -> Stage:
+    config = run.recipe.tokenizer
+    folder = run.folder / "tokens"
+    longest = longest_sides(run.recipe)
+
+    def inputs() -> Any:
+        settings = fingerprint_of(config, ("kind",))
+        return [settings, longest, run.recipe.seed, *adopted_identity(run.recipe)]
+
+    def make() -> None:
+        if isinstance(config, TokenizerConfig):
+            train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
+        else:
+            adopt_tokenizer(run.recipe, run.tokenizer)
+        tokenizer = Tokenizer(run.tokenizer)
+        kept = dropped = tokens = alone = 0
+        with atomic_folder(folder / "train") as draft:
+            for shard in train_shards(run.folder / "corpus"):
+                table, too_long = encode_rows(map_table(shard), tokenizer, longest)
+                write_tokens(draft / shard.name, table)
+                kept, dropped = kept + len(table), dropped + too_long
+                lengths = table["trg"].combine_chunks().value_lengths().to_numpy()
+                tokens, alone = tokens + int(lengths.sum()), alone + int((lengths == 0).sum())
+        say(
+            f"tokenize: {len(tokenizer)} pieces; {kept:,} pairs"
+            + (f", of which {alone:,} without a reference" if alone else "")
+            + f"; {tokens:,} target tokens"
+            + (f"; {dropped:,} pairs over {longest} tokens left out" if dropped else "")
+        )
+
+    return Stage(
+        "tokenize",
+        folder,
+        inputs,
+        make,
+        lambda: [run.tokenizer, folder / "train"],
+        ("prepare",),
+    )
+
+
+# --- teacher and labels -----------------------------------------------------------------
+
+
+def _teacher_stage(run: Run, teacher: TrainedTeacher) -> Stage:
+    folder = run.folder / "teacher"
+    job = TrainingRun(
+        name="teacher",
+        folder=folder,
+        model=teacher.model,
+        training=teacher.training,
+        objective=teacher.objective,
+        token_shards=[],
+        labels=None,
+        tokenizer=run.tokenizer,
+        validation=run.validation,
+        seed=run.recipe.seed,
+        recipe_text=public_recipe(dump_recipe(run.recipe)),
+    )
+    return Stage(
+        "teacher",
+        folder,
+        lambda: [fingerprint_of(teacher, ("kind",)), run.recipe.seed],
+        lambda: _train(job, run),
+        lambda: [run.teacher / "model.safetensors"],
+        ("tokenize",),
+        join=lambda: _train(job, run),
+    )
+
+
+def _train(job: TrainingRun, run: Run) -> None:
+    from dataclasses import replace
+
+    train(replace(job, token_shards=run.token_shards))
+
+
+def _label_stage(run: Run) -> Stage:
+    config = run.recipe.labels
+    if not run.recipe.gives_distributions:
+        config = config.model_copy(update={"paths": []})
+    given = not isinstance(run.recipe.teacher, TrainedTeacher)
+
+    def make() -> None:
+        from training.distill.labelling import choose_workers, label_corpus
+        from training.distill.teachers import build_teacher
+
+        workers = choose_workers(run.label_workers)
+        _check_teacher(run)
+        with Ticker(
+            "label", sum(len(map_table(path)) for path in run.token_shards), "pairs"
+        ) as tick:
+            label_corpus(
+                run.token_shards,
+                run.labels,
+                partial(build_teacher, run.teacher_job),
+                config,
+                Tokenizer(run.tokenizer),
+                tick,
+                workers,
+            )
+
+    def inputs() -> Any:
+        asked = fingerprint_of(config, ("batch_tokens",))
+        return [asked, *teacher_identity(run.recipe.teacher)] if given else asked
+
+    return Stage(
+        "label",
+        run.labels,
+        inputs,
+        make,
+        lambda: [run.labels / "labels.json"],
+        ("tokenize",) if given else ("teacher",),
+    )
+
+
+def _check_teacher(run: Run) -> None:
+    """Raises RecipeError where the validation BLEU of a teacher is next to nothing; says so alone
+    where labels are wanted all the same. Teachers without such a figure are not judged."""
+    if run.recipe.corpus.trg_lang.split("-")[0] in WITHOUT_SPACES:
+        return
+    given = run.recipe.teacher
+    if isinstance(given, TrainedTeacher):
+        advice = (
+            f"look at {run.teacher.parent}/log.jsonl and at the corpus, and train it longer or "
+            "with another learning rate"
+        )
+        checkpoints = [("teacher", run.teacher)]
+    else:
+        advice = "give another teacher"
+        checkpoints = [
+            (place, Path(member.path))
+            for place, member in members_of(given)
+            if isinstance(member, CheckpointTeacher)
+        ]
+    for place, folder in checkpoints:
+        metrics = read_json(folder / "checkpoint.json").get("metrics", {})
+        bleu = metrics.get("validation_bleu")
+        if bleu is None or bleu >= LEAST_TEACHER_BLEU:
+            continue
+        weak = f"{place}: its validation BLEU is {bleu:.2f}, so it translates next to nothing"
+        if not run.label_anyway:
+            raise RecipeError(
+                f"{weak}, and students would learn just that; at least {LEAST_TEACHER_BLEU:g} is "
+                f"wanted: {advice}, or ask it all the same with --force"
+            )
+        say(f"label: {weak}; asked all the same")
+
+
+# --- export and evaluation ---------------------------------------------------------------------
+
+
+def _export_stage(run: Run) -> Stage:
+    recipe = run.recipe
+
+    def make() -> None:
+        from export.exporter import export_bundle
+        from training.checkpoint import load_checkpoint
+        from training.data.dataset import taught_pairs
+
+        checkpoint = load_checkpoint(run.student_folder("student") / "checkpoint")
+        bundle = export_bundle(
+            model=checkpoint.model,
+            tokenizer_path=checkpoint.tokenizer,
+            recipe_text=public_recipe(dump_recipe(recipe)),
+            out=run.bundle,
+            name=recipe.name,
+            version=recipe.export.version,
+            source_lang=recipe.corpus.src_lang,
+            target_lang=recipe.corpus.trg_lang,
+            engines=list(recipe.export.engines),
+            licence=recipe.corpus.licence,
+            attribution=recipe.corpus.attribution,
+            description=recipe.description,
+            metrics=[],
+            max_input_tokens=recipe.export.max_input_tokens,
+            held_out=_validation_text(run),
+            limits=recipe.export.gate,
+            force=run.publish_anyway,
+            lexicon=lambda: taught_pairs(run.token_shards, run.labels),
+        )
+        size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
+        say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")
+
+    words = [recipe.name, recipe.description, recipe.corpus.licence, recipe.corpus.attribution]
+    return Stage(
+        "export",
+        run.folder / "export",
+        lambda: [fingerprint_of(recipe.export), words],
+        make,
+        lambda: [run.bundle / "manifest.json"],
+        ("student",),
+    )
+
+
+def _validation_text(run: Run) -> EvalSet:
+    from export.quality_gate import EvalSet
+    from training.data.prepare import read_pairs
+
+    pairs = list(islice(read_pairs(run.validation), run.recipe.export.gate.sentences))
+    return EvalSet("validation", [src for src, _ in pairs], [trg for _, trg in pairs])
+
+
+def _evaluate_stage(run: Run) -> Stage:
+    folder = run.folder / "evaluation"
+    trained = ("teacher",) if isinstance(run.recipe.teacher, TrainedTeacher) else ()
+
+    def make() -> None:
+        from benchmarks.evaluate import evaluate_run
+
+        evaluate_run(run, folder)
+
+    return Stage(
+        "evaluate",
+        folder,
+        lambda: [sorted(run.recipe.corpus.test), *teacher_identity(run.recipe.teacher)],
+        make,
+        lambda: [folder / "evaluation.json"],
+        (*trained, "export", *run.recipe.baselines),
+    )

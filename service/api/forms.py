@@ -1,0 +1,135 @@
+"""Bodies: what every one is checked for, and those of the borrowed APIs, JSON or a form, read into
+one typed request."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
+from starlette.formparsers import MultiPartException
+from starlette.types import Scope
+
+from service.errors import SEND_JSON, ApiError, explain
+
+FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+MAX_FORM_FIELDS = 10_000
+M = TypeVar("M", bound=BaseModel)
+
+
+class _RepeatedKeyError(Exception):
+    """A JSON object has a key twice."""
+
+
+def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
+    if len(dict(pairs)) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _RepeatedKeyError(key)
+            seen.add(key)
+
+
+_CHECKER = json.JSONDecoder(object_pairs_hook=_check_pairs)
+
+
+def repeated_key(text: str | bytes) -> str | None:
+    """The first key that an object of this JSON has twice. What is no JSON has none."""
+    try:
+        try:
+            _CHECKER.decode(text if isinstance(text, str) else text.decode())
+        except ValueError:
+            json.loads(text, object_pairs_hook=_check_pairs)  # also UTF-16, which FastAPI takes
+    except _RepeatedKeyError as error:
+        return str(error)
+    except (ValueError, RecursionError):
+        pass
+    return None
+
+
+def repeated_key_error(body: bytes) -> ApiError | None:
+    """What to answer to JSON in which an object has a key twice: readers do not agree on what that
+    means. What is no JSON is for others to refuse."""
+    key = repeated_key(body) if body else None
+    if key is None:
+        return None
+    message = f"the key {key[:100]!r} comes twice in one JSON object: leave one of them out"
+    return ApiError(400, "invalid_request", message)
+
+
+def encoding_error(scope: Scope) -> ApiError | None:
+    """What to answer to a compressed body, which is not to be read."""
+    for name, value in scope["headers"]:
+        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
+            message = "compressed bodies are not taken: send it as it is, without Content-Encoding"
+            headers = {"Accept-Encoding": "identity", "Connection": "close"}
+            return ApiError(415, "compressed", message, headers=headers)
+    return None
+
+
+async def read_body(request: Request, model: type[M]) -> M:
+    """The request's fields as `model`; those of the query where the body has none of that name.
+
+    A form's field that comes several times is a list. Raises ApiError 400 that says what is wrong.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    fields = await _form(request) if kind in FORMS else _json(await request.body())
+    for name, value in request.query_params.items():
+        fields.setdefault(name, value)
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        field, message = explain(error.errors()[0])
+        raise ApiError(400, "invalid_request", message, field) from error
+
+
+def described(model: type[BaseModel]) -> dict[str, Any]:
+    """For OpenAPI: a body that is JSON or a form of this model."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    schema.pop("$defs", None)
+    content = {"schema": schema}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": content, FORMS[0]: content},
+        }
+    }
+
+
+def described_query(model: type[BaseModel]) -> dict[str, Any]:
+    """For OpenAPI: this model's fields as parameters of the query."""
+    schema = model.model_json_schema()
+    required = schema.get("required", [])
+    return {
+        "parameters": [
+            {"name": name, "in": "query", "required": name in required, "schema": field}
+            for name, field in schema["properties"].items()
+        ]
+    }
+
+
+async def _form(request: Request) -> dict[str, Any]:
+    try:
+        form = await request.form(max_files=0, max_fields=MAX_FORM_FIELDS)
+    except (MultiPartException, UnicodeDecodeError) as error:
+        raise ApiError(400, "invalid_request", f"the form cannot be read: {error}") from error
+    fields: dict[str, Any] = {}
+    for name in form:
+        values = form.getlist(name)
+        fields[name] = values if len(values) > 1 else values[0]
+    return fields
+
+
+def _json(body: bytes) -> dict[str, Any]:
+    if not body.strip():
+        return {}
+    try:
+        fields = from_json(body)
+    except ValueError as error:
+        message = f"the body is not valid JSON ({error}): {SEND_JSON}, or a form"
+        raise ApiError(400, "invalid_request", message) from error
+    if not isinstance(fields, dict):
+        raise ApiError(400, "invalid_request", f"the body is not a JSON object: {SEND_JSON}")
+    return fields

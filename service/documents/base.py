@@ -1,0 +1,348 @@
+"""What a reader of files makes of one: texts to translate, and the way back.
+
+Bytes of a text file → text, and back in the same encoding.
+
+Text with codes in it (formatting, images, fields) ↔ the HTML that the translator gets of it.
+
+A code is a tag with a number; what it stands for waits here. The translator keeps such tags and
+puts them round the words that correspond; see `service/text/html.py` for what each name means to
+it: `span` is a stretch within a sentence, `bx` has no width, `x` is a word if spaces are around it,
+`ph` a word that stays, `br` the end of a line.
+"""
+
+from __future__ import annotations
+
+import codecs
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from service.text import Format
+from service.text.document import READERS
+from service.text.html import tokenize
+from service.text.inline import Block
+
+MAX_UNIT_CHARS = 20_000
+"""Characters of a paragraph. The service reads it while it answers others, and what looks for
+addresses and the like in it does so without a break."""
+MAX_MARKUP_CHARS = 1_000_000
+"""Characters of a paragraph with its tags, which may hold pictures."""
+
+
+class FileError(ValueError):
+    """The file cannot be translated; the message says what is wrong with it and what to do."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is given to the translator as one text."""
+
+    text: str
+    format: Format
+
+
+class OpenFile(Protocol):
+    """A file that has been read and checked. The same bytes always give the same units."""
+
+    @property
+    def units(self) -> Sequence[Unit]:
+        """What has to be translated, in the order of the document."""
+
+    def rebuild(self, translations: Sequence[str]) -> bytes:
+        """The whole file with these translations, one for each unit, in its format.
+
+        It may be called again. Raises ValueError if there are more or fewer translations than
+        units, FileError if the file cannot be written.
+        """
+
+
+def check_count(units: Sequence[Unit], translations: Sequence[str]) -> None:
+    """Raise ValueError unless there is one translation for each unit."""
+    if len(units) != len(translations):
+        raise ValueError(f"{len(translations)} translations for {len(units)} units")
+
+
+def check_units(units: Sequence[Unit]) -> None:
+    """Raise FileError if a text is too long for the translator."""
+    for unit in units:
+        if len(unit.text) > MAX_UNIT_CHARS:
+            _check_long(unit)
+
+
+def _check_long(unit: Unit) -> None:
+    chars, limit, what = len(unit.text), MAX_MARKUP_CHARS, " with its markup"
+    if chars <= limit:
+        items = READERS[unit.format](unit.text)
+        chars = max((len(item.rich.text) for item in items if isinstance(item, Block)), default=0)
+        limit, what = MAX_UNIT_CHARS, ""
+    if chars > limit:
+        raise FileError(
+            f"a paragraph of the file has {chars:,} characters{what}, at most {limit:,} are "
+            "possible; part it"
+        )
+
+
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+LEGACY = {
+    "cp1250": "cs hr hu pl ro sk sl sq",
+    "cp1251": "be bg kk ky mk mn ru sr tg uk",
+    "cp1253": "el",
+    "cp1254": "az tr",
+    "cp1255": "he yi",
+    "cp1256": "ar fa ur",
+    "cp1257": "et lt lv",
+    "cp1258": "vi",
+    "cp874": "th",
+    "cp932": "ja",
+    "cp936": "zh",
+    "cp949": "ko",
+}
+LEGACY_OF = {
+    language: codec for codec, languages in LEGACY.items() for language in languages.split()
+}
+"""What text that is not Unicode is most likely in, by its language; cp1252 for all others."""
+DECLARED = re.compile(
+    r"utf-?8|utf-?16(?:-?[lb]e)?|us-ascii|ascii|latin-?1|iso-?8859-?\d{1,2}|iso-2022-jp"
+    r"|(?:windows-?|cp)(?:125\d|874|932|936|949|950)|koi8-[rtu]|shift[-_]?jis|euc-?(?:jp|kr)"
+    r"|gb2312|gbk|gb18030|big5|macintosh|mac-?roman",
+    re.IGNORECASE,
+)
+"""Names that a file may give as its encoding; all are decoded in linear time."""
+NEVER = re.compile("[\0\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How a text was written."""
+
+    codec: str
+    bom: bytes = b""
+
+    def encode(self, text: str, *, references: bool = False) -> bytes:
+        """The text in this encoding, else in UTF-8 where a character is not in it; `references`:
+        such a character is written as `&#…;`. What no text file can have is left out."""
+        text = NEVER.sub("", text)
+        try:
+            return self.bom + text.encode(
+                self.codec, "xmlcharrefreplace" if references else "strict"
+            )
+        except UnicodeError:
+            return codecs.BOM_UTF8 + text.encode("utf-8", "replace")
+
+
+def decode(data: bytes, language: str = "", declared: str | None = None) -> tuple[str, Encoding]:
+    """A text file's text, all line breaks as they are, and its encoding.
+
+    A byte order mark decides, then what the file says of itself (`declared`), then whether it is
+    UTF-8 or UTF-16; else it is taken for the old encoding of its `language`. Raises FileError for
+    bytes that are no text.
+    """
+    encoding = _encoding(data, language, declared)
+    try:
+        text = data[len(encoding.bom) :].decode(encoding.codec)
+    except (UnicodeError, LookupError) as error:
+        raise FileError(f"the file is not text in {encoding.codec}; save it as UTF-8") from error
+    if "\0" in text:
+        raise FileError("the file has null characters, so it is no text; give a text file")
+    return text, encoding
+
+
+def _encoding(data: bytes, language: str, declared: str | None) -> Encoding:
+    for bom, codec in BOMS:
+        if data.startswith(bom):
+            return Encoding(codec, bom)
+    if declared and DECLARED.fullmatch(declared.strip()):
+        name = declared.strip().lower()
+        if not name.replace("-", "").startswith("utf16"):
+            return Encoding(re.sub(r"^windows-?(?=\d)", "cp", name))
+    even, odd = data[:4000:2].count(0), data[1:4000:2].count(0)
+    most = min(len(data), 4000) / 2 * 0.6
+    if odd > most > even:
+        return Encoding("utf-16-le")
+    if even > most > odd:
+        return Encoding("utf-16-be")
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        codec = LEGACY_OF.get(language.split("-")[0].lower(), "cp1252")
+        try:
+            data.decode(codec)
+        except UnicodeDecodeError:
+            codec = "latin-1"
+        return Encoding(codec)
+    return Encoding("utf-8")
+
+
+ID = re.compile(r'\sid="(\d{1,9})"')
+HARD_SPACES = {ord(space): f"&#{ord(space)};" for space in "\u00a0\u202f\u2009"}
+"""Spaces that the translator keeps in HTML only."""
+NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+EventKind = Literal["text", "open", "close", "point"]
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Text, an end of a stretch, or something without text; `code` is what the reader of the file
+    gave for it."""
+
+    kind: EventKind
+    text: str = ""
+    code: Any = None
+
+
+class Inline:
+    """Collects the text and the codes of a paragraph, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self._parts: list[str] = []
+        self._numbers: list[tuple[EventKind, int]] = []
+        self._codes: list[Any] = []
+        self._ends: dict[int, Any] = {}
+        self._open: list[int] = []
+
+    def text(self, text: str) -> None:
+        """Add text as a reader sees it."""
+        if text:
+            self.events.append(Event("text", text))
+            self._parts.append(html.escape(text, quote=False).translate(HARD_SPACES))
+
+    def lines(self, text: str) -> None:
+        """Add text whose line breaks count; each is a code of its own, the break itself."""
+        for at, line in enumerate(text.split("\n")):
+            if at:
+                self.line("\n")
+            self.text(line)
+
+    def open(self, code: Any) -> None:
+        """Begin a stretch."""
+        number = self._add("open", code)
+        self._open.append(number)
+        self._parts.append(f'<span id="{number}">')
+
+    def close(self, code: Any = None) -> None:
+        """End the stretch that was begun last; its code is that of the beginning, if not given."""
+        number = self._open.pop()
+        self._numbers.append(("close", number))
+        self._ends[number] = self._codes[number] if code is None else code
+        self.events.append(Event("close", code=self._ends[number]))
+        self._parts.append("</span>")
+
+    def point(self, code: Any) -> None:
+        """Add something that is no part of the sentence: an anchor, an image."""
+        self._parts.append(f'<bx id="{self._add("point", code)}"/>')
+
+    def placeholder(self, code: Any) -> None:
+        """Add something that stands for a word if spaces are around it."""
+        self._parts.append(f'<x id="{self._add("point", code)}"/>')
+
+    def word(self, code: Any, shown: str) -> None:
+        """Add something that stands for a word, and is kept: a field."""
+        shown = html.escape(shown, quote=False)
+        self._parts.append(f'<ph id="{self._add("point", code)}">{shown}</ph>')
+
+    def line(self, code: Any) -> None:
+        """Add a break of the line or a tab: sentences end here."""
+        self._parts.append(f'<br id="{self._add("point", code)}"/>')
+
+    def _add(self, kind: EventKind, code: Any) -> int:
+        number = len(self._codes)
+        self._codes.append(code)
+        self._numbers.append((kind, number))
+        self.events.append(Event(kind, code=code))
+        return number
+
+    @property
+    def shown(self) -> str:
+        """The text without codes."""
+        return "".join(event.text for event in self.events)
+
+    @property
+    def translatable(self) -> bool:
+        """Whether there is a letter in the text."""
+        return any(map(str.isalpha, self.shown))
+
+    @property
+    def unit(self) -> Unit:
+        """What the translator gets: HTML where there is anything but text and line breaks."""
+        text = "".join(event.code if event.code == "\n" else event.text for event in self.events)
+        if any(code != "\n" for code in self._codes) or not HARD_SPACES.keys().isdisjoint(
+            map(ord, text)
+        ):
+            return Unit("".join(self._parts), "html")
+        return Unit(text, "text")
+
+    def translated(self, translation: str) -> Sequence[Event]:
+        """The events of a translation of `unit`.
+
+        If it lacks a code, has one twice or crosses two, its text stands where the first text was,
+        and all codes stay in their places.
+        """
+        unit = self.unit
+        if translation == unit.text:
+            return self.events
+        if unit.format == "text":
+            return [Event("text", without_controls(translation))]
+        parsed = _parse(translation)
+        if not _complete(parsed, self._numbers):
+            return self._all_at_first("".join(item for item in parsed if isinstance(item, str)))
+        return [
+            Event("text", item)
+            if isinstance(item, str)
+            else Event(item[0], code=(self._ends if item[0] == "close" else self._codes)[item[1]])
+            for item in parsed
+        ]
+
+    def _all_at_first(self, text: str) -> list[Event]:
+        events: list[Event] = []
+        for event in self.events:
+            if event.kind != "text":
+                events.append(event)
+            elif text:
+                events.append(Event("text", text))
+                text = ""
+        return events
+
+
+Parsed = str | tuple[EventKind, int]
+
+
+def _parse(translation: str) -> list[Parsed]:
+    """Text and numbered codes of what the translator gave; other tags are left out."""
+    parsed: list[Parsed] = []
+    waiting: list[int] = []
+    word = False
+    for token in tokenize(translation):
+        found = ID.search(token.raw)
+        if token.kind == "text" and not word:
+            parsed.append(without_controls(html.unescape(token.raw)))
+        elif token.name == "ph":
+            word = token.kind == "open"
+            if word and found:
+                parsed.append(("point", int(found[1])))
+        elif token.kind == "open" and found:
+            waiting.append(int(found[1]))
+            parsed.append(("open", waiting[-1]))
+        elif token.kind == "close":
+            parsed.append(("close", waiting.pop() if waiting else -1))
+        elif token.kind == "void" and found:
+            parsed.append(("point", int(found[1])))
+    return parsed
+
+
+def _complete(parsed: Sequence[Parsed], numbers: Sequence[tuple[EventKind, int]]) -> bool:
+    """Whether each code is there once, as it was."""
+    return sorted(item for item in parsed if not isinstance(item, str)) == sorted(numbers)
+
+
+def without_controls(text: str) -> str:
+    """Text without what XML cannot hold."""
+    return NOT_XML.sub("", text)

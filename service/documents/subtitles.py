@@ -1,0 +1,253 @@
+"""SubRip and WebVTT subtitles: the words of each cue; all else stays byte for byte.
+
+A text into lines of about the same length.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import ceil
+
+from service.documents.base import Event, FileError, Inline, Unit, check_count, decode
+from service.documents.xml import base_language
+
+
+def wrap(text: str, count: int, width: int) -> set[int]:
+    """Which spaces of a text to make line breaks, so that it has `count` lines of about the same
+    length, or more where they would be longer than `width` characters."""
+    count = max(count, ceil(len(text) / width))
+    places = [match.start() for match in re.finditer(r"(?<=\S) (?=\S)", text)]
+    low, high = ceil(len(text) / count), len(text)
+    while low < high:
+        middle = (low + high) // 2
+        if len(_breaks(places, len(text), middle)) < count:
+            high = middle
+        else:
+            low = middle + 1
+    return set(_breaks(places, len(text), low))
+
+
+def _breaks(places: list[int], length: int, width: int) -> list[int]:
+    """Breaks at the last of the places that each line can reach."""
+    breaks: list[int] = []
+    start = 0
+    for place, following in zip(places, [*places[1:], length], strict=False):
+        if following - start > width:
+            breaks.append(place)
+            start = place + 1
+    return breaks
+
+
+LINE = re.compile(r"[^\n]*\n|[^\n]+")
+STAMP = r"(?:\d{1,4}:)?\d{1,2}:\d{1,2}[.,]\d{1,4}"
+TIMES = re.compile(rf"\s*+{STAMP}[ \t]*+-->[ \t]*+{STAMP}.*", re.DOTALL)
+KEPT_BLOCK = re.compile(r"(?:NOTE|STYLE|REGION)(?:\s|$)")
+MARK = re.compile(
+    r"\{\\[^{}\n]{0,500}\}|</?(?P<name>[A-Za-z]\w{0,20})[^<>\n]{0,500}>|<\d[\d:.]{0,20}>"
+)
+"""Override codes, tags, times within a cue."""
+JOINER = "\u2060"
+"""Has no width; within a mark, it keeps players from taking it for one."""
+DASH = re.compile(r"\s*+[-‐–—]\s*+(?=\S|$)")
+WITHOUT_SPACES = ("ja", "km", "lo", "my", "th", "zh")
+"""Languages whose lines go on without a space."""
+COMFORTABLE = 42
+"""Characters a line may have even where the cue's own lines are shorter."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A tag or the like as it stands in the file."""
+
+    raw: str
+
+
+@dataclass(frozen=True)
+class NewLine:
+    """A line break that stays one: another speaker begins."""
+
+
+@dataclass(frozen=True)
+class Cue:
+    """Lines `start` up to `end` of the file, what they say, and how many lines each speaker has."""
+
+    start: int
+    end: int
+    words: Inline
+    counts: Sequence[int]
+
+
+class SubtitleFile:
+    """Subtitles; a unit is the text of a cue, its lines joined."""
+
+    def __init__(self, data: bytes, source: str, *, web: bool) -> None:
+        text, self.encoding = decode(data, source, "utf-8" if web else None)
+        if web and not text.startswith("WEBVTT"):
+            raise FileError("the file is not WebVTT: it does not begin with WEBVTT")
+        self.web = web
+        self.lines = LINE.findall(text)
+        space = "" if base_language(source) in WITHOUT_SPACES else " "
+        cues = [
+            Cue(start, end, *self._read("".join(self.lines[start:end]).rstrip(), space))
+            for start, end in _cues(self.lines)
+        ]
+        if not cues and text.strip() and not web:
+            raise FileError("the file has no subtitles: no line gives times as 00:00:01,000 --> …")
+        self.cues = [cue for cue in cues if cue.words.translatable]
+        self.units: Sequence[Unit] = [cue.words.unit for cue in self.cues]
+
+    def rebuild(self, translations: Sequence[str]) -> bytes:
+        check_count(self.units, translations)
+        lines = list(self.lines)
+        for cue, unit, translation in zip(self.cues, self.units, translations, strict=True):
+            if translation == unit.text:
+                continue
+            original = "".join(lines[cue.start : cue.end])
+            written = self._written(cue.words.translated(translation), original, cue.counts)
+            if written:
+                lines[cue.start : cue.end] = [""] * (cue.end - cue.start)
+                lines[cue.start] = written
+        return self.encoding.encode("".join(lines))
+
+    def _read(self, text: str, space: str) -> tuple[Inline, list[int]]:
+        """The words of a cue, and the lines of each speaker: a line that a dash begins, stays a
+        line."""
+        words = Inline()
+        counts = [0]
+        paired = _pairs(text)
+        for at, line in enumerate(text.split("\n")):
+            line = line.rstrip()
+            plain = MARK.sub("", line)
+            if at and DASH.match(plain):
+                words.line(NewLine())
+                counts.append(0)
+            elif at:
+                words.text(space)
+            counts[-1] += 1
+            place = 0
+            begins = True
+            for match in [*MARK.finditer(line), None]:
+                part = line[place : match.start() if match else len(line)]
+                if begins and (dash := DASH.match(part)):
+                    words.line(Mark(dash.group()))
+                    part = part[dash.end() :]
+                begins = begins and not part
+                words.text(html.unescape(part) if self.web else part)
+                if match:
+                    self._add_mark(words, match, next(paired))
+                    place = match.end()
+        return words, counts
+
+    @staticmethod
+    def _add_mark(words: Inline, match: re.Match[str], paired: bool) -> None:
+        raw = match.group()
+        if not paired:
+            words.point(Mark(raw))
+        elif raw.startswith("</"):
+            words.close(Mark(raw))
+        else:
+            words.open(Mark(raw))
+
+    def _written(self, events: Sequence[Event], original: str, counts: Sequence[int]) -> str:
+        """A cue's text in about as many lines, ended as it was."""
+        lines = [MARK.sub("", line).strip() for line in original.split("\n")]
+        width = max(COMFORTABLE, *map(len, lines))
+        speakers: list[list[Event]] = [[]]
+        for event in events:
+            if isinstance(event.code, NewLine):
+                speakers.append([])
+            else:
+                speakers[-1].append(event)
+        written = "\n".join(
+            self._wrapped(said, count, width) for said, count in zip(speakers, counts, strict=True)
+        )
+        written = "\n".join(line for line in written.split("\n") if line.strip())
+        newline = "\r\n" if "\r\n" in original else "\n"
+        end = original[len(original.rstrip()) :]
+        return written.replace("\n", newline) + end if written else ""
+
+    def _wrapped(self, events: Sequence[Event], count: int, width: int) -> str:
+        text = re.sub(r"[\r\n\t]", " ", "".join(event.text for event in events))
+        breaks = wrap(text, count, width)
+        parts: list[str] = []
+        place = 0
+        for event in events:
+            if event.kind != "text":
+                parts.append(event.code.raw)
+                continue
+            end = place + len(event.text)
+            line = "".join(
+                "\n" if at in breaks else character
+                for at, character in enumerate(text[place:end], place)
+            )
+            parts.append(html.escape(line, quote=False) if self.web else _without_marks(line))
+            place = end
+        return "".join(parts)
+
+
+def _without_marks(text: str) -> str:
+    """Text in which SubRip, which knows no escapes, finds no mark and no times."""
+    text = text.replace("-->", f"--{JOINER}>")
+    return MARK.sub(lambda mark: mark.group()[0] + JOINER + mark.group()[1:], text)
+
+
+def open_srt(data: bytes, source: str, target: str, max_unit_chars: int) -> SubtitleFile:
+    """SubRip subtitles. Raises FileError if there are none."""
+    return SubtitleFile(data, source, web=False)
+
+
+def open_vtt(data: bytes, source: str, target: str, max_unit_chars: int) -> SubtitleFile:
+    """WebVTT subtitles. Raises FileError if it is not WebVTT."""
+    return SubtitleFile(data, source, web=True)
+
+
+def _cues(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """Where the text of each cue starts and ends."""
+    at = 0
+    kept = False
+    while at < len(lines):
+        blank = not lines[at].strip()
+        kept = not blank and (kept or KEPT_BLOCK.match(lines[at]) is not None)
+        timed = not kept and TIMES.match(lines[at]) is not None
+        at += 1
+        if not timed:
+            continue
+        start = at
+        while at < len(lines) and lines[at].strip() and not _begins_cue(lines, at):
+            at += 1
+        if at > start:
+            yield start, at
+
+
+def _begins_cue(lines: Sequence[str], at: int) -> bool:
+    """Whether a cue begins though there was no blank line before it."""
+    if TIMES.match(lines[at]):
+        return True
+    return lines[at].strip().isdigit() and at + 1 < len(lines) and bool(TIMES.match(lines[at + 1]))
+
+
+def _pairs(text: str) -> Iterator[bool]:
+    """For each mark in order, whether it is one of a pair of tags that crosses no other."""
+    marks = list(MARK.finditer(text))
+    paired = [False] * len(marks)
+    waiting: list[int] = []
+    counts: dict[str, int] = {}
+    for at, mark in enumerate(marks):
+        name = (mark["name"] or "").lower()
+        if not name:
+            continue
+        if not mark.group().startswith("</"):
+            waiting.append(at)
+            counts[name] = counts.get(name, 0) + 1
+        elif counts.get(name):
+            while True:
+                start = waiting.pop()
+                other = marks[start]["name"].lower()
+                counts[other] -= 1
+                if other == name:
+                    break
+            paired[start] = paired[at] = True
+    yield from paired

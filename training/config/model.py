@@ -1,0 +1,273 @@
+"""What a recipe may say of a model's dimensions, its training and its tokenizer.
+
+Lengths are in tokens, times in minutes.
+
+What a recipe may say of its teacher: one trained by the run, or one that is given.
+
+A new kind of teacher is a class here (joined to the unions at the end), its files in
+`training/teacher_files.py`, and a file in `training/distill/teachers/`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePath
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from training.config.losses import NllObjective, Section
+
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class ModelConfig(Section):
+    """Dimensions of a Transformer."""
+
+    width: int = Field(256, ge=8)
+    """Width of the states (d_model)."""
+    heads: int = Field(4, ge=1)
+    """Attention heads; must divide the width."""
+    ffn: int = Field(1024, ge=8)
+    """Inner width of the feed-forward layers."""
+    encoder_layers: int = Field(6, ge=1)
+    """Encoder depth."""
+    decoder_layers: int = Field(2, ge=1)
+    """Decoder depth."""
+    activation: Literal["relu", "gelu", "silu"] = "relu"
+    """Activation of the feed-forward layers."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Dropout of residual branches, embeddings and inner feed-forward states, a share of 1."""
+    max_length: int = Field(256, ge=16)
+    """Longest sequence of either side, in tokens."""
+
+    @model_validator(mode="after")
+    def _heads_divide(self) -> Self:
+        if self.width % self.heads or self.width % 2:
+            raise ValueError(
+                f"width {self.width} must be even and a multiple of heads {self.heads}"
+            )
+        return self
+
+
+class TrainingConfig(Section):
+    """One training run. It ends at whichever limit comes first."""
+
+    batch_tokens: int = Field(1024, ge=32)
+    """Target tokens in one process's batch, padding counted."""
+    accumulate: int = Field(1, ge=1)
+    """Batches summed into one step of the optimiser."""
+    learning_rate: float = Field(1e-3, gt=0)
+    """Peak learning rate, at the end of the warm-up."""
+    warmup_steps: int = Field(1000, ge=1)
+    """Steps of linear warm-up; inverse square root after them."""
+    cooldown: float = Field(0.0, ge=0, lt=1)
+    """Last share of the run (of its nearest limit) in which the rate falls linearly to a tenth."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Decoupled weight decay (AdamW)."""
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    """Adam's decay rates, each from 0 to below 1."""
+    clip_norm: float = Field(1.0, gt=0)
+    """Largest gradient norm; longer gradients are scaled down to it."""
+    max_steps: int | None = Field(None, ge=1)
+    """Limit in optimiser steps."""
+    max_epochs: int | None = Field(None, ge=1)
+    """Limit in passes over the training text."""
+    max_minutes: float | None = Field(None, gt=0)
+    """Limit in minutes of training time, resumed time counted."""
+    log_every: int = Field(50, ge=1)
+    """Steps between log lines."""
+    validate_every: int = Field(500, ge=1)
+    """Steps between validations."""
+    validation_pairs: int = Field(1000, ge=1)
+    """Validation pairs translated each time."""
+    patience: int = Field(10, ge=1)
+    """Validations without a better BLEU before the run stops early."""
+    average: int = Field(4, ge=1)
+    """Checkpoints averaged at the end: the best by validation BLEU."""
+    checkpoint_minutes: float = Field(3.0, gt=0)
+    """Minutes between checkpoints to resume from."""
+    processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Processes on this machine: `auto` is one a core on a CPU (8 at most), one a GPU."""
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
+    """`auto` is bf16-mixed where the processor computes in bf16, else 32-true."""
+
+    @model_validator(mode="after")
+    def _limited(self) -> Self:
+        if self.max_steps is None and self.max_epochs is None and self.max_minutes is None:
+            raise ValueError("give at least one limit: max_steps, max_epochs or max_minutes")
+        return self
+
+
+class TokenizerConfig(Section):
+    """A joint SentencePiece model of both languages, trained on the run's text."""
+
+    kind: Literal["train"] = "train"
+    vocab_size: int = Field(6000, ge=300)
+    """Pieces, the 256 bytes and 4 special ones among them."""
+    type: Literal["unigram", "bpe"] = "unigram"
+    """SentencePiece algorithm."""
+    character_coverage: float = Field(0.9995, gt=0.9, le=1.0)
+    """Share of the text's characters with a piece of their own; the rest fall back to bytes."""
+    sample_lines: int = Field(1_000_000, ge=1)
+    """Lines it is trained on at most."""
+
+
+class AdoptedTokenizer(Section):
+    """The given teacher's own SentencePiece model, so that its distributions can be learned."""
+
+    kind: Literal["teacher"] = "teacher"
+
+
+DEFAULT_KIND = "train"
+"""Kind of a tokenizer or teacher that names none."""
+
+
+def with_kind(value: Any) -> Any:
+    """A section with the default kind where it names none."""
+    return {"kind": DEFAULT_KIND, **value} if isinstance(value, dict) else value
+
+
+AnyTokenizer = Annotated[
+    TokenizerConfig | AdoptedTokenizer, Field(discriminator="kind"), BeforeValidator(with_kind)
+]
+
+
+class TrainedTeacher(Section):
+    """A teacher that the run trains on the references."""
+
+    kind: Literal["train"] = "train"
+    model: ModelConfig
+    training: TrainingConfig
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Probability mass spread over the vocabulary, a share of 1."""
+
+    @property
+    def objective(self) -> NllObjective:
+        """What it is trained by."""
+        return NllObjective(label_smoothing=self.label_smoothing)
+
+
+class CheckpointTeacher(Section):
+    """A finished Quickstudy checkpoint."""
+
+    kind: Literal["checkpoint"] = "checkpoint"
+    path: str = Field(min_length=1)
+    """Checkpoint folder, absolute or relative to the recipe's folder."""
+
+
+class CTranslate2Folder(Section):
+    """A CTranslate2 model and its SentencePiece model; it computes in float32."""
+
+    kind: Literal["ctranslate2"] = "ctranslate2"
+    path: str = Field(min_length=1)
+    """Model folder (`model.bin`), absolute or relative to the recipe's folder."""
+    sentencepiece: str = Field(min_length=1)
+    """SentencePiece model, of both sides or of the source alone; absolute or relative to the
+    recipe's folder."""
+    target_sentencepiece: str | None = Field(None, min_length=1)
+    """SentencePiece model of the target side, where it has one of its own."""
+    source_prefix: list[str] = Field(default_factory=list)
+    """Tokens before every source sentence, such as the language `__en__` of an M2M100 model."""
+    source_suffix: list[str] = Field(default_factory=list)
+    """Tokens after every source sentence, such as the `</s>` of a model converted from Hugging
+    Face."""
+    target_prefix: list[str] = Field(default_factory=list)
+    """Tokens that every translation starts with, such as the language `__de__`."""
+
+
+class HuggingFaceFolder(Section):
+    """A local Hugging Face sequence-to-sequence model: Marian (OPUS-MT), M2M100, NLLB or mBART."""
+
+    kind: Literal["huggingface"] = "huggingface"
+    path: str = Field(min_length=1)
+    """Folder of model (safetensors) and tokenizer, absolute or relative to the recipe's folder."""
+    src_lang: str | None = Field(None, min_length=1)
+    """Source language as the tokenizer spells it: `en` (M2M100), `eng_Latn` (NLLB), `en_XX`
+    (mBART). Marian needs none."""
+    trg_lang: str | None = Field(None, min_length=1)
+    """Target language as the tokenizer spells it; for a Marian model of many target languages its
+    token without the signs, `deu` for `>>deu<<`."""
+
+
+MemberConfig = Annotated[
+    CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder, Field(discriminator="kind")
+]
+
+
+class TeacherEnsemble(Section):
+    """Given teachers of one vocabulary, whose next-token probabilities are averaged."""
+
+    kind: Literal["ensemble"] = "ensemble"
+    members: list[MemberConfig] = Field(min_length=2)
+    """The teachers; all of the same SentencePiece model."""
+    weights: list[Annotated[float, Field(gt=0)]] | None = None
+    """Weight of each member in the average, no unit; they are divided by their sum. Default:
+    equal."""
+
+    @model_validator(mode="after")
+    def _weights_fit(self) -> Self:
+        if self.weights is not None and len(self.weights) != len(self.members):
+            raise ValueError(
+                f"weights: {len(self.weights)} of them for {len(self.members)} members"
+            )
+        return self
+
+
+GivenTeacher = CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder | TeacherEnsemble
+TeacherConfig = Annotated[
+    TrainedTeacher | GivenTeacher, Field(discriminator="kind"), BeforeValidator(with_kind)
+]
+PATHS = ("path", "sentencepiece", "target_sentencepiece")
+
+
+def members_of(teacher: GivenTeacher) -> list[tuple[str, MemberConfig]]:
+    """The single teachers of a given one, each with the name of its place in a recipe."""
+    if isinstance(teacher, TeacherEnsemble):
+        return [(f"teacher.members.{i}", member) for i, member in enumerate(teacher.members)]
+    return [("teacher", teacher)]
+
+
+def with_paths(teacher: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The section of a teacher, as a mapping, with every path changed."""
+    changed = {
+        name: change(value) if name in PATHS and value and isinstance(value, str) else value
+        for name, value in teacher.items()
+    }
+    if isinstance(members := teacher.get("members"), list):
+        changed["members"] = [
+            with_paths(member, change) if isinstance(member, dict) else member for member in members
+        ]
+    return changed
+
+
+def with_start(student: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The section of a student, as a mapping, with the path changed that it starts from."""
+    start = student.get("start")
+    if not isinstance(start, dict) or not isinstance(path := start.get("checkpoint"), str):
+        return student
+    return {**student, "start": {**start, "checkpoint": change(path)}}
+
+
+def without_folders(path: str) -> str:
+    """The last part of a path, which is all that may be shown elsewhere."""
+    return PurePath(path).name
+
+
+def start_faults(student: ModelConfig, other: ModelConfig, of: str = "the teacher") -> list[str]:
+    """Why a student cannot start from copied layers of a model; empty where it can."""
+    return [
+        f"student.start needs student.model.{name} to be {of}'s, {getattr(other, name)}"
+        for name in ("width", "heads", "ffn", "activation")
+        if getattr(student, name) != getattr(other, name)
+    ]
+
+
+def length_faults(student: ModelConfig, teacher: ModelConfig) -> list[str]:
+    """Why a student cannot hold what a teacher of the same tokens writes; empty where it can."""
+    if student.max_length >= teacher.max_length:
+        return []
+    return [
+        f"student.model.max_length {student.max_length} must be at least the teacher's "
+        f"{teacher.max_length}, or its translations do not fit"
+    ]

@@ -1,0 +1,364 @@
+"""The typed description of a run; `training.config.io` reads it from YAML.
+
+Unknown keys are refused and every error is reported at once, each with its field. Lengths are in
+tokens unless a description says otherwise; times in minutes.
+
+Recipe sections of the text: where it is and how it is cleaned.
+
+Recipe sections of the bundle: its engines, and how far they may be from the model in torch.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from quickstudy.errors import QuickstudyError
+from training.config.losses import (
+    HybridObjective,
+    ObjectiveConfig,
+    PathName,
+    Section,
+    needs_distributions,
+    needs_labels,
+)
+from training.config.model import (
+    AdoptedTokenizer,
+    AnyTokenizer,
+    CheckpointTeacher,
+    CTranslate2Folder,
+    ModelConfig,
+    TeacherConfig,
+    TokenizerConfig,
+    TrainedTeacher,
+    TrainingConfig,
+    length_faults,
+    start_faults,
+)
+
+
+class SourceConfig(Section):
+    """One corpus: pairs, or source text alone (`trg: null` or `trg_field: null`)."""
+
+    format: Literal["auto", "plain", "tsv", "jsonl", "tmx", "parquet"] = "auto"
+    """File format; `auto` goes by the file name (a plain pair needs `src` and `trg`)."""
+    src: str | None = None
+    """Plain text: path of the source side, one sentence a line (.gz and .zst are read too)."""
+    trg: str | None = None
+    """Plain text: path of the target side, line n translating line n of `src`. A written-out
+    null says that there is none: monolingual text, in corpus.train only."""
+    path: str | None = None
+    """TSV, JSONL, TMX or Parquet: path of the file."""
+    src_field: str = Field("src", coerce_numbers_to_str=True)
+    """JSONL key, Parquet column, or TSV column number from 0, of the source text."""
+    trg_field: str | None = Field("trg", coerce_numbers_to_str=True)
+    """JSONL key, Parquet column, or TSV column number from 0, of the target text; null reads the
+    source text alone (TMX: every unit with the source language), in corpus.train only."""
+    limit: int | None = Field(None, ge=1)
+    """Read at most this many pairs."""
+
+    @property
+    def monolingual(self) -> bool:
+        """Whether there is source text only."""
+        return self.trg is None if self.path is None else self.trg_field is None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.path is None and (self.src is None or "trg" not in self.model_fields_set):
+            raise ValueError(
+                "give `src` and `trg` (plain text; `trg: null` where there is source text only) "
+                "or `path` (other formats)"
+            )
+        if self.path is not None and (self.src is not None or self.trg is not None):
+            raise ValueError("give either `path` or `src` and `trg`, not both")
+        return self
+
+
+class CleanConfig(Section):
+    """Which pairs are dropped, and why; the report counts each rule."""
+
+    max_chars: int = Field(1000, ge=1)
+    """Longest side, in characters."""
+    max_ratio: float = Field(4.0, ge=1)
+    """Longest allowed ratio between the sides, in characters; short pairs are spared."""
+    ratio_min_chars: int = Field(20, ge=0)
+    """The ratio is checked only where the longer side has at least this many characters."""
+    drop_duplicates: bool = True
+    """Drop a pair that has been seen before (both sides, after normalisation)."""
+    drop_overlap: bool = True
+    """Drop training pairs of which either side stands in validation or test text."""
+    drop_control: bool = True
+    """Drop pairs with control characters."""
+    check_language: bool = False
+    """Drop pairs that a language identifier takes for another language."""
+    language_min_chars: int = Field(30, ge=1)
+    """Shorter sides are not judged by language, in characters."""
+
+
+class CorpusConfig(Section):
+    """Where the text is and how it is cleaned."""
+
+    src_lang: str = Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=16)
+    """Source language, a BCP 47 code such as `en`."""
+    trg_lang: str = Field(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=16)
+    """Target language, a BCP 47 code such as `de`."""
+    root: str = "."
+    """Folder that relative paths start from (`--data` on the command line); itself relative to
+    the recipe's folder."""
+    train: list[SourceConfig] = Field(min_length=1)
+    """Training corpora, read one after another; monolingual ones are for labelled students."""
+    validation: SourceConfig
+    """Chooses checkpoints; never trained on."""
+    test: dict[str, SourceConfig] = Field(default_factory=dict)
+    """Test sets by name; only ever measured."""
+    clean: CleanConfig = Field(default_factory=CleanConfig)
+    """Cleaning rules of the training corpora."""
+    noise: float = Field(0.0, ge=0, lt=1)
+    """Share of the source words, of training and held-out text alike, that are dropped, exchanged
+    or misspelt, for studies of text complexity; 0 to below 1."""
+    shard_pairs: int = Field(20_000, ge=1)
+    """Pairs in one shard of the prepared corpus and of the label store."""
+    licence: str = Field("unknown", min_length=1)
+    """Licence of the text, repeated in the model card."""
+    attribution: str = ""
+    """Whom the licence asks to be named, repeated in the model card."""
+
+    @model_validator(mode="after")
+    def _held_out_has_references(self) -> Self:
+        held_out = {"validation": self.validation}
+        held_out |= {f"test.{name}": source for name, source in self.test.items()}
+        bare = [name for name, source in held_out.items() if source.monolingual]
+        if bare:
+            raise ValueError(f"{', '.join(bare)}: held-out text needs its target side")
+        return self
+
+    @property
+    def has_monolingual(self) -> bool:
+        """Whether some training text has no references."""
+        return any(source.monolingual for source in self.train)
+
+
+EngineName = Literal[
+    "ctranslate2-int8",
+    "ctranslate2-int8-float32",
+    "ctranslate2-int8-shortlist",
+    "ctranslate2-float32",
+    "onnx-int8",
+    "onnx-int8-beam",
+    "onnx-float32",
+]
+
+
+class GateLimits(Section):
+    """How far an engine may be from the float32 model in torch, on validation text, both greedy."""
+
+    sentences: int = Field(1000, ge=1)
+    """Validation sentences that are translated, from the first on."""
+    float32_identical: float = Field(0.995, ge=0, le=1)
+    """Least share of identical lines of a float32 engine, 0 to 1."""
+    int8_identical: float = Field(0.8, ge=0, le=1)
+    """Least share of identical lines of an int8 engine, 0 to 1."""
+    bleu_loss: float = Field(0.3, ge=0)
+    """Largest loss of BLEU, in points."""
+    score_difference: float = Field(1e-4, gt=0)
+    """Largest difference of a translation's mean log-probability of a float32 engine, in nats,
+    where the lines are identical."""
+
+
+class ExportConfig(Section):
+    """The bundle that is served."""
+
+    engines: list[EngineName] = Field(default=["ctranslate2-int8"], min_length=1)
+    """Engines in the bundle; the first is the default. int8 keeps 7-bit weights."""
+    out: str | None = None
+    """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
+    version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
+    """Which of a name's bundles this is: part of its tag where it is pushed."""
+    max_input_tokens: int = Field(128, ge=8)
+    """Longest piece of text the service gives the model at once, in tokens."""
+    gate: GateLimits = Field(default_factory=GateLimits)
+    """What an engine may lose."""
+
+
+__all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
+
+RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
+STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
+
+
+class RecipeError(QuickstudyError, ValueError):
+    """A recipe that cannot be used; the message lists every fault with its field."""
+
+
+class LabelsConfig(Section):
+    """What the teacher is asked, once."""
+
+    beam_size: int = Field(5, ge=1, le=32)
+    """Beam of the teacher's translations."""
+    n_best: int = Field(1, ge=1, le=32)
+    """Translations kept a sentence; at most the beam size."""
+    length_penalty: float = Field(1.0, ge=0, le=2)
+    """Exponent of the length that a hypothesis's score is divided by."""
+    top_k: int = Field(8, ge=0)
+    """Log-probabilities kept a position; the rest is kept as one tail mass. 0 keeps all."""
+    paths: list[PathName] = Field(default=["hypothesis"], min_length=1)
+    """Along whose words the teacher's distributions are kept."""
+    batch_tokens: int = Field(1024, ge=64)
+    """Tokens in one batch of the teacher."""
+    precision: Literal["int8", "float32"] = "int8"
+    """Weights of the teacher while it translates; int8 keeps 7 bits. Distributions are always
+    float32."""
+
+    @model_validator(mode="after")
+    def _n_best_fits(self) -> Self:
+        if self.n_best > self.beam_size:
+            raise ValueError(f"n_best {self.n_best} must not exceed beam_size {self.beam_size}")
+        if "closest" in self.paths and self.n_best == 1:
+            raise ValueError("the path `closest` needs n_best of 2 or more")
+        return self
+
+
+class CheckpointStart(Section):
+    """A checkpoint to go on from: a student that is to learn longer, or other text."""
+
+    checkpoint: str = Field(min_length=1)
+    """Its folder, absolute or relative to the recipe's folder. Of the same tokenizer, width, heads,
+    ffn and activation; one of more layers lends evenly spaced ones."""
+
+
+class StudentConfig(Section):
+    """The small, fast model."""
+
+    model: ModelConfig
+    training: TrainingConfig
+    objective: ObjectiveConfig = Field(default_factory=HybridObjective)
+    """What the student is taught by."""
+    start: Literal["random", "teacher"] | CheckpointStart = "random"
+    """Its weights before training: random, copied from evenly spaced layers of the teacher, which
+    needs the teacher's width, heads, ffn and activation, or a checkpoint's. Baselines start at
+    random."""
+
+
+class Recipe(Section):
+    """A whole run: corpus → tokenizer → teacher → labels → student → export → evaluation."""
+
+    name: RunName
+    """Names the run and its folder."""
+    description: str = ""
+    """One sentence for the model card."""
+    seed: int = Field(1, ge=0)
+    """Of every random choice in the run."""
+    corpus: CorpusConfig
+    tokenizer: AnyTokenizer = Field(default_factory=TokenizerConfig)
+    """The student's SentencePiece model: trained on the text, or the given teacher's."""
+    teacher: TeacherConfig
+    """The strong, slow model: trained by the run (the default), or given."""
+    labels: LabelsConfig = Field(default_factory=LabelsConfig)
+    student: StudentConfig
+    baselines: dict[RunName, ObjectiveConfig] = Field(default_factory=dict)
+    """Further students of the same size and budget, by name, each with its own objective."""
+    export: ExportConfig = Field(default_factory=ExportConfig)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        faults = [
+            fault
+            for name, objective in self.objectives().items()
+            for fault in self._objective_faults(name, objective)
+        ]
+        faults += [
+            f"a baseline cannot be named {name!r}, which is a stage"
+            for name in self.baselines
+            if name in STAGE_NAMES
+        ]
+        faults += self._teacher_faults()
+        if self.export.max_input_tokens >= self.student.model.max_length:
+            faults.append(
+                f"export.max_input_tokens {self.export.max_input_tokens} must be below "
+                f"student.model.max_length {self.student.model.max_length}"
+            )
+        faults += self._monolingual_faults()
+        if faults:
+            raise ValueError("; ".join(faults))
+        return self
+
+    def objectives(self) -> dict[str, ObjectiveConfig]:
+        """Every student's objective, by the student's name; `student` is the one exported."""
+        return {"student": self.student.objective, **self.baselines}
+
+    def _objective_faults(self, name: str, objective: ObjectiveConfig) -> list[str]:
+        where = f"{name} ({objective.kind})"
+        path = getattr(objective, "path", None)
+        faults = []
+        if needs_distributions(objective) and not self.gives_distributions:
+            field = "student.objective" if name == "student" else f"baselines.{name}"
+            faults.append(
+                f"{field}: {objective.kind} needs the teacher's distributions over the student's "
+                "vocabulary, which a given teacher has only with tokenizer.kind teacher: set that, "
+                "or use a sentence-level objective"
+            )
+        elif path is not None and path not in self.labels.paths:
+            faults.append(f"{where} needs `{path}` in labels.paths")
+        if objective.kind == "sentence-interpolated" and self.labels.n_best == 1:
+            faults.append(f"{where} chooses among translations: it needs labels.n_best > 1")
+        if objective.kind == "risk" and (name != "student" or self.student.start == "random"):
+            faults.append(
+                f"{where} teaches by what a student writes already: it is for a student with "
+                "student.start, and not for baselines, which start at random"
+            )
+        if getattr(objective, "temperature", 1.0) != 1.0 and self.labels.top_k != 0:
+            faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
+        return faults
+
+    def _teacher_faults(self) -> list[str]:
+        """Faults between teacher, tokenizer and student that no file is read for."""
+        teacher, starts = self.teacher, self.student.start == "teacher"
+        faults = []
+        if isinstance(teacher, TrainedTeacher):
+            faults += length_faults(self.student.model, teacher.model)
+            if starts:
+                faults += start_faults(self.student.model, teacher.model)
+            if isinstance(self.tokenizer, AdoptedTokenizer):
+                faults.append("tokenizer.kind teacher needs a given teacher: teacher.kind is train")
+        elif starts and not (isinstance(teacher, CheckpointTeacher) and self.gives_distributions):
+            faults.append(
+                "student.start = teacher needs teacher.kind train, or teacher.kind checkpoint with "
+                "tokenizer.kind teacher"
+            )
+        if (
+            isinstance(teacher, CTranslate2Folder)
+            and isinstance(self.tokenizer, AdoptedTokenizer)
+            and teacher.target_sentencepiece is not None
+        ):
+            faults.append(
+                "tokenizer.kind teacher needs one SentencePiece model of both sides: with "
+                "teacher.target_sentencepiece only sentence-level objectives are possible"
+            )
+        return faults
+
+    def _monolingual_faults(self) -> list[str]:
+        if not self.corpus.has_monolingual:
+            return []
+        faults = []
+        trained = isinstance(self.teacher, TrainedTeacher)
+        if trained and all(source.monolingual for source in self.corpus.train):
+            faults.append("corpus.train needs text with references, which train the teacher")
+        asked = self.needs_teacher and self.gives_distributions
+        if asked and "hypothesis" not in self.labels.paths:
+            faults.append(
+                "corpus.train has text without references, which students are taught along the "
+                "teacher's translations: add `hypothesis` to labels.paths"
+            )
+        return faults
+
+    @property
+    def gives_distributions(self) -> bool:
+        """Whether the teacher has distributions over the student's vocabulary."""
+        return isinstance(self.teacher, TrainedTeacher) or isinstance(
+            self.tokenizer, AdoptedTokenizer
+        )
+
+    @property
+    def needs_teacher(self) -> bool:
+        return any(needs_labels(objective) for objective in self.objectives().values())

@@ -1,0 +1,162 @@
+"""Token ids of a corpus (and the teacher's labels beside them), memory-mapped, as batches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.config.recipe import RecipeError
+from training.data.batching import (
+    Batch,
+    NumberColumn,
+    RaggedColumn,
+    TargetSide,
+    map_table,
+    padded,
+    process_share,
+    side_of_outputs,
+    target_side,
+    token_batches,
+)
+from training.distill.label_store import LabelStore
+from training.distill.losses.base import PathName
+
+
+class ParallelDataset:
+    """Training text as token ids, with the teacher's labels where the objective reads them.
+
+    Without labels only rows with a reference are learnt from. With them every row is, and one
+    without a reference is taught along the teacher's translation on either path.
+
+    Raises RecipeError where there is no text, or the labels were made for other text.
+    """
+
+    def __init__(self, shards: list[Path], labels: LabelStore | None = None) -> None:
+        tables = [map_table(path) for path in shards]
+        if not tables or not sum(len(table) for table in tables):
+            raise RecipeError("no training text: run the `prepare` and `tokenize` stages")
+        self.ids = NumberColumn([table["id"] for table in tables])
+        self.src = RaggedColumn([table["src"] for table in tables])
+        self.trg = RaggedColumn([table["trg"] for table in tables])
+        self.labels = labels
+        if labels is not None and not labels.ids.equals(self.ids):
+            raise RecipeError("the label store is of other text: run the `label` stage again")
+        self._taught = self._learnable()
+
+    def _learnable(self) -> np.ndarray | None:
+        """Rows to learn from, None for all."""
+        if self.labels is not None or self.trg.lengths.all():
+            return None
+        rows = np.flatnonzero(self.trg.lengths).astype(np.int32)
+        if not len(rows):
+            raise RecipeError("no training text has a reference: add some to corpus.train")
+        return rows
+
+    def __len__(self) -> int:
+        """Rows that are learnt from."""
+        return len(self.ids) if self._taught is None else len(self._taught)
+
+    def _lengths(self, paths: tuple[PathName, ...]) -> np.ndarray:
+        first, *more = (self._lengths_along(path) for path in paths)
+        return np.maximum.reduce([first, *more]) if more else first
+
+    def _lengths_along(self, path: PathName) -> np.ndarray:
+        if path != "reference":
+            return self._store().translations(path).lengths
+        known = self.trg.lengths
+        if self.labels is None or known.all():
+            return known
+        return np.where(known > 0, known, self.labels.hypotheses.lengths)
+
+    @property
+    def hypotheses(self) -> RaggedColumn:
+        """The teacher's translations. Raises RecipeError where no labels were given."""
+        return self._store().hypotheses
+
+    def _store(self) -> LabelStore:
+        if self.labels is None:
+            raise RecipeError("this objective reads the teacher's labels: run the `label` stage")
+        return self.labels
+
+    def _words(self, rows: np.ndarray, path: PathName) -> TargetSide:
+        """Words of a path; the teacher's translation where a row has no reference."""
+        column = self.trg if path == "reference" else self._store().translations(path)
+        values, lengths = column.take(rows)
+        if path != "reference" or lengths.all():
+            return side_of_outputs(padded(values, lengths))
+        references = np.split(values, lengths.cumsum()[:-1])
+        hypotheses = self._store().hypotheses
+        return target_side(
+            [
+                known if len(known) else hypotheses[row]
+                for row, known in zip(rows, references, strict=True)
+            ]
+        )
+
+    def _side(self, rows: np.ndarray, path: PathName, distributions: bool) -> TargetSide:
+        side = self._words(rows, path)
+        if not distributions:
+            return side
+        top_ids, top_logp, tail = self._store().distributions(path, rows)
+        return TargetSide(side.trg_in, side.trg_out, top_ids, top_logp, tail)
+
+    def batch(
+        self, rows: np.ndarray, paths: tuple[PathName, ...], distributions: tuple[PathName, ...]
+    ) -> Batch:
+        """The batch of some rows, with the target sides and distributions asked for."""
+        sides = {path: self._side(rows, path, path in distributions) for path in paths}
+        return Batch(
+            ids=torch.from_numpy(self.ids[rows]),
+            src=padded(*self.src.take(rows)),
+            **sides,
+        )
+
+    def _batches(
+        self, epoch: int, seed: int, budget: int, paths: tuple[PathName, ...]
+    ) -> list[np.ndarray]:
+        generator = np.random.default_rng([seed, epoch])
+        src_lengths, trg_lengths = self.src.lengths, self._lengths(paths)
+        if self._taught is None:
+            return token_batches(src_lengths, trg_lengths, budget, generator)
+        rows = self._taught
+        found = token_batches(src_lengths[rows], trg_lengths[rows], budget, generator)
+        return [rows[batch] for batch in found]
+
+    def batch_count(
+        self, seed: int, budget: int, paths: tuple[PathName, ...], world_size: int
+    ) -> int:
+        """Batches a process has in an epoch (a tie of lengths aside, the same in every epoch)."""
+        return len(self._batches(0, seed, budget, paths)) // world_size
+
+    def epoch(
+        self,
+        number: int,
+        seed: int,
+        budget: int,
+        paths: tuple[PathName, ...],
+        distributions: tuple[PathName, ...],
+        rank: int,
+        world_size: int,
+        start: int = 0,
+    ) -> Iterator[Batch]:
+        """This process's batches of one epoch, from its `start`-th on.
+
+        The order depends on (seed, epoch number) alone, so a resumed run sees the same batches.
+        """
+        batches = self._batches(number, seed, budget, paths)
+        for index, rows in enumerate(process_share(batches, rank, world_size)):
+            if index >= start:
+                yield self.batch(rows, paths, distributions)
+
+
+def taught_pairs(shards: list[Path], labels: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every source and the teacher's translation of it as ids without EOS.
+
+    Raises RecipeError where the text has no labels.
+    """
+    data = ParallelDataset(shards, LabelStore(labels))
+    for row in range(len(data)):
+        yield data.src[row][:-1], data.hypotheses[row][:-1]

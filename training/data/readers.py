@@ -1,0 +1,435 @@
+"""Text in every format that a recipe may name, as a stream of pairs, or of sources alone.
+
+A new format is one function, joined to `READERS`. Memory stays flat whatever the size of a file.
+What is wrong with a single line is told in its pair's `fault`, so that cleaning counts it; what is
+wrong with a file raises CorpusError.
+
+Translation units of a TMX file (LISA TMX 1.4b), one at a time.
+
+Entities are refused, never expanded, and each unit leaves the tree when it was used, so that memory
+stays flat.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any, NamedTuple
+from xml.etree.ElementTree import Element, ParseError
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from defusedxml.ElementTree import iterparse
+
+from training.config.recipe import CorpusConfig, RecipeError, SourceConfig
+
+XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
+
+
+def translation_units(file: IO[bytes]) -> Iterator[dict[str, str]]:
+    """Each unit's texts by language code (lower case); of several in a language, the first.
+
+    Of inline markup, `hi` alone keeps its content, since only that is text by the standard. Raises
+    xml.etree.ElementTree.ParseError, or DefusedXmlException where the file declares entities.
+    """
+    for unit in _units(iterparse(file, events=("start", "end"))):
+        texts: dict[str, str] = {}
+        for variant in _named(unit, "tuv"):
+            language = variant.get(XML_LANG) or variant.get("lang") or ""
+            for segment in _named(variant, "seg"):
+                texts.setdefault(_code(language), _text(segment))
+        yield texts
+
+
+def text_in(texts: dict[str, str], language: str, other: str) -> str | None:
+    """The text in a language: by its very code, else by its primary subtag.
+
+    Where both languages of a corpus share the primary subtag (`zh-Hans`, `zh-Hant`), only the very
+    code counts.
+    """
+    language, other = _code(language), _code(other)
+    primary = language.partition("-")[0]
+    if language in texts or primary == other.partition("-")[0]:
+        return texts.get(language)
+    return next((text for code, text in texts.items() if code.split("-")[0] == primary), None)
+
+
+def _code(language: str) -> str:
+    return language.lower().replace("_", "-")
+
+
+def _name(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _named(parent: Element, name: str) -> Iterator[Element]:
+    return (child for child in parent if _name(child) == name)
+
+
+def _units(events: Iterable[tuple[str, Element]]) -> Iterator[Element]:
+    open_elements: list[Element] = []
+    unit: Element | None = None
+    for event, element in events:
+        if event == "start":
+            open_elements.append(element)
+            if unit is None and _name(element) == "tu":
+                unit = element
+            continue
+        open_elements.pop()
+        if element is unit:
+            yield element
+            unit = None
+        if unit is None and open_elements:
+            open_elements[-1].clear()
+
+
+def _text(element: Element) -> str:
+    inner = [
+        (_text(child) if _name(child) == "hi" else "") + (child.tail or "") for child in element
+    ]
+    return (element.text or "") + "".join(inner)
+
+
+INVALID_UTF8 = "invalid_utf8"
+MALFORMED = "malformed"
+BATCH_ROWS = 10_000
+BUFFER_BYTES = 1 << 18
+
+
+class CorpusError(RecipeError):
+    """Text that cannot be used; the message says where and what to do."""
+
+
+class RawPair(NamedTuple):
+    """A pair as it stands in a file; `trg` is None in monolingual text. With a `fault` (a rule's
+    name), the texts mean nothing."""
+
+    src: str
+    trg: str | None
+    fault: str | None = None
+
+
+Reader = Callable[[SourceConfig, CorpusConfig], Iterator[RawPair]]
+
+
+def source_name(source: SourceConfig) -> str:
+    """How messages and reports call a source: by its files, as the recipe names them."""
+    if source.path is not None:
+        return source.path
+    return str(source.src) if source.monolingual else f"{source.src} | {source.trg}"
+
+
+def read_source(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """The pairs of a source, in order, at most `source.limit`; relative paths from corpus.root.
+
+    Raises CorpusError where a file is missing, damaged, of another format than it is said to be, or
+    (plain text) of another number of lines than its other side.
+    """
+    reader = READERS[source_format(source)]
+    try:
+        for number, pair in enumerate(reader(source, corpus)):
+            if source.limit is not None and number >= source.limit:
+                return
+            yield pair
+    except OSError as error:
+        raise CorpusError(f"{source_name(source)}: cannot be read: {error}") from None
+
+
+def source_format(source: SourceConfig) -> str:
+    """The format's name; `auto` goes by the file name. Raises CorpusError where they disagree."""
+    plain = source.path is None
+    if source.format != "auto":
+        if plain != (source.format == "plain"):
+            raise CorpusError(
+                f"{source_name(source)}: format `plain` takes `src` and `trg`, the others `path`; "
+                f"format is `{source.format}`"
+            )
+        return source.format
+    if plain:
+        return "plain"
+    ending = _unpacked(str(source.path).lower()).suffix.removeprefix(".")
+    found = {"ndjson": "jsonl", "tab": "tsv", "pq": "parquet"}.get(ending, ending)
+    if found not in READERS or found == "plain":
+        raise CorpusError(
+            f"{source.path}: the name does not tell the format; set `format` to tsv, jsonl, tmx "
+            f"or parquet"
+        )
+    return found
+
+
+# --- missing files ------------------------------------------------------------------------------
+
+
+def corpus_faults(corpus: CorpusConfig) -> list[str]:
+    """What of a corpus's files is missing, each with its field; empty where nothing is."""
+    places = {f"corpus.train.{number}": source for number, source in enumerate(corpus.train)}
+    places["corpus.validation"] = corpus.validation
+    places |= {f"corpus.test.{name}": source for name, source in corpus.test.items()}
+    return [fault for place, source in places.items() for fault in _faults(place, source, corpus)]
+
+
+def _faults(place: str, source: SourceConfig, corpus: CorpusConfig) -> Iterator[str]:
+    try:
+        source_format(source)
+    except CorpusError as error:
+        yield f"{place}: {error}"
+    for field in ("src", "trg", "path"):
+        if (name := getattr(source, field)) is not None:
+            try:
+                _locate(name, f"{place}.{field}", corpus)
+            except CorpusError as error:
+                yield str(error)
+
+
+# --- files and lines ---------------------------------------------------------------------------
+
+
+def _locate(name: str | None, field: str, corpus: CorpusConfig) -> Path:
+    path = Path(corpus.root) / str(name)
+    if not path.is_file():
+        raise CorpusError(
+            f"{field}: no file {path}{_nearest(path)}; correct the path, or set corpus.root "
+            f"(`--data`) to the folder that it starts from"
+        )
+    return path
+
+
+def _unpacked(name: str) -> Path:
+    return Path(name.removesuffix(".gz").removesuffix(".zst"))
+
+
+def _nearest(path: Path) -> str:
+    """A file of the same ending beside a missing one, packed or not, that may be meant."""
+    beside = [
+        entry.name
+        for entry in (path.parent.iterdir() if path.parent.is_dir() else ())
+        if _unpacked(entry.name).suffix == _unpacked(path.name).suffix
+    ]
+    nearest = difflib.get_close_matches(path.name, beside, n=1)
+    return f" (there is {nearest[0]})" if nearest else ""
+
+
+def _open(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked where its name ends in .gz or .zst; cut-off files raise."""
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower())
+    return io.BufferedReader(pa.input_stream(str(path), compression), BUFFER_BYTES)
+
+
+def read_lines(path: Path) -> Iterator[str | None]:
+    r"""Lines, split at "\n" alone, without it; None for one that is not UTF-8."""
+    with _open(path) as file:
+        for number, line in enumerate(file):
+            text = _decode(line.removesuffix(b"\n"))
+            yield text.removeprefix("\ufeff") if text and not number else text
+
+
+def _decode(data: bytes) -> str | None:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+
+
+def _pair(src: str | None, trg: str | None) -> RawPair:
+    if src is None or trg is None:
+        return RawPair("", "", INVALID_UTF8)
+    return RawPair(src, trg)
+
+
+def _source_alone(src: str | None) -> RawPair:
+    return RawPair("", None, INVALID_UTF8) if src is None else RawPair(src, None)
+
+
+# --- one reader a format -----------------------------------------------------------------------
+
+
+def read_plain(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """Two files, line n of one translating line n of the other; or a source file alone."""
+    src_path = _locate(source.src, "src", corpus)
+    if source.monolingual:
+        yield from (_source_alone(line) for line in read_lines(src_path))
+        return
+    trg_path = _locate(source.trg, "trg", corpus)
+    src_lines, trg_lines = read_lines(src_path), read_lines(trg_path)
+    end = object()
+    count = 0
+    while True:
+        src, trg = next(src_lines, end), next(trg_lines, end)
+        if src is end or trg is end:
+            break
+        count += 1
+        yield _pair(src, trg)  # type: ignore[arg-type]
+    src_count = count + (src is not end) + sum(1 for _ in src_lines)
+    trg_count = count + (trg is not end) + sum(1 for _ in trg_lines)
+    if src_count != trg_count:
+        raise CorpusError(
+            f"{src_path} has {src_count:,} lines and {trg_path} {trg_count:,}: line n of one must "
+            f"translate line n of the other, so the counts must agree"
+        )
+
+
+def _column(field: str | None, default: str, number: int, name: str) -> int | None:
+    if field is None:
+        return None
+    if field == default:
+        return number
+    if not field.isdecimal():
+        raise CorpusError(f"{name}: {default}_field {field!r} must be a TSV column number from 0")
+    return int(field)
+
+
+def read_tsv(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """Tab-separated columns without quoting or header; 0 and 1 unless `src_field` says otherwise.
+
+    A line with too few columns is malformed; if it is the first, the recipe is wrong and it raises.
+    """
+    src_column = _column(source.src_field, "src", 0, source_name(source)) or 0
+    trg_column = _column(source.trg_field, "trg", 1, source_name(source))
+    last = max(src_column, src_column if trg_column is None else trg_column)
+    path = _locate(source.path, "path", corpus)
+    for number, line in enumerate(read_lines(path)):
+        columns = (line or "").split("\t")
+        if line is None:
+            yield RawPair("", "", INVALID_UTF8)
+        elif last < len(columns):
+            trg = None if trg_column is None else columns[trg_column]
+            yield RawPair(columns[src_column], trg)
+        elif number == 0:
+            raise CorpusError(
+                f"{path}: the first line has {len(columns)} columns, so there is no column "
+                f"{last} (they count from 0); set src_field and trg_field"
+            )
+        else:
+            yield RawPair("", "", MALFORMED)
+
+
+def _dig(record: Any, field: str) -> Any:
+    """The value of a key, or of a path of keys joined by dots; None where there is none."""
+    if isinstance(record, dict) and field in record:
+        return record[field]
+    for key in field.split("."):
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def _is_utf8(text: str) -> bool:
+    """False for text with lone surrogates, which JSON escapes can spell."""
+    try:
+        return text.isascii() or bool(text.encode("utf-8")) or True
+    except UnicodeEncodeError:
+        return False
+
+
+def read_jsonl(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """One JSON object a line; a field may be a path such as `translation.en`.
+
+    A line that is no object with these texts is malformed; if it is the first, it raises.
+    """
+    path = _locate(source.path, "path", corpus)
+    fields = [field for field in (source.src_field, source.trg_field) if field is not None]
+    for number, line in enumerate(read_lines(path)):
+        if line is None:
+            yield RawPair("", "", INVALID_UTF8)
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        texts = [_dig(record, field) for field in fields]
+        if all(isinstance(text, str) for text in texts):
+            src, trg = (*texts, None)[:2]
+            yield RawPair(src, trg) if all(map(_is_utf8, texts)) else RawPair("", "", INVALID_UTF8)
+        elif number == 0:
+            keys = ", ".join(record) if isinstance(record, dict) else "no JSON object"
+            raise CorpusError(
+                f"{path}: the first line has no text {' and '.join(f'`{f}`' for f in fields)} (it "
+                f"has: {keys}); set src_field and trg_field"
+            )
+        else:
+            yield RawPair("", "", MALFORMED)
+
+
+def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """Translation units, matched by language; a unit without both languages (monolingual: without
+    the source language) is malformed.
+
+    Raises CorpusError if every unit is.
+    """
+    from defusedxml.common import DefusedXmlException
+
+    path = _locate(source.path, "path", corpus)
+    seen: set[str] = set()
+    found = False
+    try:
+        with _open(path) as file:
+            for texts in translation_units(file):
+                seen.update(list(texts)[: max(0, 20 - len(seen))])
+                src = text_in(texts, corpus.src_lang, corpus.trg_lang)
+                trg = text_in(texts, corpus.trg_lang, corpus.src_lang)
+                complete = src is not None and (trg is not None or source.monolingual)
+                found = found or complete
+                target = None if source.monolingual else trg or ""
+                yield RawPair(src or "", target, None if complete else MALFORMED)
+    except ParseError as error:
+        raise CorpusError(f"{path}: not well-formed XML: {error}; repair the file") from None
+    except DefusedXmlException:
+        raise CorpusError(f"{path}: declares entities, which are not read; remove them") from None
+    if not found:
+        wanted = corpus.src_lang
+        if not source.monolingual:
+            wanted = f"both {corpus.src_lang} and {corpus.trg_lang}"
+        raise CorpusError(
+            f"{path}: no translation unit has {wanted}; "
+            f"languages in it: {', '.join(sorted(seen)) or 'none'}"
+        )
+
+
+def read_parquet(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """Text columns; a field may be a path into structs such as `translation.en`.
+
+    A row with a missing value is malformed.
+    """
+    path = _locate(source.path, "path", corpus)
+    fields = [field for field in (source.src_field, source.trg_field) if field is not None]
+    try:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=fields):
+                sides = [_text_column(batch, field, file, path) for field in fields]
+                for texts in zip(*sides, strict=True):
+                    if None in texts:
+                        yield RawPair("", "", MALFORMED)
+                    elif source.monolingual:
+                        yield _source_alone(_decode(texts[0]))
+                    else:
+                        yield _pair(*map(_decode, texts))
+    except pa.ArrowInvalid as error:
+        raise CorpusError(f"{path}: cannot be read as Parquet: {error}") from None
+
+
+def _text_column(batch: Any, field: str, file: Any, path: Path) -> list[bytes | None]:
+    """A column (or a struct's field) as bytes, undecoded, since Parquet does not check UTF-8."""
+    names = batch.schema.names
+    keys = [field] if field in names else field.split(".")
+    try:
+        column = batch.column(keys[0])
+        for key in keys[1:]:
+            column = pc.struct_field(column, key)
+        return column.cast(pa.large_binary()).to_pylist()
+    except (KeyError, pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        raise CorpusError(
+            f"{path}: no text column `{field}`; columns: {', '.join(file.schema_arrow.names)}; "
+            f"set src_field and trg_field"
+        ) from None
+
+
+READERS: dict[str, Reader] = {
+    "plain": read_plain,
+    "tsv": read_tsv,
+    "jsonl": read_jsonl,
+    "tmx": read_tmx,
+    "parquet": read_parquet,
+}

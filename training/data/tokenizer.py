@@ -1,0 +1,208 @@
+"""The joint SentencePiece model, and the corpus as token ids.
+
+Byte fallback means that no input has an unknown piece; the special ids are those of
+`training.model.transformer`. Text is NFC already (see `training.data.cleaning`), so SentencePiece
+normalises nothing but spaces.
+
+A teacher's SentencePiece model as ours: the same pieces and segmentation, other ids.
+
+Everything after the tokenizer (model, export, service) reserves ids 0 to 3 for padding, unknown,
+begin and end. Teachers number their pieces in other ways: their vocabulary may put the special
+tokens elsewhere, shift every id (fairseq), or add language tokens. So the teacher's model is
+rewritten with our four special pieces first and its own pieces behind them in their order; scores,
+algorithm and normalisation stay, and with them the segmentation. A teacher is then asked by piece.
+
+A model without byte fallback stays without: a character that it has no piece for is an unknown
+piece, for the student as for the teacher.
+"""
+
+from __future__ import annotations
+
+import io
+import random
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import sentencepiece as spm
+from google.protobuf.message import DecodeError
+from sentencepiece import sentencepiece_model_pb2
+
+from quickstudy.atomic import atomic_write
+from training.config.recipe import RecipeError, TokenizerConfig
+from training.model.transformer import BOS, EOS, PAD, UNK
+
+TOKEN_SCHEMA = pa.schema(
+    [
+        ("id", pa.int64()),
+        ("src", pa.list_(pa.int32())),
+        ("trg", pa.list_(pa.int32())),
+    ]
+)
+
+
+def sample_lines(pairs: Iterable[tuple[str, str | None]], limit: int, seed: int) -> list[str]:
+    """At most `limit` lines of both sides, a uniform sample (reservoir, Vitter 1985).
+
+    A missing target is no line.
+    """
+    chosen: list[str] = []
+    generator = random.Random(seed)
+    lines = (line for pair in pairs for line in pair if line is not None)
+    for count, line in enumerate(lines):
+        if count < limit:
+            chosen.append(line)
+        elif (slot := generator.randrange(count + 1)) < limit:
+            chosen[slot] = line
+    return chosen
+
+
+def train_tokenizer(
+    pairs: Iterable[tuple[str, str | None]], config: TokenizerConfig, path: Path, seed: int = 0
+) -> None:
+    """Write a SentencePiece model trained on both sides of `pairs`.
+
+    Raises RecipeError where the text is too small for the vocabulary.
+    """
+    model = io.BytesIO()
+    try:
+        spm.SentencePieceTrainer.Train(
+            sentence_iterator=iter(sample_lines(pairs, config.sample_lines, seed)),
+            model_writer=model,
+            vocab_size=config.vocab_size,
+            model_type=config.type,
+            character_coverage=config.character_coverage,
+            byte_fallback=True,
+            normalization_rule_name="identity",
+            pad_id=PAD,
+            unk_id=UNK,
+            bos_id=BOS,
+            eos_id=EOS,
+            pad_piece="<pad>",
+            num_threads=1,
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise RecipeError(
+            f"tokenizer.vocab_size {config.vocab_size} does not fit the text: {error}"
+        ) from None
+    atomic_write(path, model.getvalue())
+
+
+class Tokenizer:
+    """Text ↔ token ids."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.exists():
+            raise RecipeError(f"{path}: no tokenizer there; run the `tokenize` stage")
+        self.path = path
+        self._processor = spm.SentencePieceProcessor(model_file=str(path))
+
+    def __len__(self) -> int:
+        return int(self._processor.get_piece_size())
+
+    @property
+    def pieces(self) -> list[str]:
+        """The vocabulary in the order of its ids."""
+        return [self._processor.id_to_piece(index) for index in range(len(self))]
+
+    def encode(self, texts: list[str]) -> list[list[int]]:
+        """Ids of each text, EOS last."""
+        return self._processor.encode(texts, out_type=int, add_eos=True)
+
+    def decode(self, ids: list[list[int]]) -> list[str]:
+        """Text of each list of ids; special ids are left out."""
+        return self._processor.decode([[i for i in row if i > EOS] for row in ids])
+
+
+def encode_rows(table: pa.Table, tokenizer: Tokenizer, max_length: int) -> tuple[pa.Table, int]:
+    """A table of text (`id`, `src`, `trg`) → one of token ids (EOS last; an empty list where the
+    target is missing), and how many were left out because a side has `max_length` tokens or more
+    (BOS counted)."""
+    src = tokenizer.encode(table["src"].to_pylist())
+    texts = table["trg"].to_pylist()
+    known = iter(tokenizer.encode([text for text in texts if text is not None]))
+    trg: list[list[int]] = [[] if text is None else next(known) for text in texts]
+    ids = table["id"].to_pylist()
+    kept = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
+    columns = {
+        name: [values[i] for i in kept]
+        for name, values in (("id", ids), ("src", src), ("trg", trg))
+    }
+    return pa.table(columns, schema=TOKEN_SCHEMA), len(ids) - len(kept)
+
+
+def write_tokens(path: Path, table: pa.Table) -> None:
+    """Write one shard as an Arrow IPC file of a single record batch."""
+    with pa.ipc.new_file(pa.OSFile(str(path), "wb"), table.schema) as writer:
+        writer.write_table(table.combine_chunks(), max_chunksize=max(len(table), 1))
+
+
+ModelProto: Any = sentencepiece_model_pb2.ModelProto  # type: ignore[attr-defined]
+Piece = ModelProto.SentencePiece
+SPECIAL = (
+    ("<pad>", Piece.CONTROL),
+    ("<unk>", Piece.UNKNOWN),
+    ("<s>", Piece.CONTROL),
+    ("</s>", Piece.CONTROL),
+)
+"""Our special pieces in the order of their ids, which `training.model.transformer` names."""
+
+
+def adopt(path: Path) -> bytes:
+    """The SentencePiece model at `path` with our special ids; one that has them already is kept
+    byte for byte.
+
+    Pieces that stand for no text (control pieces, such as language tags) are left out. Raises
+    RecipeError where the file is no SentencePiece model or its unknown piece has another role.
+    """
+    model = _read(path)
+    if has_our_ids(model):
+        return path.read_bytes()
+    names = {name for name, _ in SPECIAL}
+    kept = [
+        (piece.piece, piece.score, piece.type)
+        for piece in model.pieces
+        if piece.type not in (Piece.CONTROL, Piece.UNKNOWN, Piece.UNUSED)
+        and piece.piece not in names
+    ]
+    if not kept:
+        raise RecipeError(f"{path}: a SentencePiece model without pieces")
+    del model.pieces[:]
+    for name, kind in SPECIAL:
+        model.pieces.add(piece=name, score=0.0, type=kind)
+    for name, score, kind in kept:
+        model.pieces.add(piece=name, score=score, type=kind)
+    spec = model.trainer_spec
+    spec.pad_id, spec.unk_id, spec.bos_id, spec.eos_id = range(len(SPECIAL))
+    spec.pad_piece, spec.unk_piece, spec.bos_piece, spec.eos_piece = (name for name, _ in SPECIAL)
+    del spec.control_symbols[:]
+    spec.vocab_size = len(model.pieces)
+    return bytes(model.SerializeToString())
+
+
+def has_our_ids(model: Any) -> bool:
+    """Whether pieces 0 to 3 are our special ones, and no piece beyond them stands for no text."""
+    first = tuple((piece.piece, piece.type) for piece in model.pieces[: len(SPECIAL)])
+    return first == SPECIAL and all(
+        piece.type not in (Piece.CONTROL, Piece.UNKNOWN) for piece in model.pieces[len(SPECIAL) :]
+    )
+
+
+def segmentation(path: Path) -> tuple[list[tuple[str, float, int]], bytes]:
+    """What decides how a model cuts text: pieces with score and type, normalisation.
+
+    Raises RecipeError where the file is no SentencePiece model.
+    """
+    model = ModelProto.FromString(adopt(path))
+    pieces = [(piece.piece, piece.score, piece.type) for piece in model.pieces]
+    spec = [model.trainer_spec.model_type, model.trainer_spec.byte_fallback]
+    return pieces, model.normalizer_spec.SerializeToString() + repr(spec).encode()
+
+
+def _read(path: Path) -> Any:
+    try:
+        return ModelProto.FromString(path.read_bytes())
+    except (OSError, DecodeError) as error:
+        raise RecipeError(f"{path}: no SentencePiece model there ({error})") from None

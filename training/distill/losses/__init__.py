@@ -1,0 +1,65 @@
+"""Objectives: each a value that the one training loop is given.
+
+An objective is an `nn.Module` (a learned gate has parameters) called with the model and a batch; a
+new one is a file here, a config in `training.config.losses` and a line in `build_objective`.
+"""
+
+from __future__ import annotations
+
+from training.config.losses import (
+    HybridObjective,
+    NllObjective,
+    ObjectiveConfig,
+    RiskObjective,
+    SelectiveBatchObjective,
+    SelectiveGlobalObjective,
+    SentenceInterpolatedObjective,
+    SentenceObjective,
+    TieObjective,
+    TokenObjective,
+)
+from training.distill.gates import build_gate
+from training.distill.losses.base import Loss, LossOutput
+from training.distill.losses.hybrid import HybridLoss
+from training.distill.losses.kd import (
+    CrossEntropyLoss,
+    InterpolatedSentenceKDLoss,
+    SentenceKDLoss,
+    TokenKDLoss,
+)
+from training.distill.losses.minimum_risk import MinimumRiskLoss
+from training.distill.losses.selective_kd import (
+    SelectiveBatchKDLoss,
+    SelectiveGlobalKDLoss,
+    TieKDLoss,
+)
+
+__all__ = ["Loss", "LossOutput", "build_loss"]
+
+
+def build_loss(config: ObjectiveConfig, width: int) -> Loss:
+    """The objective a recipe asks for; `width` is the student's, for gates that read its states.
+
+    A config's fields are its objective's arguments.
+    """
+    options = config.model_dump(exclude={"kind", "gate"})
+    match config:
+        case NllObjective():
+            return CrossEntropyLoss(**options)
+        case SentenceObjective():
+            return SentenceKDLoss(**options)
+        case SentenceInterpolatedObjective():
+            return InterpolatedSentenceKDLoss(**options)
+        case TokenObjective():
+            return TokenKDLoss(**options)
+        case HybridObjective():
+            return HybridLoss(gate=build_gate(config.gate, width), **options)
+        case SelectiveBatchObjective():
+            return SelectiveBatchKDLoss(**options)
+        case SelectiveGlobalObjective():
+            return SelectiveGlobalKDLoss(**options)
+        case TieObjective():
+            return TieKDLoss(**options)
+        case RiskObjective():
+            return MinimumRiskLoss(**options)
+    raise ValueError(f"no objective is registered for {config!r}")

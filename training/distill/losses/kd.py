@@ -1,0 +1,174 @@
+"""Cross-entropy objectives: against the references, and against the teacher's translations.
+
+Token-level distillation: the divergence from the teacher's distribution at every position.
+
+Shapes: N positions, V vocabulary, K top-k.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.data.batching import Batch, TargetSide
+from training.distill.losses.base import (
+    Loss,
+    LossOutput,
+    PathName,
+    StudentLogp,
+    side_of,
+    student_logp,
+    target_logits,
+    token_mean,
+)
+from training.model.transformer import Transformer
+
+
+def token_nll(student: StudentLogp, label_smoothing: float) -> Tensor:
+    """−log S(y_t | y_<t, x) with label smoothing (Szegedy et al. 2016) at each position: [N], nats.
+
+    The target is (1 − ε) on the right word and ε / |V| on every word.
+    """
+    if label_smoothing == 0:
+        return -student.target
+    return -(1 - label_smoothing) * student.target - label_smoothing * student.mean
+
+
+class _CrossEntropy(Loss):
+    path: PathName
+
+    def __init__(self, label_smoothing: float = 0.1) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
+        side = side_of(batch, self.path)
+        memory, bias = model.encode(batch.src)
+        student = student_logp(target_logits(model, side, memory, bias), side.targets)
+        return LossOutput(token_mean(token_nll(student, self.label_smoothing)))
+
+
+class CrossEntropyLoss(_CrossEntropy):
+    """Maximum likelihood on the references: the baseline without a teacher."""
+
+    path: PathName = "reference"
+    paths: tuple[PathName, ...] = ("reference",)
+
+
+class SentenceKDLoss(_CrossEntropy):
+    """Sentence-level distillation (Kim & Rush 2016, Seq-KD): the same on the teacher's beam
+    output ŷ."""
+
+    path: PathName = "hypothesis"
+    paths: tuple[PathName, ...] = ("hypothesis",)
+
+
+class InterpolatedSentenceKDLoss(_CrossEntropy):
+    """Sentence-level distillation on the hypothesis of the teacher's n-best that is closest to the
+    reference by sentence BLEU (Kim & Rush 2016, Seq-Inter)."""
+
+    path: PathName = "closest"
+    paths: tuple[PathName, ...] = ("closest",)
+
+
+_TINY = 1e-7
+
+
+def log1mexp(x: Tensor) -> Tensor:
+    """log(1 − eˣ) for x ≤ 0, kept finite at 0 (Mächler 2012)."""
+    x = x.clamp(max=-_TINY)
+    return torch.where(x > -0.6931472, (-torch.expm1(x)).log(), torch.log1p(-x.exp()))
+
+
+def topk_kl(student: StudentLogp, top_logp: Tensor, tail: Tensor) -> Tensor:
+    """KL(T ‖ S) with the teacher's tail as one extra outcome: → [N], nats.
+
+    `student` holds log S at the teacher's top k, whose log-probabilities are `top_logp` [N, K];
+    `tail` [N] is the teacher's probability outside them. S's tail is 1 − Σ of its probabilities
+    there. Merging outcomes never raises a KL, so this is a lower bound of the exact one and equals
+    it for K = V. Kim & Rush 2016, Word-KD.
+    """
+    head = (top_logp.exp() * (top_logp - student.top)).sum(1)
+    if top_logp.shape[1] >= student.vocab_size:
+        return head
+    student_tail = log1mexp(student.top.logsumexp(1))
+    return head + torch.xlogy(tail, tail) - tail * student_tail
+
+
+def tempered_kl(student_logits: Tensor, top_ids: Tensor, top_logp: Tensor, tau: float) -> Tensor:
+    """τ² · KL between distributions at temperature τ (Hinton et al. 2015): → [N], nats.
+
+    Needs the teacher's whole distribution, K = V. Raises ValueError otherwise.
+    """
+    if top_ids.shape[1] != student_logits.shape[1]:
+        raise ValueError("a temperature other than 1 needs the whole distribution: labels.top_k 0")
+    teacher_logp = F.log_softmax(top_logp / tau, dim=-1)
+    student_logp = F.log_softmax(student_logits / tau, dim=-1).gather(1, top_ids)
+    return tau * tau * (teacher_logp.exp() * (teacher_logp - student_logp)).sum(1)
+
+
+def distributions_of(side: TargetSide) -> tuple[Tensor, Tensor, Tensor]:
+    """Top-k ids, log-probabilities and tail of a side. Raises ValueError where it carries none."""
+    if side.top_ids is None or side.top_logp is None or side.tail is None:
+        raise ValueError("token-level distillation needs the teacher's distributions on this path")
+    return side.top_ids, side.top_logp, side.tail
+
+
+def token_level(
+    student_logits: Tensor,
+    student: StudentLogp,
+    side: TargetSide,
+    temperature: float,
+    kd_rate: float,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """kd_rate · KL + (1 − kd_rate) · nll at each position: → [N], nats."""
+    top_ids, top_logp, tail = distributions_of(side)
+    if temperature == 1.0:
+        kl = topk_kl(student, top_logp, tail)
+    else:
+        kl = tempered_kl(student_logits, top_ids, top_logp, temperature)
+    if kd_rate == 1.0:
+        return kl
+    return kd_rate * kl + (1 - kd_rate) * token_nll(student, label_smoothing)
+
+
+class TokenLevelLoss(Loss):
+    """What objectives share that take a token-level loss along one path.
+
+    `temperature` and `kd_rate` are of that loss, see `token_level`.
+    """
+
+    def __init__(
+        self, temperature: float = 1.0, kd_rate: float = 1.0, path: PathName = "reference"
+    ) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.kd_rate = kd_rate
+        self.path: PathName = path
+        self.paths = (path,)
+        self.needs_distributions = (path,)
+
+    def logits(self, model: Transformer, batch: Batch) -> tuple[Tensor, TargetSide]:
+        """Student logits [N, V] along the path, and its side. Raises ValueError where the batch has
+        no such side or no distributions along it."""
+        side = side_of(batch, self.path)
+        distributions_of(side)
+        memory, bias = model.encode(batch.src)
+        return target_logits(model, side, memory, bias), side
+
+    def token_level(
+        self, logits: Tensor, student: StudentLogp, side: TargetSide, label_smoothing: float = 0.0
+    ) -> Tensor:
+        """The token-level loss at each position: [N], nats."""
+        return token_level(logits, student, side, self.temperature, self.kd_rate, label_smoothing)
+
+
+class TokenKDLoss(TokenLevelLoss):
+    """KL to the teacher's distributions along one path, mixed with that path's nll."""
+
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
+        logits, side = self.logits(model, batch)
+        student = student_logp(logits, side.targets, side.top_ids)
+        return LossOutput(token_mean(self.token_level(logits, student, side)))

@@ -1,0 +1,147 @@
+"""Teachers with tokens of their own: text goes in, text comes out, the student's tokens around it.
+
+Such a teacher serves sentence-level objectives only. The student's ids hold their text exactly: its
+tokenizer normalises nothing and falls back to bytes.
+
+From a teacher's vocabulary to the student's, piece by piece.
+
+Shapes: N positions, U teacher's vocabulary, V student's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from training.config.recipe import RecipeError
+from training.data.tokenizer import Tokenizer
+from training.distill.teachers.base import (
+    NO_LOGP,
+    About,
+    Distributions,
+    Hypotheses,
+    Ids,
+    Teacher,
+    cut,
+)
+from training.model.transformer import EOS, UNK
+
+Texts = list[tuple[str, float]]
+"""Translations of one text with their log-probabilities under the teacher's own tokens (nats)."""
+
+
+class TextTeacher(Protocol):
+    """Who translates text."""
+
+    @property
+    def about(self) -> About: ...
+
+    def translate_texts(
+        self, texts: list[str], beam_size: int, n_best: int, length_penalty: float
+    ) -> list[Texts]:
+        """`n_best` translations of each text, best first."""
+        ...
+
+
+class RetokenisedTeacher:
+    """A text teacher as a `Teacher`: its translations in the student's tokens, cut to
+    `max_length` positions."""
+
+    def __init__(self, teacher: TextTeacher, tokenizer: Path, max_length: int) -> None:
+        self.teacher = teacher
+        self.tokenizer = Tokenizer(tokenizer)
+        self.max_length = max_length
+
+    @property
+    def about(self) -> About:
+        return self.teacher.about
+
+    def translate(
+        self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
+    ) -> list[Hypotheses]:
+        """Translations in the student's ids; scores are the teacher's, of its own tokens."""
+        texts = self.tokenizer.decode(src)
+        return [
+            [
+                (cut(ids, self.max_length), score)
+                for ids, (_, score) in zip(
+                    self.tokenizer.encode([text for text, _ in found]), found, strict=True
+                )
+            ]
+            for found in self.teacher.translate_texts(texts, beam_size, n_best, length_penalty)
+        ]
+
+    def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
+        """Never: the vocabularies differ. Raises RecipeError."""
+        raise RecipeError(
+            "this teacher has no distributions over the student's vocabulary: set tokenizer.kind "
+            "teacher, or use a sentence-level objective"
+        )
+
+
+class TextOfTokensTeacher:
+    """A teacher that is asked by ids of its own tokenizer, as a text teacher."""
+
+    def __init__(self, teacher: Teacher, tokenizer: Path, max_length: int) -> None:
+        self.teacher = teacher
+        self.tokenizer = Tokenizer(tokenizer)
+        self.max_length = max_length
+
+    @property
+    def about(self) -> About:
+        return self.teacher.about
+
+    def translate_texts(
+        self, texts: list[str], beam_size: int, n_best: int, length_penalty: float
+    ) -> list[Texts]:
+        """Translations by the teacher's tokens; a text is cut to `max_length` of them."""
+        src = [cut(ids, self.max_length) for ids in self.tokenizer.encode(texts)]
+        return [
+            list(
+                zip(
+                    self.tokenizer.decode([ids for ids, _ in found]),
+                    [score for _, score in found],
+                    strict=True,
+                )
+            )
+            for found in self.teacher.translate(src, beam_size, n_best, length_penalty)
+        ]
+
+
+class PieceMap:
+    """Which of a teacher's tokens each piece of an adopted tokenizer is.
+
+    `pieces` are the student's in the order of their ids, `teacher_ids` the teacher's vocabulary;
+    `unk` and `eos` are the teacher's names for what the student has at UNK and EOS.
+    """
+
+    def __init__(self, pieces: list[str], teacher_ids: dict[str, int], unk: str, eos: str) -> None:
+        names = list(pieces)
+        names[UNK], names[EOS] = unk, eos
+        self.unk_id = teacher_ids[unk]
+        found = [teacher_ids.get(name) for name in names]
+        self._to_teacher = [self.unk_id if index is None else index for index in found]
+        self._to_student = {index: piece for piece, index in enumerate(found) if index is not None}
+        self._missing = torch.tensor([index is None for index in found])
+        self._columns = torch.tensor(self._to_teacher)
+
+    def to_teacher(self, ids: list[int]) -> list[int]:
+        """A student's ids as the teacher's; what the teacher lacks is its unknown token."""
+        return [self._to_teacher[index] for index in ids]
+
+    def to_student(self, ids: list[int]) -> list[int]:
+        """A teacher's words as the student's ids, EOS last; what is no word is left out."""
+        known = (self._to_student.get(index, UNK) for index in ids)
+        return [*(index for index in known if index > EOS), EOS]
+
+    def gather(self, logp: Tensor) -> Tensor:
+        """The teacher's log-probabilities [N, U] of the student's pieces: [N, V].
+
+        A piece that the teacher lacks has probability 0; what the student lacks is left out, so
+        that the probabilities then sum to less than one.
+        """
+        found = logp.index_select(1, self._columns).clamp(min=NO_LOGP)
+        return found.masked_fill(self._missing, NO_LOGP)

@@ -1,0 +1,339 @@
+"""The Transformer that teachers and students share.
+
+Pre-norm encoder-decoder (Vaswani et al. 2017; pre-norm: Xiong et al. 2020) with one embedding
+table tied between source, target and output (Press & Wolf 2017). Encoder and decoder depth are
+independent: a deep encoder with a shallow decoder translates as well and decodes faster
+(Kasai et al. 2021). Every option exists in CTranslate2 and in ONNX.
+
+Shapes: B batch, S source length, T target length, V vocabulary, D width, H heads.
+
+Dropout whose random bits are cheap on a CPU.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def _random_bytes(count: int) -> Tensor:
+    """`count` uniform bytes [count] from torch's CPU generator, eight from each 64-bit draw."""
+    words = torch.empty((count + 7) // 8, dtype=torch.int64)
+    return words.random_(-(2**63), None).view(torch.uint8)[:count]
+
+
+class Dropout(nn.Module):
+    """Inverted dropout (Srivastava et al. 2014).
+
+    On a CPU torch draws one random number an element on one thread, 14 % of a small model's
+    training step; here one byte an element decides, so `p` is rounded to a 256th there and
+    the scale follows the rounded value. Elsewhere torch's own kernel is used. State: torch's
+    default generator, so a saved generator state resumes the same masks.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        if not 0 <= p < 1:
+            raise ValueError(f"dropout {p} must be at least 0 and below 1")
+        self.p = p
+        self.threshold = min(round(p * 256), 255)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0:
+            return x
+        if x.device.type != "cpu":
+            return F.dropout(x, self.p)
+        # In place, so that it stays bytes: torch converts those to floats several times as fast as
+        # bools.
+        keep = _random_bytes(x.numel()).ge_(self.threshold).view(x.shape)
+        return x * keep.to(x.dtype).mul_(256 / (256 - self.threshold))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+PAD, UNK, BOS, EOS = 0, 1, 2, 3
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+}
+
+
+def sinusoids(length: int, width: int) -> Tensor:
+    """Position encodings [length, D]: sines in the first half, cosines in the second."""
+    half = width // 2
+    rate = torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(10_000.0) / (half - 1)))
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * rate[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
+@dataclass
+class LayerCache:
+    """Keys and values of one decoder layer, each [B, H, length, D / H]."""
+
+    self_keys: Tensor | None = None
+    self_values: Tensor | None = None
+    memory_keys: Tensor | None = None
+    memory_values: Tensor | None = None
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the given rows of the batch, in that order (beam search, finished rows)."""
+        for name in ("self_keys", "self_values", "memory_keys", "memory_values"):
+            value = getattr(self, name)
+            if value is not None:
+                setattr(self, name, value.index_select(0, rows))
+
+
+@dataclass
+class DecoderCache:
+    """What a step of cached decoding needs from the steps before it."""
+
+    layers: list[LayerCache]
+    length: int = 0
+    memory_bias: Tensor | None = field(default=None)
+
+    def select(self, rows: Tensor) -> None:
+        for layer in self.layers:
+            layer.select(rows)
+        if self.memory_bias is not None:
+            self.memory_bias = self.memory_bias.index_select(0, rows)
+
+
+def attend(
+    query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None, causal: bool = False
+) -> Tensor:
+    """Scaled dot-product attention, each argument [B, H, L, D / H].
+
+    On a CPU it runs in float32 under mixed precision: torch's bf16 backward there takes 16 times
+    as long as the float32 one.
+    """
+    dtype = query.dtype
+    if dtype == torch.bfloat16 and query.device.type == "cpu":
+        query, key, value = query.float(), key.float(), value.float()
+        with torch.autocast("cpu", enabled=False):
+            mixed = F.scaled_dot_product_attention(query, key, value, bias, is_causal=causal)
+        return mixed.to(dtype)
+    return F.scaled_dot_product_attention(query, key, value, bias, is_causal=causal)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention with one fused projection to queries, keys and values."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, bias: Tensor | None, causal: bool, cache: LayerCache | None = None
+    ) -> Tensor:
+        """[B, L, D] → [B, L, D]; `bias` is added to the scores and broadcasts to [B, H, L, L]."""
+        batch, length, width = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        if cache is not None:
+            if cache.self_keys is not None and cache.self_values is not None:
+                key = torch.cat([cache.self_keys, key], dim=2)
+                value = torch.cat([cache.self_values, value], dim=2)
+            cache.self_keys, cache.self_values = key, value
+            causal = causal and length > 1
+        mixed = attend(query, key, value, bias, causal)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class CrossAttention(nn.Module):
+    """Multi-head attention from the target to the encoder's states."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+
+    def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Encoder states [B, S, D] → keys and values, each [B, H, S, D / H]."""
+        batch, length, width = memory.shape
+        kv = self.kv(memory).view(batch, length, 2, self.heads, width // self.heads)
+        key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)
+        return key, value
+
+    def forward(
+        self, x: Tensor, memory: Tensor, bias: Tensor | None, cache: LayerCache | None = None
+    ) -> Tensor:
+        """[B, T, D] and memory [B, S, D] → [B, T, D]."""
+        batch, length, width = x.shape
+        query = self.query(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+        if cache is None:
+            key, value = self.project_memory(memory)
+        else:
+            if cache.memory_keys is None or cache.memory_values is None:
+                cache.memory_keys, cache.memory_values = self.project_memory(memory)
+            key, value = cache.memory_keys, cache.memory_values
+        mixed = attend(query, key, value, bias)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+
+
+class FeedForward(nn.Module):
+    def __init__(self, width: int, hidden: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.activation = activation
+        self.inner = nn.Linear(width, hidden)
+        self.outer = nn.Linear(hidden, width)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.outer(self.dropout(ACTIVATIONS[self.activation](self.inner(x))))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, width: int, heads: int, ffn: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads)
+        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn = FeedForward(width, ffn, activation, dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        x = x + self.dropout(self.attention(self.attention_norm(x), bias, causal=False))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, width: int, heads: int, ffn: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(width)
+        self.attention = SelfAttention(width, heads)
+        self.cross_norm = nn.LayerNorm(width)
+        self.cross = CrossAttention(width, heads)
+        self.ffn_norm = nn.LayerNorm(width)
+        self.ffn = FeedForward(width, ffn, activation, dropout)
+        self.dropout = Dropout(dropout)
+
+    def forward(
+        self, x: Tensor, memory: Tensor, bias: Tensor | None, cache: LayerCache | None
+    ) -> Tensor:
+        attended = self.attention(self.attention_norm(x), None, causal=True, cache=cache)
+        x = x + self.dropout(attended)
+        x = x + self.dropout(self.cross(self.cross_norm(x), memory, bias, cache))
+        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+
+
+class Transformer(nn.Module):
+    """Encoder-decoder Transformer over a joint vocabulary.
+
+    `width` must be a multiple of `heads` and even. Sequences longer than `max_length` positions
+    raise ValueError in `embed`.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        width: int = 256,
+        heads: int = 4,
+        ffn: int = 1024,
+        encoder_layers: int = 6,
+        decoder_layers: int = 2,
+        activation: str = "relu",
+        dropout: float = 0.1,
+        max_length: int = 512,
+    ) -> None:
+        super().__init__()
+        if width % heads or width % 2:
+            raise ValueError(f"width {width} must be even and a multiple of heads {heads}")
+        self.width = width
+        self.heads = heads
+        self.max_length = max_length
+        self.embedding = nn.Embedding(vocab_size, width, padding_idx=PAD)
+        self.register_buffer("positions", sinusoids(max_length, width), persistent=False)
+        self.dropout = Dropout(dropout)
+        layer = (width, heads, ffn, activation, dropout)
+        self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(encoder_layers))
+        self.encoder_norm = nn.LayerNorm(width)
+        self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(decoder_layers))
+        self.decoder_norm = nn.LayerNorm(width)
+        self.output_bias = nn.Parameter(torch.zeros(vocab_size))
+        self._reset_parameters()
+
+    def _reset_parameters(self) -> None:
+        nn.init.normal_(self.embedding.weight, std=self.width**-0.5)
+        with torch.no_grad():
+            self.embedding.weight[PAD].zero_()
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+
+    @property
+    def vocab_size(self) -> int:
+        return self.embedding.num_embeddings
+
+    def embed(self, ids: Tensor, start: int = 0) -> Tensor:
+        """Token ids [B, L] at positions start… → [B, L, D]."""
+        end = start + ids.shape[1]
+        if end > self.max_length:
+            raise ValueError(
+                f"a sequence of {end} tokens is longer than the model's max_length "
+                f"{self.max_length}: split the text or raise max_length in the recipe"
+            )
+        positions: Tensor = self.positions  # type: ignore[assignment]
+        return self.dropout(self.embedding(ids) * math.sqrt(self.width) + positions[start:end])
+
+    @staticmethod
+    def padding_bias(ids: Tensor, dtype: torch.dtype = torch.float32) -> Tensor | None:
+        """Score bias [B, 1, 1, S] that hides padding; None where there is none to hide."""
+        padding = ids == PAD
+        if not bool(padding.any()):
+            return None
+        bias = torch.zeros(ids.shape, dtype=dtype, device=ids.device)
+        return bias.masked_fill_(padding, float("-inf"))[:, None, None, :]
+
+    def encode(self, src: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Source ids [B, S], EOS last, PAD right → states [B, S, D] and their padding bias."""
+        bias = self.padding_bias(src)
+        x = self.embed(src)
+        for layer in self.encoder:
+            x = layer(x, bias)
+        return self.encoder_norm(x), bias
+
+    def decode(
+        self,
+        trg_in: Tensor,
+        memory: Tensor,
+        memory_bias: Tensor | None,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        """Target ids [B, T], BOS first → states [B, T, D]; with a cache only the new positions."""
+        start = cache.length if cache is not None else 0
+        x = self.embed(trg_in, start)
+        for index, layer in enumerate(self.decoder):
+            x = layer(x, memory, memory_bias, cache.layers[index] if cache is not None else None)
+        if cache is not None:
+            cache.length += trg_in.shape[1]
+        return self.decoder_norm(x)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """States [..., D] → scores over the vocabulary [..., V]."""
+        return F.linear(states, self.embedding.weight, self.output_bias)
+
+    def forward(self, src: Tensor, trg_in: Tensor) -> Tensor:
+        """Teacher-forced logits [B, T, V] for source ids [B, S] and target inputs [B, T]."""
+        memory, bias = self.encode(src)
+        return self.logits(self.decode(trg_in, memory, bias))
+
+    def new_cache(self, memory_bias: Tensor | None = None) -> DecoderCache:
+        return DecoderCache([LayerCache() for _ in self.decoder], memory_bias=memory_bias)
+
+
+def parameter_count(model: nn.Module) -> int:
+    """Trainable parameters; tied ones once."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,509 @@
+"""The one training loop: teachers, students and baselines differ in the objective it is given.
+
+The learning rate over a run, and when the run ends.
+
+Validation: BLEU of greedy output, shared among the processes of a run.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import sacrebleu
+import torch
+from lightning_fabric import Fabric, seed_everything
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from training.checkpoint import (
+    RunState,
+    average_states,
+    build_model,
+    load_checkpoint,
+    load_run_state,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+    save_run_state,
+    save_tensors,
+    start_from_model,
+)
+from training.config.losses import ObjectiveConfig
+from training.config.recipe import ModelConfig, RecipeError, TrainingConfig
+from training.data.batching import Batch, map_table
+from training.data.dataset import ParallelDataset
+from training.data.prepare import read_pairs
+from training.data.tokenizer import Tokenizer
+from training.distill.label_store import LabelStore
+from training.distill.losses import Loss, LossOutput, build_loss
+from training.distributed import ParentWatch, TrainingError, launch, precision, process_count
+from training.logging import Monitor, clock
+from training.model.decoding import greedy_corpus
+from training.model.transformer import PAD, Transformer, parameter_count
+from training.stage import say
+
+
+def done_share(config: TrainingConfig, step: int, epochs: float, seconds: float) -> float:
+    """Share of the nearest limit that is used up; 1 or more ends the run."""
+    shares = [
+        step / config.max_steps if config.max_steps else 0.0,
+        epochs / config.max_epochs if config.max_epochs else 0.0,
+        seconds / (60 * config.max_minutes) if config.max_minutes else 0.0,
+    ]
+    return max(shares)
+
+
+def learning_rate(config: TrainingConfig, step: int, share: float) -> float:
+    """Rate of a step (from 1): linear warm-up, then inverse square root (Vaswani et al. 2017).
+
+    `share` of the run is done; in its last `cooldown` the rate also falls linearly to a tenth.
+    """
+    rate = min(step / config.warmup_steps, (config.warmup_steps / step) ** 0.5)
+    if config.cooldown and share > 1 - config.cooldown:
+        left = max(1 - share, 0.0) / config.cooldown
+        rate *= 0.1 + 0.9 * left
+    return config.learning_rate * rate
+
+
+class Validator:
+    """Holds the validation text; `bleu` translates it greedily.
+
+    Scores are sacreBLEU's corpus BLEU of detokenised, cased text with its defaults.
+    """
+
+    def __init__(self, path: Path, tokenizer: Tokenizer, limit: int, max_length: int) -> None:
+        pairs = list(read_pairs(path))[:limit]
+        self.references = [trg for _, trg in pairs]
+        self.tokenizer = tokenizer
+        rows = tokenizer.encode([src for src, _ in pairs])
+        # What is too long for the model is cut: it still counts, and is worth little.
+        self.rows = [row[: max_length - 1] for row in rows]
+
+    def bleu(self, model: Transformer, fabric: Fabric) -> float:
+        """BLEU on the same text in every process; each translates its share."""
+        training = model.training
+        model.eval()
+        mine = self.rows[fabric.global_rank :: fabric.world_size]
+        found = [hypothesis.ids for hypothesis in greedy_corpus(model, mine)]
+        model.train(training)
+        return self._score(self._gather(found, fabric))
+
+    def _gather(self, found: list[list[int]], fabric: Fabric) -> list[list[int]]:
+        if fabric.world_size == 1:
+            return found
+        rounds = -(-len(self.rows) // fabric.world_size)
+        widest = max((len(ids) for ids in found), default=0)
+        agreed = fabric.all_reduce(torch.tensor(float(widest)), reduce_op="max")
+        assert isinstance(agreed, torch.Tensor)
+        widest = int(agreed)
+        packed = torch.full((rounds, max(widest, 1)), PAD)
+        for index, ids in enumerate(found):
+            packed[index, : len(ids)] = torch.tensor(ids, dtype=torch.long)
+        everything = fabric.all_gather(packed.to(fabric.device))
+        assert isinstance(everything, torch.Tensor)
+        rows = everything.transpose(0, 1).reshape(-1, packed.shape[1])[: len(self.rows)]
+        return [[token for token in row if token != PAD] for row in rows.tolist()]
+
+    def _score(self, ids: list[list[int]]) -> float:
+        return sacrebleu.corpus_bleu(self.tokenizer.decode(ids), [self.references]).score
+
+
+CLOCK_EVERY = 5
+WARM = 2
+"""The step of a process that takes as long as those to come."""
+SOON = 10.0
+"""Seconds without a line that nobody is told of beforehand."""
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What one run of the loop is given; plain data, so that processes can be spawned with it."""
+
+    name: str
+    folder: Path
+    model: ModelConfig
+    training: TrainingConfig
+    objective: ObjectiveConfig
+    token_shards: list[Path]
+    labels: Path | None
+    tokenizer: Path
+    validation: Path
+    seed: int
+    recipe_text: str
+    start: Path | None = None
+    """Checkpoint of a teacher whose layers the model starts from; None starts at random."""
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the finished checkpoint goes."""
+        return self.folder / "checkpoint"
+
+
+def train(run: TrainingRun) -> None:
+    """Train, or go on training, until a limit; then write `run.checkpoint`. Does nothing where
+    that is there already.
+
+    Raises RecipeError for what a recipe gets wrong and TrainingError for a non-finite loss.
+    """
+    if (run.checkpoint / "checkpoint.json").exists():
+        return
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _say_what_starts(run)
+    launch(run.training, _worker, run)
+
+
+def _say_what_starts(run: TrainingRun) -> None:
+    """How much is learned from, on what; before the processes start, which takes a while."""
+    pairs = sum(len(map_table(shard)) for shard in run.token_shards)
+    validation = min(len(map_table(run.validation)), run.training.validation_pairs)
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
+    say(
+        f"{run.name}: training on {pairs:,} pairs, validated on {validation:,}; "
+        f"{process_count(run.training)} process(es) on {device}, starting"
+    )
+
+
+def _worker(fabric: Fabric, run: TrainingRun) -> None:
+    Trainer(fabric, run).fit()
+
+
+class DistillationModule(nn.Module):
+    """Model and objective as one module, so that gradients of both are averaged together."""
+
+    def __init__(self, model: Transformer, objective: Loss) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+
+    def forward(self, batch: Batch) -> LossOutput:
+        return self.objective(self.model, batch)
+
+
+class Trainer:
+    """One process of a run."""
+
+    def __init__(self, fabric: Fabric, run: TrainingRun) -> None:
+        self.fabric = fabric
+        self.run = run
+        self.config = run.training
+        self.parent = ParentWatch()
+        seed_everything(run.seed, verbose=False)
+        self.tokenizer = Tokenizer(run.tokenizer)
+        labels = LabelStore(run.labels) if run.labels is not None else None
+        self.data = ParallelDataset(run.token_shards, labels)
+        limit, longest = self.config.validation_pairs, run.model.max_length
+        self.validator = Validator(run.validation, self.tokenizer, limit, longest)
+        self.model = build_model(run.model, len(self.tokenizer))
+        self.objective = build_loss(run.objective, run.model.width)
+        self.optimizer = torch.optim.AdamW(
+            [p for module in (self.model, self.objective) for p in module.parameters()],
+            lr=self.config.learning_rate,
+            betas=self.config.betas,
+            eps=1e-9,
+            weight_decay=self.config.weight_decay,
+            fused=True,
+        )
+        self.state = RunState(kept=[])
+        moments = self._restore()
+        self.lesson, self.wrapped_optimizer = fabric.setup(
+            DistillationModule(self.model, self.objective), self.optimizer
+        )
+        # After the setup, so that the moments go where the weights are.
+        restore_optimizer(self.optimizer, moments)
+        self.monitor = Monitor(run.folder, run.name, self.state.step, fabric.is_global_zero)
+        self._tokens = 0
+        self._since = time.perf_counter()
+        self._saved_at = self.state.seconds
+
+    # --- state -------------------------------------------------------------------------------
+
+    def _restore(self) -> dict[str, Tensor]:
+        """Take up the newest saved state, if any; → its tensors, the optimiser's among them."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        # Weights start equal everywhere; dropout then differs by process.
+        torch.manual_seed(self.run.seed * 1000 + rank + 1)
+        found = load_run_state(self.run.folder)
+        if found is None:
+            if self.run.start is not None:
+                start_from_model(self.model, load_checkpoint(self.run.start).model)
+            return {}
+        tensors, self.state = found
+        saved_world = tensors["rng"].shape[0]
+        self.model.load_state_dict(_under(tensors, "model"))
+        mine = rank if saved_world == world else 0
+        objective = {name: value[mine] for name, value in _under(tensors, "objective").items()}
+        self.objective.load_state_dict(objective)
+        if saved_world == world:
+            # A clone: torch's generator cannot be set from a view into a larger tensor.
+            self._set_rng_state(tensors["rng"][rank].clone())
+        else:
+            # Another process count: the epoch's batches are shared anew.
+            self.state.batches_done = self.state.batches_done * saved_world // world
+        return tensors
+
+    def _rng_state(self) -> Tensor:
+        """State of the generator that dropout draws from."""
+        if self.fabric.device.type == "cuda":
+            return torch.cuda.get_rng_state(self.fabric.device)
+        return torch.get_rng_state()
+
+    def _set_rng_state(self, state: Tensor) -> None:
+        if self.fabric.device.type == "cuda":
+            torch.cuda.set_rng_state(state, self.fabric.device)
+        else:
+            torch.set_rng_state(state)
+
+    def _gather(self, tensor: Tensor) -> Tensor:
+        """One row a process."""
+        if self.fabric.world_size == 1:
+            return tensor[None]
+        gathered = self.fabric.all_gather(tensor.to(self.fabric.device))
+        assert isinstance(gathered, Tensor)
+        return gathered.cpu()
+
+    def _save(self) -> None:
+        """Save what a resumed run needs; then drop weights that no saved state lists any more."""
+        started = time.perf_counter()
+        objective = {
+            f"objective.{name}": self._gather(value.detach())
+            for name, value in self.objective.state_dict().items()
+        }
+        rng = self._gather(self._rng_state())
+        if self.fabric.is_global_zero:
+            model = {f"model.{name}": v for name, v in self.model.state_dict().items()}
+            tensors = {"rng": rng, **objective, **model, **optimizer_tensors(self.optimizer)}
+            save_run_state(self.run.folder, tensors, self.state)
+            kept = {self._weights(step) for _, step in self.state.kept or []}
+            for path in self._weights(0).parent.glob("step-*"):
+                if path not in kept:
+                    path.unlink(missing_ok=True)
+        self.fabric.barrier()
+        self._saved_at = self.state.seconds
+        self._since += time.perf_counter() - started
+
+    # --- the run -----------------------------------------------------------------------------
+
+    def _share(self) -> float:
+        batches = max(self._batches_an_epoch, 1)
+        epochs = self.state.epoch + self.state.batches_done / batches
+        return done_share(self.config, self.state.step, epochs, self.state.seconds)
+
+    def fit(self) -> None:
+        """Train until a limit or until patience runs out, then write the checkpoint."""
+        try:
+            self._fit()
+        finally:
+            self.monitor.stop_bar()
+
+    def _fit(self) -> None:
+        self._batches_an_epoch = self._count_batches()
+        if self._batches_an_epoch < self.config.accumulate:
+            raise RecipeError(
+                f"{self.run.name}: the text makes too few batches for {self.fabric.world_size} "
+                "process(es): lower training.batch_tokens, accumulate or processes"
+            )
+        self._announce()
+        started = time.perf_counter() - self.state.seconds
+        self.lesson.train()
+        done = 0
+        while self._share() < 1 and self.state.stale < self.config.patience:
+            for batches in self._steps_of_epoch():
+                began = time.perf_counter()
+                self._step(batches)
+                done += 1
+                if done == WARM:
+                    self._say_pace(time.perf_counter() - began)
+                if self.state.step % CLOCK_EVERY == 0:
+                    self._tick(started)
+                if self.state.step % self.config.log_every == 0:
+                    self._log()
+                if self.state.step % self.config.validate_every == 0:
+                    self._validate()
+                if self.state.seconds - self._saved_at > 60 * self.config.checkpoint_minutes:
+                    self._save()
+                if self._share() >= 1 or self.state.stale >= self.config.patience:
+                    break
+            else:
+                self.state.epoch += 1
+                self.state.batches_done = 0
+        self._finish()
+
+    def _announce(self) -> None:
+        resumed = f", resumed at step {self.state.step}" if self.state.step else ""
+        self.monitor.say(
+            f"{parameter_count(self.model):,} parameters, {len(self.data):,} pairs, "
+            f"{self.fabric.world_size} process(es), {torch.get_num_threads()} thread(s) each, "
+            f"{precision(self.config)}{resumed}"
+        )
+
+    def _say_pace(self, seconds: float) -> None:
+        """When to look again, where that is not soon; the first step would tell of more."""
+        steps = self.config.log_every - self.state.step % self.config.log_every
+        if seconds * steps > SOON:
+            self.monitor.say(
+                f"step {self.state.step} took {seconds:.1f} s; the next line comes in about "
+                f"{clock(seconds * steps)}"
+            )
+
+    def _count_batches(self) -> int:
+        return self.data.batch_count(
+            self.run.seed, self.config.batch_tokens, self.objective.paths, self.fabric.world_size
+        )
+
+    def _steps_of_epoch(self):  # type: ignore[no-untyped-def]
+        """Lists of `accumulate` batches, from where the state stands; a last short list is left
+        out."""
+        batches = self.data.epoch(
+            number=self.state.epoch,
+            seed=self.run.seed,
+            budget=self.config.batch_tokens,
+            paths=self.objective.paths,
+            distributions=self.objective.needs_distributions,
+            rank=self.fabric.global_rank,
+            world_size=self.fabric.world_size,
+            start=self.state.batches_done,
+        )
+        group: list[Batch] = []
+        for batch in batches:
+            group.append(batch.to(self.fabric.device))
+            if len(group) == self.config.accumulate:
+                yield group
+                group = []
+
+    def _step(self, batches: list[Batch]) -> None:
+        step = self.state.step + 1
+        self.objective.progress = self._share()
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config, step, self.objective.progress)
+        for index, batch in enumerate(batches):
+            last = index == len(batches) - 1
+            with self.fabric.no_backward_sync(self.lesson, enabled=not last):
+                output = self.lesson(batch)
+                self._check_finite(output.loss, batch, step)
+                self.fabric.backward(output.loss / len(batches))
+            self._count(output, batch)
+        self.fabric.clip_gradients(
+            self.lesson,
+            self.wrapped_optimizer,
+            max_norm=self.config.clip_norm,
+            error_if_nonfinite=False,
+        )
+        self.wrapped_optimizer.step()
+        self.wrapped_optimizer.zero_grad()
+        self.state.step = step
+        self.state.batches_done += len(batches)
+
+    def _check_finite(self, loss: Tensor, batch: Batch, step: int) -> None:
+        if not bool(torch.isfinite(loss)):
+            ids = batch.ids.tolist()
+            raise TrainingError(
+                f"{self.run.name}: the loss is {loss.item()} at step {step}, in the batch of pairs "
+                f"{ids[:20]}{'…' if len(ids) > 20 else ''}. Look at those pairs (column `id` of "
+                "the prepared corpus) or lower training.learning_rate; the run resumes from its "
+                "last checkpoint"
+            )
+
+    def _count(self, output: LossOutput, batch: Batch) -> None:
+        self._tokens += batch.ntokens
+        for name, value in {"loss": output.loss.detach(), **output.logs}.items():
+            self.state.sums[name] = self.state.sums.get(name, 0.0) + float(value)
+        self.state.sums["batches"] = self.state.sums.get("batches", 0.0) + 1
+
+    def _tick(self, started: float) -> None:
+        """Agree on the time spent: the slowest process's."""
+        self.parent.check()
+        mine = torch.tensor(time.perf_counter() - started, dtype=torch.float64)
+        agreed = self.fabric.all_reduce(mine.to(self.fabric.device), reduce_op="max")
+        assert isinstance(agreed, Tensor)
+        self.state.seconds = float(agreed)
+
+    def _log(self) -> None:
+        count = self.state.sums.pop("batches", 1.0)
+        now = time.perf_counter()
+        tokens = self._tokens * self.fabric.world_size
+        values: dict[str, float] = {name: total / count for name, total in self.state.sums.items()}
+        values["tokens_per_second"] = round(tokens / max(now - self._since, 1e-9))
+        values["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        values["epoch"] = self.state.epoch
+        self._tokens, self._since = 0, now
+        self.state.sums = {}
+        self.monitor.log(self.state.step, self._share(), self.state.seconds, values)
+
+    # --- selection ---------------------------------------------------------------------------
+
+    def _weights(self, step: int) -> Path:
+        return self.run.folder / "weights" / f"step-{step:08d}.safetensors"
+
+    def _validate(self) -> None:
+        """Measure BLEU; keep the weights where they are among the best `average`."""
+        started = time.perf_counter()
+        bleu = self.validator.bleu(self.model, self.fabric)
+        state = self.state
+        state.validations += 1
+        state.stale = 0 if bleu > state.best_bleu else state.stale + 1
+        state.best_bleu = max(bleu, state.best_bleu)
+        ranked = sorted([*(state.kept or []), (bleu, state.step)], reverse=True)
+        state.kept = ranked[: self.config.average]
+        if self.fabric.is_global_zero and (bleu, state.step) in state.kept:
+            self._weights(state.step).parent.mkdir(exist_ok=True)
+            save_tensors(self._weights(state.step), self.model.state_dict())
+        self.fabric.barrier()
+        self._since += time.perf_counter() - started
+        values = {"validation_bleu": bleu, "best_bleu": state.best_bleu}
+        self.monitor.log(state.step, self._share(), state.seconds, values)
+
+    def _finish(self) -> None:
+        """Average the best weights; write whichever of average and best validates higher."""
+        state = self.state
+        if not any(step == state.step for _, step in state.kept or []):
+            self._validate()
+        self._save()
+        kept = [(bleu, step) for bleu, step in state.kept or []]
+        states = [load_file(self._weights(step)) for _, step in kept]
+        self.model.load_state_dict(average_states(states))
+        averaged = self.validator.bleu(self.model, self.fabric)
+        if averaged < kept[0][0]:
+            self.model.load_state_dict(states[0])
+        chosen = max(averaged, kept[0][0])
+        self.monitor.say(
+            f"validation BLEU: best checkpoint {kept[0][0]:.2f} (step {kept[0][1]}), average of "
+            f"{len(kept)} {averaged:.2f}; kept {chosen:.2f}"
+        )
+        if self.fabric.is_global_zero:
+            self._write_checkpoint(chosen)
+            for leftover in (self.run.folder / "weights", *self.run.folder.glob("resume-*")):
+                shutil.rmtree(leftover, ignore_errors=True)
+        self.fabric.barrier()
+        self.monitor.close()
+
+    def _write_checkpoint(self, bleu: float) -> None:
+        metrics = {
+            "validation_bleu": bleu,
+            "steps": self.state.step,
+            "seconds": round(self.state.seconds, 1),
+            "parameters": parameter_count(self.model),
+            "objective": self.run.objective.model_dump(),
+            "processes": self.fabric.world_size,
+            "precision": precision(self.config),
+        }
+        save_checkpoint(
+            self.run.checkpoint,
+            self.model.state_dict(),
+            self.run.model,
+            self.run.tokenizer,
+            self.run.recipe_text,
+            metrics,
+            self.objective.state_dict() or None,
+        )
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors of one part, by their names within it."""
+    return {
+        name.removeprefix(f"{prefix}."): value
+        for name, value in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }
