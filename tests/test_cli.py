@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import quickstudy.cli
+from quickstudy import cli
 from quickstudy.cli import TRAIN_EXTRA as EXTRA
 from quickstudy.errors import ADVICE, QuickstudyError
 from service.settings import SettingsError
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setattr(sys, "argv", ["quickstudy", *arguments])
     with pytest.raises(SystemExit) as ended:
-        quickstudy.main()
+        cli.main()
     return int(ended.value.code or 0)
 
 
@@ -85,8 +85,8 @@ def test_force_asks_a_weak_teacher_too(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr("quickstudy._stages", lambda run: asked.append(run.label_anyway) or {})
-    monkeypatch.setattr("quickstudy._do", lambda run, *_: asked.append(run.label_anyway))
+    monkeypatch.setattr("quickstudy.cli._stages", lambda run: asked.append(run.label_anyway) or {})
+    monkeypatch.setattr("quickstudy.cli._do", lambda run, *_: asked.append(run.label_anyway))
     monkeypatch.setattr(
         "benchmarks.study.run.run_study", lambda bench, *_: asked.append(bench.force)
     )
@@ -114,7 +114,7 @@ def test_errors_that_can_be_put_right_are_one_message(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("quickstudy.app", fail)
+    monkeypatch.setattr("quickstudy.cli.app", fail)
     assert run(monkeypatch=monkeypatch) == 1
     assert capsys.readouterr().err == message
 
@@ -126,10 +126,10 @@ def test_bugs_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise failure
 
-    monkeypatch.setattr("quickstudy.app", fail)
+    monkeypatch.setattr("quickstudy.cli.app", fail)
     for failure in (SettingsError("x"), ValueError("x"), OSError(111, "Connection refused")):
         with pytest.raises(type(failure)):
-            quickstudy.main()
+            cli.main()
 
 
 def test_what_a_command_works_on_comes_before_slow_imports(

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 import torch
 
-import quickstudy.cli
 from export.hub import push
 from export.runtime.bundle import Bundle
+from quickstudy import cli
 from quickstudy.atomic import atomic_folder, atomic_write
 from quickstudy.errors import ADVICE, explain, writing
 from tests.export.conftest import bundle, pristine_bundle, tokenizer_path  # noqa: F401
@@ -42,7 +42,7 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
     def run(*arguments: str) -> str:
         monkeypatch.setattr(sys, "argv", ["quickstudy", *arguments])
         with pytest.raises(SystemExit) as ended:
-            quickstudy.main()
+            cli.main()
         err = capsys.readouterr().err
         assert ended.value.code == 1, err
         lines = [line for line in err.splitlines() if line.startswith("quickstudy: ")]

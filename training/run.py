@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from training.checkpoint import check_tokens, start_folder, start_identity
 from training.config.io import change_paths, dump_recipe
 from training.config.losses import ObjectiveConfig, needs_labels
 from training.config.model import (
@@ -24,6 +23,7 @@ from training.config.recipe import ModelConfig, Recipe, RecipeError, TrainingCon
 from training.stage import Stage, fingerprint_of, say
 from training.teacher_files import teacher_identity
 from training.trainer import TrainingRun, train
+from training.warm_start import check_tokens, start_folder, start_identity
 
 if TYPE_CHECKING:
     from training.distill.teachers import TeacherJob

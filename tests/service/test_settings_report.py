@@ -7,7 +7,7 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-import quickstudy.cli
+from quickstudy import cli
 from service.settings import Settings, SettingsError, hidden, read_settings, rows, unknown
 
 SHOW = ["serve", "--show-settings"]
@@ -17,7 +17,7 @@ REDIS = "redis://someone:hunter2@cache:6379/0"
 def test_json_has_every_setting_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_QUEUE_SIZE", "7")
     monkeypatch.setenv("QUICKSTUDY_CORS_ORIGINS", "https://a.test, https://b.test")
-    found = CliRunner().invoke(quickstudy.app, [*SHOW, "--json"])
+    found = CliRunner().invoke(cli.app, [*SHOW, "--json"])
     assert found.exit_code == 0
     table = {row["variable"]: row for row in json.loads(found.stdout)}
     assert len(table) == len(Settings.model_fields)
@@ -34,7 +34,7 @@ def test_json_has_every_setting_with_its_value(monkeypatch: pytest.MonkeyPatch) 
 
 def test_lines_can_be_assigned_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_SECOND_TRIES", "0")
-    lines = CliRunner().invoke(quickstudy.app, SHOW).stdout.splitlines()
+    lines = CliRunner().invoke(cli.app, SHOW).stdout.splitlines()
     assert any(line.startswith("QUICKSTUDY_SECOND_TRIES=false  (") for line in lines)
     assert any(line.startswith("QUICKSTUDY_CACHE_BYTES=16777216  (bytes; ≥ 0") for line in lines)
 
@@ -43,7 +43,7 @@ def test_passwords_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_RATE_STORAGE", REDIS)
     assert "hunter2" not in repr(rows(read_settings()))
     for arguments in (SHOW, [*SHOW, "--json"]):
-        shown = CliRunner().invoke(quickstudy.app, arguments).stdout
+        shown = CliRunner().invoke(cli.app, arguments).stdout
         assert "redis://***@cache:6379/0" in shown
         assert "hunter2" not in shown
         assert "someone" not in shown
@@ -70,7 +70,7 @@ def test_all_faults_are_told_at_once(
     monkeypatch.setenv("QUICKSTUDY_RATE_STORAGE", REDIS.replace("redis", "mongo", 1))
     monkeypatch.setattr("sys.argv", ["quickstudy", *SHOW])
     with pytest.raises(SystemExit) as stopped:
-        quickstudy.main()
+        cli.main()
     assert stopped.value.code == 1
     said = capsys.readouterr().err
     assert "QUICKSTUDY_QUEUE_SIZE=0" in said

@@ -125,7 +125,12 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.slow
 def test_what_does_not_go_on_says_so() -> None:
     """A command that waits for its input."""
-    command = [sys.executable, "-u", "-c", "import sys, quickstudy; print('go'); quickstudy.main()"]
+    command = [
+        sys.executable,
+        "-u",
+        "-c",
+        "import sys; from quickstudy import cli; print('go'); cli.main()",
+    ]
     bundle = ROOT / "models" / "en-de"
     process, _, rest = interrupt([*command, "translate", str(bundle)], "go", 1.0)
     assert process.returncode == 130

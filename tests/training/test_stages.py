@@ -225,13 +225,13 @@ def test_force_on_a_stage_never_made_makes_it(tmp_path: Path) -> None:
 
 IN_EVERY_PROCESS = """
 import sys
-import quickstudy
+from quickstudy import cli
 
 arguments = sys.argv[1:]
 for stage in ("prepare", "tokenize", "teacher", "teacher"):
     sys.argv[1:] = [stage, *arguments]
     try:
-        quickstudy.main()
+        cli.main()
     except SystemExit as ended:
         if ended.code:
             raise

@@ -188,7 +188,7 @@ def change_paths(tree: Any, change: Callable[[str], str]) -> Any:
 
 def _file_faults(recipe: Recipe) -> list[str]:
     """What is wrong with the files of models that a recipe names."""
-    from training.checkpoint import checkpoint_faults
+    from training.warm_start import checkpoint_faults
 
     faults = checkpoint_faults(recipe)
     if not isinstance(recipe.teacher, TrainedTeacher):

@@ -83,7 +83,7 @@ def test_the_mean_of_tokens() -> None:
 def test_a_run_begins_with_nothing_done() -> None:
     assert build_loss(NllObjective(), 16).progress == 0
     assert Loss().paths == ("reference",)
-    with pytest.raises(TypeError, match="Objective does not define forward"):
+    with pytest.raises(TypeError, match="Loss does not define forward"):
         Loss()(model(), batch())
 
 

@@ -1,0 +1,5 @@
+"""`python -m quickstudy`: the command line."""
+
+from quickstudy.cli import main
+
+main()
