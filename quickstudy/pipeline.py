@@ -17,16 +17,16 @@ from training.config.recipe import RecipeError, SourceConfig, TokenizerConfig
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
 from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-from training.logging import Ticker
-from training.run import Run, held_out, public_recipe, recipe_students, student_stage
-from training.stage import NOTE, Stage, file_digest, fingerprint_of, say
-from training.teacher_files import (
+from training.external_teacher import (
     adopt_tokenizer,
     adopted_identity,
     longest_sides,
-    read_json,
     teacher_identity,
 )
+from training.logging import Ticker
+from training.run import Run, held_out, public_recipe, recipe_students, student_stage
+from training.stage import NOTE, Stage, file_digest, fingerprint_of, say
+from training.teacher_files import read_json
 from training.trainer import TrainingRun, train
 
 if TYPE_CHECKING:

@@ -20,8 +20,8 @@ from training.config.model import (
     without_folders,
 )
 from training.config.recipe import ModelConfig, Recipe, RecipeError, TrainingConfig
+from training.external_teacher import teacher_identity
 from training.stage import Stage, fingerprint_of, say
-from training.teacher_files import teacher_identity
 from training.trainer import TrainingRun, train
 from training.warm_start import check_tokens, start_folder, start_identity
 

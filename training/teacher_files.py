@@ -1,9 +1,4 @@
-"""What the stages need to know of a given teacher: its identity, its tokenizer, its lengths.
-
-What of a given teacher's files does not fit its recipe, found before anything runs.
-
-The files of a given teacher: which ones count, which SentencePiece models are among them.
-"""
+"""The files of a given teacher, and whether they fit the recipe; needs no torch."""
 
 from __future__ import annotations
 
@@ -13,7 +8,6 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from quickstudy.atomic import atomic_write
 from training.config.model import (
     AdoptedTokenizer,
     CheckpointTeacher,
@@ -22,17 +16,13 @@ from training.config.model import (
     HuggingFaceFolder,
     MemberConfig,
     ModelConfig,
-    TeacherConfig,
     TeacherEnsemble,
-    TokenizerConfig,
-    TrainedTeacher,
     length_faults,
     members_of,
     start_faults,
-    with_paths,
 )
 from training.config.recipe import Recipe, RecipeError
-from training.stage import file_digest, fingerprint_of
+from training.data.adopted_tokenizer import segmentation
 
 HUGGINGFACE_FILES = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt")
 CTRANSLATE2_FILES = ("model.bin", "*.json", "*.txt")
@@ -100,45 +90,6 @@ def target_vocabulary(folder: Path) -> list[str]:
 def needs_one_vocabulary(teacher: GivenTeacher, adopted: bool) -> bool:
     """Whether the teacher is asked by the pieces of a single SentencePiece model."""
     return adopted or isinstance(teacher, TeacherEnsemble)
-
-
-def teacher_identity(teacher: TeacherConfig) -> list[Any]:
-    """What a given teacher is, for a fingerprint: its settings and the content of its files,
-    wherever they lie. Empty for a teacher that the run trains."""
-    if isinstance(teacher, TrainedTeacher):
-        return []
-    settings = with_paths(fingerprint_of(teacher), lambda _: "")
-    return [settings, [[path.name, file_digest(path)] for path in teacher_files(teacher)]]
-
-
-def adopted_identity(recipe: Recipe) -> list[str]:
-    """Hash of the SentencePiece model that the student takes over, if it does."""
-    if isinstance(recipe.teacher, TrainedTeacher) or isinstance(recipe.tokenizer, TokenizerConfig):
-        return []
-    return [file_digest(adopted_file(recipe.teacher))]
-
-
-def adopt_tokenizer(recipe: Recipe, path: Path) -> None:
-    """Write the given teacher's SentencePiece model with our special ids."""
-    from training.data.tokenizer import adopt
-
-    assert not isinstance(recipe.teacher, TrainedTeacher), "a checked recipe adopts given ones only"
-    atomic_write(path, adopt(adopted_file(recipe.teacher)))
-
-
-def longest_sides(recipe: Recipe) -> int:
-    """Positions that both sides of every pair must fit, BOS counted."""
-    teacher, student = recipe.teacher, recipe.student.model.max_length
-    if isinstance(teacher, TrainedTeacher):
-        return min(teacher.model.max_length, student)
-    if isinstance(recipe.tokenizer, TokenizerConfig):
-        return student
-    lengths = [
-        read_json(Path(member.path) / "checkpoint.json")["model"]["max_length"]
-        for _, member in members_of(teacher)
-        if isinstance(member, CheckpointTeacher)
-    ]
-    return min([student, *map(int, lengths)])
 
 
 FAMILIES = {"marian": "Marian", "m2m_100": "M2M100 or NLLB", "mbart": "mBART"}
@@ -220,8 +171,6 @@ def _huggingface_missing(place: str, member: HuggingFaceFolder) -> list[str]:
 
 def _vocabulary(place: str, member: MemberConfig) -> list[str]:
     """Why a teacher cannot be asked by the pieces of one SentencePiece model."""
-    from training.data.tokenizer import segmentation  # needs torch
-
     files = sentencepiece_files(member)
     if len(files) != 1:
         names = ", ".join(path.name for path in files) or "none"

@@ -278,7 +278,8 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
     """The teacher of a run, as it labels."""
     from training.config.model import TrainedTeacher
     from training.distill.teachers import TeacherJob, build_teacher
-    from training.teacher_files import longest_sides, teacher_files
+    from training.external_teacher import longest_sides
+    from training.teacher_files import teacher_files
 
     given, labels, job = run.recipe.teacher, run.recipe.labels, run.teacher_job
     about = build_teacher(job).about

@@ -9,7 +9,8 @@ import sentencepiece as spm
 
 from tests.training.distill.tiny_teachers import TEXTS, other_sentencepiece, our_tokenizer
 from training.config.recipe import RecipeError
-from training.data.tokenizer import SPECIAL, Tokenizer, adopt, segmentation
+from training.data.adopted_tokenizer import SPECIAL, adopt, segmentation
+from training.data.tokenizer import Tokenizer
 from training.model.transformer import BOS, EOS, PAD, UNK
 
 

@@ -19,7 +19,8 @@ from tests.training.distill.tiny_teachers import (
 )
 from training.config.model import HuggingFaceFolder
 from training.config.recipe import LabelsConfig, RecipeError
-from training.data.tokenizer import Tokenizer, adopt
+from training.data.adopted_tokenizer import adopt
+from training.data.tokenizer import Tokenizer
 from training.distill.teachers import TeacherJob, build_teacher
 from training.distill.teachers.base import NO_LOGP
 from training.distill.teachers.huggingface import HuggingFaceTeacher

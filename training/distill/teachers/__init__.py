@@ -20,7 +20,7 @@ from training.config.model import (
     TrainedTeacher,
 )
 from training.config.recipe import LabelsConfig
-from training.data.tokenizer import adopt
+from training.data.adopted_tokenizer import adopt
 from training.distill.teachers.base import Distributions, Member, Teacher
 from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher, CTranslate2Texts
 from training.distill.teachers.external import RetokenisedTeacher, TextOfTokensTeacher, TextTeacher
