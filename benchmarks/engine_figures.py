@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.speed import machine, ratios, spread, take_turns
+from benchmarks.speed import ratios, spread, take_turns
 from benchmarks.systems.base import bytes_on_disk
 from benchmarks.systems.ours import STOCK, bundle_systems, with_stock
 from benchmarks.systems.process import Running, all_running
@@ -40,6 +40,7 @@ from export.quality_gate import EvalSet, translate_in_torch
 from export.runtime.bundle import Bundle, BundleError, load_bundle
 from export.runtime.manifest import BundleInfo, EngineEntry
 from quickstudy.atomic import atomic_write
+from quickstudy.machine import describe_machine
 from training.checkpoint import load_checkpoint
 from training.data.dataset import taught_pairs
 from training.model.transformer import Transformer
@@ -192,7 +193,7 @@ def main(
             "rounds": rounds,
             "speed_sentences": speed_sentences,
             "threads": threads,
-            "machine": {**machine(("onnxruntime",)), **_confined()},
+            "machine": {**describe_machine(("onnxruntime",)), **_confined()},
             "engines": measure(
                 everything, reference.texts, reference.held_out, rounds, speed_sentences, threads
             ),

@@ -11,7 +11,6 @@ from importlib.metadata import version
 import numpy as np
 
 from benchmarks.cli import PARTS, Options
-from benchmarks.hardware import Watch, available, dimensions, measure_peaks, profile, shares
 from benchmarks.plan import BenchPlan, TestText, sample_of
 from benchmarks.quality import quality_rows, translate_texts, with_comet
 from benchmarks.results import (
@@ -25,11 +24,13 @@ from benchmarks.results import (
     Share,
     Skipped,
 )
+from benchmarks.roofline import dimensions, measure_peaks, profile, shares
 from benchmarks.scaling import along_models, along_text, from_speeds
-from benchmarks.speed import Samples, Speeds, measure_speed
+from benchmarks.speed import MachineWatch, Samples, Speeds, measure_speed
 from benchmarks.systems.base import System, Unavailable
 from benchmarks.systems.process import Running, SystemFailed
 from export.runtime.bundle import load_tokenizer
+from quickstudy.machine import usable_cores
 
 Say = Callable[[str], None]
 
@@ -83,7 +84,7 @@ def measure(
 ) -> Results:
     """Measure what `options.parts` names, and gather it. Systems that break are left out, and the
     results say why. After each part, `keep` is given what there is so far."""
-    watch = Watch()
+    watch = MachineWatch()
     texts = [_at_most(text, options.scored) for text in plan.texts]
     work = Work(plan, options, say, texts, samples_of(plan, texts[0], options))
     found = Found()
@@ -118,7 +119,7 @@ def _measure_part(part: str, work: Work, found: Found) -> None:
 def _quality(work: Work) -> list[Quality]:
     plan = work.plan
     own = [one for one in plan.systems if plan.is_pair(one) and one.info.scored]
-    scored = translate_texts(own, work.texts, available(), work.failed, work.say)
+    scored = translate_texts(own, work.texts, usable_cores(), work.failed, work.say)
     if work.options.comet is not None:
         with work.kept_going("COMET"):
             scored = with_comet(scored, work.options.comet)

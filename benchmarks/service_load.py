@@ -23,15 +23,14 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.hardware import QUIET_LOAD
 from benchmarks.load import measures
 from benchmarks.load.measures import read_sentences
 from benchmarks.load.report import draw, markdown, update_docs
-from benchmarks.load.served import Helper, Served
-from benchmarks.speed import machine
+from benchmarks.load.served import LoadWorker, Served
+from benchmarks.speed import QUIET_LOAD
 from export.runtime.bundle import Bundle, load_bundle
 from quickstudy.atomic import atomic_write
-from service.settings import usable_cores
+from quickstudy.machine import describe_machine, usable_cores
 
 PACKAGES = ("bentoml", "fastapi", "pydantic", "uvicorn", "uvloop", "httptools", "sentencex")
 SENTENCES = 4000
@@ -81,8 +80,8 @@ def measure(
     found: dict[str, Any] = {}
     pair = bundle.manifest.source_lang, bundle.manifest.target_lang
     with (
-        Helper("benchmarks.load.engine", str(bundle.path), str(threads)) as engine,
-        Helper("benchmarks.load.client") as client,
+        LoadWorker("engine", str(bundle.path), str(threads)) as engine,
+        LoadWorker("clients") as client,
     ):
         for name in services:
             settings, wanted = SERVICES[name]
@@ -140,7 +139,7 @@ def main(
     loaded = load_bundle(bundle)
     plan = QUICK if quick else replace(measures.LoadPlan(), soak_s=60 * minutes)
     begin = time.monotonic()
-    about = machine(PACKAGES)
+    about = describe_machine(PACKAGES)
     figures = measure(loaded, read_sentences(text, SENTENCES), plan, set(only or LoadPart))
     manifest = loaded.manifest
     report = {

@@ -1,26 +1,25 @@
 """How fast systems are: throughput by batch and threads, latency, loading, memory, ratios.
 
-Systems take turns: A B C, A B C, …, so that a disturbance meets all of them alike.
-
-What a speed depends on, and rounds in words: median, least and most.
+Systems take turns: A B C, A B C, …, so that a disturbance meets all of them alike. The machine is
+watched meanwhile: what disturbs it is part of the results.
 """
 
 from __future__ import annotations
 
 import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from benchmarks.plan import BUCKETS, TextSample
-from benchmarks.results import Cost, Figure, Latency, Ratio, Speed
+from benchmarks.results import Cost, Figure, Latency, Machine, Ratio, Speed
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.process import Running, SystemFailed, Timing, all_running
+from quickstudy.machine import PROC, describe_machine, usable_cores, versions_of
 
 RESAMPLES = 2000
 SEED = 12345
@@ -296,9 +295,6 @@ def _percentile(rounds: Sequence[np.ndarray], percent: float) -> Figure:
     return figure([float(np.percentile(one, percent)) * 1000 for one in rounds])
 
 
-VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-
-
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Median, least and most of the rounds."""
     found = {"median": median(values), "least": min(values), "most": max(values)}
@@ -310,45 +306,111 @@ def ratios(fast: Sequence[float], slow: Sequence[float]) -> dict[str, float]:
     return spread([a / b for a, b in zip(fast, slow, strict=True)])
 
 
-def machine(packages: Sequence[str] = ()) -> dict[str, str | int | float]:
-    """What a speed depends on: processor, cores, instructions, load, versions.
+CPU = Path("/sys/devices/system/cpu")
+ENVIRONMENT = (
+    "CT2_FORCE_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ATEN_CPU_CAPABILITY",
+    "CT2_USE_MKL",
+)
+ENGINE_PACKAGES = (
+    "ctranslate2",
+    "onnxruntime",
+    "torch",
+    "transformers",
+    "sentencepiece",
+    "sacrebleu",
+)
+QUIET_LOAD = 0.5
+QUIET_STEAL = 0.01
+STEADY = 0.2
+"""Rounds whose range is at most this share of their median are steady."""
 
-    `packages` are further ones whose versions count; one that is not installed is left out.
-    """
-    names = ("ctranslate2", "torch", "sentencepiece", "quickstudy")
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-        "instructions": " ".join(_instructions()),
-        "load_1min": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **{name: version(name) for name in (*names, *packages) if _installed(name)},
-    }
+
+@dataclass
+class MachineWatch:
+    """Watches the machine from when it is made until `finish`."""
+
+    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    _ticks: tuple[int, int] | None = field(default_factory=lambda: _steal_and_all())
+    _started: float = field(default_factory=time.monotonic)
+
+    def finish(self, figures: Iterable[Figure]) -> Machine:
+        """The machine, with what the speeds that were measured say of its noise."""
+        about = describe_machine()
+        steal = _busy_share(self._ticks, _steal_and_all())
+        return Machine(
+            processor=str(about["processor"]),
+            cores=usable_cores(),
+            instructions=str(about["instructions"]),
+            threads_per_core=threads_per_core(),
+            governor=_read(CPU / "cpu0/cpufreq/scaling_governor"),
+            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            system=str(about["system"]),
+            python=str(about["python"]),
+            versions=versions_of(*ENGINE_PACKAGES),
+            environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            load_before=round(self.load_before, 2),
+            load_after=round(os.getloadavg()[0], 2),
+            steal_share=steal,
+            noise=tuple(noise_of(self.load_before, steal, list(figures))),
+        )
 
 
-def _installed(package: str) -> bool:
+def noise_of(load: float, steal: float | None, figures: list[Figure]) -> list[str]:
+    """What disturbed a run, in words."""
+    found = []
+    if load > QUIET_LOAD:
+        found.append(f"something else was running: the load was {load:.1f} before the run began")
+    if steal is not None and steal > QUIET_STEAL:
+        found.append(f"another machine on the same host took {steal:.0%} of the processor time")
+    unsteady = [one for one in figures if range_of(one) > STEADY]
+    if unsteady:
+        worst = max(map(range_of, unsteady))
+        found.append(
+            f"rounds of {len(unsteady)} of {len(figures)} speeds differ by more than {STEADY:.0%} "
+            f"of their median, the worst by {worst:.0%}"
+        )
+    return found
+
+
+def range_of(figure: Figure) -> float:
+    """Most less least of the rounds, as a share of their median."""
+    if not figure.median:
+        return 0.0
+    return (max(figure.rounds) - min(figure.rounds)) / figure.median
+
+
+def threads_per_core() -> int | None:
+    """Hardware threads that share a core: with two, two `cores` here are less than two."""
+    siblings = _read(CPU / "cpu0/topology/thread_siblings_list")
+    if siblings is None:
+        return None
+    count = 0
+    for part in siblings.split(","):
+        first, _, last = part.partition("-")
+        count += int(last or first) - int(first) + 1
+    return count
+
+
+def _read(path: Path) -> str | None:
     try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def _cpuinfo(key: str) -> str:
-    """First value of a key in /proc/cpuinfo; empty where there is none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").strip() or None
     except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
+        return None
 
 
-def _processor() -> str:
-    return _cpuinfo("model name") or platform.processor() or "unknown"
+def _steal_and_all() -> tuple[int, int] | None:
+    """Ticks of all cores that the host gave to others, and all ticks."""
+    line = _read(PROC / "stat")
+    if line is None:
+        return None
+    ticks = [int(value) for value in line.splitlines()[0].split()[1:9]]
+    return (ticks[7], sum(ticks)) if len(ticks) == 8 else None
 
 
-def _instructions() -> list[str]:
-    """The vector instructions that decide speed, of those the processor has."""
-    found = set(_cpuinfo("flags").split())
-    return [name for name in VECTOR_INSTRUCTIONS if name in found]
+def _busy_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    if before is None or after is None or after[1] == before[1]:
+        return None
+    return round((after[0] - before[0]) / (after[1] - before[1]), 4)

@@ -31,8 +31,8 @@ import torch
 import typer
 from torch import nn
 
-from benchmarks.hardware import flops_per_target_token, gemm_gflops
-from benchmarks.speed import machine, ratios, spread
+from benchmarks.roofline import flops_per_target_token, gemm_gflops
+from benchmarks.speed import ratios, spread
 from benchmarks.trainers.marian import MarianTrainer
 from benchmarks.trainers.ours import (
     BETAS,
@@ -51,6 +51,7 @@ from benchmarks.trainers.ours import (
     write_validation,
 )
 from quickstudy.atomic import atomic_write
+from quickstudy.machine import describe_machine, usable_cores
 from training.checkpoint import build_model
 from training.config.losses import GateConfig, ObjectiveConfig, PathName
 from training.config.recipe import ModelConfig, RecipeError
@@ -59,7 +60,7 @@ from training.data.dataset import ParallelDataset
 from training.data.tokenizer import Tokenizer
 from training.distill.label_store import LabelStore
 from training.distill.losses import Loss, build_loss
-from training.distributed import available_cores, keep_memory
+from training.distributed import keep_memory
 from training.model.transformer import Transformer, parameter_count
 
 
@@ -364,7 +365,7 @@ def measure(
     task: Task, trainers: list[BaselineTrainer], rounds: int, text: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """The whole report, as JSON holds it."""
-    signature = machine(PACKAGES)
+    signature = describe_machine(PACKAGES)
     data = ParallelDataset(task.tokens)
     vocab_size = len(Tokenizer(task.tokenizer))
     flops = flops_per_target_token(task.model, vocab_size, data.src.lengths, data.trg.lengths)
@@ -377,7 +378,7 @@ def measure(
     found = take_turns(task, trainers, rounds, say)
     return {
         "machine": signature,
-        "cores_used": available_cores(),
+        "cores_used": usable_cores(),
         "text": text,
         "model": task.model.model_dump(),
         "vocabulary": vocab_size,

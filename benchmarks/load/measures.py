@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import fmean, linear_regression, median
 from typing import Any, Literal
 
-from benchmarks.load.served import Helper, Served
+from benchmarks.load.served import LoadWorker, Served
 from benchmarks.speed import spread
 
 Shape = Literal["native", "libretranslate"]
@@ -144,8 +144,8 @@ class LoadBench:
     """A service, the engine in process, the client, and the sentences that both get."""
 
     served: Served
-    engine: Helper
-    client: Helper
+    engine: LoadWorker
+    client: LoadWorker
     sentences: Sequence[str]
     languages: tuple[str, str]
     scores: bool
@@ -153,15 +153,15 @@ class LoadBench:
     plan: LoadPlan
     say: Callable[[str], None]
 
-    def closed(self, bodies: Sequence[str], clients: int, **order: Any) -> dict[str, Any]:
-        """Send by so many clients. `path`, `seconds` and `count` as `client.py` has them."""
-        return self.client.do(**self.order(bodies, clients, **order))
+    def closed(self, bodies: Sequence[str], clients: int, **fields: Any) -> dict[str, Any]:
+        """Send by so many clients. `path`, `seconds` and `count` as `workers.py` describes them."""
+        return self.client.run(**self.command(bodies, clients, **fields))
 
-    def order(self, bodies: Sequence[str], clients: int, **order: Any) -> dict[str, Any]:
-        """The order of a closed loop."""
-        given = {"path": PATHS["native"], "seconds": 3600, **order}
+    def command(self, bodies: Sequence[str], clients: int, **fields: Any) -> dict[str, Any]:
+        """The command for a closed loop."""
+        given = {"path": PATHS["native"], "seconds": 3600, **fields}
         return {
-            "do": "closed", "port": self.served.port, "bodies": list(bodies), "clients": clients,
+            "loop": "closed", "port": self.served.port, "bodies": list(bodies), "clients": clients,
             **given,
         }  # fmt: skip
 
@@ -173,7 +173,7 @@ class LoadBench:
         """Let both do some work that does not count."""
         few = self.sentences[-WARM_UP:]
         self.closed(self.bodies("native", few), 8, count=10 * WARM_UP)
-        self.engine.do(sentences=few, scores=self.scores)
+        self.engine.run(sentences=few, scores=self.scores)
 
 
 def overhead(bench: LoadBench) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def overhead(bench: LoadBench) -> dict[str, Any]:
     found: dict[Shape, list[list[float]]] = {shape: [] for shape in SHAPES}
     client_ms: list[float] = []
     for turn in range(bench.plan.rounds):
-        engine.append(bench.engine.do(sentences=sentences, scores=bench.scores)["ms"])
+        engine.append(bench.engine.run(sentences=sentences, scores=bench.scores)["ms"])
         for shape in SHAPES:
             answer = bench.closed(bodies[shape], 1, path=PATHS[shape], count=len(sentences))
             found[shape].append(_all_answered(answer, len(sentences)))
@@ -231,7 +231,7 @@ def throughput(bench: LoadBench) -> dict[str, Any]:
         }
         if row["translated"] > COMPARABLE:
             for name, alike in (("engine", False), ("alike", True)):
-                alone = bench.engine.do(
+                alone = bench.engine.run(
                     sentences=list(bench.sentences), sizes=sizes, scores=bench.scores, alike=alike
                 )
                 row |= {
@@ -254,9 +254,9 @@ def throughput(bench: LoadBench) -> dict[str, Any]:
 def soak(bench: LoadBench) -> dict[str, Any]:
     """Many clients with requests of mixed sizes for minutes: errors, and the worker's memory."""
     bodies = mixed(bench.sentences, bench.plan.soak_bodies)
-    order = bench.order(bodies, bench.plan.clients, seconds=bench.plan.soak_s)
+    command = bench.command(bodies, bench.plan.clients, seconds=bench.plan.soak_s)
     begin = time.monotonic()
-    bench.client.begin(**order)
+    bench.client.begin(**command)
     samples: list[tuple[float, int]] = []
     while (at := time.monotonic() - begin) < bench.plan.soak_s:
         samples.append((at, bench.served.resident_bytes))
@@ -305,8 +305,8 @@ def crash(bench: LoadBench) -> dict[str, Any]:
     bodies = bench.bodies("native", bench.sentences)
     seconds, lost = [], []
     for turn in range(bench.plan.crashes):
-        order = bench.order(bodies, bench.plan.clients, seconds=bench.plan.crash_s)
-        bench.client.begin(**order)
+        command = bench.command(bodies, bench.plan.clients, seconds=bench.plan.crash_s)
+        bench.client.begin(**command)
         time.sleep(min(3.0, bench.plan.crash_s / 4))
         worker, killed = bench.served.worker, time.monotonic()
         os.kill(worker, signal.SIGKILL)
@@ -336,8 +336,8 @@ def open_loop(bench: LoadBench) -> dict[str, Any]:
         bodies = bench.bodies(shape, bench.sentences)
         rows = found[shape] = []
         for rate in bench.plan.rates:
-            answer = bench.client.do(
-                do="open", port=bench.served.port, path=PATHS[shape], bodies=bodies, rate=rate,
+            answer = bench.client.run(
+                loop="open", port=bench.served.port, path=PATHS[shape], bodies=bodies, rate=rate,
                 seconds=bench.plan.open_s, seed=rate,
             )  # fmt: skip
             if not answer["ms"]:

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.plan import buckets, rarity_of_counts, source_counts
-from benchmarks.speed import machine
 from benchmarks.study.config import OWN, Cell, Study, StudyError, load_study, load_text
 from export.metrics import bleu_of, pack, scores, statistics_of
 from quickstudy.atomic import atomic_write
 from quickstudy.errors import QuickstudyError, explain
+from quickstudy.machine import describe_machine, usable_cores
 from quickstudy.pipeline import build_stages
 from training.checkpoint import load_checkpoint
 from training.config.io import dump_recipe
@@ -37,7 +37,7 @@ from training.data.batching import clipped
 from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers import NativeTeacher
-from training.distributed import available_cores, die_with_parent, unreached
+from training.distributed import die_with_parent, unreached
 from training.logging import clock
 from training.run import Run, StudentPlan, held_out, public_recipe, student_stage
 from training.stage import Stage, fingerprint, is_done, result_digest, run_stage, say
@@ -124,7 +124,7 @@ def train_and_measure(bench: StudyBench, cell: Cell) -> dict[str, Any]:
         "recipe": public_recipe(dump_recipe(run.recipe)),
         "labels": labels,
         **{key: loaded.metrics[key] for key in KEPT},
-        "machine": machine(),
+        "machine": describe_machine(),
         "gate": _short_gate(json.loads(gate.read_text())) if gate.exists() else None,
         "tests": _measure_all(bench, run, plan.checkpoint),
     }
@@ -153,7 +153,7 @@ def teacher_row(bench: StudyBench, text: str) -> dict[str, Any] | None:
         "fingerprint": made,
         "model": loaded.config.model_dump(mode="json"),
         **{key: loaded.metrics[key] for key in KEPT},
-        "machine": machine(),
+        "machine": describe_machine(),
         "tests": _measure_all(bench, run, checkpoint),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -361,14 +361,14 @@ def _is_ready(bench: StudyBench, text: str) -> bool:
 
 def _jobs(run: Run) -> int:
     wanted = run.recipe.student.training.processes
-    return max(1, available_cores() // wanted) if isinstance(wanted, int) else 1
+    return max(1, usable_cores() // wanted) if isinstance(wanted, int) else 1
 
 
 def _start(bench: StudyBench, run: Run, cell: Cell, jobs: int) -> CellWorker:
     folder = plan_of(bench, run, cell).folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{folder.name}.log")
-    threads = max(1, available_cores() // jobs)
+    threads = max(1, usable_cores() // jobs)
     environment = {**os.environ, "QUICKSTUDY_STUDY_PARENT": str(os.getpid())}
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     arguments = [bench.path, bench.runs, bench.data or "", *cell]

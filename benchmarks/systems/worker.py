@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.systems.base import System, Unavailable
-from benchmarks.systems.process import cpu_seconds, from_json, process_tree, resident_bytes
+from benchmarks.systems.process import from_json
+from quickstudy.machine import process_tree, tree_cpu_seconds, tree_memory_bytes
 
 
 def pin(threads: int) -> None:
@@ -25,11 +26,11 @@ def pin(threads: int) -> None:
 
 def load(system: System, threads: int) -> dict[str, Any]:
     """Load, and translate a first sentence: what a service waits for before it is ready."""
-    before, start = resident_bytes(os.getpid()), time.perf_counter()
+    before, start = tree_memory_bytes(os.getpid()), time.perf_counter()
     system.load(threads)
     system.translate(["A first sentence."], 1)
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "bytes_before": before, "bytes": resident_bytes(os.getpid())}
+    return {"seconds": seconds, "bytes_before": before, "bytes": tree_memory_bytes(os.getpid())}
 
 
 def translate(system: System, sentences: Sequence[str], batch: int, repeat: int) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def each(system: System, sentences: Sequence[str]) -> dict[str, Any]:
 def _cpu() -> float:
     """Processor seconds so far: finely for this process, in ticks where it has children."""
     if len(process_tree(os.getpid())) > 1:
-        return cpu_seconds(os.getpid())
+        return tree_cpu_seconds(os.getpid())
     return time.process_time()
 
 
@@ -70,7 +71,7 @@ def answer(system: System, order: dict[str, Any]) -> dict[str, Any]:
         case "each":
             return each(system, order["sentences"])
         case "memory":
-            return {"peak_bytes": resident_bytes(os.getpid(), peak=True)}
+            return {"peak_bytes": tree_memory_bytes(os.getpid(), "VmHWM")}
     raise AssertionError(f"no such order: {order['do']}")
 
 

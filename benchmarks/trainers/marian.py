@@ -26,9 +26,9 @@ from benchmarks.trainers.ours import (
     Task,
     TrainerUnavailable,
 )
+from quickstudy.machine import usable_cores
 from training.data.dataset import ParallelDataset
 from training.data.tokenizer import Tokenizer
-from training.distributed import available_cores
 from training.model.transformer import EOS
 
 INSTALL = "pip install -e '.[train,bench]'"
@@ -76,7 +76,7 @@ def _write_text(task: Task, folder: Path) -> None:
 
 def options(task: Task, folder: Path) -> dict[str, object]:
     """Marian's options for the model of a task: pre-norm, tied embeddings, the same optimiser."""
-    model, cores = task.model, available_cores()
+    model, cores = task.model, usable_cores()
     every = max(task.steps // LOG_LINES, 1)
     warm_up = -(-task.warm_up // every) * every
     vocabulary = str(folder / "vocab.yml")

@@ -36,13 +36,14 @@ import torch.nn.functional as F
 from sentencepiece import sentencepiece_model_pb2
 from torch import Tensor, nn
 
+from quickstudy.machine import usable_cores
 from training.config.losses import NllObjective
 from training.config.recipe import ModelConfig, TrainingConfig
 from training.data.batching import Batch
 from training.data.dataset import ParallelDataset, map_table
 from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
 from training.distill.label_store import label_schema, write_manifest, write_shard
-from training.distributed import available_cores, precision
+from training.distributed import precision
 from training.model.transformer import BOS, EOS, PAD, UNK, sinusoids
 from training.trainer import TrainingRun, train
 
@@ -105,7 +106,7 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
 
 def use_cores(threads: int | None = None) -> None:
     """Let torch use so many threads in this process; all cores by default."""
-    torch.set_num_threads(threads or available_cores())
+    torch.set_num_threads(threads or usable_cores())
 
 
 LOG_LINES = 5

@@ -12,7 +12,6 @@ import pytest
 import yaml
 
 from benchmarks.cli import Options
-from benchmarks.hardware import flops_per_sentence, noise_of, part_of, parts_of, range_of, stop
 from benchmarks.plan import (
     BenchRequest,
     TextSample,
@@ -26,12 +25,13 @@ from benchmarks.plan import (
 from benchmarks.quality import Comet
 from benchmarks.report import write_report
 from benchmarks.results import ReportPart, Results, ResultsError, load_results
+from benchmarks.roofline import flops_per_sentence, part_of, parts_of, stop
 from benchmarks.run import measure
 from benchmarks.scaling import LENGTH, from_speeds, glued, grow
-from benchmarks.speed import figure, latencies, take_turns
+from benchmarks.speed import figure, latencies, noise_of, range_of, take_turns
 from benchmarks.systems import CLASSES
 from benchmarks.systems.base import WHOLE, Unavailable, batches, missing
-from benchmarks.systems.process import Running, SystemFailed, cpu_seconds, process_tree
+from benchmarks.systems.process import Running, SystemFailed
 from export.metrics import (
     BLEU_SCORE,
     TER_SCORE,
@@ -41,6 +41,7 @@ from export.metrics import (
     ter_statistics_of,
 )
 from export.runtime.bundle import Bundle
+from quickstudy.machine import process_tree, tree_cpu_seconds
 from tests.benchmarks.bench_results import STUDENT, speed
 from tests.benchmarks.echo_system import MODULE, Echo
 from tests.export import tiny
@@ -73,7 +74,7 @@ def test_a_system_runs_in_its_own_process() -> None:
         assert running.loaded.seconds > 0
         assert running.peak_bytes() >= running.loaded.bytes_after // 2 > 0
         assert running.pid in process_tree(running.pid)
-        assert cpu_seconds(running.pid) > 0
+        assert tree_cpu_seconds(running.pid) > 0
 
 
 @pytest.mark.usefixtures("echo")
@@ -322,7 +323,7 @@ def test_the_whole_harness(
 ) -> None:
     """All parts on a tiny model, the student's and the teacher's weights being the same."""
     monkeypatch.setattr("benchmarks.scaling.VOCABULARIES", (320, 640))
-    monkeypatch.setattr("benchmarks.run.available", lambda: 1)
+    monkeypatch.setattr("benchmarks.run.usable_cores", lambda: 1)
     checkpoint = bundle.path.parent / "checkpoint"
     request = BenchRequest(
         beams=(1,), only=("teacher torch",), teacher=checkpoint, src=text[0], ref=text[1]

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from benchmarks import training_speed
-from benchmarks.hardware import flops_per_target_token, gemm_gflops
-from benchmarks.speed import machine, ratios, spread
+from benchmarks.roofline import flops_per_target_token, gemm_gflops
+from benchmarks.speed import ratios, spread
 from benchmarks.trainers import marian, ours
 from benchmarks.trainers.marian import MarianTrainer
 from benchmarks.trainers.ours import Ours, Plain, Task, TrainerUnavailable
@@ -25,6 +25,7 @@ from benchmarks.training_speed import (
     synthetic_task,
     take_turns,
 )
+from quickstudy.machine import describe_machine
 from training.config.recipe import ModelConfig, RecipeError
 from training.data.dataset import ParallelDataset
 from training.data.tokenizer import Tokenizer
@@ -48,7 +49,7 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_speed, "in_fresh_process", lambda f, *given: f(*given))
     monkeypatch.setattr(ours, "in_fresh_process", lambda f, *given: f(*given))
     monkeypatch.setattr(ours, "use_cores", lambda *_: None)
-    monkeypatch.setattr("benchmarks.hardware.use_cores", lambda *_: None)
+    monkeypatch.setattr("benchmarks.roofline.use_cores", lambda *_: None)
     monkeypatch.setattr(training_speed, "use_cores", lambda *_: None)
     monkeypatch.setattr(training_speed, "keep_memory", lambda: None)
 
@@ -77,7 +78,7 @@ def test_spread_and_ratios() -> None:
 
 
 def test_the_machine_names_what_is_installed_and_only_that() -> None:
-    found = machine(("numpy", "no-such-package-of-ours"))
+    found = describe_machine(("numpy", "no-such-package-of-ours"))
     assert found["numpy"] == np.__version__
     assert "no-such-package-of-ours" not in found
     assert "instructions" in found

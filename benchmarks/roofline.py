@@ -1,27 +1,20 @@
-"""How far a system is from what the machine can do: its arithmetic against matrix products alone.
+"""How far a system is from what the machine can do: its roofline, and where the time goes.
 
-Peaks are those of square matrix products of 1,024 in the libraries that are installed, on as many
-threads; the best library counts. One sentence at a time, a decoder multiplies matrices by single
-vectors, which no library does near that peak: the share says how much of the machine is left
-unused, not how much faster a better program would be.
+Operations are those of matrix products only, a multiplication and an addition counted as two; the
+backward pass costs twice the forward one. Peaks are those of square products of 1,024 in the
+libraries that are installed, on as many threads; the best library counts. One sentence at a time, a
+decoder multiplies matrices by single vectors, which no library does near that peak: the share says
+how much of the machine is left unused, not how much faster a better program would be.
 
-Arithmetic of a training step and of a translation, and what the machine can do of it.
+A profile samples a system's process with Linux's `perf`. It tells libraries apart and, in those
+that keep their symbols, functions. Kernels that oneDNN makes while running have no name: perf calls
+them JIT, and they are matrix products.
 
-Operations of matrix products only, a multiplication and an addition counted as two; the backward
-pass costs twice the forward one. Shapes: S source length, T target length, V
-vocabulary, D width, F inner width.
-
-Where a system's processor time goes, by sampling its process with Linux's `perf`.
-
-What is told apart are libraries and, in those that keep their symbols, functions. Kernels that
-oneDNN makes while running have no name: perf calls them JIT, and they are matrix products.
-
-The machine that a benchmark ran on, and what disturbed it.
+Shapes: S source length, T target length, V vocabulary, D width, F inner width.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -29,8 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,9 +31,9 @@ import torch
 import yaml
 
 from benchmarks.plan import BenchPlan
-from benchmarks.results import Figure, Machine, Peak, Profile, ReportPart, Share, Speed
-from benchmarks.speed import figure, machine, tidy
-from benchmarks.systems.base import Unavailable, versions_of
+from benchmarks.results import Peak, Profile, ReportPart, Share, Speed
+from benchmarks.speed import figure, tidy
+from benchmarks.systems.base import Unavailable
 from benchmarks.systems.process import Running
 from benchmarks.trainers.ours import in_fresh_process, use_cores
 from training.checkpoint import build_model
@@ -354,112 +346,3 @@ def part_of(library: str, function: str) -> str:
         if re.search(of_library, library) and re.search(of_function, function):
             return name
     return OTHER.format(library=re.split(r"[.-]", library)[0])
-
-
-CPU = Path("/sys/devices/system/cpu")
-STAT = Path("/proc/stat")
-ENVIRONMENT = (
-    "CT2_FORCE_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "ATEN_CPU_CAPABILITY",
-    "CT2_USE_MKL",
-)
-PACKAGES = ("ctranslate2", "onnxruntime", "torch", "transformers", "sentencepiece", "sacrebleu")
-QUIET_LOAD = 0.5
-QUIET_STEAL = 0.01
-STEADY = 0.2
-"""Rounds whose range is at most this share of their median are steady."""
-
-
-@dataclass
-class Watch:
-    """Watches the machine from when it is made until `finish`."""
-
-    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
-    _ticks: tuple[int, int] | None = field(default_factory=lambda: _steal_and_all())
-    _started: float = field(default_factory=time.monotonic)
-
-    def finish(self, figures: Iterable[Figure]) -> Machine:
-        """The machine, with what the speeds that were measured say of its noise."""
-        about = machine()
-        steal = _busy_share(self._ticks, _steal_and_all())
-        return Machine(
-            processor=str(about["processor"]),
-            cores=available(),
-            instructions=str(about["instructions"]),
-            threads_per_core=threads_per_core(),
-            governor=_read(CPU / "cpu0/cpufreq/scaling_governor"),
-            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            system=str(about["system"]),
-            python=str(about["python"]),
-            versions=versions_of(*PACKAGES),
-            environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-            load_before=round(self.load_before, 2),
-            load_after=round(os.getloadavg()[0], 2),
-            steal_share=steal,
-            noise=tuple(noise_of(self.load_before, steal, list(figures))),
-        )
-
-
-def noise_of(load: float, steal: float | None, figures: list[Figure]) -> list[str]:
-    """What disturbed a run, in words."""
-    found = []
-    if load > QUIET_LOAD:
-        found.append(f"something else was running: the load was {load:.1f} before the run began")
-    if steal is not None and steal > QUIET_STEAL:
-        found.append(f"another machine on the same host took {steal:.0%} of the processor time")
-    unsteady = [one for one in figures if range_of(one) > STEADY]
-    if unsteady:
-        worst = max(map(range_of, unsteady))
-        found.append(
-            f"rounds of {len(unsteady)} of {len(figures)} speeds differ by more than {STEADY:.0%} "
-            f"of their median, the worst by {worst:.0%}"
-        )
-    return found
-
-
-def range_of(figure: Figure) -> float:
-    """Most less least of the rounds, as a share of their median."""
-    if not figure.median:
-        return 0.0
-    return (max(figure.rounds) - min(figure.rounds)) / figure.median
-
-
-def available() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_per_core() -> int | None:
-    """Hardware threads that share a core: with two, two `cores` here are less than two."""
-    siblings = _read(CPU / "cpu0/topology/thread_siblings_list")
-    if siblings is None:
-        return None
-    count = 0
-    for part in siblings.split(","):
-        first, _, last = part.partition("-")
-        count += int(last or first) - int(first) + 1
-    return count
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
-
-
-def _steal_and_all() -> tuple[int, int] | None:
-    """Ticks of all cores that the host gave to others, and all ticks."""
-    line = _read(STAT)
-    if line is None:
-        return None
-    ticks = [int(value) for value in line.splitlines()[0].split()[1:9]]
-    return (ticks[7], sum(ticks)) if len(ticks) == 8 else None
-
-
-def _busy_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
-    if before is None or after is None or after[1] == before[1]:
-        return None
-    return round((after[0] - before[0]) / (after[1] - before[1]), 4)
