@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.plots import draw
+from benchmarks.plots import draw_evaluation
 from benchmarks.speed import ratios, spread, take_turns
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.ours import bundle_systems, labelling_teacher, torch_systems
@@ -112,7 +112,7 @@ def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
     }
     atomic_write(folder / "evaluation.json", json.dumps(report, indent=2, ensure_ascii=False))
     atomic_write(folder / "evaluation.md", render(report))
-    draw(report, folder / "evaluation.png")
+    draw_evaluation(report, folder / "evaluation.png")
     update_metrics(run.bundle, [_metric(row) for row in rows])
     say(render(report))
     return report

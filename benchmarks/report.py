@@ -24,8 +24,16 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.plots import bleu_against_speed, growth_picture
-from benchmarks.results import Figure, Growth, Machine, Quality, Results, ResultsError, save_results
+from benchmarks.plots import bleu_against_speed, scaling_plot
+from benchmarks.results import (
+    Figure,
+    Machine,
+    Quality,
+    Results,
+    ResultsError,
+    ScalingFit,
+    save_results,
+)
 from benchmarks.speed import resampled_medians
 from benchmarks.systems.base import WHOLE, SystemInfo
 from benchmarks.tables import (
@@ -130,11 +138,11 @@ def _pictures(results: Results) -> Iterator[str]:
 
 
 def _growth(results: Results) -> str:
-    by_axis: dict[str, list[Growth]] = {}
+    by_axis: dict[str, list[ScalingFit]] = {}
     for one in results.growth:
         by_axis.setdefault(one.axis, []).append(one)
     figures = [
-        f"<figure>{growth_picture(some)}<figcaption>Seconds of {escape(some[0].of)}: "
+        f"<figure>{scaling_plot(some)}<figcaption>Seconds of {escape(some[0].of)}: "
         f"{escape(', '.join(f'{one.system} x^{one.exponent:.2f}' for one in some))}"
         "</figcaption></figure>"
         for some in by_axis.values()

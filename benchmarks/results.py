@@ -201,21 +201,21 @@ class Profile(_Frozen):
     parts: tuple[ReportPart, ...]
 
 
-class FrontierPoint(_Frozen):
+class ScalingPoint(_Frozen):
     """One place on an axis: seconds a unit of work there."""
 
     x: float
     seconds: Figure
 
 
-class Growth(_Frozen):
+class ScalingFit(_Frozen):
     """How a cost grows: seconds = constant · x ^ exponent, by least squares of logarithms."""
 
     system: str
     axis: str
     unit: str
     of: str
-    points: tuple[FrontierPoint, ...]
+    points: tuple[ScalingPoint, ...]
     exponent: float
     exponent_low: float
     exponent_high: float
@@ -257,7 +257,7 @@ class Results(_Frozen):
     peaks: tuple[Peak, ...] = ()
     shares: tuple[Share, ...] = ()
     profiles: tuple[Profile, ...] = ()
-    growth: tuple[Growth, ...] = ()
+    growth: tuple[ScalingFit, ...] = ()
     service: dict[str, Any] | None = None
     """What `benchmarks.service_load` measured, as it writes it."""
 

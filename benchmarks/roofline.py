@@ -35,7 +35,7 @@ from benchmarks.results import Peak, Profile, ReportPart, Share, Speed
 from benchmarks.speed import figure, tidy
 from benchmarks.systems.base import Unavailable
 from benchmarks.systems.process import Running
-from benchmarks.trainers.ours import in_fresh_process, use_cores
+from benchmarks.trainers import in_fresh_process, use_cores
 from training.checkpoint import build_model
 from training.config.model import ModelConfig
 from training.model.transformer import parameter_count

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.load.report import CHECK_NAMES, targets
 from benchmarks.plan import NAMES
-from benchmarks.results import Figure, Growth, Results, Speed
+from benchmarks.results import Figure, Results, ScalingFit, Speed
+from benchmarks.service_load import CHECK_NAMES, targets
 from benchmarks.systems.base import WHOLE
 
 
@@ -181,9 +181,9 @@ def tables(results: Results) -> Iterator[Table]:
         *(lambda r, t=threads: speed_table(r, t) for threads in results.settings.threads),
         latency_table,
         cost_table,
-        limit_table,
+        roofline_table,
         profile_table,
-        growth_table,
+        scaling_table,
     )
     for make in makers:
         table = make(results)
@@ -361,7 +361,7 @@ def cost_table(results: Results) -> Table:
     return Table("Loading and memory", head, rows, note)
 
 
-def limit_table(results: Results) -> Table:
+def roofline_table(results: Results) -> Table:
     rows = [
         [
             row.system,
@@ -399,7 +399,7 @@ def profile_table(results: Results) -> Table:
     return Table("Where the time goes", head, rows, note, frozenset({1, 2}))
 
 
-def growth_table(results: Results) -> Table:
+def scaling_table(results: Results) -> Table:
     rows = [
         [one.system, one.axis, _points(one), _exponent(one), f"{one.r_squared:.3f}", one.of]
         for one in results.growth
@@ -409,10 +409,10 @@ def growth_table(results: Results) -> Table:
     return Table("How cost grows", head, rows, note, frozenset({1, 2, 5}))
 
 
-def _points(growth: Growth) -> str:
+def _points(growth: ScalingFit) -> str:
     points = (f"{number(one.x)}: {number(one.seconds.median)}" for one in growth.points)
     return f"{growth.unit} {', '.join(points)}"
 
 
-def _exponent(growth: Growth) -> str:
+def _exponent(growth: ScalingFit) -> str:
     return f"{growth.exponent:.2f} ({growth.exponent_low:.2f}–{growth.exponent_high:.2f})"

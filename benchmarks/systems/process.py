@@ -1,10 +1,9 @@
 """Runs a system in a process of its own, so that threads, memory and processor time are its own.
 
-A system as a line of JSON: the name of its class and its settings.
-
-Nothing in such a line is code: the other side makes an object of a class that `CLASSES` allows.
-
-What a process and its children cost, from Linux's /proc: processor time and memory.
+Run as a module, this is that process: it reads JSON lines from standard input, first the system,
+then commands, and answers each command with one JSON line. Whatever a library prints goes to
+standard error. A system's line has the name of its class and its settings; the process makes
+objects of classes in `CLASSES` only.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import Field, asdict, dataclass, fields
@@ -23,25 +23,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from benchmarks.systems import CLASSES
-from benchmarks.systems.base import System, SystemInfo, Unavailable
+from benchmarks.systems.base import CLASSES, System, SystemInfo, Unavailable
+from quickstudy.machine import process_tree, tree_cpu_seconds, tree_memory_bytes
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
-READ: dict[str, Callable[[Any], Any]] = {
+DECODERS: dict[str, Callable[[Any], Any]] = {
     "SystemInfo": lambda value: SystemInfo(**value),
     "Path": Path,
     "tuple[str, ...]": tuple,
-    "str": _as_it_is,
-    "int": _as_it_is,
-    "float": _as_it_is,
-    "dict[str, str]": _as_it_is,
-    "dict[str, Any]": _as_it_is,
+    "str": _unchanged,
+    "int": _unchanged,
+    "float": _unchanged,
+    "dict[str, str]": _unchanged,
+    "dict[str, Any]": _unchanged,
 }
-"""What a setting may be, by its annotation, and how it is made of JSON."""
+"""Types that a setting may have, by annotation, and how each is made from JSON."""
 
 
 def to_json(system: System) -> str:
@@ -51,24 +51,25 @@ def to_json(system: System) -> str:
     if CLASSES.get(kind.__name__) != kind.__module__:
         raise ValueError(
             f"{kind.__module__}.{kind.__name__} may not be sent to another process: add it to "
-            "CLASSES of benchmarks/systems/__init__.py"
+            "CLASSES of benchmarks/systems/base.py"
         )
     values = {one.name: getattr(system, one.name) for one in settings_of(kind)}
-    return json.dumps({"class": kind.__name__, "settings": values}, default=_plain)
+    return json.dumps({"class": kind.__name__, "settings": values}, default=_to_plain)
 
 
 def from_json(line: str | bytes) -> System:
     """The system of a line. Raises ValueError for a class that is not in `CLASSES`, TypeError for
     settings that are not those of the class."""
-    told = json.loads(line)
-    name = told["class"]
+    message = json.loads(line)
+    name = message["class"]
     if name not in CLASSES:
         raise ValueError(f"{name!r} is none of the systems: {', '.join(CLASSES)}")
     kind = getattr(import_module(CLASSES[name]), name)
     types = {one.name: str(one.type) for one in settings_of(kind)}
-    if types.keys() != told["settings"].keys():
-        raise TypeError(f"{name} has the settings {sorted(types)}, not {sorted(told['settings'])}")
-    values = {key: READ[types[key]](value) for key, value in told["settings"].items()}
+    if types.keys() != message["settings"].keys():
+        given = sorted(message["settings"])
+        raise TypeError(f"{name} has the settings {sorted(types)}, not {given}")
+    values = {key: DECODERS[types[key]](value) for key, value in message["settings"].items()}
     return cast(System, kind(**values))
 
 
@@ -78,7 +79,7 @@ def settings_of(kind: type) -> list[Field[Any]]:
     return [one for one in fields(kind) if not one.name.startswith("_")]
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, SystemInfo):
         return asdict(value)
     if isinstance(value, Path):
@@ -86,8 +87,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is no plain data")
 
 
-WORKER = "benchmarks.systems.worker"
-"""Module that such a process runs."""
+WORKER = "benchmarks.systems.process"
+"""Module that a system's process runs."""
 PATIENCE = 900.0
 """Seconds that an answer may take."""
 GRACE = 5.0
@@ -207,8 +208,8 @@ class Running:
         order = {"do": "translate", "sentences": list(sentences), "batch": batch}
         return self._ask({**order, "repeat": repeat, "texts": texts})
 
-    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        self._send(json.dumps(order).encode())
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        self._send(json.dumps(command).encode())
         line = self._read_line()
         if not line:
             raise SystemFailed(f"{self.info.name} ended: {self._last_words()}")
@@ -256,3 +257,85 @@ def all_running(
             except (Unavailable, SystemFailed) as error:
                 failed[system.info.name] = str(error)
         yield found
+
+
+# --- the process of a system ----------------------------------------------------------------------
+
+
+def pin(threads: int) -> None:
+    """Keep this process and its children on the last `threads` of its cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+def load(system: System, threads: int) -> dict[str, Any]:
+    """Load, and translate a first sentence: what a service waits for before it is ready."""
+    before, start = tree_memory_bytes(os.getpid()), time.perf_counter()
+    system.load(threads)
+    system.translate(["A first sentence."], 1)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "bytes_before": before, "bytes": tree_memory_bytes(os.getpid())}
+
+
+def translate(system: System, sentences: Sequence[str], batch: int, repeat: int) -> dict[str, Any]:
+    """Seconds, processor seconds and texts of translating `sentences` `repeat` times."""
+    cpu, start, texts = _cpu(), time.perf_counter(), []
+    for _ in range(repeat):
+        texts = system.translate(sentences, batch)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "cpu_seconds": _cpu() - cpu, "texts": texts}
+
+
+def each(system: System, sentences: Sequence[str]) -> dict[str, Any]:
+    """Seconds of every sentence, translated alone."""
+    cpu, calls, last = _cpu(), [], time.perf_counter()
+    for sentence in sentences:
+        system.translate([sentence], 1)
+        now = time.perf_counter()
+        calls.append(now - last)
+        last = now
+    return {"calls": calls, "seconds": sum(calls), "cpu_seconds": _cpu() - cpu}
+
+
+def _cpu() -> float:
+    """Processor seconds so far: finely for this process, in ticks where it has children."""
+    if len(process_tree(os.getpid())) > 1:
+        return tree_cpu_seconds(os.getpid())
+    return time.process_time()
+
+
+def answer(system: System, command: dict[str, Any]) -> dict[str, Any]:
+    """The result of one command."""
+    match command["do"]:
+        case "load":
+            return load(system, command["threads"])
+        case "translate":
+            found = translate(system, command["sentences"], command["batch"], command["repeat"])
+            return found if command["texts"] else {**found, "texts": None}
+        case "each":
+            return each(system, command["sentences"])
+        case "memory":
+            return {"peak_bytes": tree_memory_bytes(os.getpid(), "VmHWM")}
+    raise AssertionError(f"no such command: {command['do']}")
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    pin(int(sys.argv[1]))
+    system = from_json(sys.stdin.readline())
+    try:
+        for line in sys.stdin:
+            try:
+                found = answer(system, json.loads(line))
+            except Exception as error:  # the other side decides what it means
+                kind = "unavailable" if isinstance(error, Unavailable) else type(error).__name__
+                found = {"error": kind, "message": str(error)}
+            answers.write(json.dumps(found, ensure_ascii=True) + "\n")
+            answers.flush()
+    finally:
+        system.close()
+
+
+if __name__ == "__main__":
+    main()

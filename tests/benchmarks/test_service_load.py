@@ -20,10 +20,19 @@ import pytest
 from benchmarks import service_load
 from benchmarks.load import bare
 from benchmarks.load.measures import memory, mixed, quantiles, read_sentences
-from benchmarks.load.report import BEGIN, END, markdown, targets, update_docs
 from benchmarks.load.served import Batches, read_batches
 from benchmarks.load.workers import arrivals, closed_loop, open_loop
-from benchmarks.service_load import QUICK, LoadPart, measure, write
+from benchmarks.service_load import (
+    BEGIN,
+    END,
+    QUICK,
+    LoadPart,
+    markdown,
+    measure,
+    targets,
+    update_docs,
+    write,
+)
 from quickstudy.machine import children, command_line
 from tests.export import tiny
 
