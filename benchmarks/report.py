@@ -1,16 +1,10 @@
-"""Results as files: JSON, and the report as HTML and Markdown with its picture.
+"""The report of results as HTML and Markdown, figures for the README, and what changed between two
+results.
 
-The report as one HTML file: nothing is asked of elsewhere, and nothing runs.
+The HTML page is one file: nothing is asked of elsewhere, and nothing runs.
 
-The report as Markdown.
-
-The table and picture of a README, from results: never written by hand.
-
-What changed between two results, with the noise of both taken into account.
-
-A speed, a latency, a load or a memory has changed for the worse beyond a limit where the change is
-larger than the limit and the interval of 95 % of the change, bootstrapped from the rounds of both,
-leaves out no change. BLEU of the same text is compared sentence by sentence by paired bootstrap.
+A speed, latency, loading time or memory counts as worse where its change is larger than a limit and
+the interval of 95 % of the change, bootstrapped from the rounds of both, excludes no change. BLEU of the same text is compared sentence by sentence by paired bootstrap.
 """
 
 from __future__ import annotations
@@ -32,6 +26,7 @@ from benchmarks.results import (
     Results,
     ResultsError,
     ScalingFit,
+    replace_section,
     save_results,
 )
 from benchmarks.speed import resampled_medians
@@ -48,9 +43,24 @@ from benchmarks.tables import (
     spread,
     tables,
 )
-from benchmarks.targets import headlines, method, skipped_lines, verdict
+from benchmarks.targets import conclusions, headlines, method, skipped_lines
 from export.metrics import bleu_of, paired_bootstrap, unpack
 from quickstudy.atomic import atomic_write
+
+
+def write_report(results: Results, folder: Path, name: str = "results") -> Path:
+    """Write `NAME.json`, `NAME.html`, `NAME.md` and `NAME.svg` into a folder; → the HTML file."""
+    save_results(results, folder / f"{name}.json")
+    picture = bleu_against_speed(results)
+    if picture is not None:
+        atomic_write(folder / f"{name}.svg", picture + "\n")
+    atomic_write(folder / f"{name}.html", html(results))
+    shown = f"{name}.svg" if picture is not None else None
+    atomic_write(folder / f"{name}.md", markdown(results, shown))
+    return folder / f"{name}.html"
+
+
+# --- HTML -----------------------------------------------------------------------------------------
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1b1b;--paper:#fff;--soft:#666;--line:#ddd;--stripe:#f6f6f6}
@@ -100,7 +110,7 @@ def _body(results: Results, title: str) -> Iterator[str]:
     yield f"<h1>{escape(title)}</h1>"
     yield '<section class="verdict">'
     spoilt = results.settings.quick or bool(results.machine.noise)
-    for index, sentence in enumerate(verdict(results)):
+    for index, sentence in enumerate(conclusions(results)):
         warns = spoilt and index < results.settings.quick + bool(results.machine.noise)
         yield f"<p{' class=warning' if warns else ''}>{_inline(sentence)}</p>"
     yield "</section>"
@@ -175,9 +185,12 @@ def _inline(text: str) -> str:
     return CODE.sub(r"<code>\1</code>", escape(text))
 
 
+# --- Markdown -------------------------------------------------------------------------------------
+
+
 def markdown(results: Results, picture: str | None) -> str:
     """The whole report; `picture` is the file of BLEU against speed, beside it."""
-    blocks = [f"# Benchmark of {results.name}", *verdict(results)]
+    blocks = [f"# Benchmark of {results.name}", *conclusions(results)]
     if picture:
         blocks.append(f"![BLEU against sentences a second]({picture})")
     for table in tables(results):
@@ -200,17 +213,7 @@ def markdown_table(table: Table) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in lines)
 
 
-def write_report(results: Results, folder: Path, name: str = "results") -> Path:
-    """Write `NAME.json`, `NAME.html`, `NAME.md` and `NAME.svg` into a folder; → the HTML file."""
-    save_results(results, folder / f"{name}.json")
-    picture = bleu_against_speed(results)
-    if picture is not None:
-        atomic_write(folder / f"{name}.svg", picture + "\n")
-    atomic_write(folder / f"{name}.html", html(results))
-    shown = f"{name}.svg" if picture is not None else None
-    atomic_write(folder / f"{name}.md", markdown(results, shown))
-    return folder / f"{name}.html"
-
+# --- README ---------------------------------------------------------------------------------------
 
 BEGIN, END = "<!-- bench: make bench-readme replaces this -->", "<!-- bench: end -->"
 BATCHES = (32, 64, WHOLE, 8)
@@ -221,11 +224,6 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
 
     Raises ResultsError where the page has no markers or there is no figure to draw.
     """
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ResultsError(f"{page} has no place for the figures: put {BEGIN} and {END} into it")
     drawn = bleu_against_speed(results)
     if drawn is None:
         raise ResultsError(
@@ -241,7 +239,7 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
         markdown_table(short_table(results)),
         _settings(results),
     ]
-    atomic_write(page, "\n\n".join([f"{before}{BEGIN}", *blocks, f"{END}{after}"]))
+    replace_section(page, BEGIN, END, "\n\n".join(blocks))
 
 
 def short_table(results: Results) -> Table:
@@ -315,6 +313,8 @@ def _settings(results: Results) -> str:
         f"{', '.join(signatures) or 'not measured'}."
     )
 
+
+# --- two results ----------------------------------------------------------------------------------
 
 CERTAIN = 0.05
 INTERVAL = (0.025, 0.975)

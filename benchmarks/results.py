@@ -310,3 +310,12 @@ def load_results(path: Path) -> Results:
             f"{path}: {field}: {first['msg']}: these are no results of this version of "
             "quickstudy; measure again with `quickstudy bench`"
         ) from None
+
+
+def replace_section(page: Path, begin: str, end: str, content: str) -> None:
+    """Put text between two markers of a page. Raises ResultsError where it has none."""
+    before, first, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ResultsError(f"{page} has no place for the figures: put {begin} and {end} into it")
+    atomic_write(page, f"{before}{begin}\n\n{content}\n\n{end}{after}")

@@ -43,6 +43,9 @@ from training.model.transformer import parameter_count
 Precision = Literal["float32", "bfloat16"]
 
 
+# --- operations -----------------------------------------------------------------------------------
+
+
 def flops_per_target_token(
     model: ModelConfig, vocab_size: int, src: np.ndarray, trg: np.ndarray
 ) -> float:
@@ -78,24 +81,18 @@ def flops_per_sentence(
     return float((model.encoder_layers * encoder + decoder).mean())
 
 
-def gemm_gflops(precision: Precision, threads: int | None, seconds: float = 1.0) -> float:
-    """10⁹ operations a second of square matrix products of 1,024, on so many threads (all if
-    None). Run it in a process of its own: it sets the number of threads."""
-    use_cores(threads)
-    size = 1024
-    left = torch.randn(size, size).to(getattr(torch, precision))
-    right = torch.randn(size, size).to(left.dtype)
-    for _ in range(3):
-        left @ right
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        left @ right
-        count += 1
-    return 2 * size**3 * count / (time.perf_counter() - started) / 1e9
-
+# --- peaks ----------------------------------------------------------------------------------------
 
 Product = Callable[[], Any]
 SIZE = 1024
+
+
+def gemm_gflops(precision: Precision, threads: int | None, seconds: float = 1.0) -> float:
+    """10⁹ operations a second of square matrix products of 1,024, on so many threads (all if
+    None). Run it in a process of its own: it sets the number of threads."""
+    product = _torch_float(threads, precision)
+    _gops(product, seconds / 10)  # warms up
+    return _gops(product, seconds)
 
 
 def kernel_rounds(threads: int, rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -124,9 +121,9 @@ def _gops(product: Product, seconds: float) -> float:
     return 2 * SIZE**3 * count / (time.perf_counter() - started) / 1e9
 
 
-def _torch_float32(threads: int) -> Product:
+def _torch_float(threads: int | None, precision: Precision = "float32") -> Product:
     use_cores(threads)
-    left, right = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
+    left, right = torch.randn(2, SIZE, SIZE).to(getattr(torch, precision))
     return lambda: left @ right
 
 
@@ -161,7 +158,7 @@ def _onnxruntime_int8(threads: int) -> Product:
 
 
 _MAKERS: dict[str, Callable[[int], Product]] = {
-    "torch float32": _torch_float32,
+    "torch float32": _torch_float,
     "torch int8": _torch_int8,
     "ONNX Runtime int8": _onnxruntime_int8,
 }
@@ -185,6 +182,9 @@ def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[P
             gops = figure(rates[best])
             found.append(Peak(precision=precision, threads=count, gops=gops, kernel=best))
     return found
+
+
+# --- shares of the peaks --------------------------------------------------------------------------
 
 
 def dimensions(plan: BenchPlan) -> dict[int, ModelConfig]:
@@ -240,6 +240,8 @@ def shares(
 def _share(gops: float, peak: float | None) -> float | None:
     return tidy(gops / peak) if peak else None
 
+
+# --- profiles -------------------------------------------------------------------------------------
 
 INSTALL = "apt install linux-perf (or your system's package of perf)"
 HERTZ = 999

@@ -27,6 +27,7 @@ from benchmarks.load import measures
 from benchmarks.load.measures import read_sentences
 from benchmarks.load.served import LoadWorker, Served
 from benchmarks.plots import draw_load
+from benchmarks.results import replace_section
 from benchmarks.speed import QUIET_LOAD
 from export.runtime.bundle import Bundle, load_bundle
 from quickstudy.atomic import atomic_write
@@ -192,13 +193,8 @@ def markdown(report: dict[str, Any], picture: str | None) -> str:
 
 
 def update_docs(page: Path, report: dict[str, Any]) -> None:
-    """Put the tables between the marks of a page. Raises ValueError if it has none."""
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no place for the figures: put {BEGIN} and {END} into it")
-    atomic_write(page, f"{before}{BEGIN}\n\n{tables(report)}\n\n{END}{after}")
+    """Put the tables between the markers of a page. Raises ResultsError if it has none."""
+    replace_section(page, BEGIN, END, tables(report))
 
 
 def _method(report: dict[str, Any]) -> str:

@@ -21,6 +21,8 @@ from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.process import Running, SystemFailed, Timing, all_running
 from quickstudy.machine import PROC, describe_machine, usable_cores, versions_of
 
+# --- turns ----------------------------------------------------------------------------------------
+
 RESAMPLES = 2000
 SEED = 12345
 LEAST_SECONDS = 0.25
@@ -98,36 +100,7 @@ def _turn(
     return running.time(sentences, batch_size, repeat), []
 
 
-def figure(values: Sequence[float]) -> Figure:
-    """Median of rounds with its bootstrap interval of 95 %. Raises ValueError for no values."""
-    if not values:
-        raise ValueError("no rounds to take a median of")
-    low, high = np.quantile(resampled_medians(values), [0.025, 0.975])
-    return Figure(
-        median=tidy(median(values)),
-        low=tidy(float(low)),
-        high=tidy(float(high)),
-        rounds=tuple(tidy(value) for value in values),
-    )
-
-
-def ratio(fast: Sequence[float], slow: Sequence[float]) -> Figure:
-    """How many times `slow` each round of `fast` is. Raises ValueError for unlike lengths."""
-    return figure([a / b for a, b in zip(fast, slow, strict=True)])
-
-
-def resampled_medians(values: Sequence[float]) -> np.ndarray:
-    """The median in each of RESAMPLES resamples of the rounds: [RESAMPLES]."""
-    rounds = np.asarray(values, dtype=float)
-    drawn = np.random.default_rng(SEED).integers(0, len(rounds), (RESAMPLES, len(rounds)))
-    medians: np.ndarray = np.median(rounds[drawn], axis=1)
-    return medians
-
-
-def tidy(value: float) -> float:
-    """A figure to five significant digits, which is more than any clock here tells."""
-    return float(f"{value:.5g}")
-
+# --- the figures of systems -----------------------------------------------------------------------
 
 Measured = dict[tuple[int, int], dict[str, Turns]]
 """Turns of every system by (threads, batch size)."""
@@ -295,6 +268,40 @@ def _percentile(rounds: Sequence[np.ndarray], percent: float) -> Figure:
     return figure([float(np.percentile(one, percent)) * 1000 for one in rounds])
 
 
+# --- rounds as figures ----------------------------------------------------------------------------
+
+
+def figure(values: Sequence[float]) -> Figure:
+    """Median of rounds with its bootstrap interval of 95 %. Raises ValueError for no values."""
+    if not values:
+        raise ValueError("no rounds to take a median of")
+    low, high = np.quantile(resampled_medians(values), [0.025, 0.975])
+    return Figure(
+        median=tidy(median(values)),
+        low=tidy(float(low)),
+        high=tidy(float(high)),
+        rounds=tuple(tidy(value) for value in values),
+    )
+
+
+def ratio(fast: Sequence[float], slow: Sequence[float]) -> Figure:
+    """How many times `slow` each round of `fast` is. Raises ValueError for unlike lengths."""
+    return figure([a / b for a, b in zip(fast, slow, strict=True)])
+
+
+def resampled_medians(values: Sequence[float]) -> np.ndarray:
+    """The median in each of RESAMPLES resamples of the rounds: [RESAMPLES]."""
+    rounds = np.asarray(values, dtype=float)
+    drawn = np.random.default_rng(SEED).integers(0, len(rounds), (RESAMPLES, len(rounds)))
+    medians: np.ndarray = np.median(rounds[drawn], axis=1)
+    return medians
+
+
+def tidy(value: float) -> float:
+    """A figure to five significant digits, which is more than any clock here tells."""
+    return float(f"{value:.5g}")
+
+
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Median, least and most of the rounds."""
     found = {"median": median(values), "least": min(values), "most": max(values)}
@@ -305,6 +312,8 @@ def ratios(fast: Sequence[float], slow: Sequence[float]) -> dict[str, float]:
     """How many times `slow` each round of `fast` is: median, least and most."""
     return spread([a / b for a, b in zip(fast, slow, strict=True)])
 
+
+# --- what disturbs a run --------------------------------------------------------------------------
 
 CPU = Path("/sys/devices/system/cpu")
 ENVIRONMENT = (

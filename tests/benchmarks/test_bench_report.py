@@ -22,7 +22,7 @@ from benchmarks.results import ResultsError
 from benchmarks.scaling import LENGTH, fit_power_law
 from benchmarks.service_load import targets as load_targets
 from benchmarks.tables import number, percent, service_tables, summary
-from benchmarks.targets import targets, verdict
+from benchmarks.targets import conclusions, targets
 from tests.benchmarks.bench_results import (
     GOOD,
     PEER,
@@ -40,8 +40,8 @@ ROOT = Path(__file__).parents[2]
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_the_verdict_is_in_plain_words() -> None:
-    said = " ".join(verdict(results()))
+def test_the_conclusions_are_in_plain_words() -> None:
+    said = " ".join(conclusions(results()))
     assert "98.0 % of its teacher's (95 %: 96.0 % to 100.0 %)" in said
     over = "Its sentences a second on one thread, over those of its teacher (torch float32, beam 5)"
     assert f"{over}: 40 (40–40) times one sentence at a time" in said
@@ -51,7 +51,7 @@ def test_the_verdict_is_in_plain_words() -> None:
 
 
 def test_every_target_is_said_to_be_met_or_not() -> None:
-    said = verdict(results())
+    said = conclusions(results())
     (met,) = [line for line in said if line.startswith("Targets met: ")]
     assert "at least 97 % of the BLEU of the teacher in float32, beam 5: 98.0 % on toy" in met
     assert "20 times that teacher's sentences a second one at a time: 40.0 (40.0–40.0)" in met
@@ -69,7 +69,7 @@ def test_what_is_not_met_is_said() -> None:
     found = {one.aim: one.met for one in targets(results(ratios=ratios, quality=(below,)))}
     assert list(found.values()) == [False, False, True, None, False]
     (said,) = [
-        line for line in verdict(results(ratios=ratios)) if line.startswith("Targets not met")
+        line for line in conclusions(results(ratios=ratios)) if line.startswith("Targets not met")
     ]
     assert "bergamot: 2.90 (batch 8) to 4.00 (batch 1)" in said
 
@@ -123,7 +123,7 @@ def _only(throughput: dict[str, object]) -> dict[str, object]:
 
 def test_a_noisy_machine_is_said_first() -> None:
     noisy = results(machine=machine(noise=("the load was 4.0",)))
-    assert verdict(noisy)[0] == "The machine was noisy (the load was 4.0)."
+    assert conclusions(noisy)[0] == "The machine was noisy (the load was 4.0)."
     assert "class=warning>The machine was noisy" in html(noisy)
 
 

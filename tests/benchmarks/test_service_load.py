@@ -22,6 +22,7 @@ from benchmarks.load import bare
 from benchmarks.load.measures import memory, mixed, quantiles, read_sentences
 from benchmarks.load.served import Batches, read_batches
 from benchmarks.load.workers import arrivals, closed_loop, open_loop
+from benchmarks.results import ResultsError
 from benchmarks.service_load import (
     BEGIN,
     END,
@@ -223,7 +224,7 @@ def test_a_target_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
     assert reached == {"≥ 75%": True, "≤ 5 s": False, "≤ 300 MB": True}
     page = tmp_path / "page.md"
     page.write_text("no marks", encoding="utf-8")
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ResultsError, match="no place"):
         update_docs(page, {"services": {}})
 
 
