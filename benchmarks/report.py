@@ -4,7 +4,8 @@ results.
 The HTML page is one file: nothing is asked of elsewhere, and nothing runs.
 
 A speed, latency, loading time or memory counts as worse where its change is larger than a limit and
-the interval of 95 % of the change, bootstrapped from the rounds of both, excludes no change. BLEU of the same text is compared sentence by sentence by paired bootstrap.
+the interval of 95 % of the change, bootstrapped from the rounds of both, excludes no change. BLEU of
+the same text is compared sentence by sentence by paired bootstrap.
 """
 
 from __future__ import annotations
