@@ -126,11 +126,11 @@ def _compared(outputs: dict[str, list[str]], references: list[str]) -> list[dict
         for label in outputs
         if "torch" in label and not label.startswith(("student", "teacher"))
     ]
-    found = []
+    comparisons = []
     for label in others:
         baseline = (label, outputs[label])
-        found += compare(baseline, [(student, outputs[student])], references)
-    return [asdict(comparison) for comparison in found]
+        comparisons += compare(baseline, [(student, outputs[student])], references)
+    return [asdict(comparison) for comparison in comparisons]
 
 
 def _metric(row: dict[str, Any]) -> Metric:
@@ -161,14 +161,14 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
         "systems": [
             {
                 "system": label,
-                "sentences_per_second": spread(found)["median"],
-                "rounds": [round(value, 2) for value in found],
+                "sentences_per_second": spread(times)["median"],
+                "rounds": [round(value, 2) for value in times],
             }
-            for label, found in rounds.items()
+            for label, times in rounds.items()
         ],
         "times_the_teacher": {
-            label: ratios(found, slow)
-            for label, found in rounds.items()
+            label: ratios(times, slow)
+            for label, times in rounds.items()
             if slow is not None and label != teacher.label
         },
         "failed": failed,

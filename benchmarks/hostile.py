@@ -518,13 +518,13 @@ def _submit(served: Served, name: str, data: bytes) -> str:
     """Send a file, let it be translated for a while and delete it; the answer in words."""
     begin = time.monotonic()
     status, answer = _send_file(served, name, data)
-    told = f"{status} after {time.monotonic() - begin:.1f} s"
+    words = f"{status} after {time.monotonic() - begin:.1f} s"
     if status == 202:
         time.sleep(TRANSLATED_S)
         _request(served, "DELETE", f"/v1/files/{answer['id']}")
     elif isinstance(error := answer.get("error"), dict):
-        told += f": {error['message']}"
-    return told
+        words += f": {error['message']}"
+    return words
 
 
 def _send_file(served: Served, name: str, data: bytes) -> tuple[int, dict[str, Any]]:
