@@ -1,29 +1,22 @@
-"""`quickstudy bench RECIPE_OR_BUNDLE`, and what is done with its results.
-
-Arguments and options of `quickstudy bench`, as Typer reads them.
-
-How much of a plan is measured.
-"""
+"""`quickstudy bench RECIPE_OR_BUNDLE`, and the commands that read its results."""
 
 from __future__ import annotations
 
 import json
 import sys
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
-from benchmarks.hardware import available
-from benchmarks.quality import Comet
-from benchmarks.systems.base import WHOLE
-
 if TYPE_CHECKING:
     from benchmarks.plan import BenchPlan, BenchRequest
+    from benchmarks.quality import Comet
     from benchmarks.results import Results
+    from benchmarks.run import Options
 
 
 JsonFile = Annotated[Path, typer.Argument(metavar="RESULTS.json", help="Results of a run.")]
@@ -204,11 +197,11 @@ def compare(
     from benchmarks.report import compare_results, render
     from benchmarks.results import load_results
 
-    found = compare_results(load_results(before), load_results(after), limit / 100, bleu_limit)
-    print(render(found))
-    if not found.changes:
+    comparison = compare_results(load_results(before), load_results(after), limit / 100, bleu_limit)
+    print(render(comparison))
+    if not comparison.changes:
         raise typer.Exit(NOTHING_COMPARED)
-    if found.regressions:
+    if comparison.regressions:
         raise typer.Exit(1)
 
 
@@ -251,14 +244,14 @@ def _service_load(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["services"].values()
+        report = json.loads(path.read_text(encoding="utf-8"))
+        report["services"].values()
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise typer.BadParameter(
             f"{path}: {error!r}: give the JSON file that `python -m benchmarks.service_load` wrote",
             param_hint="--service",
         ) from None
-    return dict(found)
+    return dict(report)
 
 
 def _comet(checkpoint: Path | None, python: Path | None) -> Comet | None:
@@ -278,8 +271,8 @@ def _options(
     beams: str | None,
     comet: Comet | None,
 ) -> Options:
-    """What is given counts, with --quick too; the rest is as much as either measures."""
-    pass
+    """Options that are set count, with --quick too; the rest is as usual or as quick."""
+    from benchmarks.run import Options
 
     chosen = _known_parts(tuple(part.strip() for part in parts.split(",") if part.strip()))
     usual = Options.quickly(chosen) if quick else Options(parts=chosen)
@@ -319,7 +312,7 @@ def _request(
 
 
 def _baselines(given: list[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    checkpoints: dict[str, Path] = {}
     for text in given:
         name, _, folder = text.partition("=")
         if not name or not (Path(folder) / "checkpoint.json").is_file():
@@ -328,10 +321,10 @@ def _baselines(given: list[str]) -> dict[str, Path]:
                 "checkpoint",
                 param_hint="--baseline",
             )
-        if name in found:
+        if name in checkpoints:
             raise typer.BadParameter(f"{name!r} is there twice", param_hint="--baseline")
-        found[name] = Path(folder)
-    return found
+        checkpoints[name] = Path(folder)
+    return checkpoints
 
 
 def _plan(
@@ -359,60 +352,10 @@ def _numbers(option: str, text: str, least: int) -> tuple[int, ...]:
 
 
 def _known_parts(parts: tuple[str, ...]) -> tuple[str, ...]:
-    pass
+    from benchmarks.run import PARTS
 
     if unknown := [part for part in parts if part not in PARTS]:
         raise typer.BadParameter(
             f"{', '.join(unknown)}: choose of {', '.join(PARTS)}", param_hint="--parts"
         )
     return parts
-
-
-PARTS = ("quality", "speed", "limit", "profile", "growth")
-BATCH_SIZES = (1, 8, 32, 64, WHOLE)
-ALL_CORES_BATCH_SIZES = (1, 32, WHOLE)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How much is measured. Sentences are those of the samples that are timed."""
-
-    rounds: int = 5
-    parts: tuple[str, ...] = PARTS
-    batch_sizes: tuple[int, ...] = BATCH_SIZES
-    threads: tuple[int, ...] = ()
-    beams: tuple[int, ...] = (1, 2, 5)
-    quick: bool = False
-    alone: int = 100
-    batched: int = 128
-    whole: int = 400
-    cell_seconds: float | None = 60.0
-    """About as long as all turns at one batch size may take; three rounds are done in any case."""
-    peak_seconds: float = 0.5
-    profile_seconds: float = 4.0
-    scored: int | None = None
-    """At most so many sentences of a test set are scored; None for all."""
-    comet: Comet | None = None
-
-    @classmethod
-    def quickly(cls, parts: tuple[str, ...] = PARTS) -> Options:
-        """Everything once, on few sentences: to see that it works, not to be believed."""
-        return cls(
-            rounds=2,
-            parts=parts,
-            batch_sizes=(1, 8, WHOLE),
-            beams=(1, 2),
-            quick=True,
-            alone=8,
-            batched=16,
-            whole=32,
-            peak_seconds=0.02,
-            profile_seconds=0.3,
-            scored=64,
-        )
-
-    def cells(self) -> dict[int, tuple[int, ...]]:
-        """Batch sizes by threads: all of them on one thread, fewer on all cores."""
-        counts = self.threads or tuple(sorted({1, available()}))
-        few = tuple(size for size in self.batch_sizes if size in ALL_CORES_BATCH_SIZES)
-        return {count: self.batch_sizes if count == 1 else few for count in counts}

@@ -22,7 +22,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks.speed import machine, ratios, spread, take_turns
+from benchmarks.speed import ratios, spread, take_turns
 from benchmarks.systems.base import bytes_on_disk
 from benchmarks.systems.ours import STOCK, bundle_systems, with_stock
 from benchmarks.systems.process import Running, all_running
@@ -40,6 +40,7 @@ from export.quality_gate import EvalSet, translate_in_torch
 from export.runtime.bundle import Bundle, BundleError, load_bundle
 from export.runtime.manifest import BundleInfo, EngineEntry
 from quickstudy.atomic import atomic_write
+from quickstudy.machine import describe_machine
 from training.checkpoint import load_checkpoint
 from training.data.dataset import taught_pairs
 from training.model.transformer import Transformer
@@ -77,20 +78,20 @@ def measure(
     systems = bundle_systems(bundle, stock=True)
     engines = {one.info.name: with_stock(bundle).engine(one.engine) for one in systems}
     failed: dict[str, str] = {}
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     with all_running(systems, threads, failed) as running:
         for one in running:
             entry = engines[one.info.name]
-            found[entry.name] = _kept(bundle, entry, one, reference, src, ref)
+            figures[entry.name] = _kept(bundle, entry, one, reference, src, ref)
         for batch in BATCHES:
             turns = take_turns(running, timed, batch, rounds, failed)
             rates = {engines[name].name: t.sentences_per_second for name, t in turns.items()}
             for name, values in rates.items():
-                found[name][f"sentences_per_second_batch_{batch}"] = spread(values)
-                found[name][f"times_stock_batch_{batch}"] = ratios(values, rates[STOCK])
+                figures[name][f"sentences_per_second_batch_{batch}"] = spread(values)
+                figures[name][f"times_stock_batch_{batch}"] = ratios(values, rates[STOCK])
     if failed:
         raise BundleError("; ".join(failed.values()))
-    return found
+    return figures
 
 
 def _kept(
@@ -152,8 +153,8 @@ def _confined() -> dict[str, str]:
     return {name: os.environ[name] for name in CONFINING if name in os.environ}
 
 
-def _ratio(found: dict[str, float]) -> str:
-    return f"{found['median']:.2f} ({found['least']:.2f}–{found['most']:.2f})"
+def _ratio(times: dict[str, float]) -> str:
+    return f"{times['median']:.2f} ({times['least']:.2f}–{times['most']:.2f})"
 
 
 def main(
@@ -192,7 +193,7 @@ def main(
             "rounds": rounds,
             "speed_sentences": speed_sentences,
             "threads": threads,
-            "machine": {**machine(("onnxruntime",)), **_confined()},
+            "machine": {**describe_machine(("onnxruntime",)), **_confined()},
             "engines": measure(
                 everything, reference.texts, reference.held_out, rounds, speed_sentences, threads
             ),

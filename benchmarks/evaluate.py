@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.hardware import available
-from benchmarks.plots import draw
-from benchmarks.speed import machine, ratios, spread, take_turns
+from benchmarks.plots import draw_evaluation
+from benchmarks.speed import ratios, spread, take_turns
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.ours import bundle_systems, labelling_teacher, torch_systems
 from benchmarks.systems.process import all_running
@@ -20,6 +19,7 @@ from export.metrics import compare, scores
 from export.runtime.bundle import load_bundle, update_metrics
 from export.runtime.manifest import Metric
 from quickstudy.atomic import atomic_write
+from quickstudy.machine import describe_machine, usable_cores
 from training.data.prepare import read_pairs
 from training.run import Run, held_out
 from training.stage import say
@@ -75,7 +75,7 @@ def systems_of(run: Run) -> Iterator[EvaluationRow]:
 def translations(system: System, sources: list[str]) -> list[str]:
     """A system's translations, made in this process on all cores."""
     threads = torch.get_num_threads()
-    system.load(available())
+    system.load(usable_cores())
     try:
         return system.translate(sources, WHOLE)
     finally:
@@ -112,7 +112,7 @@ def evaluate_run(run: Run, folder: Path) -> dict[str, Any]:
     }
     atomic_write(folder / "evaluation.json", json.dumps(report, indent=2, ensure_ascii=False))
     atomic_write(folder / "evaluation.md", render(report))
-    draw(report, folder / "evaluation.png")
+    draw_evaluation(report, folder / "evaluation.png")
     update_metrics(run.bundle, [_metric(row) for row in rows])
     say(render(report))
     return report
@@ -126,11 +126,11 @@ def _compared(outputs: dict[str, list[str]], references: list[str]) -> list[dict
         for label in outputs
         if "torch" in label and not label.startswith(("student", "teacher"))
     ]
-    found = []
+    comparisons = []
     for label in others:
         baseline = (label, outputs[label])
-        found += compare(baseline, [(student, outputs[student])], references)
-    return [asdict(comparison) for comparison in found]
+        comparisons += compare(baseline, [(student, outputs[student])], references)
+    return [asdict(comparison) for comparison in comparisons]
 
 
 def _metric(row: dict[str, Any]) -> Metric:
@@ -145,7 +145,7 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
     # The teacher's first row: greedy in torch where it can be, else as it labelled.
     teacher = next(row for row in systems if row.name == "teacher")
     chosen = [teacher, *(row for row in systems if row.name == "student")]
-    before, failed = machine(), dict[str, str]()
+    before, failed = describe_machine(), dict[str, str]()
     with all_running([row.system for row in chosen], 1, failed) as running:
         turns = take_turns(running, sentences, 1, ROUNDS, failed)
     rounds = {
@@ -161,14 +161,14 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
         "systems": [
             {
                 "system": label,
-                "sentences_per_second": spread(found)["median"],
-                "rounds": [round(value, 2) for value in found],
+                "sentences_per_second": spread(times)["median"],
+                "rounds": [round(value, 2) for value in times],
             }
-            for label, found in rounds.items()
+            for label, times in rounds.items()
         ],
         "times_the_teacher": {
-            label: ratios(found, slow)
-            for label, found in rounds.items()
+            label: ratios(times, slow)
+            for label, times in rounds.items()
             if slow is not None and label != teacher.label
         },
         "failed": failed,

@@ -1,12 +1,9 @@
 """What a benchmark measures: the systems and texts of a recipe's run, or of a bundle alone.
 
-A bundle's own weights as a checkpoint, for torch and the peers that run our weights.
-
-A teacher's checkpoint as a bundle, so that it runs on the engines that its student runs on.
-
-Texts that are translated: test sets with references, and the sample of one that is timed.
-
-Thirds of a test set, by source length and by how rare its source words are.
+Weights are converted both ways: a bundle's into a checkpoint, for torch and the peers, and the
+teacher's checkpoint into a bundle, so that it runs on its student's engines. Texts are test sets
+with references, parted into thirds by source length and by how rare the source words are, and the
+sample of one that is timed.
 
 Shapes: S sentences, V vocabulary.
 """
@@ -24,8 +21,7 @@ import numpy as np
 import sentencepiece as spm
 
 from benchmarks.results import ResultsError, Skipped, TextRecord
-from benchmarks.systems import PEERS, peer
-from benchmarks.systems.base import Role, Subject, System, Unavailable
+from benchmarks.systems.base import PEERS, Role, Subject, System, Unavailable, peer
 from benchmarks.systems.ours import TorchCheckpoint, bundle_systems, torch_systems
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import export_bundle, weights_of
@@ -39,10 +35,235 @@ if TYPE_CHECKING:
     from training.run import Run
 
 
-NOTE = "the weights of the bundle, in float32"
+# --- plan -----------------------------------------------------------------------------------------
 
 
-def own_weights(bundle: Bundle, out: Path) -> Path:
+@dataclass(frozen=True)
+class BenchRequest:
+    """What the user asked for. `peers` are names of `PEERS`; `only` are patterns of systems' names.
+    The checkpoints and texts are beside what a recipe's run has, or instead of it."""
+
+    beams: tuple[int, ...] = (1, 2, 5)
+    peers: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    student: Path | None = None
+    teacher: Path | None = None
+    src: Path | None = None
+    ref: Path | None = None
+    baselines: dict[str, Path] = field(default_factory=dict)
+    """Checkpoints of other students, by names that the run has no student of."""
+
+
+@dataclass
+class BenchPlan:
+    """Systems and texts, and what cannot be measured."""
+
+    name: str
+    bundle: Bundle
+    main: str
+    """Name of the system that ships: the bundle's default engine, greedy."""
+    systems: list[System]
+    texts: list[TestText]
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @property
+    def source(self) -> str:
+        return self.bundle.manifest.source_lang
+
+    @property
+    def target(self) -> str:
+        return self.bundle.manifest.target_lang
+
+    def is_pair(self, system: System) -> bool:
+        """Whether a system translates this run's language pair."""
+        return (system.info.source, system.info.target) == (self.source, self.target)
+
+
+def plan_bundle(path: Path, request: BenchRequest, folder: Path) -> BenchPlan:
+    """A bundle alone, with the checkpoints that were named; without one of the student, its own
+    weights are one. Raises ResultsError without a text."""
+    bundle = load_bundle(path)
+    if request.src is None or request.ref is None:
+        raise ResultsError(
+            "a bundle has no test set: give --src FILE and --ref FILE, a sentence a line, or the "
+            "recipe that made it instead of the bundle"
+        )
+    tokenizer = load_tokenizer(bundle)
+    plan = _plan(bundle, bundle.manifest.name, request)
+    plan.texts = [_file_text(request.src, request.ref, tokenizer, _piece_rarity(tokenizer))]
+    student = request.student or _checkpoint_of_bundle(plan, folder)
+    _add_checkpoints(plan, request.teacher, {"student": student}, request, folder)
+    if request.student is None:
+        plan.systems = [_with_note(system) for system in plan.systems]
+    _add_peers(plan, request, student, request.teacher, folder)
+    return _with_chosen_systems(plan, request)
+
+
+def _checkpoint_of_bundle(plan: BenchPlan, folder: Path) -> Path | None:
+    try:
+        return bundle_to_checkpoint(plan.bundle, folder / "own-weights")
+    except BundleError as error:
+        plan.skipped.append(Skipped(name="student torch", reason=str(error)))
+        return None
+
+
+def _with_note(system: System) -> System:
+    """The student in torch with a note of where its weights are from."""
+    if not isinstance(system, TorchCheckpoint) or system.info.role != "student":
+        return system
+    return replace(system, info=replace(system.info, note=WEIGHTS_NOTE))
+
+
+def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
+    """Everything that a recipe's run has. Raises BundleError where it has no bundle yet."""
+    from training.data.prepare import read_pairs
+    from training.run import held_out
+
+    bundle = load_bundle(run.bundle)
+    tokenizer = load_tokenizer(bundle)
+    plan = _plan(bundle, run.recipe.name, request)
+    shards = run.token_shards
+    rarity = (
+        rarity_of_counts(source_counts(shards, tokenizer.get_piece_size()))
+        if shards
+        else _piece_rarity(tokenizer)
+    )
+    # Without a test set the validation text stands in, and is named as what it is.
+    sets = dict(zip(run.recipe.corpus.test, held_out(run), strict=True))
+    sets = sets or {"validation": run.validation}
+    plan.texts = [
+        make_text(name, list(read_pairs(path)), tokenizer, rarity) for name, path in sets.items()
+    ]
+    if request.src is not None and request.ref is not None:
+        plan.texts.insert(0, _file_text(request.src, request.ref, tokenizer, rarity))
+    teacher = request.teacher or run.teacher_checkpoint
+    students: dict[str, Path | None] = {
+        name: run.student_folder(name) / "checkpoint" for name in run.recipe.objectives()
+    }
+    if request.student is not None:
+        students["student"] = request.student
+    if teacher is None:
+        _add_labelling_teacher(plan, run)
+    _add_checkpoints(plan, teacher, students, request, folder)
+    _add_peers(plan, request, students.get("student"), teacher, folder)
+    return _with_chosen_systems(plan, request)
+
+
+def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
+    systems: list[System] = [*bundle_systems(bundle, request.beams)]
+    main = next(one.info.name for one in systems if one.info.note == "as shipped")
+    return BenchPlan(name, bundle, main, systems, [])
+
+
+def _add_checkpoints(
+    plan: BenchPlan,
+    teacher: Path | None,
+    students: dict[str, Path | None],
+    request: BenchRequest,
+    folder: Path,
+) -> None:
+    """Teacher and students in torch, and the teacher as a bundle of its own."""
+    if taken := sorted({*students, "teacher"} & set(request.baselines)):
+        raise ResultsError(f"--baseline {taken[0]}: the run has one of that name: choose another")
+    ends = plan.source, plan.target
+    if teacher is not None and _is_checkpoint(plan, "teacher", teacher):
+        beams = sorted({1, max(request.beams)})
+        plan.systems += torch_systems(teacher, "teacher", "teacher", *ends, beams)
+        made = checkpoint_to_bundle(teacher, folder / "teacher-bundle", *ends)
+        plan.systems += bundle_systems(made, beams, "teacher", "teacher")
+    for name, checkpoint in {**students, **request.baselines}.items():
+        if checkpoint is not None and _is_checkpoint(plan, name, checkpoint):
+            role: Role = "student" if name == "student" else "baseline"
+            plan.systems += torch_systems(checkpoint, name, role, *ends)
+
+
+def _is_checkpoint(plan: BenchPlan, name: str, path: Path) -> bool:
+    if (path / "checkpoint.json").exists():
+        return True
+    plan.skipped.append(Skipped(name=f"{name} torch", reason=f"there is no checkpoint at {path}"))
+    return False
+
+
+def _add_labelling_teacher(plan: BenchPlan, run: Run) -> None:
+    from benchmarks.systems.ours import labelling_teacher
+    from training.config.recipe import RecipeError
+
+    try:
+        plan.systems.append(labelling_teacher(run))
+    except RecipeError as error:
+        plan.skipped.append(Skipped(name="teacher", reason=str(error)))
+
+
+def _add_peers(
+    plan: BenchPlan, request: BenchRequest, student: Path | None, teacher: Path | None, folder: Path
+) -> None:
+    def existing(path: Path | None) -> Path | None:
+        return path if path is not None and (path / "checkpoint.json").exists() else None
+
+    for name in request.peers:
+        where = folder / name
+        where.mkdir(parents=True, exist_ok=True)
+        subject = Subject(
+            plan.source,
+            plan.target,
+            plan.bundle.path,
+            existing(student),
+            existing(teacher),
+            where,
+        )
+        try:
+            systems = peer(name)(subject)
+        except (Unavailable, ImportError) as error:
+            plan.skipped.append(Skipped(name=name, reason=str(error)))
+            continue
+        if not systems:
+            reason = "this run has nothing that it could translate with"
+            plan.skipped.append(Skipped(name=name, reason=reason))
+        plan.systems += systems
+
+
+def _with_chosen_systems(plan: BenchPlan, request: BenchRequest) -> BenchPlan:
+    """The plan with the systems that were asked for; the shipped one stays in any case."""
+    names = [one.info.name for one in plan.systems]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    assert not twice, f"systems with the same name: {twice}"
+    if request.only:
+        plan.systems = [
+            one
+            for one in plan.systems
+            if one.info.name == plan.main
+            or any(fnmatch(one.info.name, pattern) for pattern in request.only)
+        ]
+    return plan
+
+
+def _file_text(
+    src: Path, ref: Path, tokenizer: spm.SentencePieceProcessor, rarity: np.ndarray
+) -> TestText:
+    from export.quality_gate import EvalSet
+
+    text = EvalSet.read(src, ref)
+    pairs = list(zip(text.src, text.ref, strict=True))
+    return make_text(text.dataset, pairs, tokenizer, rarity)
+
+
+def _piece_rarity(tokenizer: spm.SentencePieceProcessor) -> np.ndarray:
+    """Rarity of every token by the tokenizer's own scores, log-probabilities of a unigram model."""
+    scores: Sequence[float] = [tokenizer.get_score(i) for i in range(tokenizer.get_piece_size())]
+    return -np.array(scores, dtype=float)
+
+
+def all_peers() -> tuple[str, ...]:
+    """Every peer that there is an adapter for."""
+    return tuple(PEERS)
+
+
+# --- weights as a checkpoint, a checkpoint as a bundle --------------------------------------------
+
+WEIGHTS_NOTE = "the weights of the bundle, in float32"
+
+
+def bundle_to_checkpoint(bundle: Bundle, out: Path) -> Path:
     """Write the checkpoint of a bundle at `out`; int8 weights keep their 7 bits.
 
     Raises BundleError where the bundle has no engine to take them from.
@@ -68,10 +289,10 @@ def _config(model: Transformer) -> ModelConfig:
     )
 
 
-ENGINES = ("ctranslate2-float32", "ctranslate2-int8")
+TEACHER_ENGINES = ("ctranslate2-float32", "ctranslate2-int8")
 
 
-def teacher_bundle(checkpoint: Path, out: Path, source: str, target: str) -> Bundle:
+def checkpoint_to_bundle(checkpoint: Path, out: Path, source: str, target: str) -> Bundle:
     """Write the bundle of a checkpoint at `out`."""
     loaded = load_checkpoint(checkpoint)
     room = loaded.config.max_length - 1
@@ -83,13 +304,15 @@ def teacher_bundle(checkpoint: Path, out: Path, source: str, target: str) -> Bun
         name="teacher",
         source_lang=source,
         target_lang=target,
-        engines=ENGINES,
+        engines=TEACHER_ENGINES,
         licence="as its checkpoint",
         attribution="",
         description="A teacher, for measuring only.",
         max_input_tokens=min(room, 128),
     )
 
+
+# --- texts ----------------------------------------------------------------------------------------
 
 BUCKETS = 3
 NAMES = {"length": ("short", "middle", "long"), "rarity": ("common", "middle", "rare")}
@@ -98,8 +321,8 @@ NAMES = {"length": ("short", "middle", "long"), "rarity": ("common", "middle", "
 def thirds(values: np.ndarray) -> np.ndarray:
     """Which third each value [S] is in, 0 the least; as many in each, ties by position."""
     ranks = values.argsort(kind="stable").argsort(kind="stable")
-    found: np.ndarray = ranks * BUCKETS // max(len(values), 1)
-    return found
+    parts: np.ndarray = ranks * BUCKETS // max(len(values), 1)
+    return parts
 
 
 def buckets(rows: Sequence[Sequence[int]], rarity: np.ndarray) -> np.ndarray:
@@ -112,8 +335,8 @@ def buckets(rows: Sequence[Sequence[int]], rarity: np.ndarray) -> np.ndarray:
 
 def rarity_of_counts(counts: np.ndarray) -> np.ndarray:
     """Rarity of every token (nats) from how often a training text has it: [V]."""
-    found: np.ndarray = -np.log(np.maximum(counts, 1) / max(counts.sum(), 1))
-    return found
+    rarity: np.ndarray = -np.log(np.maximum(counts, 1) / max(counts.sum(), 1))
+    return rarity
 
 
 def source_counts(shards: Sequence[Path], vocab_size: int) -> np.ndarray:
@@ -208,9 +431,11 @@ def sample_of(
     text: TestText, count: int, fits: Callable[[int], bool] = lambda _: True
 ) -> TextSample:
     """At most `count` sentences of a text whose source tokens `fits` accepts."""
-    order = [index for index in text.lengths.argsort(kind="stable") if fits(text.lengths[index])]
-    step = max(len(order) / count, 1.0)
-    chosen = np.array([order[int(place * step)] for place in range(min(count, len(order)))])
+    by_length = [
+        index for index in text.lengths.argsort(kind="stable") if fits(text.lengths[index])
+    ]
+    step = max(len(by_length) / count, 1.0)
+    chosen = np.array([by_length[int(place * step)] for place in range(min(count, len(by_length)))])
     chosen = np.random.default_rng(SEED).permutation(chosen)
     lengths = text.lengths[chosen]
     return TextSample([text.sources[index] for index in chosen], lengths, thirds(lengths))
@@ -223,228 +448,8 @@ def words(sentences: Sequence[str]) -> int:
 
 def _edges(values: np.ndarray, third: np.ndarray) -> tuple[float, float]:
     """The least value of the middle and of the last third."""
-    found = [
+    edges = [
         float(values[third == one].min()) if (third == one).any() else float(values.max())
         for one in range(1, BUCKETS)
     ]
-    return found[0], found[1]
-
-
-@dataclass(frozen=True)
-class BenchRequest:
-    """What the user asked for. `peers` are names of `PEERS`; `only` are patterns of systems' names.
-    The checkpoints and texts are beside what a recipe's run has, or instead of it."""
-
-    beams: tuple[int, ...] = (1, 2, 5)
-    peers: tuple[str, ...] = ()
-    only: tuple[str, ...] = ()
-    student: Path | None = None
-    teacher: Path | None = None
-    src: Path | None = None
-    ref: Path | None = None
-    baselines: dict[str, Path] = field(default_factory=dict)
-    """Checkpoints of other students, by names that the run has no student of."""
-
-
-@dataclass
-class BenchPlan:
-    """Systems and texts, and what cannot be measured."""
-
-    name: str
-    bundle: Bundle
-    main: str
-    """Name of the system that ships: the bundle's default engine, greedy."""
-    systems: list[System]
-    texts: list[TestText]
-    skipped: list[Skipped] = field(default_factory=list)
-
-    @property
-    def source(self) -> str:
-        return self.bundle.manifest.source_lang
-
-    @property
-    def target(self) -> str:
-        return self.bundle.manifest.target_lang
-
-    def is_pair(self, system: System) -> bool:
-        """Whether a system translates this run's language pair."""
-        return (system.info.source, system.info.target) == (self.source, self.target)
-
-
-def plan_bundle(path: Path, request: BenchRequest, folder: Path) -> BenchPlan:
-    """A bundle alone, with the checkpoints that were named; without one of the student, its own
-    weights are one. Raises ResultsError without a text."""
-    bundle = load_bundle(path)
-    if request.src is None or request.ref is None:
-        raise ResultsError(
-            "a bundle has no test set: give --src FILE and --ref FILE, a sentence a line, or the "
-            "recipe that made it instead of the bundle"
-        )
-    tokenizer = load_tokenizer(bundle)
-    plan = _plan(bundle, bundle.manifest.name, request)
-    plan.texts = [_file_text(request.src, request.ref, tokenizer, _piece_rarity(tokenizer))]
-    student = request.student or _own_weights(plan, folder)
-    _add_checkpoints(plan, request.teacher, {"student": student}, request, folder)
-    if request.student is None:
-        plan.systems = [_noted(one) for one in plan.systems]
-    _add_peers(plan, request, student, request.teacher, folder)
-    return _chosen(plan, request)
-
-
-def _own_weights(plan: BenchPlan, folder: Path) -> Path | None:
-    try:
-        return own_weights(plan.bundle, folder / "own-weights")
-    except BundleError as error:
-        plan.skipped.append(Skipped(name="student torch", reason=str(error)))
-        return None
-
-
-def _noted(system: System) -> System:
-    """The student in torch with a note of where its weights are from."""
-    if not isinstance(system, TorchCheckpoint) or system.info.role != "student":
-        return system
-    return replace(system, info=replace(system.info, note=NOTE))
-
-
-def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
-    """Everything that a recipe's run has. Raises BundleError where it has no bundle yet."""
-    from training.data.prepare import read_pairs
-    from training.run import held_out
-
-    bundle = load_bundle(run.bundle)
-    tokenizer = load_tokenizer(bundle)
-    plan = _plan(bundle, run.recipe.name, request)
-    shards = run.token_shards
-    rarity = (
-        rarity_of_counts(source_counts(shards, tokenizer.get_piece_size()))
-        if shards
-        else _piece_rarity(tokenizer)
-    )
-    # Without a test set the validation text stands in, and is named as what it is.
-    sets = dict(zip(run.recipe.corpus.test, held_out(run), strict=True))
-    sets = sets or {"validation": run.validation}
-    plan.texts = [
-        make_text(name, list(read_pairs(path)), tokenizer, rarity) for name, path in sets.items()
-    ]
-    if request.src is not None and request.ref is not None:
-        plan.texts.insert(0, _file_text(request.src, request.ref, tokenizer, rarity))
-    teacher = request.teacher or run.teacher_checkpoint
-    students: dict[str, Path | None] = {
-        name: run.student_folder(name) / "checkpoint" for name in run.recipe.objectives()
-    }
-    if request.student is not None:
-        students["student"] = request.student
-    if teacher is None:
-        _add_given_teacher(plan, run)
-    _add_checkpoints(plan, teacher, students, request, folder)
-    _add_peers(plan, request, students.get("student"), teacher, folder)
-    return _chosen(plan, request)
-
-
-def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
-    systems: list[System] = [*bundle_systems(bundle, request.beams)]
-    main = next(one.info.name for one in systems if one.info.note == "as shipped")
-    return BenchPlan(name, bundle, main, systems, [])
-
-
-def _add_checkpoints(
-    plan: BenchPlan,
-    teacher: Path | None,
-    students: dict[str, Path | None],
-    request: BenchRequest,
-    folder: Path,
-) -> None:
-    """Teacher and students in torch, and the teacher as a bundle of its own."""
-    if taken := sorted({*students, "teacher"} & set(request.baselines)):
-        raise ResultsError(f"--baseline {taken[0]}: the run has one of that name: choose another")
-    ends = plan.source, plan.target
-    if teacher is not None and _is_checkpoint(plan, "teacher", teacher):
-        beams = sorted({1, max(request.beams)})
-        plan.systems += torch_systems(teacher, "teacher", "teacher", *ends, beams)
-        made = teacher_bundle(teacher, folder / "teacher-bundle", *ends)
-        plan.systems += bundle_systems(made, beams, "teacher", "teacher")
-    for name, checkpoint in {**students, **request.baselines}.items():
-        if checkpoint is not None and _is_checkpoint(plan, name, checkpoint):
-            role: Role = "student" if name == "student" else "baseline"
-            plan.systems += torch_systems(checkpoint, name, role, *ends)
-
-
-def _is_checkpoint(plan: BenchPlan, name: str, path: Path) -> bool:
-    if (path / "checkpoint.json").exists():
-        return True
-    plan.skipped.append(Skipped(name=f"{name} torch", reason=f"there is no checkpoint at {path}"))
-    return False
-
-
-def _add_given_teacher(plan: BenchPlan, run: Run) -> None:
-    from benchmarks.systems.ours import labelling_teacher
-    from training.config.recipe import RecipeError
-
-    try:
-        plan.systems.append(labelling_teacher(run))
-    except RecipeError as error:
-        plan.skipped.append(Skipped(name="teacher", reason=str(error)))
-
-
-def _add_peers(
-    plan: BenchPlan, request: BenchRequest, student: Path | None, teacher: Path | None, folder: Path
-) -> None:
-    def existing(path: Path | None) -> Path | None:
-        return path if path is not None and (path / "checkpoint.json").exists() else None
-
-    for name in request.peers:
-        where = folder / name
-        where.mkdir(parents=True, exist_ok=True)
-        subject = Subject(
-            plan.source,
-            plan.target,
-            plan.bundle.path,
-            existing(student),
-            existing(teacher),
-            where,
-        )
-        try:
-            found = peer(name)(subject)
-        except (Unavailable, ImportError) as error:
-            plan.skipped.append(Skipped(name=name, reason=str(error)))
-            continue
-        if not found:
-            reason = "this run has nothing that it could translate with"
-            plan.skipped.append(Skipped(name=name, reason=reason))
-        plan.systems += found
-
-
-def _chosen(plan: BenchPlan, request: BenchRequest) -> BenchPlan:
-    """The plan with the systems that were asked for; the shipped one stays in any case."""
-    names = [one.info.name for one in plan.systems]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    assert not twice, f"systems with the same name: {twice}"
-    if request.only:
-        plan.systems = [
-            one
-            for one in plan.systems
-            if one.info.name == plan.main
-            or any(fnmatch(one.info.name, pattern) for pattern in request.only)
-        ]
-    return plan
-
-
-def _file_text(
-    src: Path, ref: Path, tokenizer: spm.SentencePieceProcessor, rarity: np.ndarray
-) -> TestText:
-    from export.quality_gate import EvalSet
-
-    found = EvalSet.read(src, ref)
-    pairs = list(zip(found.src, found.ref, strict=True))
-    return make_text(found.dataset, pairs, tokenizer, rarity)
-
-
-def _piece_rarity(tokenizer: spm.SentencePieceProcessor) -> np.ndarray:
-    """Rarity of every token by the tokenizer's own scores, log-probabilities of a unigram model."""
-    scores: Sequence[float] = [tokenizer.get_score(i) for i in range(tokenizer.get_piece_size())]
-    return -np.array(scores, dtype=float)
-
-
-def all_peers() -> tuple[str, ...]:
-    """Every peer that there is an adapter for."""
-    return tuple(PEERS)
+    return edges[0], edges[1]

@@ -1,183 +1,119 @@
-"""Pictures of results as SVG: no script, no fonts or files from elsewhere, light and dark.
+"""Every picture that the benchmarks draw, by matplotlib.
 
-Colours are Okabe and Ito's, safe for the colour-blind; every role has a shape of its own too.
-
-What pictures are made of: scales with ticks, and labels that do not cover each other.
-
-The picture of an evaluation: BLEU against sentences a second.
+Pictures of reports are SVG texts that are embedded in pages: no script, no fonts or files from
+elsewhere, light and dark, with a tooltip at every point. Colours are Okabe and Ito's, safe for the
+colour-blind; every role has a marker of its own too. Pictures of training runs, of studies and of
+the service are PNG files.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
-from math import ceil, floor, log10
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from benchmarks.results import Growth, Results
+from benchmarks.results import Results, ScalingFit
+from benchmarks.study.config import OWN
 from benchmarks.systems.base import Role
 
-FONT = 11
-CHARACTER = 6.1
-"""Mean width of a character in pixels, in a sans-serif of FONT pixels."""
-BESIDE = 9
-"""Pixels between a point and a label that needs no line."""
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from benchmarks.study.report import Setting, StudyTable
 
 
-@dataclass(frozen=True)
-class AxisScale:
-    """Values to pixels: `low` is drawn at `start`, `high` at `end`."""
+def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+    """A figure of so many inches, and its axes in a row."""
+    from matplotlib.figure import Figure
 
-    low: float
-    high: float
-    start: float
-    end: float
-    log: bool
-
-    @classmethod
-    def linear(cls, low: float, high: float, start: float, end: float) -> AxisScale:
-        return cls(low, high, start, end, log=False)
-
-    @classmethod
-    def logarithmic(cls, low: float, high: float, start: float, end: float) -> AxisScale:
-        return cls(low, high, start, end, log=True)
-
-    def of(self, value: float) -> float:
-        """Where a value is drawn."""
-        low, high = self.low, self.high
-        if self.log:
-            low, high, value = log10(low), log10(high), log10(value)
-        share = (value - low) / (high - low) if high > low else 0.5
-        return self.start + share * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """Round values between the ends: 1, 2 and 5 of every power of ten, or equal steps."""
-        if self.log:
-            powers = range(floor(log10(self.low)), ceil(log10(self.high)) + 1)
-            found = [base * 10.0**power for power in powers for base in (1, 2, 5)]
-            inside = [value for value in found if self.low <= value <= self.high]
-            if len(inside) > 8:
-                inside = [v for v in inside if abs(log10(v) - round(log10(v))) < 1e-6]
-            return inside
-        step = 10.0 ** floor(log10((self.high - self.low) / 3))
-        for times in (1, 2, 5, 10):
-            if (self.high - self.low) / (step * times) <= 7:
-                step *= times
-                break
-        first = ceil(self.low / step)
-        return [round(k * step, 10) for k in range(first, floor(self.high / step) + 1)]
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(1, columns, squeeze=False)[0]
 
 
-@dataclass(frozen=True)
-class Frame:
-    """A rectangle in pixels."""
+def _log_scale(axis: Axes, *names: str) -> None:
+    """Make the `x` or `y` axis logarithmic, with round numbers at 1, 2 and 5 of every power."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    def overlaps(self, other: Frame) -> bool:
-        beside = self.right < other.left or other.right < self.left
-        return not (beside or self.bottom < other.top or other.bottom < self.top)
-
-    def distance(self, x: float, y: float) -> float:
-        """From the rectangle to a point, 0 inside."""
-        beside = max(self.left - x, 0.0, x - self.right)
-        above = max(self.top - y, 0.0, y - self.bottom)
-        return float((beside**2 + above**2) ** 0.5)
-
-    def holds(self, other: Frame) -> bool:
-        wide = self.left <= other.left and other.right <= self.right
-        return wide and self.top <= other.top and other.bottom <= self.bottom
+    for name in names:
+        axis.set(**{f"{name}scale": "log"})
+        scale = axis.xaxis if name == "x" else axis.yaxis
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        scale.set_minor_formatter(NullFormatter())
 
 
-@dataclass(frozen=True)
-class Label:
-    """What stands beside the point (x, y)."""
-
-    text: str
-    x: float
-    y: float
-    bold: bool = False
+def _save_png(figure: Figure, path: Path) -> None:
+    draft = path.with_suffix(".tmp.png")
+    figure.savefig(draft, dpi=120)
+    draft.replace(path)
 
 
-def text_width(text: str) -> float:
-    """About how wide a text is, in pixels."""
-    return CHARACTER * len(text)
+# --- SVG ------------------------------------------------------------------------------------------
+
+THEME = {
+    "ink": ("#1b1b1b", "#eeeeee"),
+    "soft": ("#6b6b6b", "#aaaaaa"),
+    "grid": ("#e2e2e2", "#3a3a3a"),
+    "student": ("#0072b2", "#56b4e9"),
+    "teacher": ("#d55e00", "#f0883e"),
+    "baseline": ("#aa4499", "#dd99cc"),
+    "peer": ("#00795a", "#2fc49a"),
+}
+"""Colours by name, on light and on dark pages."""
+LIGHT = {name: light for name, (light, _) in THEME.items()}
+SVG_SETTINGS: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "quickstudy",
+    "font.size": 9,
+    "axes.edgecolor": LIGHT["soft"],
+    "axes.labelcolor": LIGHT["ink"],
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "grid.color": LIGHT["grid"],
+    "legend.frameon": False,
+    "text.color": LIGHT["ink"],
+    "xtick.color": LIGHT["soft"],
+    "ytick.color": LIGHT["soft"],
+}
+METADATA = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+"""None of it: the same results make the same picture."""
+MARKERS: dict[Role, str] = {"student": "o", "teacher": "s", "baseline": "^", "peer": "D"}
 
 
-def place_labels(labels: Sequence[Label], inside: Frame) -> list[str]:
-    """SVG texts, the first labels nearest to their points. A label covers nothing; it lies beside
-    its own point and clearly further from all others, or has a line to it. One that fits nowhere is
-    left out, since the tables name its point."""
-    taken = [Frame(one.x - 6, one.y - 6, one.x + 6, one.y + 6) for one in labels]
-    found = []
-    for label in labels:
-        others = [one for one in labels if one is not label]
-        for box, distance in _candidates(label):
-            free = inside.holds(box) and not any(box.overlaps(other) for other in taken)
-            clear = distance > BESIDE or all(
-                box.distance(other.x, other.y) > 2 * BESIDE for other in others
-            )
-            if free and clear:
-                taken.append(box)
-                found.append(_text(label, box, distance))
-                break
-    return found
+@contextmanager
+def _svg_style() -> Iterator[None]:
+    """What figures for `_svg` are drawn in."""
+    from matplotlib import rc_context
+
+    with rc_context(SVG_SETTINGS):
+        yield
 
 
-def _candidates(label: Label) -> Iterator[tuple[Frame, float]]:
-    """Boxes around the point, the nearest first."""
-    width, height = text_width(label.text) * (1.08 if label.bold else 1), FONT + 2
-    for distance in (BESIDE, 16, 26, 38, 52, 68, 86, 106):
-        for right, down in ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1)):
-            middle_x = label.x + right * (distance + width / 2)
-            middle_y = label.y + down * (distance + height / 4)
-            yield (
-                Frame(
-                    middle_x - width / 2,
-                    middle_y - height / 2,
-                    middle_x + width / 2,
-                    middle_y + height / 2,
-                ),
-                distance,
-            )
+def _svg(figure: Figure, title: str, tooltips: dict[str, str]) -> str:
+    """A figure as an SVG element, in colours of the page's theme; `tooltips` by group id."""
+    for artist in figure.findobj():
+        artist.set_clip_on(False)  # a clip path is a reference, and nothing is out of bounds
+    file = io.StringIO()
+    figure.savefig(file, format="svg", transparent=True, metadata=METADATA)
+    text = file.getvalue()
+    for name, light in LIGHT.items():
+        text = text.replace(light, f"var(--{name})")
+    for group, tooltip in tooltips.items():
+        start = f'<g id="{group}">'
+        text = text.replace(start, f"{start}<title>{escape(tooltip)}</title>")
+    tag, _, rest = text[text.index("<svg") :].partition(">")
+    light, dark = (";".join(f"--{name}:{pair[n]}" for name, pair in THEME.items()) for n in (0, 1))
+    style = f"svg{{{light}}}@media(prefers-color-scheme:dark){{svg{{{dark}}}}}"
+    label = escape(title, quote=True)
+    return f'{tag} role="img" aria-label="{label}"><style>{style}</style>{rest.strip()}'
 
 
-def _text(label: Label, box: Frame, distance: float) -> str:
-    weight = ' font-weight="bold"' if label.bold else ""
-    line = ""
-    if distance > BESIDE:
-        x = min(max(label.x, box.left), box.right)
-        y = box.bottom if box.bottom < label.y else box.top
-        line = (
-            f'<line class="axis" x1="{label.x:.1f}" y1="{label.y:.1f}" x2="{x:.1f}" y2="{y:.1f}"/>'
-        )
-    return (
-        f'{line}<text x="{box.left:.1f}" y="{box.bottom - 3:.1f}" font-size="{FONT}"{weight}>'
-        f"{escape(label.text)}</text>"
-    )
-
-
-WIDTH, HEIGHT = 760, 470
-ROLES: tuple[Role, ...] = ("student", "teacher", "baseline", "peer")
-ROLE_NAMES = {"student": "student", "teacher": "teacher", "baseline": "baseline", "peer": "peer"}
-STYLE = """<style>
-.qs{font:12px system-ui,sans-serif;--ink:#1b1b1b;--soft:#6b6b6b;--grid:#e2e2e2;
---student:#0072b2;--teacher:#d55e00;--baseline:#aa4499;--peer:#00795a}
-@media(prefers-color-scheme:dark){.qs{--ink:#eee;--soft:#aaa;--grid:#3a3a3a;
---student:#56b4e9;--teacher:#f0883e;--baseline:#dd99cc;--peer:#2fc49a}}
-.qs text{fill:var(--ink)}.qs .soft{fill:var(--soft)}.qs .grid{stroke:var(--grid)}
-.qs .axis{stroke:var(--soft);fill:none}.qs .front{stroke:var(--soft);stroke-dasharray:5 4;fill:none}
-.qs .student{fill:var(--student);stroke:var(--student)}
-.qs .teacher{fill:var(--teacher);stroke:var(--teacher)}
-.qs .baseline{fill:var(--baseline);stroke:var(--baseline)}
-.qs .peer{fill:var(--peer);stroke:var(--peer)}
-.qs .bar{opacity:.45;stroke-width:1.5}.qs .line{fill:none;stroke-width:1.6}
-</style>"""
+# --- BLEU against speed ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -196,229 +132,212 @@ class Dot:
 
 def dots(results: Results, threads: int, batch_size: int) -> list[Dot]:
     """Every system of the run's pair with both a BLEU and that speed."""
-    found = []
+    rows = []
     for row in results.systems:
         speed = results.speed_of(row.name, threads, batch_size)
         bleu = results.bleu(row.name) if results.same_pair(row.name) else None
         if speed is None or bleu is None:
             continue
         rate = speed.sentences_per_second
-        found.append(
-            Dot(
-                row.name,
-                row.role,
-                *(rate.median, rate.low, rate.high),
-                *(bleu.score, bleu.low, bleu.high),
-            )
-        )
-    return found
+        speeds = (rate.median, rate.low, rate.high)
+        rows.append(Dot(row.name, row.role, *speeds, bleu.score, bleu.low, bleu.high))
+    return rows
 
 
-def pareto_front(found: Sequence[Dot]) -> list[Dot]:
+def pareto_front(points: Sequence[Dot]) -> list[Dot]:
     """Those that no other beats in both speed and BLEU, slowest first."""
     front: list[Dot] = []
-    for dot in sorted(found, key=lambda one: (-one.speed, -one.bleu)):
+    for dot in sorted(points, key=lambda point: (-point.speed, -point.bleu)):
         if not front or dot.bleu > front[-1].bleu:
             front.append(dot)
     return front[::-1]
 
 
-def outsiders(results: Results, threads: int, batch_size: int) -> list[tuple[str, float]]:
-    """Systems of other language pairs or not scored: name and sentences a second, no BLEU."""
-    found = []
+def without_bleu(results: Results, threads: int, batch_size: int) -> list[tuple[str, float]]:
+    """Systems of other language pairs or not scored: name and sentences a second."""
+    rows = []
     for row in results.systems:
         speed = results.speed_of(row.name, threads, batch_size)
         if speed is not None and not (row.scored and results.same_pair(row.name)):
-            found.append((row.name, speed.sentences_per_second.median))
-    return found
+            rows.append((row.name, speed.sentences_per_second.median))
+    return rows
 
 
 def bleu_against_speed(results: Results, threads: int = 1, batch_size: int = 1) -> str | None:
-    """The main picture; None where no system has both figures. Systems of another pair, or whose
-    translations are not the model's, are marked at their speed on the same source text."""
-    found = dots(results, threads, batch_size)
-    if not found:
+    """The main picture as SVG; None where no system has both figures. Systems of another pair, or
+    whose translations are not the model's, are marked at their speed on the same source text."""
+    points = dots(results, threads, batch_size)
+    if not points:
         return None
-    others = outsiders(results, threads, batch_size)
-    speeds = [dot.speed for dot in found] + [speed for _, speed in others]
-    x = AxisScale.logarithmic(min(speeds) / 1.6, max(speeds) * 1.6, 56, WIDTH - 16)
-    scores = [dot.bleu for dot in found]
-    room = max((max(scores) - min(scores)) * 0.25, 1.0)
-    y = AxisScale.linear(min(scores) - room, max(scores) + room, HEIGHT - 84, 16)
-    front = pareto_front(found)
-    parts = [_axes(x, y, results, threads, batch_size)]
-    path = " ".join(f"{x.of(dot.speed):.1f},{y.of(dot.bleu):.1f}" for dot in front)
-    parts.append(f'<polyline class="front" points="{path}"/>')
-    parts += [_outsider(x, y, place, *one) for place, one in enumerate(others)]
-    parts += [_dot(x, y, dot, dot.name == results.main_system) for dot in found]
-    labels = [
-        Label(dot.name, x.of(dot.speed), y.of(dot.bleu), bold=dot.name == results.main_system)
-        for dot in sorted(
-            found, key=lambda one: (one.name != results.main_system, one not in front)
+    others = without_bleu(results, threads, batch_size)
+    tooltips = {}
+    with _svg_style():
+        figure, (axis,) = _figure(7.9, 4.9)
+        _log_scale(axis, "x")
+        _set_limits(axis, points, others)
+        front = pareto_front(points)
+        axis.plot(
+            [dot.speed for dot in front],
+            [dot.bleu for dot in front],
+            "--",
+            color=LIGHT["soft"],
+            lw=1,
+            label="Pareto front",
         )
-    ]
-    parts += place_labels(labels, Frame(56, 16, WIDTH - 8, HEIGHT - 84))
-    parts.append(_legend(found, bool(others)))
-    title = "BLEU against sentences a second; up and to the right is better"
-    return _svg(WIDTH, HEIGHT, title, parts)
-
-
-def _axes(x: AxisScale, y: AxisScale, results: Results, threads: int, batch_size: int) -> str:
-    bottom, top = y.start, y.end
-    parts = []
-    for value in x.ticks():
-        place = x.of(value)
-        parts.append(
-            f'<line class="grid" x1="{place:.1f}" x2="{place:.1f}" y1="{top}" y2="{bottom}"/>'
-        )
-        parts.append(
-            f'<text class="soft" x="{place:.1f}" y="{bottom + 16}" text-anchor="middle">'
-            f"{value:g}</text>"
-        )
-    for value in y.ticks():
-        place = y.of(value)
-        parts.append(
-            f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{place:.1f}" y2="{place:.1f}"/>'
-            f'<text class="soft" x="{x.start - 6}" y="{place + 4:.1f}" text-anchor="end">'
-            f"{value:g}</text>"
-        )
-    what = "one at a time" if batch_size == 1 else f"in batches of {batch_size}"
-    plural = "one thread" if threads == 1 else f"{threads} threads"
-    middle = (x.start + x.end) / 2
-    parts.append(
-        f'<text x="{middle:.0f}" y="{bottom + 36}" text-anchor="middle">'
-        f"sentences a second, {what}, {plural} (log scale)</text>"
-        f'<text x="14" y="{(top + bottom) / 2:.0f}" text-anchor="middle" '
-        f'transform="rotate(-90 14 {(top + bottom) / 2:.0f})">BLEU</text>'
-    )
-    return "".join(parts)
-
-
-def _dot(x: AxisScale, y: AxisScale, dot: Dot, main: bool) -> str:
-    cx, cy = x.of(dot.speed), y.of(dot.bleu)
-    left, right = x.of(dot.speed_low), x.of(dot.speed_high)
-    bars = (
-        f'<line class="bar {dot.role}" x1="{left:.1f}" x2="{right:.1f}" '
-        f'y1="{cy:.1f}" y2="{cy:.1f}"/>'
-    )
-    tip = f"{dot.name}: {dot.bleu:.2f} BLEU, {dot.speed:.4g} sentences a second"
-    shape = marker(dot.role, cx, cy, 8 if main else 5.5)
-    return f"<g><title>{escape(tip)}</title>{bars}{shape}</g>"
-
-
-def marker(role: Role, x: float, y: float, r: float) -> str:
-    """The shape of a role: circle, square, triangle, diamond."""
-    match role:
-        case "student":
-            return f'<circle class="{role}" cx="{x:.1f}" cy="{y:.1f}" r="{r}"/>'
-        case "teacher":
-            side = 1.8 * r
-            return (
-                f'<rect class="{role}" x="{x - side / 2:.1f}" y="{y - side / 2:.1f}" '
-                f'width="{side:.1f}" height="{side:.1f}"/>'
+        shown: set[Role] = set()
+        for number, dot in enumerate(points):
+            axis.errorbar(
+                dot.speed,
+                dot.bleu,
+                xerr=[[dot.speed - dot.speed_low], [dot.speed_high - dot.speed]],
+                fmt="none",
+                ecolor=LIGHT[dot.role],
+                alpha=0.45,
             )
-        case "baseline":
-            points = [(x, y - 1.2 * r), (x - 1.1 * r, y + 0.8 * r), (x + 1.1 * r, y + 0.8 * r)]
-        case "peer":
-            points = [(x, y - 1.3 * r), (x + 1.3 * r, y), (x, y + 1.3 * r), (x - 1.3 * r, y)]
-    path = " ".join(f"{a:.1f},{b:.1f}" for a, b in points)
-    return f'<polygon class="{role}" points="{path}"/>'
+            (marker,) = axis.plot(
+                dot.speed,
+                dot.bleu,
+                MARKERS[dot.role],
+                color=LIGHT[dot.role],
+                ms=11 if dot.name == results.main_system else 7,
+                label=None if dot.role in shown else dot.role,
+            )
+            shown.add(dot.role)
+            marker.set_gid(f"dot-{number}")
+            tooltips[f"dot-{number}"] = (
+                f"{dot.name}: {dot.bleu:.2f} BLEU, {dot.speed:.4g} sentences a second"
+            )
+        for number, (name, speed) in enumerate(others):
+            _mark_speed(axis, number, name, speed)
+            tooltips[f"speed-{number}"] = f"{name}: {speed:.4g} sentences a second, no BLEU"
+        how = "one at a time" if batch_size == 1 else f"in batches of {batch_size}"
+        cores = "one thread" if threads == 1 else f"{threads} threads"
+        axis.set(xlabel=f"sentences a second, {how}, {cores} (log scale)", ylabel="BLEU")
+        axis.grid(zorder=0)
+        axis.set_axisbelow(True)
+        figure.legend(loc="outside lower left", ncols=6)
+        first = (results.main_system, *(dot.name for dot in front))
+        _label_points(figure, axis, sorted(points, key=lambda dot: dot.name not in first), first[0])
+        title = "BLEU against sentences a second; up and to the right is better"
+        return _svg(figure, title, tooltips)
 
 
-def _outsider(x: AxisScale, y: AxisScale, place: int, name: str, speed: float) -> str:
+def _set_limits(axis: Axes, points: Sequence[Dot], others: Sequence[tuple[str, float]]) -> None:
+    speeds = [dot.speed for dot in points] + [speed for _, speed in others]
+    scores = [dot.bleu for dot in points]
+    room = max((max(scores) - min(scores)) * 0.25, 1.0)
+    axis.set(
+        xlim=(min(speeds) / 1.6, max(speeds) * 1.6),
+        ylim=(min(scores) - room, max(scores) + room),
+    )
+
+
+def _mark_speed(axis: Axes, number: int, name: str, speed: float) -> None:
     """A line at a speed that has no BLEU here; names stand at different heights."""
-    across = x.of(speed)
-    label = Label(name, across, y.start - 12 - 14 * place)
-    side = "end" if across > (x.start + x.end) / 2 else "start"
-    start = label.x + (-8 if side == "end" else 8)
-    return (
-        f"<g><title>{escape(name)}: {speed:.4g} sentences a second, no BLEU</title>"
-        f'<line class="bar peer" x1="{across:.1f}" x2="{across:.1f}" y1="{y.end}" y2="{y.start}" '
-        f'stroke-dasharray="2 3"/>{marker("peer", across, label.y - 4, 4.5)}'
-        f'<text x="{start:.1f}" y="{label.y:.1f}" font-size="11" text-anchor="{side}">'
-        f"{escape(name)}</text></g>"
+    colour = LIGHT["peer"]
+    (line,) = axis.plot(
+        [speed, speed],
+        axis.get_ylim(),
+        ":",
+        color=colour,
+        lw=1,
+        label=None if number else "speed only",
+    )
+    line.set_gid(f"speed-{number}")
+    low, high = axis.get_xlim()
+    is_right = speed > (low * high) ** 0.5
+    axis.annotate(
+        name,
+        (speed, axis.get_ylim()[0]),
+        xytext=(-5 if is_right else 5, 6 + 12 * number),
+        textcoords="offset points",
+        ha="right" if is_right else "left",
+        fontsize=8,
     )
 
 
-def _legend(found: Sequence[Dot], others: bool) -> str:
-    parts, place = [], 60.0
-    entries = [(role, ROLE_NAMES[role]) for role in ROLES if any(d.role == role for d in found)]
-    if others:
-        entries = [entry for entry in entries if entry[0] != "peer"]
-        entries.append(("peer", "peer; dotted: speed only"))
-    bottom = HEIGHT - 22
-    for role, name in entries:
-        parts.append(marker(role, place, bottom - 4, 5.5))
-        parts.append(f'<text x="{place + 11:.0f}" y="{bottom}">{name}</text>')
-        place += 36 + text_width(name)
-    parts.append(
-        f'<line class="front" x1="{place:.0f}" x2="{place + 24:.0f}" y1="{bottom - 4}" '
-        f'y2="{bottom - 4}"/><text x="{place + 30:.0f}" y="{bottom}">Pareto front</text>'
-    )
-    return "".join(parts)
+BESIDE = 9
+"""Points between a dot and a label that needs no line to it."""
+DIRECTIONS = ((1, 0), (-1, 0), (0, -1), (0, 1), (1, -1), (1, 1), (-1, -1), (-1, 1))
+OFFSETS = [
+    (distance, right, up)
+    for distance in (BESIDE, 16, 26, 38, 52, 68, 86, 106)
+    for right, up in DIRECTIONS
+]
 
 
-def growth_picture(growth: Sequence[Growth]) -> str:
-    """Seconds along one axis, both logarithmic, a line a system."""
-    width, height = 380, 260
-    xs = [point.x for one in growth for point in one.points]
-    ys = [point.seconds.median for one in growth for point in one.points]
-    x = AxisScale.logarithmic(min(xs) / 1.1, max(xs) * 1.1, 56, width - 12)
-    y = AxisScale.logarithmic(min(ys) / 1.3, max(ys) * 1.3, height - 62, 12)
-    parts = []
-    for value in x.ticks():
-        parts.append(
-            f'<text class="soft" x="{x.of(value):.1f}" y="{y.start + 15}" text-anchor="middle">'
-            f"{value:g}</text>"
-        )
-    for value in y.ticks():
-        place = y.of(value)
-        parts.append(
-            f'<line class="grid" x1="{x.start}" x2="{x.end}" y1="{place:.1f}" y2="{place:.1f}"/>'
-            f'<text class="soft" x="{x.start - 5}" y="{place + 4:.1f}" text-anchor="end">'
-            f"{_seconds(value)}</text>"
-        )
-    for index, one in enumerate(growth):
-        role = ROLES[index % len(ROLES)]
-        line = " ".join(f"{x.of(p.x):.1f},{y.of(p.seconds.median):.1f}" for p in one.points)
-        parts.append(f'<polyline class="line {role}" style="fill:none" points="{line}"/>')
-        parts += [marker(role, x.of(p.x), y.of(p.seconds.median), 3.5) for p in one.points]
-        parts.append(
-            marker(role, 12, height - 8 - 13 * (len(growth) - 1 - index) - 4, 4)
-            if len(growth) > 1
-            else ""
-        )
-    first = growth[0]
-    middle = (x.start + x.end) / 2
-    parts.append(
-        f'<text x="{middle:.0f}" y="{y.start + 32}" text-anchor="middle">'
-        f"{escape(first.unit)}</text>"
-    )
-    title = f"Seconds of {first.of}, by {first.axis}"
-    return _svg(width, height, title, parts)
+def _label_points(figure: Figure, axis: Axes, points: Sequence[Dot], bold: str) -> None:
+    """Name dots, the first ones nearest to them. A label covers nothing; one that would, at every
+    place, is left out, since the tables name its system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
+
+    line = {"arrowstyle": "-", "color": LIGHT["soft"], "lw": 0.6}
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    places = axis.transData.transform([(dot.speed, dot.bleu) for dot in points])
+    taken = [Bbox.from_bounds(x - 6, y - 6, 12, 12) for x, y in places]
+    taken += [text.get_window_extent(renderer) for text in axis.texts]
+    inside = axis.get_window_extent(renderer)
+    for dot in points:
+        for distance, right, up in OFFSETS:
+            label = axis.annotate(
+                dot.name,
+                (dot.speed, dot.bleu),
+                xytext=(right * distance, up * distance * 0.6),
+                textcoords="offset points",
+                ha={1: "left", -1: "right", 0: "center"}[right],
+                va={1: "bottom", -1: "top", 0: "center"}[up],
+                fontsize=8,
+                fontweight="bold" if dot.name == bold else None,
+                arrowprops=None if distance == BESIDE else line,
+            )
+            label.update_positions(renderer)
+            box = Text.get_window_extent(label, renderer)  # without its line
+            fits = inside.x0 <= box.x0 and box.x1 <= inside.x1
+            fits = fits and inside.y0 <= box.y0 and box.y1 <= inside.y1
+            if fits and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+            label.remove()
 
 
-def _seconds(value: float) -> str:
-    if value >= 1:
-        return f"{value:g} s"
-    power = floor(log10(value) + 1e-9)
-    return f"{value * 1e3:g} ms" if power >= -3 else f"{value * 1e6:g} µs"
+# --- how cost grows -------------------------------------------------------------------------------
 
 
-def _svg(width: int, height: int, title: str, parts: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="qs" role="img" '
-        f'viewBox="0 0 {width} {height}" aria-label="{escape(title, quote=True)}">'
-        f"{STYLE}{''.join(parts)}</svg>"
-    )
+def scaling_plot(fits: Sequence[ScalingFit]) -> str:
+    """Seconds along one axis as SVG, both logarithmic, a line a system."""
+    first = fits[0]
+    roles = list(MARKERS)
+    with _svg_style():
+        figure, (axis,) = _figure(4, 2.7)
+        _log_scale(axis, "x", "y")
+        for number, fit in enumerate(fits):
+            role = roles[number % len(roles)]
+            axis.plot(
+                [point.x for point in fit.points],
+                [point.seconds.median for point in fit.points],
+                f"-{MARKERS[role]}",
+                color=LIGHT[role],
+                ms=5,
+                label=fit.system,
+            )
+        axis.set(xlabel=first.unit, ylabel="seconds")
+        axis.grid(axis="y")
+        if len(fits) > 1:
+            axis.legend(fontsize=7)
+        return _svg(figure, f"Seconds of {first.of}, by {first.axis}", {})
 
 
-COLOURS = {"teacher": "#7a7a7a", "student": "#0b6e99"}
-TICKS = [base * 10**power for power in range(-1, 6) for base in (1, 2, 5)]
-MARKERS = {"torch": "o", "CTranslate2": "D"}
+# --- the evaluation of a run ----------------------------------------------------------------------
+
+EVALUATION_COLOURS = {"teacher": "#7a7a7a", "student": "#0b6e99"}
+EVALUATION_MARKERS = {"torch": "o", "CTranslate2": "D"}
 
 
-def points(report: dict[str, Any]) -> list[dict[str, Any]]:
+def evaluation_points(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Every system with both a BLEU (of the first test set) and a speed."""
     bleu: dict[str, dict[str, Any]] = {}
     for row in report["scores"]:
@@ -432,20 +351,16 @@ def points(report: dict[str, Any]) -> list[dict[str, Any]]:
     ]
 
 
-def draw(report: dict[str, Any], path: Path) -> None:
-    """Write a PNG; speed is on a logarithmic axis."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
-
-    found = points(report)
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axis = figure.subplots()
-    for index, point in enumerate(found):
+def draw_evaluation(report: dict[str, Any], path: Path) -> None:
+    """BLEU against sentences a second of a run's systems, as PNG."""
+    points = evaluation_points(report)
+    figure, (axis,) = _figure(8, 4.2)
+    for number, point in enumerate(points):
         axis.plot(
             point["speed"],
             point["score"],
-            MARKERS.get(point["engine"], "s"),
-            color=COLOURS.get(point["name"], "#d98f2b"),
+            EVALUATION_MARKERS.get(point["engine"], "s"),
+            color=EVALUATION_COLOURS.get(point["name"], "#d98f2b"),
             markersize=11,
         )
         axis.annotate(
@@ -453,26 +368,227 @@ def draw(report: dict[str, Any], path: Path) -> None:
             f"{point['score']:.1f} BLEU, {point['speed']:.0f}/s",
             (point["speed"], point["score"]),
             # Above and below by turns: neighbours are often close.
-            xytext=(0, 12 if index % 2 == 0 else -34),
+            xytext=(0, 12 if number % 2 == 0 else -34),
             textcoords="offset points",
             ha="center",
             fontsize=9,
         )
-    speeds = [point["speed"] for point in found]
-    scores = [point["score"] for point in found]
+    speeds = [point["speed"] for point in points]
+    scores = [point["score"] for point in points]
     room = max(max(scores) - min(scores), 2.0)
+    _log_scale(axis, "x")
     axis.set(
-        xscale="log",
         xlim=(min(speeds) / 2, max(speeds) * 2),
         ylim=(min(scores) - room, max(scores) + room),
         xlabel="sentences a second, one at a time, one thread (log scale)",
-        ylabel=f"BLEU, test set {found[0]['dataset']}" if found else "BLEU",
+        ylabel=f"BLEU, test set {points[0]['dataset']}",
     )
-    axis.xaxis.set_major_formatter(ScalarFormatter())
-    axis.xaxis.set_minor_formatter(NullFormatter())
-    ticks = [tick for tick in TICKS if min(speeds) / 2 <= tick <= max(speeds) * 2]
-    axis.set_xticks(ticks)
     axis.grid(alpha=0.3)
-    draft = path.with_suffix(".tmp.png")
-    figure.savefig(draft, dpi=130)
-    draft.replace(path)
+    _save_png(figure, path)
+
+
+# --- the service under load -----------------------------------------------------------------------
+
+PERCENTILES = (("p50", "o", 1.0), ("p95", "^", 0.55))
+LOAD_STYLES = {
+    "native": ("#0b6e99", "-", "/v1/translate"),
+    "libretranslate": ("#d98f2b", "--", "/translate"),
+}
+
+
+def draw_load(report: dict[str, Any], path: Path) -> bool:
+    """Latency against throughput of the open loop, as PNG; False if there was none."""
+    rows = report["services"].get("no cache", {}).get("open-loop")
+    if not rows:
+        return False
+    figure, (axis,) = _figure(8, 4.2)
+    _log_scale(axis, "x", "y")
+    for shape, (colour, line, label) in LOAD_STYLES.items():
+        for percentile, marker, alpha in PERCENTILES:
+            axis.plot(
+                [row["per_s"] for row in rows[shape]],
+                [row[percentile] for row in rows[shape]],
+                f"{line}{marker}",
+                color=colour,
+                alpha=alpha,
+                label=f"{label}, {percentile}",
+            )
+    axis.set(
+        xlabel="requests answered a second, one sentence each (log scale)",
+        ylabel="ms from when a request was due (log scale)",
+    )
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=9)
+    _save_png(figure, path)
+    return True
+
+
+# --- a study --------------------------------------------------------------------------------------
+
+PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"]
+STUDY_MARKERS = "osD^vPX*"
+MAIN = ("nll", "sentence", "token", "hybrid")
+"""Methods of the pictures of buckets; the others are in the picture of methods only."""
+
+
+def draw_study(table: StudyTable, out: Path) -> list[str]:
+    """Draw every picture of a study that its rows allow as PNG; → file names."""
+    drawn = [
+        draw(table, out / name)
+        for name, draw in (
+            ("methods.png", _draw_methods),
+            ("sizes.png", _draw_sizes),
+            ("texts.png", _draw_texts),
+            ("buckets.png", _draw_buckets),
+            ("gates.png", _draw_gates),
+        )
+    ]
+    return [name for name in drawn if name is not None]
+
+
+def _method_style(method: str, methods: list[str]) -> dict[str, Any]:
+    index = methods.index(method)
+    return {
+        "color": PALETTE[index % len(PALETTE)],
+        "marker": STUDY_MARKERS[index % len(STUDY_MARKERS)],
+        "label": method,
+    }
+
+
+def _draw_methods(table: StudyTable, path: Path) -> str | None:
+    """BLEU of every method of the recipe's own student, each seed a point."""
+    methods = table.methods(OWN, OWN)
+    if not methods:
+        return None
+    settings = table.settings()
+    figure, axes = _figure(3.2 * len(settings) + 1.5, 0.34 * len(methods) + 1.6, len(settings))
+    for axis, setting in zip(axes, settings, strict=True):
+        for place, method in enumerate(reversed(methods)):
+            rows = table.of(OWN, OWN, method)
+            values = [table.bleu([row], setting).value for row in rows]
+            axis.plot(values, [place] * len(values), "o", color=PALETTE[0], alpha=0.45, ms=5)
+            axis.plot(sum(values) / len(values), place, "|", color=PALETTE[1], ms=16, mew=2.5)
+        axis.set(title=setting.label, xlabel="BLEU")
+        axis.set_yticks(range(len(methods)), list(reversed(methods)) if axis is axes[0] else [])
+        axis.grid(axis="x", alpha=0.3)
+    figure.suptitle("BLEU by method: points are seeds, bars their mean")
+    _save_png(figure, path)
+    return path.name
+
+
+def _draw_lines(
+    table: StudyTable,
+    path: Path,
+    points: Sequence[tuple[str, str, float | str]],
+    xlabel: str,
+    title: str,
+) -> str | None:
+    """BLEU over an axis of the methods that have two points or more; a point is (text, student,
+    position)."""
+    measured = [
+        method
+        for method in table.values("method")
+        for text, student, _ in points
+        if table.of(text, student, method)
+    ]
+    methods = [name for name in dict.fromkeys(measured) if measured.count(name) > 1]
+    if len(points) < 2 or not methods:
+        return None
+    settings = [setting for setting in table.settings() if setting.beam == 1]
+    figure, axes = _figure(4.6 * len(settings), 3.6, len(settings))
+    for axis, setting in zip(axes, settings, strict=True):
+        for method in methods:
+            at = [(x, table.of(text, student, method)) for text, student, x in points]
+            at = [(x, rows) for x, rows in at if rows]
+            means = [table.bleu(rows, setting) for _, rows in at]
+            axis.errorbar(
+                [x for x, _ in at],
+                [mean.value for mean in means],
+                [mean.spread for mean in means],
+                capsize=3,
+                **_method_style(method, methods),
+            )
+        axis.set(xlabel=xlabel, ylabel="BLEU", title=setting.label)
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.suptitle(title)
+    _save_png(figure, path)
+    return path.name
+
+
+def _draw_sizes(table: StudyTable, path: Path) -> str | None:
+    points = [(OWN, name, value / 1e6) for name, value in table.sizes(OWN).items()]
+    return _draw_lines(table, path, points, "student, million parameters", "BLEU by student size")
+
+
+def _draw_texts(table: StudyTable, path: Path) -> str | None:
+    texts = [text for text in table.values("text") if table.methods(text, OWN)]
+    points = [(text, OWN, "clean" if text == OWN else text) for text in texts]
+    return _draw_lines(table, path, points, "text", "BLEU by text complexity")
+
+
+def _draw_buckets(table: StudyTable, path: Path) -> str | None:
+    """BLEU less that of `sentence`, by thirds of the test set."""
+    methods = [m for m in table.methods(OWN, OWN) if m in MAIN and m != "sentence"]
+    base = table.of(OWN, OWN, "sentence")
+    if not methods or not base:
+        return None
+    setting = table.settings()[0]
+    figure, axes = _figure(9, 3.6, 2)
+    for column, (axis, name) in enumerate(zip(axes, ("length", "rarity"), strict=True)):
+        for method in methods:
+            rows = table.of(OWN, OWN, method)
+            values = [_gain(table, rows, base, setting, column, third) for third in range(3)]
+            axis.plot([1, 2, 3], values, **_method_style(method, methods))
+        axis.axhline(0, color="#777777", lw=1)
+        axis.set(xlabel=f"third of the test set by source {name}", xticks=[1, 2, 3])
+        axis.set(ylabel="BLEU less `sentence`")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.suptitle(f"What each method gains over sentence-level: {setting.label}")
+    _save_png(figure, path)
+    return path.name
+
+
+def _gain(
+    table: StudyTable,
+    rows: list[Any],
+    baseline: list[Any],
+    setting: Setting,
+    column: int,
+    third: int,
+) -> float:
+    inside = table.bucket(setting, column, third)
+    mine, other = (table.bleu(some, setting, inside).value for some in (rows, baseline))
+    return mine - other
+
+
+def _draw_gates(table: StudyTable, path: Path) -> str | None:
+    """g by source length, teacher's entropy and word rarity, one line a learned gate."""
+    gated = [row for row in table.rows if row.get("gate") and row["gate"]["spread"] > 1e-4]
+    if not gated:
+        return None
+    keys = ("by_source_length", "by_teacher_entropy", "by_target_rarity")
+    names = ("source length", "teacher's entropy", "word rarity")
+    figure, axes = _figure(11, 3.8, 3)
+    labels = list(dict.fromkeys(_gate_label(row) for row in gated))
+    for axis, key, name in zip(axes, keys, names, strict=True):
+        for row in gated:
+            groups = row["gate"][key]
+            style = _method_style(_gate_label(row), labels)
+            if any(row is not other and _gate_label(other) == style["label"] for other in gated):
+                style["alpha"] = 0.6
+            axis.plot(range(1, len(groups) + 1), [group["mean"] for group in groups], **style)
+        axis.set(xlabel=f"fifth of the text by {name}", ylim=(0, 1), ylabel="g")
+        axis.grid(alpha=0.3)
+    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    axes[0].legend(handles.values(), handles.keys(), fontsize=8)
+    figure.suptitle("Gate: 1 follows the sentence-level loss, 0 the token-level loss")
+    _save_png(figure, path)
+    return path.name
+
+
+def _gate_label(row: dict[str, Any]) -> str:
+    parts = [row["method"]]
+    parts += [str(row[field]) for field in ("text", "student") if row[field] != OWN]
+    return ", ".join(parts)

@@ -1,16 +1,11 @@
-"""Results as files: JSON, and the report as HTML and Markdown with its picture.
+"""The report of results as HTML and Markdown, figures for the README, and what changed between two
+results.
 
-The report as one HTML file: nothing is asked of elsewhere, and nothing runs.
+The HTML page is one file: nothing is asked of elsewhere, and nothing runs.
 
-The report as Markdown.
-
-The table and picture of a README, from results: never written by hand.
-
-What changed between two results, with the noise of both taken into account.
-
-A speed, a latency, a load or a memory has changed for the worse beyond a limit where the change is
-larger than the limit and the interval of 95 % of the change, bootstrapped from the rounds of both,
-leaves out no change. BLEU of the same text is compared sentence by sentence by paired bootstrap.
+A speed, latency, loading time or memory counts as worse where its change is larger than a limit and
+the interval of 95 % of the change, bootstrapped from the rounds of both, excludes no change. BLEU
+of the same text is compared sentence by sentence by paired bootstrap.
 """
 
 from __future__ import annotations
@@ -24,8 +19,17 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.plots import bleu_against_speed, growth_picture
-from benchmarks.results import Figure, Growth, Machine, Quality, Results, ResultsError, save_results
+from benchmarks.plots import bleu_against_speed, scaling_plot
+from benchmarks.results import (
+    Figure,
+    Machine,
+    Quality,
+    Results,
+    ResultsError,
+    ScalingFit,
+    replace_section,
+    save_results,
+)
 from benchmarks.speed import resampled_medians
 from benchmarks.systems.base import WHOLE, SystemInfo
 from benchmarks.tables import (
@@ -40,9 +44,24 @@ from benchmarks.tables import (
     spread,
     tables,
 )
-from benchmarks.targets import headlines, method, skipped_lines, verdict
+from benchmarks.targets import conclusions, headlines, method, skipped_lines
 from export.metrics import bleu_of, paired_bootstrap, unpack
 from quickstudy.atomic import atomic_write
+
+
+def write_report(results: Results, folder: Path, name: str = "results") -> Path:
+    """Write `NAME.json`, `NAME.html`, `NAME.md` and `NAME.svg` into a folder; → the HTML file."""
+    save_results(results, folder / f"{name}.json")
+    picture = bleu_against_speed(results)
+    if picture is not None:
+        atomic_write(folder / f"{name}.svg", picture + "\n")
+    atomic_write(folder / f"{name}.html", html(results))
+    shown = f"{name}.svg" if picture is not None else None
+    atomic_write(folder / f"{name}.md", markdown(results, shown))
+    return folder / f"{name}.html"
+
+
+# --- HTML -----------------------------------------------------------------------------------------
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1b1b;--paper:#fff;--soft:#666;--line:#ddd;--stripe:#f6f6f6}
@@ -92,7 +111,7 @@ def _body(results: Results, title: str) -> Iterator[str]:
     yield f"<h1>{escape(title)}</h1>"
     yield '<section class="verdict">'
     spoilt = results.settings.quick or bool(results.machine.noise)
-    for index, sentence in enumerate(verdict(results)):
+    for index, sentence in enumerate(conclusions(results)):
         warns = spoilt and index < results.settings.quick + bool(results.machine.noise)
         yield f"<p{' class=warning' if warns else ''}>{_inline(sentence)}</p>"
     yield "</section>"
@@ -130,11 +149,11 @@ def _pictures(results: Results) -> Iterator[str]:
 
 
 def _growth(results: Results) -> str:
-    by_axis: dict[str, list[Growth]] = {}
+    by_axis: dict[str, list[ScalingFit]] = {}
     for one in results.growth:
         by_axis.setdefault(one.axis, []).append(one)
     figures = [
-        f"<figure>{growth_picture(some)}<figcaption>Seconds of {escape(some[0].of)}: "
+        f"<figure>{scaling_plot(some)}<figcaption>Seconds of {escape(some[0].of)}: "
         f"{escape(', '.join(f'{one.system} x^{one.exponent:.2f}' for one in some))}"
         "</figcaption></figure>"
         for some in by_axis.values()
@@ -167,9 +186,12 @@ def _inline(text: str) -> str:
     return CODE.sub(r"<code>\1</code>", escape(text))
 
 
+# --- Markdown -------------------------------------------------------------------------------------
+
+
 def markdown(results: Results, picture: str | None) -> str:
     """The whole report; `picture` is the file of BLEU against speed, beside it."""
-    blocks = [f"# Benchmark of {results.name}", *verdict(results)]
+    blocks = [f"# Benchmark of {results.name}", *conclusions(results)]
     if picture:
         blocks.append(f"![BLEU against sentences a second]({picture})")
     for table in tables(results):
@@ -192,17 +214,7 @@ def markdown_table(table: Table) -> str:
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in lines)
 
 
-def write_report(results: Results, folder: Path, name: str = "results") -> Path:
-    """Write `NAME.json`, `NAME.html`, `NAME.md` and `NAME.svg` into a folder; → the HTML file."""
-    save_results(results, folder / f"{name}.json")
-    picture = bleu_against_speed(results)
-    if picture is not None:
-        atomic_write(folder / f"{name}.svg", picture + "\n")
-    atomic_write(folder / f"{name}.html", html(results))
-    shown = f"{name}.svg" if picture is not None else None
-    atomic_write(folder / f"{name}.md", markdown(results, shown))
-    return folder / f"{name}.html"
-
+# --- README ---------------------------------------------------------------------------------------
 
 BEGIN, END = "<!-- bench: make bench-readme replaces this -->", "<!-- bench: end -->"
 BATCHES = (32, 64, WHOLE, 8)
@@ -213,11 +225,6 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
 
     Raises ResultsError where the page has no markers or there is no figure to draw.
     """
-    text = page.read_text(encoding="utf-8")
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ResultsError(f"{page} has no place for the figures: put {BEGIN} and {END} into it")
     drawn = bleu_against_speed(results)
     if drawn is None:
         raise ResultsError(
@@ -233,7 +240,7 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
         markdown_table(short_table(results)),
         _settings(results),
     ]
-    atomic_write(page, "\n\n".join([f"{before}{BEGIN}", *blocks, f"{END}{after}"]))
+    replace_section(page, BEGIN, END, "\n\n".join(blocks))
 
 
 def short_table(results: Results) -> Table:
@@ -308,6 +315,8 @@ def _settings(results: Results) -> str:
     )
 
 
+# --- two results ----------------------------------------------------------------------------------
+
 CERTAIN = 0.05
 INTERVAL = (0.025, 0.975)
 
@@ -347,14 +356,14 @@ def compare_results(before: Results, after: Results, limit: float, bleu_limit: f
 
     Speeds of unlike machines are left out: they say nothing of the program.
     """
-    found = Comparison()
-    found.notes += list(_notes(before, after))
-    found.changes += _quality_changes(before, after, bleu_limit)
+    comparison = Comparison()
+    comparison.notes += list(_notes(before, after))
+    comparison.changes += _quality_changes(before, after, bleu_limit)
     if same_machine(before.machine, after.machine):
-        found.changes += _speed_changes(before, after, limit)
-        found.changes += _latency_changes(before, after, limit)
-        found.changes += _cost_changes(before, after, limit)
-    return found
+        comparison.changes += _speed_changes(before, after, limit)
+        comparison.changes += _latency_changes(before, after, limit)
+        comparison.changes += _cost_changes(before, after, limit)
+    return comparison
 
 
 def same_machine(one: Machine, other: Machine) -> bool:
@@ -481,32 +490,32 @@ def ratio_change(
     )
 
 
-def render(found: Comparison) -> str:
+def render(comparison: Comparison) -> str:
     """The comparison as Markdown: what changed first, then how much was compared."""
-    blocks = list(found.notes)
+    blocks = list(comparison.notes)
     for title, some in (
-        ("Worse", found.regressions),
-        ("Better", [one for one in found.changes if one.better]),
-        ("The same, or within the limits and the noise", _others(found)),
+        ("Worse", comparison.regressions),
+        ("Better", [one for one in comparison.changes if one.better]),
+        ("The same, or within the limits and the noise", _others(comparison)),
     ):
         if some:
             blocks += [f"## {title}", markdown_table(_change_table(title, some))]
-    if not found.changes:
+    if not comparison.changes:
         blocks.append(
             "The two results have no figure in common, so nothing was compared: give results of "
             "the same systems on the same text, and of the same machine for speeds."
         )
         return "\n\n".join(blocks)
-    count = len(found.regressions)
+    count = len(comparison.regressions)
     blocks.append(
-        f"{len(found.changes)} figures compared, "
+        f"{len(comparison.changes)} figures compared, "
         + (f"{count} worse beyond the limit." if count else "none worse beyond the limit.")
     )
     return "\n\n".join(blocks)
 
 
-def _others(found: Comparison) -> list[Change]:
-    return [one for one in found.changes if not one.worse and not one.better]
+def _others(comparison: Comparison) -> list[Change]:
+    return [one for one in comparison.changes if not one.worse and not one.better]
 
 
 def _change_table(title: str, changes: Sequence[Change]) -> Table:

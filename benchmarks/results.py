@@ -201,21 +201,21 @@ class Profile(_Frozen):
     parts: tuple[ReportPart, ...]
 
 
-class FrontierPoint(_Frozen):
+class ScalingPoint(_Frozen):
     """One place on an axis: seconds a unit of work there."""
 
     x: float
     seconds: Figure
 
 
-class Growth(_Frozen):
+class ScalingFit(_Frozen):
     """How a cost grows: seconds = constant · x ^ exponent, by least squares of logarithms."""
 
     system: str
     axis: str
     unit: str
     of: str
-    points: tuple[FrontierPoint, ...]
+    points: tuple[ScalingPoint, ...]
     exponent: float
     exponent_low: float
     exponent_high: float
@@ -257,7 +257,7 @@ class Results(_Frozen):
     peaks: tuple[Peak, ...] = ()
     shares: tuple[Share, ...] = ()
     profiles: tuple[Profile, ...] = ()
-    growth: tuple[Growth, ...] = ()
+    growth: tuple[ScalingFit, ...] = ()
     service: dict[str, Any] | None = None
     """What `benchmarks.service_load` measured, as it writes it."""
 
@@ -310,3 +310,12 @@ def load_results(path: Path) -> Results:
             f"{path}: {field}: {first['msg']}: these are no results of this version of "
             "quickstudy; measure again with `quickstudy bench`"
         ) from None
+
+
+def replace_section(page: Path, begin: str, end: str, content: str) -> None:
+    """Put text between two markers of a page. Raises ResultsError where it has none."""
+    before, first, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, last, after = rest.partition(end)
+    if not first or not last:
+        raise ResultsError(f"{page} has no place for the figures: put {begin} and {end} into it")
+    atomic_write(page, f"{before}{begin}\n\n{content}\n\n{end}{after}")

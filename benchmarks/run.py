@@ -1,4 +1,4 @@
-"""A benchmark from its plan to its results: what is measured, in which order."""
+"""A benchmark from its plan to its results: what is measured, how much, in which order."""
 
 from __future__ import annotations
 
@@ -10,32 +10,82 @@ from importlib.metadata import version
 
 import numpy as np
 
-from benchmarks.cli import PARTS, Options
-from benchmarks.hardware import Watch, available, dimensions, measure_peaks, profile, shares
 from benchmarks.plan import BenchPlan, TestText, sample_of
-from benchmarks.quality import quality_rows, translate_texts, with_comet
+from benchmarks.quality import Comet, quality_rows, translate_texts, with_comet
 from benchmarks.results import (
     BenchSettings,
-    Growth,
     Machine,
     Peak,
     Profile,
     Quality,
     Results,
+    ScalingFit,
     Share,
     Skipped,
 )
+from benchmarks.roofline import dimensions, measure_peaks, profile, shares
 from benchmarks.scaling import along_models, along_text, from_speeds
-from benchmarks.speed import Samples, Speeds, measure_speed
-from benchmarks.systems.base import System, Unavailable
+from benchmarks.speed import MachineWatch, Samples, Speeds, measure_speed
+from benchmarks.systems.base import WHOLE, System, Unavailable
 from benchmarks.systems.process import Running, SystemFailed
 from export.runtime.bundle import load_tokenizer
+from quickstudy.machine import usable_cores
+
+PARTS = ("quality", "speed", "limit", "profile", "growth")
+BATCH_SIZES = (1, 8, 32, 64, WHOLE)
+ALL_CORES_BATCH_SIZES = (1, 32, WHOLE)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How much is measured. Sentences are those of the samples that are timed."""
+
+    rounds: int = 5
+    parts: tuple[str, ...] = PARTS
+    batch_sizes: tuple[int, ...] = BATCH_SIZES
+    threads: tuple[int, ...] = ()
+    beams: tuple[int, ...] = (1, 2, 5)
+    quick: bool = False
+    alone: int = 100
+    batched: int = 128
+    whole: int = 400
+    cell_seconds: float | None = 60.0
+    """About as long as all turns at one batch size may take; three rounds are done in any case."""
+    peak_seconds: float = 0.5
+    profile_seconds: float = 4.0
+    scored: int | None = None
+    """At most so many sentences of a test set are scored; None for all."""
+    comet: Comet | None = None
+
+    @classmethod
+    def quickly(cls, parts: tuple[str, ...] = PARTS) -> Options:
+        """Everything once, on few sentences: to see that it works, not to be believed."""
+        return cls(
+            rounds=2,
+            parts=parts,
+            batch_sizes=(1, 8, WHOLE),
+            beams=(1, 2),
+            quick=True,
+            alone=8,
+            batched=16,
+            whole=32,
+            peak_seconds=0.02,
+            profile_seconds=0.3,
+            scored=64,
+        )
+
+    def cells(self) -> dict[int, tuple[int, ...]]:
+        """Batch sizes by threads: all of them on one thread, fewer on all cores."""
+        counts = self.threads or tuple(sorted({1, usable_cores()}))
+        few = tuple(size for size in self.batch_sizes if size in ALL_CORES_BATCH_SIZES)
+        return {count: self.batch_sizes if count == 1 else few for count in counts}
+
 
 Say = Callable[[str], None]
 
 
 @dataclass
-class Work:
+class BenchContext:
     """What all parts of a run share. `failed` says why something was left out, by its name."""
 
     plan: BenchPlan
@@ -49,15 +99,14 @@ class Work:
         return part in self.options.parts
 
     @property
-    def watched(self) -> list[System]:
-        """Systems that are looked into more closely: the shipped one and the teacher."""
+    def profiled(self) -> list[System]:
+        """Systems whose profile and scaling are measured: the shipped one and the teacher."""
         wanted = {self.plan.main, reference_of(self.plan)}
         return [one for one in self.plan.systems if one.info.name in wanted]
 
     @contextmanager
-    def kept_going(self, part: str) -> Iterator[None]:
-        """What was measured before a part that breaks is worth keeping: the part alone is left
-        out."""
+    def isolated(self, part: str) -> Iterator[None]:
+        """Leave out a part that breaks, and keep what was measured before it."""
         try:
             yield
         except Exception as error:
@@ -67,7 +116,7 @@ class Work:
 
 
 @dataclass
-class Found:
+class Measured:
     """Rows of the results, part by part."""
 
     quality: list[Quality] = field(default_factory=list)
@@ -75,7 +124,7 @@ class Found:
     peaks: list[Peak] = field(default_factory=list)
     shares: list[Share] = field(default_factory=list)
     profiles: list[Profile] = field(default_factory=list)
-    growth: list[Growth] = field(default_factory=list)
+    growth: list[ScalingFit] = field(default_factory=list)
 
 
 def measure(
@@ -83,115 +132,117 @@ def measure(
 ) -> Results:
     """Measure what `options.parts` names, and gather it. Systems that break are left out, and the
     results say why. After each part, `keep` is given what there is so far."""
-    watch = Watch()
+    watch = MachineWatch()
     texts = [_at_most(text, options.scored) for text in plan.texts]
-    work = Work(plan, options, say, texts, samples_of(plan, texts[0], options))
-    found = Found()
+    context = BenchContext(plan, options, say, texts, samples_of(plan, texts[0], options))
+    measured = Measured()
 
     def results() -> Results:
-        about = watch.finish(row.sentences_per_second for row in found.speeds.speed)
-        return _results(work, found, about)
+        about = watch.finish(row.sentences_per_second for row in measured.speeds.speed)
+        return _results(context, measured, about)
 
     for part in PARTS:
-        if work.wants(part):
-            _measure_part(part, work, found)
+        if context.wants(part):
+            _measure_part(part, context, measured)
             if keep is not None:
                 keep(results())
     return results()
 
 
-def _measure_part(part: str, work: Work, found: Found) -> None:
+def _measure_part(part: str, context: BenchContext, measured: Measured) -> None:
     match part:
         case "quality":
-            found.quality = _quality(work)
+            measured.quality = _quality(context)
         case "speed":
-            found.speeds = _speeds(work)
+            measured.speeds = _speeds(context)
         case "limit":
-            with work.kept_going("limit"):
-                found.peaks, found.shares = _limit(work, found.speeds)
+            with context.isolated("limit"):
+                measured.peaks, measured.shares = _roofline(context, measured.speeds)
         case "profile":
-            found.profiles = _profiles(work)
+            measured.profiles = _profiles(context)
         case "growth":
-            found.growth = _growth(work, found.speeds)
+            measured.growth = _scaling(context, measured.speeds)
 
 
-def _quality(work: Work) -> list[Quality]:
-    plan = work.plan
+def _quality(context: BenchContext) -> list[Quality]:
+    plan = context.plan
     own = [one for one in plan.systems if plan.is_pair(one) and one.info.scored]
-    scored = translate_texts(own, work.texts, available(), work.failed, work.say)
-    if work.options.comet is not None:
-        with work.kept_going("COMET"):
-            scored = with_comet(scored, work.options.comet)
+    scored = translate_texts(own, context.texts, usable_cores(), context.failed, context.say)
+    if context.options.comet is not None:
+        with context.isolated("COMET"):
+            scored = with_comet(scored, context.options.comet)
     return quality_rows(scored, reference_of(plan))
 
 
-def _speeds(work: Work) -> Speeds:
-    options = work.options
+def _speeds(context: BenchContext) -> Speeds:
+    options = context.options
     return measure_speed(
-        work.plan.systems,
-        work.samples,
+        context.plan.systems,
+        context.samples,
         options.cells(),
         options.rounds,
         options.cell_seconds,
-        work.plan.main,
-        work.failed,
-        work.say,
+        context.plan.main,
+        context.failed,
+        context.say,
     )
 
 
-def _limit(work: Work, speeds: Speeds) -> tuple[list[Peak], list[Share]]:
-    options = work.options
+def _roofline(context: BenchContext, speeds: Speeds) -> tuple[list[Peak], list[Share]]:
+    options = context.options
     peaks = measure_peaks(tuple(options.cells()), options.rounds, options.peak_seconds)
-    work.say(f"peaks: {', '.join(f'{p.precision} {p.gops.median:.0f} GOP/s' for p in peaks)}")
-    lengths = token_lengths(work.plan, work.samples, speeds)
-    return peaks, shares(work.plan, speeds.speed, peaks, lengths)
+    context.say(f"peaks: {', '.join(f'{p.precision} {p.gops.median:.0f} GOP/s' for p in peaks)}")
+    lengths = token_lengths(context.plan, context.samples, speeds)
+    return peaks, shares(context.plan, speeds.speed, peaks, lengths)
 
 
-def _profiles(work: Work) -> list[Profile]:
-    found = []
-    for system in work.watched:
+def _profiles(context: BenchContext) -> list[Profile]:
+    profiles = []
+    for system in context.profiled:
         with (
-            work.kept_going(f"profile of {system.info.name}"),
+            context.isolated(f"profile of {system.info.name}"),
             Running(system, 1) as running,
         ):
             for batch_size in (1, 32):
-                sentences = work.samples.of(batch_size).sentences
+                sentences = context.samples.of(batch_size).sentences
                 running.time(sentences, batch_size)
-                seconds = work.options.profile_seconds
-                found.append(profile(running, sentences, batch_size, seconds))
-    return found
+                seconds = context.options.profile_seconds
+                profiles.append(profile(running, sentences, batch_size, seconds))
+    return profiles
 
 
-def _growth(work: Work, speeds: Speeds) -> list[Growth]:
+def _scaling(context: BenchContext, speeds: Speeds) -> list[ScalingFit]:
     """Along the axes of the speeds that are there, of text, and of models."""
-    found = [one for system in work.watched for one in from_speeds(speeds.speed, system.info.name)]
-    for system in work.watched:
-        with work.kept_going(f"growth of {system.info.name}"), Running(system, 1) as running:
-            found += _growth_along_text(work, running)
-    manifest = work.plan.bundle.manifest
-    config = dimensions(work.plan).get(manifest.parameters)
+    fits = [
+        one for system in context.profiled for one in from_speeds(speeds.speed, system.info.name)
+    ]
+    for system in context.profiled:
+        with context.isolated(f"growth of {system.info.name}"), Running(system, 1) as running:
+            fits += _scaling_along_text(context, running)
+    manifest = context.plan.bundle.manifest
+    config = dimensions(context.plan).get(manifest.parameters)
     if config is not None:
-        with work.kept_going("growth of random models"):
-            rounds, quick = work.options.rounds, work.options.quick
-            found += along_models(config, manifest.vocab_size, rounds, quick)
-    work.say(f"growth: {', '.join(f'{one.axis} ^ {one.exponent:.2f}' for one in found)}")
-    return found
+        with context.isolated("growth of random models"):
+            rounds, quick = context.options.rounds, context.options.quick
+            fits += along_models(config, manifest.vocab_size, rounds, quick)
+    context.say(f"growth: {', '.join(f'{one.axis} ^ {one.exponent:.2f}' for one in fits)}")
+    return fits
 
 
-def _growth_along_text(work: Work, running: Running) -> list[Growth]:
-    tokenizer = load_tokenizer(work.plan.bundle)
+def _scaling_along_text(context: BenchContext, running: Running) -> list[ScalingFit]:
+    tokenizer = load_tokenizer(context.plan.bundle)
     return along_text(
         running,
-        work.texts[0].sources[: work.options.whole],
+        context.texts[0].sources[: context.options.whole],
         lambda sentence: len(tokenizer.encode(sentence)),
-        work.plan.bundle.manifest.decoding.max_input_tokens,
-        work.options.rounds,
+        context.plan.bundle.manifest.decoding.max_input_tokens,
+        context.options.rounds,
     )
 
 
-def _results(work: Work, found: Found, about: Machine) -> Results:
-    plan, options, speeds = work.plan, work.options, found.speeds
-    left_out = (Skipped(name=name, reason=why) for name, why in work.failed.items())
+def _results(context: BenchContext, measured: Measured, about: Machine) -> Results:
+    plan, options, speeds = context.plan, context.options, measured.speeds
+    left_out = (Skipped(name=name, reason=why) for name, why in context.failed.items())
     return Results(
         created=datetime.now(UTC).replace(microsecond=0),
         quickstudy_version=version("quickstudy"),
@@ -207,19 +258,19 @@ def _results(work: Work, found: Found, about: Machine) -> Results:
             quick=options.quick,
         ),
         machine=about,
-        texts=tuple(text.about() for text in work.texts),
-        timed_text=work.texts[0].name,
+        texts=tuple(text.about() for text in context.texts),
+        timed_text=context.texts[0].name,
         systems=tuple(one.info for one in plan.systems),
         skipped=(*plan.skipped, *left_out),
-        quality=tuple(found.quality),
+        quality=tuple(measured.quality),
         speed=tuple(speeds.speed),
         latency=tuple(speeds.latency),
         cost=tuple(speeds.cost),
         ratios=tuple(speeds.ratios),
-        peaks=tuple(found.peaks),
-        shares=tuple(found.shares),
-        profiles=tuple(found.profiles),
-        growth=tuple(found.growth),
+        peaks=tuple(measured.peaks),
+        shares=tuple(measured.shares),
+        profiles=tuple(measured.profiles),
+        growth=tuple(measured.growth),
     )
 
 

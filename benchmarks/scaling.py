@@ -1,4 +1,4 @@
-"""How cost grows along an axis: figures, and the exponent b of seconds = a · x^b."""
+"""How cost scales along an axis: figures, and the exponent b of seconds = a · x^b."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.results import FrontierPoint, Growth, Speed
+from benchmarks.results import ScalingFit, ScalingPoint, Speed
 from benchmarks.speed import RESAMPLES, SEED, figure, take_turns, tidy
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.process import Running, all_running
@@ -42,7 +42,7 @@ VOCABULARY = Axis("vocabulary", "tokens", "a sentence alone, random weights")
 DEPTH = Axis("decoder depth", "layers", "a sentence alone, random weights")
 
 
-def grow(system: str, axis: Axis, measured: dict[float, list[float]]) -> Growth | None:
+def fit_power_law(system: str, axis: Axis, measured: dict[float, list[float]]) -> ScalingFit | None:
     """Seconds of each round by x → the fit; None for fewer than two points.
 
     The interval of the exponent is of 95 %, from bootstrapping the rounds of every point.
@@ -62,12 +62,12 @@ def grow(system: str, axis: Axis, measured: dict[float, list[float]]) -> Growth 
     low, high = np.quantile(np.polyfit(xs, np.log(np.stack(resampled)), 1)[0], [0.025, 0.975])
     rest = ys - (exponent * xs + constant)
     spread = float(((ys - ys.mean()) ** 2).sum())
-    return Growth(
+    return ScalingFit(
         system=system,
         axis=axis.name,
         unit=axis.unit,
         of=axis.of,
-        points=tuple(FrontierPoint(x=x, seconds=figure(values)) for x, values in measured.items()),
+        points=tuple(ScalingPoint(x=x, seconds=figure(values)) for x, values in measured.items()),
         exponent=tidy(float(exponent)),
         exponent_low=tidy(float(low)),
         exponent_high=tidy(float(high)),
@@ -75,8 +75,8 @@ def grow(system: str, axis: Axis, measured: dict[float, list[float]]) -> Growth 
     )
 
 
-def from_speeds(speed: Sequence[Speed], system: str) -> list[Growth]:
-    """Growth with batch size on one thread, and of whole files with threads."""
+def from_speeds(speed: Sequence[Speed], system: str) -> list[ScalingFit]:
+    """Fits along the batch size on one thread, and of whole files along threads."""
     own = [row for row in speed if row.system == system]
 
     def seconds(row: Speed) -> list[float]:
@@ -86,44 +86,43 @@ def from_speeds(speed: Sequence[Speed], system: str) -> list[Growth]:
         float(row.batch_size): seconds(row) for row in own if row.threads == 1 and row.batch_size
     }
     by_threads = {float(row.threads): seconds(row) for row in own if row.batch_size == WHOLE}
-    found = [grow(system, BATCH, by_batch), grow(system, THREADS, by_threads)]
-    return [one for one in found if one is not None]
+    fits = [fit_power_law(system, BATCH, by_batch), fit_power_law(system, THREADS, by_threads)]
+    return [fit for fit in fits if fit is not None]
 
 
 def along_text(
     running: Running, sentences: Sequence[str], count: Count, most_tokens: int, rounds: int
-) -> list[Growth]:
-    """Growth of a system with sentence length and document length; points take turns."""
+) -> list[ScalingFit]:
+    """Fits of a system along sentence length and document length; points take turns."""
     texts = {
-        float(length): glued(sentences, length, count)
+        float(length): cut_to_length(sentences, length, count)
         for length in LENGTHS
         if length <= most_tokens
     }
     lengths = {x: some for x, some in texts.items() if some}
     documents = {float(n): list(sentences[:n]) for n in DOCUMENTS if n <= len(sentences)}
     name = running.info.name
-    found = [
-        grow(name, LENGTH, _turns(running, lengths, 1, rounds, per_sentence=True)),
-        grow(name, DOCUMENT, _turns(running, documents, WHOLE, rounds, per_sentence=False)),
-    ]
-    return [one for one in found if one is not None]
+    by_length = _turns(running, lengths, 1, rounds, per_sentence=True)
+    by_document = _turns(running, documents, WHOLE, rounds, per_sentence=False)
+    fits = [fit_power_law(name, LENGTH, by_length), fit_power_law(name, DOCUMENT, by_document)]
+    return [fit for fit in fits if fit is not None]
 
 
-def glued(
+def cut_to_length(
     sentences: Sequence[str], length: int, count: Count, wanted: int = SENTENCES
 ) -> list[str]:
     """Real text cut into `wanted` stretches of at most `length` tokens, each as near as words
     allow; fewer where the text is too short."""
     words = [word for sentence in sentences for word in sentence.split()]
-    found: list[str] = []
+    stretches: list[str] = []
     start = 0
-    while len(found) < wanted and start < len(words):
+    while len(stretches) < wanted and start < len(words):
         end = start + 1
         while end < len(words) and count(" ".join(words[start : end + 1])) <= length:
             end += 1
-        found.append(" ".join(words[start:end]))
+        stretches.append(" ".join(words[start:end]))
         start = end
-    return found
+    return stretches
 
 
 def _turns(
@@ -133,21 +132,23 @@ def _turns(
     rounds: int,
     per_sentence: bool,
 ) -> dict[float, list[float]]:
-    found: dict[float, list[float]] = {x: [] for x in texts}
+    seconds_by_x: dict[float, list[float]] = {x: [] for x in texts}
     for number in range(rounds + 1):
         for x, some in texts.items():
             seconds = running.time(some, batch_size).seconds
             if number:  # the first one warms up
-                found[x].append(seconds / len(some) if per_sentence else seconds)
-    return found
+                seconds_by_x[x].append(seconds / len(some) if per_sentence else seconds)
+    return seconds_by_x
 
 
-def along_models(config: ModelConfig, vocab_size: int, rounds: int, quick: bool) -> list[Growth]:
-    """Growth with vocabulary and with decoder depth, of models of these dimensions with random
+def along_models(
+    config: ModelConfig, vocab_size: int, rounds: int, quick: bool
+) -> list[ScalingFit]:
+    """Fits along vocabulary and decoder depth, of models of these dimensions with random
     weights that never end a translation by themselves, so that all write equally much."""
     vocabularies = VOCABULARIES[:2] if quick else VOCABULARIES
     depths = DEPTHS[:2] if quick else DEPTHS
-    found = []
+    fits = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for axis, models in (
@@ -157,9 +158,9 @@ def along_models(config: ModelConfig, vocab_size: int, rounds: int, quick: bool)
             systems = {x: random_system(folder / f"{axis.name} {x}", *m) for x, m in models.items()}
             seconds = _models_turns(systems, rounds)
             label = f"random, {config.width} wide, ctranslate2-int8"
-            if (growth := grow(label, axis, seconds)) is not None:
-                found.append(growth)
-    return found
+            if (fit := fit_power_law(label, axis, seconds)) is not None:
+                fits.append(fit)
+    return fits
 
 
 def _deep(config: ModelConfig, layers: int) -> ModelConfig:
@@ -188,7 +189,7 @@ def random_system(folder: Path, config: ModelConfig, vocab_size: int) -> System:
     import torch
 
     from benchmarks.systems.ours import bundle_systems
-    from benchmarks.trainers.ours import write_tokenizer
+    from benchmarks.trainers import write_tokenizer
     from export.exporter import export_bundle
     from training.checkpoint import build_model
     from training.model.transformer import EOS

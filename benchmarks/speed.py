@@ -1,26 +1,27 @@
 """How fast systems are: throughput by batch and threads, latency, loading, memory, ratios.
 
-Systems take turns: A B C, A B C, …, so that a disturbance meets all of them alike.
-
-What a speed depends on, and rounds in words: median, least and most.
+Systems take turns: A B C, A B C, …, so that a disturbance meets all of them alike. The machine is
+watched meanwhile: what disturbs it is part of the results.
 """
 
 from __future__ import annotations
 
 import os
-import platform
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 
 from benchmarks.plan import BUCKETS, TextSample
-from benchmarks.results import Cost, Figure, Latency, Ratio, Speed
+from benchmarks.results import Cost, Figure, Latency, Machine, Ratio, Speed
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.process import Running, SystemFailed, Timing, all_running
+from quickstudy.machine import PROC, describe_machine, usable_cores, versions_of
+
+# --- turns ----------------------------------------------------------------------------------------
 
 RESAMPLES = 2000
 SEED = 12345
@@ -59,7 +60,7 @@ def take_turns(
     """
     repeats: dict[str, int] = {}
     going = [one for one in running if one.info.name not in failed]
-    found = {one.info.name: Turns([], [], [], []) for one in going}
+    measured = {one.info.name: Turns([], [], [], []) for one in going}
     once = 0.0
     number = 0
     while number <= rounds:
@@ -72,7 +73,7 @@ def take_turns(
                 timing, calls = _turn(one, sentences, batch_size, repeat)
             except SystemFailed as error:
                 failed[name] = str(error)
-                found.pop(name)
+                measured.pop(name)
                 continue
             if number == 0:
                 wanted = int(np.ceil(LEAST_SECONDS / max(timing.seconds, 1e-6)))
@@ -80,7 +81,7 @@ def take_turns(
                 once += timing.seconds * repeats[name]
                 continue
             count = len(sentences) * repeat
-            turns = found[name]
+            turns = measured[name]
             turns.sentences_per_second.append(count / timing.seconds)
             turns.cpu_seconds_per_sentence.append(timing.cpu_seconds / count)
             turns.cores_used.append(timing.cpu_seconds / timing.seconds)
@@ -88,7 +89,7 @@ def take_turns(
         number += 1
         if seconds is not None and once:
             rounds = min(rounds, max(LEAST_ROUNDS, int(seconds / once)))
-    return found
+    return measured
 
 
 def _turn(
@@ -99,36 +100,7 @@ def _turn(
     return running.time(sentences, batch_size, repeat), []
 
 
-def figure(values: Sequence[float]) -> Figure:
-    """Median of rounds with its bootstrap interval of 95 %. Raises ValueError for no values."""
-    if not values:
-        raise ValueError("no rounds to take a median of")
-    low, high = np.quantile(resampled_medians(values), [0.025, 0.975])
-    return Figure(
-        median=tidy(median(values)),
-        low=tidy(float(low)),
-        high=tidy(float(high)),
-        rounds=tuple(tidy(value) for value in values),
-    )
-
-
-def ratio(fast: Sequence[float], slow: Sequence[float]) -> Figure:
-    """How many times `slow` each round of `fast` is. Raises ValueError for unlike lengths."""
-    return figure([a / b for a, b in zip(fast, slow, strict=True)])
-
-
-def resampled_medians(values: Sequence[float]) -> np.ndarray:
-    """The median in each of RESAMPLES resamples of the rounds: [RESAMPLES]."""
-    rounds = np.asarray(values, dtype=float)
-    drawn = np.random.default_rng(SEED).integers(0, len(rounds), (RESAMPLES, len(rounds)))
-    medians: np.ndarray = np.median(rounds[drawn], axis=1)
-    return medians
-
-
-def tidy(value: float) -> float:
-    """A figure to five significant digits, which is more than any clock here tells."""
-    return float(f"{value:.5g}")
-
+# --- the figures of systems -----------------------------------------------------------------------
 
 Measured = dict[tuple[int, int], dict[str, Turns]]
 """Turns of every system by (threads, batch size)."""
@@ -173,30 +145,30 @@ def measure_speed(
 ) -> Speeds:
     """Time all systems, in turns, for every number of threads and batch size of `cells`, each of
     which takes about `seconds` at most if three rounds fit in there."""
-    found = Speeds()
+    speeds = Speeds()
     for threads, batch_sizes in cells.items():
         with all_running(systems, threads, failed) as running:
             for one in running:
-                if one.info.name not in found.outputs:
-                    _keep_outputs(found, one, samples, failed)
+                if one.info.name not in speeds.outputs:
+                    _keep_outputs(speeds, one, samples, failed)
             for batch_size in batch_sizes:
                 sample = samples.of(batch_size)
                 turns = take_turns(running, sample.sentences, batch_size, rounds, failed, seconds)
-                _add(found, turns, samples, threads, batch_size, main)
+                _add(speeds, turns, samples, threads, batch_size, main)
                 say(_line(turns, threads, batch_size))
-            found.cost += [_cost(one) for one in running if one.info.name not in failed]
-    return found
+            speeds.cost += [_cost(one) for one in running if one.info.name not in failed]
+    return speeds
 
 
 def _keep_outputs(
-    found: Speeds, running: Running, samples: Samples, failed: dict[str, str]
+    speeds: Speeds, running: Running, samples: Samples, failed: dict[str, str]
 ) -> None:
     try:
         outputs = running.translate(samples.batched.sentences, 32)
     except SystemFailed as error:
         failed[running.info.name] = str(error)
     else:
-        found.outputs[running.info.name] = outputs
+        speeds.outputs[running.info.name] = outputs
 
 
 def _line(turns: dict[str, Turns], threads: int, batch_size: int) -> str:
@@ -220,7 +192,7 @@ def _cost(running: Running) -> Cost:
 
 
 def _add(
-    found: Speeds,
+    speeds: Speeds,
     turns: dict[str, Turns],
     samples: Samples,
     threads: int,
@@ -229,13 +201,13 @@ def _add(
 ) -> None:
     sample = samples.of(batch_size)
     for name, one in turns.items():
-        found.speed.append(_speed(name, one, samples.text, sample, threads, batch_size))
+        speeds.speed.append(_speed(name, one, samples.text, sample, threads, batch_size))
         if batch_size == 1:
-            found.latency += latencies(name, one.calls, sample, threads)
+            speeds.latency += latencies(name, one.calls, sample, threads)
     if main not in turns:
         return
     fast = turns[main].sentences_per_second
-    found.ratios += [
+    speeds.ratios += [
         Ratio(
             system=main,
             against=name,
@@ -271,13 +243,13 @@ def latencies(
 ) -> list[Latency]:
     """Percentiles of every round's seconds, of all sentences and of each third by length."""
     count = len(sample.sentences)
-    found = []
+    rows = []
     for third in (None, *range(BUCKETS)):
         inside = np.ones(count, dtype=bool) if third is None else sample.thirds == third
         if not inside.any():
             continue
         rounds = [np.asarray(one).reshape(-1, count)[:, inside].ravel() for one in calls]
-        found.append(
+        rows.append(
             Latency(
                 system=name,
                 threads=threads,
@@ -289,20 +261,51 @@ def latencies(
                 p99_ms=_percentile(rounds, 99),
             )
         )
-    return found
+    return rows
 
 
 def _percentile(rounds: Sequence[np.ndarray], percent: float) -> Figure:
     return figure([float(np.percentile(one, percent)) * 1000 for one in rounds])
 
 
-VECTOR_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+# --- rounds as figures ----------------------------------------------------------------------------
+
+
+def figure(values: Sequence[float]) -> Figure:
+    """Median of rounds with its bootstrap interval of 95 %. Raises ValueError for no values."""
+    if not values:
+        raise ValueError("no rounds to take a median of")
+    low, high = np.quantile(resampled_medians(values), [0.025, 0.975])
+    return Figure(
+        median=tidy(median(values)),
+        low=tidy(float(low)),
+        high=tidy(float(high)),
+        rounds=tuple(tidy(value) for value in values),
+    )
+
+
+def ratio(fast: Sequence[float], slow: Sequence[float]) -> Figure:
+    """How many times `slow` each round of `fast` is. Raises ValueError for unlike lengths."""
+    return figure([a / b for a, b in zip(fast, slow, strict=True)])
+
+
+def resampled_medians(values: Sequence[float]) -> np.ndarray:
+    """The median in each of RESAMPLES resamples of the rounds: [RESAMPLES]."""
+    rounds = np.asarray(values, dtype=float)
+    drawn = np.random.default_rng(SEED).integers(0, len(rounds), (RESAMPLES, len(rounds)))
+    medians: np.ndarray = np.median(rounds[drawn], axis=1)
+    return medians
+
+
+def tidy(value: float) -> float:
+    """A figure to five significant digits, which is more than any clock here tells."""
+    return float(f"{value:.5g}")
 
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Median, least and most of the rounds."""
-    found = {"median": median(values), "least": min(values), "most": max(values)}
-    return {name: round(value, digits) for name, value in found.items()}
+    figures = {"median": median(values), "least": min(values), "most": max(values)}
+    return {name: round(value, digits) for name, value in figures.items()}
 
 
 def ratios(fast: Sequence[float], slow: Sequence[float]) -> dict[str, float]:
@@ -310,45 +313,113 @@ def ratios(fast: Sequence[float], slow: Sequence[float]) -> dict[str, float]:
     return spread([a / b for a, b in zip(fast, slow, strict=True)])
 
 
-def machine(packages: Sequence[str] = ()) -> dict[str, str | int | float]:
-    """What a speed depends on: processor, cores, instructions, load, versions.
+# --- what disturbs a run --------------------------------------------------------------------------
 
-    `packages` are further ones whose versions count; one that is not installed is left out.
-    """
-    names = ("ctranslate2", "torch", "sentencepiece", "quickstudy")
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count() or 1,
-        "instructions": " ".join(_instructions()),
-        "load_1min": round(os.getloadavg()[0], 2),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        **{name: version(name) for name in (*names, *packages) if _installed(name)},
-    }
+CPU = Path("/sys/devices/system/cpu")
+ENVIRONMENT = (
+    "CT2_FORCE_CPU_ISA",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "ATEN_CPU_CAPABILITY",
+    "CT2_USE_MKL",
+)
+ENGINE_PACKAGES = (
+    "ctranslate2",
+    "onnxruntime",
+    "torch",
+    "transformers",
+    "sentencepiece",
+    "sacrebleu",
+)
+QUIET_LOAD = 0.5
+QUIET_STEAL = 0.01
+STEADY = 0.2
+"""Rounds whose range is at most this share of their median are steady."""
 
 
-def _installed(package: str) -> bool:
+@dataclass
+class MachineWatch:
+    """Watches the machine from when it is made until `finish`."""
+
+    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
+    _ticks: tuple[int, int] | None = field(default_factory=lambda: _steal_and_all())
+    _started: float = field(default_factory=time.monotonic)
+
+    def finish(self, figures: Iterable[Figure]) -> Machine:
+        """The machine, with what the speeds that were measured say of its noise."""
+        about = describe_machine()
+        steal = _busy_share(self._ticks, _steal_and_all())
+        return Machine(
+            processor=str(about["processor"]),
+            cores=usable_cores(),
+            instructions=str(about["instructions"]),
+            threads_per_core=threads_per_core(),
+            governor=_read(CPU / "cpu0/cpufreq/scaling_governor"),
+            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+            system=str(about["system"]),
+            python=str(about["python"]),
+            versions=versions_of(*ENGINE_PACKAGES),
+            environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
+            load_before=round(self.load_before, 2),
+            load_after=round(os.getloadavg()[0], 2),
+            steal_share=steal,
+            noise=tuple(noise_of(self.load_before, steal, list(figures))),
+        )
+
+
+def noise_of(load: float, steal: float | None, figures: list[Figure]) -> list[str]:
+    """What disturbed a run, in words."""
+    reasons = []
+    if load > QUIET_LOAD:
+        reasons.append(f"something else was running: the load was {load:.1f} before the run began")
+    if steal is not None and steal > QUIET_STEAL:
+        reasons.append(f"another machine on the same host took {steal:.0%} of the processor time")
+    unsteady = [one for one in figures if range_of(one) > STEADY]
+    if unsteady:
+        worst = max(map(range_of, unsteady))
+        reasons.append(
+            f"rounds of {len(unsteady)} of {len(figures)} speeds differ by more than {STEADY:.0%} "
+            f"of their median, the worst by {worst:.0%}"
+        )
+    return reasons
+
+
+def range_of(figure: Figure) -> float:
+    """Most less least of the rounds, as a share of their median."""
+    if not figure.median:
+        return 0.0
+    return (max(figure.rounds) - min(figure.rounds)) / figure.median
+
+
+def threads_per_core() -> int | None:
+    """Hardware threads that share a core: with two, two `cores` here are less than two."""
+    siblings = _read(CPU / "cpu0/topology/thread_siblings_list")
+    if siblings is None:
+        return None
+    count = 0
+    for part in siblings.split(","):
+        first, _, last = part.partition("-")
+        count += int(last or first) - int(first) + 1
+    return count
+
+
+def _read(path: Path) -> str | None:
     try:
-        version(package)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def _cpuinfo(key: str) -> str:
-    """First value of a key in /proc/cpuinfo; empty where there is none."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        return path.read_text(encoding="utf-8").strip() or None
     except OSError:
-        return ""
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith(key)), "")
+        return None
 
 
-def _processor() -> str:
-    return _cpuinfo("model name") or platform.processor() or "unknown"
+def _steal_and_all() -> tuple[int, int] | None:
+    """Ticks of all cores that the host gave to others, and all ticks."""
+    line = _read(PROC / "stat")
+    if line is None:
+        return None
+    ticks = [int(value) for value in line.splitlines()[0].split()[1:9]]
+    return (ticks[7], sum(ticks)) if len(ticks) == 8 else None
 
 
-def _instructions() -> list[str]:
-    """The vector instructions that decide speed, of those the processor has."""
-    found = set(_cpuinfo("flags").split())
-    return [name for name in VECTOR_INSTRUCTIONS if name in found]
+def _busy_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    if before is None or after is None or after[1] == before[1]:
+        return None
+    return round((after[0] - before[0]) / (after[1] - before[1]), 4)

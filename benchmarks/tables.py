@@ -1,11 +1,4 @@
-"""A table of a report.
-
-The tables of a report, as rows of text: HTML and Markdown show the same ones.
-
-What `benchmarks.service_load` measured, as tables of the report.
-
-Figures as text.
-"""
+"""The tables of a report, as rows of text that HTML and Markdown share, and figures as text."""
 
 from __future__ import annotations
 
@@ -13,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.load.report import CHECK_NAMES, targets
 from benchmarks.plan import NAMES
-from benchmarks.results import Figure, Growth, Results, Speed
+from benchmarks.results import Figure, Results, ScalingFit, Speed
+from benchmarks.service_load import CHECK_NAMES, targets
 from benchmarks.systems.base import WHOLE
 
 
@@ -30,146 +23,7 @@ class Table:
     words: frozenset[int] = field(default_factory=frozenset)
 
 
-NONE = "–"
-
-
-def batch_label(batch_size: int) -> str:
-    return "whole file" if batch_size == WHOLE else f"batch {batch_size}"
-
-
-def decoding(beam_size: int) -> str:
-    return "greedy" if beam_size == 1 else f"beam {beam_size}"
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A figure to so many significant digits, without an exponent."""
-    if value is None:
-        return NONE
-    if value == 0:
-        return "0"
-    text = f"{value:,.{max(0, digits - 1 - _power(value))}f}"
-    return text
-
-
-def _power(value: float) -> int:
-    return int(f"{abs(value):e}".partition("e")[2])
-
-
-def spread(figure: Figure, digits: int = 3) -> str:
-    """`median (low–high)`."""
-    low, high = number(figure.low, digits), number(figure.high, digits)
-    return f"{number(figure.median, digits)} ({low}–{high})"
-
-
-def percent(value: float | None, digits: int = 1) -> str:
-    return NONE if value is None else f"{100 * value:.{digits}f} %"
-
-
-def megabytes(value: float) -> str:
-    return f"{value / 1e6:,.1f}" if value < 1e8 else f"{value / 1e6:,.0f}"
-
-
-PERCENTILES = ("p50", "p95", "p99")
-PATHS = {"native": "/v1/translate", "libretranslate": "/translate"}
-Row = list[str]
-
-
-def service_tables(results: Results) -> Iterator[Table]:
-    """The service against the engine and what it is to reach, then the open loop; none where no
-    load was measured."""
-    if not results.service:
-        return
-    yield summary(results.service)
-    for name, service in results.service["services"].items():
-        for shape, rows in service.get("open-loop", {}).items():
-            if isinstance(rows, list):
-                yield _open_loop(name, shape, rows)
-
-
-def summary(report: dict[str, Any]) -> Table:
-    """One small table of all but the open loop, with its signature."""
-    rows = [
-        [what, found, aim, "yes" if reached else "no"]
-        for what, aim, found, reached in targets(report)
-    ]
-    for name, service in report["services"].items():
-        rows += [[*row, NONE, NONE] for row in _details(CHECK_NAMES.get(name, name), service)]
-    head = ["service", "measured", "aim", "reached"]
-    return Table("The service", head, rows, _signature(report), frozenset({1, 2, 3}))
-
-
-def _details(name: str, service: dict[str, Any]) -> Iterator[Row]:
-    """Name and figure of what has no aim."""
-    if found := service.get("overhead"):
-        yield from _overhead(found)
-    if found := service.get("throughput"):
-        yield from _throughput(f"{found['clients']} clients, {name}", found)
-    if found := service.get("soak"):
-        yield [f"soak, {found['seconds']:.0f} s: p50 / p95 / p99, ms", _ms(found["request_ms"])]
-        yield ["soak: MB on average / at most", _memory(found["memory"])]
-
-
-def _overhead(found: dict[str, Any]) -> Iterator[Row]:
-    yield ["one client, engine in process: p50 / p95 / p99, ms", _ms(found["engine_ms"])]
-    for shape, path in PATHS.items():
-        if one := found.get(shape):
-            yield [f"one client, `{path}`: ms beyond the engine", _ms(one["overhead_ms"])]
-
-
-def _throughput(what: str, found: dict[str, Any]) -> Iterator[Row]:
-    """Of the engine's, where it was measured beside the service: in batches of sentences as they
-    come, whose share was taken round by round, and of like lengths."""
-    served = found["served_per_s"]["median"]
-    if "engine_per_s" in found:
-        yield [f"{what}: sentences/s", _of(served, found["engine_per_s"], found["share"]["median"])]
-    else:
-        yield [f"{what}: sentences/s", number(served)]
-    if alike := found.get("alike_per_s"):
-        share = served / alike["median"]
-        yield [f"{what}: sentences/s, engine with like lengths", _of(served, alike, share)]
-
-
-def _of(served: float, engine: dict[str, float], share: float) -> str:
-    return f"{number(served)} of {number(engine['median'])} ({percent(share, 0)})"
-
-
-def _memory(found: dict[str, Any]) -> str:
-    return f"{found['mean_mb']:.1f} / {found['most_mb']:.1f}"
-
-
-def _ms(found: dict[str, float]) -> str:
-    return " / ".join(f"{found[name]:.1f}" for name in PERCENTILES)
-
-
-def _signature(report: dict[str, Any]) -> str:
-    about = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
-    load = f"load {report['load_at_start']} at its start"
-    quiet = "nothing else ran" if report["quiet"] else "the machine was busy, so times are too long"
-    trial = " A trial of a few seconds, no figures to rely on." if report["quick"] else ""
-    return (
-        f"`{report['bundle']}`, engine `{report['engine']}`, {report['text']}; "
-        f"{report['threads']} threads, {load}: {quiet}. Client, service and engine share the "
-        f"machine; sentences/s are of what the engine does in process at the same batch sizes. "
-        f"{about}.{trial}"
-    )
-
-
-def _open_loop(name: str, shape: str, rows: list[dict[str, Any]]) -> Table:
-    return Table(
-        f"Service under load: {shape}, {name}",
-        ["requests/s sent", "answered/s", "p50, ms", "p95, ms", "p99, ms", "refused"],
-        [
-            [
-                f"{row['rate']:g}",
-                number(row["per_s"]),
-                *(number(row[key]) for key in PERCENTILES),
-                str(row["refused"]),
-            ]
-            for row in rows
-        ],
-        "Requests at random times whatever the answers do (open loop); their time counts from when "
-        "they were to be sent.",
-    )
+# --- results --------------------------------------------------------------------------------------
 
 
 def tables(results: Results) -> Iterator[Table]:
@@ -181,9 +35,9 @@ def tables(results: Results) -> Iterator[Table]:
         *(lambda r, t=threads: speed_table(r, t) for threads in results.settings.threads),
         latency_table,
         cost_table,
-        limit_table,
+        roofline_table,
         profile_table,
-        growth_table,
+        scaling_table,
     )
     for make in makers:
         table = make(results)
@@ -287,7 +141,7 @@ def speed_table(results: Results, threads: int) -> Table:
     for system in dict.fromkeys(row.system for row in own):
         cells = [system]
         for size in sizes:
-            found = results.speed_of(system, threads, size)
+            is_main = results.speed_of(system, threads, size)
             ratio = next(
                 (
                     one.times
@@ -296,8 +150,8 @@ def speed_table(results: Results, threads: int) -> Table:
                 ),
                 None,
             )
-            cells.append(spread(found.sentences_per_second) if found else NONE)
-            cells.append(spread(ratio) if ratio else ("1" if found else NONE))
+            cells.append(spread(is_main.sentences_per_second) if is_main else NONE)
+            cells.append(spread(ratio) if ratio else ("1" if is_main else NONE))
         last = results.speed_of(system, threads, sizes[-1])
         tokens = number(last.source_tokens_per_second) if last else NONE
         cpu = number(last.cpu_seconds_per_million_source_tokens) if last else NONE
@@ -361,7 +215,7 @@ def cost_table(results: Results) -> Table:
     return Table("Loading and memory", head, rows, note)
 
 
-def limit_table(results: Results) -> Table:
+def roofline_table(results: Results) -> Table:
     rows = [
         [
             row.system,
@@ -399,7 +253,7 @@ def profile_table(results: Results) -> Table:
     return Table("Where the time goes", head, rows, note, frozenset({1, 2}))
 
 
-def growth_table(results: Results) -> Table:
+def scaling_table(results: Results) -> Table:
     rows = [
         [one.system, one.axis, _points(one), _exponent(one), f"{one.r_squared:.3f}", one.of]
         for one in results.growth
@@ -409,10 +263,159 @@ def growth_table(results: Results) -> Table:
     return Table("How cost grows", head, rows, note, frozenset({1, 2, 5}))
 
 
-def _points(growth: Growth) -> str:
+def _points(growth: ScalingFit) -> str:
     points = (f"{number(one.x)}: {number(one.seconds.median)}" for one in growth.points)
     return f"{growth.unit} {', '.join(points)}"
 
 
-def _exponent(growth: Growth) -> str:
+def _exponent(growth: ScalingFit) -> str:
     return f"{growth.exponent:.2f} ({growth.exponent_low:.2f}–{growth.exponent_high:.2f})"
+
+
+# --- the service under load -----------------------------------------------------------------------
+
+PERCENTILES = ("p50", "p95", "p99")
+PATHS = {"native": "/v1/translate", "libretranslate": "/translate"}
+Row = list[str]
+
+
+def service_tables(results: Results) -> Iterator[Table]:
+    """The service against the engine and what it is to reach, then the open loop; none where no
+    load was measured."""
+    if not results.service:
+        return
+    yield summary(results.service)
+    for name, service in results.service["services"].items():
+        for shape, rows in service.get("open-loop", {}).items():
+            if isinstance(rows, list):
+                yield _open_loop(name, shape, rows)
+
+
+def summary(report: dict[str, Any]) -> Table:
+    """One small table of all but the open loop, with its signature."""
+    rows = [
+        [what, measured, aim, "yes" if reached else "no"]
+        for what, aim, measured, reached in targets(report)
+    ]
+    for name, service in report["services"].items():
+        rows += [[*row, NONE, NONE] for row in _details(CHECK_NAMES.get(name, name), service)]
+    head = ["service", "measured", "aim", "reached"]
+    return Table("The service", head, rows, _signature(report), frozenset({1, 2, 3}))
+
+
+def _details(name: str, service: dict[str, Any]) -> Iterator[Row]:
+    """Name and figure of what has no aim."""
+    if figures := service.get("overhead"):
+        yield from _overhead(figures)
+    if figures := service.get("throughput"):
+        yield from _throughput(f"{figures['clients']} clients, {name}", figures)
+    if figures := service.get("soak"):
+        yield [f"soak, {figures['seconds']:.0f} s: p50 / p95 / p99, ms", _ms(figures["request_ms"])]
+        yield ["soak: MB on average / at most", _memory(figures["memory"])]
+
+
+def _overhead(figures: dict[str, Any]) -> Iterator[Row]:
+    yield ["one client, engine in process: p50 / p95 / p99, ms", _ms(figures["engine_ms"])]
+    for shape, path in PATHS.items():
+        if one := figures.get(shape):
+            yield [f"one client, `{path}`: ms beyond the engine", _ms(one["overhead_ms"])]
+
+
+def _throughput(what: str, figures: dict[str, Any]) -> Iterator[Row]:
+    """Of the engine's, where it was measured beside the service: in batches of sentences as they
+    come, whose share was taken round by round, and of like lengths."""
+    served = figures["served_per_s"]["median"]
+    if "engine_per_s" in figures:
+        yield [
+            f"{what}: sentences/s",
+            _of(served, figures["engine_per_s"], figures["share"]["median"]),
+        ]
+    else:
+        yield [f"{what}: sentences/s", number(served)]
+    if alike := figures.get("alike_per_s"):
+        share = served / alike["median"]
+        yield [f"{what}: sentences/s, engine with like lengths", _of(served, alike, share)]
+
+
+def _of(served: float, engine: dict[str, float], share: float) -> str:
+    return f"{number(served)} of {number(engine['median'])} ({percent(share, 0)})"
+
+
+def _memory(figures: dict[str, Any]) -> str:
+    return f"{figures['mean_mb']:.1f} / {figures['most_mb']:.1f}"
+
+
+def _ms(quantiles: dict[str, float]) -> str:
+    return " / ".join(f"{quantiles[name]:.1f}" for name in PERCENTILES)
+
+
+def _signature(report: dict[str, Any]) -> str:
+    about = ", ".join(f"{name} {value}" for name, value in report["machine"].items())
+    load = f"load {report['load_at_start']} at its start"
+    quiet = "nothing else ran" if report["quiet"] else "the machine was busy, so times are too long"
+    trial = " A trial of a few seconds, no figures to rely on." if report["quick"] else ""
+    return (
+        f"`{report['bundle']}`, engine `{report['engine']}`, {report['text']}; "
+        f"{report['threads']} threads, {load}: {quiet}. Client, service and engine share the "
+        f"machine; sentences/s are of what the engine does in process at the same batch sizes. "
+        f"{about}.{trial}"
+    )
+
+
+def _open_loop(name: str, shape: str, rows: list[dict[str, Any]]) -> Table:
+    return Table(
+        f"Service under load: {shape}, {name}",
+        ["requests/s sent", "answered/s", "p50, ms", "p95, ms", "p99, ms", "refused"],
+        [
+            [
+                f"{row['rate']:g}",
+                number(row["per_s"]),
+                *(number(row[key]) for key in PERCENTILES),
+                str(row["refused"]),
+            ]
+            for row in rows
+        ],
+        "Requests at random times whatever the answers do (open loop); their time counts from when "
+        "they were to be sent.",
+    )
+
+
+# --- figures as text ------------------------------------------------------------------------------
+
+NONE = "–"
+
+
+def batch_label(batch_size: int) -> str:
+    return "whole file" if batch_size == WHOLE else f"batch {batch_size}"
+
+
+def decoding(beam_size: int) -> str:
+    return "greedy" if beam_size == 1 else f"beam {beam_size}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A figure to so many significant digits, without an exponent."""
+    if value is None:
+        return NONE
+    if value == 0:
+        return "0"
+    text = f"{value:,.{max(0, digits - 1 - _power(value))}f}"
+    return text
+
+
+def _power(value: float) -> int:
+    return int(f"{abs(value):e}".partition("e")[2])
+
+
+def spread(figure: Figure, digits: int = 3) -> str:
+    """`median (low–high)`."""
+    low, high = number(figure.low, digits), number(figure.high, digits)
+    return f"{number(figure.median, digits)} ({low}–{high})"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    return NONE if value is None else f"{100 * value:.{digits}f} %"
+
+
+def megabytes(value: float) -> str:
+    return f"{value / 1e6:,.1f}" if value < 1e8 else f"{value / 1e6:,.0f}"

@@ -2,17 +2,13 @@
 
     python -m benchmarks.training_speed --json benchmarks/results/training-speed.json
 
-Three measurements, each of a model and batches that are the same for all: the step of every
-objective against `nll`; target tokens a second of our loop against a plain torch loop and Marian;
-and the share of the machine's matrix products that each loop reaches. Everything takes turns in
-rounds, each trainer in a fresh process. Run it with nothing else running.
+Three measurements, all on the same model and batches: the step of every objective against `nll`;
+target tokens a second of our loop against a plain torch loop and Marian; and the share of the
+machine's matrix products that each loop reaches. Everything takes turns in rounds, each trainer in
+a fresh process. Run it with nothing else running.
 
-The report of `benchmarks.training_speed` as Markdown, for docs/training.md.
-
-What a step of every objective costs: the same batches, the same model, one process.
-
-A step is: make the batch, its labels too where the objective reads them; forward; backward; clip;
-optimiser. Every objective runs along the teacher's translations, on the same rows.
+A step of an objective is: make the batch, with its labels where the objective reads them; forward;
+backward; clip; optimiser. Every objective runs along the teacher's translations, on the same rows.
 """
 
 from __future__ import annotations
@@ -31,14 +27,14 @@ import torch
 import typer
 from torch import nn
 
-from benchmarks.hardware import flops_per_target_token, gemm_gflops
-from benchmarks.speed import machine, ratios, spread
-from benchmarks.trainers.marian import MarianTrainer
-from benchmarks.trainers.ours import (
+from benchmarks.roofline import flops_per_target_token, gemm_gflops
+from benchmarks.speed import ratios, spread
+from benchmarks.trainers import (
     BETAS,
     CLIP_NORM,
     LEARNING_RATE,
     BaselineTrainer,
+    MarianTrainer,
     Ours,
     Plain,
     Task,
@@ -51,6 +47,7 @@ from benchmarks.trainers.ours import (
     write_validation,
 )
 from quickstudy.atomic import atomic_write
+from quickstudy.machine import describe_machine, usable_cores
 from training.checkpoint import build_model
 from training.config.losses import GateConfig, ObjectiveConfig, PathName
 from training.config.recipe import ModelConfig, RecipeError
@@ -59,95 +56,10 @@ from training.data.dataset import ParallelDataset
 from training.data.tokenizer import Tokenizer
 from training.distill.label_store import LabelStore
 from training.distill.losses import Loss, build_loss
-from training.distributed import available_cores, keep_memory
+from training.distributed import keep_memory
 from training.model.transformer import Transformer, parameter_count
 
-
-def _range(value: dict[str, float], digits: int = 2) -> str:
-    """`median (least – most)`."""
-    median, least, most = (f"{value[key]:,.{digits}f}" for key in ("median", "least", "most"))
-    return f"{median} ({least} – {most})"
-
-
-def _table(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _setting(report: dict[str, Any]) -> str:
-    model, machine = report["model"], report["machine"]
-    lengths = report["mean_tokens"]
-    return (
-        f"{machine['processor']}, {report['cores_used']} cores ({machine['instructions']}), load "
-        f"{machine['load_1min']} at the start, torch {machine['torch']}. Model: width "
-        f"{model['width']}, heads {model['heads']}, ffn {model['ffn']}, "
-        f"{model['encoder_layers']}-{model['decoder_layers']} layers, {report['vocabulary']:,} "
-        f"pieces, dropout {model['dropout']}, {report['parameters']:,} parameters. "
-        f"{report['text'].capitalize()} text of {lengths['source']} source and "
-        f"{lengths['target']} target tokens a sentence; batches of {report['batch_tokens']:,} "
-        f"target tokens. Medians of {report['rounds']} rounds that took turns (least – most)."
-    )
-
-
-def _trainers(report: dict[str, Any]) -> str:
-    rows = [
-        [
-            row["trainer"],
-            _range(row["target_tokens_per_second"], 0),
-            _range(row["ratio_to_plain"]),
-            f"{row['gflops']:,.0f}",
-            f"{row['share_of_float32_products']:.0%}",
-        ]
-        for row in report["trainers"]
-    ]
-    head = ["trainer", "target tokens/s", "× plain torch loop", "GFLOP/s", "of float32 products"]
-    return _table(head, rows)
-
-
-def _objectives(report: dict[str, Any]) -> str:
-    precisions = list(report["objectives"])
-    by_name: dict[str, list[str]] = {}
-    for precision in precisions:
-        for row in report["objectives"][precision]["rows"]:
-            cells = by_name.setdefault(row["objective"], [])
-            cells += [
-                _range(row["milliseconds_a_step"], 1),
-                _range(row["ratio_to_nll"]),
-            ]
-    head = ["objective"]
-    for precision in precisions:
-        head += [f"ms a step, {precision}", "× nll"]
-    return _table(head, [[name, *cells] for name, cells in by_name.items()])
-
-
-def _skipped(report: dict[str, Any]) -> list[str]:
-    found = dict(report["skipped"])
-    for part in report["objectives"].values():
-        found.update(part["skipped"])
-    return [f"Not measured: {name}: {reason}" for name, reason in found.items()]
-
-
-def markdown(report: dict[str, Any]) -> str:
-    """What goes under `How fast`: setting, trainers, objectives, the machine's limit."""
-    products = "; ".join(
-        f"{name} {_range(value, 0)}" for name, value in report["gemm_gflops"].items()
-    )
-    limit = (
-        f"A target token costs {report['flops_per_target_token'] / 1e6:.1f} million floating-point "
-        f"operations in matrix products, its source tokens and the backward pass included. Matrix "
-        f"products alone reach, in GFLOP/s: {products}."
-    )
-    parts = [
-        "### Measured",
-        _setting(report),
-        _trainers(report),
-        limit,
-        "A step of each objective, on one thread, with its batch and labels read:",
-        _objectives(report),
-        *_skipped(report),
-    ]
-    return "\n\n".join(parts)
-
+# --- objectives -----------------------------------------------------------------------------------
 
 BASELINE = "nll"
 
@@ -162,17 +74,17 @@ class ObjectiveSpeeds:
 
 def every_objective() -> dict[str, Any]:
     """A config of every kind that recipes know, gates one by one, along the hypothesis path."""
-    found: dict[str, Any] = {}
+    configs: dict[str, Any] = {}
     for kind in get_args(get_args(ObjectiveConfig)[0]):
         fields = kind.model_fields
         common = {"path": "hypothesis"} if "path" in fields else {}
         if "gate" not in fields:
-            found[fields["kind"].default] = kind(**common)
+            configs[fields["kind"].default] = kind(**common)
             continue
         for gate in get_args(get_args(GateConfig)[0]):
             name = f"{fields['kind'].default}, {gate.model_fields['kind'].default} gate"
-            found[name] = kind(**common, gate=gate())
-    return found
+            configs[name] = kind(**common, gate=gate())
+    return configs
 
 
 class Learner:
@@ -250,6 +162,8 @@ def _warm_up(
     return skipped
 
 
+# --- trainers -------------------------------------------------------------------------------------
+
 MODEL = ModelConfig(
     width=128, heads=4, ffn=256, encoder_layers=4, decoder_layers=4, dropout=0.2, max_length=128
 )
@@ -301,22 +215,22 @@ def take_turns(
     task: Task, trainers: list[BaselineTrainer], rounds: int, say: Callable[[str], None]
 ) -> Rounds:
     """Matrix products and every trainer, one after another, again and again."""
-    found = Rounds()
+    turns = Rounds()
     for number in range(1, rounds + 1):
         for name, value in _gemm().items():
-            found.gemm.setdefault(name, []).append(value)
+            turns.gemm.setdefault(name, []).append(value)
         for trainer in trainers:
-            if trainer.name in found.skipped:
+            if trainer.name in turns.skipped:
                 continue
             try:
                 value = trainer.tokens_per_second(task)
             except TrainerUnavailable as error:
-                found.skipped[trainer.name] = str(error)
+                turns.skipped[trainer.name] = str(error)
                 say(f"{trainer.name}: skipped: {error}")
                 continue
-            found.trainers.setdefault(trainer.name, []).append(value)
+            turns.trainers.setdefault(trainer.name, []).append(value)
             say(f"round {number}: {trainer.name}: {value:,.0f} target tokens/s")
-    return found
+    return turns
 
 
 def _gemm() -> dict[str, float]:
@@ -343,10 +257,10 @@ def objective_rows(speeds: ObjectiveSpeeds) -> list[dict[str, Any]]:
     ]
 
 
-def trainer_rows(found: Rounds, flops: float) -> list[dict[str, Any]]:
+def trainer_rows(turns: Rounds, flops: float) -> list[dict[str, Any]]:
     """Speed of every trainer, against the plain loop and against the machine's products."""
-    plain = found.trainers[REFERENCE.name]
-    gemm = spread(found.gemm["float32, all cores"])["median"]
+    plain = turns.trainers[REFERENCE.name]
+    gemm = spread(turns.gemm["float32, all cores"])["median"]
     return [
         {
             "trainer": name,
@@ -356,7 +270,7 @@ def trainer_rows(found: Rounds, flops: float) -> list[dict[str, Any]]:
             "share_of_float32_products": round(spread(values)["median"] * flops / 1e9 / gemm, 3),
             "rounds": [round(value) for value in values],
         }
-        for name, values in found.trainers.items()
+        for name, values in turns.trainers.items()
     ]
 
 
@@ -364,7 +278,7 @@ def measure(
     task: Task, trainers: list[BaselineTrainer], rounds: int, text: str, say: Callable[[str], None]
 ) -> dict[str, Any]:
     """The whole report, as JSON holds it."""
-    signature = machine(PACKAGES)
+    signature = describe_machine(PACKAGES)
     data = ParallelDataset(task.tokens)
     vocab_size = len(Tokenizer(task.tokenizer))
     flops = flops_per_target_token(task.model, vocab_size, data.src.lengths, data.trg.lengths)
@@ -374,10 +288,10 @@ def measure(
         speeds = in_fresh_process(objective_speeds, short, rounds, bf16)
         objectives[name] = {"rows": objective_rows(speeds), "skipped": speeds.skipped}
         say(f"objectives in {name}: done")
-    found = take_turns(task, trainers, rounds, say)
+    turns = take_turns(task, trainers, rounds, say)
     return {
         "machine": signature,
-        "cores_used": available_cores(),
+        "cores_used": usable_cores(),
         "text": text,
         "model": task.model.model_dump(),
         "vocabulary": vocab_size,
@@ -391,10 +305,102 @@ def measure(
         "rounds": rounds,
         "flops_per_target_token": round(flops),
         "objectives": objectives,
-        "trainers": trainer_rows(found, flops),
-        "skipped": found.skipped,
-        "gemm_gflops": {name: spread(values, 1) for name, values in found.gemm.items()},
+        "trainers": trainer_rows(turns, flops),
+        "skipped": turns.skipped,
+        "gemm_gflops": {name: spread(values, 1) for name, values in turns.gemm.items()},
     }
+
+
+# --- report ---------------------------------------------------------------------------------------
+
+
+def _range(value: dict[str, float], digits: int = 2) -> str:
+    """`median (least – most)`."""
+    median, least, most = (f"{value[key]:,.{digits}f}" for key in ("median", "least", "most"))
+    return f"{median} ({least} – {most})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _setting(report: dict[str, Any]) -> str:
+    model, machine = report["model"], report["machine"]
+    lengths = report["mean_tokens"]
+    return (
+        f"{machine['processor']}, {report['cores_used']} cores ({machine['instructions']}), load "
+        f"{machine['load_1min']} at the start, torch {machine['torch']}. Model: width "
+        f"{model['width']}, heads {model['heads']}, ffn {model['ffn']}, "
+        f"{model['encoder_layers']}-{model['decoder_layers']} layers, {report['vocabulary']:,} "
+        f"pieces, dropout {model['dropout']}, {report['parameters']:,} parameters. "
+        f"{report['text'].capitalize()} text of {lengths['source']} source and "
+        f"{lengths['target']} target tokens a sentence; batches of {report['batch_tokens']:,} "
+        f"target tokens. Medians of {report['rounds']} rounds that took turns (least – most)."
+    )
+
+
+def _trainers(report: dict[str, Any]) -> str:
+    rows = [
+        [
+            row["trainer"],
+            _range(row["target_tokens_per_second"], 0),
+            _range(row["ratio_to_plain"]),
+            f"{row['gflops']:,.0f}",
+            f"{row['share_of_float32_products']:.0%}",
+        ]
+        for row in report["trainers"]
+    ]
+    head = ["trainer", "target tokens/s", "× plain torch loop", "GFLOP/s", "of float32 products"]
+    return _table(head, rows)
+
+
+def _objectives(report: dict[str, Any]) -> str:
+    precisions = list(report["objectives"])
+    by_name: dict[str, list[str]] = {}
+    for precision in precisions:
+        for row in report["objectives"][precision]["rows"]:
+            cells = by_name.setdefault(row["objective"], [])
+            cells += [
+                _range(row["milliseconds_a_step"], 1),
+                _range(row["ratio_to_nll"]),
+            ]
+    head = ["objective"]
+    for precision in precisions:
+        head += [f"ms a step, {precision}", "× nll"]
+    return _table(head, [[name, *cells] for name, cells in by_name.items()])
+
+
+def _skipped(report: dict[str, Any]) -> list[str]:
+    reasons = dict(report["skipped"])
+    for part in report["objectives"].values():
+        reasons.update(part["skipped"])
+    return [f"Not measured: {name}: {reason}" for name, reason in reasons.items()]
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """What goes under `How fast`: setting, trainers, objectives, the machine's limit."""
+    products = "; ".join(
+        f"{name} {_range(value, 0)}" for name, value in report["gemm_gflops"].items()
+    )
+    limit = (
+        f"A target token costs {report['flops_per_target_token'] / 1e6:.1f} million floating-point "
+        f"operations in matrix products, its source tokens and the backward pass included. Matrix "
+        f"products alone reach, in GFLOP/s: {products}."
+    )
+    parts = [
+        "### Measured",
+        _setting(report),
+        _trainers(report),
+        limit,
+        "A step of each objective, on one thread, with its batch and labels read:",
+        _objectives(report),
+        *_skipped(report),
+    ]
+    return "\n\n".join(parts)
+
+
+# --- command --------------------------------------------------------------------------------------
 
 
 def main(

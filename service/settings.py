@@ -23,6 +23,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from quickstudy.errors import QuickstudyError
+from quickstudy.machine import usable_cores
 
 DEFAULT_BUNDLE = Path("models", "en-de")
 OFF = "off"
@@ -37,11 +38,6 @@ def find_bundle() -> Path:
     """
     beside_code = Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
     return beside_code if beside_code.exists() else Path.cwd() / DEFAULT_BUNDLE
-
-
-def usable_cores() -> int:
-    """Processor cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class Bounds(TypedDict, total=False):

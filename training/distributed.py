@@ -30,6 +30,7 @@ from lightning_fabric.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from quickstudy.errors import QuickstudyError
+from quickstudy.machine import usable_cores
 from training.config.recipe import RecipeError, TrainingConfig
 
 GRACE = 5.0
@@ -87,24 +88,19 @@ def wait_for(task: Callable[[], None]) -> None:
 MOST_PROCESSES = 8
 
 
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def process_count(config: TrainingConfig) -> int:
     """Processes on this machine: one a GPU, else one a core (`training.processes`)."""
     if config.processes != "auto":
         return config.processes
     if torch.cuda.is_available():
         return torch.cuda.device_count()
-    return min(available_cores(), MOST_PROCESSES)
+    return min(usable_cores(), MOST_PROCESSES)
 
 
 def thread_count(processes: int) -> int:
     """Threads of each process: OMP_NUM_THREADS where set, else an equal share of the cores."""
     wanted = os.environ.get("OMP_NUM_THREADS", "")
-    return int(wanted) if wanted.isdigit() else max(1, available_cores() // processes)
+    return int(wanted) if wanted.isdigit() else max(1, usable_cores() // processes)
 
 
 def precision(config: TrainingConfig) -> str:

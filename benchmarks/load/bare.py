@@ -20,9 +20,10 @@ from typing import Annotated
 import typer
 from starlette.types import Receive, Scope, Send
 
-from benchmarks.load.client import HOST
 from benchmarks.load.measures import PATHS, body, read_sentences
-from benchmarks.load.served import Helper, cpu_seconds
+from benchmarks.load.served import LoadWorker
+from benchmarks.load.workers import HOST
+from quickstudy.machine import cpu_seconds
 
 START_S = 20.0
 SENTENCES = 4000
@@ -56,21 +57,21 @@ def measure(sentences: list[str], clients: int, seconds: float, rounds: int) -> 
     server = subprocess.Popen([*command, "--log-level", "warning", "--no-access-log"])
     try:
         _wait_until_up(port)
-        with Helper("benchmarks.load.client") as client:
-            found = []
+        with LoadWorker("clients") as client:
+            figures = []
             for _ in range(rounds + 1):
                 before, began = cpu_seconds(server.pid), time.monotonic()
-                order = {"do": "closed", "port": port, "path": PATHS["native"]}
-                told = client.do(**order, bodies=bodies, clients=clients, seconds=seconds)
-                if not told["ms"]:
-                    raise RuntimeError(f"nothing was answered: {told['statuses']}")
-                used, count = cpu_seconds(server.pid) - before, len(told["ms"])
+                fields = {"loop": "closed", "port": port, "path": PATHS["native"]}
+                tally = client.run(**fields, bodies=bodies, clients=clients, seconds=seconds)
+                if not tally["ms"]:
+                    raise RuntimeError(f"nothing was answered: {tally['statuses']}")
+                used, count = cpu_seconds(server.pid) - before, len(tally["ms"])
                 spent = time.monotonic() - began
-                found.append((count / spent, used * 1e3, told["cpu_seconds"] * 1e3, count))
+                figures.append((count / spent, used * 1e3, tally["cpu_seconds"] * 1e3, count))
     finally:
         server.terminate()
         server.wait(START_S)
-    counted = found[1:]
+    counted = figures[1:]
     return {
         "requests_per_second": round(median(rate for rate, *_ in counted), 0),
         "server_cpu_ms": round(median(used / count for _, used, _, count in counted), 3),

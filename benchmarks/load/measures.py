@@ -1,6 +1,5 @@
-"""What is measured of a running service, each against the engine in the same run.
-
-What the load sends: sentences, and requests of mixed sizes made of them. All seeded.
+"""What is measured of a running service, each against the engine in the same run, and what is sent:
+sentences, and requests of mixed sizes made of them. All seeded.
 """
 
 from __future__ import annotations
@@ -18,98 +17,14 @@ from pathlib import Path
 from statistics import fmean, linear_regression, median
 from typing import Any, Literal
 
-from benchmarks.load.served import Helper, Served
+from benchmarks.load.served import LoadWorker, Served
 from benchmarks.speed import spread
 
 Shape = Literal["native", "libretranslate"]
 PATHS: dict[Shape, str] = {"native": "/v1/translate", "libretranslate": "/translate"}
 
-WHO = (
-    "The old man", "My sister", "A small dog", "The teacher", "Our neighbour", "The young doctor",
-    "Nobody", "Her brother", "The driver", "A friend of mine", "The children", "The committee",
-    "Tom", "The woman next door", "Everyone in the village", "The new student",
-)  # fmt: skip
-DOES = (
-    "wants to buy", "never talks about", "has always liked", "is looking for", "forgot to bring",
-    "will soon sell", "could not find", "has just repaired", "is afraid of", "dreams about",
-    "would like to see", "has to pay for", "was waiting for", "does not need",
-)  # fmt: skip
-WHAT = (
-    "a red bicycle", "the big house at the end of the street", "the train to the coast", "a map",
-    "the letter that came on Monday", "a cup of tea", "the blue door", "his father's car",
-    "the answer to this question", "a ticket for the concert", "some bread and cheese",
-    "the keys of the office", "a warm coat", "the bridge over the river",
-)  # fmt: skip
-WHEN = (
-    "", " today", " after work", " because the weather is bad", " in the middle of the night",
-    " when the shop is closed", " again", ", but there is not enough time left for it",
-    " without telling anybody", " since last summer", ", and that is why we are late",
-    " in the rain",
-)  # fmt: skip
 
-SIZES = {"sentence": 70, "paragraph": 12, "list": 9, "html": 7, "document": 2}
-"""Of a hundred mixed requests so many are of each kind."""
-DOCUMENT_LINES = 60
-MAX_CHARS = 9000
-"""Characters of a document at most, under the service's own limit of a text."""
-
-
-def read_sentences(path: Path | None, limit: int, seed: int = 1) -> list[str]:
-    """Different sentences of a text file (one a line, .gz or not) in a shuffled order; made-up
-    ones where no file is given. Raises OSError, and ValueError if there are none."""
-    if path is None:
-        found = [f"{' '.join(words)}{end}." for *words, end in _made_up()]
-    else:
-        opened = gzip.open if path.suffix == ".gz" else open
-        with opened(path, "rt", encoding="utf-8") as lines:
-            found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not found:
-        raise ValueError(f"{path} has no sentence: give a text with one a line")
-    random.Random(seed).shuffle(found)
-    return found[:limit]
-
-
-def _made_up() -> itertools.product[Any]:
-    return itertools.product(WHO, DOES, WHAT, WHEN)
-
-
-def body(shape: Shape, text: str | Sequence[str], source: str, target: str) -> str:
-    """A request's body for one text, or for a list."""
-    if shape == "libretranslate":
-        return json.dumps({"q": text, "source": source, "target": target, "format": "text"})
-    return json.dumps({"text": text})
-
-
-def mixed(sentences: Sequence[str], count: int, seed: int = 1) -> list[str]:
-    """Bodies of the native API: mostly sentences, some paragraphs, lists, HTML, few documents."""
-    chance = random.Random(seed)
-    kinds = chance.choices(list(SIZES), list(SIZES.values()), k=count)
-    return [json.dumps(_request(kind, sentences, chance)) for kind in kinds]
-
-
-def _request(kind: str, sentences: Sequence[str], chance: random.Random) -> dict[str, Any]:
-    def some(least: int, most: int) -> list[str]:
-        return chance.choices(sentences, k=chance.randint(least, most))
-
-    if kind == "paragraph":
-        return {"text": " ".join(some(3, 8))}
-    if kind == "list":
-        return {"text": some(4, 16)}
-    if kind == "html":
-        paragraphs = "".join(f"<p>{_marked(one)}</p>\n" for one in some(2, 6))
-        return {"text": f"<h1>{some(1, 1)[0]}</h1>\n{paragraphs}", "format": "html"}
-    if kind == "document":
-        lines = some(DOCUMENT_LINES, DOCUMENT_LINES)
-        return {"text": "\n\n".join(lines)[:MAX_CHARS]}
-    return {"text": some(1, 1)[0]}
-
-
-def _marked(sentence: str) -> str:
-    """A sentence with its second word in bold."""
-    first, _, rest = sentence.partition(" ")
-    second, space, rest = rest.partition(" ")
-    return f"{first} <b>{second}</b>{space}{rest}" if rest else sentence
-
+# --- measurements ---------------------------------------------------------------------------------
 
 WARM_UP = 30
 SAMPLE_S = 2.0
@@ -144,8 +59,8 @@ class LoadBench:
     """A service, the engine in process, the client, and the sentences that both get."""
 
     served: Served
-    engine: Helper
-    client: Helper
+    engine: LoadWorker
+    client: LoadWorker
     sentences: Sequence[str]
     languages: tuple[str, str]
     scores: bool
@@ -153,15 +68,15 @@ class LoadBench:
     plan: LoadPlan
     say: Callable[[str], None]
 
-    def closed(self, bodies: Sequence[str], clients: int, **order: Any) -> dict[str, Any]:
-        """Send by so many clients. `path`, `seconds` and `count` as `client.py` has them."""
-        return self.client.do(**self.order(bodies, clients, **order))
+    def closed(self, bodies: Sequence[str], clients: int, **fields: Any) -> dict[str, Any]:
+        """Send by so many clients. `path`, `seconds` and `count` as `workers.py` describes them."""
+        return self.client.run(**self.command(bodies, clients, **fields))
 
-    def order(self, bodies: Sequence[str], clients: int, **order: Any) -> dict[str, Any]:
-        """The order of a closed loop."""
-        given = {"path": PATHS["native"], "seconds": 3600, **order}
+    def command(self, bodies: Sequence[str], clients: int, **fields: Any) -> dict[str, Any]:
+        """The command for a closed loop."""
+        given = {"path": PATHS["native"], "seconds": 3600, **fields}
         return {
-            "do": "closed", "port": self.served.port, "bodies": list(bodies), "clients": clients,
+            "loop": "closed", "port": self.served.port, "bodies": list(bodies), "clients": clients,
             **given,
         }  # fmt: skip
 
@@ -173,7 +88,7 @@ class LoadBench:
         """Let both do some work that does not count."""
         few = self.sentences[-WARM_UP:]
         self.closed(self.bodies("native", few), 8, count=10 * WARM_UP)
-        self.engine.do(sentences=few, scores=self.scores)
+        self.engine.run(sentences=few, scores=self.scores)
 
 
 def overhead(bench: LoadBench) -> dict[str, Any]:
@@ -184,13 +99,13 @@ def overhead(bench: LoadBench) -> dict[str, Any]:
     sentences = bench.sentences[: bench.plan.overhead_sentences]
     bodies = {shape: bench.bodies(shape, sentences) for shape in SHAPES}
     engine: list[list[float]] = []
-    found: dict[Shape, list[list[float]]] = {shape: [] for shape in SHAPES}
+    served_ms: dict[Shape, list[list[float]]] = {shape: [] for shape in SHAPES}
     client_ms: list[float] = []
     for turn in range(bench.plan.rounds):
-        engine.append(bench.engine.do(sentences=sentences, scores=bench.scores)["ms"])
+        engine.append(bench.engine.run(sentences=sentences, scores=bench.scores)["ms"])
         for shape in SHAPES:
             answer = bench.closed(bodies[shape], 1, path=PATHS[shape], count=len(sentences))
-            found[shape].append(_all_answered(answer, len(sentences)))
+            served_ms[shape].append(_all_answered(answer, len(sentences)))
             client_ms.append(answer["cpu_seconds"] * 1e3 / len(sentences))
         bench.say(f"overhead: round {turn + 1} of {bench.plan.rounds}")
     alone = [median(times) for times in zip(*engine, strict=True)]
@@ -200,7 +115,7 @@ def overhead(bench: LoadBench) -> dict[str, Any]:
         "engine_ms": quantiles(alone),
         "client_cpu_ms": round(median(client_ms), 3),
     }
-    for shape, rounds in found.items():
+    for shape, rounds in served_ms.items():
         served = [median(times) for times in zip(*rounds, strict=True)]
         beyond = [one - other for one, other in zip(served, alone, strict=True)]
         result[shape] = {"request_ms": quantiles(served), "overhead_ms": quantiles(beyond)}
@@ -231,7 +146,7 @@ def throughput(bench: LoadBench) -> dict[str, Any]:
         }
         if row["translated"] > COMPARABLE:
             for name, alike in (("engine", False), ("alike", True)):
-                alone = bench.engine.do(
+                alone = bench.engine.run(
                     sentences=list(bench.sentences), sizes=sizes, scores=bench.scores, alike=alike
                 )
                 row |= {
@@ -254,9 +169,9 @@ def throughput(bench: LoadBench) -> dict[str, Any]:
 def soak(bench: LoadBench) -> dict[str, Any]:
     """Many clients with requests of mixed sizes for minutes: errors, and the worker's memory."""
     bodies = mixed(bench.sentences, bench.plan.soak_bodies)
-    order = bench.order(bodies, bench.plan.clients, seconds=bench.plan.soak_s)
+    command = bench.command(bodies, bench.plan.clients, seconds=bench.plan.soak_s)
     begin = time.monotonic()
-    bench.client.begin(**order)
+    bench.client.begin(**command)
     samples: list[tuple[float, int]] = []
     while (at := time.monotonic() - begin) < bench.plan.soak_s:
         samples.append((at, bench.served.resident_bytes))
@@ -305,8 +220,8 @@ def crash(bench: LoadBench) -> dict[str, Any]:
     bodies = bench.bodies("native", bench.sentences)
     seconds, lost = [], []
     for turn in range(bench.plan.crashes):
-        order = bench.order(bodies, bench.plan.clients, seconds=bench.plan.crash_s)
-        bench.client.begin(**order)
+        command = bench.command(bodies, bench.plan.clients, seconds=bench.plan.crash_s)
+        bench.client.begin(**command)
         time.sleep(min(3.0, bench.plan.crash_s / 4))
         worker, killed = bench.served.worker, time.monotonic()
         os.kill(worker, signal.SIGKILL)
@@ -331,13 +246,13 @@ def crash(bench: LoadBench) -> dict[str, Any]:
 def open_loop(bench: LoadBench) -> dict[str, Any]:
     """Requests at random times, at rates from one a second to saturation: their time from when
     they were to be sent."""
-    found: dict[str, Any] = {"seconds": bench.plan.open_s}
+    report: dict[str, Any] = {"seconds": bench.plan.open_s}
     for shape in SHAPES:
         bodies = bench.bodies(shape, bench.sentences)
-        rows = found[shape] = []
+        rows = report[shape] = []
         for rate in bench.plan.rates:
-            answer = bench.client.do(
-                do="open", port=bench.served.port, path=PATHS[shape], bodies=bodies, rate=rate,
+            answer = bench.client.run(
+                loop="open", port=bench.served.port, path=PATHS[shape], bodies=bodies, rate=rate,
                 seconds=bench.plan.open_s, seed=rate,
             )  # fmt: skip
             if not answer["ms"]:
@@ -347,7 +262,7 @@ def open_loop(bench: LoadBench) -> dict[str, Any]:
             bench.say(f"open loop, {shape}: {rate}/s, p50 {row['p50']:.1f} ms")
             if row["refused"] or row["p50"] > SATURATED_MS:
                 break
-    return found
+    return report
 
 
 def _open_row(rate: int, answer: dict[str, Any]) -> dict[str, Any]:
@@ -377,11 +292,100 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 def _all_answered(answer: dict[str, Any], count: int | None = None) -> list[float]:
     """Milliseconds of all requests. Raises RuntimeError if not each was answered."""
-    found: list[float] = answer["ms"]
+    times: list[float] = answer["ms"]
     others = {status: n for status, n in answer["statuses"].items() if status != "200"}
-    if others or answer["lost"] or not found or (count is not None and len(found) != count):
+    if others or answer["lost"] or not times or (count is not None and len(times) != count):
         raise RuntimeError(
-            f"{len(found)} requests were answered, {answer['lost']} connections lost, others: "
+            f"{len(times)} requests were answered, {answer['lost']} connections lost, others: "
             f"{others}: a figure would not count all"
         )
-    return found
+    return times
+
+
+# --- requests -------------------------------------------------------------------------------------
+
+WHO = (
+    "The old man", "My sister", "A small dog", "The teacher", "Our neighbour", "The young doctor",
+    "Nobody", "Her brother", "The driver", "A friend of mine", "The children", "The committee",
+    "Tom", "The woman next door", "Everyone in the village", "The new student",
+)  # fmt: skip
+DOES = (
+    "wants to buy", "never talks about", "has always liked", "is looking for", "forgot to bring",
+    "will soon sell", "could not find", "has just repaired", "is afraid of", "dreams about",
+    "would like to see", "has to pay for", "was waiting for", "does not need",
+)  # fmt: skip
+WHAT = (
+    "a red bicycle", "the big house at the end of the street", "the train to the coast", "a map",
+    "the letter that came on Monday", "a cup of tea", "the blue door", "his father's car",
+    "the answer to this question", "a ticket for the concert", "some bread and cheese",
+    "the keys of the office", "a warm coat", "the bridge over the river",
+)  # fmt: skip
+WHEN = (
+    "", " today", " after work", " because the weather is bad", " in the middle of the night",
+    " when the shop is closed", " again", ", but there is not enough time left for it",
+    " without telling anybody", " since last summer", ", and that is why we are late",
+    " in the rain",
+)  # fmt: skip
+
+SIZES = {"sentence": 70, "paragraph": 12, "list": 9, "html": 7, "document": 2}
+"""Of a hundred mixed requests so many are of each kind."""
+DOCUMENT_LINES = 60
+MAX_CHARS = 9000
+"""Characters of a document at most, under the service's own limit of a text."""
+
+
+def read_sentences(path: Path | None, limit: int, seed: int = 1) -> list[str]:
+    """Different sentences of a text file (one a line, .gz or not) in a shuffled order; made-up
+    ones where no file is given. Raises OSError, and ValueError if there are none."""
+    if path is None:
+        sentences = [f"{' '.join(words)}{end}." for *words, end in _made_up()]
+    else:
+        opened = gzip.open if path.suffix == ".gz" else open
+        with opened(path, "rt", encoding="utf-8") as lines:
+            sentences = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not sentences:
+        raise ValueError(f"{path} has no sentence: give a text with one a line")
+    random.Random(seed).shuffle(sentences)
+    return sentences[:limit]
+
+
+def _made_up() -> itertools.product[Any]:
+    return itertools.product(WHO, DOES, WHAT, WHEN)
+
+
+def body(shape: Shape, text: str | Sequence[str], source: str, target: str) -> str:
+    """A request's body for one text, or for a list."""
+    if shape == "libretranslate":
+        return json.dumps({"q": text, "source": source, "target": target, "format": "text"})
+    return json.dumps({"text": text})
+
+
+def mixed(sentences: Sequence[str], count: int, seed: int = 1) -> list[str]:
+    """Bodies of the native API: mostly sentences, some paragraphs, lists, HTML, few documents."""
+    chance = random.Random(seed)
+    kinds = chance.choices(list(SIZES), list(SIZES.values()), k=count)
+    return [json.dumps(_request(kind, sentences, chance)) for kind in kinds]
+
+
+def _request(kind: str, sentences: Sequence[str], chance: random.Random) -> dict[str, Any]:
+    def some(least: int, most: int) -> list[str]:
+        return chance.choices(sentences, k=chance.randint(least, most))
+
+    if kind == "paragraph":
+        return {"text": " ".join(some(3, 8))}
+    if kind == "list":
+        return {"text": some(4, 16)}
+    if kind == "html":
+        paragraphs = "".join(f"<p>{_marked(one)}</p>\n" for one in some(2, 6))
+        return {"text": f"<h1>{some(1, 1)[0]}</h1>\n{paragraphs}", "format": "html"}
+    if kind == "document":
+        lines = some(DOCUMENT_LINES, DOCUMENT_LINES)
+        return {"text": "\n\n".join(lines)[:MAX_CHARS]}
+    return {"text": some(1, 1)[0]}
+
+
+def _marked(sentence: str) -> str:
+    """A sentence with its second word in bold."""
+    first, _, rest = sentence.partition(" ")
+    second, space, rest = rest.partition(" ")
+    return f"{first} <b>{second}</b>{space}{rest}" if rest else sentence

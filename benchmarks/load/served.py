@@ -1,8 +1,4 @@
-"""The service as a user starts it, in a process group of its own.
-
-Processes that take orders as JSON lines and answer as JSON lines, and what the kernel says
-of a process: its processor seconds, its memory, its children.
-"""
+"""The processes of a load benchmark: the service as a user starts it, and workers that load it."""
 
 from __future__ import annotations
 
@@ -20,22 +16,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-TICKS = os.sysconf("SC_CLK_TCK")
+from benchmarks.load.workers import HOST
+from quickstudy.machine import children, command_line, cpu_seconds, memory_bytes
 
 
-class Helper:
-    """A Python module run in a process of its own; a context manager."""
+class LoadWorker:
+    """A process of `benchmarks.load.workers`; a context manager."""
 
-    def __init__(self, module: str, *arguments: str) -> None:
-        self._module = module
+    def __init__(self, *arguments: str) -> None:
+        self._name = arguments[0]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-m", "benchmarks.load.workers", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
 
-    def __enter__(self) -> Helper:
+    def __enter__(self) -> LoadWorker:
         return self
 
     def __exit__(
@@ -47,63 +44,32 @@ class Helper:
         self._process.kill()
         self._process.wait()
 
-    def begin(self, **order: Any) -> None:
-        """Give an order; `answer` waits for what comes of it."""
+    def begin(self, **command: Any) -> None:
+        """Send a command; `answer` waits for its result."""
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
 
     def answer(self) -> dict[str, Any]:
-        """What came of the order. Raises RuntimeError if the process has ended."""
+        """The result of a command. Raises RuntimeError if the process has ended."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"{self._module} ended with {self._process.wait()}")
-        found: dict[str, Any] = json.loads(line)
-        return found
+            raise RuntimeError(f"the {self._name} process ended with {self._process.wait()}")
+        result: dict[str, Any] = json.loads(line)
+        return result
 
-    def do(self, **order: Any) -> dict[str, Any]:
-        """Give an order and wait for what comes of it."""
-        self.begin(**order)
+    def run(self, **command: Any) -> dict[str, Any]:
+        """Send a command and wait for its result."""
+        self.begin(**command)
         return self.answer()
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor seconds that a process has used, in steps of a hundredth. Raises OSError."""
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory of a process that is in RAM. Raises OSError."""
-    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) * 1024
-    raise OSError(f"the system does not say how much memory process {pid} has")
-
-
-def children(pid: int) -> list[int]:
-    """The processes that a process has started and that run."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += [int(child) for child in (task / "children").read_text().split()]
-    return found
-
-
-def command_line(pid: int) -> str:
-    """How a process was called; empty if it has ended."""
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-    except OSError:
-        return ""
-
-
 ROOT = Path(__file__).resolve().parents[2]
-HOST = "127.0.0.1"
 START_S = 120
 STOP_S = 20
 POLL_S = 0.02
-WORKER = "service.server"
+SERVER_MODULE = "service.server"
 
 
 @dataclass(frozen=True)
@@ -133,13 +99,13 @@ class Batches:
             for low, high, (_, count) in zip(lows, highs, self.counts, strict=True)
         )
         share = min(1.0, max(0.0, (self.sentences - least) / room)) if room else 0.0
-        found, owed = [], 0.0
+        sizes, owed = [], 0.0
         for low, high, (_, count) in zip(lows, highs, self.counts, strict=True):
             for _ in range(count):
                 owed += low + 1 + share * (high - low - 1)
-                found.append(max(low + 1, min(high, round(owed))))
-                owed -= found[-1]
-        return found
+                sizes.append(max(low + 1, min(high, round(owed))))
+                owed -= sizes[-1]
+        return sizes
 
 
 class Served:
@@ -203,7 +169,7 @@ class Served:
     def worker(self) -> int:
         """The process that translates. Raises RuntimeError if there is none."""
         for pid in children(self._process.pid):
-            if WORKER in command_line(pid):
+            if SERVER_MODULE in command_line(pid):
                 return pid
         raise RuntimeError("the service has no worker process")
 
@@ -215,7 +181,7 @@ class Served:
     @property
     def resident_bytes(self) -> int:
         """Memory of the worker."""
-        return resident_bytes(self.worker)
+        return memory_bytes(self.worker)
 
     def wait_until_ready(self) -> float:
         """Wait until it translates; when that was, by the monotonic clock."""

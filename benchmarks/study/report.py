@@ -3,24 +3,183 @@
 "Sentence-Level or Token-Level? A Comprehensive Study on Knowledge Distillation" (IJCAI 2024) claims
 that token-level distillation suits simple scenarios and sentence-level distillation complex ones
 (by student size, text complexity and decoding), and that a gated hybrid beats both.
+
+A group is the rows that differ in method and seed alone: one text, one student size.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from benchmarks.plots import draw_study
 from benchmarks.study.config import OWN, Study
-from benchmarks.study.figures import (
-    Advantage,
-    Setting,
-    StudyTable,
-    advantages,
-    draw_all,
-    share_seeds,
-)
 from benchmarks.study.run import RESULTS, read_rows
-from export.metrics import Paired, signature, two_sided
+from export.metrics import Paired, bleu_of, paired_bootstrap, signature, two_sided, unpack
 from quickstudy.atomic import atomic_write
+
+# --- rows, grouped and compared -------------------------------------------------------------------
+
+Row = dict[str, Any]
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a number was measured: test set and beam size (1 is greedy)."""
+
+    test: str
+    beam: int
+
+    @property
+    def label(self) -> str:
+        decoding = "greedy" if self.beam == 1 else f"beam {self.beam}"
+        return f"{self.test}, {decoding}"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Of some seeds: mean, sample standard deviation (0 for one seed), and how many."""
+
+    value: float
+    spread: float
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f}" if self.seeds == 1 else f"{self.value:.2f} ± {self.spread:.2f}"
+
+
+def mean_of(values: list[float]) -> Mean:
+    """Raises ValueError for no values."""
+    if not values:
+        raise ValueError("no values to take a mean of")
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return Mean(float(np.mean(values)), spread, len(values))
+
+
+def share_seeds(one: list[Row], other: list[Row]) -> bool:
+    """Whether two methods have rows of the same seed, so that they can be compared."""
+    return bool({row["seed"] for row in one} & {row["seed"] for row in other})
+
+
+class StudyTable:
+    """Rows of one study. Cached statistics: comparisons read them again and again."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = [row for row in rows if row["method"] != TEACHER]
+        self.teachers = [row for row in rows if row["method"] == TEACHER]
+        self._statistics: dict[tuple[int, Setting], np.ndarray] = {}
+
+    def values(self, field: str) -> list[str]:
+        """The distinct values of a field, in the order of the rows."""
+        return list(dict.fromkeys(row[field] for row in self.rows))
+
+    def settings(self) -> list[Setting]:
+        """Every test set with every beam size."""
+        tests = self.rows[0]["tests"] if self.rows else {}
+        return [
+            Setting(name, int(key.removeprefix("beam")))
+            for name, test in tests.items()
+            for key in test
+            if key.startswith("beam")
+        ]
+
+    def groups(self) -> list[tuple[str, str]]:
+        """(text, student) of every group."""
+        return list(dict.fromkeys((row["text"], row["student"]) for row in self.rows))
+
+    def of(self, text: str, student: str, method: str) -> list[Row]:
+        """Rows of a method in a group, one a seed."""
+        wanted = (text, student, method)
+        return [row for row in self.rows if (row["text"], row["student"], row["method"]) == wanted]
+
+    def methods(self, text: str, student: str) -> list[str]:
+        """Methods of a group, in the order of the rows."""
+        inside = [r["method"] for r in self.rows if (r["text"], r["student"]) == (text, student)]
+        return list(dict.fromkeys(inside))
+
+    def sizes(self, text: str) -> dict[str, int]:
+        """Parameters of the students on a text, fewest first. Of students of one size, which differ
+        in their training, the first counts."""
+        first: dict[int, str] = {}
+        for row in self.rows:
+            if row["text"] == text:
+                first.setdefault(row["parameters"], row["student"])
+        return {student: parameters for parameters, student in sorted(first.items())}
+
+    def statistics(self, row: Row, setting: Setting) -> np.ndarray:
+        """BLEU statistics of each sentence, [S, 6]."""
+        key = (id(row), setting)
+        if key not in self._statistics:
+            packed = row["tests"][setting.test][f"beam{setting.beam}"]["statistics"]
+            self._statistics[key] = unpack(packed)
+        return self._statistics[key]
+
+    def bleu(self, rows: list[Row], setting: Setting, inside: np.ndarray | None = None) -> Mean:
+        """Mean BLEU over seeds, of all sentences or of those `inside` (bool, [S])."""
+        statistics = [self.statistics(row, setting) for row in rows]
+        return mean_of([bleu_of(one if inside is None else one[inside]) for one in statistics])
+
+    def metric(self, rows: list[Row], setting: Setting, name: str) -> Mean:
+        """Mean of a stored score (BLEU, chrF2) over seeds."""
+        return mean_of([row["tests"][setting.test][f"beam{setting.beam}"][name] for row in rows])
+
+    def compare(
+        self,
+        rows: list[Row],
+        baseline: list[Row],
+        setting: Setting,
+        inside: np.ndarray | None = None,
+    ) -> Paired:
+        """Paired bootstrap of two methods on the seeds that both have."""
+        common = {row["seed"] for row in rows} & {row["seed"] for row in baseline}
+        both = [
+            [self.statistics(row, setting) for row in some if row["seed"] in common]
+            for some in (rows, baseline)
+        ]
+        if inside is not None:
+            both = [[one[inside] for one in some] for some in both]
+        return paired_bootstrap(both[0], both[1])
+
+    def bucket(self, setting: Setting, column: int, third: int) -> np.ndarray:
+        """Which sentences of a test set are in a third: by length (column 0), rarity (1)."""
+        buckets = unpack(self.rows[0]["tests"][setting.test]["buckets"])
+        inside: np.ndarray = buckets[:, column] == third
+        return inside
+
+
+@dataclass(frozen=True)
+class Advantage:
+    """Of one method over another at one point of an axis."""
+
+    where: str
+    paired: Paired
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.paired.difference:+.2f} (p = {self.paired.p_value:.3f})"
+
+
+def advantages(
+    table: StudyTable,
+    points: list[str],
+    rows_at: Callable[[str, str], list[Row]],
+    setting: Setting,
+    methods: tuple[str, str],
+) -> list[Advantage]:
+    """`methods[0]` over `methods[1]` at every point of an axis where both were trained."""
+    rows = []
+    for point in points:
+        one, other = (rows_at(point, method) for method in methods)
+        if share_seeds(one, other):
+            rows.append(Advantage(point, table.compare(one, other, setting)))
+    return rows
+
+
+# --- report ---------------------------------------------------------------------------------------
 
 SIGNIFICANT = 0.05
 TOKEN_OVER_SENTENCE = ("token", "sentence")
@@ -29,7 +188,7 @@ TOKEN_OVER_SENTENCE = ("token", "sentence")
 def write_report(study: Study, out: Path) -> Path:
     """Render `out/results.jsonl` as `out/report.md` with its figures; → the report."""
     table = StudyTable(read_rows(out / RESULTS))
-    figures = draw_all(table, out) if table.rows else []
+    figures = draw_study(table, out) if table.rows else []
     lines = [f"# Study {study.name}", ""]
     if study.description:
         lines += [study.description, ""]
@@ -95,9 +254,9 @@ def _hybrid_claim(table: StudyTable, setting: Setting) -> list[str]:
     return lines
 
 
-def _against(other: str, found: Paired) -> str:
-    verdict = _verdict(found.difference, found.p_value)
-    return f"{verdict} `{other}` ({found.difference:+.2f}, p = {found.p_value:.3f})"
+def _against(other: str, paired: Paired) -> str:
+    verdict = _verdict(paired.difference, paired.p_value)
+    return f"{verdict} `{other}` ({paired.difference:+.2f}, p = {paired.p_value:.3f})"
 
 
 def _verdict(difference: float, p_value: float) -> str:
@@ -128,14 +287,14 @@ def _beam_advantages(table: StudyTable) -> list[Advantage]:
     ]
 
 
-def _axis_claim(axis: str, found: list[Advantage], grows: bool) -> list[str]:
+def _axis_claim(axis: str, axis_advantages: list[Advantage], grows: bool) -> list[str]:
     """Whether token-over-sentence grows (or shrinks) along an axis as the paper claims."""
-    if len(found) < 2:
+    if len(axis_advantages) < 2:
         return []
-    first, last = found[0].paired, found[-1].paired
+    first, last = axis_advantages[0].paired, axis_advantages[-1].paired
     change = last.difference - first.difference
     p_value = two_sided(last.resampled - first.resampled, change)
-    points = "; ".join(str(one) for one in found)
+    points = "; ".join(str(one) for one in axis_advantages)
     size = f"{change:+.2f} from end to end, p = {p_value:.3f}"
     if p_value >= SIGNIFICANT:
         said = f"token-level less sentence-level does not change significantly ({size})"
@@ -205,9 +364,9 @@ def _compared(
     rows, other = table.of(*group, method), table.of(*group, baseline)
     if method == baseline or not share_seeds(rows, other):
         return "–"
-    found = table.compare(rows, other, setting)
-    shown = f"{found.difference:+.2f} ({found.p_value:.3f})"
-    return f"**{shown}**" if found.p_value < SIGNIFICANT else shown
+    paired = table.compare(rows, other, setting)
+    shown = f"{paired.difference:+.2f} ({paired.p_value:.3f})"
+    return f"**{shown}**" if paired.p_value < SIGNIFICANT else shown
 
 
 def _buckets(table: StudyTable) -> list[str]:

@@ -1,12 +1,8 @@
-"""One student of a study: train it, measure it, write its row.
+"""Runs a study: shared stages once, then every cell (one student), some side by side, until done.
 
-Run as a process of its own (`python -m benchmarks.study.run`), so that several train side by side
-and a killed one is resumed from its checkpoint.
-
-Running a study: shared stages once, then every cell, some side by side, until done.
-
-Rows are written by the cells, so a study that was killed, or that ran out of its minutes, goes on
-where it stopped: finished cells are kept, begun ones resume from their checkpoints.
+A cell is trained and measured by a process of its own (`python -m benchmarks.study.run`), which
+writes its row. So a study that was killed, or that ran out of its minutes, goes on where it
+stopped: finished cells are kept, begun ones resume from their checkpoints.
 """
 
 from __future__ import annotations
@@ -23,11 +19,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.plan import buckets, rarity_of_counts, source_counts
-from benchmarks.speed import machine
 from benchmarks.study.config import OWN, Cell, Study, StudyError, load_study, load_text
 from export.metrics import bleu_of, pack, scores, statistics_of
 from quickstudy.atomic import atomic_write
 from quickstudy.errors import QuickstudyError, explain
+from quickstudy.machine import describe_machine, usable_cores
 from quickstudy.pipeline import build_stages
 from training.checkpoint import load_checkpoint
 from training.config.io import dump_recipe
@@ -37,12 +33,17 @@ from training.data.batching import clipped
 from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers import NativeTeacher
-from training.distributed import available_cores, die_with_parent, unreached
+from training.distributed import die_with_parent, unreached
 from training.logging import clock
 from training.run import Run, StudentPlan, held_out, public_recipe, student_stage
 from training.stage import Stage, fingerprint, is_done, result_digest, run_stage, say
 
 ROW = "row.json"
+RESULTS = "results.jsonl"
+SHARED = ("prepare", "tokenize", "teacher", "label")
+POLL = 1.0
+GRACE = 20.0
+KEPT = ("validation_bleu", "steps", "seconds", "parameters", "processes", "precision")
 
 
 @dataclass(frozen=True)
@@ -61,177 +62,7 @@ class StudyBench:
         return Run(recipe, self.runs / recipe.name, label_anyway=self.force)
 
 
-def plan_of(bench: StudyBench, run: Run, cell: Cell) -> StudentPlan:
-    """The student of a cell, in a folder of its own below the run's."""
-    own = run.recipe.student
-    size = bench.study.students.get(cell.student)
-    model = own.model if cell.student == OWN or size is None else size.model
-    training = size.training if size is not None and size.training is not None else own.training
-    return StudentPlan(
-        name=f"{cell.student}.{cell.method}.{cell.seed}",
-        folder=run.folder / "study" / f"{cell.student}.{cell.method}.{cell.seed}",
-        model=model,
-        training=training,
-        objective=bench.study.methods[cell.method],
-        seed=cell.seed,
-    )
-
-
-def cell_stage(bench: StudyBench, run: Run, cell: Cell) -> tuple[StudentPlan, dict[str, Stage]]:
-    """The cell's student as a stage beside the run's own stages."""
-    plan = plan_of(bench, run, cell)
-    return plan, {**build_stages(run), plan.name: student_stage(run, plan)}
-
-
-def current_row(
-    bench: StudyBench, run: Run, cell: Cell, known: dict[str, dict[str, Any]]
-) -> dict[str, Any] | None:
-    """The cell's finished row, where it was made from what the stages hold now; else None.
-
-    `known` are rows by fingerprint, of a results file that was made elsewhere.
-    """
-    plan, stages = cell_stage(bench, run, cell)
-    wanted = row_fingerprint(bench, stages, plan)
-    path = plan.folder / ROW
-    if path.exists():
-        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if row["fingerprint"] == wanted:
-            return row
-    found = known.get(wanted)
-    return found if found and all(found[k] == v for k, v in cell._asdict().items()) else None
-
-
-def row_fingerprint(bench: StudyBench, stages: dict[str, Stage], plan: StudentPlan) -> str:
-    """What a row depends on: the student's inputs and how it is measured."""
-    return f"{fingerprint(stages[plan.name], stages)}-{'.'.join(map(str, bench.study.beams))}"
-
-
-def train_and_measure(bench: StudyBench, cell: Cell) -> dict[str, Any]:
-    """Train the cell's student unless that is done, and write its row."""
-    run = bench.run(cell.text)
-    plan, stages = cell_stage(bench, run, cell)
-    run_stage(stages[plan.name], stages)
-    loaded = load_checkpoint(plan.checkpoint)
-    labels = stages["label"].note().get("result") if needs_labels(plan.objective) else None
-    gate = plan.folder / "gate.json"
-    row = {
-        "study": bench.study.name,
-        **cell._asdict(),
-        "fingerprint": row_fingerprint(bench, stages, plan),
-        "objective": plan.objective.model_dump(mode="json"),
-        "model": plan.model.model_dump(mode="json"),
-        "training": plan.training.model_dump(mode="json"),
-        "recipe": public_recipe(dump_recipe(run.recipe)),
-        "labels": labels,
-        **{key: loaded.metrics[key] for key in KEPT},
-        "machine": machine(),
-        "gate": _short_gate(json.loads(gate.read_text())) if gate.exists() else None,
-        "tests": _measure_all(bench, run, plan.checkpoint),
-    }
-    atomic_write(plan.folder / ROW, json.dumps(row, ensure_ascii=False))
-    return row
-
-
-def teacher_row(bench: StudyBench, text: str) -> dict[str, Any] | None:
-    """The teacher of a text, measured as its students are; kept in the run's study folder. None
-    where it is no Quickstudy checkpoint."""
-    run = bench.run(text)
-    checkpoint = run.teacher_checkpoint
-    if checkpoint is None:
-        return None
-    measured = result_digest([checkpoint, *held_out(run)])
-    made = f"{measured}-{'.'.join(map(str, bench.study.beams))}"
-    path = run.folder / "study" / "teacher.json"
-    if path.exists():
-        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if row["fingerprint"] == made:
-            return row
-    loaded = load_checkpoint(checkpoint)
-    row = {
-        "study": bench.study.name,
-        **Cell(text, "teacher", "teacher", run.recipe.seed)._asdict(),
-        "fingerprint": made,
-        "model": loaded.config.model_dump(mode="json"),
-        **{key: loaded.metrics[key] for key in KEPT},
-        "machine": machine(),
-        "tests": _measure_all(bench, run, checkpoint),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json.dumps(row, ensure_ascii=False))
-    return row
-
-
-KEPT = ("validation_bleu", "steps", "seconds", "parameters", "processes", "precision")
-
-
-def _short_gate(report: dict[str, Any]) -> dict[str, Any]:
-    """The gate report without its course over the steps but for a dozen points."""
-    steps = report["steps"]
-    return {**report, "steps": steps[:: max(len(steps) // 12, 1)]}
-
-
-# --- measuring -----------------------------------------------------------------------------------
-
-
-def _measure_all(bench: StudyBench, run: Run, checkpoint: Path) -> dict[str, Any]:
-    sets = zip(run.recipe.corpus.test, held_out(run), strict=True)
-    return {name: _measure(bench, run, checkpoint, path) for name, path in sets}
-
-
-def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[str, Any]:
-    """Scores and sentence statistics of one test set, by beam size (CTranslate2, float32)."""
-    pairs = list(read_pairs(path))
-    sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
-    found: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
-    engine = NativeTeacher(checkpoint, precision="float32")
-    tokenizer = Tokenizer(checkpoint / "tokenizer.model")
-    longest = engine.model.max_length - 1
-    rows = clipped(tokenizer.encode(sources), longest)
-    for beam in bench.study.beams:
-        translated = engine.translate(rows, beam, 1, 1.0)
-        outputs = tokenizer.decode([hypotheses[0][0] for hypotheses in translated])
-        statistics = statistics_of(outputs, references)
-        bleu, chrf = scores(outputs, references)
-        assert abs(bleu.score - bleu_of(statistics)) < 0.01
-        found[f"beam{beam}"] = {
-            bleu.metric: bleu.score,
-            chrf.metric: chrf.score,
-            "signatures": [bleu.signature, chrf.signature],
-            "statistics": pack(statistics),
-        }
-    return found
-
-
-def _buckets(run: Run, sources: list[str]) -> np.ndarray:
-    """Which third of the set each sentence is in, by source length and by mean rarity of its source
-    pieces in the training text: [S, 2], 0 the shortest and the most common."""
-    tokenizer = Tokenizer(run.tokenizer)
-    counts = source_counts(run.token_shards, len(tokenizer))
-    return buckets(tokenizer.encode(sources), rarity_of_counts(counts))
-
-
-def main(arguments: list[str]) -> int:
-    """`STUDY RUNS DATA TEXT STUDENT METHOD SEED`; DATA may be empty."""
-    study, runs, data, text, student, method, seed = arguments
-    if os.environ.get("QUICKSTUDY_STUDY_PARENT"):
-        die_with_parent()
-    path = Path(study)
-    bench = StudyBench(load_study(path), path, Path(data) if data else None, Path(runs))
-    try:
-        train_and_measure(bench, Cell(text, student, method, int(seed)))
-    except (QuickstudyError, OSError) as error:
-        message = explain(error) if isinstance(error, OSError) else str(error)
-        if message is None:
-            raise
-        print(f"quickstudy: {message}", file=sys.stderr)
-        return 1
-    return 0
-
-
-RESULTS = "results.jsonl"
-SHARED = ("prepare", "tokenize", "teacher", "label")
-POLL = 1.0
-GRACE = 20.0
+# --- the whole study ------------------------------------------------------------------------------
 
 
 @dataclass
@@ -344,8 +175,8 @@ class _AtWork:
     def _tell(self, done: Cell | None = None) -> None:
         """Write the results so far: the teachers first, then one line a cell, as in the grid."""
         self.out.mkdir(parents=True, exist_ok=True)
-        found = [row for row in (*self.teachers.values(), *self.rows.values()) if row is not None]
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        rows = [row for row in (*self.teachers.values(), *self.rows.values()) if row is not None]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         atomic_write(self.out / RESULTS, lines)
         say(self.progress.line(len(self.workers)) + (f" ({done.key})" if done else ""))
 
@@ -361,14 +192,14 @@ def _is_ready(bench: StudyBench, text: str) -> bool:
 
 def _jobs(run: Run) -> int:
     wanted = run.recipe.student.training.processes
-    return max(1, available_cores() // wanted) if isinstance(wanted, int) else 1
+    return max(1, usable_cores() // wanted) if isinstance(wanted, int) else 1
 
 
 def _start(bench: StudyBench, run: Run, cell: Cell, jobs: int) -> CellWorker:
     folder = plan_of(bench, run, cell).folder
     folder.parent.mkdir(parents=True, exist_ok=True)
     log = folder.with_name(f"{folder.name}.log")
-    threads = max(1, available_cores() // jobs)
+    threads = max(1, usable_cores() // jobs)
     environment = {**os.environ, "QUICKSTUDY_STUDY_PARENT": str(os.getpid())}
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     arguments = [bench.path, bench.runs, bench.data or "", *cell]
@@ -409,6 +240,177 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         raise StudyError(f"{path}: no results yet; run the study first") from None
     except ValueError as error:
         raise StudyError(f"{path}: not a results file: {error}") from None
+
+
+# --- one cell -------------------------------------------------------------------------------------
+
+
+def plan_of(bench: StudyBench, run: Run, cell: Cell) -> StudentPlan:
+    """The student of a cell, in a folder of its own below the run's."""
+    own = run.recipe.student
+    size = bench.study.students.get(cell.student)
+    model = own.model if cell.student == OWN or size is None else size.model
+    training = size.training if size is not None and size.training is not None else own.training
+    return StudentPlan(
+        name=f"{cell.student}.{cell.method}.{cell.seed}",
+        folder=run.folder / "study" / f"{cell.student}.{cell.method}.{cell.seed}",
+        model=model,
+        training=training,
+        objective=bench.study.methods[cell.method],
+        seed=cell.seed,
+    )
+
+
+def cell_stage(bench: StudyBench, run: Run, cell: Cell) -> tuple[StudentPlan, dict[str, Stage]]:
+    """The cell's student as a stage beside the run's own stages."""
+    plan = plan_of(bench, run, cell)
+    return plan, {**build_stages(run), plan.name: student_stage(run, plan)}
+
+
+def current_row(
+    bench: StudyBench, run: Run, cell: Cell, known: dict[str, dict[str, Any]]
+) -> dict[str, Any] | None:
+    """The cell's finished row, where it was made from what the stages hold now; else None.
+
+    `known` are rows by fingerprint, of a results file that was made elsewhere.
+    """
+    plan, stages = cell_stage(bench, run, cell)
+    wanted = row_fingerprint(bench, stages, plan)
+    path = plan.folder / ROW
+    if path.exists():
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if row["fingerprint"] == wanted:
+            return row
+    row_elsewhere = known.get(wanted)
+    return (
+        row_elsewhere
+        if row_elsewhere and all(row_elsewhere[k] == v for k, v in cell._asdict().items())
+        else None
+    )
+
+
+def row_fingerprint(bench: StudyBench, stages: dict[str, Stage], plan: StudentPlan) -> str:
+    """What a row depends on: the student's inputs and how it is measured."""
+    return f"{fingerprint(stages[plan.name], stages)}-{'.'.join(map(str, bench.study.beams))}"
+
+
+def train_and_measure(bench: StudyBench, cell: Cell) -> dict[str, Any]:
+    """Train the cell's student unless that is done, and write its row."""
+    run = bench.run(cell.text)
+    plan, stages = cell_stage(bench, run, cell)
+    run_stage(stages[plan.name], stages)
+    loaded = load_checkpoint(plan.checkpoint)
+    labels = stages["label"].note().get("result") if needs_labels(plan.objective) else None
+    gate = plan.folder / "gate.json"
+    row = {
+        "study": bench.study.name,
+        **cell._asdict(),
+        "fingerprint": row_fingerprint(bench, stages, plan),
+        "objective": plan.objective.model_dump(mode="json"),
+        "model": plan.model.model_dump(mode="json"),
+        "training": plan.training.model_dump(mode="json"),
+        "recipe": public_recipe(dump_recipe(run.recipe)),
+        "labels": labels,
+        **{key: loaded.metrics[key] for key in KEPT},
+        "machine": describe_machine(),
+        "gate": _short_gate(json.loads(gate.read_text())) if gate.exists() else None,
+        "tests": _measure_all(bench, run, plan.checkpoint),
+    }
+    atomic_write(plan.folder / ROW, json.dumps(row, ensure_ascii=False))
+    return row
+
+
+def teacher_row(bench: StudyBench, text: str) -> dict[str, Any] | None:
+    """The teacher of a text, measured as its students are; kept in the run's study folder. None
+    where it is no Quickstudy checkpoint."""
+    run = bench.run(text)
+    checkpoint = run.teacher_checkpoint
+    if checkpoint is None:
+        return None
+    measured = result_digest([checkpoint, *held_out(run)])
+    made = f"{measured}-{'.'.join(map(str, bench.study.beams))}"
+    path = run.folder / "study" / "teacher.json"
+    if path.exists():
+        row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if row["fingerprint"] == made:
+            return row
+    loaded = load_checkpoint(checkpoint)
+    row = {
+        "study": bench.study.name,
+        **Cell(text, "teacher", "teacher", run.recipe.seed)._asdict(),
+        "fingerprint": made,
+        "model": loaded.config.model_dump(mode="json"),
+        **{key: loaded.metrics[key] for key in KEPT},
+        "machine": describe_machine(),
+        "tests": _measure_all(bench, run, checkpoint),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(path, json.dumps(row, ensure_ascii=False))
+    return row
+
+
+def _short_gate(report: dict[str, Any]) -> dict[str, Any]:
+    """The gate report without its course over the steps but for a dozen points."""
+    steps = report["steps"]
+    return {**report, "steps": steps[:: max(len(steps) // 12, 1)]}
+
+
+# --- measuring -----------------------------------------------------------------------------------
+
+
+def _measure_all(bench: StudyBench, run: Run, checkpoint: Path) -> dict[str, Any]:
+    sets = zip(run.recipe.corpus.test, held_out(run), strict=True)
+    return {name: _measure(bench, run, checkpoint, path) for name, path in sets}
+
+
+def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[str, Any]:
+    """Scores and sentence statistics of one test set, by beam size (CTranslate2, float32)."""
+    pairs = list(read_pairs(path))
+    sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
+    measured: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
+    engine = NativeTeacher(checkpoint, precision="float32")
+    tokenizer = Tokenizer(checkpoint / "tokenizer.model")
+    longest = engine.model.max_length - 1
+    rows = clipped(tokenizer.encode(sources), longest)
+    for beam in bench.study.beams:
+        translated = engine.translate(rows, beam, 1, 1.0)
+        outputs = tokenizer.decode([hypotheses[0][0] for hypotheses in translated])
+        statistics = statistics_of(outputs, references)
+        bleu, chrf = scores(outputs, references)
+        assert abs(bleu.score - bleu_of(statistics)) < 0.01
+        measured[f"beam{beam}"] = {
+            bleu.metric: bleu.score,
+            chrf.metric: chrf.score,
+            "signatures": [bleu.signature, chrf.signature],
+            "statistics": pack(statistics),
+        }
+    return measured
+
+
+def _buckets(run: Run, sources: list[str]) -> np.ndarray:
+    """Which third of the set each sentence is in, by source length and by mean rarity of its source
+    pieces in the training text: [S, 2], 0 the shortest and the most common."""
+    tokenizer = Tokenizer(run.tokenizer)
+    counts = source_counts(run.token_shards, len(tokenizer))
+    return buckets(tokenizer.encode(sources), rarity_of_counts(counts))
+
+
+def main(arguments: list[str]) -> int:
+    """`STUDY RUNS DATA TEXT STUDENT METHOD SEED`; DATA may be empty."""
+    study, runs, data, text, student, method, seed = arguments
+    if os.environ.get("QUICKSTUDY_STUDY_PARENT"):
+        die_with_parent()
+    path = Path(study)
+    bench = StudyBench(load_study(path), path, Path(data) if data else None, Path(runs))
+    try:
+        train_and_measure(bench, Cell(text, student, method, int(seed)))
+    except (QuickstudyError, OSError) as error:
+        message = explain(error) if isinstance(error, OSError) else str(error)
+        if message is None:
+            raise
+        print(f"quickstudy: {message}", file=sys.stderr)
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

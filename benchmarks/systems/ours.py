@@ -1,9 +1,4 @@
-"""An engine of a bundle, as the service runs it.
-
-A checkpoint in torch: eager, float32, with a cache of keys and values.
-
-The teacher as students learn from it: whatever a recipe names, by beam search.
-"""
+"""Our own systems: a bundle's engines, checkpoints in torch, the teacher as it labels."""
 
 from __future__ import annotations
 
@@ -21,15 +16,17 @@ from benchmarks.systems.base import (
     batches,
     bytes_on_disk,
     side_by_side,
-    versions_of,
 )
 from export.runtime.bundle import Bundle, load_bundle
 from export.runtime.manifest import EngineEntry
+from quickstudy.machine import versions_of
 
 if TYPE_CHECKING:
     from export.runtime.engines import Engine, TranslateOptions
     from training.run import Run
 
+
+# --- bundles --------------------------------------------------------------------------------------
 
 STOCK = "ctranslate2-stock-int8"
 """Not an engine of bundles: CTranslate2's own int8, made from the float32 weights on loading."""
@@ -50,8 +47,8 @@ def with_stock(bundle: Bundle) -> Bundle:
 
 @dataclass
 class BundleEngine:
-    """One engine, one beam size. Sentences longer than the model takes are cut as the service does
-    it."""
+    """An engine of a bundle at one beam size, run as the service does. Sentences longer than the
+    model takes are split as the service splits them."""
 
     info: SystemInfo
     bundle: Path
@@ -100,9 +97,9 @@ class BundleEngine:
             for text in sentences
         ]
         pieces = [part.text for parts in split for part in parts if part.translate]
-        found = iter(engine.translate_batch(pieces, options))
+        translations = iter(engine.translate_batch(pieces, options))
         return [
-            join_parts(parts, [next(found).text for part in parts if part.translate])
+            join_parts(parts, [next(translations).text for part in parts if part.translate])
             for parts in split
         ]
 
@@ -115,16 +112,16 @@ def bundle_systems(
     stock: bool = False,
 ) -> list[BundleEngine]:
     """Every engine of a bundle with every beam size, greedy ones first."""
-    found = []
+    systems = []
     opened = with_stock(bundle) if stock else bundle
     for beam in beams:
         for engine in opened.manifest.engines:
             if beam > 1 and not _has_beam(opened, engine):
                 continue
-            found.append(
+            systems.append(
                 BundleEngine(_info(opened, engine, beam, role, prefix), bundle.path, engine.name)
             )
-    return found
+    return systems
 
 
 def _has_beam(bundle: Bundle, engine: EngineEntry) -> bool:
@@ -153,13 +150,15 @@ def _info(bundle: Bundle, engine: EngineEntry, beam: int, role: Role, prefix: st
     return info
 
 
+# --- checkpoints in torch -------------------------------------------------------------------------
+
 WEIGHTS = ("model.safetensors", "tokenizer.model")
 
 
 @dataclass
 class TorchCheckpoint:
-    """Our own decoding in torch, the reference that engines are held to. Longer sources than the
-    model takes are cut, end of sentence kept."""
+    """A checkpoint decoded in torch (eager, float32, cached), the reference for engines.
+    Sources longer than the model takes are cut; EOS is kept."""
 
     info: SystemInfo
     checkpoint: Path
@@ -192,10 +191,10 @@ class TorchCheckpoint:
         rows = clipped(self._tokenizer.encode(sentences), self._model.max_length - 1)
         size = batch_size or PLAIN_BATCH
         if self.info.beam_size == 1:
-            found = greedy_corpus(self._model, rows, size)
+            hypotheses = greedy_corpus(self._model, rows, size)
         else:
-            found = beam_corpus(self._model, rows, self.info.beam_size, size)
-        texts: list[str] = self._tokenizer.decode([hypothesis.ids for hypothesis in found])
+            hypotheses = beam_corpus(self._model, rows, self.info.beam_size, size)
+        texts: list[str] = self._tokenizer.decode([hypothesis.ids for hypothesis in hypotheses])
         return texts
 
 
@@ -236,6 +235,9 @@ def count_parameters(checkpoint: Path) -> int:
         return sum(prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
 
 
+# --- teachers -------------------------------------------------------------------------------------
+
+
 @dataclass
 class LabellingTeacher:
     """A teacher in the student's tokens, with the beam and length penalty of the labels. A folder
@@ -266,8 +268,8 @@ class LabellingTeacher:
         for call in batches(sentences, batch_size or max(len(sentences), 1)):
             rows = clipped(self._tokenizer.encode(list(call)), self.longest)
             penalty = self.job["labels"]["length_penalty"]
-            found = self._teacher.translate(rows, self.info.beam_size, 1, penalty)
-            texts += self._tokenizer.decode([hypotheses[0][0] for hypotheses in found])
+            n_best = self._teacher.translate(rows, self.info.beam_size, 1, penalty)
+            texts += self._tokenizer.decode([hypotheses[0][0] for hypotheses in n_best])
         return texts
 
     def close(self) -> None:

@@ -1,10 +1,9 @@
 """Runs a system in a process of its own, so that threads, memory and processor time are its own.
 
-A system as a line of JSON: the name of its class and its settings.
-
-Nothing in such a line is code: the other side makes an object of a class that `CLASSES` allows.
-
-What a process and its children cost, from Linux's /proc: processor time and memory.
+Run as a module, this is that process: it reads JSON lines from standard input, first the system,
+then commands, and answers each command with one JSON line. Whatever a library prints goes to
+standard error. A system's line has the name of its class and its settings; the process makes
+objects of classes in `CLASSES` only.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import Field, asdict, dataclass, fields
@@ -23,25 +23,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, cast
 
-from benchmarks.systems import CLASSES
-from benchmarks.systems.base import System, SystemInfo, Unavailable
+from benchmarks.systems.base import CLASSES, System, SystemInfo, Unavailable
+from quickstudy.machine import process_tree, tree_cpu_seconds, tree_memory_bytes
 
 
-def _as_it_is(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
-READ: dict[str, Callable[[Any], Any]] = {
+DECODERS: dict[str, Callable[[Any], Any]] = {
     "SystemInfo": lambda value: SystemInfo(**value),
     "Path": Path,
     "tuple[str, ...]": tuple,
-    "str": _as_it_is,
-    "int": _as_it_is,
-    "float": _as_it_is,
-    "dict[str, str]": _as_it_is,
-    "dict[str, Any]": _as_it_is,
+    "str": _unchanged,
+    "int": _unchanged,
+    "float": _unchanged,
+    "dict[str, str]": _unchanged,
+    "dict[str, Any]": _unchanged,
 }
-"""What a setting may be, by its annotation, and how it is made of JSON."""
+"""Types that a setting may have, by annotation, and how each is made from JSON."""
 
 
 def to_json(system: System) -> str:
@@ -51,24 +51,25 @@ def to_json(system: System) -> str:
     if CLASSES.get(kind.__name__) != kind.__module__:
         raise ValueError(
             f"{kind.__module__}.{kind.__name__} may not be sent to another process: add it to "
-            "CLASSES of benchmarks/systems/__init__.py"
+            "CLASSES of benchmarks/systems/base.py"
         )
     values = {one.name: getattr(system, one.name) for one in settings_of(kind)}
-    return json.dumps({"class": kind.__name__, "settings": values}, default=_plain)
+    return json.dumps({"class": kind.__name__, "settings": values}, default=_to_plain)
 
 
 def from_json(line: str | bytes) -> System:
     """The system of a line. Raises ValueError for a class that is not in `CLASSES`, TypeError for
     settings that are not those of the class."""
-    told = json.loads(line)
-    name = told["class"]
+    message = json.loads(line)
+    name = message["class"]
     if name not in CLASSES:
         raise ValueError(f"{name!r} is none of the systems: {', '.join(CLASSES)}")
     kind = getattr(import_module(CLASSES[name]), name)
     types = {one.name: str(one.type) for one in settings_of(kind)}
-    if types.keys() != told["settings"].keys():
-        raise TypeError(f"{name} has the settings {sorted(types)}, not {sorted(told['settings'])}")
-    values = {key: READ[types[key]](value) for key, value in told["settings"].items()}
+    if types.keys() != message["settings"].keys():
+        given = sorted(message["settings"])
+        raise TypeError(f"{name} has the settings {sorted(types)}, not {given}")
+    values = {key: DECODERS[types[key]](value) for key, value in message["settings"].items()}
     return cast(System, kind(**values))
 
 
@@ -78,7 +79,7 @@ def settings_of(kind: type) -> list[Field[Any]]:
     return [one for one in fields(kind) if not one.name.startswith("_")]
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, SystemInfo):
         return asdict(value)
     if isinstance(value, Path):
@@ -86,8 +87,8 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{value!r} is no plain data")
 
 
-WORKER = "benchmarks.systems.worker"
-"""Module that such a process runs."""
+WORKER = "benchmarks.systems.process"
+"""Module that a system's process runs."""
 PATIENCE = 900.0
 """Seconds that an answer may take."""
 GRACE = 5.0
@@ -141,11 +142,11 @@ class Running:
         )
         try:
             self._send(to_json(system).encode())
-            found = self._ask({"do": "load", "threads": threads})
+            answer = self._ask({"do": "load", "threads": threads})
         except BaseException:
             self.close()
             raise
-        self.loaded = Loaded(found["seconds"], found["bytes_before"], found["bytes"])
+        self.loaded = Loaded(answer["seconds"], answer["bytes_before"], answer["bytes"])
 
     @property
     def pid(self) -> int:
@@ -163,18 +164,18 @@ class Running:
 
     def time(self, sentences: Sequence[str], batch_size: int, repeat: int = 1) -> Timing:
         """What translating all sentences `repeat` times costs."""
-        found = self._translate(sentences, batch_size, repeat, False)
-        return Timing(found["seconds"], found["cpu_seconds"])
+        answer = self._translate(sentences, batch_size, repeat, False)
+        return Timing(answer["seconds"], answer["cpu_seconds"])
 
     def time_each(self, sentences: Sequence[str]) -> tuple[Timing, list[float]]:
         """What all cost, and the seconds of each sentence translated alone."""
-        found = self._ask({"do": "each", "sentences": list(sentences)})
-        return Timing(found["seconds"], found["cpu_seconds"]), found["calls"]
+        answer = self._ask({"do": "each", "sentences": list(sentences)})
+        return Timing(answer["seconds"], answer["cpu_seconds"]), answer["calls"]
 
     def peak_bytes(self) -> int:
         """The most memory in RAM so far, children included."""
-        found: int = self._ask({"do": "memory"})["peak_bytes"]
-        return found
+        peak: int = self._ask({"do": "memory"})["peak_bytes"]
+        return peak
 
     def close(self) -> None:
         """End the process; it closes the system first if it still answers."""
@@ -204,20 +205,20 @@ class Running:
     def _translate(
         self, sentences: Sequence[str], batch: int, repeat: int, texts: bool
     ) -> dict[str, Any]:
-        order = {"do": "translate", "sentences": list(sentences), "batch": batch}
-        return self._ask({**order, "repeat": repeat, "texts": texts})
+        command = {"do": "translate", "sentences": list(sentences), "batch": batch}
+        return self._ask({**command, "repeat": repeat, "texts": texts})
 
-    def _ask(self, order: dict[str, Any]) -> dict[str, Any]:
-        self._send(json.dumps(order).encode())
+    def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
+        self._send(json.dumps(command).encode())
         line = self._read_line()
         if not line:
             raise SystemFailed(f"{self.info.name} ended: {self._last_words()}")
-        found: dict[str, Any] = json.loads(line)
-        if found.get("error") == "unavailable":
-            raise Unavailable(found["message"])
-        if "error" in found:
-            raise SystemFailed(f"{self.info.name}: {found['error']}: {found['message']}")
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        if answer.get("error") == "unavailable":
+            raise Unavailable(answer["message"])
+        if "error" in answer:
+            raise SystemFailed(f"{self.info.name}: {answer['error']}: {answer['message']}")
+        return answer
 
     def _send(self, line: bytes) -> None:
         assert self._process.stdin is not None
@@ -247,61 +248,96 @@ def all_running(
 ) -> Iterator[list[Running]]:
     """The systems that load, each in its own process; why others do not is added to `failed`."""
     with ExitStack() as stack:
-        found = []
+        running = []
         for system in systems:
             if system.info.name in failed:
                 continue
             try:
-                found.append(stack.enter_context(Running(system, threads)))
+                running.append(stack.enter_context(Running(system, threads)))
             except (Unavailable, SystemFailed) as error:
                 failed[system.info.name] = str(error)
-        yield found
+        yield running
 
 
-PROC = Path("/proc")
+# --- the process of a system ----------------------------------------------------------------------
 
 
-def process_tree(pid: int) -> list[int]:
-    """A process and all that descend from it and still run."""
-    children: dict[int, list[int]] = {}
-    for folder in PROC.glob("[0-9]*"):
-        try:
-            parent = int(_after_name(folder / "stat")[1])
-        except (OSError, IndexError):
-            continue  # it ended meanwhile
-        children.setdefault(parent, []).append(int(folder.name))
-    found, waiting = [], [pid]
-    while waiting:
-        found.append(waiting.pop())
-        waiting += children.get(found[-1], [])
-    return found
+def pin(threads: int) -> None:
+    """Keep this process and its children on the last `threads` of its cores."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
 
 
-def cpu_seconds(pid: int) -> float:
-    """Processor time of a process and its children, user and system, ended children included."""
-    ticks = 0
-    for one in process_tree(pid):
-        try:
-            ticks += sum(int(value) for value in _after_name(PROC / str(one) / "stat")[11:15])
-        except OSError:
-            continue
-    return ticks / os.sysconf("SC_CLK_TCK")
+def load(system: System, threads: int) -> dict[str, Any]:
+    """Load, and translate a first sentence: what a service waits for before it is ready."""
+    before, start = tree_memory_bytes(os.getpid()), time.perf_counter()
+    system.load(threads)
+    system.translate(["A first sentence."], 1)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "bytes_before": before, "bytes": tree_memory_bytes(os.getpid())}
 
 
-def resident_bytes(pid: int, peak: bool = False) -> int:
-    """Memory in RAM of a process and its children, or the most that each has had."""
-    wanted = "VmHWM:" if peak else "VmRSS:"
-    return sum(_status_kib(one, wanted) * 1024 for one in process_tree(pid))
+def translate(system: System, sentences: Sequence[str], batch: int, repeat: int) -> dict[str, Any]:
+    """Seconds, processor seconds and texts of translating `sentences` `repeat` times."""
+    cpu, start, texts = _cpu(), time.perf_counter(), []
+    for _ in range(repeat):
+        texts = system.translate(sentences, batch)
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "cpu_seconds": _cpu() - cpu, "texts": texts}
 
 
-def _after_name(stat: Path) -> list[str]:
-    """Fields of /proc/PID/stat from the third on; the second, a name, may hold spaces."""
-    return stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+def each(system: System, sentences: Sequence[str]) -> dict[str, Any]:
+    """Seconds of every sentence, translated alone."""
+    cpu, calls, last = _cpu(), [], time.perf_counter()
+    for sentence in sentences:
+        system.translate([sentence], 1)
+        now = time.perf_counter()
+        calls.append(now - last)
+        last = now
+    return {"calls": calls, "seconds": sum(calls), "cpu_seconds": _cpu() - cpu}
 
 
-def _status_kib(pid: int, key: str) -> int:
+def _cpu() -> float:
+    """Processor seconds so far: finely for this process, in ticks where it has children."""
+    if len(process_tree(os.getpid())) > 1:
+        return tree_cpu_seconds(os.getpid())
+    return time.process_time()
+
+
+def answer(system: System, command: dict[str, Any]) -> dict[str, Any]:
+    """The result of one command."""
+    match command["do"]:
+        case "load":
+            return load(system, command["threads"])
+        case "translate":
+            translated = translate(
+                system, command["sentences"], command["batch"], command["repeat"]
+            )
+            return translated if command["texts"] else {**translated, "texts": None}
+        case "each":
+            return each(system, command["sentences"])
+        case "memory":
+            return {"peak_bytes": tree_memory_bytes(os.getpid(), "VmHWM")}
+    raise AssertionError(f"no such command: {command['do']}")
+
+
+def main() -> None:
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    pin(int(sys.argv[1]))
+    system = from_json(sys.stdin.readline())
     try:
-        lines = (PROC / str(pid) / "status").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith(key)), 0)
+        for line in sys.stdin:
+            try:
+                result = answer(system, json.loads(line))
+            except Exception as error:  # the other side decides what it means
+                kind = "unavailable" if isinstance(error, Unavailable) else type(error).__name__
+                result = {"error": kind, "message": str(error)}
+            answers.write(json.dumps(result, ensure_ascii=True) + "\n")
+            answers.flush()
+    finally:
+        system.close()
+
+
+if __name__ == "__main__":
+    main()

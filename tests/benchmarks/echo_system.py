@@ -12,9 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.systems import CLASSES
-from benchmarks.systems.base import SystemInfo, Unavailable
-from benchmarks.systems.worker import main
+from benchmarks.systems.base import CLASSES, SystemInfo, Unavailable
+from benchmarks.systems.process import main
 
 MODULE = "tests.benchmarks.echo_system"
 

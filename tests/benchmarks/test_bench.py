@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import yaml
 
-from benchmarks.cli import Options
-from benchmarks.hardware import flops_per_sentence, noise_of, part_of, parts_of, range_of, stop
 from benchmarks.plan import (
     BenchRequest,
     TextSample,
@@ -26,12 +24,12 @@ from benchmarks.plan import (
 from benchmarks.quality import Comet
 from benchmarks.report import write_report
 from benchmarks.results import ReportPart, Results, ResultsError, load_results
-from benchmarks.run import measure
-from benchmarks.scaling import LENGTH, from_speeds, glued, grow
-from benchmarks.speed import figure, latencies, take_turns
-from benchmarks.systems import CLASSES
-from benchmarks.systems.base import WHOLE, Unavailable, batches, missing
-from benchmarks.systems.process import Running, SystemFailed, cpu_seconds, process_tree
+from benchmarks.roofline import flops_per_sentence, part_of, parts_of, stop
+from benchmarks.run import Options, measure
+from benchmarks.scaling import LENGTH, cut_to_length, fit_power_law, from_speeds
+from benchmarks.speed import figure, latencies, noise_of, range_of, take_turns
+from benchmarks.systems.base import CLASSES, WHOLE, Unavailable, batches, missing
+from benchmarks.systems.process import Running, SystemFailed
 from export.metrics import (
     BLEU_SCORE,
     TER_SCORE,
@@ -41,6 +39,7 @@ from export.metrics import (
     ter_statistics_of,
 )
 from export.runtime.bundle import Bundle
+from quickstudy.machine import process_tree, tree_cpu_seconds
 from tests.benchmarks.bench_results import STUDENT, speed
 from tests.benchmarks.echo_system import MODULE, Echo
 from tests.export import tiny
@@ -73,7 +72,7 @@ def test_a_system_runs_in_its_own_process() -> None:
         assert running.loaded.seconds > 0
         assert running.peak_bytes() >= running.loaded.bytes_after // 2 > 0
         assert running.pid in process_tree(running.pid)
-        assert cpu_seconds(running.pid) > 0
+        assert tree_cpu_seconds(running.pid) > 0
 
 
 @pytest.mark.usefixtures("echo")
@@ -167,12 +166,12 @@ def test_a_figure_is_a_median_with_an_interval() -> None:
 
 def test_a_power_law_is_found_again() -> None:
     measured = {x: [0.5 * x**1.5] * 3 for x in (2.0, 4.0, 8.0, 16.0)}
-    found = grow("s", LENGTH, measured)
+    found = fit_power_law("s", LENGTH, measured)
     assert found is not None
     assert found.exponent == pytest.approx(1.5, abs=1e-4)
     assert found.r_squared == pytest.approx(1)
     assert found.exponent_low <= found.exponent <= found.exponent_high
-    assert grow("s", LENGTH, {1.0: [1.0]}) is None
+    assert fit_power_law("s", LENGTH, {1.0: [1.0]}) is None
 
 
 def test_growth_with_batch_size_follows_from_speeds() -> None:
@@ -182,8 +181,8 @@ def test_growth_with_batch_size_follows_from_speeds() -> None:
     assert found.exponent == pytest.approx(-1, abs=1e-3)
 
 
-def test_text_is_glued_to_lengths() -> None:
-    found = glued(["a b c", "d e f g"], 3, lambda text: len(text.split()), wanted=2)
+def test_text_is_cut_to_length_to_lengths() -> None:
+    found = cut_to_length(["a b c", "d e f g"], 3, lambda text: len(text.split()), wanted=2)
     assert found == ["a b c", "d e f"]
 
 
@@ -322,7 +321,7 @@ def test_the_whole_harness(
 ) -> None:
     """All parts on a tiny model, the student's and the teacher's weights being the same."""
     monkeypatch.setattr("benchmarks.scaling.VOCABULARIES", (320, 640))
-    monkeypatch.setattr("benchmarks.run.available", lambda: 1)
+    monkeypatch.setattr("benchmarks.run.usable_cores", lambda: 1)
     checkpoint = bundle.path.parent / "checkpoint"
     request = BenchRequest(
         beams=(1,), only=("teacher torch",), teacher=checkpoint, src=text[0], ref=text[1]

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import typer
 
-from benchmarks.cli import Options, _baselines, _numbers, _options
+from benchmarks.cli import _baselines, _numbers, _options
+from benchmarks.run import Options
 
 
 def test_numbers_of_options() -> None:

@@ -10,23 +10,19 @@ from xml.etree import ElementTree
 
 import pytest
 
-from benchmarks.load.report import targets as load_targets
 from benchmarks.plots import (
-    AxisScale,
     Dot,
-    Frame,
-    Label,
     bleu_against_speed,
     dots,
-    growth_picture,
     pareto_front,
-    place_labels,
+    scaling_plot,
 )
 from benchmarks.report import BEGIN, END, html, update_page, write_report
 from benchmarks.results import ResultsError
-from benchmarks.scaling import LENGTH, grow
+from benchmarks.scaling import LENGTH, fit_power_law
+from benchmarks.service_load import targets as load_targets
 from benchmarks.tables import number, percent, service_tables, summary
-from benchmarks.targets import targets, verdict
+from benchmarks.targets import conclusions, targets
 from tests.benchmarks.bench_results import (
     GOOD,
     PEER,
@@ -41,10 +37,11 @@ from tests.benchmarks.bench_results import (
 )
 
 ROOT = Path(__file__).parents[2]
+SVG = "{http://www.w3.org/2000/svg}"
 
 
-def test_the_verdict_is_in_plain_words() -> None:
-    said = " ".join(verdict(results()))
+def test_the_conclusions_are_in_plain_words() -> None:
+    said = " ".join(conclusions(results()))
     assert "98.0 % of its teacher's (95 %: 96.0 % to 100.0 %)" in said
     over = "Its sentences a second on one thread, over those of its teacher (torch float32, beam 5)"
     assert f"{over}: 40 (40–40) times one sentence at a time" in said
@@ -54,7 +51,7 @@ def test_the_verdict_is_in_plain_words() -> None:
 
 
 def test_every_target_is_said_to_be_met_or_not() -> None:
-    said = verdict(results())
+    said = conclusions(results())
     (met,) = [line for line in said if line.startswith("Targets met: ")]
     assert "at least 97 % of the BLEU of the teacher in float32, beam 5: 98.0 % on toy" in met
     assert "20 times that teacher's sentences a second one at a time: 40.0 (40.0–40.0)" in met
@@ -72,7 +69,7 @@ def test_what_is_not_met_is_said() -> None:
     found = {one.aim: one.met for one in targets(results(ratios=ratios, quality=(below,)))}
     assert list(found.values()) == [False, False, True, None, False]
     (said,) = [
-        line for line in verdict(results(ratios=ratios)) if line.startswith("Targets not met")
+        line for line in conclusions(results(ratios=ratios)) if line.startswith("Targets not met")
     ]
     assert "bergamot: 2.90 (batch 8) to 4.00 (batch 1)" in said
 
@@ -126,7 +123,7 @@ def _only(throughput: dict[str, object]) -> dict[str, object]:
 
 def test_a_noisy_machine_is_said_first() -> None:
     noisy = results(machine=machine(noise=("the load was 4.0",)))
-    assert verdict(noisy)[0] == "The machine was noisy (the load was 4.0)."
+    assert conclusions(noisy)[0] == "The machine was noisy (the load was 4.0)."
     assert "class=warning>The machine was noisy" in html(noisy)
 
 
@@ -156,23 +153,34 @@ def test_the_pareto_front_is_what_nothing_beats() -> None:
 
 
 def test_labels_do_not_cover_each_other() -> None:
-    labels = [Label("system number", 200 + 3 * n, 200 + 2 * n) for n in range(6)]
-    texts = place_labels(labels, Frame(0, 0, 600, 400))
-    assert len(texts) == 6
-    places = [re.search(r'<text x="([\d.]+)" y="([\d.]+)"', text) for text in texts]
-    boxes = [(float(p.group(1)), float(p.group(2))) for p in places if p]
+    names = [f"student number {n}" for n in range(6)]
+    made = results(
+        systems=tuple(system(name, "student", "CTranslate2", 1) for name in names),
+        quality=tuple(quality(name, GOOD) for name in names),
+        speed=tuple(speed(name, [300.0 + n, 301.0 + n]) for n, name in enumerate(names)),
+    )
+    drawn = bleu_against_speed(made)
+    assert drawn is not None
+    boxes = []
+    for text in ElementTree.fromstring(drawn).iter(f"{SVG}text"):
+        if text.text in names:
+            x, y = re.findall(r"-?[\d.]+", text.get("transform", ""))[-2:]
+            anchor = re.search(r"text-anchor: (\w+)", text.get("style", ""))
+            shift = {"middle": 35, "end": 70}.get(anchor.group(1), 0) if anchor else 0
+            boxes.append((float(x) - shift, float(y)))
+    assert len(boxes) == 6
     for index, (x, y) in enumerate(boxes):
         for other_x, other_y in boxes[index + 1 :]:
-            assert abs(x - other_x) > 60 or abs(y - other_y) >= 11
+            assert abs(x - other_x) > 60 or abs(y - other_y) >= 8
 
 
-def test_scales() -> None:
-    log = AxisScale.logarithmic(1, 100, 0, 200)
-    assert log.of(10) == pytest.approx(100)
-    assert log.ticks() == [1, 2, 5, 10, 20, 50, 100]
-    assert AxisScale.logarithmic(1, 1e6, 0, 1).ticks() == [10.0**n for n in range(7)]
-    assert AxisScale.linear(30, 36, 0, 60).of(33) == pytest.approx(30)
-    assert AxisScale.linear(30, 36, 0, 60).ticks() == [30, 31, 32, 33, 34, 35, 36]
+def test_pictures_follow_the_theme_and_are_the_same_each_time() -> None:
+    drawn = bleu_against_speed(results())
+    assert drawn is not None
+    assert drawn == bleu_against_speed(results())
+    assert "prefers-color-scheme:dark" in drawn
+    assert "fill: var(--student)" in drawn
+    assert f"<title>{STUDENT}: " in drawn
 
 
 class _Links(HTMLParser):
@@ -212,10 +220,10 @@ def test_names_are_escaped() -> None:
     assert "<img" not in html(results(name="<img src=x>"))
 
 
-def test_a_growth_is_drawn() -> None:
-    growth = grow("s", LENGTH, {x: [x * 0.001, x * 0.0011] for x in (4.0, 8.0, 16.0)})
-    assert growth is not None
-    ElementTree.fromstring(growth_picture([growth, growth]))
+def test_scaling_is_drawn() -> None:
+    fit = fit_power_law("s", LENGTH, {x: [x * 0.001, x * 0.0011] for x in (4.0, 8.0, 16.0)})
+    assert fit is not None
+    ElementTree.fromstring(scaling_plot([fit, fit]))
 
 
 def test_the_readme_shows_the_few_systems_that_one_decides_by(tmp_path: Path) -> None:

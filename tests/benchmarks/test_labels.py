@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import label_memory, label_speed
+from benchmarks import labels
 from tests.training.distill.store import write_shards, write_teacher
 from training.config.recipe import RecipeError
 from training.data.batching import map_table
@@ -18,7 +18,7 @@ from training.data.tokenizer import Tokenizer
 def test_speed_of_translations_and_distributions_apart(tmp_path: Path) -> None:
     checkpoint = write_teacher(tmp_path)
     shards = write_shards(tmp_path / "tokens", Tokenizer(checkpoint / "tokenizer.model"))
-    report = label_speed.measure(checkpoint, shards, sentences=6, rounds=1, beam_size=2)
+    report = labels.measure_speed(checkpoint, shards, sentences=6, rounds=1, beam_size=2)
     assert [(row["task"], row["precision"]) for row in report["speeds"]] == [
         *(("translations", "int8"), ("translations", "float32")),
         *[("distributions", "float32")] * 2,
@@ -28,11 +28,11 @@ def test_speed_of_translations_and_distributions_apart(tmp_path: Path) -> None:
     assert {"CTranslate2", "torch"} == set(report["threads"])
     assert report["machine"]["torch"]
     with pytest.raises(RecipeError, match="no token shards"):
-        label_speed.measure(checkpoint, [])
+        labels.measure_speed(checkpoint, [])
 
 
 def test_synthetic_text_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
-    label_memory.write_text(tmp_path, 25_000, 8)
+    labels.write_random_text(tmp_path, 25_000, 8)
     tables = [map_table(path) for path in sorted((tmp_path / "tokens").iterdir())]
     assert [len(table) for table in tables] == [20_000, 5000]
     assert tables[1]["id"].to_pylist()[-1] == 24_999
@@ -43,9 +43,9 @@ def test_synthetic_text_has_the_size_that_was_asked_for(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_both_stages_are_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    label_memory.write_text(tmp_path, 100, 4)
+    labels.write_random_text(tmp_path, 100, 4)
     for stage in ("write", "read"):
-        label_memory.case(stage, tmp_path)
+        labels.memory_case(stage, tmp_path)
         found = json.loads(capsys.readouterr().out)
         assert found["peak"]["anonymous"] >= found["before"]["anonymous"] > 0
 
@@ -55,5 +55,5 @@ def test_growth_is_between_the_two_largest_sizes() -> None:
         {"stage": "read", "lines": lines, "peak": {"anonymous": size}}
         for lines, size in ((10, 999), (100, 2000), (1100, 6000))
     ]
-    assert label_memory._slope(cases, "read") == 4.0
-    assert label_memory._slope(cases[:1], "read") is None
+    assert labels._slope(cases, "read") == 4.0
+    assert labels._slope(cases[:1], "read") is None

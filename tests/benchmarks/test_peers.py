@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.systems import PEERS, base, ctranslate2_stock, firefox, peer
+from benchmarks.systems import base, ctranslate2_stock, firefox
 from benchmarks.systems.base import (
+    PEERS,
     WHOLE,
     Student,
     Subject,
@@ -21,6 +22,7 @@ from benchmarks.systems.base import (
     Unavailable,
     groups,
     padded,
+    peer,
     student_of,
 )
 from benchmarks.systems.firefox import marian_shapes

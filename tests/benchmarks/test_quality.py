@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.plots import draw, points
+from benchmarks.plots import draw_evaluation, evaluation_points
 from export.metrics import compare, scores
 
 REFERENCES = [f"Der Mann fährt am Tag {n} mit dem Rad durch die Stadt." for n in range(40)]
@@ -54,6 +54,6 @@ def test_the_picture_shows_what_has_both_figures(tmp_path: Path) -> None:
             ]
         },
     }
-    assert [point["score"] for point in points(report)] == [30.0]
-    draw(report, tmp_path / "picture.png")
+    assert [point["score"] for point in evaluation_points(report)] == [30.0]
+    draw_evaluation(report, tmp_path / "picture.png")
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

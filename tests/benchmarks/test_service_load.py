@@ -19,11 +19,22 @@ import pytest
 
 from benchmarks import service_load
 from benchmarks.load import bare
-from benchmarks.load.client import arrivals, closed_loop, open_loop
 from benchmarks.load.measures import memory, mixed, quantiles, read_sentences
-from benchmarks.load.report import BEGIN, END, markdown, targets, update_docs
-from benchmarks.load.served import Batches, children, command_line, read_batches
-from benchmarks.service_load import QUICK, LoadPart, measure, write
+from benchmarks.load.served import Batches, read_batches
+from benchmarks.load.workers import arrivals, closed_loop, open_loop
+from benchmarks.results import ResultsError
+from benchmarks.service_load import (
+    BEGIN,
+    END,
+    QUICK,
+    LoadPart,
+    markdown,
+    measure,
+    targets,
+    update_docs,
+    write,
+)
+from quickstudy.machine import children, command_line
 from tests.export import tiny
 
 METRICS = """
@@ -126,21 +137,21 @@ def busy_at_first() -> Iterator[int]:
 
 
 def test_a_client_comes_back_when_retry_after_says(busy_at_first: int) -> None:
-    order = {"port": busy_at_first, "path": "/", "bodies": ["{}"], "clients": 1, "seconds": 20}
-    tally = asyncio.run(closed_loop({**order, "count": 1}))
+    command = {"port": busy_at_first, "path": "/", "bodies": ["{}"], "clients": 1, "seconds": 20}
+    tally = asyncio.run(closed_loop({**command, "count": 1}))
     assert (tally.retried, tally.lost, dict(tally.statuses)) == (1, 0, {200: 1})
 
 
 def test_an_open_loop_does_not_wait_for_answers(busy_at_first: int) -> None:
-    order = {"port": busy_at_first, "path": "/", "bodies": ["{}"], "rate": 50, "seed": 1}
-    tally = asyncio.run(open_loop({**order, "seconds": 0.5}))
+    command = {"port": busy_at_first, "path": "/", "bodies": ["{}"], "rate": 50, "seed": 1}
+    tally = asyncio.run(open_loop({**command, "seconds": 0.5}))
     assert sum(tally.statuses.values()) == len(list(arrivals(50, 0.5, 1)))
     assert tally.statuses[503] > 0
 
 
 def test_a_port_where_nobody_listens_is_a_lost_connection() -> None:
-    order = {"port": 1, "path": "/", "bodies": ["{}"], "clients": 1, "seconds": 0.2}
-    tally = asyncio.run(closed_loop(order))
+    command = {"port": 1, "path": "/", "bodies": ["{}"], "clients": 1, "seconds": 0.2}
+    tally = asyncio.run(closed_loop(command))
     assert tally.lost > 0
     assert not tally.ms
 
@@ -213,7 +224,7 @@ def test_a_target_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
     assert reached == {"≥ 75%": True, "≤ 5 s": False, "≤ 300 MB": True}
     page = tmp_path / "page.md"
     page.write_text("no marks", encoding="utf-8")
-    with pytest.raises(ValueError, match="no place"):
+    with pytest.raises(ResultsError, match="no place"):
         update_docs(page, {"services": {}})
 
 

@@ -17,8 +17,7 @@ import pytest
 import yaml
 
 from benchmarks.study.config import Cell, StudyError, load_study, load_text
-from benchmarks.study.figures import Setting, StudyTable, mean_of
-from benchmarks.study.report import findings, write_report
+from benchmarks.study.report import Setting, StudyTable, findings, mean_of, write_report
 from benchmarks.study.run import StudyBench, read_rows, run_study
 from export.metrics import pack
 from training.config.recipe import RecipeError

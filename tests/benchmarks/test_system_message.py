@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from benchmarks.systems import CLASSES
-from benchmarks.systems.base import SystemInfo
+from benchmarks.systems.base import CLASSES, SystemInfo
 from benchmarks.systems.firefox import Bergamot
 from benchmarks.systems.onnx_steps import OnnxSteps
 from benchmarks.systems.ours import BundleEngine, LabellingTeacher
-from benchmarks.systems.process import READ, from_json, settings_of, to_json
+from benchmarks.systems.process import DECODERS, from_json, settings_of, to_json
 from training.config.recipe import Recipe
 from training.run import Run
 
@@ -27,7 +26,7 @@ def test_every_system_is_plain_data(name: str) -> None:
     kind = getattr(import_module(CLASSES[name]), name)
     settings = settings_of(kind)
     assert settings[0].name == "info"
-    assert {str(one.type) for one in settings} <= READ.keys()
+    assert {str(one.type) for one in settings} <= DECODERS.keys()
     assert all(one.name.startswith("_") or one.init for one in settings)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.tokenised_bleu import MosesText, read_test, tokenised_bleu
+from benchmarks.quality import MosesText, read_test, tokenised_bleu
 from training.config.recipe import RecipeError
 
 

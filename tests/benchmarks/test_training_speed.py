@@ -8,12 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import training_speed
-from benchmarks.hardware import flops_per_target_token, gemm_gflops
-from benchmarks.speed import machine, ratios, spread
-from benchmarks.trainers import marian, ours
-from benchmarks.trainers.marian import MarianTrainer
-from benchmarks.trainers.ours import Ours, Plain, Task, TrainerUnavailable
+from benchmarks import trainers, training_speed
+from benchmarks.roofline import flops_per_target_token, gemm_gflops
+from benchmarks.speed import ratios, spread
+from benchmarks.trainers import MarianTrainer, Ours, Plain, Task, TrainerUnavailable
 from benchmarks.training_speed import (
     ObjectiveSpeeds,
     Rounds,
@@ -25,6 +23,7 @@ from benchmarks.training_speed import (
     synthetic_task,
     take_turns,
 )
+from quickstudy.machine import describe_machine
 from training.config.recipe import ModelConfig, RecipeError
 from training.data.dataset import ParallelDataset
 from training.data.tokenizer import Tokenizer
@@ -46,9 +45,9 @@ def task(tmp_path: Path) -> Task:
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without processes of its own, and without changing this one's threads and memory."""
     monkeypatch.setattr(training_speed, "in_fresh_process", lambda f, *given: f(*given))
-    monkeypatch.setattr(ours, "in_fresh_process", lambda f, *given: f(*given))
-    monkeypatch.setattr(ours, "use_cores", lambda *_: None)
-    monkeypatch.setattr("benchmarks.hardware.use_cores", lambda *_: None)
+    monkeypatch.setattr(trainers, "in_fresh_process", lambda f, *given: f(*given))
+    monkeypatch.setattr(trainers, "use_cores", lambda *_: None)
+    monkeypatch.setattr("benchmarks.roofline.use_cores", lambda *_: None)
     monkeypatch.setattr(training_speed, "use_cores", lambda *_: None)
     monkeypatch.setattr(training_speed, "keep_memory", lambda: None)
 
@@ -77,7 +76,7 @@ def test_spread_and_ratios() -> None:
 
 
 def test_the_machine_names_what_is_installed_and_only_that() -> None:
-    found = machine(("numpy", "no-such-package-of-ours"))
+    found = describe_machine(("numpy", "no-such-package-of-ours"))
     assert found["numpy"] == np.__version__
     assert "no-such-package-of-ours" not in found
     assert "instructions" in found
@@ -173,8 +172,8 @@ def test_objective_rows_are_ratios_to_nll() -> None:
 @pytest.mark.usefixtures("in_this_process")
 def test_the_report_has_everything(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training_speed, "_gemm", lambda: {"float32, all cores": 100.0})
-    trainers = [Fixed(Plain.name, 1000.0), Fixed("ours", 1800.0), Fixed("other", None)]
-    report = measure(task, trainers, 1, "made-up", lambda line: None)  # type: ignore[arg-type]
+    fixed = [Fixed(Plain.name, 1000.0), Fixed("ours", 1800.0), Fixed("other", None)]
+    report = measure(task, fixed, 1, "made-up", lambda line: None)  # type: ignore[arg-type]
     text = markdown(report)
     assert text.startswith("### Measured")
     assert "| ours | 1,800 (1,800 – 1,800) | 1.80 (1.80 – 1.80) |" in text
@@ -184,7 +183,7 @@ def test_the_report_has_everything(task: Task, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_marian_gets_the_same_model(task: Task) -> None:
-    found = marian.options(task, Path("folder"))
+    found = trainers.marian_options(task, Path("folder"))
     assert found["dim_emb"] == 16
     assert found["transformer_dropout"] == 0.2
     assert found["after"] == "7u"
@@ -193,15 +192,15 @@ def test_marian_gets_the_same_model(task: Task) -> None:
 def test_marians_log_is_read() -> None:
     line = "Ep. 1 : Up. {} : Sen. 5,141 : Cost 9.2 : Time 14.35s : {} words/s : gNorm 3.4\n"
     log = line.format("1", "9.92") + line.format("1,000", "100.00") + line.format("1,001", "300.00")
-    assert marian.timed(log, 2) == pytest.approx(150.0)
+    assert trainers.marian_speed(log, 2) == pytest.approx(150.0)
     with pytest.raises(TrainerUnavailable, match="3 speeds instead of 4"):
-        marian.timed(log, 4)
+        trainers.marian_speed(log, 4)
 
 
 def test_a_missing_marian_says_how_to_install_it(
     task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(marian, "find_spec", lambda name: None)
+    monkeypatch.setattr(trainers, "find_spec", lambda name: None)
     with pytest.raises(TrainerUnavailable, match="pip install"):
         MarianTrainer().tokens_per_second(task)
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from fastapi.testclient import TestClient
 
-from benchmarks.hostile_files import HOSTILE
+from benchmarks.hostile import HOSTILE_FILES
 from export.runtime.bundle import Bundle
 from service.documents import FileError
 from service.jobs import readers as module
@@ -192,7 +192,9 @@ def test_others_are_answered_while_a_file_is_read(
 
 
 def test_an_element_with_many_attributes_is_refused_over_http(make_client: MakeClient) -> None:
-    (hostile,) = (one for one in HOSTILE if one.what == "an element of 10,000 attributes")
+    (hostile,) = (
+        one for one in HOSTILE_FILES if one.description == "an element of 10,000 attributes"
+    )
     answer = make_client(StubEngine()).post(
         "/v1/translate/file", files={"file": ("a.tmx", hostile.make(1))}
     )

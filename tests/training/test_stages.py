@@ -77,7 +77,7 @@ def run_all(run: Run) -> dict[str, bool]:
 def quick_evaluation() -> Iterator[None]:
     """Few timings; one thread, since threads that share tiny matrices mostly wait."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.evaluate.available", lambda: 1)
+        patch.setattr("benchmarks.evaluate.usable_cores", lambda: 1)
         patch.setattr("benchmarks.evaluate.ROUNDS", 2)
         patch.setattr("benchmarks.evaluate.SPEED_SENTENCES", 8)
         yield

@@ -36,6 +36,7 @@ import pyarrow as pa
 import torch
 from sacrebleu.metrics import BLEU
 
+from quickstudy.machine import usable_cores
 from training.config.recipe import LabelsConfig, RecipeError
 from training.data.batching import map_table
 from training.data.tokenizer import Tokenizer
@@ -47,13 +48,7 @@ from training.distill.label_store import (
     write_shard,
 )
 from training.distill.teachers import Distributions, Teacher
-from training.distributed import (
-    available_cores,
-    die_with_parent,
-    end_children,
-    thread_count,
-    unreached,
-)
+from training.distributed import die_with_parent, end_children, thread_count, unreached
 
 if TYPE_CHECKING:
     from training.distill.teachers import Teacher
@@ -363,7 +358,7 @@ def _cluster() -> Iterator[Any]:
     else:
         ray.init(
             address="local",
-            num_cpus=available_cores(),
+            num_cpus=usable_cores(),
             include_dashboard=False,
             log_to_driver=False,
             object_store_memory=OBJECT_STORE_BYTES,

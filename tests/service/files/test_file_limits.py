@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 from lxml import etree
 
-from benchmarks.hostile_files import HOSTILE, TMX_HEAD, TMX_TAIL, Hostile, docx, odt
+from benchmarks.hostile import HOSTILE_FILES, TMX_HEAD, TMX_TAIL, HostileFile, docx, odt
 from service.documents import FileError, xml
 from service.documents import docx as docx_module
 from service.documents import xml as limits
@@ -200,8 +200,10 @@ def test_what_is_long_but_has_no_words_is_kept() -> None:
 SMALL = 50_000
 
 
-@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda one: f"{one.extension} {one.what}")
-def test_hostile_files_are_read_or_refused_soon(hostile: Hostile) -> None:
+@pytest.mark.parametrize(
+    "hostile", HOSTILE_FILES, ids=lambda one: f"{one.extension} {one.description}"
+)
+def test_hostile_files_are_read_or_refused_soon(hostile: HostileFile) -> None:
     begin = time.process_time()
     with suppress(FileError):
         shouted(opened(hostile.make(SMALL), f"a.{hostile.extension}"))

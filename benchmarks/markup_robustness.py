@@ -1,8 +1,8 @@
-"""How often a model drops what is protected, and what repairs do.
+"""How often a model drops placeholders, tags and glossary terms, and what repairs do about it.
 
-`python -m benchmarks.text_repairs --source FILE --target FILE` takes parallel sentences and prints
-one JSON object. Sentences get a placeholder, a tagged stretch or a glossary, at random with a
-fixed seed.
+`python -m benchmarks.markup_robustness --source FILE --target FILE` takes parallel sentences and
+prints one JSON object. Sentences get a placeholder, a tagged stretch or a glossary, at random with
+a fixed seed.
 """
 
 from __future__ import annotations

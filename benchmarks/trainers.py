@@ -1,17 +1,6 @@
-"""Quickstudy's own training loop, as `quickstudy student` runs it.
+"""Trainers of the same model on the same text, to be timed: ours, a plain torch loop, Marian.
 
-A plain torch loop around `torch.nn.Transformer`, as a competent user would write it.
-
-One process with all cores; the same batches, vocabulary, tied embeddings, dropout, label smoothing
-and optimiser. What it does not do: run one process a core, leave padded positions out of the
-output layer, draw dropout's numbers cheaply. `nn.Transformer` also drops attention weights.
-
-What every trainer under measurement is given, and how one is run in a process of its own.
-
-Made-up text for timing: token shards, label store, tokenizer and validation text.
-
-Lengths are those of short captions and words follow Zipf's law, so batches, padding and the
-gradient of the embedding look like real ones; the words themselves mean nothing.
+Each takes a `Task` and runs in a process of its own. The text is made up, or a run's.
 """
 
 from __future__ import annotations
@@ -19,11 +8,16 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
+import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import count, islice
 from pathlib import Path
 from statistics import harmonic_mean
@@ -36,13 +30,14 @@ import torch.nn.functional as F
 from sentencepiece import sentencepiece_model_pb2
 from torch import Tensor, nn
 
+from quickstudy.machine import usable_cores
 from training.config.losses import NllObjective
 from training.config.recipe import ModelConfig, TrainingConfig
 from training.data.batching import Batch
 from training.data.dataset import ParallelDataset, map_table
 from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
 from training.distill.label_store import label_schema, write_manifest, write_shard
-from training.distributed import available_cores, precision
+from training.distributed import precision
 from training.model.transformer import BOS, EOS, PAD, UNK, sinusoids
 from training.trainer import TrainingRun, train
 
@@ -91,7 +86,7 @@ class BaselineTrainer(Protocol):
     def tokens_per_second(self, task: Task) -> float:
         """Target tokens a second (EOS counted, padding not), all cores together.
 
-        Raises Unavailable where it cannot be measured.
+        Raises TrainerUnavailable where it cannot be measured.
         """
         ...
 
@@ -105,10 +100,13 @@ def in_fresh_process(function: Callable[..., T], *arguments: Any) -> T:
 
 def use_cores(threads: int | None = None) -> None:
     """Let torch use so many threads in this process; all cores by default."""
-    torch.set_num_threads(threads or available_cores())
+    torch.set_num_threads(threads or usable_cores())
 
+
+# --- ours -----------------------------------------------------------------------------------------
 
 LOG_LINES = 5
+"""Timed lines of a log."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +168,9 @@ def _timed(log: Path, warm_up: int) -> float:
     return harmonic_mean(rates[skipped:])
 
 
+# --- a plain torch loop ---------------------------------------------------------------------------
+
+
 class PlainTransformer(nn.Module):
     """`nn.Transformer` (pre-norm) with one embedding table for source, target and output."""
 
@@ -215,7 +216,13 @@ class PlainTransformer(nn.Module):
 
 @dataclass(frozen=True)
 class Plain:
-    """The plain loop, float32."""
+    """A torch loop around `torch.nn.Transformer`, float32, as a competent user would write it.
+
+    One process with all cores; the same batches, vocabulary, tied embeddings, dropout, label
+    smoothing and optimiser. What it does not do: run one process a core, leave padded positions out
+    of the output layer, draw dropout's numbers cheaply. `nn.Transformer` also drops attention
+    weights.
+    """
 
     name: str = "torch.nn.Transformer, 32-true"
 
@@ -262,8 +269,119 @@ def _step(model: PlainTransformer, optimizer: torch.optim.Optimizer, batch: Batc
     optimizer.zero_grad()
 
 
+# --- Marian ---------------------------------------------------------------------------------------
+
+MARIAN_INSTALL = "pip install -e '.[train,bench]'"
+MARIAN_SPEED = re.compile(r"Up\. [\d,]+ .*?([\d.]+) words/s")
+MARIAN_COMMAND = "import json, sys, pymarian; pymarian.Trainer(**json.loads(sys.argv[1])).train()"
+
+
+@dataclass(frozen=True)
+class MarianTrainer:
+    """Marian's CPU trainer, from the PyPI package `pymarian` (wheels for CPython up to 3.12).
+
+    The package has no `marian` program: `pymarian.Trainer` is called in a process of its own, and
+    its log read. Synchronous SGD with one graph and one thread a core; Marian splits a batch among
+    them, so the batch is `batch_tokens` × cores. Dropout is where ours is; attention weights are
+    not dropped.
+    """
+
+    name: str = "Marian, 32-true"
+
+    def tokens_per_second(self, task: Task) -> float:
+        """Target words a second as Marian logs them (EOS counted, padding not)."""
+        if find_spec("pymarian") is None:
+            raise TrainerUnavailable(f"pymarian is not installed: {MARIAN_INSTALL}")
+        folder = task.folder / "marian"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        _write_marian_text(task, folder)
+        done = subprocess.run(
+            [sys.executable, "-c", MARIAN_COMMAND, json.dumps(marian_options(task, folder))],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            words = (done.stderr or done.stdout).strip().splitlines()
+            raise TrainerUnavailable(f"it ended with {done.returncode}: {' '.join(words[-3:])}")
+        return marian_speed(done.stderr + done.stdout, LOG_LINES)
+
+
+def _write_marian_text(task: Task, folder: Path) -> None:
+    """Every token as one word of plain text, and the vocabulary as Marian's YAML."""
+    data = ParallelDataset(task.tokens)
+    for side, rows in (("src", data.src), ("trg", data.trg)):
+        lines = (" ".join(f"t{i}" for i in rows[n] if i != EOS) for n in range(len(data)))
+        (folder / side).write_text("\n".join(lines) + "\n")
+    words = ["</s>", "<unk>", *(f"t{i}" for i in range(2, len(Tokenizer(task.tokenizer))))]
+    vocabulary = "".join(f"{json.dumps(word)}: {number}\n" for number, word in enumerate(words))
+    (folder / "vocab.yml").write_text(vocabulary)
+
+
+def marian_options(task: Task, folder: Path) -> dict[str, object]:
+    """Marian's options for the model of a task: pre-norm, tied embeddings, the same optimiser."""
+    model, cores = task.model, usable_cores()
+    every = max(task.steps // LOG_LINES, 1)
+    warm_up = -(-task.warm_up // every) * every
+    vocabulary = str(folder / "vocab.yml")
+    return {
+        "type": "transformer",
+        "model": str(folder / "model.npz"),
+        "train_sets": [str(folder / "src"), str(folder / "trg")],
+        "vocabs": [vocabulary, vocabulary],
+        "dim_emb": model.width,
+        "transformer_heads": model.heads,
+        "transformer_dim_ffn": model.ffn,
+        "transformer_ffn_activation": "relu",
+        "enc_depth": model.encoder_layers,
+        "dec_depth": model.decoder_layers,
+        "transformer_preprocess": "n",
+        "transformer_postprocess": "da",
+        "transformer_postprocess_top": "n",
+        "transformer_postprocess_emb": "d",
+        "transformer_dropout": model.dropout,
+        "transformer_dropout_ffn": model.dropout,
+        "tied_embeddings_all": True,
+        "label_smoothing": LABEL_SMOOTHING,
+        "cost_type": "ce-mean-words",
+        "optimizer": "adam",
+        "optimizer_params": [*BETAS, 1e-9],
+        "learn_rate": LEARNING_RATE,
+        "clip_norm": CLIP_NORM,
+        "max_length": model.max_length,
+        "mini_batch": 10_000,
+        "mini_batch_words": task.batch_tokens * cores,
+        "maxi_batch": 1000,
+        "maxi_batch_sort": "trg",
+        "cpu_threads": cores,
+        "sync_sgd": True,
+        "workspace": 1024,
+        "seed": task.seed,
+        "disp_freq": f"{every}u",
+        "save_freq": "1000000u",
+        "after": f"{warm_up + every * LOG_LINES}u",
+    }
+
+
+def marian_speed(log: str, lines: int) -> float:
+    """Mean speed of a log's last lines; each covers as many updates.
+
+    Raises TrainerUnavailable where the log has fewer.
+    """
+    rates = [float(rate) for rate in MARIAN_SPEED.findall(log)]
+    if len(rates) < lines:
+        raise TrainerUnavailable(
+            f"its log has {len(rates)} speeds instead of {lines}: {log[-300:]}"
+        )
+    return harmonic_mean(rates[-lines:])
+
+
+# --- made-up text ---------------------------------------------------------------------------------
+
 MEAN_LENGTH = 14.0
-"""Target tokens of a made-up sentence, EOS not counted."""
+"""Target tokens of a made-up sentence, EOS not counted. Lengths are those of short captions, and
+words follow Zipf's law, so batches, padding and the embedding's gradient look like real ones."""
 
 
 def lengths(pairs: int, longest: int, generator: np.random.Generator) -> np.ndarray:

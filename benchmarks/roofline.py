@@ -1,27 +1,20 @@
-"""How far a system is from what the machine can do: its arithmetic against matrix products alone.
+"""How far a system is from what the machine can do: its roofline, and where the time goes.
 
-Peaks are those of square matrix products of 1,024 in the libraries that are installed, on as many
-threads; the best library counts. One sentence at a time, a decoder multiplies matrices by single
-vectors, which no library does near that peak: the share says how much of the machine is left
-unused, not how much faster a better program would be.
+Operations are those of matrix products only, a multiplication and an addition counted as two; the
+backward pass costs twice the forward one. Peaks are those of square products of 1,024 in the
+libraries that are installed, on as many threads; the best library counts. One sentence at a time, a
+decoder multiplies matrices by single vectors, which no library does near that peak: the share says
+how much of the machine is left unused, not how much faster a better program would be.
 
-Arithmetic of a training step and of a translation, and what the machine can do of it.
+A profile samples a system's process with Linux's `perf`. It tells libraries apart and, in those
+that keep their symbols, functions. Kernels that oneDNN makes while running have no name: perf calls
+them JIT, and they are matrix products.
 
-Operations of matrix products only, a multiplication and an addition counted as two; the backward
-pass costs twice the forward one. Shapes: S source length, T target length, V
-vocabulary, D width, F inner width.
-
-Where a system's processor time goes, by sampling its process with Linux's `perf`.
-
-What is told apart are libraries and, in those that keep their symbols, functions. Kernels that
-oneDNN makes while running have no name: perf calls them JIT, and they are matrix products.
-
-The machine that a benchmark ran on, and what disturbed it.
+Shapes: S source length, T target length, V vocabulary, D width, F inner width.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -29,8 +22,7 @@ import subprocess
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,16 +31,19 @@ import torch
 import yaml
 
 from benchmarks.plan import BenchPlan
-from benchmarks.results import Figure, Machine, Peak, Profile, ReportPart, Share, Speed
-from benchmarks.speed import figure, machine, tidy
-from benchmarks.systems.base import Unavailable, versions_of
+from benchmarks.results import Peak, Profile, ReportPart, Share, Speed
+from benchmarks.speed import figure, tidy
+from benchmarks.systems.base import Unavailable
 from benchmarks.systems.process import Running
-from benchmarks.trainers.ours import in_fresh_process, use_cores
+from benchmarks.trainers import in_fresh_process, use_cores
 from training.checkpoint import build_model
 from training.config.model import ModelConfig
 from training.model.transformer import parameter_count
 
 Precision = Literal["float32", "bfloat16"]
+
+
+# --- operations -----------------------------------------------------------------------------------
 
 
 def flops_per_target_token(
@@ -86,24 +81,18 @@ def flops_per_sentence(
     return float((model.encoder_layers * encoder + decoder).mean())
 
 
-def gemm_gflops(precision: Precision, threads: int | None, seconds: float = 1.0) -> float:
-    """10⁹ operations a second of square matrix products of 1,024, on so many threads (all if
-    None). Run it in a process of its own: it sets the number of threads."""
-    use_cores(threads)
-    size = 1024
-    left = torch.randn(size, size).to(getattr(torch, precision))
-    right = torch.randn(size, size).to(left.dtype)
-    for _ in range(3):
-        left @ right
-    started, count = time.perf_counter(), 0
-    while time.perf_counter() - started < seconds:
-        left @ right
-        count += 1
-    return 2 * size**3 * count / (time.perf_counter() - started) / 1e9
-
+# --- peaks ----------------------------------------------------------------------------------------
 
 Product = Callable[[], Any]
 SIZE = 1024
+
+
+def gemm_gflops(precision: Precision, threads: int | None, seconds: float = 1.0) -> float:
+    """10⁹ operations a second of square matrix products of 1,024, on so many threads (all if
+    None). Run it in a process of its own: it sets the number of threads."""
+    product = _torch_float(threads, precision)
+    _gops(product, seconds / 10)  # warms up
+    return _gops(product, seconds)
 
 
 def kernel_rounds(threads: int, rounds: int, seconds: float) -> dict[str, list[float]]:
@@ -117,11 +106,11 @@ def kernel_rounds(threads: int, rounds: int, seconds: float) -> dict[str, list[f
             _gops(products[name], seconds / 4)
         except (ImportError, RuntimeError, NotImplementedError, AttributeError):
             products.pop(name, None)
-    found: dict[str, list[float]] = {name: [] for name in products}
+    rates: dict[str, list[float]] = {name: [] for name in products}
     for _ in range(rounds):
         for name, product in products.items():
-            found[name].append(_gops(product, seconds))
-    return found
+            rates[name].append(_gops(product, seconds))
+    return rates
 
 
 def _gops(product: Product, seconds: float) -> float:
@@ -132,9 +121,9 @@ def _gops(product: Product, seconds: float) -> float:
     return 2 * SIZE**3 * count / (time.perf_counter() - started) / 1e9
 
 
-def _torch_float32(threads: int) -> Product:
+def _torch_float(threads: int | None, precision: Precision = "float32") -> Product:
     use_cores(threads)
-    left, right = torch.randn(SIZE, SIZE), torch.randn(SIZE, SIZE)
+    left, right = torch.randn(2, SIZE, SIZE).to(getattr(torch, precision))
     return lambda: left @ right
 
 
@@ -169,7 +158,7 @@ def _onnxruntime_int8(threads: int) -> Product:
 
 
 _MAKERS: dict[str, Callable[[int], Product]] = {
-    "torch float32": _torch_float32,
+    "torch float32": _torch_float,
     "torch int8": _torch_int8,
     "ONNX Runtime int8": _onnxruntime_int8,
 }
@@ -182,7 +171,7 @@ KERNELS: dict[Literal["float32", "int8"], tuple[str, ...]] = {
 
 def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[Peak]:
     """The best kernel of each precision, for every number of threads; kernels take turns."""
-    found = []
+    peaks = []
     for count in threads:
         measured = in_fresh_process(kernel_rounds, count, rounds, seconds)
         for precision, kernels in KERNELS.items():
@@ -191,23 +180,26 @@ def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[P
                 continue
             best = max(rates, key=lambda name: float(np.median(rates[name])))
             gops = figure(rates[best])
-            found.append(Peak(precision=precision, threads=count, gops=gops, kernel=best))
-    return found
+            peaks.append(Peak(precision=precision, threads=count, gops=gops, kernel=best))
+    return peaks
+
+
+# --- shares of the peaks --------------------------------------------------------------------------
 
 
 def dimensions(plan: BenchPlan) -> dict[int, ModelConfig]:
     """The models that the bundle's recipe describes, by their number of parameters."""
     manifest = plan.bundle.manifest
     text = (plan.bundle.path / manifest.recipe).read_text(encoding="utf-8")
-    found = {}
+    configs = {}
     tree = yaml.safe_load(text)
     for side in ("student", "teacher"):
         try:
             config = ModelConfig.model_validate(tree[side]["model"])
         except (KeyError, TypeError, ValueError):
             continue  # a given teacher has no dimensions here
-        found[parameter_count(build_model(config, manifest.vocab_size))] = config
-    return found
+        configs[parameter_count(build_model(config, manifest.vocab_size))] = config
+    return configs
 
 
 def shares(
@@ -222,7 +214,7 @@ def shares(
     vocab_size = plan.bundle.manifest.vocab_size
     best = {(peak.precision, peak.threads): peak.gops.median for peak in peaks}
     infos = {one.info.name: one.info for one in plan.systems}
-    found = []
+    rows = []
     for row in speed:
         info = infos[row.system]
         config = models.get(info.parameters or -1)
@@ -231,7 +223,7 @@ def shares(
         src, trg = lengths[row.system]
         operations = flops_per_sentence(config, vocab_size, src, trg, info.beam_size)
         gops = operations * row.sentences_per_second.median / 1e9
-        found.append(
+        rows.append(
             Share(
                 system=row.system,
                 threads=row.threads,
@@ -242,12 +234,14 @@ def shares(
                 share_of_int8=_share(gops, best.get(("int8", row.threads))),
             )
         )
-    return found
+    return rows
 
 
 def _share(gops: float, peak: float | None) -> float | None:
     return tidy(gops / peak) if peak else None
 
+
+# --- profiles -------------------------------------------------------------------------------------
 
 INSTALL = "apt install linux-perf (or your system's package of perf)"
 HERTZ = 999
@@ -337,8 +331,8 @@ def parts_of(lines: Sequence[str]) -> list[ReportPart]:
     """Lines of perf's report by library and function → parts, the largest first."""
     shares: dict[str, float] = defaultdict(float)
     for line in lines:
-        if found := LINE.match(line):
-            shares[part_of(found.group(2), found.group(3))] += float(found.group(1))
+        if match := LINE.match(line):
+            shares[part_of(match.group(2), match.group(3))] += float(match.group(1))
     total = sum(shares.values())
     ordered = sorted(shares.items(), key=lambda item: -item[1])
     return [
@@ -354,112 +348,3 @@ def part_of(library: str, function: str) -> str:
         if re.search(of_library, library) and re.search(of_function, function):
             return name
     return OTHER.format(library=re.split(r"[.-]", library)[0])
-
-
-CPU = Path("/sys/devices/system/cpu")
-STAT = Path("/proc/stat")
-ENVIRONMENT = (
-    "CT2_FORCE_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-    "MKL_ENABLE_INSTRUCTIONS",
-    "ATEN_CPU_CAPABILITY",
-    "CT2_USE_MKL",
-)
-PACKAGES = ("ctranslate2", "onnxruntime", "torch", "transformers", "sentencepiece", "sacrebleu")
-QUIET_LOAD = 0.5
-QUIET_STEAL = 0.01
-STEADY = 0.2
-"""Rounds whose range is at most this share of their median are steady."""
-
-
-@dataclass
-class Watch:
-    """Watches the machine from when it is made until `finish`."""
-
-    load_before: float = field(default_factory=lambda: os.getloadavg()[0])
-    _ticks: tuple[int, int] | None = field(default_factory=lambda: _steal_and_all())
-    _started: float = field(default_factory=time.monotonic)
-
-    def finish(self, figures: Iterable[Figure]) -> Machine:
-        """The machine, with what the speeds that were measured say of its noise."""
-        about = machine()
-        steal = _busy_share(self._ticks, _steal_and_all())
-        return Machine(
-            processor=str(about["processor"]),
-            cores=available(),
-            instructions=str(about["instructions"]),
-            threads_per_core=threads_per_core(),
-            governor=_read(CPU / "cpu0/cpufreq/scaling_governor"),
-            memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            system=str(about["system"]),
-            python=str(about["python"]),
-            versions=versions_of(*PACKAGES),
-            environment={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
-            load_before=round(self.load_before, 2),
-            load_after=round(os.getloadavg()[0], 2),
-            steal_share=steal,
-            noise=tuple(noise_of(self.load_before, steal, list(figures))),
-        )
-
-
-def noise_of(load: float, steal: float | None, figures: list[Figure]) -> list[str]:
-    """What disturbed a run, in words."""
-    found = []
-    if load > QUIET_LOAD:
-        found.append(f"something else was running: the load was {load:.1f} before the run began")
-    if steal is not None and steal > QUIET_STEAL:
-        found.append(f"another machine on the same host took {steal:.0%} of the processor time")
-    unsteady = [one for one in figures if range_of(one) > STEADY]
-    if unsteady:
-        worst = max(map(range_of, unsteady))
-        found.append(
-            f"rounds of {len(unsteady)} of {len(figures)} speeds differ by more than {STEADY:.0%} "
-            f"of their median, the worst by {worst:.0%}"
-        )
-    return found
-
-
-def range_of(figure: Figure) -> float:
-    """Most less least of the rounds, as a share of their median."""
-    if not figure.median:
-        return 0.0
-    return (max(figure.rounds) - min(figure.rounds)) / figure.median
-
-
-def available() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def threads_per_core() -> int | None:
-    """Hardware threads that share a core: with two, two `cores` here are less than two."""
-    siblings = _read(CPU / "cpu0/topology/thread_siblings_list")
-    if siblings is None:
-        return None
-    count = 0
-    for part in siblings.split(","):
-        first, _, last = part.partition("-")
-        count += int(last or first) - int(first) + 1
-    return count
-
-
-def _read(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8").strip() or None
-    except OSError:
-        return None
-
-
-def _steal_and_all() -> tuple[int, int] | None:
-    """Ticks of all cores that the host gave to others, and all ticks."""
-    line = _read(STAT)
-    if line is None:
-        return None
-    ticks = [int(value) for value in line.splitlines()[0].split()[1:9]]
-    return (ticks[7], sum(ticks)) if len(ticks) == 8 else None
-
-
-def _busy_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
-    if before is None or after is None or after[1] == before[1]:
-        return None
-    return round((after[0] - before[0]) / (after[1] - before[1]), 4)
