@@ -20,6 +20,7 @@ import torch
 import typer
 
 from benchmarks.speed import machine
+from export.ctranslate2 import to_ctranslate2
 from quickstudy.atomic import atomic_write
 from training.config.recipe import RecipeError
 from training.data.batching import RaggedColumn, map_table
@@ -75,7 +76,7 @@ def measure(
     src, trg = sample(shards, sentences)
     rows, hypotheses = [], []
     for precision in PRECISIONS:
-        teacher = NativeTeacher(checkpoint, batch_tokens, precision)
+        teacher = NativeTeacher(checkpoint, batch_tokens, precision, to_ctranslate2)
         seconds, found = timed(lambda: teacher.translate(src, beam_size, 1, 1.0), rounds)  # noqa: B023
         hypotheses = [translations[0][0] for translations in found]
         about: dict[str, Any] = {"task": "translations", "engine": "CTranslate2"}

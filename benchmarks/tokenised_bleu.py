@@ -19,6 +19,7 @@ import sacrebleu
 import typer
 from sacremoses import MosesPunctNormalizer, MosesTokenizer
 
+from export.ctranslate2 import to_ctranslate2
 from export.metrics import scores
 from quickstudy.atomic import atomic_write
 from training.checkpoint import CheckpointError
@@ -56,7 +57,8 @@ def translate(checkpoint: Path, sources: list[str], beam_size: int) -> list[str]
     if not (checkpoint / "tokenizer.model").is_file():
         raise CheckpointError(f"{checkpoint}: not a checkpoint, tokenizer.model is missing")
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
-    found = NativeTeacher(checkpoint).translate(tokenizer.encode(sources), beam_size, 1, 1.0)
+    teacher = NativeTeacher(checkpoint, converter=to_ctranslate2)
+    found = teacher.translate(tokenizer.encode(sources), beam_size, 1, 1.0)
     return tokenizer.decode([hypotheses[0][0] for hypotheses in found])
 
 

@@ -166,6 +166,7 @@ def _label_stage(run: Run) -> Stage:
     given = not isinstance(run.recipe.teacher, TrainedTeacher)
 
     def make() -> None:
+        from export.ctranslate2 import to_ctranslate2
         from training.distill.labelling import choose_workers, label_corpus
         from training.distill.teachers import build_teacher
 
@@ -177,7 +178,7 @@ def _label_stage(run: Run) -> Stage:
             label_corpus(
                 run.token_shards,
                 run.labels,
-                partial(build_teacher, run.teacher_job),
+                partial(build_teacher, run.teacher_job, to_ctranslate2),
                 config,
                 Tokenizer(run.tokenizer),
                 tick,

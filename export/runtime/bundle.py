@@ -52,6 +52,7 @@ from export.runtime.manifest import (
     strict_json,
     up_to_date,
 )
+from quickstudy.atomic import atomic_folder
 
 OPEN_FLAGS = (
     os.O_RDONLY
@@ -393,8 +394,6 @@ def replacing(out: Path) -> Iterator[Path]:
 
     Whatever raises, `out` stays as it was. Raises BundleError where something else lies there.
     """
-    from quickstudy.atomic import atomic_folder  # what only reads bundles has no training/
-
     out = Path(out).resolve()
     _refuse_to_replace(out)
     with atomic_folder(out) as draft:

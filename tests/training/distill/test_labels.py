@@ -10,6 +10,7 @@ import pyarrow as pa
 import pytest
 import torch
 
+from export.ctranslate2 import to_ctranslate2
 from tests.training.distill.store import write_shards, write_teacher
 from training.config.recipe import LabelsConfig, RecipeError
 from training.data.batching import map_table, pad_rows, target_side
@@ -31,7 +32,7 @@ def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(teacher_folder: Path) -> NativeTeacher:
-    return NativeTeacher(teacher_folder, batch_tokens=64)
+    return NativeTeacher(teacher_folder, batch_tokens=64, converter=to_ctranslate2)
 
 
 @pytest.fixture(scope="module")

@@ -66,9 +66,9 @@ def ct2_config(place: Path, **more: object) -> CTranslate2Folder:
 
 
 def build(place: Path, config: GivenTeacher, adopted: bool = True):  # type: ignore[no-untyped-def]
-    return build_teacher(
-        TeacherJob(config, LABELS, place / "spm.model", adopted, MODEL.max_length, place / "none")
-    )
+    tokenizer = place / "spm.model"
+    job = TeacherJob(config, LABELS, tokenizer, adopted, MODEL.max_length, place / "none")
+    return build_teacher(job, to_ctranslate2)
 
 
 def checkpoint(place: Path, name: str) -> CheckpointTeacher:
@@ -109,7 +109,7 @@ def test_the_search_of_a_gpu_finds_what_ctranslate2_finds(
     place: Path, ids: tuple[list[list[int]], ...]
 ) -> None:
     """Here on a CPU: only the device differs."""
-    own = NativeTeacher(place / "a", batch_tokens=200)
+    own = NativeTeacher(place / "a", batch_tokens=200, converter=to_ctranslate2)
     searched, translated = own.search(ids[0], 3, 2, 1.0), own.translate(ids[0], 3, 2, 1.0)
     for one, other in zip(searched, translated, strict=True):
         assert [hypothesis for hypothesis, _ in one] == [hypothesis for hypothesis, _ in other]
@@ -193,9 +193,8 @@ def test_other_tokens_go_through_text(place: Path, kind: str) -> None:
         "ensemble": ensemble(*[checkpoint(place, "a").model_dump()] * 2),
     }
     student = Tokenizer(place / "other.model")
-    teacher = build_teacher(
-        TeacherJob(configs[kind], LABELS, place / "other.model", False, 64, place / "none")
-    )
+    job = TeacherJob(configs[kind], LABELS, place / "other.model", False, 64, place / "none")
+    teacher = build_teacher(job, to_ctranslate2)
     assert isinstance(teacher, RetokenisedTeacher)
     native = Tokenizer(place / "spm.model")
     direct = build(place, configs[kind]).translate(native.encode(TEXTS[:3]), 3, 2, 1.0)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -42,15 +42,25 @@ from training.distributed import settle_gpu, thread_count
 from training.model.decoding import beam_batch, output_limit
 from training.model.transformer import EOS, Transformer, parameter_count
 
+Precision = Literal["float32", "int8"]
+CTranslate2Converter = Callable[[Transformer, list[str], Path, Precision], None]
+"""Writes a model, whose pieces are given in the order of their ids, as a CTranslate2 folder. A
+module-level function, so that it can be sent to worker processes."""
+
 
 class NativeTeacher:
-    """A checkpoint whose tokens are the student's."""
+    """A checkpoint whose tokens are the student's.
+
+    With a `converter` it translates in CTranslate2, which is faster on a CPU; without one, or on a
+    GPU, in torch.
+    """
 
     def __init__(
         self,
         checkpoint: Path,
         batch_tokens: int = 1024,
-        precision: Literal["int8", "float32"] = "float32",
+        precision: Precision = "float32",
+        converter: CTranslate2Converter | None = None,
     ) -> None:
         loaded = load_checkpoint(checkpoint)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,31 +68,32 @@ class NativeTeacher:
         self.model = loaded.model.to(self.device)
         self.max_length = self.model.max_length
         self.batch_tokens = batch_tokens
-        self.precision = precision
+        self.precision: Precision = precision
+        self._converter = converter
         self.pieces = Tokenizer(loaded.tokenizer).pieces
         self._ids = {piece: index for index, piece in enumerate(self.pieces)}
 
     @property
     def about(self) -> About:
-        if self._in_torch:
+        if self._converter_in_use is None:
             return About("torch", "float32", parameter_count(self.model))
         precision = "int8-7bit" if self.precision == "int8" else self.precision
         return About("CTranslate2", precision, parameter_count(self.model))
 
     @property
-    def _in_torch(self) -> bool:
-        """Whether torch translates: CTranslate2's wheels need a CUDA of their own on a GPU."""
-        return self.device.type == "cuda"
+    def _converter_in_use(self) -> CTranslate2Converter | None:
+        """None where torch translates. On a GPU it always does: CTranslate2's wheels need a CUDA
+        of their own."""
+        return None if self.device.type == "cuda" else self._converter
 
     @functools.cached_property
     def _translator(self) -> Any:
         import ctranslate2
 
-        from export.ctranslate2 import to_ctranslate2
-
+        assert self._converter is not None
         with tempfile.TemporaryDirectory(prefix="quickstudy-teacher-") as scratch:
             folder = Path(scratch) / "model"
-            to_ctranslate2(self.model, self.pieces, folder, self.precision)
+            self._converter(self.model, self.pieces, folder, self.precision)
             return ctranslate2.Translator(
                 str(folder), inter_threads=thread_count(1), intra_threads=1
             )
@@ -90,7 +101,7 @@ class NativeTeacher:
     def translate(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
-        if self._in_torch:
+        if self._converter_in_use is None:
             return self.search(src, beam_size, n_best, length_penalty)
         found = translate_tokens(
             self._translator,
