@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.distill.test_objectives import V, batch, hybrid, labelled, model
+from tests.training.distill.test_losses import V, batch, hybrid, labelled, model
 from training.config.losses import (
     ConstantGateConfig,
     HybridObjective,
