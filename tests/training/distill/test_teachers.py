@@ -16,6 +16,7 @@ from tests.training.distill.tiny_teachers import (
     make_checkpoint,
     our_tokenizer,
 )
+from tests.training.plain_beam import plain_beam
 from training.config.model import (
     CheckpointTeacher,
     CTranslate2Folder,
@@ -29,7 +30,6 @@ from training.distill.teachers.base import NO_LOGP, Distributions, cut, like_bat
 from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher
 from training.distill.teachers.external import PieceMap, RetokenisedTeacher
 from training.distill.teachers.native import EnsembleTeacher
-from training.model.decoding import beam_one
 from training.model.transformer import EOS
 
 LABELS = LabelsConfig(beam_size=3, n_best=2, batch_tokens=200, precision="float32")
@@ -151,7 +151,7 @@ def test_ensemble_of_one_twice_is_beam_search_of_it(
     twice = build(place, ensemble(*[{"kind": "checkpoint", "path": str(place / "a")}] * 2))
     found = twice.translate(ids[0], 3, 3, length_penalty)
     for src, hypotheses in zip(ids[0], found, strict=True):
-        expected = beam_one(own.model, torch.tensor([src]), 3, length_penalty)
+        expected = plain_beam(own.model, src, 3, length_penalty)
         assert [one for one, _ in hypotheses] == [[*one.ids, EOS] for one in expected]
         scores = [one.score for one in expected]
         assert [score for _, score in hypotheses] == pytest.approx(scores, abs=1e-3)
@@ -180,7 +180,7 @@ def test_engines_of_two_kinds_search_together(
     )
     own = build(place, checkpoint(place, "a"))
     for src, hypotheses in zip(ids[0][:2], mixed.translate(ids[0][:2], 2, 1, 1.0), strict=True):
-        expected = beam_one(own.model, torch.tensor([src]), 2)[0]
+        expected = plain_beam(own.model, src, 2)[0]
         assert hypotheses[0][0] == [*expected.ids, EOS]
 
 

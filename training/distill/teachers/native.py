@@ -34,12 +34,11 @@ from training.distill.teachers.base import (
     Member,
     Steps,
     batched_distributions,
-    beam_search,
     like_batches,
 )
 from training.distill.teachers.ctranslate2_teacher import translate_tokens
 from training.distributed import settle_gpu, thread_count
-from training.model.decoding import beam_batch, output_limit
+from training.model.decoding import NEVER, TransformerSteps, beam, beam_search, output_limit
 from training.model.transformer import EOS, Transformer, parameter_count
 
 Precision = Literal["float32", "int8"]
@@ -128,7 +127,7 @@ class NativeTeacher:
         found: dict[int, Hypotheses] = {}
         for rows in like_batches(src, src, self.batch_tokens):
             batch = self._padded([src[row] for row in rows])
-            hypotheses = beam_batch(self.model, batch, beam_size, length_penalty)
+            hypotheses = beam(self.model, batch, beam_size, length_penalty)
             for row, best in zip(rows, hypotheses, strict=True):
                 found[row] = [([*one.ids, EOS], one.score) for one in best[:n_best]]
         return [found[row] for row in range(len(src))]
@@ -152,37 +151,9 @@ class NativeTeacher:
         """Sources [B, S] on the model's device."""
         return pad_rows([np.asarray(row) for row in src]).to(self.device)
 
-    def steps(self, src: list[Ids], times: int) -> NativeSteps:
+    def steps(self, src: list[Ids], times: int) -> TransformerSteps:
         """The decoding of some sources in torch, from its start; each source `times` times."""
-        return NativeSteps(self.model, self._padded(src), times)
-
-
-class NativeSteps:
-    """Cached decoding by our Transformer of sources [B, S], each of them `times` times in turn.
-
-    What goes in and comes out is in the computer's memory, wherever the model is.
-    """
-
-    @torch.inference_mode()
-    def __init__(self, model: Transformer, src: Tensor, times: int) -> None:
-        self._model = model
-        memory, bias = model.encode(src)
-        self._memory = memory.repeat_interleave(times, 0)
-        self._cache = model.new_cache(None if bias is None else bias.repeat_interleave(times, 0))
-
-    def next_probabilities(self, last: Tensor) -> Tensor:
-        """Tokens [B] → probabilities [B, V] of the next ones."""
-        cache, memory = self._cache, self._memory
-        states = self._model.decode(
-            last[:, None].to(memory.device), memory, cache.memory_bias, cache
-        )
-        return torch.softmax(self._model.logits(states[:, -1]).float(), dim=-1).cpu()
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in that order."""
-        here = rows.to(self._memory.device)
-        self._cache.select(here)
-        self._memory = self._memory.index_select(0, here)
+        return TransformerSteps(self.model, self._padded(src), times)
 
 
 _TINY = 1e-38
@@ -240,9 +211,16 @@ class AveragedSteps:
         self._members = members
         self._weights = weights
 
+    def next_log_probs(self, last: Tensor) -> Tensor:
+        """Tokens [B] → log-probabilities [B, V] of the next ones, none for those of `NEVER`."""
+        probabilities = self.next_probabilities(last)
+        probabilities[:, list(NEVER)] = 0.0
+        return (probabilities / probabilities.sum(1, keepdim=True)).log()
+
     def next_probabilities(self, last: Tensor) -> Tensor:
         """Tokens [B] → averaged probabilities [B, V] of the next ones."""
-        return average([steps.next_probabilities(last) for steps in self._members], self._weights)
+        parts = [steps.next_probabilities(last).cpu() for steps in self._members]
+        return average(parts, self._weights)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in that order, in every member."""
