@@ -116,18 +116,18 @@ def upgrade(
     from dataclasses import replace
 
     from export.exporter import reference_of, upgrade_bundle
-    from export.quality_gate import EvalSet, GateResult
+    from export.quality_gate import EvalSet, GateSettings
     from export.runtime.manifest import BundleError
     from training.config.recipe import GateLimits
 
     if (src is None) != (ref is None):
         raise BundleError("give both --src and --ref, or neither")
-    judged = None
+    gate_settings = None
     if src is not None and ref is not None:
         text = EvalSet.read(src, ref)
         text = replace(text, dataset=dataset or text.dataset)
-        judged = GateResult(text, GateLimits(), force, reference_of(path))
-    bundle = upgrade_bundle(path, out or path, engine, judged)
+        gate_settings = GateSettings(text, GateLimits(), force, reference_of(path))
+    bundle = upgrade_bundle(path, out or path, engine, gate_settings)
     print(f"{bundle.path}: {', '.join(one.name for one in bundle.manifest.engines)}")
 
 

@@ -1,22 +1,17 @@
-"""Our Transformer as a CTranslate2 model folder, in float32 or with 7-bit weights.
+"""Our Transformer as a CTranslate2 model folder, back again, and with a lexical shortlist.
 
 CTranslate2's stock int8 saturates on CPUs with AVX2 and no VNNI: there a product of an unsigned
 and a signed byte is summed in pairs into 16 bits, and 2 · 255 · 127 overflows them. Weights kept
 to 7 bits (|q| ≤ 63) cannot overflow (2 · 255 · 63 < 2^15), are stored as int8 all the same, and
 run at the same speed.
 
-A CTranslate2 model folder of ours as a torch model again. Needs torch.
+`from_ctranslate2` reads a folder back into torch, so a bundle can be upgraded after its checkpoint
+is gone. 7-bit weights become a float32 model that gives the same bytes when written as int8 again.
 
-The way back of `export.ctranslate2`: a bundle can be brought up to date, or get other engines,
-where the checkpoint it was made from is gone. From 7-bit weights comes a float32 model with
-just those weights, which written as int8 gives the same bytes.
-
-A lexical shortlist: the target pieces that a source piece has been translated to; no torch.
-
-With it CTranslate2 computes the output layer for those pieces alone. The table is IBM Model 1
-(Brown et al. 1993) without a null word, learnt from the teacher's own translations. What a batch
-may write is the union over its sentences, so a sentence's output depends on its neighbours: it is
-off unless a recipe asks for it.
+A shortlist makes CTranslate2 compute the output layer only for target pieces that the source
+pieces have been translated to. The table is IBM Model 1 (Brown et al. 1993) without a null word,
+learnt from the teacher's translations. A batch may write the union over its sentences, so a
+sentence's output depends on its neighbours: shortlists are off unless a recipe asks for them.
 
 Shapes: P pairs of a source and a target piece that share a sentence, V vocabulary.
 """

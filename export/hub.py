@@ -1,9 +1,8 @@
-"""Where bundles are kept for others: push and pull.
+"""Push bundles to where others find them, and pull them from there.
 
-A place is `bentoml:NAME[:TAG]`, the BentoML model store of this machine, or a folder anywhere that
-fsspec reaches (a path, `file:///…`, `s3://bucket/prefix`, `memory://…`), `#TAG` at its end.
-
-Bundles in the BentoML model store of this machine; a model holds one in its folder `bundle`.
+A place is `bentoml:NAME[:TAG]`, the BentoML model store of this machine (a model there holds a
+bundle in its folder `bundle`), or a folder anywhere that fsspec reaches (a path, `file:///…`,
+`s3://bucket/prefix`, `memory://…`), with `#TAG` at its end. `export.oci` does the latter.
 """
 
 from __future__ import annotations

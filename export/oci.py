@@ -6,17 +6,12 @@ index.json            tag → image manifest
 blobs/sha256/<hash>   image manifests and files of bundles, each once
 ```
 
-Files go first, then the image manifest, then the index: a reader sees a bundle whole or not at all.
-
-The JSON of an OCI image layout that holds bundles.
+A bundle is an artifact: an empty config and a layer for each file, whose path is the annotation
+`org.opencontainers.image.title`, as `oras` writes and reads it. Files are written first, then the
+image manifest, then the index, so readers see a bundle whole or not at all.
 
 Source: https://github.com/opencontainers/image-spec, image-layout.md, image-index.md, manifest.md
-and descriptor.md, version 1.1. A bundle is an artifact: an empty config, a layer a file, whose
-path is the annotation `org.opencontainers.image.title`, as `oras` writes and reads it.
-
-A folder that fsspec reaches: read with limits, written so that no file is ever half there.
-
-What a push or pull did.
+and descriptor.md, version 1.1.
 """
 
 from __future__ import annotations

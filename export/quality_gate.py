@@ -4,7 +4,7 @@ A bundle that translates worse than the model it was made from is not published.
 translate the same held-out sentences greedily, with the same output limits; what counts is how many
 lines stay the same and what BLEU, chrF2 and log-probabilities lose.
 
-How close an engine is to its reference: translations kept, scores' largest difference.
+`score_parity` compares the log-probabilities of given targets, before any engine translates.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class EvalSet:
 
 
 @dataclass(frozen=True)
-class GateResult:
+class GateSettings:
     """What the export gate judges by; `reference` says what the engines are held against."""
 
     held_out: EvalSet
@@ -112,28 +112,28 @@ class ReferenceModel:
     scores: list[float]
 
 
-def check_bundle(bundle: Bundle, model: Transformer, judged: GateResult) -> GateRecord:
+def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings) -> GateRecord:
     """Hold every engine of a bundle against its model on held-out sentences.
 
     Sentences too long for the bundle are left out. Raises GateError where an engine breaks one of
     the limits and is not published by force, BundleError where no sentence is left.
     """
-    reference = translate_in_torch(bundle, model, judged.held_out)
+    reference = translate_in_torch(bundle, model, gate_settings.held_out)
     checks = tuple(
-        _check(entry, reference, _translate(bundle, entry, reference), judged.limits)
+        _check(entry, reference, _translate(bundle, entry, reference), gate_settings.limits)
         for entry in bundle.manifest.engines
     )
     gate = GateRecord(
-        reference=judged.reference,
-        dataset=judged.held_out.dataset,
+        reference=gate_settings.reference,
+        dataset=gate_settings.held_out.dataset,
         sentences=len(reference.texts),
         torch_bleu=round(bleu_of(_bleu_statistics(reference, reference.texts)), 2),
         signatures=(signature(), str(CHRF(references=[[""]]).get_signature())),
         versions=_versions(),
         engines=checks,
-        forced=judged.force and any(check.faults for check in checks),
+        forced=gate_settings.force and any(check.faults for check in checks),
     )
-    if gate.faults and not judged.force:
+    if gate.faults and not gate_settings.force:
         raise GateError(gate)
     return gate
 
@@ -199,7 +199,7 @@ def _check(
         score_difference=_score_difference(reference, found, same) if entry.exact else None,
         worst=_worst(reference, texts),
     )
-    return check.model_copy(update={"faults": tuple(_faults(entry, check, limits))})
+    return check.model_copy(update={"faults": tuple(_violations(entry, check, limits))})
 
 
 def _bleu_statistics(reference: ReferenceModel, texts: list[str]) -> np.ndarray:
@@ -235,7 +235,7 @@ def _worst(reference: ReferenceModel, texts: list[str]) -> tuple[WorstLine, ...]
     return tuple(sorted(changed, key=lambda line: line.chrf)[:WORST_LINES])
 
 
-def _faults(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> list[str]:
+def _violations(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> list[str]:
     """The limits that an engine breaks, each with its value."""
     faults = []
     least = limits.float32_identical if entry.exact else limits.int8_identical

@@ -25,7 +25,7 @@ from training.external_teacher import (
 )
 from training.logging import Ticker
 from training.run import Run, held_out, public_recipe, recipe_students, student_stage
-from training.stage import NOTE, Stage, file_digest, fingerprint_of, say
+from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
 from training.teacher_files import read_json
 from training.trainer import TrainingRun, train
 
@@ -67,15 +67,19 @@ def _prepare_stage(run: Run) -> Stage:
         files = [_source_files(source, Path(corpus.root)) for source in sources]
         return [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
 
-    def make() -> None:
-        note = (folder / NOTE).read_text()
+    def execute() -> None:
+        metadata = (folder / METADATA_FILE).read_text()
         with Ticker("prepare", None, "pairs read") as tick:
             report = prepare(corpus, folder, tick)
-        atomic_write(folder / NOTE, note)
+        atomic_write(folder / METADATA_FILE, metadata)
         say(render_report(report))
 
     return Stage(
-        "prepare", folder, inputs, make, lambda: [folder / "train", run.validation, *held_out(run)]
+        "prepare",
+        folder,
+        inputs,
+        execute,
+        lambda: [folder / "train", run.validation, *held_out(run)],
     )
 
 
@@ -93,7 +97,7 @@ def _tokenize_stage(run: Run) -> Stage:
         settings = fingerprint_of(config, ("kind",))
         return [settings, longest, run.recipe.seed, *adopted_identity(run.recipe)]
 
-    def make() -> None:
+    def execute() -> None:
         if isinstance(config, TokenizerConfig):
             train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
         else:
@@ -118,7 +122,7 @@ def _tokenize_stage(run: Run) -> Stage:
         "tokenize",
         folder,
         inputs,
-        make,
+        execute,
         lambda: [run.tokenizer, folder / "train"],
         ("prepare",),
     )
@@ -165,7 +169,7 @@ def _label_stage(run: Run) -> Stage:
         config = config.model_copy(update={"paths": []})
     given = not isinstance(run.recipe.teacher, TrainedTeacher)
 
-    def make() -> None:
+    def execute() -> None:
         from export.ctranslate2 import to_ctranslate2
         from training.distill.labelling import choose_workers, label_corpus
         from training.distill.teachers import build_teacher
@@ -193,7 +197,7 @@ def _label_stage(run: Run) -> Stage:
         "label",
         run.labels,
         inputs,
-        make,
+        execute,
         lambda: [run.labels / "labels.json"],
         ("tokenize",) if given else ("teacher",),
     )
@@ -238,7 +242,7 @@ def _check_teacher(run: Run) -> None:
 def _export_stage(run: Run) -> Stage:
     recipe = run.recipe
 
-    def make() -> None:
+    def execute() -> None:
         from export.exporter import export_bundle
         from training.checkpoint import load_checkpoint
         from training.data.dataset import taught_pairs
@@ -262,7 +266,7 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
-            lexicon=lambda: taught_pairs(run.token_shards, run.labels),
+            translated_text=lambda: taught_pairs(run.token_shards, run.labels),
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")
@@ -272,7 +276,7 @@ def _export_stage(run: Run) -> Stage:
         "export",
         run.folder / "export",
         lambda: [fingerprint_of(recipe.export), words],
-        make,
+        execute,
         lambda: [run.bundle / "manifest.json"],
         ("student",),
     )
@@ -290,7 +294,7 @@ def _evaluate_stage(run: Run) -> Stage:
     folder = run.folder / "evaluation"
     trained = ("teacher",) if isinstance(run.recipe.teacher, TrainedTeacher) else ()
 
-    def make() -> None:
+    def execute() -> None:
         from benchmarks.evaluate import evaluate_run
 
         evaluate_run(run, folder)
@@ -299,7 +303,7 @@ def _evaluate_stage(run: Run) -> Stage:
         "evaluate",
         folder,
         lambda: [sorted(run.recipe.corpus.test), *teacher_identity(run.recipe.teacher)],
-        make,
+        execute,
         lambda: [folder / "evaluation.json"],
         (*trained, "export", *run.recipe.baselines),
     )

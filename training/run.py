@@ -1,7 +1,4 @@
-"""A run: a recipe and the folder that its stages write into.
-
-Students of a run: the recipe's own, its baselines, and those of a study.
-"""
+"""A run: a recipe, the folder that its stages write into, and the students trained there."""
 
 from __future__ import annotations
 
@@ -179,7 +176,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
             )
         )
 
-    def make() -> None:
+    def execute() -> None:
         teach()
         if plan.objective.kind == "hybrid":
             _report_gate(run, plan)
@@ -197,7 +194,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
         plan.name,
         plan.folder,
         inputs,
-        make,
+        execute,
         lambda: [plan.checkpoint / "model.safetensors"],
         (*needs, "teacher") if of_trained else needs,
         join=teach,

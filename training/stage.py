@@ -1,9 +1,9 @@
-"""What a stage is: when it is done, when it is skipped, and how it is made again.
+"""A stage: when it is done, when it is skipped, and how it runs again.
 
-A stage has a folder with a `stage.json` note: a hash of what went in (the recipe's part, the text's
-content, the results of the stages before it) and of what came out. It is skipped while that is
-unchanged. A stage that was killed goes on where it stopped; one whose inputs changed starts anew,
-its former folder kept beside it as `*.previous`.
+A stage has a folder with a `stage.json`: a hash of its inputs (the recipe's part, the text's
+content, the results of the stages before it) and of its outputs. It is skipped while those are
+unchanged. A killed stage resumes; one whose inputs changed starts anew, and its former folder is
+kept beside it as `*.previous`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from quickstudy.errors import writing
 from training.config.recipe import RecipeError
 from training.distributed import is_first_process, only_one
 
-NOTE = "stage.json"
+METADATA_FILE = "stage.json"
 WAIT = 0.2
 
 
@@ -99,20 +99,22 @@ class Stage:
     name: str
     folder: Path
     inputs: Callable[[], Any]
-    make: Callable[[], None]
+    run: Callable[[], None]
     outputs: Callable[[], list[Path]]
-    needs: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
     join: Callable[[], None] | None = None
     """What the other processes of a run on several machines do meanwhile; None: they wait."""
 
-    def note(self) -> dict[str, Any]:
-        path = self.folder / NOTE
+    def metadata(self) -> dict[str, Any]:
+        path = self.folder / METADATA_FILE
         return json.loads(path.read_text()) if path.exists() else {}
 
 
 def fingerprint(stage: Stage, stages: dict[str, Stage]) -> str:
     """Hash of a stage's inputs and of the results of the stages before it."""
-    return digest([stage.inputs(), *(stages[name].note().get("result") for name in stage.needs)])
+    return digest(
+        [stage.inputs(), *(stages[name].metadata().get("result") for name in stage.depends_on)]
+    )
 
 
 def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bool:
@@ -121,7 +123,7 @@ def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bo
     Raises RecipeError where a stage that it needs is not done with the same recipe, and where
     another process is at work on the stage.
     """
-    for name in stage.needs:
+    for name in stage.depends_on:
         if not is_done(stages[name], stages):
             raise RecipeError(
                 f"{stage.name} needs the stage `{name}`, which is not done with this recipe: run "
@@ -145,7 +147,7 @@ def _follow(stage: Stage, stages: dict[str, Stage], force: bool) -> bool:
     wanted = fingerprint(stage, stages)
     joined = stage.join is None
     while not is_done(stage, stages):
-        if stage.join is not None and not joined and stage.note().get("fingerprint") == wanted:
+        if stage.join is not None and not joined and stage.metadata().get("fingerprint") == wanted:
             joined = True
             stage.join()
         time.sleep(WAIT)
@@ -153,26 +155,26 @@ def _follow(stage: Stage, stages: dict[str, Stage], force: bool) -> bool:
 
 
 def _make(stage: Stage, now: str, force: bool) -> None:
-    before = stage.note().get("fingerprint", now)
+    before = stage.metadata().get("fingerprint", now)
     if stage.folder.exists() and (before != now or force):
         _set_aside(stage.folder, "its inputs changed" if before != now else "made again")
     stage.folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(stage.folder / NOTE, json.dumps({"fingerprint": now, "done": False}))
+    atomic_write(stage.folder / METADATA_FILE, json.dumps({"fingerprint": now, "done": False}))
     say(f"{stage.name}: → {stage.folder}")
     with writing(stage.folder):
-        stage.make()
-    note = {"fingerprint": now, "done": True, "result": result_digest(stage.outputs())}
-    atomic_write(stage.folder / NOTE, json.dumps(note))
+        stage.run()
+    metadata = {"fingerprint": now, "done": True, "result": result_digest(stage.outputs())}
+    atomic_write(stage.folder / METADATA_FILE, json.dumps(metadata))
 
 
 def is_done(stage: Stage, stages: dict[str, Stage]) -> bool:
     """Whether a stage's results are there, made from the inputs and results before it as they
     are now."""
-    note = stage.note()
+    metadata = stage.metadata()
     return (
-        bool(note.get("done"))
-        and all(is_done(stages[name], stages) for name in stage.needs)
-        and note.get("fingerprint") == fingerprint(stage, stages)
+        bool(metadata.get("done"))
+        and all(is_done(stages[name], stages) for name in stage.depends_on)
+        and metadata.get("fingerprint") == fingerprint(stage, stages)
         and all(path.exists() for path in stage.outputs())
     )
 

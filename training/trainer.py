@@ -1,8 +1,6 @@
-"""The one training loop: teachers, students and baselines differ in the objective it is given.
+"""The one training loop, with its learning rate and validation.
 
-The learning rate over a run, and when the run ends.
-
-Validation: BLEU of greedy output, shared among the processes of a run.
+Teachers, students and baselines differ in the loss it is given.
 """
 
 from __future__ import annotations
@@ -171,15 +169,15 @@ def _worker(fabric: Fabric, run: TrainingRun) -> None:
 
 
 class DistillationModule(nn.Module):
-    """Model and objective as one module, so that gradients of both are averaged together."""
+    """Model and loss as one module, so that gradients of both are averaged together."""
 
-    def __init__(self, model: Transformer, objective: Loss) -> None:
+    def __init__(self, model: Transformer, loss: Loss) -> None:
         super().__init__()
         self.model = model
-        self.objective = objective
+        self.loss = loss
 
     def forward(self, batch: Batch) -> LossOutput:
-        return self.objective(self.model, batch)
+        return self.loss(self.model, batch)
 
 
 class Trainer:
@@ -197,9 +195,9 @@ class Trainer:
         limit, longest = self.config.validation_pairs, run.model.max_length
         self.validator = Validator(run.validation, self.tokenizer, limit, longest)
         self.model = build_model(run.model, len(self.tokenizer))
-        self.objective = build_loss(run.objective, run.model.width)
+        self.loss = build_loss(run.objective, run.model.width)
         self.optimizer = torch.optim.AdamW(
-            [p for module in (self.model, self.objective) for p in module.parameters()],
+            [p for module in (self.model, self.loss) for p in module.parameters()],
             lr=self.config.learning_rate,
             betas=self.config.betas,
             eps=1e-9,
@@ -208,8 +206,8 @@ class Trainer:
         )
         self.state = RunState(kept=[])
         moments = self._restore()
-        self.lesson, self.wrapped_optimizer = fabric.setup(
-            DistillationModule(self.model, self.objective), self.optimizer
+        self.module, self.wrapped_optimizer = fabric.setup(
+            DistillationModule(self.model, self.loss), self.optimizer
         )
         # After the setup, so that the moments go where the weights are.
         restore_optimizer(self.optimizer, moments)
@@ -235,7 +233,7 @@ class Trainer:
         self.model.load_state_dict(_under(tensors, "model"))
         mine = rank if saved_world == world else 0
         objective = {name: value[mine] for name, value in _under(tensors, "objective").items()}
-        self.objective.load_state_dict(objective)
+        self.loss.load_state_dict(objective)
         if saved_world == world:
             # A clone: torch's generator cannot be set from a view into a larger tensor.
             self._set_rng_state(tensors["rng"][rank].clone())
@@ -269,7 +267,7 @@ class Trainer:
         started = time.perf_counter()
         objective = {
             f"objective.{name}": self._gather(value.detach())
-            for name, value in self.objective.state_dict().items()
+            for name, value in self.loss.state_dict().items()
         }
         rng = self._gather(self._rng_state())
         if self.fabric.is_global_zero:
@@ -307,7 +305,7 @@ class Trainer:
             )
         self._announce()
         started = time.perf_counter() - self.state.seconds
-        self.lesson.train()
+        self.module.train()
         done = 0
         while self._share() < 1 and self.state.stale < self.config.patience:
             for batches in self._steps_of_epoch():
@@ -350,7 +348,7 @@ class Trainer:
 
     def _count_batches(self) -> int:
         return self.data.batch_count(
-            self.run.seed, self.config.batch_tokens, self.objective.paths, self.fabric.world_size
+            self.run.seed, self.config.batch_tokens, self.loss.paths, self.fabric.world_size
         )
 
     def _steps_of_epoch(self):  # type: ignore[no-untyped-def]
@@ -360,8 +358,8 @@ class Trainer:
             number=self.state.epoch,
             seed=self.run.seed,
             budget=self.config.batch_tokens,
-            paths=self.objective.paths,
-            distributions=self.objective.needs_distributions,
+            paths=self.loss.paths,
+            distributions=self.loss.needs_distributions,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             start=self.state.batches_done,
@@ -375,18 +373,18 @@ class Trainer:
 
     def _step(self, batches: list[Batch]) -> None:
         step = self.state.step + 1
-        self.objective.progress = self._share()
+        self.loss.progress = self._share()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.objective.progress)
+            group["lr"] = learning_rate(self.config, step, self.loss.progress)
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1
-            with self.fabric.no_backward_sync(self.lesson, enabled=not last):
-                output = self.lesson(batch)
+            with self.fabric.no_backward_sync(self.module, enabled=not last):
+                output = self.module(batch)
                 self._check_finite(output.loss, batch, step)
                 self.fabric.backward(output.loss / len(batches))
             self._count(output, batch)
         self.fabric.clip_gradients(
-            self.lesson,
+            self.module,
             self.wrapped_optimizer,
             max_norm=self.config.clip_norm,
             error_if_nonfinite=False,
@@ -496,7 +494,7 @@ class Trainer:
             self.run.tokenizer,
             self.run.recipe_text,
             metrics,
-            self.objective.state_dict() or None,
+            self.loss.state_dict() or None,
         )
 
 

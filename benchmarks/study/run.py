@@ -113,7 +113,7 @@ def train_and_measure(bench: StudyBench, cell: Cell) -> dict[str, Any]:
     plan, stages = cell_stage(bench, run, cell)
     run_stage(stages[plan.name], stages)
     loaded = load_checkpoint(plan.checkpoint)
-    labels = stages["label"].note().get("result") if needs_labels(plan.objective) else None
+    labels = stages["label"].metadata().get("result") if needs_labels(plan.objective) else None
     gate = plan.folder / "gate.json"
     row = {
         "study": bench.study.name,

@@ -2,19 +2,14 @@
 
 ```
 manifest.json      what it is, and the size and SHA-256 of every other file
-README.md          the model card
+README.md          the model card, rendered from the manifest alone
 tokenizer.model    SentencePiece
 recipe.yaml        the recipe that made the model
 engines/<name>/    e.g. ctranslate2-int8/{model.bin, config.json, shared_vocabulary.json}
 ```
 
-Loading reads bytes and JSON only: nothing in a bundle is ever executed or unpickled.
-
-The files of a folder that is not trusted: what lies there, opened without surprises.
-
-A bundle's SentencePiece model, loaded and held against its manifest.
-
-The model card: Markdown made from a bundle's manifest, and from nothing else.
+Loading reads bytes and JSON only, from plain files: nothing in a bundle is executed or unpickled,
+and no link or device is followed.
 """
 
 from __future__ import annotations
@@ -370,20 +365,20 @@ def write_bundle(
     *,
     fill: Callable[[Path], None],
     verify: Callable[[Bundle], None],
-    judge: Callable[[Bundle], BundleInfo] | None = None,
+    check: Callable[[Bundle], BundleInfo] | None = None,
 ) -> Bundle:
     """Make a bundle at `out`, replacing a former one only once the new one is proven.
 
     `fill` writes tokenizer, recipe and engines into the empty folder it is given; the card is
-    rendered from the manifest; the folder is loaded again and given to `judge`, which returns what
+    rendered from the manifest; the folder is loaded again and given to `check`, which returns what
     the bundle shall say of itself or raises, and to `verify`, which raises if an engine does not
     load or translate. Whatever raises, `out` stays as it was.
     """
     with replacing(out) as draft:
         fill(draft)
         _seal(draft, info)
-        if judge is not None:
-            _seal(draft, judge(load_bundle(draft)))
+        if check is not None:
+            _seal(draft, check(load_bundle(draft)))
         verify(load_bundle(draft))
     return load_bundle(out)
 

@@ -1,14 +1,8 @@
 """The bundle's manifest: typed, frozen, unknown keys refused; no torch.
 
-The JSON schema is `Manifest.model_json_schema()`.
-
-What export, service and command line raise when a bundle cannot be used.
-
-How large a bundle may be, and what its files may be called; see docs/bundle.md.
-
-Room for any model that is quick to serve, and none for a folder that is made to do harm.
-
-JSON with one meaning: what other readers would take otherwise, or choke on, is refused.
+The JSON schema is `Manifest.model_json_schema()`. Limits on sizes and file names leave room for
+any model that is quick to serve and none for a folder made to do harm; see docs/bundle.md.
+`strict_json` refuses JSON that readers would understand in different ways.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Which training pairs are dropped, and why: a list of named rules and a finder of duplicates.
+"""Which training pairs are dropped and why; and noise for studies of text complexity.
 
 A new rule is one entry in `build_rules`. Rules look at one pair; duplicates need the whole corpus
-and are found on disk, so that memory stays flat.
-
-Noise on source text: the same corpus made harder, for studies of text complexity.
+and are found on disk, so memory stays flat.
 """
 
 from __future__ import annotations

@@ -1,13 +1,8 @@
 """Text in every format that a recipe may name, as a stream of pairs, or of sources alone.
 
-A new format is one function, joined to `READERS`. Memory stays flat whatever the size of a file.
-What is wrong with a single line is told in its pair's `fault`, so that cleaning counts it; what is
-wrong with a file raises CorpusError.
-
-Translation units of a TMX file (LISA TMX 1.4b), one at a time.
-
-Entities are refused, never expanded, and each unit leaves the tree when it was used, so that memory
-stays flat.
+A new format is one function, joined to `READERS`. Memory stays flat whatever the size of a file;
+TMX (LISA TMX 1.4b) is read one unit at a time, its entities refused. A bad line is recorded in its
+pair's `fault`, so that cleaning counts it; a bad file raises CorpusError.
 """
 
 from __future__ import annotations

@@ -1,22 +1,13 @@
-"""Asking the teacher: token shards → label shards, each on its own.
-
-Who labels the shards: this process, several processes of this machine, or a Ray cluster.
+"""Ask the teacher: token shards → label shards, in this process, several, or a Ray cluster.
 
 Shards are independent and written atomically, so every kind of workers is a function of the same
-shape, and every kind leaves the same store. A new kind is a file here and a case in
+shape (`Workers`) and leaves the same store. A new kind is a function here and a case in
 `choose_workers`.
 
-Labelling in this process: one teacher with all threads, one shard after another.
-
-Labelling in several processes of this machine, which share its cores.
-
-Labelling on a Ray cluster: an actor a core, each with a teacher of one thread.
-
-`RAY_ADDRESS` names the cluster; without it Ray is started on this machine for the time being. All
-machines must see the run's folder under the same path. Nothing of ours is pickled to disk: jobs
-travel between our own processes, and results are the shards.
-
-What a worker in a process of its own is, whoever started the process.
+With Ray, each core has an actor with a teacher of one thread. `RAY_ADDRESS` names the cluster;
+without it Ray is started on this machine for as long as it is needed. All machines must see the
+run's folder under the same path. Nothing is pickled to disk: jobs travel between our own processes,
+and results are the shards.
 """
 
 from __future__ import annotations

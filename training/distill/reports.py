@@ -1,11 +1,9 @@
-"""What a label store holds: its size, how sure and how long-winded the teacher was, and how good.
+"""Reports on distillation: what a label store holds, and what a gate has learned.
 
-Reads the store, the token shards and the tokenizer beside it, a shard at a time; writes nothing.
-
-The gate report: when did the student follow the sentence, when the token?
-
-Written after every gated run as `gate.json` and `gate.png`: g over the steps (from the log), and g
-of the finished student by source length, by the teacher's entropy and by word frequency.
+The label report reads the store, the token shards and the tokenizer beside it, a shard at a time,
+and writes nothing. The gate report is written after every gated run as `gate.json` and `gate.png`:
+g over the steps (from the log), and g of the finished student by source length, by the teacher's
+entropy and by word frequency.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from training.data.tokenizer import Tokenizer
 from training.distill.gates import entropy_of
 from training.distill.label_store import MANIFEST, LabelError, LabelStore
 from training.distill.losses import build_loss
-from training.distill.losses.base import side_of, target_states
+from training.distill.losses.base import target_of, target_states
 from training.distill.losses.hybrid import HybridLoss
 from training.distill.teachers.base import LIMIT_STEP
 from training.model.decoding import output_limit
@@ -266,11 +264,11 @@ def gates_of(
     for start in range(0, len(order), 128):
         chosen = order[start : start + 128]
         batch = data.batch(rows[chosen], ("hypothesis",), needed)
-        side = side_of(batch, "hypothesis")
+        target = target_of(batch, "hypothesis")
         memory, bias = model.encode(batch.src)
-        states = target_states(model, side, memory, bias) if per_position else memory[:, 0]
-        gates = objective.gates(memory, batch.src, states, side).numpy()
-        sizes = side.mask.sum(1).numpy() if per_position else np.ones(len(chosen), dtype=int)
+        states = target_states(model, target, memory, bias) if per_position else memory[:, 0]
+        gates = objective.gates(memory, batch.src, states, target).numpy()
+        sizes = target.mask.sum(1).numpy() if per_position else np.ones(len(chosen), dtype=int)
         for place, part in zip(chosen, np.split(gates, np.cumsum(sizes)[:-1]), strict=True):
             found[place] = part
     return found

@@ -1,10 +1,8 @@
 """A bundle's ONNX engine: greedy decoding, or beam search, as one graph on ONNX Runtime.
 
-Read an ONNX file that may be anybody's: whole, and with no tensor outside of it.
-
-A tensor in ONNX may name another file to be read. ONNX Runtime would follow that name, so it is
-looked for in the protobuf itself, without the `onnx` package, which serving does not need.
-Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+The ONNX file may come from anybody. A tensor in it may name another file, which ONNX Runtime would
+read, so `read_onnx` looks for such names in the protobuf itself, without the `onnx` package, which
+serving does not need. Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations

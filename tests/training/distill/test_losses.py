@@ -24,7 +24,7 @@ from training.config.losses import (
     TokenGateConfig,
     TokenObjective,
 )
-from training.data.batching import Batch, TargetSide, pad_rows, target_side
+from training.data.batching import Batch, TargetSequence, pad_rows, target_sequence
 from training.distill.losses import Loss, build_loss
 from training.model.transformer import EOS, PAD, Transformer
 
@@ -36,13 +36,13 @@ def model() -> Transformer:
     return Transformer(V, 16, 2, 32, 1, 1, dropout=0.0, max_length=32)
 
 
-def labelled(rows: list[list[int]], top_k: int) -> TargetSide:
+def labelled(rows: list[list[int]], top_k: int) -> TargetSequence:
     """A target side with a random teacher's distributions."""
-    side = target_side([np.array(row) for row in rows])
+    side = target_sequence([np.array(row) for row in rows])
     torch.manual_seed(9)
     logp = torch.log_softmax(2 * torch.randn(int(side.mask.sum()), V), -1)
     values, ids = logp.topk(top_k, -1)
-    return TargetSide(
+    return TargetSequence(
         side.trg_in, side.trg_out, ids, values, (1 - values.exp().sum(1)).clamp(min=0)
     )
 
@@ -114,7 +114,7 @@ def test_a_batch_of_padding_gives_zero_and_no_nan(config: ObjectiveConfig) -> No
     student = model()
     rows = torch.full((2, 3), PAD)
     empty = torch.empty(0, 4)
-    side = TargetSide(rows, rows, empty.long(), empty, torch.empty(0))
+    side = TargetSequence(rows, rows, empty.long(), empty, torch.empty(0))
     # One source token keeps attention defined; there is no target to learn.
     src = torch.tensor([[EOS, PAD], [EOS, PAD]])
     output = build_loss(config, 16)(student, Batch(torch.arange(2), src, side, side, side))
@@ -218,7 +218,7 @@ def test_tie_has_no_ranking_loss_where_the_student_leads_as_the_teacher_does(top
         logits = student(taught.src, side.trg_in)[side.mask]
     values, ids = torch.log_softmax(logits, -1).topk(top_k, -1)
     ids, order = ids.sort(dim=1)
-    own = TargetSide(
+    own = TargetSequence(
         side.trg_in,
         side.trg_out,
         ids,
@@ -235,6 +235,6 @@ def test_missing_side_and_distributions_say_what_is_missing() -> None:
     student, taught = model(), batch()
     with pytest.raises(ValueError, match="needs the hypothesis"):
         build_loss(SentenceObjective(), 16)(student, taught._replace(hypothesis=None))
-    bare = target_side([np.array([9, EOS]), np.array([9, EOS])])
+    bare = target_sequence([np.array([9, EOS]), np.array([9, EOS])])
     with pytest.raises(ValueError, match="teacher's distributions"):
         build_loss(TokenObjective(), 16)(student, taught._replace(reference=bare))

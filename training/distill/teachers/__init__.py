@@ -1,4 +1,4 @@
-"""Teachers: each a value that the label stage is given.
+"""Teachers, built from what a recipe says of them.
 
 A new one is a file here with the methods of `Teacher`, a class in `training.config.model`, and a
 case in `build_teacher`. One that also has the methods of `Member` can be in an ensemble.

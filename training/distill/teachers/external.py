@@ -1,9 +1,8 @@
-"""Teachers with tokens of their own: text goes in, text comes out, the student's tokens around it.
+"""Teachers with tokens of their own, behind the student's: by text, or piece by piece.
 
-Such a teacher serves sentence-level objectives only. The student's ids hold their text exactly: its
-tokenizer normalises nothing and falls back to bytes.
-
-From a teacher's vocabulary to the student's, piece by piece.
+A teacher asked by text serves sentence-level objectives only. The student's ids hold their text
+exactly: its tokenizer normalises nothing and falls back to bytes. A teacher whose pieces the
+student adopted is asked by piece, and shares its distributions.
 
 Shapes: N positions, U teacher's vocabulary, V student's.
 """

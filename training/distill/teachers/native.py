@@ -1,12 +1,7 @@
-"""A Quickstudy checkpoint as teacher: torch gives the distributions and, on a GPU, translates;
-elsewhere CTranslate2 does.
+"""Quickstudy checkpoints as teachers, and ensembles of teachers.
 
-Shapes: B batch, N positions, V vocabulary.
-
-Several teachers as one: the average of their next-token probabilities.
-
-The average is of probabilities, not of log-probabilities, and taken over whole distributions,
-before any top-k. The members translate together: one beam search over the averaged probabilities.
+An ensemble averages probabilities, not log-probabilities, over whole distributions, before any
+top-k. Its members translate together: one beam search over the averaged probabilities.
 
 Shapes: B batch, N positions, V vocabulary.
 """
@@ -24,7 +19,7 @@ import torch
 from torch import Tensor
 
 from training.checkpoint import load_checkpoint
-from training.data.batching import pad_rows, target_side
+from training.data.batching import pad_rows, target_sequence
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers.base import (
     About,
@@ -142,10 +137,10 @@ class NativeTeacher:
     @torch.inference_mode()
     def _log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
         """Log-probabilities [N, V] on the model's device."""
-        side = target_side([np.asarray(row) for row in trg])
+        target = target_sequence([np.asarray(row) for row in trg])
         memory, bias = self.model.encode(self._padded(src))
-        states = self.model.decode(side.trg_in.to(self.device), memory, bias)
-        return torch.log_softmax(self.model.logits(states[side.mask]).float(), dim=-1)
+        states = self.model.decode(target.trg_in.to(self.device), memory, bias)
+        return torch.log_softmax(self.model.logits(states[target.mask]).float(), dim=-1)
 
     def _padded(self, src: list[Ids]) -> Tensor:
         """Sources [B, S] on the model's device."""
