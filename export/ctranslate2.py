@@ -241,6 +241,9 @@ def _array(tensor: Tensor | nn.Module) -> NDArray[np.float32]:
     return tensor.detach().float().cpu().numpy().copy()
 
 
+# --- back into torch ---------------------------------------------------------------------------
+
+
 MODEL_FILE = "model.bin"
 TENSOR_NAMES = {
     "attention_norm": "self_attention/layer_norm",
@@ -314,6 +317,9 @@ def _name_of(parameter: str) -> str:
 
 def _norm(kind: str) -> str:
     return {"weight": "gamma", "bias": "beta"}[kind]
+
+
+# --- lexical shortlist -------------------------------------------------------------------------
 
 
 VMAP_FILE = "vmap.txt"

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import sentencepiece as spm
 
-from export.cli import SAMPLES, check_translates
 from export.ctranslate2 import (
     VMAP_FILE,
     Sentence,
@@ -47,6 +46,7 @@ from export.runtime.manifest import (
     EngineEntry,
     Metric,
 )
+from export.verify import SAMPLES, check_translates
 from training.config.recipe import GateLimits
 from training.model.transformer import Transformer, parameter_count
 
@@ -343,6 +343,9 @@ def own_version() -> str:
         return metadata.version("quickstudy")
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+# --- upgrading ---------------------------------------------------------------------------------
 
 
 def upgrade_bundle(

@@ -62,6 +62,9 @@ def _parted(place: str, tag: str | None) -> tuple[str, str | None]:
     return (url, tag or fragment) if mark else (place, tag)
 
 
+# --- the BentoML model store -------------------------------------------------------------------
+
+
 FOLDER = "bundle"
 
 

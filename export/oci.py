@@ -213,6 +213,9 @@ def _parse(kind: type[Part], data: bytes, where: str) -> Part:
         raise BundleError(f"{where} is not JSON ({error}): push the bundle again") from error
 
 
+# --- a folder that fsspec reaches --------------------------------------------------------------
+
+
 EXTRA = "pip install 'quickstudy[hub]'"
 WHOLE_BY_NATURE = {
     *("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "obs", "oci", "memory"),
@@ -317,6 +320,9 @@ class Remote:
             reason = explain(error) if isinstance(error, OSError) else None
             reason = reason or f"{type(error).__name__}: {error}"
             raise BundleError(f"{self.url}: {what} ({reason})") from error
+
+
+# --- push and pull -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

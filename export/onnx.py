@@ -46,6 +46,8 @@ from export.onnx_layers import (
 from quickstudy.atomic import atomic_folder
 from training.model.transformer import BOS, EOS, PAD, UNK, FeedForward, Transformer
 
+# --- greedy decoding ---------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
 class _State:
@@ -225,6 +227,9 @@ def _past_values(model: Transformer, prefix: str, length: str) -> list[ValueInfo
     ]
 
 
+# --- beam search -------------------------------------------------------------------------------
+
+
 DOMAIN = "com.microsoft"
 MODEL_TYPE = 1
 """Encoder and decoder, in the operator's words."""
@@ -365,6 +370,9 @@ def _present(graph: Graph, past: Past, cache: list[ValueInfoProto]) -> list[Valu
 def _named(graph: Graph, name: str, output: ValueInfoProto) -> ValueInfoProto:
     graph.rename(name, output.name)
     return output
+
+
+# --- model files -------------------------------------------------------------------------------
 
 
 FORMAT_VERSION = 1

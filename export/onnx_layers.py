@@ -119,6 +119,9 @@ class Graph:
         return helper.make_graph(self._nodes, self.name, list(inputs), list(outputs), weights)
 
 
+# --- arithmetic --------------------------------------------------------------------------------
+
+
 LARGEST_ACTIVATION = 127
 ZERO_POINT = 128
 """Activations are unsigned bytes around it: runtimes are slow at products of two signed ones."""
@@ -264,6 +267,9 @@ def _silu(graph: Graph, x: str) -> str:
 
 
 ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {"relu": _relu, "gelu": _gelu, "silu": _silu}
+
+
+# --- encoder -----------------------------------------------------------------------------------
 
 
 HIDDEN = -1e9

@@ -13,12 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ctranslate2
 import numpy as np
 import sentencepiece as spm
+import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from export.metrics import (
@@ -36,11 +37,7 @@ from export.runtime.manifest import EngineCheck, EngineEntry, GateRecord, WorstL
 from training.config.recipe import GateLimits, RecipeError
 from training.data.readers import read_lines
 from training.model.decoding import Hypothesis, greedy_corpus
-from training.model.transformer import EOS, Transformer
-
-if TYPE_CHECKING:
-    from training.model.transformer import Transformer
-
+from training.model.transformer import BOS, EOS, Transformer
 
 BATCH_SENTENCES = 64
 WORST_LINES = 5
@@ -265,9 +262,10 @@ def _example(check: EngineCheck) -> str:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.util import find_spec
-
     return {name: version(name) for name in VERSIONS if find_spec(name) is not None}
+
+
+# --- log-probabilities of given targets --------------------------------------------------------
 
 
 SCORE_TOLERANCE = 1e-4
@@ -384,10 +382,6 @@ def _torch_log_probs(
     model: Transformer, source: Sequence[int], target: Sequence[int]
 ) -> list[float]:
     """Log-probability [T + 1] of each target token and of EOS."""
-    import torch
-
-    from training.model.transformer import BOS, EOS
-
     device = model.output_bias.device
     with torch.no_grad():
         logits = model(

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from quickstudy.atomic import atomic_write
+from quickstudy.atomic import atomic_write, sha256_of
 from quickstudy.errors import writing
 from training.config.recipe import RecipeError
 from training.distributed import is_first_process, only_one
@@ -77,8 +77,7 @@ def file_digest(path: Path) -> str:
 @functools.cache
 def _file_digest(path: Path, _size: int, _changed: int) -> str:
     """Read once in a process while size and time of change stay."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:20]
+    return sha256_of(path)[:20]
 
 
 def result_digest(paths: list[Path]) -> str:

@@ -43,6 +43,15 @@ from training.model.decoding import greedy_corpus
 from training.model.transformer import PAD, Transformer, parameter_count
 from training.stage import say
 
+CLOCK_EVERY = 5
+WARM = 2
+"""The step of a process that takes as long as those to come."""
+SOON = 10.0
+"""Seconds without a line that nobody is told of beforehand."""
+
+
+# --- learning rate and limits ------------------------------------------------------------------
+
 
 def done_share(config: TrainingConfig, step: int, epochs: float, seconds: float) -> float:
     """Share of the nearest limit that is used up; 1 or more ends the run."""
@@ -64,6 +73,9 @@ def learning_rate(config: TrainingConfig, step: int, share: float) -> float:
         left = max(1 - share, 0.0) / config.cooldown
         rate *= 0.1 + 0.9 * left
     return config.learning_rate * rate
+
+
+# --- validation --------------------------------------------------------------------------------
 
 
 class Validator:
@@ -109,11 +121,7 @@ class Validator:
         return sacrebleu.corpus_bleu(self.tokenizer.decode(ids), [self.references]).score
 
 
-CLOCK_EVERY = 5
-WARM = 2
-"""The step of a process that takes as long as those to come."""
-SOON = 10.0
-"""Seconds without a line that nobody is told of beforehand."""
+# --- the loop ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

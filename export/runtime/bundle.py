@@ -47,7 +47,10 @@ from export.runtime.manifest import (
     strict_json,
     up_to_date,
 )
-from quickstudy.atomic import atomic_folder
+from quickstudy.atomic import atomic_folder, sha256_of
+
+# --- files of a folder that is not trusted -----------------------------------------------------
+
 
 OPEN_FLAGS = (
     os.O_RDONLY
@@ -131,12 +134,6 @@ def check_file(path: Path, entry: FileEntry) -> None:
         )
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target`, and the folders above it, with the content of `source`."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -148,6 +145,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def _shown(path: Path) -> str:
     return printable(str(path))
+
+
+# --- the model card ----------------------------------------------------------------------------
 
 
 EXAMPLE = "A man is riding a bicycle."
@@ -306,6 +306,9 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+# --- the bundle --------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ from numpy.typing import NDArray
 from export.runtime.bundle import list_files, read_small
 from export.runtime.manifest import MAX_TOKENIZER_BYTES, BundleError, SpecialTokens, strict_json
 
+# --- model.bin ---------------------------------------------------------------------------------
+
+
 BINARY_VERSION = 6
 MAX_VARIABLES = 100_000
 MAX_RANK = 4
@@ -209,6 +212,9 @@ class _Parser:
 
 
 MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE = "model.bin", "config.json", "shared_vocabulary.json"
+# --- what our export writes --------------------------------------------------------------------
+
+
 SHORTLIST_FILE = "vmap.txt"
 SPEC, REVISION = "TransformerSpec", 7
 MAX_LAYERS = 256

@@ -29,6 +29,9 @@ class BundleError(QuickstudyError, ValueError):
     """A bundle that cannot be used, with what is wrong and what to do."""
 
 
+# --- limits ------------------------------------------------------------------------------------
+
+
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_TOTAL_BYTES = 16 << 30
@@ -75,6 +78,9 @@ def printable(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
+
+
+# --- the manifest ------------------------------------------------------------------------------
 
 
 FORMAT_VERSION = 2
@@ -330,6 +336,9 @@ def _with_compute(engine: Any) -> Any:
     if not isinstance(engine, dict):
         return engine
     return {"compute": "float32" if engine.get("precision") == "float32" else "int8", **engine}
+
+
+# --- strict JSON -------------------------------------------------------------------------------
 
 
 MAX_DIGITS = 20

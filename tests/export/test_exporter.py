@@ -9,10 +9,10 @@ import ctranslate2
 import pytest
 import sentencepiece as spm
 
-from export.cli import check_translates
 from export.exporter import pieces_of
 from export.quality_gate import ScoreParity, check_scores, translation_parity
 from export.runtime.bundle import Bundle, BundleError, load_bundle
+from export.verify import check_translates
 from tests.export import tiny
 
 

@@ -213,6 +213,9 @@ def recipe_schema() -> str:
     return json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False)
 
 
+# --- the reference page ------------------------------------------------------------------------
+
+
 INTRODUCTION = """# Recipe reference
 
 Every field of a recipe. This page is generated; do not edit it. After a change of the schema:

@@ -33,6 +33,8 @@ from training.config.model import (
     start_faults,
 )
 
+__all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
+
 
 class SourceConfig(Section):
     """One corpus: pairs, or source text alone (`trg: null` or `trg_field: null`)."""
@@ -176,8 +178,6 @@ class ExportConfig(Section):
     gate: GateLimits = Field(default_factory=GateLimits)
     """What an engine may lose."""
 
-
-__all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
 
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")

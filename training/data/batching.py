@@ -139,6 +139,9 @@ def clipped(rows: list[list[int]], longest: int) -> list[list[int]]:
     return [row if len(row) <= longest else [*row[: longest - 1], EOS] for row in rows]
 
 
+# --- columns -----------------------------------------------------------------------------------
+
+
 def map_table(path: Path) -> pa.Table:
     """An Arrow IPC file, memory-mapped."""
     return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

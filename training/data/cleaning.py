@@ -233,6 +233,9 @@ class DuplicateFinder:
         return marks
 
 
+# --- noise -------------------------------------------------------------------------------------
+
+
 KINDS = ("drop", "swap", "typo")
 
 

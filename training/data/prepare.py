@@ -319,6 +319,9 @@ def _report(
     }
 
 
+# --- downloads ---------------------------------------------------------------------------------
+
+
 def download_command(src: str, trg: str, dataset_ids: list[str], out: str | Path) -> list[str]:
     """The mtdata command that puts all pairs into two files of the folder `out`.
 

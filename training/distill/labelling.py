@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -46,51 +46,15 @@ from training.distributed import (
     unreached,
 )
 
-if TYPE_CHECKING:
-    from training.distill.teachers import Teacher
-
-
-class Workers(Protocol):
-    """Labels every one of the shards by `job`; `done` is told of rows as they are labelled.
-
-    A shard may be tried again after its worker died. Raises LabelError where it dies again and
-    again, and whatever the teacher raises.
-    """
-
-    def __call__(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None: ...
-
-
-def choose_workers(wanted: str) -> Workers:
-    """`1` is this process, a larger number so many processes, `ray` a Ray cluster.
-
-    Raises RecipeError for anything else.
-    """
-    if wanted == "ray":
-        pass
-
-        return on_ray
-    if not wanted.isdecimal() or int(wanted) < 1:
-        raise RecipeError(f"--workers takes a number from 1 or `ray`, not {wanted!r}")
-    if wanted == "1":
-        pass
-
-        return in_process
-    pass
-
-    return Processes(int(wanted))
-
-
-def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
-    """Label the shards here; `done` is told of every chunk."""
-    if not shards:
-        return
-    teacher = job.make_teacher()
-    for shard in shards:
-        job.label(shard, teacher, done)
-
-
 CHUNK = 2048
+"""Pairs that a teacher is given at a time."""
 _BLEU = BLEU(effective_order=True)
+TRIES = 3
+"""How often a shard is tried whose worker died."""
+OBJECT_STORE_BYTES = 80_000_000
+
+
+# --- one shard ---------------------------------------------------------------------------------
 
 
 def closest_to(reference: str, hypotheses: list[str]) -> int:
@@ -199,38 +163,26 @@ class LabelJob:
         return len(map_table(shard))
 
 
-def label_corpus(
-    shards: list[Path],
-    folder: Path,
-    make_teacher: Callable[[], Teacher],
-    config: LabelsConfig,
-    tokenizer: Tokenizer,
-    progress: Callable[[int], None] | None = None,
-    workers: Workers = in_process,
-) -> None:
-    """Label every shard that is not labelled yet, then declare the store complete.
+# --- workers -----------------------------------------------------------------------------------
 
-    `progress` is told how many pairs are labelled. Each of the workers makes its teacher once, and
-    only if there is something to ask.
+
+class Workers(Protocol):
+    """Labels every one of the shards by `job`; `done` is told of rows as they are labelled.
+
+    A shard may be tried again after its worker died. Raises LabelError where it dies again and
+    again, and whatever the teacher raises.
     """
-    pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
-    finished = sum(len(map_table(shard)) for shard in shards if shard not in pending)
 
-    def done(rows: int) -> None:
-        nonlocal finished
-        finished += rows
-        if progress is not None:
-            progress(finished)
-
-    if pending:
-        done(0)
-        job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
-        workers(job, pending, done)
-    write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))
+    def __call__(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None: ...
 
 
-TRIES = 3
-"""How often a shard is tried whose worker died."""
+def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
+    """Label the shards here; `done` is told of every chunk."""
+    if not shards:
+        return
+    teacher = job.make_teacher()
+    for shard in shards:
+        job.label(shard, teacher, done)
 
 
 class LabelWorker:
@@ -305,9 +257,6 @@ class Processes:
         return sorted(left)
 
 
-OBJECT_STORE_BYTES = 80_000_000
-
-
 def on_ray(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
     """Label the shards; Ray restarts an actor that died and gives it its shard again."""
     if not shards:
@@ -363,3 +312,48 @@ def _cluster() -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def choose_workers(wanted: str) -> Workers:
+    """`1` is this process, a larger number so many processes, `ray` a Ray cluster.
+
+    Raises RecipeError for anything else.
+    """
+    if wanted == "ray":
+        return on_ray
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise RecipeError(f"--workers takes a number from 1 or `ray`, not {wanted!r}")
+    return in_process if wanted == "1" else Processes(int(wanted))
+
+
+# --- the whole corpus --------------------------------------------------------------------------
+
+
+def label_corpus(
+    shards: list[Path],
+    folder: Path,
+    make_teacher: Callable[[], Teacher],
+    config: LabelsConfig,
+    tokenizer: Tokenizer,
+    progress: Callable[[int], None] | None = None,
+    workers: Workers = in_process,
+) -> None:
+    """Label every shard that is not labelled yet, then declare the store complete.
+
+    `progress` is told how many pairs are labelled. Each of the workers makes its teacher once, and
+    only if there is something to ask.
+    """
+    pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
+    finished = sum(len(map_table(shard)) for shard in shards if shard not in pending)
+
+    def done(rows: int) -> None:
+        nonlocal finished
+        finished += rows
+        if progress is not None:
+            progress(finished)
+
+    if pending:
+        done(0)
+        job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
+        workers(job, pending, done)
+    write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))

@@ -233,6 +233,9 @@ def _ratio(found: Inspection) -> str:
     return f", {reference}, ratio {found.length_ratio:.3f} where there is one"
 
 
+# --- the gate report ---------------------------------------------------------------------------
+
+
 SAMPLE = 10_000
 QUANTILES = 5
 COLLAPSE = 0.02

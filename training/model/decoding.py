@@ -49,6 +49,9 @@ def next_logp(
     return torch.log_softmax(logits, dim=-1)
 
 
+# --- greedy decoding and sampling --------------------------------------------------------------
+
+
 Pick = Callable[[Tensor], tuple[Tensor, Tensor]]
 """Log-probabilities [B, V] → those of the chosen tokens [B], and the tokens [B]."""
 
@@ -162,6 +165,9 @@ def _batches_by_length(
         for position, index in enumerate(indices):
             src[position, : len(rows[index])] = torch.tensor(rows[index])
         yield indices, src.to(device)
+
+
+# --- beam search -------------------------------------------------------------------------------
 
 
 class DecodingSteps(Protocol):

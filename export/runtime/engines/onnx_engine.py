@@ -21,6 +21,9 @@ from numpy.typing import NDArray
 from export.runtime.bundle import Bundle, BundleError
 from export.runtime.engines.base import Decoded, SentenceEngine, TranslateOptions
 
+# --- files from anybody ------------------------------------------------------------------------
+
+
 INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
     "training": {1: "graph", 2: "graph"},
@@ -104,6 +107,9 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
             return number, place
         if shift > 63:
             raise ValueError("a number of more than 64 bits")
+
+
+# --- the engine --------------------------------------------------------------------------------
 
 
 PAD, EOS = 0, 3

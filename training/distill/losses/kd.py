@@ -22,6 +22,8 @@ from training.distill.losses.base import (
 )
 from training.model.transformer import Transformer
 
+# --- cross-entropy -----------------------------------------------------------------------------
+
 
 def token_nll(student: StudentLogp, label_smoothing: float) -> Tensor:
     """−log S(y_t | y_<t, x) with label smoothing (Szegedy et al. 2016) at each position: [N], nats.
@@ -68,6 +70,9 @@ class InterpolatedSentenceKDLoss(_CrossEntropy):
 
     path: TargetSource = "closest"
     paths: tuple[TargetSource, ...] = ("closest",)
+
+
+# --- token-level distillation ------------------------------------------------------------------
 
 
 _TINY = 1e-7

@@ -20,6 +20,8 @@ from training.distill.losses.base import LossOutput, TargetSource, student_logp,
 from training.distill.losses.kd import TokenLevelLoss, distributions_of, token_nll
 from training.model.transformer import Transformer
 
+# --- the hardest words -------------------------------------------------------------------------
+
 
 def hardest(nll: Tensor, share: float) -> Tensor:
     """Which of the words [N] are among the `share` with the highest nll: [N], bool.
@@ -93,6 +95,9 @@ class SelectiveGlobalKDLoss(SelectiveBatchKDLoss):
             return hardest(nll, self.share)
         rank = min(max(int((1 - self.share) * len(filled)), 0), len(filled) - 1)
         return nll >= filled.kthvalue(rank + 1).values
+
+
+# --- the teacher's top-1 (TIE-KD) --------------------------------------------------------------
 
 
 def ranking(top_one: Tensor, rivals: Tensor, is_rival: Tensor, margin: float) -> Tensor:

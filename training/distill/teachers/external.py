@@ -110,6 +110,9 @@ class TextOfTokensTeacher:
         ]
 
 
+# --- piece by piece ----------------------------------------------------------------------------
+
+
 class PieceMap:
     """Which of a teacher's tokens each piece of an adopted tokenizer is.
 

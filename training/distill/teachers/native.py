@@ -151,6 +151,9 @@ class NativeTeacher:
         return TransformerSteps(self.model, self._padded(src), times)
 
 
+# --- ensembles ---------------------------------------------------------------------------------
+
+
 _TINY = 1e-38
 
 
