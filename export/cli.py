@@ -50,12 +50,12 @@ def inspect(
 @bundle_app.command()
 def verify(path: BundlePath) -> None:
     """Check every file, and translate with every engine; exit code 1 if there is a fault."""
-    faults = 0
+    failures = 0
     for check in checks(path):
-        faults += check.fault is not None
+        failures += check.fault is not None
         print("ok   " if check.fault is None else "FAULT", end=" ")
         print(f"{check.name}: {printable(check.fault or check.seen)}", flush=True)
-    if faults:
+    if failures:
         raise typer.Exit(1)
 
 
@@ -147,10 +147,10 @@ def pull(
 def bundle_json(bundle: Bundle) -> str:
     """The manifest and the size of each engine, as JSON."""
     manifest = bundle.manifest
-    found: dict[str, Any] = manifest.model_dump(mode="json")
-    for engine, entry in zip(found["engines"], manifest.engines, strict=True):
+    fields: dict[str, Any] = manifest.model_dump(mode="json")
+    for engine, entry in zip(fields["engines"], manifest.engines, strict=True):
         engine["bytes"] = manifest.engine_bytes(entry)
-    return json.dumps({"path": str(bundle.path), **found}, indent=2, ensure_ascii=True)
+    return json.dumps({"path": str(bundle.path), **fields}, indent=2, ensure_ascii=True)
 
 
 def show_bundle(bundle: Bundle, console: Console) -> None:

@@ -392,8 +392,8 @@ def write_vmap(
     starts = np.flatnonzero(np.diff(table.src, prepend=-1))
     for start, end in zip(starts, [*starts[1:], len(table.src)], strict=True):
         end = min(end, start + candidates)
-        kept = table.trg[start:end][table.probability[start:end] >= LEAST]
-        if len(kept):
-            words = " ".join(pieces[piece] for piece in kept)
+        likely = table.trg[start:end][table.probability[start:end] >= LEAST]
+        if len(likely):
+            words = " ".join(pieces[piece] for piece in likely)
             lines.append(f"{pieces[table.src[start]]}\t{words}")
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -151,7 +151,7 @@ def _found(tag: str) -> Model | None:
 
 def _same(bundle: Bundle, stored: Model) -> bool:
     try:
-        found: Manifest = load_bundle(Path(stored.path) / FOLDER).manifest
+        stored_manifest: Manifest = load_bundle(Path(stored.path) / FOLDER).manifest
     except BundleError:
         return False
-    return found == bundle.manifest
+    return stored_manifest == bundle.manifest

@@ -497,10 +497,10 @@ def _fetch(remote: Remote, wanted: Descriptor, limit: int) -> bytes:
     return data
 
 
-def _check_digest(found: str, wanted: str, remote: Remote) -> None:
-    if found != wanted:
+def _check_digest(digest: str, expected: str, remote: Remote) -> None:
+    if digest != expected:
         raise BundleError(
-            f"{remote.url}: {_blob_of(wanted)} is damaged, its SHA-256 is {found}: "
+            f"{remote.url}: {_blob_of(expected)} is damaged, its SHA-256 is {digest}: "
             "delete it there and push the bundle again"
         )
 

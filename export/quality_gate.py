@@ -73,10 +73,12 @@ class EvalSet:
         """
         lines = []
         for path in (src, ref):
-            found = list(read_lines(path))
-            if None in found:
-                raise RecipeError(f"{path}: line {found.index(None) + 1} is not UTF-8: convert it")
-            lines.append([line or "" for line in found])
+            sentences = list(read_lines(path))
+            if None in sentences:
+                raise RecipeError(
+                    f"{path}: line {sentences.index(None) + 1} is not UTF-8: convert it"
+                )
+            lines.append([line or "" for line in sentences])
         if len(lines[0]) != len(lines[1]):
             raise RecipeError(
                 f"{src} has {len(lines[0])} lines and {ref} {len(lines[1])}: line n of one must "
@@ -146,14 +148,18 @@ def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) ->
             f"the export gate has no sentence to judge by: {held_out.dataset} is empty or longer "
             "than export.max_input_tokens; give validation text that the model can translate"
         )
-    found = greedy_corpus(
+    hypotheses = greedy_corpus(
         model,
         [row for row, fit in zip(rows, fits, strict=True) if fit],
         limit_of=lambda length: engine.output_limit(length - 1),
         min_length=1,
     )
-    texts = [" ".join(tokenizer.decode(one.ids).splitlines()).strip() for one in found]
-    return ReferenceModel(held_out.fitting(fits), texts, [_mean(one) for one in found])
+    texts = [
+        " ".join(tokenizer.decode(hypothesis.ids).splitlines()).strip() for hypothesis in hypotheses
+    ]
+    return ReferenceModel(
+        held_out.fitting(fits), texts, [_mean(hypothesis) for hypothesis in hypotheses]
+    )
 
 
 def _mean(hypothesis: Hypothesis) -> float:
@@ -172,9 +178,12 @@ def _translate(bundle: Bundle, entry: EngineEntry, reference: ReferenceModel) ->
 
 
 def _check(
-    entry: EngineEntry, reference: ReferenceModel, found: list[Translation], limits: GateLimits
+    entry: EngineEntry,
+    reference: ReferenceModel,
+    translations: list[Translation],
+    limits: GateLimits,
 ) -> EngineCheck:
-    texts = [one.text for one in found]
+    texts = [translation.text for translation in translations]
     ref = list(reference.held_out.ref)
     same = [text == torch for text, torch in zip(texts, reference.texts, strict=True)]
     bleu = paired_bootstrap(
@@ -193,7 +202,7 @@ def _check(
         bleu_p=round(bleu.p_value, 4),
         chrf_difference=round(chrf.difference, 3),
         chrf_p=round(chrf.p_value, 4),
-        score_difference=_score_difference(reference, found, same) if entry.exact else None,
+        score_difference=_score_difference(reference, translations, same) if entry.exact else None,
         worst=_worst(reference, texts),
     )
     return check.model_copy(update={"faults": tuple(_violations(entry, check, limits))})
@@ -204,14 +213,14 @@ def _bleu_statistics(reference: ReferenceModel, texts: list[str]) -> np.ndarray:
 
 
 def _score_difference(
-    reference: ReferenceModel, found: list[Translation], same: list[bool]
+    reference: ReferenceModel, translations: list[Translation], same: list[bool]
 ) -> float | None:
     """Largest difference of a translation's mean log-probability, EOS counted, over the lines that
     are the same and whole."""
     differences = [
-        abs(one.score - score)
-        for one, score, equal in zip(found, reference.scores, same, strict=True)
-        if equal and not one.truncated and one.score is not None
+        abs(translation.score - score)
+        for translation, score, equal in zip(translations, reference.scores, same, strict=True)
+        if equal and not translation.truncated and translation.score is not None
     ]
     return float(f"{max(differences):.3g}") if differences else None
 
@@ -234,24 +243,24 @@ def _worst(reference: ReferenceModel, texts: list[str]) -> tuple[WorstLine, ...]
 
 def _violations(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> list[str]:
     """The limits that an engine breaks, each with its value."""
-    faults = []
-    least = limits.float32_identical if entry.exact else limits.int8_identical
-    if check.identical < least:
-        faults.append(
-            f"{check.identical:.1%} of the lines are torch's, the limit is {least:.1%}"
+    violations = []
+    minimum = limits.float32_identical if entry.exact else limits.int8_identical
+    if check.identical < minimum:
+        violations.append(
+            f"{check.identical:.1%} of the lines are torch's, the limit is {minimum:.1%}"
             + _example(check)
         )
     if -check.bleu_difference > limits.bleu_loss:
-        faults.append(
+        violations.append(
             f"BLEU {check.bleu} is {-check.bleu_difference:.2f} below torch's "
             f"(p = {check.bleu_p:.3f}), the limit is {limits.bleu_loss}"
         )
     if check.score_difference is not None and check.score_difference > limits.score_difference:
-        faults.append(
+        violations.append(
             f"a mean log-probability differs from torch's by {check.score_difference:.1e}, the "
             f"limit is {limits.score_difference:.0e}"
         )
-    return faults
+    return violations
 
 
 def _example(check: EngineCheck) -> str:
@@ -359,11 +368,11 @@ def score_parity(
     largest, tokens, sentence, position = 0.0, 0, 0, 0
     for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
         expected = _torch_log_probs(model, source, target)
-        got = scored[index].log_probs
-        if len(got) != len(expected):
-            raise ValueError(f"sentence {index}: {len(got)} scores for {len(expected)} tokens")
+        actual = scored[index].log_probs
+        if len(actual) != len(expected):
+            raise ValueError(f"sentence {index}: {len(actual)} scores for {len(expected)} tokens")
         tokens += len(expected)
-        for place, (left, right) in enumerate(zip(expected, got, strict=True)):
+        for place, (left, right) in enumerate(zip(expected, actual, strict=True)):
             if abs(left - right) > largest:
                 largest, sentence, position = abs(left - right), index, place
     return ScoreParity(tokens, largest, sentence, position)

@@ -38,7 +38,11 @@ def check_engine(bundle: Bundle, name: str) -> None:
     options = TranslateOptions(beam_size=bundle.manifest.decoding.beam_size)
     try:
         loaded = load_engine(bundle, name)
-        sentences = [one for one in SAMPLES if loaded.count_tokens(one) <= loaded.max_input_tokens]
+        sentences = [
+            sentence
+            for sentence in SAMPLES
+            if loaded.count_tokens(sentence) <= loaded.max_input_tokens
+        ]
         texts = loaded.translate_batch(sentences, options)
     except (OSError, RuntimeError, ValueError) as error:
         raise BundleError(

@@ -55,10 +55,10 @@ class Run:
     @property
     def teacher_checkpoint(self) -> Path | None:
         """Checkpoint of the teacher, trained here or given; None where it is none of ours."""
-        given = self.recipe.teacher
-        if isinstance(given, CheckpointTeacher):
-            return Path(given.path)
-        return self.teacher if isinstance(given, TrainedTeacher) else None
+        teacher = self.recipe.teacher
+        if isinstance(teacher, CheckpointTeacher):
+            return Path(teacher.path)
+        return self.teacher if isinstance(teacher, TrainedTeacher) else None
 
     @property
     def teacher_job(self) -> TeacherJob:
@@ -183,10 +183,10 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
 
     def inputs() -> Any:
         described = [fingerprint_of(part) for part in (plan.model, plan.training, plan.objective)]
-        given = []
+        start = []
         if plan.start is not None:
-            given = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)
-        return [*described, plan.seed, plan.start is not None, *given]
+            start = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)
+        return [*described, plan.seed, plan.start is not None, *start]
 
     of_trained = plan.start == run.teacher
     needs = ("label",) if labelled else ("tokenize",)

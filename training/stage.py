@@ -56,8 +56,8 @@ def fingerprint_of(value: Any, leave_out: tuple[str, ...] = ()) -> Any:
             if name not in leave_out and (name == "kind" or getattr(value, name) != _default(field))
         }
     if isinstance(value, dict):
-        return {key: fingerprint_of(one) for key, one in value.items()}
-    return [fingerprint_of(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: fingerprint_of(item) for key, item in value.items()}
+    return [fingerprint_of(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _default(field: FieldInfo) -> Any:

@@ -96,21 +96,21 @@ class Validator:
         """BLEU on the same text in every process; each translates its share."""
         training = model.training
         model.eval()
-        mine = self.rows[fabric.global_rank :: fabric.world_size]
-        found = [hypothesis.ids for hypothesis in greedy_corpus(model, mine)]
+        share = self.rows[fabric.global_rank :: fabric.world_size]
+        translations = [hypothesis.ids for hypothesis in greedy_corpus(model, share)]
         model.train(training)
-        return self._score(self._gather(found, fabric))
+        return self._score(self._gather(translations, fabric))
 
-    def _gather(self, found: list[list[int]], fabric: Fabric) -> list[list[int]]:
+    def _gather(self, translations: list[list[int]], fabric: Fabric) -> list[list[int]]:
         if fabric.world_size == 1:
-            return found
+            return translations
         rounds = -(-len(self.rows) // fabric.world_size)
-        widest = max((len(ids) for ids in found), default=0)
+        widest = max((len(ids) for ids in translations), default=0)
         agreed = fabric.all_reduce(torch.tensor(float(widest)), reduce_op="max")
         assert isinstance(agreed, torch.Tensor)
         widest = int(agreed)
         packed = torch.full((rounds, max(widest, 1)), PAD)
-        for index, ids in enumerate(found):
+        for index, ids in enumerate(translations):
             packed[index, : len(ids)] = torch.tensor(ids, dtype=torch.long)
         everything = fabric.all_gather(packed.to(fabric.device))
         assert isinstance(everything, torch.Tensor)
@@ -231,16 +231,16 @@ class Trainer:
         rank, world = self.fabric.global_rank, self.fabric.world_size
         # Weights start equal everywhere; dropout then differs by process.
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
-        found = load_run_state(self.run.folder)
-        if found is None:
+        saved = load_run_state(self.run.folder)
+        if saved is None:
             if self.run.start is not None:
                 start_from_model(self.model, load_checkpoint(self.run.start).model)
             return {}
-        tensors, self.state = found
+        tensors, self.state = saved
         saved_world = tensors["rng"].shape[0]
         self.model.load_state_dict(_under(tensors, "model"))
-        mine = rank if saved_world == world else 0
-        objective = {name: value[mine] for name, value in _under(tensors, "objective").items()}
+        row = rank if saved_world == world else 0
+        objective = {name: value[row] for name, value in _under(tensors, "objective").items()}
         self.loss.load_state_dict(objective)
         if saved_world == world:
             # A clone: torch's generator cannot be set from a view into a larger tensor.

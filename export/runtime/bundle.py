@@ -75,8 +75,8 @@ def list_files(folder: Path) -> dict[str, Path]:
         parent, depth = waiting.pop()
         if depth > MAX_FOLDER_DEPTH:
             raise BundleError(f"{_shown(parent)} lies too deep for a bundle: {_NOT_OURS}")
-        with os.scandir(parent) as found:
-            for entry in found:
+        with os.scandir(parent) as directory:
+            for entry in directory:
                 entries += 1
                 if entries > 2 * MAX_FILES:
                     raise BundleError(f"{folder} holds over {2 * MAX_FILES} entries: {_NOT_OURS}")
@@ -471,12 +471,12 @@ def _read_manifest(path: Path) -> Manifest:
     return parse_manifest(read_small(path, MAX_MANIFEST_BYTES), str(path))
 
 
-def _check_listing(path: Path, found: set[str], listed: set[str]) -> None:
-    if missing := sorted(listed - found):
+def _check_listing(path: Path, present: set[str], listed: set[str]) -> None:
+    if missing := sorted(listed - present):
         raise BundleError(
             f"{path} lacks {_names(missing)}: the copy is incomplete, copy or export it again"
         )
-    if extra := sorted(found - listed):
+    if extra := sorted(present - listed):
         raise BundleError(
             f"{path} holds files that its manifest does not list: {_names(extra)}. "
             "Remove them, or export the bundle again"
@@ -524,10 +524,10 @@ def load_tokenizer(bundle: Bundle) -> spm.SentencePieceProcessor:
         )
     tokens = manifest.special_tokens
     wanted = [tokens.pad, tokens.unk, tokens.bos, tokens.eos]
-    found = [tokenizer.id_to_piece(index) for index in range(4)]
-    if found != wanted:
+    first_pieces = [tokenizer.id_to_piece(index) for index in range(4)]
+    if first_pieces != wanted:
         raise BundleError(
-            f"{path} begins with the pieces {found}, the manifest says {wanted}: "
+            f"{path} begins with the pieces {first_pieces}, the manifest says {wanted}: "
             "export with the tokenizer the model was trained with"
         )
     return tokenizer

@@ -258,15 +258,15 @@ class NumberColumn(Sharded):
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         wanted = np.asarray(rows, dtype=np.int64)
         shards, local = self.find_all(wanted)
-        found = np.empty(len(wanted), dtype=self.parts[0].dtype)
+        values = np.empty(len(wanted), dtype=self.parts[0].dtype)
         for shard in np.unique(shards):
             here = shards == shard
-            found[here] = self.parts[shard][local[here]]
-        return found
+            values[here] = self.parts[shard][local[here]]
+        return values
 
     def equals(self, other: NumberColumn) -> bool:
         """Whether both have the same shards with the same numbers."""
         return len(self.parts) == len(other.parts) and all(
-            np.array_equal(mine, theirs)
-            for mine, theirs in zip(self.parts, other.parts, strict=True)
+            np.array_equal(ours, theirs)
+            for ours, theirs in zip(self.parts, other.parts, strict=True)
         )

@@ -66,10 +66,10 @@ class ParallelDataset:
     def _lengths_along(self, path: TargetSource) -> np.ndarray:
         if path != "reference":
             return self._store().translations(path).lengths
-        known = self.trg.lengths
-        if self.labels is None or known.all():
-            return known
-        return np.where(known > 0, known, self.labels.hypotheses.lengths)
+        lengths = self.trg.lengths
+        if self.labels is None or lengths.all():
+            return lengths
+        return np.where(lengths > 0, lengths, self.labels.hypotheses.lengths)
 
     @property
     def hypotheses(self) -> RaggedColumn:
@@ -125,8 +125,8 @@ class ParallelDataset:
         if self._taught is None:
             return token_batches(src_lengths, trg_lengths, budget, generator)
         rows = self._taught
-        found = token_batches(src_lengths[rows], trg_lengths[rows], budget, generator)
-        return [rows[batch] for batch in found]
+        batches = token_batches(src_lengths[rows], trg_lengths[rows], budget, generator)
+        return [rows[batch] for batch in batches]
 
     def batch_count(
         self, seed: int, budget: int, paths: tuple[TargetSource, ...], world_size: int

@@ -72,10 +72,10 @@ def _closest(
 ) -> list[list[int]]:
     """The translation of each row that is closest to its reference."""
     references = tokenizer.decode(trg)
-    texts = iter(tokenizer.decode([ids for found in nbest for ids, _ in found]))
+    texts = iter(tokenizer.decode([ids for hypotheses in nbest for ids, _ in hypotheses]))
     return [
-        found[closest_to(reference, [next(texts) for _ in found])][0]
-        for reference, found in zip(references, nbest, strict=True)
+        hypotheses[closest_to(reference, [next(texts) for _ in hypotheses])][0]
+        for reference, hypotheses in zip(references, nbest, strict=True)
     ]
 
 
@@ -111,13 +111,15 @@ def _distributions(
 ) -> list[Distributions]:
     """The teacher's distributions along the targets, none along a missing one."""
     nothing = np.empty(0, dtype=np.float32)
-    found = [Distributions(nothing, nothing, nothing)] * len(src)
+    distributions = [Distributions(nothing, nothing, nothing)] * len(src)
     rows = [row for row, target in enumerate(trg) if target]
     if rows:
-        asked = teacher.distributions([src[row] for row in rows], [trg[row] for row in rows], top_k)
-        for row, one in zip(rows, asked, strict=True):
-            found[row] = one
-    return found
+        answers = teacher.distributions(
+            [src[row] for row in rows], [trg[row] for row in rows], top_k
+        )
+        for row, answer in zip(rows, answers, strict=True):
+            distributions[row] = answer
+    return distributions
 
 
 def label_shard(

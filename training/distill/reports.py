@@ -111,22 +111,22 @@ def inspect_labels(where: Path, bleu_pairs: int = BLEU_PAIRS, samples: int = SAM
     store = LabelStore(folder)
     data = ParallelDataset(shards, store)
     tokenizer = Tokenizer(run / "tokens" / "tokenizer.model")
-    known = np.flatnonzero(data.trg.lengths)
-    hypotheses, references = store.hypotheses.lengths - 1, data.trg.lengths[known] - 1
-    reference_length = float(references.mean()) if len(known) else None
+    referenced = np.flatnonzero(data.trg.lengths)
+    hypotheses, references = store.hypotheses.lengths - 1, data.trg.lengths[referenced] - 1
+    reference_length = float(references.mean()) if len(referenced) else None
     return Inspection(
         folder=str(folder),
         pairs=len(store),
-        without_reference=len(store) - len(known),
+        without_reference=len(store) - len(referenced),
         shards=len(shards),
         bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
         top_k=store.top_k,
         paths={path: _path_summary(store.tails(path)) for path in store.paths},
         mean_hypothesis_length=float(hypotheses.mean()),
         mean_reference_length=reference_length,
-        length_ratio=hypotheses[known].mean() / reference_length if reference_length else None,
+        length_ratio=hypotheses[referenced].mean() / reference_length if reference_length else None,
         cut_share=_cut_share(data.src.lengths, hypotheses, _teacher_max_length(run)),
-        bleu=_bleu(data, _spread(known, bleu_pairs), tokenizer),
+        bleu=_bleu(data, _spread(referenced, bleu_pairs), tokenizer),
         samples=_samples(data, _spread(np.arange(len(store)), samples), tokenizer),
     )
 
@@ -187,50 +187,57 @@ def _samples(data: ParallelDataset, rows: np.ndarray, tokenizer: Tokenizer) -> l
 # --- as text -----------------------------------------------------------------------------------
 
 
-def as_json(found: Inspection) -> str:
+def as_json(inspection: Inspection) -> str:
     """The inspection as JSON, its fields those of `Inspection`."""
-    return json.dumps(asdict(found), indent=2, ensure_ascii=False)
+    return json.dumps(asdict(inspection), indent=2, ensure_ascii=False)
 
 
-def render(found: Inspection) -> str:
+def render(inspection: Inspection) -> str:
     """The inspection as plain text."""
-    lines = _summary(found)
+    lines = _summary(inspection)
     width = max(len(name) for name, _ in lines)
     shown = [f"{name.ljust(width)}  {value}" for name, value in lines]
-    for sample in found.samples:
+    for sample in inspection.samples:
         shown += ["", f"pair {sample.id:,}", f"  source      {sample.source}"]
         shown.append(f"  reference   {sample.reference or '(none)'}")
         shown.append(f"  hypothesis  {sample.hypothesis}")
     return "\n".join(shown)
 
 
-def _summary(found: Inspection) -> list[tuple[str, str]]:
-    alone = f", {found.without_reference:,} without a reference" if found.without_reference else ""
-    size = f"{found.bytes / 1e6:,.1f} MB, {found.bytes / max(found.pairs, 1):,.0f} bytes a pair"
+def _summary(inspection: Inspection) -> list[tuple[str, str]]:
+    alone = (
+        f", {inspection.without_reference:,} without a reference"
+        if inspection.without_reference
+        else ""
+    )
+    per_pair = inspection.bytes / max(inspection.pairs, 1)
+    size = f"{inspection.bytes / 1e6:,.1f} MB, {per_pair:,.0f} bytes a pair"
     lines: list[tuple[str, Any]] = [
-        ("store", found.folder),
-        ("pairs", f"{found.pairs:,}{alone}"),
-        ("shards", f"{found.shards:,}, {size}"),
-        ("top k", found.top_k or "the whole vocabulary"),
+        ("store", inspection.folder),
+        ("pairs", f"{inspection.pairs:,}{alone}"),
+        ("shards", f"{inspection.shards:,}, {size}"),
+        ("top k", inspection.top_k or "the whole vocabulary"),
     ]
-    for name, path in found.paths.items():
+    for name, path in inspection.paths.items():
         text = f"{path.positions:,} positions, mean tail mass {path.mean_tail:.4f}"
         lines.append((f"along {name}", text))
-    lines.append(("hypothesis length", f"{found.mean_hypothesis_length:.1f} tokens{_ratio(found)}"))
-    cut = "unknown" if found.cut_share is None else f"{found.cut_share:.2%} of hypotheses"
+    lines.append(
+        ("hypothesis length", f"{inspection.mean_hypothesis_length:.1f} tokens{_ratio(inspection)}")
+    )
+    cut = "unknown" if inspection.cut_share is None else f"{inspection.cut_share:.2%} of hypotheses"
     lines.append(("at the length limit", cut))
-    if found.bleu is not None:
-        bleu = found.bleu
+    if inspection.bleu is not None:
+        bleu = inspection.bleu
         lines.append(("BLEU of the teacher", f"{bleu.score:.2f} on {bleu.pairs:,} training pairs"))
         lines.append(("", bleu.signature))
     return [(name, str(value)) for name, value in lines]
 
 
-def _ratio(found: Inspection) -> str:
-    if found.length_ratio is None:
+def _ratio(inspection: Inspection) -> str:
+    if inspection.length_ratio is None:
         return ""
-    reference = f"references {found.mean_reference_length:.1f}"
-    return f", {reference}, ratio {found.length_ratio:.3f} where there is one"
+    reference = f"references {inspection.mean_reference_length:.1f}"
+    return f", {reference}, ratio {inspection.length_ratio:.3f} where there is one"
 
 
 # --- the gate report ---------------------------------------------------------------------------
@@ -262,7 +269,7 @@ def gates_of(
     """g of each of the rows: [1] of a sentence, [T] of its positions."""
     per_position = objective.gate.per_position
     needed = objective.needs_distributions if per_position else ()
-    found: list[np.ndarray] = [np.empty(0)] * len(rows)
+    gates_by_row: list[np.ndarray] = [np.empty(0)] * len(rows)
     order = np.argsort(data.src.lengths[rows], kind="stable")
     for start in range(0, len(order), 128):
         chosen = order[start : start + 128]
@@ -273,8 +280,8 @@ def gates_of(
         gates = objective.gates(memory, batch.src, states, target).numpy()
         sizes = target.mask.sum(1).numpy() if per_position else np.ones(len(chosen), dtype=int)
         for place, part in zip(chosen, np.split(gates, np.cumsum(sizes)[:-1]), strict=True):
-            found[place] = part
-    return found
+            gates_by_row[place] = part
+    return gates_by_row
 
 
 def entropies(store: LabelStore, path: str, row: int) -> np.ndarray:

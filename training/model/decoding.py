@@ -113,11 +113,11 @@ def _decode(
         memory = memory.repeat_interleave(count, dim=0)
         bias = None if bias is None else bias.repeat_interleave(count, dim=0)
     cache = model.new_cache(bias)
-    given = [limit_of(n) for n in (src != PAD).sum(1).tolist()]
-    limits = torch.tensor(given, device=src.device).repeat_interleave(count)
+    row_limits = [limit_of(n) for n in (src != PAD).sum(1).tolist()]
+    limits = torch.tensor(row_limits, device=src.device).repeat_interleave(count)
     rows = torch.arange(len(limits), device=src.device)
     last = src.new_full((len(limits), 1), BOS)
-    written = src.new_full((len(limits), max(given, default=0)), PAD)
+    written = src.new_full((len(limits), max(row_limits, default=0)), PAD)
     scores = memory.new_zeros(len(limits), dtype=torch.float32)
     for step in range(1, written.shape[1] + 1):
         logp, choice = pick(

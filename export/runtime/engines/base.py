@@ -162,8 +162,8 @@ class SentenceEngine:
         translations: list[Translation] = [Translation("", 0)] * len(sources)
         for limit, rows in self._calls(sources):
             decoded = self.decode([sources[row] for row in rows], limit, options)
-            for row, one in zip(rows, self._translations(decoded, options), strict=True):
-                translations[row] = one
+            for row, translation in zip(rows, self._translations(decoded, options), strict=True):
+                translations[row] = translation
         return translations
 
     def _tokens(self, sentence: str) -> list[Any]:
@@ -172,8 +172,8 @@ class SentenceEngine:
         return self._cached_tokens(sentence)
 
     def _tokenized(self, sentence: str) -> list[Any]:
-        found: list[Any] = self._tokenizer.encode(sentence, out_type=self.token_type)
-        return found
+        tokens: list[Any] = self._tokenizer.encode(sentence, out_type=self.token_type)
+        return tokens
 
     def _check(self, options: TranslateOptions) -> None:
         for field in fields(TranslateOptions):
@@ -210,23 +210,25 @@ class SentenceEngine:
     def _translations(
         self, decoded: Sequence[Decoded], options: TranslateOptions
     ) -> Iterator[Translation]:
-        texts = iter(self._texts([[one.tokens, *one.alternatives] for one in decoded]))
-        for one in decoded:
+        texts = iter(
+            self._texts([[sentence.tokens, *sentence.alternatives] for sentence in decoded])
+        )
+        for sentence in decoded:
             text = next(texts)
-            others = dict.fromkeys(next(texts) for _ in one.alternatives)
+            others = dict.fromkeys(next(texts) for _ in sentence.alternatives)
             yield Translation(
                 text=text,
-                tokens=len(one.tokens),
-                score=one.score,
-                truncated=one.truncated,
+                tokens=len(sentence.tokens),
+                score=sentence.score,
+                truncated=sentence.truncated,
                 alternatives=tuple(t for t in others if t and t != text)[: options.alternatives],
             )
 
     def _texts(self, hypotheses: Sequence[Sequence[list[Any]]]) -> list[str]:
         """The texts of all hypotheses, by one call: a thread that calls SentencePiece gives up
         Python's lock and waits for it again."""
-        found = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
-        return [" ".join(text.splitlines()).strip() for text in found]
+        texts = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
+        return [" ".join(text.splitlines()).strip() for text in texts]
 
 
 def padded_tokens(source_tokens: int) -> int:

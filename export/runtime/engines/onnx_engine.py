@@ -173,8 +173,8 @@ class OnnxEngine(SentenceEngine):
 
         apply = self._threads.map if len(batches) > 1 else map  # one needs no other thread
         for rows, batch in zip(batches, apply(run, batches), strict=True):
-            for row, one in zip(rows, batch, strict=True):
-                decoded[row] = one
+            for row, sentence in zip(rows, batch, strict=True):
+                decoded[row] = sentence
         return decoded
 
     def _run(
@@ -195,11 +195,11 @@ class OnnxEngine(SentenceEngine):
             trg, scores = session.run(["trg", "scores"], feeds)
         if len(trg) != len(src) or trg.min() < 0 or trg.max() >= self._vocab_size:
             raise ValueError("the model wrote ids out of its vocabulary: export the bundle again")
-        read = _beam_decoded if beam else _greedy_decoded
-        found = [read(ids, score, limit) for ids, score in zip(trg, scores, strict=True)]
+        read_row = _beam_decoded if beam else _greedy_decoded
+        decoded = [read_row(ids, score, limit) for ids, score in zip(trg, scores, strict=True)]
         if not options.return_scores:
-            found = [replace(one, score=None) for one in found]
-        return found
+            decoded = [replace(sentence, score=None) for sentence in decoded]
+        return decoded
 
 
 def _load(path: Path, intra_threads: int, vocab_size: int) -> onnxruntime.InferenceSession:
@@ -225,12 +225,12 @@ def contract_fault(session: Any, expected: dict[str, str], vocab_size: int) -> s
     outputs = {one.name: one.type for one in session.get_outputs()}
     if inputs != expected or outputs != OUTPUTS:
         return f"takes {inputs} and gives {outputs}, not {expected} and {OUTPUTS}"
-    stated = session.get_modelmeta().custom_metadata_map
-    found = (stated.get("format"), stated.get("format_version"))
-    if found != (FORMAT, FORMAT_VERSION):
-        return f"has format and version {found}, not {(FORMAT, FORMAT_VERSION)}"
-    if stated.get("vocab_size") != str(vocab_size):
-        return f"has vocab_size {stated.get('vocab_size')}, its manifest says {vocab_size}"
+    metadata = session.get_modelmeta().custom_metadata_map
+    stated_format = (metadata.get("format"), metadata.get("format_version"))
+    if stated_format != (FORMAT, FORMAT_VERSION):
+        return f"has format and version {stated_format}, not {(FORMAT, FORMAT_VERSION)}"
+    if metadata.get("vocab_size") != str(vocab_size):
+        return f"has vocab_size {metadata.get('vocab_size')}, its manifest says {vocab_size}"
     return None
 
 

@@ -141,10 +141,11 @@ class HybridLoss(Loss):
         return LossOutput(loss + self.gate.penalty(gates), logs)
 
     def _logs(self, gates: Tensor, sentence: Tensor, token: Tensor) -> dict[str, Tensor]:
-        known = gates.detach()
+        detached = gates.detach()
+        spread = detached.std(correction=0) if detached.numel() else detached.new_zeros(())
         return {
-            "gate": token_mean(known),
-            "gate_spread": known.std(correction=0) if known.numel() else known.new_zeros(()),
+            "gate": token_mean(detached),
+            "gate_spread": spread,
             "sentence_loss": token_mean(sentence.detach()),
             "token_loss": token_mean(token.detach()),
         }

@@ -78,7 +78,7 @@ def _by_pieces(
         case HuggingFaceFolder():
             return HuggingFaceTeacher(config, tokenizer, job.max_length, budget)
         case TeacherEnsemble():
-            members = [_by_pieces(one, tokenizer, job, converter) for one in config.members]
+            members = [_by_pieces(member, tokenizer, job, converter) for member in config.members]
             return EnsembleTeacher(members, config.weights)
     raise ValueError(f"no teacher is registered for {config!r}")
 

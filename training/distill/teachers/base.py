@@ -116,16 +116,16 @@ def batched_distributions(
     batch_tokens: int,
 ) -> list[Distributions]:
     """Distributions of many pairs by `log_probs` of one batch, in batches of like length."""
-    found: dict[int, Distributions] = {}
+    distributions: dict[int, Distributions] = {}
     for rows in like_batches(trg, src, batch_tokens):
         logp = log_probs([src[row] for row in rows], [trg[row] for row in rows])
         cuts = np.cumsum([len(trg[row]) for row in rows])[:-1]
         parts = (np.split(part.cpu().numpy(), cuts) for part in top_k_of(logp, top_k))
-        found |= {
+        distributions |= {
             row: Distributions(*part)
             for row, part in zip(rows, zip(*parts, strict=True), strict=True)
         }
-    return [found[row] for row in range(len(src))]
+    return [distributions[row] for row in range(len(src))]
 
 
 def like_batches(rows: list[Ids], ties: list[Ids], batch_tokens: int) -> Iterator[list[int]]:
@@ -143,11 +143,11 @@ def like_batches(rows: list[Ids], ties: list[Ids], batch_tokens: int) -> Iterato
 def rows_by_limit(lengths: list[int], max_length: int) -> dict[int, list[int]]:
     """Rows by the output limit of their source's length (EOS counted), rounded up to `LIMIT_STEP`
     and below `max_length` with BOS and EOS: CTranslate2 takes one limit a call."""
-    found: dict[int, list[int]] = {}
+    rows: dict[int, list[int]] = {}
     for row, length in enumerate(lengths):
         rounded = -(-output_limit(length, max_length) // LIMIT_STEP) * LIMIT_STEP
-        found.setdefault(min(rounded, max_length - 2), []).append(row)
-    return found
+        rows.setdefault(min(rounded, max_length - 2), []).append(row)
+    return rows
 
 
 def cut(ids: Ids, max_length: int) -> Ids:

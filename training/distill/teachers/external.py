@@ -67,10 +67,10 @@ class RetokenisedTeacher:
             [
                 (cut(ids, self.max_length), score)
                 for ids, (_, score) in zip(
-                    self.tokenizer.encode([text for text, _ in found]), found, strict=True
+                    self.tokenizer.encode([text for text, _ in hypotheses]), hypotheses, strict=True
                 )
             ]
-            for found in self.teacher.translate_texts(texts, beam_size, n_best, length_penalty)
+            for hypotheses in self.teacher.translate_texts(texts, beam_size, n_best, length_penalty)
         ]
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
@@ -101,12 +101,12 @@ class TextOfTokensTeacher:
         return [
             list(
                 zip(
-                    self.tokenizer.decode([ids for ids, _ in found]),
-                    [score for _, score in found],
+                    self.tokenizer.decode([ids for ids, _ in hypotheses]),
+                    [score for _, score in hypotheses],
                     strict=True,
                 )
             )
-            for found in self.teacher.translate(src, beam_size, n_best, length_penalty)
+            for hypotheses in self.teacher.translate(src, beam_size, n_best, length_penalty)
         ]
 
 
@@ -124,10 +124,12 @@ class PieceMap:
         names = list(pieces)
         names[UNK], names[EOS] = unk, eos
         self.unk_id = teacher_ids[unk]
-        found = [teacher_ids.get(name) for name in names]
-        self._to_teacher = [self.unk_id if index is None else index for index in found]
-        self._to_student = {index: piece for piece, index in enumerate(found) if index is not None}
-        self._missing = torch.tensor([index is None for index in found])
+        indices = [teacher_ids.get(name) for name in names]
+        self._to_teacher = [self.unk_id if index is None else index for index in indices]
+        self._to_student = {
+            index: piece for piece, index in enumerate(indices) if index is not None
+        }
+        self._missing = torch.tensor([index is None for index in indices])
         self._columns = torch.tensor(self._to_teacher)
 
     def to_teacher(self, ids: list[int]) -> list[int]:
@@ -145,5 +147,5 @@ class PieceMap:
         A piece that the teacher lacks has probability 0; what the student lacks is left out, so
         that the probabilities then sum to less than one.
         """
-        found = logp.index_select(1, self._columns).clamp(min=NO_LOGP)
-        return found.masked_fill(self._missing, NO_LOGP)
+        gathered = logp.index_select(1, self._columns).clamp(min=NO_LOGP)
+        return gathered.masked_fill(self._missing, NO_LOGP)

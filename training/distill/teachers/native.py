@@ -97,7 +97,7 @@ class NativeTeacher:
     ) -> list[Hypotheses]:
         if self._converter_in_use is None:
             return self.search(src, beam_size, n_best, length_penalty)
-        found = translate_tokens(
+        translations = translate_tokens(
             self._translator,
             # EOS is added by the converted model itself.
             [[self.pieces[token] for token in ids[:-1]] for ids in src],
@@ -112,20 +112,22 @@ class NativeTeacher:
                 ([*(self._ids[token] for token in tokens), EOS], score)
                 for tokens, score in hypotheses
             ]
-            for hypotheses in found
+            for hypotheses in translations
         ]
 
     def search(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
         """`n_best` translations of each source by beam search in torch, on the model's device."""
-        found: dict[int, Hypotheses] = {}
+        translations: dict[int, Hypotheses] = {}
         for rows in like_batches(src, src, self.batch_tokens):
             batch = self._padded([src[row] for row in rows])
             hypotheses = beam(self.model, batch, beam_size, length_penalty)
             for row, best in zip(rows, hypotheses, strict=True):
-                found[row] = [([*one.ids, EOS], one.score) for one in best[:n_best]]
-        return [found[row] for row in range(len(src))]
+                translations[row] = [
+                    ([*hypothesis.ids, EOS], hypothesis.score) for hypothesis in best[:n_best]
+                ]
+        return [translations[row] for row in range(len(src))]
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
         return batched_distributions(self._log_probs, src, trg, top_k, self.batch_tokens)
@@ -162,8 +164,8 @@ class EnsembleTeacher:
 
     def __init__(self, members: Sequence[Member], weights: Sequence[float] | None = None) -> None:
         self.members = list(members)
-        given = [1.0] * len(self.members) if weights is None else list(weights)
-        self.weights = [weight / sum(given) for weight in given]
+        raw_weights = [1.0] * len(self.members) if weights is None else list(weights)
+        self.weights = [weight / sum(raw_weights) for weight in raw_weights]
         self.batch_tokens = min(member.batch_tokens for member in self.members)
         self.max_length = min(member.max_length for member in self.members)
 
@@ -177,7 +179,7 @@ class EnsembleTeacher:
     def translate(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
-        found: list[Hypotheses] = [[]] * len(src)
+        translations: list[Hypotheses] = [[]] * len(src)
         for rows in like_batches(src, src, max(self.batch_tokens // beam_size, 1)):
             sources = [src[row] for row in rows]
             steps = AveragedSteps(
@@ -186,8 +188,10 @@ class EnsembleTeacher:
             limits = [output_limit(len(source), self.max_length) for source in sources]
             searched = beam_search(steps, limits, beam_size, length_penalty)
             for row, hypotheses in zip(rows, searched, strict=True):
-                found[row] = [([*one.ids, EOS], one.score) for one in hypotheses[:n_best]]
-        return found
+                translations[row] = [
+                    ([*hypothesis.ids, EOS], hypothesis.score) for hypothesis in hypotheses[:n_best]
+                ]
+        return translations
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
         return batched_distributions(self.log_probs, src, trg, top_k, self.batch_tokens)
