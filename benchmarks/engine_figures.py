@@ -41,7 +41,7 @@ from export.runtime.bundle import Bundle, BundleError, load_bundle
 from export.runtime.manifest import BundleInfo, EngineEntry
 from quickstudy.atomic import atomic_write
 from training.checkpoint import load_checkpoint
-from training.data.dataset import taught_pairs
+from training.data.dataset import labelled_pairs
 from training.model.transformer import Transformer
 
 BATCHES = (1, 32)
@@ -208,7 +208,7 @@ def _translated_text(run: Path | None) -> TranslatedText | None:
     if run is None:
         return None
     shards = sorted((run / "tokens" / "train").glob("*.arrow"))
-    return lambda: taught_pairs(shards, run / "labels")
+    return lambda: labelled_pairs(shards, run / "labels")
 
 
 if __name__ == "__main__":

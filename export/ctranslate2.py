@@ -350,7 +350,7 @@ def lexical_table(
 
     Raises BundleError where there is no sentence.
     """
-    pairs, groups, frequency = _together(sentences, vocab_size)
+    pairs, groups, frequency = _cooccurrences(sentences, vocab_size)
     kinds, kind_of = np.unique(pairs, return_inverse=True)
     src = kinds // vocab_size
     probability = np.full(len(kinds), 1.0)
@@ -363,7 +363,7 @@ def lexical_table(
     return LexicalTable(src[order], kinds[order] % vocab_size, probability[order], frequency)
 
 
-def _together(
+def _cooccurrences(
     sentences: Iterable[Sentence], vocab_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Every source with every target piece of its sentence, as src · V + trg; which target

@@ -20,7 +20,7 @@ from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, wri
 from training.external_teacher import (
     adopt_tokenizer,
     adopted_identity,
-    longest_sides,
+    max_pair_length,
     teacher_identity,
 )
 from training.logging import Ticker
@@ -75,11 +75,11 @@ def _prepare_stage(run: Run) -> Stage:
         say(render_report(report))
 
     return Stage(
-        "prepare",
-        folder,
-        inputs,
-        execute,
-        lambda: [folder / "train", run.validation, *held_out(run)],
+        name="prepare",
+        folder=folder,
+        inputs=inputs,
+        run=execute,
+        outputs=lambda: [folder / "train", run.validation, *held_out(run)],
     )
 
 
@@ -91,7 +91,7 @@ def _training_pairs(run: Run) -> Any:
 def _tokenize_stage(run: Run) -> Stage:
     config = run.recipe.tokenizer
     folder = run.folder / "tokens"
-    longest = longest_sides(run.recipe)
+    longest = max_pair_length(run.recipe)
 
     def inputs() -> Any:
         settings = fingerprint_of(config, ("kind",))
@@ -119,12 +119,12 @@ def _tokenize_stage(run: Run) -> Stage:
         )
 
     return Stage(
-        "tokenize",
-        folder,
-        inputs,
-        execute,
-        lambda: [run.tokenizer, folder / "train"],
-        ("prepare",),
+        name="tokenize",
+        folder=folder,
+        inputs=inputs,
+        run=execute,
+        outputs=lambda: [run.tokenizer, folder / "train"],
+        depends_on=("prepare",),
     )
 
 
@@ -147,12 +147,12 @@ def _teacher_stage(run: Run, teacher: TrainedTeacher) -> Stage:
         recipe_text=public_recipe(dump_recipe(run.recipe)),
     )
     return Stage(
-        "teacher",
-        folder,
-        lambda: [fingerprint_of(teacher, ("kind",)), run.recipe.seed],
-        lambda: _train(job, run),
-        lambda: [run.teacher / "model.safetensors"],
-        ("tokenize",),
+        name="teacher",
+        folder=folder,
+        inputs=lambda: [fingerprint_of(teacher, ("kind",)), run.recipe.seed],
+        run=lambda: _train(job, run),
+        outputs=lambda: [run.teacher / "model.safetensors"],
+        depends_on=("tokenize",),
         join=lambda: _train(job, run),
     )
 
@@ -194,12 +194,12 @@ def _label_stage(run: Run) -> Stage:
         return [asked, *teacher_identity(run.recipe.teacher)] if given else asked
 
     return Stage(
-        "label",
-        run.labels,
-        inputs,
-        execute,
-        lambda: [run.labels / "labels.json"],
-        ("tokenize",) if given else ("teacher",),
+        name="label",
+        folder=run.labels,
+        inputs=inputs,
+        run=execute,
+        outputs=lambda: [run.labels / "labels.json"],
+        depends_on=("tokenize",) if given else ("teacher",),
     )
 
 
@@ -245,7 +245,7 @@ def _export_stage(run: Run) -> Stage:
     def execute() -> None:
         from export.exporter import export_bundle
         from training.checkpoint import load_checkpoint
-        from training.data.dataset import taught_pairs
+        from training.data.dataset import labelled_pairs
 
         checkpoint = load_checkpoint(run.student_folder("student") / "checkpoint")
         bundle = export_bundle(
@@ -266,19 +266,19 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
-            translated_text=lambda: taught_pairs(run.token_shards, run.labels),
+            translated_text=lambda: labelled_pairs(run.token_shards, run.labels),
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")
 
     words = [recipe.name, recipe.description, recipe.corpus.licence, recipe.corpus.attribution]
     return Stage(
-        "export",
-        run.folder / "export",
-        lambda: [fingerprint_of(recipe.export), words],
-        execute,
-        lambda: [run.bundle / "manifest.json"],
-        ("student",),
+        name="export",
+        folder=run.folder / "export",
+        inputs=lambda: [fingerprint_of(recipe.export), words],
+        run=execute,
+        outputs=lambda: [run.bundle / "manifest.json"],
+        depends_on=("student",),
     )
 
 
@@ -300,10 +300,10 @@ def _evaluate_stage(run: Run) -> Stage:
         evaluate_run(run, folder)
 
     return Stage(
-        "evaluate",
-        folder,
-        lambda: [sorted(run.recipe.corpus.test), *teacher_identity(run.recipe.teacher)],
-        execute,
-        lambda: [folder / "evaluation.json"],
-        (*trained, "export", *run.recipe.baselines),
+        name="evaluate",
+        folder=folder,
+        inputs=lambda: [sorted(run.recipe.corpus.test), *teacher_identity(run.recipe.teacher)],
+        run=execute,
+        outputs=lambda: [folder / "evaluation.json"],
+        depends_on=(*trained, "export", *run.recipe.baselines),
     )

@@ -156,7 +156,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
     """The training of one student, with its gate report."""
     labelled = needs_labels(plan.objective)
 
-    def teach() -> None:
+    def train_student() -> None:
         if plan.start is not None:
             check_tokens(plan.start, run.tokenizer)
         train(
@@ -177,7 +177,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
         )
 
     def execute() -> None:
-        teach()
+        train_student()
         if plan.objective.kind == "hybrid":
             _report_gate(run, plan)
 
@@ -188,16 +188,17 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
             start = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)
         return [*described, plan.seed, plan.start is not None, *start]
 
-    of_trained = plan.start == run.teacher
-    needs = ("label",) if labelled else ("tokenize",)
+    depends_on: tuple[str, ...] = ("label",) if labelled else ("tokenize",)
+    if plan.start == run.teacher:
+        depends_on = (*depends_on, "teacher")
     return Stage(
-        plan.name,
-        plan.folder,
-        inputs,
-        execute,
-        lambda: [plan.checkpoint / "model.safetensors"],
-        (*needs, "teacher") if of_trained else needs,
-        join=teach,
+        name=plan.name,
+        folder=plan.folder,
+        inputs=inputs,
+        run=execute,
+        outputs=lambda: [plan.checkpoint / "model.safetensors"],
+        depends_on=depends_on,
+        join=train_student,
     )
 
 

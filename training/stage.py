@@ -134,7 +134,7 @@ def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bo
     if not is_first_process():
         return _follow(stage, stages, force)
     with only_one(stage.folder):
-        _make(stage, fingerprint(stage, stages), force)
+        _execute(stage, fingerprint(stage, stages), force)
     return True
 
 
@@ -153,7 +153,7 @@ def _follow(stage: Stage, stages: dict[str, Stage], force: bool) -> bool:
     return True
 
 
-def _make(stage: Stage, now: str, force: bool) -> None:
+def _execute(stage: Stage, now: str, force: bool) -> None:
     before = stage.metadata().get("fingerprint", now)
     if stage.folder.exists() and (before != now or force):
         _set_aside(stage.folder, "its inputs changed" if before != now else "made again")

@@ -280,7 +280,7 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
     from export.ctranslate2 import to_ctranslate2
     from training.config.model import TrainedTeacher
     from training.distill.teachers import TeacherJob, build_teacher
-    from training.external_teacher import longest_sides
+    from training.external_teacher import max_pair_length
     from training.teacher_files import teacher_files
 
     given, labels, job = run.recipe.teacher, run.recipe.labels, run.teacher_job
@@ -304,4 +304,4 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
         note="as it labelled the text",
     )
     plain = TypeAdapter(TeacherJob).dump_python(job, mode="json")
-    return LabellingTeacher(info, plain, longest_sides(run.recipe) - 1)
+    return LabellingTeacher(info, plain, max_pair_length(run.recipe) - 1)

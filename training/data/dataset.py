@@ -155,7 +155,7 @@ class ParallelDataset:
                 yield self.batch(rows, paths, distributions)
 
 
-def taught_pairs(shards: list[Path], labels: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def labelled_pairs(shards: list[Path], labels: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every source and the teacher's translation of it as ids without EOS.
 
     Raises RecipeError where the text has no labels.

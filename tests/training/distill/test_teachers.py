@@ -24,9 +24,10 @@ from training.config.model import (
     TeacherEnsemble,
 )
 from training.config.recipe import LabelsConfig, RecipeError
+from training.data.batching import clipped
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers import NativeTeacher, TeacherJob, build_teacher
-from training.distill.teachers.base import NO_LOGP, Distributions, cut, like_batches, top_k_of
+from training.distill.teachers.base import NO_LOGP, Distributions, batches_by_length, top_k_of
 from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher
 from training.distill.teachers.external import PieceMap, RetokenisedTeacher
 from training.distill.teachers.native import EnsembleTeacher
@@ -201,7 +202,7 @@ def test_other_tokens_go_through_text(place: Path, kind: str) -> None:
     found = teacher.translate(student.encode(TEXTS[:3]), 3, 2, 1.0)
     for one, other in zip(found, direct, strict=True):
         texts = native.decode([ids for ids, _ in other])
-        assert [ids for ids, _ in one] == [cut(ids, 64) for ids in student.encode(texts)]
+        assert [ids for ids, _ in one] == clipped(student.encode(texts), 63)
         assert [score for _, score in one] == pytest.approx([s for _, s in other], abs=1e-3)
     with pytest.raises(RecipeError, match=r"tokenizer\.kind teacher"):
         teacher.distributions(student.encode(TEXTS[:1]), student.encode(TEXTS[:1]), 4)
@@ -228,9 +229,7 @@ def test_pieces_map_both_ways_and_keep_the_mass() -> None:
 
 def test_batches_hold_like_rows_within_the_budget() -> None:
     rows = [[1] * length for length in (3, 9, 2, 3, 20)]
-    assert list(like_batches(rows, rows, 9)) == [[2, 0, 3], [1], [4]]
-    assert cut([7, 8, 9, EOS], 4) == [7, 8, EOS]
-    assert cut([7, 8, EOS], 4) == [7, 8, EOS]
+    assert list(batches_by_length(rows, rows, 9)) == [[2, 0, 3], [1], [4]]
 
 
 def test_a_teacher_of_pieces_is_what_adoption_builds(place: Path) -> None:

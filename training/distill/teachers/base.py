@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from training.model.decoding import output_limit
-from training.model.transformer import EOS
 
 Ids = list[int]
 Hypotheses = list[tuple[Ids, float]]
@@ -117,7 +116,7 @@ def batched_distributions(
 ) -> list[Distributions]:
     """Distributions of many pairs by `log_probs` of one batch, in batches of like length."""
     distributions: dict[int, Distributions] = {}
-    for rows in like_batches(trg, src, batch_tokens):
+    for rows in batches_by_length(trg, src, batch_tokens):
         logp = log_probs([src[row] for row in rows], [trg[row] for row in rows])
         cuts = np.cumsum([len(trg[row]) for row in rows])[:-1]
         parts = (np.split(part.cpu().numpy(), cuts) for part in top_k_of(logp, top_k))
@@ -128,7 +127,7 @@ def batched_distributions(
     return [distributions[row] for row in range(len(src))]
 
 
-def like_batches(rows: list[Ids], ties: list[Ids], batch_tokens: int) -> Iterator[list[int]]:
+def batches_by_length(rows: list[Ids], ties: list[Ids], batch_tokens: int) -> Iterator[list[int]]:
     """Numbers of rows in batches of at most `batch_tokens` tokens, padding counted; a longer row
     is a batch of its own. Rows are sorted by length, equal ones by the length of `ties`."""
     order = sorted(range(len(rows)), key=lambda row: (len(rows[row]), len(ties[row])))
@@ -148,8 +147,3 @@ def rows_by_limit(lengths: list[int], max_length: int) -> dict[int, list[int]]:
         rounded = -(-output_limit(length, max_length) // LIMIT_STEP) * LIMIT_STEP
         rows.setdefault(min(rounded, max_length - 2), []).append(row)
     return rows
-
-
-def cut(ids: Ids, max_length: int) -> Ids:
-    """Ids (EOS last) cut to what fits a model of `max_length` positions, BOS or EOS counted."""
-    return ids if len(ids) < max_length else [*ids[: max_length - 2], EOS]

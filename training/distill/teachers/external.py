@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from training.config.recipe import RecipeError
+from training.data.batching import clipped
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers.base import (
     NO_LOGP,
@@ -24,7 +25,6 @@ from training.distill.teachers.base import (
     Hypotheses,
     Ids,
     Teacher,
-    cut,
 )
 from training.model.transformer import EOS, UNK
 
@@ -65,13 +65,16 @@ class RetokenisedTeacher:
         texts = self.tokenizer.decode(src)
         return [
             [
-                (cut(ids, self.max_length), score)
-                for ids, (_, score) in zip(
-                    self.tokenizer.encode([text for text, _ in hypotheses]), hypotheses, strict=True
-                )
+                (ids, score)
+                for ids, (_, score) in zip(self._ids(hypotheses), hypotheses, strict=True)
             ]
             for hypotheses in self.teacher.translate_texts(texts, beam_size, n_best, length_penalty)
         ]
+
+    def _ids(self, hypotheses: Texts) -> list[Ids]:
+        """The student's ids, cut to fit it."""
+        ids = self.tokenizer.encode([text for text, _ in hypotheses])
+        return clipped(ids, self.max_length - 1)
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
         """Never: the vocabularies differ. Raises RecipeError."""
@@ -97,7 +100,7 @@ class TextOfTokensTeacher:
         self, texts: list[str], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Texts]:
         """Translations by the teacher's tokens; a text is cut to `max_length` of them."""
-        src = [cut(ids, self.max_length) for ids in self.tokenizer.encode(texts)]
+        src = clipped(self.tokenizer.encode(texts), self.max_length - 1)
         return [
             list(
                 zip(

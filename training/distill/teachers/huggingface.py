@@ -22,7 +22,7 @@ from training.distill.teachers.base import (
     Hypotheses,
     Ids,
     batched_distributions,
-    like_batches,
+    batches_by_length,
 )
 from training.distill.teachers.external import PieceMap, Texts
 from training.model.decoding import output_limit
@@ -138,7 +138,7 @@ class Seq2Seq:
         """`n_best` translations of each source by `generate`, in the model's ids without the end;
         their log-probabilities (nats) count it."""
         translations: list[Hypotheses] = [[]] * len(src)
-        for rows in like_batches(src, src, max(self.batch_tokens // beam_size, 1)):
+        for rows in batches_by_length(src, src, max(self.batch_tokens // beam_size, 1)):
             sources = [src[row] for row in rows]
             ids, mask = self.encoder_inputs(sources)
             outputs = self.model.generate(

@@ -29,7 +29,7 @@ from training.distill.teachers.base import (
     Member,
     Steps,
     batched_distributions,
-    like_batches,
+    batches_by_length,
 )
 from training.distill.teachers.ctranslate2_teacher import translate_tokens
 from training.distributed import settle_gpu, thread_count
@@ -120,7 +120,7 @@ class NativeTeacher:
     ) -> list[Hypotheses]:
         """`n_best` translations of each source by beam search in torch, on the model's device."""
         translations: dict[int, Hypotheses] = {}
-        for rows in like_batches(src, src, self.batch_tokens):
+        for rows in batches_by_length(src, src, self.batch_tokens):
             batch = self._padded([src[row] for row in rows])
             hypotheses = beam(self.model, batch, beam_size, length_penalty)
             for row, best in zip(rows, hypotheses, strict=True):
@@ -180,7 +180,7 @@ class EnsembleTeacher:
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
         translations: list[Hypotheses] = [[]] * len(src)
-        for rows in like_batches(src, src, max(self.batch_tokens // beam_size, 1)):
+        for rows in batches_by_length(src, src, max(self.batch_tokens // beam_size, 1)):
             sources = [src[row] for row in rows]
             steps = AveragedSteps(
                 [member.steps(sources, beam_size) for member in self.members], self.weights
