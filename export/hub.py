@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.oci import Transfer
+from export.oci import Transfer, pull_layout, push_layout
 from export.runtime.bundle import Bundle, load_bundle, replacing
 from export.runtime.manifest import MANIFEST_FILE, MAX_DOWNLOAD_BYTES, BundleError, Manifest
 
@@ -31,11 +31,7 @@ def push(path: Path, destination: str, tag: str | None = None) -> Transfer:
     A reader of the place sees all of it or nothing. Raises BundleError, saying what to do.
     """
     if destination.startswith(BENTOML):
-        pass
-
         return push_model(path, destination.removeprefix(BENTOML), tag)
-    from export.oci import push_layout
-
     return push_layout(path, *_parted(destination, tag))
 
 
@@ -48,11 +44,7 @@ def pull(
     `out` stays as it was. Raises BundleError, saying what to do.
     """
     if source.startswith(BENTOML):
-        pass
-
         return pull_model(source.removeprefix(BENTOML), out, tag, max_bytes)
-    from export.oci import pull_layout
-
     url, tag = _parted(source, tag)
     return pull_layout(url, out, tag, max_bytes)
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -281,38 +280,6 @@ SCORE_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True)
-class Difference:
-    """One sentence that came out differently; `similarity` from 0 to 1 (difflib's ratio)."""
-
-    index: int
-    reference: str
-    candidate: str
-    similarity: float
-
-
-@dataclass(frozen=True)
-class TranslationParity:
-    """Translations of an engine against those of its reference."""
-
-    sentences: int
-    identical: int
-    worst: tuple[Difference, ...]
-
-    @property
-    def share_identical(self) -> float:
-        """Share of identical translations, from 0 to 1; 1 when there are none to compare."""
-        return self.identical / self.sentences if self.sentences else 1.0
-
-    def __str__(self) -> str:
-        head = f"{self.identical} of {self.sentences} identical ({self.share_identical:.1%})"
-        lines = [
-            f"  {d.index}: similarity {d.similarity:.2f}\n    {d.reference}\n    {d.candidate}"
-            for d in self.worst
-        ]
-        return "\n".join([head, *lines])
-
-
-@dataclass(frozen=True)
 class ScoreParity:
     """Log-probabilities of given targets, engine against torch: the largest difference."""
 
@@ -326,26 +293,6 @@ class ScoreParity:
             f"largest difference of a log-probability {self.largest_difference:.2e} over "
             f"{self.tokens} tokens, at position {self.position} of sentence {self.sentence}"
         )
-
-
-def translation_parity(
-    reference: Sequence[str], candidate: Sequence[str], worst: int = 5
-) -> TranslationParity:
-    """Compare translations line by line, keeping the `worst` most different ones.
-
-    Raises ValueError if the two are not equally long.
-    """
-    if len(reference) != len(candidate):
-        raise ValueError(f"{len(reference)} references but {len(candidate)} translations")
-    differences = [
-        Difference(index, ref, cand, SequenceMatcher(None, ref, cand, autojunk=False).ratio())
-        for index, (ref, cand) in enumerate(zip(reference, candidate, strict=True))
-        if ref != cand
-    ]
-    differences.sort(key=lambda d: (d.similarity, d.index))
-    return TranslationParity(
-        len(reference), len(reference) - len(differences), tuple(differences[:worst])
-    )
 
 
 def score_parity(

@@ -5,6 +5,7 @@ What a stage is, and when it is skipped, is in `training.stage`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -158,8 +159,6 @@ def _teacher_stage(run: Run, teacher: TrainedTeacher) -> Stage:
 
 
 def _train(job: TrainingRun, run: Run) -> None:
-    from dataclasses import replace
-
     train(replace(job, token_shards=run.token_shards))
 
 
