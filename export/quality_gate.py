@@ -58,7 +58,7 @@ class GateError(BundleError):
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Sentences that the model has not learnt from, and their references."""
+    """Sentences the model was not trained on, with their references."""
 
     dataset: str
     src: Sequence[str]
@@ -86,14 +86,14 @@ class EvalSet:
         return cls(src.name, *lines)
 
     def fitting(self, fits: Sequence[bool]) -> EvalSet:
-        """Those sentences alone of which `fits` is true."""
+        """Only the sentences for which `fits` is true."""
         kept = [index for index, fit in enumerate(fits) if fit]
         return EvalSet(self.dataset, [self.src[i] for i in kept], [self.ref[i] for i in kept])
 
 
 @dataclass(frozen=True)
 class GateSettings:
-    """What the export gate judges by; `reference` says what the engines are held against."""
+    """Text and limits of the export gate; `reference` names what the engines are compared with."""
 
     held_out: EvalSet
     limits: GateLimits

@@ -34,9 +34,9 @@ if TYPE_CHECKING:
     from export.quality_gate import EvalSet
 
 LEAST_TEACHER_BLEU = 1.0
-"""Validation BLEU below which a teacher has learned next to nothing: there is nothing to ask it."""
+"""A teacher with a validation BLEU below this has learned too little to be asked."""
 WITHOUT_SPACES = frozenset(("bo", "dz", "ja", "km", "lo", "my", "th", "wuu", "yue", "zh"))
-"""Languages whose words BLEU does not tell apart, so that it says nothing of a teacher."""
+"""Languages written without spaces between words: BLEU of their words says little."""
 
 
 def build_stages(run: Run) -> dict[str, Stage]:
@@ -203,8 +203,10 @@ def _label_stage(run: Run) -> Stage:
 
 
 def _check_teacher(run: Run) -> None:
-    """Raises RecipeError where the validation BLEU of a teacher is next to nothing; says so alone
-    where labels are wanted all the same. Teachers without such a figure are not judged."""
+    """Raise RecipeError if a teacher's validation BLEU is too low; with --force, only warn.
+
+    Teachers without a validation BLEU pass.
+    """
     if run.recipe.corpus.trg_lang.split("-")[0] in WITHOUT_SPACES:
         return
     given = run.recipe.teacher

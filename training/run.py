@@ -35,9 +35,9 @@ class Run:
     label_workers: str = "1"
     """Who labels, see `training.distill.labelling`; the result is the same."""
     publish_anyway: bool = False
-    """Whether a bundle is published that breaks a limit of the export gate."""
+    """Whether to publish a bundle that breaks a limit of the export gate."""
     label_anyway: bool = False
-    """Whether a teacher is asked that translates next to nothing."""
+    """Whether to label with a teacher whose validation BLEU is too low."""
 
     @property
     def tokenizer(self) -> Path:
@@ -54,7 +54,7 @@ class Run:
 
     @property
     def teacher_checkpoint(self) -> Path | None:
-        """Checkpoint of the teacher, trained here or given; None where it is none of ours."""
+        """Checkpoint of the teacher, trained here or given; None for other kinds of teacher."""
         teacher = self.recipe.teacher
         if isinstance(teacher, CheckpointTeacher):
             return Path(teacher.path)

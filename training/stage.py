@@ -32,7 +32,7 @@ WAIT = 0.2
 
 
 def say(message: str) -> None:
-    """A line for whoever runs the stages, once a run."""
+    """Print a line to standard error, from the first process only."""
     if not is_first_process():
         return
     print(message, file=sys.stderr, flush=True)
@@ -167,8 +167,7 @@ def _execute(stage: Stage, now: str, force: bool) -> None:
 
 
 def is_done(stage: Stage, stages: dict[str, Stage]) -> bool:
-    """Whether a stage's results are there, made from the inputs and results before it as they
-    are now."""
+    """Whether a stage's results exist and match its current inputs and the stages before it."""
     metadata = stage.metadata()
     return (
         bool(metadata.get("done"))

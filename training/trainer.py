@@ -45,9 +45,9 @@ from training.stage import say
 
 CLOCK_EVERY = 5
 WARM = 2
-"""The step of a process that takes as long as those to come."""
+"""The first step that takes as long as later ones."""
 SOON = 10.0
-"""Seconds without a line that nobody is told of beforehand."""
+"""Seconds without a log line that need no announcement."""
 
 
 # --- learning rate and limits ------------------------------------------------------------------
@@ -162,7 +162,7 @@ def train(run: TrainingRun) -> None:
 
 
 def _say_what_starts(run: TrainingRun) -> None:
-    """How much is learned from, on what; before the processes start, which takes a while."""
+    """Say how much text is used and on which device, before the processes start."""
     pairs = sum(len(map_table(shard)) for shard in run.token_shards)
     validation = min(len(map_table(run.validation)), run.training.validation_pairs)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
@@ -227,7 +227,7 @@ class Trainer:
     # --- state -------------------------------------------------------------------------------
 
     def _restore(self) -> dict[str, Tensor]:
-        """Take up the newest saved state, if any; → its tensors, the optimiser's among them."""
+        """Restore the newest saved state, if any; → its tensors, including the optimiser's."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         # Weights start equal everywhere; dropout then differs by process.
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
@@ -346,7 +346,7 @@ class Trainer:
         )
 
     def _say_pace(self, seconds: float) -> None:
-        """When to look again, where that is not soon; the first step would tell of more."""
+        """Say when the next log line comes, unless that is soon; the first step is unusually slow."""
         steps = self.config.log_every - self.state.step % self.config.log_every
         if seconds * steps > SOON:
             self.monitor.say(

@@ -37,7 +37,7 @@ MAX_TOKENIZER_BYTES = 64 << 20
 MAX_TOTAL_BYTES = 16 << 30
 """Of all files but the manifest."""
 MAX_DOWNLOAD_BYTES = 4 << 30
-"""What `pull` takes unless it is told otherwise."""
+"""Default limit of `pull`."""
 MAX_FILES = 1000
 MAX_FOLDER_DEPTH = 8
 MAX_PATH_CHARS = 200

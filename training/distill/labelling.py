@@ -130,10 +130,10 @@ def label_shard(
     tokenizer: Tokenizer,
     done: Callable[[int], None] | None = None,
 ) -> None:
-    """Label one token shard and write it; `done` is told of every chunk's rows."""
+    """Label one token shard and write it; `done` is called with the rows of each chunk."""
     table = map_table(shard)
     schema = label_schema(list(config.paths), config.n_best)
-    # A token shard of which no pair was short enough has a label shard all the same.
+    # A token shard without a pair that was short enough still has a label shard.
     parts = [schema.empty_table()]
     for start in range(0, len(table), CHUNK):
         chunk = table.slice(start, CHUNK)
@@ -169,7 +169,7 @@ class LabelJob:
 
 
 class Workers(Protocol):
-    """Labels every one of the shards by `job`; `done` is told of rows as they are labelled.
+    """Labels all shards as `job` says; `done` is called with the number of rows just labelled.
 
     A shard may be tried again after its worker died. Raises LabelError where it dies again and
     again, and whatever the teacher raises.
@@ -179,7 +179,7 @@ class Workers(Protocol):
 
 
 def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
-    """Label the shards here; `done` is told of every chunk."""
+    """Label the shards in this process; `done` is called after every chunk."""
     if not shards:
         return
     teacher = job.make_teacher()
@@ -342,8 +342,8 @@ def label_corpus(
 ) -> None:
     """Label every shard that is not labelled yet, then declare the store complete.
 
-    `progress` is told how many pairs are labelled. Each of the workers makes its teacher once, and
-    only if there is something to ask.
+    `progress` is called with the number of pairs labelled so far. Each worker builds its teacher
+    once, and only if there is something to label.
     """
     pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
     finished = sum(len(map_table(shard)) for shard in shards if shard not in pending)

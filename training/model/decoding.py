@@ -105,7 +105,7 @@ def _decode(
     """`count` translations a row, those of a row side by side, word by word as `pick` has it:
     their ids [B · `count`, T], EOS counted, PAD right, and log-probabilities [B · `count`].
 
-    What is chosen stays on the device; the host learns of each step only how many rows go on.
+    Chosen tokens stay on the device; after each step the host learns only how many rows remain.
     """
     limit_of = limit_of or (lambda length: output_limit(length, model.max_length))
     memory, bias = model.encode(src)

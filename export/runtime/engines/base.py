@@ -119,7 +119,7 @@ class Engine(Protocol):
     ) -> list[Translation]:
         """Translate sentences in order.
 
-        Raises ValueError if one has too many tokens, or for options that the engine has not.
+        Raises ValueError if one has too many tokens, or for options that are not supported.
         """
 
 
@@ -151,7 +151,7 @@ class SentenceEngine:
         self, sources: list[list[Any]], limit: int, options: TranslateOptions
     ) -> list[Decoded]:
         """Tokens of sources, without `</s>` → those of translations of at most `limit` tokens,
-        `</s>` counted. Raises ValueError for options that the engine has not."""
+        `</s>` counted. Raises ValueError for options that the engine does not support."""
         raise NotImplementedError
 
     def translate_batch(

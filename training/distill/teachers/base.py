@@ -45,7 +45,7 @@ class About:
 
 
 class Teacher(Protocol):
-    """Who translates the training text. Ids of both sides are the student's and end with EOS."""
+    """A model that translates the training text. Ids of both sides are the student's, EOS last."""
 
     @property
     def about(self) -> About: ...
