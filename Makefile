@@ -53,10 +53,11 @@ image: $(served)  ## Build the container image IMAGE=quickstudy:latest
 test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
 	$(bin)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
 
-lint: $(developed)  ## Check style and types
+lint: $(developed)  ## Check style, types and imports between packages
 	$(bin)/ruff check .
 	$(bin)/ruff format --check .
 	$(bin)/mypy
+	$(bin)/lint-imports
 
 mutants: $(mutating)  ## Count the small faults in the most important files that tests notice
 	$(bin)/python -m tests.mutants
@@ -65,7 +66,7 @@ bench-readme: $(developed)  ## Write the README's table and picture from benchma
 	$(bin)/quickstudy bench readme $(RESULTS)
 
 clean:  ## Remove .venv, caches and build folders
-	rm -rf $(VENV) web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(bin)/python:

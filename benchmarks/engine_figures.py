@@ -28,9 +28,9 @@ from benchmarks.systems.ours import STOCK, bundle_systems, with_stock
 from benchmarks.systems.process import Running, all_running
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import (
-    Lexicon,
-    chosen_writers,
-    known_writers,
+    TranslatedText,
+    engine_names,
+    exporters_of,
     reference_of,
     weights_of,
     write_engines,
@@ -42,7 +42,7 @@ from export.runtime.manifest import BundleInfo, EngineEntry
 from quickstudy.atomic import atomic_write
 from quickstudy.machine import describe_machine
 from training.checkpoint import load_checkpoint
-from training.data.dataset import taught_pairs
+from training.data.dataset import labelled_pairs
 from training.model.transformer import Transformer
 
 BATCHES = (1, 32)
@@ -50,18 +50,20 @@ CONFINING = ("CT2_FORCE_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
 
 
 @contextmanager
-def every_engine(bundle: Bundle, model: Transformer, lexicon: Lexicon | None) -> Iterator[Bundle]:
+def every_engine(
+    bundle: Bundle, model: Transformer, translated_text: TranslatedText | None
+) -> Iterator[Bundle]:
     """A bundle of the same model with all engines there are, in a temporary folder."""
-    names = [name for name in known_writers() if lexicon or not name.endswith("shortlist")]
-    writers = chosen_writers(names)
+    names = [name for name in engine_names() if translated_text or not name.endswith("shortlist")]
+    exporters = exporters_of(names)
     fields = {name: getattr(bundle.manifest, name) for name in BundleInfo.model_fields}
     info = BundleInfo(
-        **{**fields, "engines": tuple(one.entry for one in writers), "default_engine": names[0]}
+        **{**fields, "engines": tuple(one.entry for one in exporters), "default_engine": names[0]}
     )
     recipe = (bundle.path / bundle.manifest.recipe).read_text(encoding="utf-8")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "bundle"
-        yield write_engines(model, bundle.tokenizer_path, recipe, out, info, None, lexicon)
+        yield write_engines(model, bundle.tokenizer_path, recipe, out, info, None, translated_text)
 
 
 def measure(
@@ -181,7 +183,7 @@ def main(
         else load_checkpoint(checkpoint).model
     )
     text = EvalSet.read(src, ref)
-    with every_engine(opened, model.eval(), _lexicon(labels)) as everything:
+    with every_engine(opened, model.eval(), _translated_text(labels)) as everything:
         reference = translate_in_torch(everything, model, text)
         bleu = scores(reference.texts, list(reference.held_out.ref))[0]
         report = {
@@ -203,11 +205,11 @@ def main(
     print(table(report))
 
 
-def _lexicon(run: Path | None) -> Lexicon | None:
+def _translated_text(run: Path | None) -> TranslatedText | None:
     if run is None:
         return None
     shards = sorted((run / "tokens" / "train").glob("*.arrow"))
-    return lambda: taught_pairs(shards, run / "labels")
+    return lambda: labelled_pairs(shards, run / "labels")
 
 
 if __name__ == "__main__":

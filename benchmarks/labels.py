@@ -29,6 +29,7 @@ import pyarrow as pa
 import torch
 import typer
 
+from export.ctranslate2 import to_ctranslate2
 from quickstudy.atomic import atomic_write
 from quickstudy.machine import describe_machine, memory_bytes
 from training.config.recipe import LabelsConfig, RecipeError, TokenizerConfig
@@ -130,7 +131,7 @@ def measure_speed(
     src, trg = sample(shards, sentences)
     rows, hypotheses = [], []
     for precision in PRECISIONS:
-        teacher = NativeTeacher(checkpoint, batch_tokens, precision)
+        teacher = NativeTeacher(checkpoint, batch_tokens, precision, to_ctranslate2)
         seconds, n_best = timed(lambda: teacher.translate(src, beam_size, 1, 1.0), rounds)  # noqa: B023
         hypotheses = [translations[0][0] for translations in n_best]
         about: dict[str, Any] = {"task": "translations", "engine": "CTranslate2"}

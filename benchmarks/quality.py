@@ -35,6 +35,7 @@ from benchmarks.results import BucketScore, Quality, ScoreRecord
 from benchmarks.speed import tidy
 from benchmarks.systems.base import System, Unavailable
 from benchmarks.systems.process import Running, SystemFailed
+from export.ctranslate2 import to_ctranslate2
 from export.metrics import (
     BLEU_SCORE,
     CHRF_SCORE,
@@ -295,7 +296,8 @@ def translate_lines(checkpoint: Path, sources: list[str], beam_size: int) -> lis
     if not (checkpoint / "tokenizer.model").is_file():
         raise CheckpointError(f"{checkpoint}: not a checkpoint, tokenizer.model is missing")
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
-    n_best = NativeTeacher(checkpoint).translate(tokenizer.encode(sources), beam_size, 1, 1.0)
+    teacher = NativeTeacher(checkpoint, converter=to_ctranslate2)
+    n_best = teacher.translate(tokenizer.encode(sources), beam_size, 1, 1.0)
     return tokenizer.decode([hypotheses[0][0] for hypotheses in n_best])
 
 

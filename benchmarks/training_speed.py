@@ -49,7 +49,7 @@ from benchmarks.trainers import (
 from quickstudy.atomic import atomic_write
 from quickstudy.machine import describe_machine, usable_cores
 from training.checkpoint import build_model
-from training.config.losses import GateConfig, ObjectiveConfig, PathName
+from training.config.losses import GateConfig, ObjectiveConfig, TargetSource
 from training.config.recipe import ModelConfig, RecipeError
 from training.data.batching import Batch, token_batches
 from training.data.dataset import ParallelDataset
@@ -101,7 +101,7 @@ class Learner:
 
     def batch(self, data: ParallelDataset, rows: np.ndarray) -> Batch:
         """The rows along the hypothesis, which stands for every other path too."""
-        distributions: tuple[PathName, ...] = (
+        distributions: tuple[TargetSource, ...] = (
             ("hypothesis",) if self.objective.needs_distributions else ()
         )
         batch = data.batch(rows, ("hypothesis",), distributions)

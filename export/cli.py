@@ -1,17 +1,10 @@
-"""`quickstudy bundle …`: look into bundles, check them, write them anew, push and pull them.
-
-Proof that a bundle works: every engine loads and translates, in the way it is served.
-
-What a bundle is, as JSON and as tables.
-"""
+"""`quickstudy bundle …`: inspect, verify, upgrade, push and pull bundles."""
 
 from __future__ import annotations
 
 import json
-import multiprocessing
-from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import dataclass
-from multiprocessing.connection import Connection
+from collections.abc import Iterable, Set
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,9 +13,16 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from export.runtime.bundle import Bundle, load_bundle, load_tokenizer
-from export.runtime.engines import TranslateOptions, load_engine
-from export.runtime.manifest import MANIFEST_FILE, BundleError, GateRecord, Manifest, printable
+from export.runtime.bundle import Bundle, load_bundle
+from export.runtime.manifest import (
+    CARD_FILE,
+    MANIFEST_FILE,
+    BundleError,
+    GateRecord,
+    Manifest,
+    printable,
+)
+from export.verify import checks
 
 bundle_app = typer.Typer(
     help="Look into bundles, check, upgrade, push and pull them.", no_args_is_help=True
@@ -40,11 +40,6 @@ def inspect(
     path: BundlePath, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Show what a bundle is: languages, engines, quality, the export gate, licence, files."""
-    from rich.console import Console
-
-    pass
-    from export.runtime.bundle import load_bundle
-
     bundle = load_bundle(path)
     if as_json:
         print(bundle_json(bundle))
@@ -55,25 +50,18 @@ def inspect(
 @bundle_app.command()
 def verify(path: BundlePath) -> None:
     """Check every file, and translate with every engine; exit code 1 if there is a fault."""
-    from export.runtime.manifest import printable
-
-    pass
-
-    faults = 0
+    failures = 0
     for check in checks(path):
-        faults += check.fault is not None
+        failures += check.fault is not None
         print("ok   " if check.fault is None else "FAULT", end=" ")
         print(f"{check.name}: {printable(check.fault or check.seen)}", flush=True)
-    if faults:
+    if failures:
         raise typer.Exit(1)
 
 
 @bundle_app.command()
 def card(path: BundlePath) -> None:
     """Print a bundle's model card."""
-    from export.runtime.bundle import load_bundle
-    from export.runtime.manifest import CARD_FILE, printable
-
     text = (load_bundle(path).path / CARD_FILE).read_text(encoding="utf-8", errors="replace")
     print("\n".join(printable(line) for line in text.splitlines()))
 
@@ -81,10 +69,6 @@ def card(path: BundlePath) -> None:
 @bundle_app.command()
 def schema() -> None:
     """Print the JSON Schema of a bundle's manifest.json."""
-    import json
-
-    from export.runtime.manifest import Manifest
-
     print(json.dumps(Manifest.model_json_schema(), indent=2))
 
 
@@ -113,22 +97,19 @@ def upgrade(
     ] = False,
 ) -> None:
     """Write a bundle anew from its own weights: today's format, other engines. Needs torch."""
-    from dataclasses import replace
-
     from export.exporter import reference_of, upgrade_bundle
-    from export.quality_gate import EvalSet, GateResult
-    from export.runtime.manifest import BundleError
+    from export.quality_gate import EvalSet, GateSettings
     from training.config.recipe import GateLimits
 
     if (src is None) != (ref is None):
         raise BundleError("give both --src and --ref, or neither")
-    judged = None
+    gate = None
     if src is not None and ref is not None:
         text = EvalSet.read(src, ref)
         text = replace(text, dataset=dataset or text.dataset)
-        judged = GateResult(text, GateLimits(), force, reference_of(path))
-    bundle = upgrade_bundle(path, out or path, engine, judged)
-    print(f"{bundle.path}: {', '.join(one.name for one in bundle.manifest.engines)}")
+        gate = GateSettings(text, GateLimits(), force, reference_of(path))
+    bundle = upgrade_bundle(path, out or path, engine, gate)
+    print(f"{bundle.path}: {', '.join(entry.name for entry in bundle.manifest.engines)}")
 
 
 @bundle_app.command()
@@ -160,108 +141,16 @@ def pull(
     print(f"pulled {done.place} to {bundle.path}: {done}")
 
 
-SAMPLES = ("Hello.", "This is a test of a somewhat longer sentence, with a comma.", "42 %")
-ENGINE_SECONDS = 120.0
-"""Until an engine that is tried in a process of its own is given up."""
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that was looked at: what was seen, or the fault."""
-
-    name: str
-    seen: str = ""
-    fault: str | None = None
-
-
-def check_translates(bundle: Bundle) -> None:
-    """Translate a few sentences with every engine. Raises BundleError if one does not."""
-    load_tokenizer(bundle)
-    for engine in bundle.manifest.engines:
-        check_engine(bundle, engine.name)
-
-
-def check_engine(bundle: Bundle, name: str) -> None:
-    """Translate a few sentences with one engine. Raises BundleError if it does not."""
-    options = TranslateOptions(beam_size=bundle.manifest.decoding.beam_size)
-    try:
-        loaded = load_engine(bundle, name)
-        sentences = [one for one in SAMPLES if loaded.count_tokens(one) <= loaded.max_input_tokens]
-        texts = loaded.translate_batch(sentences, options)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BundleError(
-            f"engine {name} does not translate ({error}): "
-            "export it again, with the versions of its libraries that this environment has"
-        ) from error
-    if len(texts) != len(sentences):
-        raise BundleError(f"engine {name} gave {len(texts)} of {len(sentences)} translations")
-
-
-def checks(path: Path) -> Iterator[Check]:
-    """Look at everything in the bundle at `path`, one thing after another.
-
-    Each engine is tried in a process of its own, so that one that crashes or hangs is a fault
-    like any other. What cannot be looked at after a fault is left out.
-    """
-    try:
-        bundle = load_bundle(path)
-    except BundleError as error:
-        yield Check("files", fault=str(error))
-        return
-    manifest = bundle.manifest
-    yield Check("manifest", f"{manifest.name} {manifest.version}, all of its fields make sense")
-    yield Check("files", f"{len(manifest.files)} of {manifest.total_bytes:,} bytes, unchanged")
-    try:
-        load_tokenizer(bundle)
-    except BundleError as error:
-        yield Check("tokenizer", fault=str(error))
-        return
-    yield Check("tokenizer", f"{manifest.vocab_size:,} pieces, as the manifest says")
-    for engine in manifest.engines:
-        fault = _try_apart(path, engine.name)
-        yield Check(f"engine {engine.name}", "loads and translates", fault)
-
-
-Attempt = Callable[[Path, str, Connection], None]
-
-
-def _try_apart(path: Path, name: str, attempt: Attempt | None = None) -> str | None:
-    """The fault of an engine that is tried in another process, or None."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=attempt or _try_engine, args=(path, name, theirs), daemon=True)
-    process.start()
-    theirs.close()
-    try:
-        if not ours.poll(ENGINE_SECONDS):
-            return f"engine {name} did not translate within {ENGINE_SECONDS:.0f} s"
-        fault: str | None = ours.recv()
-        return fault
-    except EOFError:
-        process.join()
-        return f"engine {name} ended its process (exit code {process.exitcode}): do not use it"
-    finally:
-        process.kill()
-        process.join()
-        ours.close()
-
-
-def _try_engine(path: Path, name: str, answer: Connection) -> None:
-    try:
-        check_engine(load_bundle(path), name)
-    except (BundleError, ImportError) as error:
-        answer.send(str(error))
-    else:
-        answer.send(None)
+# --- a bundle as JSON and as tables --------------------------------------------------------------
 
 
 def bundle_json(bundle: Bundle) -> str:
     """The manifest and the size of each engine, as JSON."""
     manifest = bundle.manifest
-    found: dict[str, Any] = manifest.model_dump(mode="json")
-    for engine, entry in zip(found["engines"], manifest.engines, strict=True):
+    fields: dict[str, Any] = manifest.model_dump(mode="json")
+    for engine, entry in zip(fields["engines"], manifest.engines, strict=True):
         engine["bytes"] = manifest.engine_bytes(entry)
-    return json.dumps({"path": str(bundle.path), **found}, indent=2, ensure_ascii=True)
+    return json.dumps({"path": str(bundle.path), **fields}, indent=2, ensure_ascii=True)
 
 
 def show_bundle(bundle: Bundle, console: Console) -> None:

@@ -1,22 +1,17 @@
-"""Our Transformer as a CTranslate2 model folder, in float32 or with 7-bit weights.
+"""Our Transformer as a CTranslate2 model folder, back again, and with a lexical shortlist.
 
 CTranslate2's stock int8 saturates on CPUs with AVX2 and no VNNI: there a product of an unsigned
 and a signed byte is summed in pairs into 16 bits, and 2 · 255 · 127 overflows them. Weights kept
 to 7 bits (|q| ≤ 63) cannot overflow (2 · 255 · 63 < 2^15), are stored as int8 all the same, and
 run at the same speed.
 
-A CTranslate2 model folder of ours as a torch model again. Needs torch.
+`from_ctranslate2` reads a folder back into torch, so a bundle can be upgraded after its checkpoint
+is gone. 7-bit weights become a float32 model that gives the same bytes when written as int8 again.
 
-The way back of `export.ctranslate2`: a bundle can be brought up to date, or get other engines,
-where the checkpoint it was made from is gone. From 7-bit weights comes a float32 model with
-just those weights, which written as int8 gives the same bytes.
-
-A lexical shortlist: the target pieces that a source piece has been translated to; no torch.
-
-With it CTranslate2 computes the output layer for those pieces alone. The table is IBM Model 1
-(Brown et al. 1993) without a null word, learnt from the teacher's own translations. What a batch
-may write is the union over its sentences, so a sentence's output depends on its neighbours: it is
-off unless a recipe asks for it.
+A shortlist makes CTranslate2 compute the output layer only for target pieces that the source
+pieces have been translated to. The table is IBM Model 1 (Brown et al. 1993) without a null word,
+learnt from the teacher's translations. A batch may write the union over its sentences, so a
+sentence's output depends on its neighbours: shortlists are off unless a recipe asks for them.
 
 Shapes: P pairs of a source and a target piece that share a sentence, V vocabulary.
 """
@@ -246,6 +241,9 @@ def _array(tensor: Tensor | nn.Module) -> NDArray[np.float32]:
     return tensor.detach().float().cpu().numpy().copy()
 
 
+# --- back into torch ---------------------------------------------------------------------------
+
+
 MODEL_FILE = "model.bin"
 TENSOR_NAMES = {
     "attention_norm": "self_attention/layer_norm",
@@ -321,6 +319,9 @@ def _norm(kind: str) -> str:
     return {"weight": "gamma", "bias": "beta"}[kind]
 
 
+# --- lexical shortlist -------------------------------------------------------------------------
+
+
 VMAP_FILE = "vmap.txt"
 ITERATIONS = 4
 SENTENCES = 200_000
@@ -349,7 +350,7 @@ def lexical_table(
 
     Raises BundleError where there is no sentence.
     """
-    pairs, groups, frequency = _together(sentences, vocab_size)
+    pairs, groups, frequency = _cooccurrences(sentences, vocab_size)
     kinds, kind_of = np.unique(pairs, return_inverse=True)
     src = kinds // vocab_size
     probability = np.full(len(kinds), 1.0)
@@ -362,7 +363,7 @@ def lexical_table(
     return LexicalTable(src[order], kinds[order] % vocab_size, probability[order], frequency)
 
 
-def _together(
+def _cooccurrences(
     sentences: Iterable[Sentence], vocab_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Every source with every target piece of its sentence, as src · V + trg; which target
@@ -391,8 +392,8 @@ def write_vmap(
     starts = np.flatnonzero(np.diff(table.src, prepend=-1))
     for start, end in zip(starts, [*starts[1:], len(table.src)], strict=True):
         end = min(end, start + candidates)
-        kept = table.trg[start:end][table.probability[start:end] >= LEAST]
-        if len(kept):
-            words = " ".join(pieces[piece] for piece in kept)
+        likely = table.trg[start:end][table.probability[start:end] >= LEAST]
+        if len(likely):
+            words = " ".join(pieces[piece] for piece in likely)
             lines.append(f"{pieces[table.src[start]]}\t{words}")
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,10 +1,8 @@
-"""From a trained model to a bundle that is proven to translate. Needs torch.
+"""From a trained model to a bundle that has been shown to translate. Needs torch.
 
-Which engines a bundle may hold, and what writes each. Needs torch.
-
-A new engine is an entry here that names its writer.
-
-A bundle written anew from its own weights: another format, other engines. Needs torch.
+`ENGINE_EXPORTERS` lists the engines that a bundle may hold; a new one is an entry there.
+`upgrade_bundle` writes a bundle again from its own weights, in today's format or with other
+engines.
 """
 
 from __future__ import annotations
@@ -19,7 +17,6 @@ from pathlib import Path
 
 import sentencepiece as spm
 
-from export.cli import SAMPLES, check_translates
 from export.ctranslate2 import (
     VMAP_FILE,
     Sentence,
@@ -31,13 +28,13 @@ from export.ctranslate2 import (
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import (
     EvalSet,
-    GateResult,
+    GateSettings,
     ScoreParity,
     check_bundle,
     check_scores,
     score_parity,
 )
-from export.runtime.bundle import Bundle, load_bundle, update_metrics, write_bundle
+from export.runtime.bundle import Bundle, load_bundle, write_bundle
 from export.runtime.manifest import (
     ENGINES_FOLDER,
     FORMAT_VERSION,
@@ -49,11 +46,12 @@ from export.runtime.manifest import (
     EngineEntry,
     Metric,
 )
+from export.verify import SAMPLES, check_translates
 from training.config.recipe import GateLimits
 from training.model.transformer import Transformer, parameter_count
 
-Lexicon = Callable[[], Iterable[Sentence]]
-"""(source ids, translation's ids) of the training text, without special tokens."""
+TranslatedText = Callable[[], Iterable[Sentence]]
+"""(source ids, translation's ids) of every training pair, without special tokens."""
 SHORTLIST_CANDIDATES = 50
 """Translations of a source piece in a shortlist."""
 SHORTLIST_ALWAYS = 200
@@ -61,28 +59,26 @@ SHORTLIST_ALWAYS = 200
 
 
 @dataclass(frozen=True)
-class WriteJob:
-    """What a writer is given: the model, the pieces in the order of their ids, the manifest.
-
-    `lexicon` is what shortlists are made from.
-    """
+class ExportJob:
+    """What an engine is exported from: the model, its pieces in the order of their ids, the
+    manifest's content, and the translated text that shortlists are made from."""
 
     model: Transformer
     pieces: list[str]
     info: BundleInfo
-    lexicon: Lexicon | None = None
+    translated_text: TranslatedText | None = None
 
 
 @dataclass(frozen=True)
-class EngineWriter:
+class EngineExporter:
     """An engine as the manifest names it, and what writes its folder. Engines that name the same
     folder share what the first of them writes; `add` writes what only this one needs."""
 
     entry: EngineEntry
-    write: Callable[[WriteJob, Path], None]
-    add: Callable[[WriteJob, Path], None] | None = None
+    write: Callable[[ExportJob, Path], None]
+    add: Callable[[ExportJob, Path], None] | None = None
 
-    def into(self, job: WriteJob, draft: Path) -> None:
+    def export(self, job: ExportJob, draft: Path) -> None:
         """Write the engine into a bundle's folder."""
         folder = draft / self.entry.path
         if not folder.exists():
@@ -91,33 +87,33 @@ class EngineWriter:
             self.add(job, folder)
 
 
-def _ctranslate2_float32(job: WriteJob, folder: Path) -> None:
+def _ctranslate2_float32(job: ExportJob, folder: Path) -> None:
     to_ctranslate2(job.model, job.pieces, folder, "float32")
 
 
-def _ctranslate2_int8(job: WriteJob, folder: Path) -> None:
+def _ctranslate2_int8(job: ExportJob, folder: Path) -> None:
     to_ctranslate2(job.model, job.pieces, folder, "int8")
 
 
-def _vmap(job: WriteJob, folder: Path) -> None:
-    if job.lexicon is None:
+def _vmap(job: ExportJob, folder: Path) -> None:
+    if job.translated_text is None:
         raise BundleError(
             "a shortlist is made from the teacher's translations, and there are none: export "
             "from a recipe whose `label` stage is done"
         )
-    table = lexical_table(job.lexicon(), job.model.vocab_size)
+    table = lexical_table(job.translated_text(), job.model.vocab_size)
     write_vmap(folder / VMAP_FILE, table, job.pieces, SHORTLIST_CANDIDATES, SHORTLIST_ALWAYS)
 
 
-def _onnx_float32(job: WriteJob, folder: Path) -> None:
+def _onnx_float32(job: ExportJob, folder: Path) -> None:
     to_onnx(job.model, job.pieces, folder, "float32", _model_info(job.info))
 
 
-def _onnx_int8(job: WriteJob, folder: Path) -> None:
+def _onnx_int8(job: ExportJob, folder: Path) -> None:
     to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info))
 
 
-def _onnx_int8_beam(job: WriteJob, folder: Path) -> None:
+def _onnx_int8_beam(job: ExportJob, folder: Path) -> None:
     to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), ("greedy", "beam"))
 
 
@@ -125,10 +121,10 @@ def _model_info(info: BundleInfo) -> OnnxModelInfo:
     return OnnxModelInfo(info.name, info.source_lang, info.target_lang)
 
 
-WRITERS = {
-    writer.entry.name: writer
-    for writer in (
-        EngineWriter(
+ENGINE_EXPORTERS = {
+    exporter.entry.name: exporter
+    for exporter in (
+        EngineExporter(
             EngineEntry(
                 name="ctranslate2-int8",
                 kind="ctranslate2",
@@ -138,7 +134,7 @@ WRITERS = {
             ),
             _ctranslate2_int8,
         ),
-        EngineWriter(
+        EngineExporter(
             EngineEntry(
                 name="ctranslate2-int8-float32",
                 kind="ctranslate2",
@@ -148,7 +144,7 @@ WRITERS = {
             ),
             _ctranslate2_int8,
         ),
-        EngineWriter(
+        EngineExporter(
             EngineEntry(
                 name="ctranslate2-int8-shortlist",
                 kind="ctranslate2",
@@ -160,7 +156,7 @@ WRITERS = {
             _ctranslate2_int8,
             add=_vmap,
         ),
-        EngineWriter(
+        EngineExporter(
             EngineEntry(
                 name="ctranslate2-float32",
                 kind="ctranslate2",
@@ -170,7 +166,7 @@ WRITERS = {
             ),
             _ctranslate2_float32,
         ),
-        EngineWriter(
+        EngineExporter(
             EngineEntry(
                 name="onnx-int8",
                 kind="onnx",
@@ -180,7 +176,7 @@ WRITERS = {
             ),
             _onnx_int8,
         ),
-        EngineWriter(
+        EngineExporter(
             EngineEntry(
                 name="onnx-int8-beam",
                 kind="onnx",
@@ -190,7 +186,7 @@ WRITERS = {
             ),
             _onnx_int8_beam,
         ),
-        EngineWriter(
+        EngineExporter(
             EngineEntry(
                 name="onnx-float32",
                 kind="onnx",
@@ -204,20 +200,19 @@ WRITERS = {
 }
 
 
-def known_writers() -> list[str]:
+def engine_names() -> list[str]:
     """The name of every engine that a bundle can have."""
-    return list(WRITERS)
+    return list(ENGINE_EXPORTERS)
 
 
-def chosen_writers(names: Sequence[str]) -> list[EngineWriter]:
-    """The writers of the engines named. Raises BundleError for none, an unknown or a double one."""
-    unknown = [name for name in names if name not in WRITERS]
+def exporters_of(names: Sequence[str]) -> list[EngineExporter]:
+    """The exporters of the engines named, each once. Raises BundleError for anything else."""
+    unknown = [name for name in names if name not in ENGINE_EXPORTERS]
     if unknown or not names or len(set(names)) != len(names):
-        raise BundleError(f"engines: {list(names)}; choose from {sorted(WRITERS)}, each once")
-    return [WRITERS[name] for name in names]
-
-
-__all__ = ["export_bundle", "pieces_of", "update_metrics"]
+        raise BundleError(
+            f"engines: {list(names)}; choose from {sorted(ENGINE_EXPORTERS)}, each once"
+        )
+    return [ENGINE_EXPORTERS[name] for name in names]
 
 
 def export_bundle(
@@ -239,17 +234,17 @@ def export_bundle(
     held_out: EvalSet | None = None,
     limits: GateLimits | None = None,
     force: bool = False,
-    lexicon: Lexicon | None = None,
+    translated_text: TranslatedText | None = None,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
-    `engines` are names of `export.exporter.WRITERS`; `lexicon` is what a shortlist is made from.
+    `engines` are names in `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
     BundleError, saying what to do; a former bundle then stays as it was.
     """
-    writers = chosen_writers(engines)
+    exporters = exporters_of(engines)
     info = BundleInfo(
         name=name,
         version=version,
@@ -258,8 +253,8 @@ def export_bundle(
         description=description,
         source_lang=source_lang,
         target_lang=target_lang,
-        engines=tuple(writer.entry for writer in writers),
-        default_engine=writers[0].entry.name,
+        engines=tuple(exporter.entry for exporter in exporters),
+        default_engine=exporters[0].entry.name,
         decoding=_decoding(model, max_input_tokens),
         vocab_size=len(pieces_of(tokenizer_path)),
         parameters=parameter_count(model),
@@ -267,8 +262,10 @@ def export_bundle(
         licence=licence,
         attribution=attribution,
     )
-    judged = GateResult(held_out, limits or GateLimits(), force) if held_out else None
-    return write_engines(model, tokenizer_path, recipe_text, Path(out), info, judged, lexicon)
+    gate_settings = GateSettings(held_out, limits or GateLimits(), force) if held_out else None
+    return write_engines(
+        model, tokenizer_path, recipe_text, Path(out), info, gate_settings, translated_text
+    )
 
 
 def write_engines(
@@ -277,8 +274,8 @@ def write_engines(
     recipe_text: str,
     out: Path,
     info: BundleInfo,
-    judged: GateResult | None,
-    lexicon: Lexicon | None = None,
+    gate_settings: GateSettings | None,
+    translated_text: TranslatedText | None = None,
 ) -> Bundle:
     """Write the engines that `info` names, and all else, as a bundle at `out`.
 
@@ -291,17 +288,17 @@ def write_engines(
     def fill(draft: Path) -> None:
         shutil.copyfile(tokenizer_path, draft / TOKENIZER_FILE)
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
-        job = WriteJob(model, pieces, info, lexicon)
-        for writer in chosen_writers([engine.name for engine in info.engines]):
-            writer.into(job, draft)
+        job = ExportJob(model, pieces, info, translated_text)
+        for exporter in exporters_of([engine.name for engine in info.engines]):
+            exporter.export(job, draft)
 
-    def judge(draft: Bundle) -> BundleInfo:
-        if judged is None:
+    def check(draft: Bundle) -> BundleInfo:
+        if gate_settings is None:
             return info
-        gate = check_bundle(draft, model, judged)
+        gate = check_bundle(draft, model, gate_settings)
         return info.model_copy(update={"gate": gate})
 
-    return write_bundle(out, info, fill=fill, verify=check_translates, judge=judge)
+    return write_bundle(out, info, fill=fill, verify=check_translates, check=check)
 
 
 def pieces_of(tokenizer_path: Path) -> list[str]:
@@ -348,11 +345,14 @@ def own_version() -> str:
         return "unknown"
 
 
+# --- upgrading ---------------------------------------------------------------------------------
+
+
 def upgrade_bundle(
     path: Path,
     out: Path,
     engines: Sequence[str] | None = None,
-    judged: GateResult | None = None,
+    gate_settings: GateSettings | None = None,
 ) -> Bundle:
     """Write a bundle in today's format at `out`, which may be `path`, with the engines named.
 
@@ -364,7 +364,7 @@ def upgrade_bundle(
     bundle = load_bundle(path)
     former = bundle.manifest
     names = list(engines or (engine.name for engine in former.engines))
-    writers = chosen_writers(names)
+    exporters = exporters_of(names)
     fields = {name: getattr(former, name) for name in BundleInfo.model_fields}
     info = BundleInfo(
         **{
@@ -372,7 +372,7 @@ def upgrade_bundle(
             "format_version": FORMAT_VERSION,
             "created": now(),
             "quickstudy_version": own_version(),
-            "engines": tuple(writer.entry for writer in writers),
+            "engines": tuple(exporter.entry for exporter in exporters),
             "default_engine": names[0],
             "gate": None,
         }
@@ -383,7 +383,7 @@ def upgrade_bundle(
         (bundle.path / former.recipe).read_text(encoding="utf-8"),
         Path(out),
         info,
-        judged,
+        gate_settings,
     )
 
 

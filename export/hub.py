@@ -1,9 +1,8 @@
-"""Where bundles are kept for others: push and pull.
+"""Push bundles to where others find them, and pull them from there.
 
-A place is `bentoml:NAME[:TAG]`, the BentoML model store of this machine, or a folder anywhere that
-fsspec reaches (a path, `file:///…`, `s3://bucket/prefix`, `memory://…`), `#TAG` at its end.
-
-Bundles in the BentoML model store of this machine; a model holds one in its folder `bundle`.
+A place is `bentoml:NAME[:TAG]`, the BentoML model store of this machine (a model there holds a
+bundle in its folder `bundle`), or a folder anywhere that fsspec reaches (a path, `file:///…`,
+`s3://bucket/prefix`, `memory://…`), with `#TAG` at its end. `export.oci` does the latter.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export.oci import Transfer
+from export.oci import Transfer, pull_layout, push_layout
 from export.runtime.bundle import Bundle, load_bundle, replacing
 from export.runtime.manifest import MANIFEST_FILE, MAX_DOWNLOAD_BYTES, BundleError, Manifest
 
@@ -32,11 +31,7 @@ def push(path: Path, destination: str, tag: str | None = None) -> Transfer:
     A reader of the place sees all of it or nothing. Raises BundleError, saying what to do.
     """
     if destination.startswith(BENTOML):
-        pass
-
         return push_model(path, destination.removeprefix(BENTOML), tag)
-    from export.oci import push_layout
-
     return push_layout(path, *_parted(destination, tag))
 
 
@@ -49,11 +44,7 @@ def pull(
     `out` stays as it was. Raises BundleError, saying what to do.
     """
     if source.startswith(BENTOML):
-        pass
-
         return pull_model(source.removeprefix(BENTOML), out, tag, max_bytes)
-    from export.oci import pull_layout
-
     url, tag = _parted(source, tag)
     return pull_layout(url, out, tag, max_bytes)
 
@@ -61,6 +52,9 @@ def pull(
 def _parted(place: str, tag: str | None) -> tuple[str, str | None]:
     url, mark, fragment = place.rpartition("#")
     return (url, tag or fragment) if mark else (place, tag)
+
+
+# --- the BentoML model store -------------------------------------------------------------------
 
 
 FOLDER = "bundle"
@@ -149,7 +143,7 @@ def _found(tag: str) -> Model | None:
 
 def _same(bundle: Bundle, stored: Model) -> bool:
     try:
-        found: Manifest = load_bundle(Path(stored.path) / FOLDER).manifest
+        stored_manifest: Manifest = load_bundle(Path(stored.path) / FOLDER).manifest
     except BundleError:
         return False
-    return found == bundle.manifest
+    return stored_manifest == bundle.manifest

@@ -1,10 +1,8 @@
-"""Scores with their signatures: sacreBLEU's BLEU and chrF, and paired bootstrap between systems.
+"""Scores with their signatures: sacreBLEU's BLEU, chrF and TER, and paired bootstrap resampling.
 
-Paired bootstrap resampling from stored sentence statistics, over several seeds of each system.
-
-A results file keeps BLEU's sufficient statistics of each sentence instead of its text: a few
-bytes a sentence, from which any corpus BLEU of any subset follows exactly. Shapes: S sentences,
-R resamples.
+A results file keeps the sufficient statistics of each sentence instead of its text: a few bytes,
+from which any corpus score of any subset follows exactly. Systems are compared over several seeds
+of each. Shapes: S sentences, R resamples.
 """
 
 from __future__ import annotations

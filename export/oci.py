@@ -6,17 +6,12 @@ index.json            tag → image manifest
 blobs/sha256/<hash>   image manifests and files of bundles, each once
 ```
 
-Files go first, then the image manifest, then the index: a reader sees a bundle whole or not at all.
-
-The JSON of an OCI image layout that holds bundles.
+A bundle is an artifact: an empty config and a layer for each file, whose path is the annotation
+`org.opencontainers.image.title`, as `oras` writes and reads it. Files are written first, then the
+image manifest, then the index, so readers see a bundle whole or not at all.
 
 Source: https://github.com/opencontainers/image-spec, image-layout.md, image-index.md, manifest.md
-and descriptor.md, version 1.1. A bundle is an artifact: an empty config, a layer a file, whose
-path is the annotation `org.opencontainers.image.title`, as `oras` writes and reads it.
-
-A folder that fsspec reaches: read with limits, written so that no file is ever half there.
-
-What a push or pull did.
+and descriptor.md, version 1.1.
 """
 
 from __future__ import annotations
@@ -218,6 +213,9 @@ def _parse(kind: type[Part], data: bytes, where: str) -> Part:
         raise BundleError(f"{where} is not JSON ({error}): push the bundle again") from error
 
 
+# --- a folder that fsspec reaches --------------------------------------------------------------
+
+
 EXTRA = "pip install 'quickstudy[hub]'"
 WHOLE_BY_NATURE = {
     *("s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "oss", "obs", "oci", "memory"),
@@ -322,6 +320,9 @@ class Remote:
             reason = explain(error) if isinstance(error, OSError) else None
             reason = reason or f"{type(error).__name__}: {error}"
             raise BundleError(f"{self.url}: {what} ({reason})") from error
+
+
+# --- push and pull -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -496,10 +497,10 @@ def _fetch(remote: Remote, wanted: Descriptor, limit: int) -> bytes:
     return data
 
 
-def _check_digest(found: str, wanted: str, remote: Remote) -> None:
-    if found != wanted:
+def _check_digest(digest: str, expected: str, remote: Remote) -> None:
+    if digest != expected:
         raise BundleError(
-            f"{remote.url}: {_blob_of(wanted)} is damaged, its SHA-256 is {found}: "
+            f"{remote.url}: {_blob_of(expected)} is damaged, its SHA-256 is {digest}: "
             "delete it there and push the bundle again"
         )
 

@@ -1,27 +1,19 @@
 """Our Transformer as ONNX models, in float32 or with 7-bit weights.
 
 `greedy.onnx` is the whole of greedy decoding in one graph: token ids in, token ids out, on any ONNX
-Runtime. `encoder.onnx` and `step.onnx` are its parts, for those who drive decoding themselves;
-`beam.onnx` is beam search, by an operator that ONNX Runtime alone has. The graphs are written node
-by node (`export/onnx.py`), so the same model gives the same bytes. docs/bundle.md says what
-goes in and comes out.
-
-Whole ONNX graphs of a Transformer: greedy decoding in one, or its encoder and decoder step.
-
-Greedy decoding is the encoder, the first step, then a Loop of cached steps. The first step stands
-apart: nothing precedes it, and EOS is banned there alone, which so costs the others nothing.
-
-Shapes: B batch, S source length, T target length, V vocabulary, D width, H heads.
-
-Beam search as one ONNX graph, around ONNX Runtime's own operator `com.microsoft::BeamSearch`.
-
-The operator runs two graphs with inputs and outputs of fixed names, as for T5: the encoder with the
-first decoder step, and a decoder step. Both are the ones of greedy decoding; ids are int32, and
-keys have the length before the width.
+Runtime. `encoder.onnx` and `step.onnx` are its parts, for those who drive decoding themselves.
+`beam.onnx` is beam search around ONNX Runtime's own operator `com.microsoft::BeamSearch`, which
+runs two graphs with fixed names as for T5 (the encoder with the first decoder step, and a decoder
+step), with int32 ids and keys whose length comes before the width:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.BeamSearch
 
-Shapes: B batch (in the step, batch × beam), S source length, T steps so far, V vocabulary, D width,
-H heads.
+The graphs are written node by node (`export.onnx_layers`), so the same model gives the same bytes.
+Greedy decoding is the encoder, the first step, then a Loop of cached steps. The first step stands
+apart since nothing precedes it and EOS is banned there alone. docs/bundle.md describes inputs and
+outputs.
+
+Shapes: B batch (in beam search's step, batch × beam), S source length, T steps so far, V
+vocabulary, D width, H heads.
 """
 
 from __future__ import annotations
@@ -53,6 +45,8 @@ from export.onnx_layers import (
 )
 from quickstudy.atomic import atomic_folder
 from training.model.transformer import BOS, EOS, PAD, UNK, FeedForward, Transformer
+
+# --- greedy decoding ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -233,6 +227,9 @@ def _past_values(model: Transformer, prefix: str, length: str) -> list[ValueInfo
     ]
 
 
+# --- beam search -------------------------------------------------------------------------------
+
+
 DOMAIN = "com.microsoft"
 MODEL_TYPE = 1
 """Encoder and decoder, in the operator's words."""
@@ -373,6 +370,9 @@ def _present(graph: Graph, past: Past, cache: list[ValueInfoProto]) -> list[Valu
 def _named(graph: Graph, name: str, output: ValueInfoProto) -> ValueInfoProto:
     graph.rename(name, output.name)
     return output
+
+
+# --- model files -------------------------------------------------------------------------------
 
 
 FORMAT_VERSION = 1

@@ -1,34 +1,20 @@
-"""The encoder as ONNX nodes, up to the keys and values that the decoder attends to.
+"""The layers of `training.model.transformer` as ONNX nodes: encoder, decoder step, arithmetic.
 
-Shapes: B batch, S source length, N = B · S, D width, H heads.
+`Graph` is a thin layer over `onnx.helper`. All weights lie in the outermost graph, once; the graphs
+inside (the body of a Loop, the branches of an If) see them by name.
 
-One cached decoder step as ONNX nodes.
+States are [N, D], all positions of a batch below each other, so every linear layer is one matrix
+product; only attention sees [B, H, length, D / H]. A decoder step has one new position a row, so
+nothing needs to be transposed. Square roots of widths are folded into weights: √D into the
+embedding table, out of the last norm; (D / H) ^ -½ into the queries.
 
-It has one new position a row, so that nothing needs to be transposed.
+Int8 is as in CTranslate2: weights in 7 bits with one scale a row (`export.ctranslate2.
+quantize_rows`), activations quantised while translating, each position by its own largest value.
+`DynamicQuantizeLinear` would be fewer nodes, but has one scale for a whole batch, so a sentence's
+translation would depend on what shares its batch.
 
-Shapes: B batch, S source length, T steps so far, V vocabulary, D width, H heads.
-
-What the encoder and the decoder share, as ONNX nodes: the layers of `training.model.transformer`.
-
-States are [N, D], all positions of a batch below each other, so that every linear layer is one
-matrix product; only attention sees [B, H, length, D / H]. Square roots of widths are moved into
-weights: √D into the embedding table, out of the last norm; (D / H) ^ -½ into the queries.
-
-Shapes: B batch, N positions, D width, H heads.
-
-A thin layer over `onnx.helper` to write graphs by hand: names, weights, subgraphs; no torch.
-
-All weights lie in the outermost graph, once; the graphs inside (the body of a Loop, the branches of
-an If) see them by name.
-
-Matrix products and embeddings of ONNX graphs, in float32 and in int8.
-
-Int8 is as in CTranslate2: weights in 7 bits with one scale a row (`quantize_rows` of
-`export/ctranslate2.py`), activations quantised while translating, each position by its own
-largest value. `DynamicQuantizeLinear` would be fewer nodes, but it has one scale for a whole batch,
-so that a sentence's translation would depend on what shares its batch.
-
-Shapes: N positions below each other, D width, V vocabulary.
+Shapes: B batch, S source length, T steps so far, N positions (B · S in the encoder), D width, H
+heads, V vocabulary.
 """
 
 from __future__ import annotations
@@ -131,6 +117,9 @@ class Graph:
         """The graph as ONNX has it."""
         weights = [self._weights[name] for name in sorted(self._weights)]
         return helper.make_graph(self._nodes, self.name, list(inputs), list(outputs), weights)
+
+
+# --- arithmetic --------------------------------------------------------------------------------
 
 
 LARGEST_ACTIVATION = 127
@@ -278,6 +267,9 @@ def _silu(graph: Graph, x: str) -> str:
 
 
 ACTIVATIONS: dict[str, Callable[[Graph, str], str]] = {"relu": _relu, "gelu": _gelu, "silu": _silu}
+
+
+# --- encoder -----------------------------------------------------------------------------------
 
 
 HIDDEN = -1e9

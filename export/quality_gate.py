@@ -4,21 +4,21 @@ A bundle that translates worse than the model it was made from is not published.
 translate the same held-out sentences greedily, with the same output limits; what counts is how many
 lines stay the same and what BLEU, chrF2 and log-probabilities lose.
 
-How close an engine is to its reference: translations kept, scores' largest difference.
+`score_parity` compares the log-probabilities of given targets, before any engine translates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import ctranslate2
 import numpy as np
 import sentencepiece as spm
+import torch
 from sacrebleu.metrics import BLEU, CHRF
 
 from export.metrics import (
@@ -36,11 +36,7 @@ from export.runtime.manifest import EngineCheck, EngineEntry, GateRecord, WorstL
 from training.config.recipe import GateLimits, RecipeError
 from training.data.readers import read_lines
 from training.model.decoding import Hypothesis, greedy_corpus
-from training.model.transformer import EOS, Transformer
-
-if TYPE_CHECKING:
-    from training.model.transformer import Transformer
-
+from training.model.transformer import BOS, EOS, Transformer
 
 BATCH_SENTENCES = 64
 WORST_LINES = 5
@@ -62,7 +58,7 @@ class GateError(BundleError):
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Sentences that the model has not learnt from, and their references."""
+    """Sentences the model was not trained on, with their references."""
 
     dataset: str
     src: Sequence[str]
@@ -76,10 +72,12 @@ class EvalSet:
         """
         lines = []
         for path in (src, ref):
-            found = list(read_lines(path))
-            if None in found:
-                raise RecipeError(f"{path}: line {found.index(None) + 1} is not UTF-8: convert it")
-            lines.append([line or "" for line in found])
+            sentences = list(read_lines(path))
+            if None in sentences:
+                raise RecipeError(
+                    f"{path}: line {sentences.index(None) + 1} is not UTF-8: convert it"
+                )
+            lines.append([line or "" for line in sentences])
         if len(lines[0]) != len(lines[1]):
             raise RecipeError(
                 f"{src} has {len(lines[0])} lines and {ref} {len(lines[1])}: line n of one must "
@@ -88,14 +86,14 @@ class EvalSet:
         return cls(src.name, *lines)
 
     def fitting(self, fits: Sequence[bool]) -> EvalSet:
-        """Those sentences alone of which `fits` is true."""
+        """Only the sentences for which `fits` is true."""
         kept = [index for index, fit in enumerate(fits) if fit]
         return EvalSet(self.dataset, [self.src[i] for i in kept], [self.ref[i] for i in kept])
 
 
 @dataclass(frozen=True)
-class GateResult:
-    """What the export gate judges by; `reference` says what the engines are held against."""
+class GateSettings:
+    """Text and limits of the export gate; `reference` names what the engines are compared with."""
 
     held_out: EvalSet
     limits: GateLimits
@@ -112,28 +110,28 @@ class ReferenceModel:
     scores: list[float]
 
 
-def check_bundle(bundle: Bundle, model: Transformer, judged: GateResult) -> GateRecord:
+def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings) -> GateRecord:
     """Hold every engine of a bundle against its model on held-out sentences.
 
     Sentences too long for the bundle are left out. Raises GateError where an engine breaks one of
     the limits and is not published by force, BundleError where no sentence is left.
     """
-    reference = translate_in_torch(bundle, model, judged.held_out)
+    reference = translate_in_torch(bundle, model, gate_settings.held_out)
     checks = tuple(
-        _check(entry, reference, _translate(bundle, entry, reference), judged.limits)
+        _check(entry, reference, _translate(bundle, entry, reference), gate_settings.limits)
         for entry in bundle.manifest.engines
     )
     gate = GateRecord(
-        reference=judged.reference,
-        dataset=judged.held_out.dataset,
+        reference=gate_settings.reference,
+        dataset=gate_settings.held_out.dataset,
         sentences=len(reference.texts),
         torch_bleu=round(bleu_of(_bleu_statistics(reference, reference.texts)), 2),
         signatures=(signature(), str(CHRF(references=[[""]]).get_signature())),
         versions=_versions(),
         engines=checks,
-        forced=judged.force and any(check.faults for check in checks),
+        forced=gate_settings.force and any(check.faults for check in checks),
     )
-    if gate.faults and not judged.force:
+    if gate.faults and not gate_settings.force:
         raise GateError(gate)
     return gate
 
@@ -149,14 +147,18 @@ def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) ->
             f"the export gate has no sentence to judge by: {held_out.dataset} is empty or longer "
             "than export.max_input_tokens; give validation text that the model can translate"
         )
-    found = greedy_corpus(
+    hypotheses = greedy_corpus(
         model,
         [row for row, fit in zip(rows, fits, strict=True) if fit],
         limit_of=lambda length: engine.output_limit(length - 1),
         min_length=1,
     )
-    texts = [" ".join(tokenizer.decode(one.ids).splitlines()).strip() for one in found]
-    return ReferenceModel(held_out.fitting(fits), texts, [_mean(one) for one in found])
+    texts = [
+        " ".join(tokenizer.decode(hypothesis.ids).splitlines()).strip() for hypothesis in hypotheses
+    ]
+    return ReferenceModel(
+        held_out.fitting(fits), texts, [_mean(hypothesis) for hypothesis in hypotheses]
+    )
 
 
 def _mean(hypothesis: Hypothesis) -> float:
@@ -175,9 +177,12 @@ def _translate(bundle: Bundle, entry: EngineEntry, reference: ReferenceModel) ->
 
 
 def _check(
-    entry: EngineEntry, reference: ReferenceModel, found: list[Translation], limits: GateLimits
+    entry: EngineEntry,
+    reference: ReferenceModel,
+    translations: list[Translation],
+    limits: GateLimits,
 ) -> EngineCheck:
-    texts = [one.text for one in found]
+    texts = [translation.text for translation in translations]
     ref = list(reference.held_out.ref)
     same = [text == torch for text, torch in zip(texts, reference.texts, strict=True)]
     bleu = paired_bootstrap(
@@ -196,10 +201,10 @@ def _check(
         bleu_p=round(bleu.p_value, 4),
         chrf_difference=round(chrf.difference, 3),
         chrf_p=round(chrf.p_value, 4),
-        score_difference=_score_difference(reference, found, same) if entry.exact else None,
+        score_difference=_score_difference(reference, translations, same) if entry.exact else None,
         worst=_worst(reference, texts),
     )
-    return check.model_copy(update={"faults": tuple(_faults(entry, check, limits))})
+    return check.model_copy(update={"faults": tuple(_violations(entry, check, limits))})
 
 
 def _bleu_statistics(reference: ReferenceModel, texts: list[str]) -> np.ndarray:
@@ -207,14 +212,14 @@ def _bleu_statistics(reference: ReferenceModel, texts: list[str]) -> np.ndarray:
 
 
 def _score_difference(
-    reference: ReferenceModel, found: list[Translation], same: list[bool]
+    reference: ReferenceModel, translations: list[Translation], same: list[bool]
 ) -> float | None:
     """Largest difference of a translation's mean log-probability, EOS counted, over the lines that
     are the same and whole."""
     differences = [
-        abs(one.score - score)
-        for one, score, equal in zip(found, reference.scores, same, strict=True)
-        if equal and not one.truncated and one.score is not None
+        abs(translation.score - score)
+        for translation, score, equal in zip(translations, reference.scores, same, strict=True)
+        if equal and not translation.truncated and translation.score is not None
     ]
     return float(f"{max(differences):.3g}") if differences else None
 
@@ -235,26 +240,26 @@ def _worst(reference: ReferenceModel, texts: list[str]) -> tuple[WorstLine, ...]
     return tuple(sorted(changed, key=lambda line: line.chrf)[:WORST_LINES])
 
 
-def _faults(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> list[str]:
+def _violations(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> list[str]:
     """The limits that an engine breaks, each with its value."""
-    faults = []
-    least = limits.float32_identical if entry.exact else limits.int8_identical
-    if check.identical < least:
-        faults.append(
-            f"{check.identical:.1%} of the lines are torch's, the limit is {least:.1%}"
+    violations = []
+    minimum = limits.float32_identical if entry.exact else limits.int8_identical
+    if check.identical < minimum:
+        violations.append(
+            f"{check.identical:.1%} of the lines are torch's, the limit is {minimum:.1%}"
             + _example(check)
         )
     if -check.bleu_difference > limits.bleu_loss:
-        faults.append(
+        violations.append(
             f"BLEU {check.bleu} is {-check.bleu_difference:.2f} below torch's "
             f"(p = {check.bleu_p:.3f}), the limit is {limits.bleu_loss}"
         )
     if check.score_difference is not None and check.score_difference > limits.score_difference:
-        faults.append(
+        violations.append(
             f"a mean log-probability differs from torch's by {check.score_difference:.1e}, the "
             f"limit is {limits.score_difference:.0e}"
         )
-    return faults
+    return violations
 
 
 def _example(check: EngineCheck) -> str:
@@ -265,44 +270,13 @@ def _example(check: EngineCheck) -> str:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.util import find_spec
-
     return {name: version(name) for name in VERSIONS if find_spec(name) is not None}
 
 
+# --- log-probabilities of given targets --------------------------------------------------------
+
+
 SCORE_TOLERANCE = 1e-4
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One sentence that came out differently; `similarity` from 0 to 1 (difflib's ratio)."""
-
-    index: int
-    reference: str
-    candidate: str
-    similarity: float
-
-
-@dataclass(frozen=True)
-class TranslationParity:
-    """Translations of an engine against those of its reference."""
-
-    sentences: int
-    identical: int
-    worst: tuple[Difference, ...]
-
-    @property
-    def share_identical(self) -> float:
-        """Share of identical translations, from 0 to 1; 1 when there are none to compare."""
-        return self.identical / self.sentences if self.sentences else 1.0
-
-    def __str__(self) -> str:
-        head = f"{self.identical} of {self.sentences} identical ({self.share_identical:.1%})"
-        lines = [
-            f"  {d.index}: similarity {d.similarity:.2f}\n    {d.reference}\n    {d.candidate}"
-            for d in self.worst
-        ]
-        return "\n".join([head, *lines])
 
 
 @dataclass(frozen=True)
@@ -319,26 +293,6 @@ class ScoreParity:
             f"largest difference of a log-probability {self.largest_difference:.2e} over "
             f"{self.tokens} tokens, at position {self.position} of sentence {self.sentence}"
         )
-
-
-def translation_parity(
-    reference: Sequence[str], candidate: Sequence[str], worst: int = 5
-) -> TranslationParity:
-    """Compare translations line by line, keeping the `worst` most different ones.
-
-    Raises ValueError if the two are not equally long.
-    """
-    if len(reference) != len(candidate):
-        raise ValueError(f"{len(reference)} references but {len(candidate)} translations")
-    differences = [
-        Difference(index, ref, cand, SequenceMatcher(None, ref, cand, autojunk=False).ratio())
-        for index, (ref, cand) in enumerate(zip(reference, candidate, strict=True))
-        if ref != cand
-    ]
-    differences.sort(key=lambda d: (d.similarity, d.index))
-    return TranslationParity(
-        len(reference), len(reference) - len(differences), tuple(differences[:worst])
-    )
 
 
 def score_parity(
@@ -361,11 +315,11 @@ def score_parity(
     largest, tokens, sentence, position = 0.0, 0, 0, 0
     for index, (source, target) in enumerate(zip(sources, targets, strict=True)):
         expected = _torch_log_probs(model, source, target)
-        got = scored[index].log_probs
-        if len(got) != len(expected):
-            raise ValueError(f"sentence {index}: {len(got)} scores for {len(expected)} tokens")
+        actual = scored[index].log_probs
+        if len(actual) != len(expected):
+            raise ValueError(f"sentence {index}: {len(actual)} scores for {len(expected)} tokens")
         tokens += len(expected)
-        for place, (left, right) in enumerate(zip(expected, got, strict=True)):
+        for place, (left, right) in enumerate(zip(expected, actual, strict=True)):
             if abs(left - right) > largest:
                 largest, sentence, position = abs(left - right), index, place
     return ScoreParity(tokens, largest, sentence, position)
@@ -384,10 +338,6 @@ def _torch_log_probs(
     model: Transformer, source: Sequence[int], target: Sequence[int]
 ) -> list[float]:
     """Log-probability [T + 1] of each target token and of EOS."""
-    import torch
-
-    from training.model.transformer import BOS, EOS
-
     device = model.output_bias.device
     with torch.no_grad():
         logits = model(

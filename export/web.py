@@ -25,8 +25,9 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from export.runtime.bundle import Bundle, BundleError, load_bundle, sha256_of
+from export.runtime.bundle import Bundle, BundleError, load_bundle
 from export.runtime.manifest import CARD_FILE, MANIFEST_FILE, FileEntry
+from quickstudy.atomic import sha256_of
 
 PAGE_FOLDER = Path(__file__).resolve().parents[1] / "web"
 PAGE_FILES = ("index.html", "app.js", "style.css")

@@ -5,6 +5,7 @@ What a stage is, and when it is skipped, is in `training.stage`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,12 +21,12 @@ from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, wri
 from training.external_teacher import (
     adopt_tokenizer,
     adopted_identity,
-    longest_sides,
+    max_pair_length,
     teacher_identity,
 )
 from training.logging import Ticker
 from training.run import Run, held_out, public_recipe, recipe_students, student_stage
-from training.stage import NOTE, Stage, file_digest, fingerprint_of, say
+from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
 from training.teacher_files import read_json
 from training.trainer import TrainingRun, train
 
@@ -33,9 +34,9 @@ if TYPE_CHECKING:
     from export.quality_gate import EvalSet
 
 LEAST_TEACHER_BLEU = 1.0
-"""Validation BLEU below which a teacher has learned next to nothing: there is nothing to ask it."""
+"""A teacher with a validation BLEU below this has learned too little to be asked."""
 WITHOUT_SPACES = frozenset(("bo", "dz", "ja", "km", "lo", "my", "th", "wuu", "yue", "zh"))
-"""Languages whose words BLEU does not tell apart, so that it says nothing of a teacher."""
+"""Languages written without spaces between words: BLEU of their words says little."""
 
 
 def build_stages(run: Run) -> dict[str, Stage]:
@@ -67,15 +68,19 @@ def _prepare_stage(run: Run) -> Stage:
         files = [_source_files(source, Path(corpus.root)) for source in sources]
         return [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
 
-    def make() -> None:
-        note = (folder / NOTE).read_text()
+    def execute() -> None:
+        metadata = (folder / METADATA_FILE).read_text()
         with Ticker("prepare", None, "pairs read") as tick:
             report = prepare(corpus, folder, tick)
-        atomic_write(folder / NOTE, note)
+        atomic_write(folder / METADATA_FILE, metadata)
         say(render_report(report))
 
     return Stage(
-        "prepare", folder, inputs, make, lambda: [folder / "train", run.validation, *held_out(run)]
+        name="prepare",
+        folder=folder,
+        inputs=inputs,
+        run=execute,
+        outputs=lambda: [folder / "train", run.validation, *held_out(run)],
     )
 
 
@@ -87,13 +92,13 @@ def _training_pairs(run: Run) -> Any:
 def _tokenize_stage(run: Run) -> Stage:
     config = run.recipe.tokenizer
     folder = run.folder / "tokens"
-    longest = longest_sides(run.recipe)
+    longest = max_pair_length(run.recipe)
 
     def inputs() -> Any:
         settings = fingerprint_of(config, ("kind",))
         return [settings, longest, run.recipe.seed, *adopted_identity(run.recipe)]
 
-    def make() -> None:
+    def execute() -> None:
         if isinstance(config, TokenizerConfig):
             train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
         else:
@@ -115,12 +120,12 @@ def _tokenize_stage(run: Run) -> Stage:
         )
 
     return Stage(
-        "tokenize",
-        folder,
-        inputs,
-        make,
-        lambda: [run.tokenizer, folder / "train"],
-        ("prepare",),
+        name="tokenize",
+        folder=folder,
+        inputs=inputs,
+        run=execute,
+        outputs=lambda: [run.tokenizer, folder / "train"],
+        depends_on=("prepare",),
     )
 
 
@@ -143,19 +148,17 @@ def _teacher_stage(run: Run, teacher: TrainedTeacher) -> Stage:
         recipe_text=public_recipe(dump_recipe(run.recipe)),
     )
     return Stage(
-        "teacher",
-        folder,
-        lambda: [fingerprint_of(teacher, ("kind",)), run.recipe.seed],
-        lambda: _train(job, run),
-        lambda: [run.teacher / "model.safetensors"],
-        ("tokenize",),
+        name="teacher",
+        folder=folder,
+        inputs=lambda: [fingerprint_of(teacher, ("kind",)), run.recipe.seed],
+        run=lambda: _train(job, run),
+        outputs=lambda: [run.teacher / "model.safetensors"],
+        depends_on=("tokenize",),
         join=lambda: _train(job, run),
     )
 
 
 def _train(job: TrainingRun, run: Run) -> None:
-    from dataclasses import replace
-
     train(replace(job, token_shards=run.token_shards))
 
 
@@ -165,7 +168,8 @@ def _label_stage(run: Run) -> Stage:
         config = config.model_copy(update={"paths": []})
     given = not isinstance(run.recipe.teacher, TrainedTeacher)
 
-    def make() -> None:
+    def execute() -> None:
+        from export.ctranslate2 import to_ctranslate2
         from training.distill.labelling import choose_workers, label_corpus
         from training.distill.teachers import build_teacher
 
@@ -177,7 +181,7 @@ def _label_stage(run: Run) -> Stage:
             label_corpus(
                 run.token_shards,
                 run.labels,
-                partial(build_teacher, run.teacher_job),
+                partial(build_teacher, run.teacher_job, to_ctranslate2),
                 config,
                 Tokenizer(run.tokenizer),
                 tick,
@@ -189,18 +193,20 @@ def _label_stage(run: Run) -> Stage:
         return [asked, *teacher_identity(run.recipe.teacher)] if given else asked
 
     return Stage(
-        "label",
-        run.labels,
-        inputs,
-        make,
-        lambda: [run.labels / "labels.json"],
-        ("tokenize",) if given else ("teacher",),
+        name="label",
+        folder=run.labels,
+        inputs=inputs,
+        run=execute,
+        outputs=lambda: [run.labels / "labels.json"],
+        depends_on=("tokenize",) if given else ("teacher",),
     )
 
 
 def _check_teacher(run: Run) -> None:
-    """Raises RecipeError where the validation BLEU of a teacher is next to nothing; says so alone
-    where labels are wanted all the same. Teachers without such a figure are not judged."""
+    """Raise RecipeError if a teacher's validation BLEU is too low; with --force, only warn.
+
+    Teachers without a validation BLEU pass.
+    """
     if run.recipe.corpus.trg_lang.split("-")[0] in WITHOUT_SPACES:
         return
     given = run.recipe.teacher
@@ -237,10 +243,10 @@ def _check_teacher(run: Run) -> None:
 def _export_stage(run: Run) -> Stage:
     recipe = run.recipe
 
-    def make() -> None:
+    def execute() -> None:
         from export.exporter import export_bundle
         from training.checkpoint import load_checkpoint
-        from training.data.dataset import taught_pairs
+        from training.data.dataset import labelled_pairs
 
         checkpoint = load_checkpoint(run.student_folder("student") / "checkpoint")
         bundle = export_bundle(
@@ -261,19 +267,19 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
-            lexicon=lambda: taught_pairs(run.token_shards, run.labels),
+            translated_text=lambda: labelled_pairs(run.token_shards, run.labels),
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")
 
     words = [recipe.name, recipe.description, recipe.corpus.licence, recipe.corpus.attribution]
     return Stage(
-        "export",
-        run.folder / "export",
-        lambda: [fingerprint_of(recipe.export), words],
-        make,
-        lambda: [run.bundle / "manifest.json"],
-        ("student",),
+        name="export",
+        folder=run.folder / "export",
+        inputs=lambda: [fingerprint_of(recipe.export), words],
+        run=execute,
+        outputs=lambda: [run.bundle / "manifest.json"],
+        depends_on=("student",),
     )
 
 
@@ -289,16 +295,16 @@ def _evaluate_stage(run: Run) -> Stage:
     folder = run.folder / "evaluation"
     trained = ("teacher",) if isinstance(run.recipe.teacher, TrainedTeacher) else ()
 
-    def make() -> None:
+    def execute() -> None:
         from benchmarks.evaluate import evaluate_run
 
         evaluate_run(run, folder)
 
     return Stage(
-        "evaluate",
-        folder,
-        lambda: [sorted(run.recipe.corpus.test), *teacher_identity(run.recipe.teacher)],
-        make,
-        lambda: [folder / "evaluation.json"],
-        (*trained, "export", *run.recipe.baselines),
+        name="evaluate",
+        folder=folder,
+        inputs=lambda: [sorted(run.recipe.corpus.test), *teacher_identity(run.recipe.teacher)],
+        run=execute,
+        outputs=lambda: [folder / "evaluation.json"],
+        depends_on=(*trained, "export", *run.recipe.baselines),
     )

@@ -33,24 +33,27 @@ from cosmic_ray.work_db import WorkDB, use_db
 from cosmic_ray.work_item import MutationSpec, TestOutcome
 
 ROOT = Path(__file__).parents[1]
-OBJECTIVES = "training/distill/objectives"
-OF_LOSSES = (
-    "tests/training/distill/test_objectives_by_hand.py",
+LOSSES = "training/distill/losses"
+LOSS_TESTS = (
+    "tests/training/distill/test_losses_by_hand.py",
+    "tests/training/distill/test_kd.py",
     "tests/training/distill/test_losses.py",
-    "tests/training/distill/test_objectives.py",
 )
 FILES: dict[str, Sequence[str]] = {
-    "training/distill/gates.py": ("tests/training/distill/test_gate.py",),
-    f"{OBJECTIVES}/base.py": OF_LOSSES,
-    f"{OBJECTIVES}/hybrid.py": (*OF_LOSSES, "tests/training/distill/test_gate.py"),
-    f"{OBJECTIVES}/logp.py": OF_LOSSES,
-    f"{OBJECTIVES}/nll.py": OF_LOSSES,
-    f"{OBJECTIVES}/risk.py": ("tests/training/distill/test_risk.py",),
-    f"{OBJECTIVES}/selective.py": OF_LOSSES,
-    f"{OBJECTIVES}/tie.py": OF_LOSSES,
-    f"{OBJECTIVES}/token.py": OF_LOSSES,
-    "training/data/batching.py": ("tests/training/test_batching.py",),
-    "export/quality_gate.py": ("tests/export/test_gate_by_hand.py", "tests/export/test_gate.py"),
+    "training/distill/gates.py": ("tests/training/distill/test_gates.py",),
+    f"{LOSSES}/base.py": LOSS_TESTS,
+    f"{LOSSES}/hybrid.py": (*LOSS_TESTS, "tests/training/distill/test_gates.py"),
+    f"{LOSSES}/kd.py": LOSS_TESTS,
+    f"{LOSSES}/minimum_risk.py": ("tests/training/distill/test_minimum_risk.py",),
+    f"{LOSSES}/selective_kd.py": LOSS_TESTS,
+    "training/data/batching.py": (
+        "tests/training/test_batching.py",
+        "tests/training/test_columns.py",
+    ),
+    "export/quality_gate.py": (
+        "tests/export/test_quality_gate_by_hand.py",
+        "tests/export/test_quality_gate.py",
+    ),
     "service/fair_queue.py": (
         "tests/service/test_fair_queue_by_hand.py",
         "tests/service/test_fair_queue.py",
@@ -67,27 +70,25 @@ FILES: dict[str, Sequence[str]] = {
     ),
 }
 EQUIVALENT: dict[str, dict[str, str]] = {
-    f"{OBJECTIVES}/logp.py": {
+    f"{LOSSES}/base.py": {
         "logp = F.log_softmax(logits, dim=1)": "logits have two dimensions: the last one is 1",
     },
-    f"{OBJECTIVES}/risk.py": {
-        "return F.pad(ids, (0, 2), value=PAD).scatter(1, lengths, EOS)[:, :longest]": (
-            "what is padded too much is cut off"
-        ),
-    },
-    f"{OBJECTIVES}/selective.py": {
-        "rank = min(max(int((1 - self.share) * len(filled)), -1), len(filled) - 1)": (
-            "a share is at most 1, so no rank is below 0"
-        ),
-    },
-    f"{OBJECTIVES}/tie.py": {
-        "top_one = student.top.gather(1, best)[:, -1].exp()": "there is one column",
-    },
-    f"{OBJECTIVES}/token.py": {
+    f"{LOSSES}/kd.py": {
         "teacher_logp = F.log_softmax(top_logp / tau, dim=1)": "there are two dimensions",
         "student_logp = F.log_softmax(student_logits / tau, dim=1).gather(1, top_ids)": (
             "there are two dimensions"
         ),
+    },
+    f"{LOSSES}/minimum_risk.py": {
+        "return F.pad(ids, (0, 2), value=PAD).scatter(1, lengths, EOS)[:, :longest]": (
+            "what is padded too much is cut off"
+        ),
+    },
+    f"{LOSSES}/selective_kd.py": {
+        "rank = min(max(int((1 - self.share) * len(filled)), -1), len(filled) - 1)": (
+            "a share is at most 1, so no rank is below 0"
+        ),
+        "top_one = student.top.gather(1, best)[:, -1].exp()": "there is one column",
     },
     "training/data/batching.py": {
         "return [row if len(row) < longest else [*row[: longest - 1], EOS] for row in rows]": (
@@ -115,7 +116,7 @@ that any test notices."""
 AIM = 0.9
 MEMORY_BYTES = 16 << 30
 """Address space of a test run: a fault that fills a list for ever ends itself."""
-COPIED = ("benchmarks", "export", "recipes", "service", "tests", "training")
+COPIED = ("benchmarks", "export", "quickstudy", "recipes", "service", "tests", "training")
 
 
 @dataclass(frozen=True)
@@ -179,10 +180,9 @@ def copy_tree(folder: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__", "node_modules", "results")
     for name in COPIED:
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
-    for name in ("quickstudy/cli.py", "pyproject.toml"):
-        shutil.copy(ROOT / name, folder / name)
+    shutil.copy(ROOT / "pyproject.toml", folder)
     compiling = [sys.executable, "-m", "compileall", "-q", "--invalidation-mode", "checked-hash"]
-    subprocess.run([*compiling, *COPIED, "quickstudy/cli.py"], cwd=folder, check=True)
+    subprocess.run([*compiling, *COPIED], cwd=folder, check=True)
     return folder
 
 

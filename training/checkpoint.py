@@ -72,10 +72,10 @@ def save_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
         save_file(contiguous(tensors), draft)
         draft.replace(path)
     except SafetensorError as error:
-        found = re.search(r"\(os error (\d+)\)", str(error))
-        if found is None:
+        match = re.search(r"\(os error (\d+)\)", str(error))
+        if match is None:
             raise
-        number = int(found[1])
+        number = int(match[1])
         raise OSError(number, os.strerror(number), str(path)) from None
     finally:
         with contextlib.suppress(OSError):
@@ -245,10 +245,10 @@ def save_run_state(folder: Path, tensors: dict[str, Tensor], state: RunState) ->
 
 def load_run_state(folder: Path) -> tuple[dict[str, Tensor], RunState] | None:
     """The newest state to resume from, or None."""
-    found = sorted(folder.glob("resume-????????"))
-    if not found:
+    folders = sorted(folder.glob("resume-????????"))
+    if not folders:
         return None
-    state = RunState(**json.loads((found[-1] / "state.json").read_text()))
+    state = RunState(**json.loads((folders[-1] / "state.json").read_text()))
     if state.kept is not None:
         state.kept = [(float(bleu), int(step)) for bleu, step in state.kept]
-    return load_file(found[-1] / "state.safetensors"), state
+    return load_file(folders[-1] / "state.safetensors"), state

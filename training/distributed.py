@@ -1,9 +1,7 @@
 """Processes, devices and precision of a training run, through Lightning Fabric.
 
-Ctrl-C reaches a terminal's whole process group; here it is for the first process alone.
-
-Processes started within `unreached` never see it, so that they print no traceback of their own.
-The first process ends them.
+Ctrl-C reaches a terminal's whole process group, but only the first process handles it: processes
+started within `unreached` never see it, so they print no traceback; the first process ends them.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def adopt_tokenizer(recipe: Recipe, path: Path) -> None:
     atomic_write(path, adopt(adopted_file(recipe.teacher)))
 
 
-def longest_sides(recipe: Recipe) -> int:
+def max_pair_length(recipe: Recipe) -> int:
     """Positions that both sides of every pair must fit, BOS counted."""
     teacher, student = recipe.teacher, recipe.student.model.max_length
     if isinstance(teacher, TrainedTeacher):

@@ -68,7 +68,7 @@ class Ticker:
 
 
 def _hook(failed: threading.ExceptHookArgs) -> None:
-    """Leave the errors of TensorBoard's thread to whoever writes next, to whom it gives them."""
+    """Ignore errors of TensorBoard's thread here: it raises them in the next call that writes."""
     if not type(failed.thread).__module__.startswith("tensorboard."):
         threading.__excepthook__(failed)
 

@@ -1,7 +1,4 @@
-"""A run: a recipe and the folder that its stages write into.
-
-Students of a run: the recipe's own, its baselines, and those of a study.
-"""
+"""A run: a recipe, the folder that its stages write into, and the students trained there."""
 
 from __future__ import annotations
 
@@ -38,9 +35,9 @@ class Run:
     label_workers: str = "1"
     """Who labels, see `training.distill.labelling`; the result is the same."""
     publish_anyway: bool = False
-    """Whether a bundle is published that breaks a limit of the export gate."""
+    """Whether to publish a bundle that breaks a limit of the export gate."""
     label_anyway: bool = False
-    """Whether a teacher is asked that translates next to nothing."""
+    """Whether to label with a teacher whose validation BLEU is too low."""
 
     @property
     def tokenizer(self) -> Path:
@@ -57,11 +54,11 @@ class Run:
 
     @property
     def teacher_checkpoint(self) -> Path | None:
-        """Checkpoint of the teacher, trained here or given; None where it is none of ours."""
-        given = self.recipe.teacher
-        if isinstance(given, CheckpointTeacher):
-            return Path(given.path)
-        return self.teacher if isinstance(given, TrainedTeacher) else None
+        """Checkpoint of the teacher, trained here or given; None for other kinds of teacher."""
+        teacher = self.recipe.teacher
+        if isinstance(teacher, CheckpointTeacher):
+            return Path(teacher.path)
+        return self.teacher if isinstance(teacher, TrainedTeacher) else None
 
     @property
     def teacher_job(self) -> TeacherJob:
@@ -159,7 +156,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
     """The training of one student, with its gate report."""
     labelled = needs_labels(plan.objective)
 
-    def teach() -> None:
+    def train_student() -> None:
         if plan.start is not None:
             check_tokens(plan.start, run.tokenizer)
         train(
@@ -179,28 +176,29 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
             )
         )
 
-    def make() -> None:
-        teach()
+    def execute() -> None:
+        train_student()
         if plan.objective.kind == "hybrid":
             _report_gate(run, plan)
 
     def inputs() -> Any:
         described = [fingerprint_of(part) for part in (plan.model, plan.training, plan.objective)]
-        given = []
+        start = []
         if plan.start is not None:
-            given = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)
-        return [*described, plan.seed, plan.start is not None, *given]
+            start = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)
+        return [*described, plan.seed, plan.start is not None, *start]
 
-    of_trained = plan.start == run.teacher
-    needs = ("label",) if labelled else ("tokenize",)
+    depends_on: tuple[str, ...] = ("label",) if labelled else ("tokenize",)
+    if plan.start == run.teacher:
+        depends_on = (*depends_on, "teacher")
     return Stage(
-        plan.name,
-        plan.folder,
-        inputs,
-        make,
-        lambda: [plan.checkpoint / "model.safetensors"],
-        (*needs, "teacher") if of_trained else needs,
-        join=teach,
+        name=plan.name,
+        folder=plan.folder,
+        inputs=inputs,
+        run=execute,
+        outputs=lambda: [plan.checkpoint / "model.safetensors"],
+        depends_on=depends_on,
+        join=train_student,
     )
 
 

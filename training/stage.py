@@ -1,9 +1,9 @@
-"""What a stage is: when it is done, when it is skipped, and how it is made again.
+"""A stage: when it is done, when it is skipped, and how it runs again.
 
-A stage has a folder with a `stage.json` note: a hash of what went in (the recipe's part, the text's
-content, the results of the stages before it) and of what came out. It is skipped while that is
-unchanged. A stage that was killed goes on where it stopped; one whose inputs changed starts anew,
-its former folder kept beside it as `*.previous`.
+A stage has a folder with a `stage.json`: a hash of its inputs (the recipe's part, the text's
+content, the results of the stages before it) and of its outputs. It is skipped while those are
+unchanged. A killed stage resumes; one whose inputs changed starts anew, and its former folder is
+kept beside it as `*.previous`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from quickstudy.atomic import atomic_write
+from quickstudy.atomic import atomic_write, sha256_of
 from quickstudy.errors import writing
 from training.config.recipe import RecipeError
 from training.distributed import is_first_process, only_one
 
-NOTE = "stage.json"
+METADATA_FILE = "stage.json"
 WAIT = 0.2
 
 
 def say(message: str) -> None:
-    """A line for whoever runs the stages, once a run."""
+    """Print a line to standard error, from the first process only."""
     if not is_first_process():
         return
     print(message, file=sys.stderr, flush=True)
@@ -56,8 +56,8 @@ def fingerprint_of(value: Any, leave_out: tuple[str, ...] = ()) -> Any:
             if name not in leave_out and (name == "kind" or getattr(value, name) != _default(field))
         }
     if isinstance(value, dict):
-        return {key: fingerprint_of(one) for key, one in value.items()}
-    return [fingerprint_of(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: fingerprint_of(item) for key, item in value.items()}
+    return [fingerprint_of(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _default(field: FieldInfo) -> Any:
@@ -77,8 +77,7 @@ def file_digest(path: Path) -> str:
 @functools.cache
 def _file_digest(path: Path, _size: int, _changed: int) -> str:
     """Read once in a process while size and time of change stay."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:20]
+    return sha256_of(path)[:20]
 
 
 def result_digest(paths: list[Path]) -> str:
@@ -99,20 +98,22 @@ class Stage:
     name: str
     folder: Path
     inputs: Callable[[], Any]
-    make: Callable[[], None]
+    run: Callable[[], None]
     outputs: Callable[[], list[Path]]
-    needs: tuple[str, ...] = ()
+    depends_on: tuple[str, ...] = ()
     join: Callable[[], None] | None = None
     """What the other processes of a run on several machines do meanwhile; None: they wait."""
 
-    def note(self) -> dict[str, Any]:
-        path = self.folder / NOTE
+    def metadata(self) -> dict[str, Any]:
+        path = self.folder / METADATA_FILE
         return json.loads(path.read_text()) if path.exists() else {}
 
 
 def fingerprint(stage: Stage, stages: dict[str, Stage]) -> str:
     """Hash of a stage's inputs and of the results of the stages before it."""
-    return digest([stage.inputs(), *(stages[name].note().get("result") for name in stage.needs)])
+    return digest(
+        [stage.inputs(), *(stages[name].metadata().get("result") for name in stage.depends_on)]
+    )
 
 
 def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bool:
@@ -121,7 +122,7 @@ def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bo
     Raises RecipeError where a stage that it needs is not done with the same recipe, and where
     another process is at work on the stage.
     """
-    for name in stage.needs:
+    for name in stage.depends_on:
         if not is_done(stages[name], stages):
             raise RecipeError(
                 f"{stage.name} needs the stage `{name}`, which is not done with this recipe: run "
@@ -133,7 +134,7 @@ def run_stage(stage: Stage, stages: dict[str, Stage], force: bool = False) -> bo
     if not is_first_process():
         return _follow(stage, stages, force)
     with only_one(stage.folder):
-        _make(stage, fingerprint(stage, stages), force)
+        _execute(stage, fingerprint(stage, stages), force)
     return True
 
 
@@ -145,34 +146,33 @@ def _follow(stage: Stage, stages: dict[str, Stage], force: bool) -> bool:
     wanted = fingerprint(stage, stages)
     joined = stage.join is None
     while not is_done(stage, stages):
-        if stage.join is not None and not joined and stage.note().get("fingerprint") == wanted:
+        if stage.join is not None and not joined and stage.metadata().get("fingerprint") == wanted:
             joined = True
             stage.join()
         time.sleep(WAIT)
     return True
 
 
-def _make(stage: Stage, now: str, force: bool) -> None:
-    before = stage.note().get("fingerprint", now)
+def _execute(stage: Stage, now: str, force: bool) -> None:
+    before = stage.metadata().get("fingerprint", now)
     if stage.folder.exists() and (before != now or force):
         _set_aside(stage.folder, "its inputs changed" if before != now else "made again")
     stage.folder.mkdir(parents=True, exist_ok=True)
-    atomic_write(stage.folder / NOTE, json.dumps({"fingerprint": now, "done": False}))
+    atomic_write(stage.folder / METADATA_FILE, json.dumps({"fingerprint": now, "done": False}))
     say(f"{stage.name}: → {stage.folder}")
     with writing(stage.folder):
-        stage.make()
-    note = {"fingerprint": now, "done": True, "result": result_digest(stage.outputs())}
-    atomic_write(stage.folder / NOTE, json.dumps(note))
+        stage.run()
+    metadata = {"fingerprint": now, "done": True, "result": result_digest(stage.outputs())}
+    atomic_write(stage.folder / METADATA_FILE, json.dumps(metadata))
 
 
 def is_done(stage: Stage, stages: dict[str, Stage]) -> bool:
-    """Whether a stage's results are there, made from the inputs and results before it as they
-    are now."""
-    note = stage.note()
+    """Whether a stage's results exist and match its current inputs and the stages before it."""
+    metadata = stage.metadata()
     return (
-        bool(note.get("done"))
-        and all(is_done(stages[name], stages) for name in stage.needs)
-        and note.get("fingerprint") == fingerprint(stage, stages)
+        bool(metadata.get("done"))
+        and all(is_done(stages[name], stages) for name in stage.depends_on)
+        and metadata.get("fingerprint") == fingerprint(stage, stages)
         and all(path.exists() for path in stage.outputs())
     )
 

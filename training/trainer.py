@@ -1,8 +1,6 @@
-"""The one training loop: teachers, students and baselines differ in the objective it is given.
+"""The one training loop, with its learning rate and validation.
 
-The learning rate over a run, and when the run ends.
-
-Validation: BLEU of greedy output, shared among the processes of a run.
+Teachers, students and baselines differ in the loss it is given.
 """
 
 from __future__ import annotations
@@ -45,6 +43,15 @@ from training.model.decoding import greedy_corpus
 from training.model.transformer import PAD, Transformer, parameter_count
 from training.stage import say
 
+CLOCK_EVERY = 5
+WARM = 2
+"""The first step that takes as long as later ones."""
+SOON = 10.0
+"""Seconds without a log line that need no announcement."""
+
+
+# --- learning rate and limits ------------------------------------------------------------------
+
 
 def done_share(config: TrainingConfig, step: int, epochs: float, seconds: float) -> float:
     """Share of the nearest limit that is used up; 1 or more ends the run."""
@@ -68,6 +75,9 @@ def learning_rate(config: TrainingConfig, step: int, share: float) -> float:
     return config.learning_rate * rate
 
 
+# --- validation --------------------------------------------------------------------------------
+
+
 class Validator:
     """Holds the validation text; `bleu` translates it greedily.
 
@@ -86,21 +96,21 @@ class Validator:
         """BLEU on the same text in every process; each translates its share."""
         training = model.training
         model.eval()
-        mine = self.rows[fabric.global_rank :: fabric.world_size]
-        found = [hypothesis.ids for hypothesis in greedy_corpus(model, mine)]
+        share = self.rows[fabric.global_rank :: fabric.world_size]
+        translations = [hypothesis.ids for hypothesis in greedy_corpus(model, share)]
         model.train(training)
-        return self._score(self._gather(found, fabric))
+        return self._score(self._gather(translations, fabric))
 
-    def _gather(self, found: list[list[int]], fabric: Fabric) -> list[list[int]]:
+    def _gather(self, translations: list[list[int]], fabric: Fabric) -> list[list[int]]:
         if fabric.world_size == 1:
-            return found
+            return translations
         rounds = -(-len(self.rows) // fabric.world_size)
-        widest = max((len(ids) for ids in found), default=0)
+        widest = max((len(ids) for ids in translations), default=0)
         agreed = fabric.all_reduce(torch.tensor(float(widest)), reduce_op="max")
         assert isinstance(agreed, torch.Tensor)
         widest = int(agreed)
         packed = torch.full((rounds, max(widest, 1)), PAD)
-        for index, ids in enumerate(found):
+        for index, ids in enumerate(translations):
             packed[index, : len(ids)] = torch.tensor(ids, dtype=torch.long)
         everything = fabric.all_gather(packed.to(fabric.device))
         assert isinstance(everything, torch.Tensor)
@@ -111,11 +121,7 @@ class Validator:
         return sacrebleu.corpus_bleu(self.tokenizer.decode(ids), [self.references]).score
 
 
-CLOCK_EVERY = 5
-WARM = 2
-"""The step of a process that takes as long as those to come."""
-SOON = 10.0
-"""Seconds without a line that nobody is told of beforehand."""
+# --- the loop ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -156,7 +162,7 @@ def train(run: TrainingRun) -> None:
 
 
 def _say_what_starts(run: TrainingRun) -> None:
-    """How much is learned from, on what; before the processes start, which takes a while."""
+    """Say how much text is used and on which device, before the processes start."""
     pairs = sum(len(map_table(shard)) for shard in run.token_shards)
     validation = min(len(map_table(run.validation)), run.training.validation_pairs)
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
@@ -171,15 +177,15 @@ def _worker(fabric: Fabric, run: TrainingRun) -> None:
 
 
 class DistillationModule(nn.Module):
-    """Model and objective as one module, so that gradients of both are averaged together."""
+    """Model and loss as one module, so that gradients of both are averaged together."""
 
-    def __init__(self, model: Transformer, objective: Loss) -> None:
+    def __init__(self, model: Transformer, loss: Loss) -> None:
         super().__init__()
         self.model = model
-        self.objective = objective
+        self.loss = loss
 
     def forward(self, batch: Batch) -> LossOutput:
-        return self.objective(self.model, batch)
+        return self.loss(self.model, batch)
 
 
 class Trainer:
@@ -197,9 +203,9 @@ class Trainer:
         limit, longest = self.config.validation_pairs, run.model.max_length
         self.validator = Validator(run.validation, self.tokenizer, limit, longest)
         self.model = build_model(run.model, len(self.tokenizer))
-        self.objective = build_loss(run.objective, run.model.width)
+        self.loss = build_loss(run.objective, run.model.width)
         self.optimizer = torch.optim.AdamW(
-            [p for module in (self.model, self.objective) for p in module.parameters()],
+            [p for module in (self.model, self.loss) for p in module.parameters()],
             lr=self.config.learning_rate,
             betas=self.config.betas,
             eps=1e-9,
@@ -208,8 +214,8 @@ class Trainer:
         )
         self.state = RunState(kept=[])
         moments = self._restore()
-        self.lesson, self.wrapped_optimizer = fabric.setup(
-            DistillationModule(self.model, self.objective), self.optimizer
+        self.module, self.wrapped_optimizer = fabric.setup(
+            DistillationModule(self.model, self.loss), self.optimizer
         )
         # After the setup, so that the moments go where the weights are.
         restore_optimizer(self.optimizer, moments)
@@ -221,21 +227,21 @@ class Trainer:
     # --- state -------------------------------------------------------------------------------
 
     def _restore(self) -> dict[str, Tensor]:
-        """Take up the newest saved state, if any; → its tensors, the optimiser's among them."""
+        """Restore the newest saved state, if any; → its tensors, including the optimiser's."""
         rank, world = self.fabric.global_rank, self.fabric.world_size
         # Weights start equal everywhere; dropout then differs by process.
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
-        found = load_run_state(self.run.folder)
-        if found is None:
+        saved = load_run_state(self.run.folder)
+        if saved is None:
             if self.run.start is not None:
                 start_from_model(self.model, load_checkpoint(self.run.start).model)
             return {}
-        tensors, self.state = found
+        tensors, self.state = saved
         saved_world = tensors["rng"].shape[0]
         self.model.load_state_dict(_under(tensors, "model"))
-        mine = rank if saved_world == world else 0
-        objective = {name: value[mine] for name, value in _under(tensors, "objective").items()}
-        self.objective.load_state_dict(objective)
+        row = rank if saved_world == world else 0
+        objective = {name: value[row] for name, value in _under(tensors, "objective").items()}
+        self.loss.load_state_dict(objective)
         if saved_world == world:
             # A clone: torch's generator cannot be set from a view into a larger tensor.
             self._set_rng_state(tensors["rng"][rank].clone())
@@ -269,7 +275,7 @@ class Trainer:
         started = time.perf_counter()
         objective = {
             f"objective.{name}": self._gather(value.detach())
-            for name, value in self.objective.state_dict().items()
+            for name, value in self.loss.state_dict().items()
         }
         rng = self._gather(self._rng_state())
         if self.fabric.is_global_zero:
@@ -307,7 +313,7 @@ class Trainer:
             )
         self._announce()
         started = time.perf_counter() - self.state.seconds
-        self.lesson.train()
+        self.module.train()
         done = 0
         while self._share() < 1 and self.state.stale < self.config.patience:
             for batches in self._steps_of_epoch():
@@ -340,7 +346,7 @@ class Trainer:
         )
 
     def _say_pace(self, seconds: float) -> None:
-        """When to look again, where that is not soon; the first step would tell of more."""
+        """Say when the next log line comes, unless that is soon; the first step is unusually slow."""
         steps = self.config.log_every - self.state.step % self.config.log_every
         if seconds * steps > SOON:
             self.monitor.say(
@@ -350,7 +356,7 @@ class Trainer:
 
     def _count_batches(self) -> int:
         return self.data.batch_count(
-            self.run.seed, self.config.batch_tokens, self.objective.paths, self.fabric.world_size
+            self.run.seed, self.config.batch_tokens, self.loss.paths, self.fabric.world_size
         )
 
     def _steps_of_epoch(self):  # type: ignore[no-untyped-def]
@@ -360,8 +366,8 @@ class Trainer:
             number=self.state.epoch,
             seed=self.run.seed,
             budget=self.config.batch_tokens,
-            paths=self.objective.paths,
-            distributions=self.objective.needs_distributions,
+            paths=self.loss.paths,
+            distributions=self.loss.needs_distributions,
             rank=self.fabric.global_rank,
             world_size=self.fabric.world_size,
             start=self.state.batches_done,
@@ -375,18 +381,18 @@ class Trainer:
 
     def _step(self, batches: list[Batch]) -> None:
         step = self.state.step + 1
-        self.objective.progress = self._share()
+        self.loss.progress = self._share()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.objective.progress)
+            group["lr"] = learning_rate(self.config, step, self.loss.progress)
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1
-            with self.fabric.no_backward_sync(self.lesson, enabled=not last):
-                output = self.lesson(batch)
+            with self.fabric.no_backward_sync(self.module, enabled=not last):
+                output = self.module(batch)
                 self._check_finite(output.loss, batch, step)
                 self.fabric.backward(output.loss / len(batches))
             self._count(output, batch)
         self.fabric.clip_gradients(
-            self.lesson,
+            self.module,
             self.wrapped_optimizer,
             max_norm=self.config.clip_norm,
             error_if_nonfinite=False,
@@ -496,7 +502,7 @@ class Trainer:
             self.run.tokenizer,
             self.run.recipe_text,
             metrics,
-            self.objective.state_dict() or None,
+            self.loss.state_dict() or None,
         )
 
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.plan import buckets, rarity_of_counts, source_counts
 from benchmarks.study.config import OWN, Cell, Study, StudyError, load_study, load_text
+from export.ctranslate2 import to_ctranslate2
 from export.metrics import bleu_of, pack, scores, statistics_of
 from quickstudy.atomic import atomic_write
 from quickstudy.errors import QuickstudyError, explain
@@ -300,7 +301,7 @@ def train_and_measure(bench: StudyBench, cell: Cell) -> dict[str, Any]:
     plan, stages = cell_stage(bench, run, cell)
     run_stage(stages[plan.name], stages)
     loaded = load_checkpoint(plan.checkpoint)
-    labels = stages["label"].note().get("result") if needs_labels(plan.objective) else None
+    labels = stages["label"].metadata().get("result") if needs_labels(plan.objective) else None
     gate = plan.folder / "gate.json"
     row = {
         "study": bench.study.name,
@@ -368,7 +369,7 @@ def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[
     pairs = list(read_pairs(path))
     sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
     measured: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
-    engine = NativeTeacher(checkpoint, precision="float32")
+    engine = NativeTeacher(checkpoint, converter=to_ctranslate2)
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
     longest = engine.model.max_length - 1
     rows = clipped(tokenizer.encode(sources), longest)

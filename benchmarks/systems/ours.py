@@ -253,12 +253,13 @@ class LabellingTeacher:
     def load(self, threads: int) -> None:
         import torch
 
+        from export.ctranslate2 import to_ctranslate2
         from training.data.tokenizer import Tokenizer
         from training.distill.teachers import TeacherJob, build_teacher
 
         torch.set_num_threads(threads)
         job = TypeAdapter(TeacherJob).validate_python(self.job)
-        self._teacher = build_teacher(job)
+        self._teacher = build_teacher(job, to_ctranslate2)
         self._tokenizer = Tokenizer(job.tokenizer)
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
@@ -278,13 +279,14 @@ class LabellingTeacher:
 
 def labelling_teacher(run: Run) -> LabellingTeacher:
     """The teacher of a run, as it labels."""
+    from export.ctranslate2 import to_ctranslate2
     from training.config.model import TrainedTeacher
     from training.distill.teachers import TeacherJob, build_teacher
-    from training.external_teacher import longest_sides
+    from training.external_teacher import max_pair_length
     from training.teacher_files import teacher_files
 
     given, labels, job = run.recipe.teacher, run.recipe.labels, run.teacher_job
-    about = build_teacher(job).about
+    about = build_teacher(job, to_ctranslate2).about
     files = (
         [run.teacher / "model.safetensors", run.teacher / "tokenizer.model"]
         if isinstance(given, TrainedTeacher)
@@ -304,4 +306,4 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
         note="as it labelled the text",
     )
     plain = TypeAdapter(TeacherJob).dump_python(job, mode="json")
-    return LabellingTeacher(info, plain, longest_sides(run.recipe) - 1)
+    return LabellingTeacher(info, plain, max_pair_length(run.recipe) - 1)

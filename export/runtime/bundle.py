@@ -2,19 +2,14 @@
 
 ```
 manifest.json      what it is, and the size and SHA-256 of every other file
-README.md          the model card
+README.md          the model card, rendered from the manifest alone
 tokenizer.model    SentencePiece
 recipe.yaml        the recipe that made the model
 engines/<name>/    e.g. ctranslate2-int8/{model.bin, config.json, shared_vocabulary.json}
 ```
 
-Loading reads bytes and JSON only: nothing in a bundle is ever executed or unpickled.
-
-The files of a folder that is not trusted: what lies there, opened without surprises.
-
-A bundle's SentencePiece model, loaded and held against its manifest.
-
-The model card: Markdown made from a bundle's manifest, and from nothing else.
+Loading reads bytes and JSON only, from plain files: nothing in a bundle is executed or unpickled,
+and no link or device is followed.
 """
 
 from __future__ import annotations
@@ -52,6 +47,10 @@ from export.runtime.manifest import (
     strict_json,
     up_to_date,
 )
+from quickstudy.atomic import atomic_folder, sha256_of
+
+# --- files of a folder that is not trusted -----------------------------------------------------
+
 
 OPEN_FLAGS = (
     os.O_RDONLY
@@ -76,8 +75,8 @@ def list_files(folder: Path) -> dict[str, Path]:
         parent, depth = waiting.pop()
         if depth > MAX_FOLDER_DEPTH:
             raise BundleError(f"{_shown(parent)} lies too deep for a bundle: {_NOT_OURS}")
-        with os.scandir(parent) as found:
-            for entry in found:
+        with os.scandir(parent) as directory:
+            for entry in directory:
                 entries += 1
                 if entries > 2 * MAX_FILES:
                     raise BundleError(f"{folder} holds over {2 * MAX_FILES} entries: {_NOT_OURS}")
@@ -135,12 +134,6 @@ def check_file(path: Path, entry: FileEntry) -> None:
         )
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def link_or_copy(source: Path, target: Path) -> None:
     """Make `target`, and the folders above it, with the content of `source`."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -152,6 +145,9 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 def _shown(path: Path) -> str:
     return printable(str(path))
+
+
+# --- the model card ----------------------------------------------------------------------------
 
 
 EXAMPLE = "A man is riding a bicycle."
@@ -312,6 +308,9 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
+# --- the bundle --------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class Bundle:
     """A checked bundle on disk."""
@@ -369,20 +368,20 @@ def write_bundle(
     *,
     fill: Callable[[Path], None],
     verify: Callable[[Bundle], None],
-    judge: Callable[[Bundle], BundleInfo] | None = None,
+    check: Callable[[Bundle], BundleInfo] | None = None,
 ) -> Bundle:
     """Make a bundle at `out`, replacing a former one only once the new one is proven.
 
     `fill` writes tokenizer, recipe and engines into the empty folder it is given; the card is
-    rendered from the manifest; the folder is loaded again and given to `judge`, which returns what
+    rendered from the manifest; the folder is loaded again and given to `check`, which returns what
     the bundle shall say of itself or raises, and to `verify`, which raises if an engine does not
     load or translate. Whatever raises, `out` stays as it was.
     """
     with replacing(out) as draft:
         fill(draft)
         _seal(draft, info)
-        if judge is not None:
-            _seal(draft, judge(load_bundle(draft)))
+        if check is not None:
+            _seal(draft, check(load_bundle(draft)))
         verify(load_bundle(draft))
     return load_bundle(out)
 
@@ -393,8 +392,6 @@ def replacing(out: Path) -> Iterator[Path]:
 
     Whatever raises, `out` stays as it was. Raises BundleError where something else lies there.
     """
-    from quickstudy.atomic import atomic_folder  # what only reads bundles has no training/
-
     out = Path(out).resolve()
     _refuse_to_replace(out)
     with atomic_folder(out) as draft:
@@ -474,12 +471,12 @@ def _read_manifest(path: Path) -> Manifest:
     return parse_manifest(read_small(path, MAX_MANIFEST_BYTES), str(path))
 
 
-def _check_listing(path: Path, found: set[str], listed: set[str]) -> None:
-    if missing := sorted(listed - found):
+def _check_listing(path: Path, present: set[str], listed: set[str]) -> None:
+    if missing := sorted(listed - present):
         raise BundleError(
             f"{path} lacks {_names(missing)}: the copy is incomplete, copy or export it again"
         )
-    if extra := sorted(found - listed):
+    if extra := sorted(present - listed):
         raise BundleError(
             f"{path} holds files that its manifest does not list: {_names(extra)}. "
             "Remove them, or export the bundle again"
@@ -527,10 +524,10 @@ def load_tokenizer(bundle: Bundle) -> spm.SentencePieceProcessor:
         )
     tokens = manifest.special_tokens
     wanted = [tokens.pad, tokens.unk, tokens.bos, tokens.eos]
-    found = [tokenizer.id_to_piece(index) for index in range(4)]
-    if found != wanted:
+    first_pieces = [tokenizer.id_to_piece(index) for index in range(4)]
+    if first_pieces != wanted:
         raise BundleError(
-            f"{path} begins with the pieces {found}, the manifest says {wanted}: "
+            f"{path} begins with the pieces {first_pieces}, the manifest says {wanted}: "
             "export with the tokenizer the model was trained with"
         )
     return tokenizer

@@ -1,7 +1,12 @@
-"""CTranslate2's model.bin, read without CTranslate2; no torch.
+"""Check that a CTranslate2 folder is a model that our export writes, without CTranslate2 or torch.
 
-`read_table` holds every number against the size of the file before anything is loaded, so that no
-file asks for more memory than it has bytes. The layout is that of `ModelSpec._serialize` in
+CTranslate2 4.8 checks that each variable is as long as its shape, but not that shapes fit each
+other: an embedding of one row ends the process, a matrix of another shape is read beyond its end.
+So a folder is loaded only if it holds the variables that `export.ctranslate2` writes, each of the
+shape that vocabulary, width and layers ask for.
+
+`read_table` holds every number in model.bin against the size of the file before anything is loaded,
+so no file asks for more memory than it has bytes. The layout is that of `ModelSpec._serialize` in
 ctranslate2/specs/model_spec.py, little-endian:
 
 ```
@@ -10,13 +15,6 @@ uint32 count, each: string name, uint8 rank, uint32 dimensions…, uint8 dtype, 
 uint32 count, each: string alias, string name
 string: uint16 length with the final NUL, UTF-8, NUL
 ```
-
-Whether a CTranslate2 folder is a model that our export writes; no torch.
-
-CTranslate2 4.8 checks that each variable is as long as its shape, but not that shapes fit each
-other: an embedding of one row ends the process, a matrix of another shape is read beyond its end.
-So a folder is loaded only if it holds the variables that `export/ctranslate2.py` writes, each
-of the shape that vocabulary, width and layers ask for.
 """
 
 from __future__ import annotations
@@ -34,6 +32,9 @@ from numpy.typing import NDArray
 
 from export.runtime.bundle import list_files, read_small
 from export.runtime.manifest import MAX_TOKENIZER_BYTES, BundleError, SpecialTokens, strict_json
+
+# --- model.bin ---------------------------------------------------------------------------------
+
 
 BINARY_VERSION = 6
 MAX_VARIABLES = 100_000
@@ -211,6 +212,9 @@ class _Parser:
 
 
 MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE = "model.bin", "config.json", "shared_vocabulary.json"
+# --- what our export writes --------------------------------------------------------------------
+
+
 SHORTLIST_FILE = "vmap.txt"
 SPEC, REVISION = "TransformerSpec", 7
 MAX_LAYERS = 256

@@ -1,14 +1,8 @@
 """The bundle's manifest: typed, frozen, unknown keys refused; no torch.
 
-The JSON schema is `Manifest.model_json_schema()`.
-
-What export, service and command line raise when a bundle cannot be used.
-
-How large a bundle may be, and what its files may be called; see docs/bundle.md.
-
-Room for any model that is quick to serve, and none for a folder that is made to do harm.
-
-JSON with one meaning: what other readers would take otherwise, or choke on, is refused.
+The JSON schema is `Manifest.model_json_schema()`. Limits on sizes and file names leave room for
+any model that is quick to serve and none for a folder made to do harm; see docs/bundle.md.
+`strict_json` refuses JSON that readers would understand in different ways.
 """
 
 from __future__ import annotations
@@ -35,12 +29,15 @@ class BundleError(QuickstudyError, ValueError):
     """A bundle that cannot be used, with what is wrong and what to do."""
 
 
+# --- limits ------------------------------------------------------------------------------------
+
+
 MAX_MANIFEST_BYTES = 1 << 20
 MAX_TOKENIZER_BYTES = 64 << 20
 MAX_TOTAL_BYTES = 16 << 30
 """Of all files but the manifest."""
 MAX_DOWNLOAD_BYTES = 4 << 30
-"""What `pull` takes unless it is told otherwise."""
+"""Default limit of `pull`."""
 MAX_FILES = 1000
 MAX_FOLDER_DEPTH = 8
 MAX_PATH_CHARS = 200
@@ -81,6 +78,9 @@ def printable(text: str) -> str:
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
         for char in text
     )
+
+
+# --- the manifest ------------------------------------------------------------------------------
 
 
 FORMAT_VERSION = 2
@@ -336,6 +336,9 @@ def _with_compute(engine: Any) -> Any:
     if not isinstance(engine, dict):
         return engine
     return {"compute": "float32" if engine.get("precision") == "float32" else "int8", **engine}
+
+
+# --- strict JSON -------------------------------------------------------------------------------
 
 
 MAX_DIGITS = 20

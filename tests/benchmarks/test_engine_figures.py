@@ -8,7 +8,7 @@ import torch
 from benchmarks.engine_figures import every_engine, measure, table
 from benchmarks.systems.ours import STOCK, with_stock
 from export.ctranslate2 import from_ctranslate2
-from export.exporter import known_writers, weights_of
+from export.exporter import engine_names, weights_of
 from export.quality_gate import EvalSet, translate_in_torch
 from export.runtime.bundle import Bundle
 from tests.export import tiny
@@ -35,7 +35,7 @@ def test_every_engine_is_measured(tiny_bundle: Bundle) -> None:
     with every_engine(tiny_bundle, model, None) as everything:
         reference = translate_in_torch(everything, model, text)
         found = measure(everything, reference.texts, text, 1, 6, 1)
-    names = {name for name in known_writers() if not name.endswith("shortlist")}
+    names = {name for name in engine_names() if not name.endswith("shortlist")}
     assert set(found) == {*names, STOCK}
     assert found["ctranslate2-float32"]["identical"] == 1.0
     assert found[STOCK]["times_stock_batch_1"]["median"] == 1.0

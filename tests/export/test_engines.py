@@ -145,7 +145,7 @@ def test_alternatives_are_other_texts_best_first(engine: Engine, tiny_bundle: Bu
 
 def test_texts_that_are_the_same_are_one_alternative(tiny_bundle: Bundle) -> None:
     class Doubled(SentenceEngine):
-        heeds = frozenset({"alternatives"})
+        supported_options = frozenset({"alternatives"})
 
         def decode(
             self, sources: list[list[Any]], limit: int, options: TranslateOptions
@@ -153,7 +153,7 @@ def test_texts_that_are_the_same_are_one_alternative(tiny_bundle: Bundle) -> Non
             cat, old, street = (
                 self._tokenizer.encode(word, out_type=str) for word in ("cat", "old", "street")
             )
-            return [Decoded(cat, further=([*"▁cat"], old, [], [*"▁old"], street))]
+            return [Decoded(cat, alternatives=([*"▁cat"], old, [], [*"▁old"], street))]
 
     translation = Doubled(tiny_bundle).translate_batch(["x"], TranslateOptions(alternatives=4))[0]
     assert (translation.text, translation.alternatives) == ("cat", ("old", "street"))

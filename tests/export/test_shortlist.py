@@ -67,7 +67,7 @@ def test_an_engine_writes_only_what_the_shortlist_allows(
         tmp_path / "b",
         tokenizer_path,
         engines=["ctranslate2-int8", "ctranslate2-int8-shortlist"],
-        lexicon=lambda: rows,
+        translated_text=lambda: rows,
     )
     free, short = (load_engine(bundle, engine.name) for engine in bundle.manifest.engines)
     assert bundle.manifest.engines[1].path == bundle.manifest.engines[0].path

@@ -10,7 +10,7 @@ import torch
 
 from export.ctranslate2 import from_ctranslate2, quantize_rows, to_ctranslate2
 from export.exporter import pieces_of, reference_of, upgrade_bundle
-from export.quality_gate import EvalSet, GateError, GateResult
+from export.quality_gate import EvalSet, GateError, GateSettings
 from export.runtime.bundle import Bundle, BundleError
 from tests.export import tiny
 from training.config.recipe import GateLimits
@@ -74,7 +74,7 @@ def test_a_bundle_of_the_first_format_is_brought_up_to_date(bundle: Bundle, tmp_
         bundle.path,
         tmp_path / "new",
         ["ctranslate2-int8"],
-        GateResult(text, GateLimits(), reference=reference_of(bundle.path)),
+        GateSettings(text, GateLimits(), reference=reference_of(bundle.path)),
     )
     assert new.manifest.format_version == 2
     assert [engine.name for engine in new.manifest.engines] == ["ctranslate2-int8"]
@@ -93,5 +93,5 @@ def test_an_upgrade_in_place_that_fails_changes_nothing(bundle: Bundle) -> None:
     strict = GateLimits(score_difference=1e-12)
     text = EvalSet("validation", tiny.sentences(), tiny.sentences())
     with pytest.raises(GateError):
-        upgrade_bundle(bundle.path, bundle.path, judged=GateResult(text, strict))
+        upgrade_bundle(bundle.path, bundle.path, gate_settings=GateSettings(text, strict))
     assert (bundle.path / "manifest.json").read_bytes() == before

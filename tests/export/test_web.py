@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from export.runtime.bundle import Bundle, BundleError, sha256_of, write_bundle
+from export.runtime.bundle import Bundle, BundleError, write_bundle
 from export.runtime.manifest import BundleInfo, EngineEntry
 from export.web import PAGE_FOLDER, RUNTIME_FILES, assemble, main, make_server, part_sizes
+from quickstudy.atomic import sha256_of
 
 GRAPH = "engines/onnx-int8/greedy.onnx"
 

@@ -223,7 +223,7 @@ def test_a_place_is_kept_for_probes() -> None:
 
 
 def test_a_service_of_few_files_has_few_connections(tmp_path: Path) -> None:
-    """The limit of open files is raised as far as may be, and then heeded."""
+    """The limit of open files is raised as far as may be, and then supported."""
     code = (
         "import resource; from service.server import *;"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (100, {hard}));"

@@ -11,7 +11,7 @@ from training.data.batching import (
     pad_rows,
     padded,
     process_share,
-    target_side,
+    target_sequence,
     token_batches,
 )
 from training.model.transformer import BOS, EOS, PAD
@@ -56,14 +56,14 @@ def test_processes_get_equal_disjoint_shares() -> None:
 
 
 def test_targets_are_shifted_and_padded() -> None:
-    side = target_side([np.array([7, 8, EOS]), np.array([9, EOS])])
+    side = target_sequence([np.array([7, 8, EOS]), np.array([9, EOS])])
     assert side.trg_in.tolist() == [[BOS, 7, 8], [BOS, 9, PAD]]
     assert side.trg_out.tolist() == [[7, 8, EOS], [9, EOS, PAD]]
     assert side.mask.sum() == 5
 
 
 def test_ntokens_counts_the_longer_side() -> None:
-    short, long = target_side([np.array([EOS])]), target_side([np.array([5, 6, EOS])])
+    short, long = target_sequence([np.array([EOS])]), target_sequence([np.array([5, 6, EOS])])
     batch = Batch(torch.tensor([0]), pad_rows([np.array([4, EOS])]), short, long)
     assert batch.ntokens == 3
     assert Batch(torch.tensor([0]), batch.src, long, short).ntokens == 3
@@ -113,7 +113,7 @@ def test_padding_of_few_rows_or_none() -> None:
 
 
 def test_a_batch_moves_with_all_its_parts() -> None:
-    side = target_side([np.array([5, EOS])])._replace(tail=torch.ones(2))
+    side = target_sequence([np.array([5, EOS])])._replace(tail=torch.ones(2))
     batch = Batch(torch.tensor([0]), pad_rows([np.array([4, EOS])]), side)
     moved = batch.to(torch.device("meta"))
     assert moved.reference is not None

@@ -7,10 +7,10 @@ import itertools
 import pytest
 import torch
 
+from tests.training.plain_beam import plain_beam
 from training.model.decoding import (
     NEVER,
     beam,
-    beam_batch,
     beam_corpus,
     greedy,
     greedy_corpus,
@@ -103,13 +103,17 @@ def test_beam_hypotheses_are_ranked_and_differ(model: Transformer) -> None:
     assert len({tuple(hypothesis.ids) for hypothesis in found}) == 4
 
 
+@pytest.mark.parametrize("length_penalty", [0.0, 1.0])
 @pytest.mark.parametrize("width", [1, 2, 4])
-def test_beam_in_one_padded_batch_equals_one_by_one(model: Transformer, width: int) -> None:
+def test_beam_in_one_padded_batch_equals_plain_beam_search(
+    model: Transformer, width: int, length_penalty: float
+) -> None:
     rows = sources()
     src = torch.nn.utils.rnn.pad_sequence(
         [torch.tensor(row) for row in rows], batch_first=True, padding_value=PAD
     )
-    for found, wanted in zip(beam_batch(model, src, width), beam(model, src, width), strict=True):
+    for row, found in zip(rows, beam(model, src, width, length_penalty), strict=True):
+        wanted = plain_beam(model, row, width, length_penalty)
         assert [one.ids for one in found] == [one.ids for one in wanted]
         assert [one.score for one in found] == pytest.approx(
             [one.score for one in wanted], abs=1e-5
@@ -120,7 +124,7 @@ def test_a_corpus_keeps_its_order_under_beam_search(model: Transformer) -> None:
     rows = sources()
     found = beam_corpus(model, rows, 3, batch_rows=2)
     for row, hypothesis in zip(rows, found, strict=True):
-        assert hypothesis.ids == beam(model, torch.tensor([row]), 3)[0][0].ids
+        assert hypothesis.ids == plain_beam(model, row, 3)[0].ids
 
 
 @pytest.fixture

@@ -1,7 +1,4 @@
-"""Recipes read from YAML, their faults in words, and written again.
-
-The reference of every field of a recipe, as Markdown, made from the schema itself.
-"""
+"""Recipes read from YAML with faults explained, written again; the reference page of all fields."""
 
 from __future__ import annotations
 
@@ -214,6 +211,9 @@ def dump_recipe(recipe: Recipe) -> str:
 def recipe_schema() -> str:
     """JSON Schema of a recipe, indented."""
     return json.dumps(Recipe.model_json_schema(), indent=2, ensure_ascii=False)
+
+
+# --- the reference page ------------------------------------------------------------------------
 
 
 INTRODUCTION = """# Recipe reference

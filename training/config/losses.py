@@ -1,7 +1,7 @@
-"""What a recipe may say of an objective and its gate. No torch: checking a recipe is quick.
+"""Recipe sections of objectives and their gates. No torch: checking a recipe is quick.
 
-A new objective is one class here (joined to the union at the end) and one file in
-`training/distill/objectives/`.
+A new objective is a class here (joined to the union at the end) and a loss in
+`training.distill.losses`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-PathName = Literal["reference", "hypothesis", "closest"]
+TargetSource = Literal["reference", "hypothesis", "closest"]
 """Whose words a student is taught along: the reference y, the teacher's best translation ŷ, or the
 one of its n-best that is closest to y by sentence BLEU."""
 
@@ -122,7 +122,7 @@ class TokenObjective(TokenLevel):
     """Token-level distillation: KL to the teacher's distribution at every position."""
 
     kind: Literal["token"] = "token"
-    path: PathName = "reference"
+    path: TargetSource = "reference"
     """Whose words condition both models: the reference's or the teacher's translation's."""
 
 
@@ -136,7 +136,7 @@ class SelectiveObjective(TokenLevel):
     """Of the nll: probability mass spread over the vocabulary, a share of 1."""
     share: float = Field(0.5, gt=0, le=1)
     """Share of the words that are chosen, those with the highest nll of the student. 0 to 1."""
-    path: PathName = "reference"
+    path: TargetSource = "reference"
     """Whose words condition both models: the reference's or the teacher's translation's."""
 
 
@@ -158,7 +158,7 @@ class TieObjective(TokenLevel):
     """Token-level distillation with a ranking loss that lifts the teacher's top-1."""
 
     kind: Literal["tie"] = "tie"
-    path: PathName = "reference"
+    path: TargetSource = "reference"
     """Whose words condition both models: the reference's or the teacher's translation's."""
     rank_weight: float = Field(1.0, ge=0)
     """Weight of the ranking loss beside the token-level loss."""
@@ -176,7 +176,7 @@ class HybridObjective(TokenLevel):
     """What sets g."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Of the sentence-level loss: probability mass spread over the vocabulary, a share of 1."""
-    path: PathName = "hypothesis"
+    path: TargetSource = "hypothesis"
     """The token-level path. `hypothesis` shares one forward pass with the sentence-level loss."""
     scale: Literal["auto", "none", "running-mean", "excess"] = "auto"
     """How the two losses are put on one scale before the gate weighs them: divided by their own

@@ -1,11 +1,8 @@
-"""What a recipe may say of a model's dimensions, its training and its tokenizer.
-
-Lengths are in tokens, times in minutes.
-
-What a recipe may say of its teacher: one trained by the run, or one that is given.
+"""Recipe sections of models, their training, their tokenizer, and teachers.
 
 A new kind of teacher is a class here (joined to the unions at the end), its files in
-`training/teacher_files.py`, and a file in `training/distill/teachers/`.
+`training.teacher_files`, and a file in `training/distill/teachers/`. Lengths are in tokens, times
+in minutes.
 """
 
 from __future__ import annotations

@@ -1,11 +1,7 @@
-"""The typed description of a run; `training.config.io` reads it from YAML.
+"""The typed description of a run, with its corpus and its bundle; `training.config.io` reads it.
 
 Unknown keys are refused and every error is reported at once, each with its field. Lengths are in
 tokens unless a description says otherwise; times in minutes.
-
-Recipe sections of the text: where it is and how it is cleaned.
-
-Recipe sections of the bundle: its engines, and how far they may be from the model in torch.
 """
 
 from __future__ import annotations
@@ -18,8 +14,8 @@ from quickstudy.errors import QuickstudyError
 from training.config.losses import (
     HybridObjective,
     ObjectiveConfig,
-    PathName,
     Section,
+    TargetSource,
     needs_distributions,
     needs_labels,
 )
@@ -36,6 +32,8 @@ from training.config.model import (
     length_faults,
     start_faults,
 )
+
+__all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
 
 
 class SourceConfig(Section):
@@ -181,8 +179,6 @@ class ExportConfig(Section):
     """What an engine may lose."""
 
 
-__all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingConfig"]
-
 RunName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=64)]
 STAGE_NAMES = ("prepare", "tokenize", "teacher", "label", "student", "export", "evaluate")
 
@@ -202,7 +198,7 @@ class LabelsConfig(Section):
     """Exponent of the length that a hypothesis's score is divided by."""
     top_k: int = Field(8, ge=0)
     """Log-probabilities kept a position; the rest is kept as one tail mass. 0 keeps all."""
-    paths: list[PathName] = Field(default=["hypothesis"], min_length=1)
+    paths: list[TargetSource] = Field(default=["hypothesis"], min_length=1)
     """Along whose words the teacher's distributions are kept."""
     batch_tokens: int = Field(1024, ge=64)
     """Tokens in one batch of the teacher."""

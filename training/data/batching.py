@@ -1,8 +1,7 @@
-"""Batches by target-token budget, of sentences alike in length.
+"""Batches by target-token budget, of sentences alike in length, from memory-mapped columns.
 
+A column spans many Arrow shards and is read a row or a batch at a time; nothing else is copied.
 Shapes: B batch, S source length, T target length, K top-k. Padding is on the right.
-
-Columns of many Arrow shards as one: memory-mapped, a row at a time, nothing copied.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from torch import Tensor
 from training.model.transformer import BOS, EOS, PAD
 
 
-class TargetSide(NamedTuple):
-    """One path that a batch is taught along: a reference or a teacher's translation.
+class TargetSequence(NamedTuple):
+    """What a batch is taught to write: its references or a teacher's translations of it.
 
     `trg_in` [B, T] starts with BOS, `trg_out` [B, T] ends with EOS. Where the teacher's
     distributions are known: `top_ids` [N, K], `top_logp` [N, K] (nats) and `tail` [N] (the
@@ -46,19 +45,19 @@ class TargetSide(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Source ids [B, S] with the target sides that an objective asks for, by path."""
+    """Source ids [B, S] with the target sequences that a loss asks for."""
 
     ids: Tensor
     src: Tensor
-    reference: TargetSide | None = None
-    hypothesis: TargetSide | None = None
-    closest: TargetSide | None = None
+    reference: TargetSequence | None = None
+    hypothesis: TargetSequence | None = None
+    closest: TargetSequence | None = None
 
     @property
     def ntokens(self) -> int:
-        """Non-pad target tokens of the longest side taught, the unit of speed and budget."""
-        sides = (self.reference, self.hypothesis, self.closest)
-        return max(int(side.mask.sum()) for side in sides if side is not None)
+        """Non-pad target tokens of the longest target, the unit of speed and budget."""
+        targets = (self.reference, self.hypothesis, self.closest)
+        return max(int(target.mask.sum()) for target in targets if target is not None)
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
@@ -69,7 +68,7 @@ class Batch(NamedTuple):
 def _move(value: Any, device: torch.device) -> Any:
     if isinstance(value, Tensor):
         return value.to(device, non_blocking=True)
-    if isinstance(value, Batch | TargetSide):
+    if isinstance(value, Batch | TargetSequence):
         return type(value)(*(_move(part, device) for part in value))
     return value
 
@@ -88,16 +87,16 @@ def pad_rows(rows: Sequence[np.ndarray]) -> Tensor:
     return padded(values, np.array([len(row) for row in rows], dtype=np.int64))
 
 
-def target_side(rows: Sequence[np.ndarray]) -> TargetSide:
+def target_sequence(rows: Sequence[np.ndarray]) -> TargetSequence:
     """Rows of target ids, EOS last → inputs and outputs, each [B, T]."""
-    return side_of_outputs(pad_rows(rows))
+    return target_from_outputs(pad_rows(rows))
 
 
-def side_of_outputs(trg_out: Tensor) -> TargetSide:
-    """Outputs [B, T], EOS last, PAD right → the side with its inputs."""
+def target_from_outputs(trg_out: Tensor) -> TargetSequence:
+    """Outputs [B, T], EOS last, PAD right → the target sequence with its inputs."""
     trg_in = torch.cat([trg_out.new_full((len(trg_out), 1), BOS), trg_out[:, :-1]], dim=1)
     # An input position under padding is padding too: EOS is never fed.
-    return TargetSide(trg_in.masked_fill(trg_out == PAD, PAD), trg_out)
+    return TargetSequence(trg_in.masked_fill(trg_out == PAD, PAD), trg_out)
 
 
 def token_batches(
@@ -138,6 +137,9 @@ def process_share(batches: list[np.ndarray], rank: int, world_size: int) -> Iter
 def clipped(rows: list[list[int]], longest: int) -> list[list[int]]:
     """Source ids cut to what a model can take, EOS kept last."""
     return [row if len(row) <= longest else [*row[: longest - 1], EOS] for row in rows]
+
+
+# --- columns -----------------------------------------------------------------------------------
 
 
 def map_table(path: Path) -> pa.Table:
@@ -256,15 +258,15 @@ class NumberColumn(Sharded):
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:
         wanted = np.asarray(rows, dtype=np.int64)
         shards, local = self.find_all(wanted)
-        found = np.empty(len(wanted), dtype=self.parts[0].dtype)
+        values = np.empty(len(wanted), dtype=self.parts[0].dtype)
         for shard in np.unique(shards):
             here = shards == shard
-            found[here] = self.parts[shard][local[here]]
-        return found
+            values[here] = self.parts[shard][local[here]]
+        return values
 
     def equals(self, other: NumberColumn) -> bool:
         """Whether both have the same shards with the same numbers."""
         return len(self.parts) == len(other.parts) and all(
-            np.array_equal(mine, theirs)
-            for mine, theirs in zip(self.parts, other.parts, strict=True)
+            np.array_equal(ours, theirs)
+            for ours, theirs in zip(self.parts, other.parts, strict=True)
         )

@@ -1,9 +1,7 @@
-"""Which training pairs are dropped, and why: a list of named rules and a finder of duplicates.
+"""Which training pairs are dropped and why; and noise for studies of text complexity.
 
 A new rule is one entry in `build_rules`. Rules look at one pair; duplicates need the whole corpus
-and are found on disk, so that memory stays flat.
-
-Noise on source text: the same corpus made harder, for studies of text complexity.
+and are found on disk, so memory stays flat.
 """
 
 from __future__ import annotations
@@ -235,6 +233,9 @@ class DuplicateFinder:
         return marks
 
 
+# --- noise -------------------------------------------------------------------------------------
+
+
 KINDS = ("drop", "swap", "typo")
 
 
@@ -244,21 +245,21 @@ def noisy(text: str, strength: float, generator: random.Random) -> str:
     Each disturbed word is left out, changes places with the next one, or has two neighbouring
     letters exchanged, with equal chances. Never empty where the text is not.
     """
-    found: list[str] = []
-    held: str | None = None
+    words: list[str] = []
+    postponed: str | None = None
     for word in text.split(" "):
         kind = generator.choice(KINDS) if generator.random() < strength else None
-        if kind == "swap" and held is None:
-            held = word
+        if kind == "swap" and postponed is None:
+            postponed = word
             continue
         if kind != "drop":
-            found.append(typo(word, generator) if kind == "typo" else word)
-        if held is not None:
-            found.append(held)
-            held = None
-    if held is not None:
-        found.append(held)
-    return " ".join(found) or text
+            words.append(typo(word, generator) if kind == "typo" else word)
+        if postponed is not None:
+            words.append(postponed)
+            postponed = None
+    if postponed is not None:
+        words.append(postponed)
+    return " ".join(words) or text
 
 
 def typo(word: str, generator: random.Random) -> str:

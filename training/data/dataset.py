@@ -13,16 +13,16 @@ from training.data.batching import (
     Batch,
     NumberColumn,
     RaggedColumn,
-    TargetSide,
+    TargetSequence,
     map_table,
     padded,
     process_share,
-    side_of_outputs,
-    target_side,
+    target_from_outputs,
+    target_sequence,
     token_batches,
 )
 from training.distill.label_store import LabelStore
-from training.distill.losses.base import PathName
+from training.distill.losses.base import TargetSource
 
 
 class ParallelDataset:
@@ -59,17 +59,17 @@ class ParallelDataset:
         """Rows that are learnt from."""
         return len(self.ids) if self._taught is None else len(self._taught)
 
-    def _lengths(self, paths: tuple[PathName, ...]) -> np.ndarray:
+    def _lengths(self, paths: tuple[TargetSource, ...]) -> np.ndarray:
         first, *more = (self._lengths_along(path) for path in paths)
         return np.maximum.reduce([first, *more]) if more else first
 
-    def _lengths_along(self, path: PathName) -> np.ndarray:
+    def _lengths_along(self, path: TargetSource) -> np.ndarray:
         if path != "reference":
             return self._store().translations(path).lengths
-        known = self.trg.lengths
-        if self.labels is None or known.all():
-            return known
-        return np.where(known > 0, known, self.labels.hypotheses.lengths)
+        lengths = self.trg.lengths
+        if self.labels is None or lengths.all():
+            return lengths
+        return np.where(lengths > 0, lengths, self.labels.hypotheses.lengths)
 
     @property
     def hypotheses(self) -> RaggedColumn:
@@ -81,52 +81,55 @@ class ParallelDataset:
             raise RecipeError("this objective reads the teacher's labels: run the `label` stage")
         return self.labels
 
-    def _words(self, rows: np.ndarray, path: PathName) -> TargetSide:
+    def _words(self, rows: np.ndarray, path: TargetSource) -> TargetSequence:
         """Words of a path; the teacher's translation where a row has no reference."""
         column = self.trg if path == "reference" else self._store().translations(path)
         values, lengths = column.take(rows)
         if path != "reference" or lengths.all():
-            return side_of_outputs(padded(values, lengths))
+            return target_from_outputs(padded(values, lengths))
         references = np.split(values, lengths.cumsum()[:-1])
         hypotheses = self._store().hypotheses
-        return target_side(
+        return target_sequence(
             [
                 known if len(known) else hypotheses[row]
                 for row, known in zip(rows, references, strict=True)
             ]
         )
 
-    def _side(self, rows: np.ndarray, path: PathName, distributions: bool) -> TargetSide:
-        side = self._words(rows, path)
+    def _target(self, rows: np.ndarray, path: TargetSource, distributions: bool) -> TargetSequence:
+        target = self._words(rows, path)
         if not distributions:
-            return side
+            return target
         top_ids, top_logp, tail = self._store().distributions(path, rows)
-        return TargetSide(side.trg_in, side.trg_out, top_ids, top_logp, tail)
+        return TargetSequence(target.trg_in, target.trg_out, top_ids, top_logp, tail)
 
     def batch(
-        self, rows: np.ndarray, paths: tuple[PathName, ...], distributions: tuple[PathName, ...]
+        self,
+        rows: np.ndarray,
+        paths: tuple[TargetSource, ...],
+        distributions: tuple[TargetSource, ...],
     ) -> Batch:
-        """The batch of some rows, with the target sides and distributions asked for."""
-        sides = {path: self._side(rows, path, path in distributions) for path in paths}
+        """The batch of some rows, with the target sequences and distributions asked for."""
+        targets = {path: self._target(rows, path, path in distributions) for path in paths}
         return Batch(
             ids=torch.from_numpy(self.ids[rows]),
             src=padded(*self.src.take(rows)),
-            **sides,
+            **targets,
         )
 
     def _batches(
-        self, epoch: int, seed: int, budget: int, paths: tuple[PathName, ...]
+        self, epoch: int, seed: int, budget: int, paths: tuple[TargetSource, ...]
     ) -> list[np.ndarray]:
         generator = np.random.default_rng([seed, epoch])
         src_lengths, trg_lengths = self.src.lengths, self._lengths(paths)
         if self._taught is None:
             return token_batches(src_lengths, trg_lengths, budget, generator)
         rows = self._taught
-        found = token_batches(src_lengths[rows], trg_lengths[rows], budget, generator)
-        return [rows[batch] for batch in found]
+        batches = token_batches(src_lengths[rows], trg_lengths[rows], budget, generator)
+        return [rows[batch] for batch in batches]
 
     def batch_count(
-        self, seed: int, budget: int, paths: tuple[PathName, ...], world_size: int
+        self, seed: int, budget: int, paths: tuple[TargetSource, ...], world_size: int
     ) -> int:
         """Batches a process has in an epoch (a tie of lengths aside, the same in every epoch)."""
         return len(self._batches(0, seed, budget, paths)) // world_size
@@ -136,8 +139,8 @@ class ParallelDataset:
         number: int,
         seed: int,
         budget: int,
-        paths: tuple[PathName, ...],
-        distributions: tuple[PathName, ...],
+        paths: tuple[TargetSource, ...],
+        distributions: tuple[TargetSource, ...],
         rank: int,
         world_size: int,
         start: int = 0,
@@ -152,7 +155,7 @@ class ParallelDataset:
                 yield self.batch(rows, paths, distributions)
 
 
-def taught_pairs(shards: list[Path], labels: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def labelled_pairs(shards: list[Path], labels: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Every source and the teacher's translation of it as ids without EOS.
 
     Raises RecipeError where the text has no labels.

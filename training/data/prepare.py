@@ -1,11 +1,9 @@
-"""Prepare text: read, clean, drop duplicates, shard.
+"""Prepare text: read, clean, drop duplicates, shard; and fetch public corpora by name.
 
 The prepared folder: `train/00000.arrow` … (shards), `validation.arrow`, `test.NAME.arrow`,
 `report.json`. Arrow IPC files with the columns `id` (int64, a running number), `src` and `trg`
-(string; null in monolingual text). The whole corpus is never in memory; what is kept of it lies on
-disk between two passes.
-
-Fetch public corpora by name through mtdata (https://github.com/thammegowda/mtdata).
+(string; null in monolingual text). The whole corpus is never in memory: between its two passes it
+lies on disk. Downloads go through mtdata (https://github.com/thammegowda/mtdata).
 """
 
 from __future__ import annotations
@@ -319,6 +317,9 @@ def _report(
         "sources": sources,
         **held_out,
     }
+
+
+# --- downloads ---------------------------------------------------------------------------------
 
 
 def download_command(src: str, trg: str, dataset_ids: list[str], out: str | Path) -> list[str]:

@@ -1,13 +1,8 @@
 """Text in every format that a recipe may name, as a stream of pairs, or of sources alone.
 
-A new format is one function, joined to `READERS`. Memory stays flat whatever the size of a file.
-What is wrong with a single line is told in its pair's `fault`, so that cleaning counts it; what is
-wrong with a file raises CorpusError.
-
-Translation units of a TMX file (LISA TMX 1.4b), one at a time.
-
-Entities are refused, never expanded, and each unit leaves the tree when it was used, so that memory
-stays flat.
+A new format is one function, joined to `READERS`. Memory stays flat whatever the size of a file;
+TMX (LISA TMX 1.4b) is read one unit at a time, its entities refused. A bad line is recorded in its
+pair's `fault`, so that cleaning counts it; a bad file raises CorpusError.
 """
 
 from __future__ import annotations
@@ -28,72 +23,6 @@ from defusedxml.ElementTree import iterparse
 from training.config.recipe import CorpusConfig, RecipeError, SourceConfig
 
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
-
-
-def translation_units(file: IO[bytes]) -> Iterator[dict[str, str]]:
-    """Each unit's texts by language code (lower case); of several in a language, the first.
-
-    Of inline markup, `hi` alone keeps its content, since only that is text by the standard. Raises
-    xml.etree.ElementTree.ParseError, or DefusedXmlException where the file declares entities.
-    """
-    for unit in _units(iterparse(file, events=("start", "end"))):
-        texts: dict[str, str] = {}
-        for variant in _named(unit, "tuv"):
-            language = variant.get(XML_LANG) or variant.get("lang") or ""
-            for segment in _named(variant, "seg"):
-                texts.setdefault(_code(language), _text(segment))
-        yield texts
-
-
-def text_in(texts: dict[str, str], language: str, other: str) -> str | None:
-    """The text in a language: by its very code, else by its primary subtag.
-
-    Where both languages of a corpus share the primary subtag (`zh-Hans`, `zh-Hant`), only the very
-    code counts.
-    """
-    language, other = _code(language), _code(other)
-    primary = language.partition("-")[0]
-    if language in texts or primary == other.partition("-")[0]:
-        return texts.get(language)
-    return next((text for code, text in texts.items() if code.split("-")[0] == primary), None)
-
-
-def _code(language: str) -> str:
-    return language.lower().replace("_", "-")
-
-
-def _name(element: Element) -> str:
-    return element.tag.rpartition("}")[2]
-
-
-def _named(parent: Element, name: str) -> Iterator[Element]:
-    return (child for child in parent if _name(child) == name)
-
-
-def _units(events: Iterable[tuple[str, Element]]) -> Iterator[Element]:
-    open_elements: list[Element] = []
-    unit: Element | None = None
-    for event, element in events:
-        if event == "start":
-            open_elements.append(element)
-            if unit is None and _name(element) == "tu":
-                unit = element
-            continue
-        open_elements.pop()
-        if element is unit:
-            yield element
-            unit = None
-        if unit is None and open_elements:
-            open_elements[-1].clear()
-
-
-def _text(element: Element) -> str:
-    inner = [
-        (_text(child) if _name(child) == "hi" else "") + (child.tail or "") for child in element
-    ]
-    return (element.text or "") + "".join(inner)
-
-
 INVALID_UTF8 = "invalid_utf8"
 MALFORMED = "malformed"
 BATCH_ROWS = 10_000
@@ -386,6 +315,76 @@ def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
             f"{path}: no translation unit has {wanted}; "
             f"languages in it: {', '.join(sorted(seen)) or 'none'}"
         )
+
+
+# --- TMX ---------------------------------------------------------------------------------------
+
+
+def translation_units(file: IO[bytes]) -> Iterator[dict[str, str]]:
+    """Each unit's texts by language code (lower case); of several in a language, the first.
+
+    Of inline markup, `hi` alone keeps its content, since only that is text by the standard. Raises
+    xml.etree.ElementTree.ParseError, or DefusedXmlException where the file declares entities.
+    """
+    for unit in _units(iterparse(file, events=("start", "end"))):
+        texts: dict[str, str] = {}
+        for variant in _named(unit, "tuv"):
+            language = variant.get(XML_LANG) or variant.get("lang") or ""
+            for segment in _named(variant, "seg"):
+                texts.setdefault(_code(language), _text(segment))
+        yield texts
+
+
+def text_in(texts: dict[str, str], language: str, other: str) -> str | None:
+    """The text in a language: by its very code, else by its primary subtag.
+
+    Where both languages of a corpus share the primary subtag (`zh-Hans`, `zh-Hant`), only the very
+    code counts.
+    """
+    language, other = _code(language), _code(other)
+    primary = language.partition("-")[0]
+    if language in texts or primary == other.partition("-")[0]:
+        return texts.get(language)
+    return next((text for code, text in texts.items() if code.split("-")[0] == primary), None)
+
+
+def _code(language: str) -> str:
+    return language.lower().replace("_", "-")
+
+
+def _name(element: Element) -> str:
+    return element.tag.rpartition("}")[2]
+
+
+def _named(parent: Element, name: str) -> Iterator[Element]:
+    return (child for child in parent if _name(child) == name)
+
+
+def _units(events: Iterable[tuple[str, Element]]) -> Iterator[Element]:
+    open_elements: list[Element] = []
+    unit: Element | None = None
+    for event, element in events:
+        if event == "start":
+            open_elements.append(element)
+            if unit is None and _name(element) == "tu":
+                unit = element
+            continue
+        open_elements.pop()
+        if element is unit:
+            yield element
+            unit = None
+        if unit is None and open_elements:
+            open_elements[-1].clear()
+
+
+def _text(element: Element) -> str:
+    inner = [
+        (_text(child) if _name(child) == "hi" else "") + (child.tail or "") for child in element
+    ]
+    return (element.text or "") + "".join(inner)
+
+
+# --- Parquet -----------------------------------------------------------------------------------
 
 
 def read_parquet(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:

@@ -108,8 +108,8 @@ def encode_rows(table: pa.Table, tokenizer: Tokenizer, max_length: int) -> tuple
     (BOS counted)."""
     src = tokenizer.encode(table["src"].to_pylist())
     texts = table["trg"].to_pylist()
-    known = iter(tokenizer.encode([text for text in texts if text is not None]))
-    trg: list[list[int]] = [[] if text is None else next(known) for text in texts]
+    encoded = iter(tokenizer.encode([text for text in texts if text is not None]))
+    trg: list[list[int]] = [[] if text is None else next(encoded) for text in texts]
     ids = table["id"].to_pylist()
     kept = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
     columns = {

@@ -28,7 +28,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from quickstudy.atomic import atomic_write
+from quickstudy.atomic import atomic_write, sha256_of
 from training.config.recipe import RecipeError
 from training.data.batching import NumberColumn, RaggedColumn, map_table
 
@@ -59,19 +59,13 @@ def label_schema(paths: list[str], n_best: int) -> pa.Schema:
     return pa.schema(fields)
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def shard_is_done(path: Path) -> bool:
     """Whether a shard was written whole."""
     note = path.with_suffix(".json")
     if not (path.exists() and note.exists()):
         return False
     try:
-        return bool(json.loads(note.read_text())["sha256"] == sha256(path))
+        return bool(json.loads(note.read_text())["sha256"] == sha256_of(path))
     except (ValueError, KeyError):
         return False
 

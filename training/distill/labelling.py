@@ -1,22 +1,13 @@
-"""Asking the teacher: token shards → label shards, each on its own.
-
-Who labels the shards: this process, several processes of this machine, or a Ray cluster.
+"""Ask the teacher: token shards → label shards, in this process, several, or a Ray cluster.
 
 Shards are independent and written atomically, so every kind of workers is a function of the same
-shape, and every kind leaves the same store. A new kind is a file here and a case in
+shape (`Workers`) and leaves the same store. A new kind is a function here and a case in
 `choose_workers`.
 
-Labelling in this process: one teacher with all threads, one shard after another.
-
-Labelling in several processes of this machine, which share its cores.
-
-Labelling on a Ray cluster: an actor a core, each with a teacher of one thread.
-
-`RAY_ADDRESS` names the cluster; without it Ray is started on this machine for the time being. All
-machines must see the run's folder under the same path. Nothing of ours is pickled to disk: jobs
-travel between our own processes, and results are the shards.
-
-What a worker in a process of its own is, whoever started the process.
+With Ray, each core has an actor with a teacher of one thread. `RAY_ADDRESS` names the cluster;
+without it Ray is started on this machine for as long as it is needed. All machines must see the
+run's folder under the same path. Nothing is pickled to disk: jobs travel between our own processes,
+and results are the shards.
 """
 
 from __future__ import annotations
@@ -29,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -50,51 +41,15 @@ from training.distill.label_store import (
 from training.distill.teachers import Distributions, Teacher
 from training.distributed import die_with_parent, end_children, thread_count, unreached
 
-if TYPE_CHECKING:
-    from training.distill.teachers import Teacher
-
-
-class Workers(Protocol):
-    """Labels every one of the shards by `job`; `done` is told of rows as they are labelled.
-
-    A shard may be tried again after its worker died. Raises LabelError where it dies again and
-    again, and whatever the teacher raises.
-    """
-
-    def __call__(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None: ...
-
-
-def choose_workers(wanted: str) -> Workers:
-    """`1` is this process, a larger number so many processes, `ray` a Ray cluster.
-
-    Raises RecipeError for anything else.
-    """
-    if wanted == "ray":
-        pass
-
-        return on_ray
-    if not wanted.isdecimal() or int(wanted) < 1:
-        raise RecipeError(f"--workers takes a number from 1 or `ray`, not {wanted!r}")
-    if wanted == "1":
-        pass
-
-        return in_process
-    pass
-
-    return Processes(int(wanted))
-
-
-def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
-    """Label the shards here; `done` is told of every chunk."""
-    if not shards:
-        return
-    teacher = job.make_teacher()
-    for shard in shards:
-        job.label(shard, teacher, done)
-
-
 CHUNK = 2048
+"""Pairs that a teacher is given at a time."""
 _BLEU = BLEU(effective_order=True)
+TRIES = 3
+"""How often a shard is tried whose worker died."""
+OBJECT_STORE_BYTES = 80_000_000
+
+
+# --- one shard ---------------------------------------------------------------------------------
 
 
 def closest_to(reference: str, hypotheses: list[str]) -> int:
@@ -112,10 +67,10 @@ def _closest(
 ) -> list[list[int]]:
     """The translation of each row that is closest to its reference."""
     references = tokenizer.decode(trg)
-    texts = iter(tokenizer.decode([ids for found in nbest for ids, _ in found]))
+    texts = iter(tokenizer.decode([ids for hypotheses in nbest for ids, _ in hypotheses]))
     return [
-        found[closest_to(reference, [next(texts) for _ in found])][0]
-        for reference, found in zip(references, nbest, strict=True)
+        hypotheses[closest_to(reference, [next(texts) for _ in hypotheses])][0]
+        for reference, hypotheses in zip(references, nbest, strict=True)
     ]
 
 
@@ -151,13 +106,15 @@ def _distributions(
 ) -> list[Distributions]:
     """The teacher's distributions along the targets, none along a missing one."""
     nothing = np.empty(0, dtype=np.float32)
-    found = [Distributions(nothing, nothing, nothing)] * len(src)
+    distributions = [Distributions(nothing, nothing, nothing)] * len(src)
     rows = [row for row, target in enumerate(trg) if target]
     if rows:
-        asked = teacher.distributions([src[row] for row in rows], [trg[row] for row in rows], top_k)
-        for row, one in zip(rows, asked, strict=True):
-            found[row] = one
-    return found
+        answers = teacher.distributions(
+            [src[row] for row in rows], [trg[row] for row in rows], top_k
+        )
+        for row, answer in zip(rows, answers, strict=True):
+            distributions[row] = answer
+    return distributions
 
 
 def label_shard(
@@ -168,10 +125,10 @@ def label_shard(
     tokenizer: Tokenizer,
     done: Callable[[int], None] | None = None,
 ) -> None:
-    """Label one token shard and write it; `done` is told of every chunk's rows."""
+    """Label one token shard and write it; `done` is called with the rows of each chunk."""
     table = map_table(shard)
     schema = label_schema(list(config.paths), config.n_best)
-    # A token shard of which no pair was short enough has a label shard all the same.
+    # A token shard without a pair that was short enough still has a label shard.
     parts = [schema.empty_table()]
     for start in range(0, len(table), CHUNK):
         chunk = table.slice(start, CHUNK)
@@ -203,38 +160,26 @@ class LabelJob:
         return len(map_table(shard))
 
 
-def label_corpus(
-    shards: list[Path],
-    folder: Path,
-    make_teacher: Callable[[], Teacher],
-    config: LabelsConfig,
-    tokenizer: Tokenizer,
-    progress: Callable[[int], None] | None = None,
-    workers: Workers = in_process,
-) -> None:
-    """Label every shard that is not labelled yet, then declare the store complete.
+# --- workers -----------------------------------------------------------------------------------
 
-    `progress` is told how many pairs are labelled. Each of the workers makes its teacher once, and
-    only if there is something to ask.
+
+class Workers(Protocol):
+    """Labels all shards as `job` says; `done` is called with the number of rows just labelled.
+
+    A shard may be tried again after its worker died. Raises LabelError where it dies again and
+    again, and whatever the teacher raises.
     """
-    pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
-    finished = sum(len(map_table(shard)) for shard in shards if shard not in pending)
 
-    def done(rows: int) -> None:
-        nonlocal finished
-        finished += rows
-        if progress is not None:
-            progress(finished)
-
-    if pending:
-        done(0)
-        job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
-        workers(job, pending, done)
-    write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))
+    def __call__(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None: ...
 
 
-TRIES = 3
-"""How often a shard is tried whose worker died."""
+def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
+    """Label the shards in this process; `done` is called after every chunk."""
+    if not shards:
+        return
+    teacher = job.make_teacher()
+    for shard in shards:
+        job.label(shard, teacher, done)
 
 
 class LabelWorker:
@@ -309,9 +254,6 @@ class Processes:
         return sorted(left)
 
 
-OBJECT_STORE_BYTES = 80_000_000
-
-
 def on_ray(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
     """Label the shards; Ray restarts an actor that died and gives it its shard again."""
     if not shards:
@@ -367,3 +309,48 @@ def _cluster() -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def choose_workers(wanted: str) -> Workers:
+    """`1` is this process, a larger number so many processes, `ray` a Ray cluster.
+
+    Raises RecipeError for anything else.
+    """
+    if wanted == "ray":
+        return on_ray
+    if not wanted.isdecimal() or int(wanted) < 1:
+        raise RecipeError(f"--workers takes a number from 1 or `ray`, not {wanted!r}")
+    return in_process if wanted == "1" else Processes(int(wanted))
+
+
+# --- the whole corpus --------------------------------------------------------------------------
+
+
+def label_corpus(
+    shards: list[Path],
+    folder: Path,
+    make_teacher: Callable[[], Teacher],
+    config: LabelsConfig,
+    tokenizer: Tokenizer,
+    progress: Callable[[int], None] | None = None,
+    workers: Workers = in_process,
+) -> None:
+    """Label every shard that is not labelled yet, then declare the store complete.
+
+    `progress` is called with the number of pairs labelled so far. Each worker builds its teacher
+    once, and only if there is something to label.
+    """
+    pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
+    finished = sum(len(map_table(shard)) for shard in shards if shard not in pending)
+
+    def done(rows: int) -> None:
+        nonlocal finished
+        finished += rows
+        if progress is not None:
+            progress(finished)
+
+    if pending:
+        done(0)
+        job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
+        workers(job, pending, done)
+    write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))

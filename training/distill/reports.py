@@ -1,11 +1,9 @@
-"""What a label store holds: its size, how sure and how long-winded the teacher was, and how good.
+"""Reports on distillation: what a label store holds, and what a gate has learned.
 
-Reads the store, the token shards and the tokenizer beside it, a shard at a time; writes nothing.
-
-The gate report: when did the student follow the sentence, when the token?
-
-Written after every gated run as `gate.json` and `gate.png`: g over the steps (from the log), and g
-of the finished student by source length, by the teacher's entropy and by word frequency.
+The label report reads the store, the token shards and the tokenizer beside it, a shard at a time,
+and writes nothing. The gate report is written after every gated run as `gate.json` and `gate.png`:
+g over the steps (from the log), and g of the finished student by source length, by the teacher's
+entropy and by word frequency.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ from training.data.tokenizer import Tokenizer
 from training.distill.gates import entropy_of
 from training.distill.label_store import MANIFEST, LabelError, LabelStore
 from training.distill.losses import build_loss
-from training.distill.losses.base import side_of, target_states
+from training.distill.losses.base import target_of, target_states
 from training.distill.losses.hybrid import HybridLoss
 from training.distill.teachers.base import LIMIT_STEP
 from training.model.decoding import output_limit
@@ -113,22 +111,22 @@ def inspect_labels(where: Path, bleu_pairs: int = BLEU_PAIRS, samples: int = SAM
     store = LabelStore(folder)
     data = ParallelDataset(shards, store)
     tokenizer = Tokenizer(run / "tokens" / "tokenizer.model")
-    known = np.flatnonzero(data.trg.lengths)
-    hypotheses, references = store.hypotheses.lengths - 1, data.trg.lengths[known] - 1
-    reference_length = float(references.mean()) if len(known) else None
+    referenced = np.flatnonzero(data.trg.lengths)
+    hypotheses, references = store.hypotheses.lengths - 1, data.trg.lengths[referenced] - 1
+    reference_length = float(references.mean()) if len(referenced) else None
     return Inspection(
         folder=str(folder),
         pairs=len(store),
-        without_reference=len(store) - len(known),
+        without_reference=len(store) - len(referenced),
         shards=len(shards),
         bytes=sum(path.stat().st_size for path in folder.iterdir() if path.is_file()),
         top_k=store.top_k,
         paths={path: _path_summary(store.tails(path)) for path in store.paths},
         mean_hypothesis_length=float(hypotheses.mean()),
         mean_reference_length=reference_length,
-        length_ratio=hypotheses[known].mean() / reference_length if reference_length else None,
+        length_ratio=hypotheses[referenced].mean() / reference_length if reference_length else None,
         cut_share=_cut_share(data.src.lengths, hypotheses, _teacher_max_length(run)),
-        bleu=_bleu(data, _spread(known, bleu_pairs), tokenizer),
+        bleu=_bleu(data, _spread(referenced, bleu_pairs), tokenizer),
         samples=_samples(data, _spread(np.arange(len(store)), samples), tokenizer),
     )
 
@@ -189,50 +187,60 @@ def _samples(data: ParallelDataset, rows: np.ndarray, tokenizer: Tokenizer) -> l
 # --- as text -----------------------------------------------------------------------------------
 
 
-def as_json(found: Inspection) -> str:
+def as_json(inspection: Inspection) -> str:
     """The inspection as JSON, its fields those of `Inspection`."""
-    return json.dumps(asdict(found), indent=2, ensure_ascii=False)
+    return json.dumps(asdict(inspection), indent=2, ensure_ascii=False)
 
 
-def render(found: Inspection) -> str:
+def render(inspection: Inspection) -> str:
     """The inspection as plain text."""
-    lines = _summary(found)
+    lines = _summary(inspection)
     width = max(len(name) for name, _ in lines)
     shown = [f"{name.ljust(width)}  {value}" for name, value in lines]
-    for sample in found.samples:
+    for sample in inspection.samples:
         shown += ["", f"pair {sample.id:,}", f"  source      {sample.source}"]
         shown.append(f"  reference   {sample.reference or '(none)'}")
         shown.append(f"  hypothesis  {sample.hypothesis}")
     return "\n".join(shown)
 
 
-def _summary(found: Inspection) -> list[tuple[str, str]]:
-    alone = f", {found.without_reference:,} without a reference" if found.without_reference else ""
-    size = f"{found.bytes / 1e6:,.1f} MB, {found.bytes / max(found.pairs, 1):,.0f} bytes a pair"
+def _summary(inspection: Inspection) -> list[tuple[str, str]]:
+    alone = (
+        f", {inspection.without_reference:,} without a reference"
+        if inspection.without_reference
+        else ""
+    )
+    per_pair = inspection.bytes / max(inspection.pairs, 1)
+    size = f"{inspection.bytes / 1e6:,.1f} MB, {per_pair:,.0f} bytes a pair"
     lines: list[tuple[str, Any]] = [
-        ("store", found.folder),
-        ("pairs", f"{found.pairs:,}{alone}"),
-        ("shards", f"{found.shards:,}, {size}"),
-        ("top k", found.top_k or "the whole vocabulary"),
+        ("store", inspection.folder),
+        ("pairs", f"{inspection.pairs:,}{alone}"),
+        ("shards", f"{inspection.shards:,}, {size}"),
+        ("top k", inspection.top_k or "the whole vocabulary"),
     ]
-    for name, path in found.paths.items():
+    for name, path in inspection.paths.items():
         text = f"{path.positions:,} positions, mean tail mass {path.mean_tail:.4f}"
         lines.append((f"along {name}", text))
-    lines.append(("hypothesis length", f"{found.mean_hypothesis_length:.1f} tokens{_ratio(found)}"))
-    cut = "unknown" if found.cut_share is None else f"{found.cut_share:.2%} of hypotheses"
+    lines.append(
+        ("hypothesis length", f"{inspection.mean_hypothesis_length:.1f} tokens{_ratio(inspection)}")
+    )
+    cut = "unknown" if inspection.cut_share is None else f"{inspection.cut_share:.2%} of hypotheses"
     lines.append(("at the length limit", cut))
-    if found.bleu is not None:
-        bleu = found.bleu
+    if inspection.bleu is not None:
+        bleu = inspection.bleu
         lines.append(("BLEU of the teacher", f"{bleu.score:.2f} on {bleu.pairs:,} training pairs"))
         lines.append(("", bleu.signature))
     return [(name, str(value)) for name, value in lines]
 
 
-def _ratio(found: Inspection) -> str:
-    if found.length_ratio is None:
+def _ratio(inspection: Inspection) -> str:
+    if inspection.length_ratio is None:
         return ""
-    reference = f"references {found.mean_reference_length:.1f}"
-    return f", {reference}, ratio {found.length_ratio:.3f} where there is one"
+    reference = f"references {inspection.mean_reference_length:.1f}"
+    return f", {reference}, ratio {inspection.length_ratio:.3f} where there is one"
+
+
+# --- the gate report ---------------------------------------------------------------------------
 
 
 SAMPLE = 10_000
@@ -261,19 +269,19 @@ def gates_of(
     """g of each of the rows: [1] of a sentence, [T] of its positions."""
     per_position = objective.gate.per_position
     needed = objective.needs_distributions if per_position else ()
-    found: list[np.ndarray] = [np.empty(0)] * len(rows)
+    gates_by_row: list[np.ndarray] = [np.empty(0)] * len(rows)
     order = np.argsort(data.src.lengths[rows], kind="stable")
     for start in range(0, len(order), 128):
         chosen = order[start : start + 128]
         batch = data.batch(rows[chosen], ("hypothesis",), needed)
-        side = side_of(batch, "hypothesis")
+        target = target_of(batch, "hypothesis")
         memory, bias = model.encode(batch.src)
-        states = target_states(model, side, memory, bias) if per_position else memory[:, 0]
-        gates = objective.gates(memory, batch.src, states, side).numpy()
-        sizes = side.mask.sum(1).numpy() if per_position else np.ones(len(chosen), dtype=int)
+        states = target_states(model, target, memory, bias) if per_position else memory[:, 0]
+        gates = objective.gates(memory, batch.src, states, target).numpy()
+        sizes = target.mask.sum(1).numpy() if per_position else np.ones(len(chosen), dtype=int)
         for place, part in zip(chosen, np.split(gates, np.cumsum(sizes)[:-1]), strict=True):
-            found[place] = part
-    return found
+            gates_by_row[place] = part
+    return gates_by_row
 
 
 def entropies(store: LabelStore, path: str, row: int) -> np.ndarray:

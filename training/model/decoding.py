@@ -1,12 +1,13 @@
-"""Greedy and beam decoding in torch, the reference that the engines are held to; and sampling.
+"""Greedy decoding, sampling and beam search in torch: the reference that the engines are held to.
 
-Shapes: B batch, S source length, T target length, V vocabulary, W beam.
+Shapes: B batch, S source length, T target length, V vocabulary, W beam size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +15,8 @@ from torch import Tensor
 from training.model.transformer import BOS, EOS, PAD, UNK, DecoderCache, Transformer
 
 NEVER = (PAD, UNK, BOS)
+"""Tokens that no translation holds."""
+IMPOSSIBLE = float("-inf")
 LimitOf = Callable[[int], int]
 
 
@@ -44,6 +47,9 @@ def next_logp(
     logits = model.logits(states[:, -1]).float()
     logits[:, list(NEVER if may_end else (*NEVER, EOS))] = float("-inf")
     return torch.log_softmax(logits, dim=-1)
+
+
+# --- greedy decoding and sampling --------------------------------------------------------------
 
 
 Pick = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -99,7 +105,7 @@ def _decode(
     """`count` translations a row, those of a row side by side, word by word as `pick` has it:
     their ids [B · `count`, T], EOS counted, PAD right, and log-probabilities [B · `count`].
 
-    What is chosen stays on the device; the host learns of each step only how many rows go on.
+    Chosen tokens stay on the device; after each step the host learns only how many rows remain.
     """
     limit_of = limit_of or (lambda length: output_limit(length, model.max_length))
     memory, bias = model.encode(src)
@@ -107,11 +113,11 @@ def _decode(
         memory = memory.repeat_interleave(count, dim=0)
         bias = None if bias is None else bias.repeat_interleave(count, dim=0)
     cache = model.new_cache(bias)
-    given = [limit_of(n) for n in (src != PAD).sum(1).tolist()]
-    limits = torch.tensor(given, device=src.device).repeat_interleave(count)
+    row_limits = [limit_of(n) for n in (src != PAD).sum(1).tolist()]
+    limits = torch.tensor(row_limits, device=src.device).repeat_interleave(count)
     rows = torch.arange(len(limits), device=src.device)
     last = src.new_full((len(limits), 1), BOS)
-    written = src.new_full((len(limits), max(given, default=0)), PAD)
+    written = src.new_full((len(limits), max(row_limits, default=0)), PAD)
     scores = memory.new_zeros(len(limits), dtype=torch.float32)
     for step in range(1, written.shape[1] + 1):
         logp, choice = pick(
@@ -129,64 +135,6 @@ def _decode(
     return written, scores
 
 
-def ranking(score: float, length: int, length_penalty: float) -> float:
-    return score / max(length, 1) ** length_penalty
-
-
-@torch.inference_mode()
-def beam_one(
-    model: Transformer, src: Tensor, beam_size: int, length_penalty: float = 1.0
-) -> list[Hypothesis]:
-    """Beam search for one source row [1, S] → up to `beam_size` hypotheses, best first.
-
-    Ranked by log-probability / (tokens, EOS counted) ^ length_penalty, which is CTranslate2's
-    rule (Wu et al. 2016 in its plain form). Ends when `beam_size` hypotheses have ended.
-    """
-    memory, bias = model.encode(src)
-    cache = model.new_cache(bias)
-    limit = output_limit(src.shape[1], model.max_length)
-    alive: list[list[int]] = [[]]
-    scores = torch.zeros(1, device=src.device)
-    last = torch.full((1, 1), BOS, device=src.device)
-    done: list[tuple[float, Hypothesis]] = []
-    for step in range(1, limit + 1):
-        count = len(alive)
-        logp = next_logp(model, last, memory.expand(count, -1, -1), bias, cache)
-        total = scores[:, None] + logp
-        values, flat = total.view(-1).topk(min(2 * beam_size, total.numel()))
-        parents, tokens = flat // logp.shape[1], flat % logp.shape[1]
-        chosen: list[tuple[int, int, float]] = []
-        for rank, (value, parent, token) in enumerate(
-            zip(values.tolist(), parents.tolist(), tokens.tolist(), strict=True)
-        ):
-            if token == EOS or step == limit:
-                if rank < beam_size:
-                    tail = [] if token == EOS else [token]
-                    hypothesis = Hypothesis(alive[parent] + tail, value)
-                    done.append((ranking(value, step, length_penalty), hypothesis))
-            elif len(chosen) < beam_size:
-                chosen.append((parent, token, value))
-        if len(done) >= beam_size or not chosen:
-            break
-        alive = [[*alive[parent], token] for parent, token, _ in chosen]
-        scores = torch.tensor([value for _, _, value in chosen], device=src.device)
-        cache.select(torch.tensor([parent for parent, _, _ in chosen], device=src.device))
-        last = torch.tensor([[token] for _, token, _ in chosen], device=src.device)
-    done.sort(key=lambda item: -item[0])
-    return [hypothesis for _, hypothesis in done[:beam_size]]
-
-
-def beam(
-    model: Transformer, src: Tensor, beam_size: int, length_penalty: float = 1.0
-) -> list[list[Hypothesis]]:
-    """Beam search for each row of [B, S]; clear rather than fast, the engines are the fast ones."""
-    found = []
-    for row in src:
-        length = int((row != PAD).sum())
-        found.append(beam_one(model, row[None, :length], beam_size, length_penalty))
-    return found
-
-
 @torch.inference_mode()
 def greedy_corpus(
     model: Transformer,
@@ -199,115 +147,164 @@ def greedy_corpus(
     and `min_length` as for `greedy`. `batch_rows` default: 64, on a GPU 512."""
     device = model.embedding.weight.device
     batch_rows = batch_rows or (512 if device.type == "cuda" else 64)
+    translations: dict[int, Hypothesis] = {}
+    for indices, src in _batches_by_length(rows, batch_rows, device):
+        hypotheses = greedy(model, src, limit_of, min_length)
+        translations |= zip(indices, hypotheses, strict=True)
+    return [translations[index] for index in range(len(rows))]
+
+
+def _batches_by_length(
+    rows: list[list[int]], batch_rows: int, device: torch.device
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Batches of rows alike in length: their indices, and their ids [B, S], PAD right."""
     order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    found: list[Hypothesis | None] = [None] * len(rows)
     for start in range(0, len(order), batch_rows):
-        group = order[start : start + batch_rows]
-        longest = max(len(rows[index]) for index in group)
-        src = torch.full((len(group), longest), PAD, dtype=torch.long)
-        for position, index in enumerate(group):
+        indices = order[start : start + batch_rows]
+        src = torch.full((len(indices), len(rows[indices[-1]])), PAD, dtype=torch.long)
+        for position, index in enumerate(indices):
             src[position, : len(rows[index])] = torch.tensor(rows[index])
-        for index, hypothesis in zip(
-            group, greedy(model, src.to(device), limit_of, min_length), strict=True
-        ):
-            found[index] = hypothesis
-    return [hypothesis for hypothesis in found if hypothesis is not None]
+        yield indices, src.to(device)
+
+
+# --- beam search -------------------------------------------------------------------------------
+
+
+class DecodingSteps(Protocol):
+    """The decoding of a batch step by step, as `beam_search` drives it."""
+
+    def next_log_probs(self, last: Tensor) -> Tensor:
+        """The tokens [B · W] chosen last (BOS at first) → log-probabilities [B · W, V] of the next
+        ones, -inf for those of `NEVER`."""
+        ...
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows [B' · W] of the batch, in that order."""
+        ...
+
+
+class TransformerSteps:
+    """Cached decoding of sources [B, S], each `times` times in turn, on the model's device."""
+
+    @torch.inference_mode()
+    def __init__(self, model: Transformer, src: Tensor, times: int) -> None:
+        memory, bias = model.encode(src)
+        self._model = model
+        self._memory = memory.repeat_interleave(times, 0)
+        self._cache = model.new_cache(None if bias is None else bias.repeat_interleave(times, 0))
+
+    def next_log_probs(self, last: Tensor) -> Tensor:
+        """Log-probabilities [B · W, V] of the next tokens, see `DecodingSteps`."""
+        last = last[:, None].to(self._memory.device)
+        return next_logp(self._model, last, self._memory, self._cache.memory_bias, self._cache)
+
+    def next_probabilities(self, last: Tensor) -> Tensor:
+        """Probabilities [B · W, V] of the next tokens, none of them ruled out."""
+        states = self._model.decode(
+            last[:, None].to(self._memory.device),
+            self._memory,
+            self._cache.memory_bias,
+            self._cache,
+        )
+        return torch.softmax(self._model.logits(states[:, -1]).float(), dim=-1)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in that order."""
+        rows = rows.to(self._memory.device)
+        self._cache.select(rows)
+        # The cache holds the memory's keys and values; only the number of rows must agree.
+        if len(rows) < len(self._memory):
+            self._memory = self._memory.index_select(0, rows)
 
 
 @dataclass
-class _Row:
-    """The search of one source: prefixes that go on, and what has ended."""
+class _Search:
+    """The search of one source: its unfinished prefixes, best first, and what has ended."""
 
-    index: int
     limit: int
-    alive: list[list[int]]
-    done: list[tuple[float, Hypothesis]] = field(default_factory=list)
+    prefixes: list[list[int]]
+    ended: list[tuple[float, Hypothesis]] = field(default_factory=list)
+    """With their rank; higher is better."""
 
     def advance(
-        self, step: int, candidates: list[tuple[float, int, int]], width: int, penalty: float
-    ) -> list[tuple[int, int, float]]:
-        """Take the 2·W best (value, parent, token), best first; → (parent, token, value) of the
-        prefixes that go on, none where the search is over."""
-        chosen: list[tuple[int, int, float]] = []
-        for rank, (value, parent, token) in enumerate(candidates):
+        self, step: int, candidates: Iterator[tuple[float, int, int]], length_penalty: float
+    ) -> list[tuple[float, int, int]]:
+        """Take the 2 · W best continuations (score, parent, token), best first → the W that the
+        search goes on with; none where it is over."""
+        width = len(self.prefixes)
+        chosen: list[tuple[float, int, int]] = []
+        for place, (score, parent, token) in enumerate(candidates):
             if token == EOS or step == self.limit:
-                if rank < width:
-                    tail = [] if token == EOS else [token]
-                    hypothesis = Hypothesis(self.alive[parent] + tail, value)
-                    self.done.append((ranking(value, step, penalty), hypothesis))
+                if place < width and score > IMPOSSIBLE:
+                    ids = self.prefixes[parent] + ([] if token == EOS else [token])
+                    rank = score / step**length_penalty
+                    self.ended.append((rank, Hypothesis(ids, score)))
             elif len(chosen) < width:
-                chosen.append((parent, token, value))
-        if len(self.done) >= width or len(chosen) < width:
+                chosen.append((score, parent, token))
+        over = len(self.ended) >= width or len(chosen) < width or chosen[0][0] == IMPOSSIBLE
+        if over:
             return []
-        self.alive = [[*self.alive[parent], token] for parent, token, _ in chosen]
+        self.prefixes = [[*self.prefixes[parent], token] for _, parent, token in chosen]
         return chosen
+
+    def best(self) -> list[Hypothesis]:
+        """At most W of the hypotheses that have ended, best first."""
+        ranked = sorted(self.ended, key=lambda entry: -entry[0])
+        return [hypothesis for _, hypothesis in ranked[: len(self.prefixes)]]
 
 
 @torch.inference_mode()
-def beam_batch(
+def beam_search(
+    steps: DecodingSteps, limits: Sequence[int], beam_size: int, length_penalty: float = 1.0
+) -> list[list[Hypothesis]]:
+    """Up to `beam_size` hypotheses for each of B sources, best first.
+
+    `steps` decodes B · W rows, each source `beam_size` times in turn; `limits` [B] are the most
+    tokens of each, EOS counted. Ranked by log-probability / (tokens, EOS counted) ^
+    `length_penalty`, which is CTranslate2's rule (Wu et al. 2016 in its plain form). The search of
+    a source is over, and its rows leave the batch, when `beam_size` hypotheses have ended.
+    """
+    searches = [_Search(limit, [[] for _ in range(beam_size)]) for limit in limits]
+    active, step = searches, 0
+    # The prefixes of a source are all alike at first: one of them counts.
+    scores = torch.tensor([0.0, *[IMPOSSIBLE] * (beam_size - 1)] * len(searches))
+    last = torch.full((len(scores),), BOS)
+    while active:
+        step += 1
+        logp = steps.next_log_probs(last)
+        total = (scores.to(logp.device)[:, None] + logp).view(len(active), -1)
+        values, flat = total.topk(min(2 * beam_size, total.shape[1]))
+        parents, tokens = flat // logp.shape[1], flat % logp.shape[1]
+        going: list[_Search] = []
+        chosen: list[tuple[float, int, int]] = []
+        rows = zip(active, values.tolist(), parents.tolist(), tokens.tolist(), strict=True)
+        for index, (search, *candidates) in enumerate(rows):
+            if best := search.advance(step, zip(*candidates, strict=True), length_penalty):
+                going.append(search)
+                first = index * beam_size
+                chosen += [(score, first + parent, token) for score, parent, token in best]
+        if going:
+            scores = torch.tensor([score for score, _, _ in chosen])
+            steps.select(torch.tensor([row for _, row, _ in chosen]))
+            last = torch.tensor([token for _, _, token in chosen])
+        active = going
+    return [search.best() for search in searches]
+
+
+def beam(
     model: Transformer, src: Tensor, beam_size: int, length_penalty: float = 1.0
 ) -> list[list[Hypothesis]]:
-    """Source ids [B, S], EOS last, PAD right → up to W hypotheses a row, best first.
-
-    Sources whose search is over leave the batch.
-    """
-    width, device = beam_size, src.device
-    memory, bias = model.encode(src)
-    cache = model.new_cache(None if bias is None else bias.repeat_interleave(width, 0))
-    memory = memory.repeat_interleave(width, 0)
-    limits = [output_limit(n, model.max_length) for n in (src != PAD).sum(1).tolist()]
-    rows = [_Row(i, limit, [[] for _ in range(width)]) for i, limit in enumerate(limits)]
-    going, step = rows, 0
-    scores = torch.full((len(rows), width), float("-inf"), device=device)
-    scores[:, 0] = 0.0
-    last = torch.full((len(rows) * width, 1), BOS, device=device)
-    while going:
-        step += 1
-        logp = next_logp(model, last, memory, cache.memory_bias, cache)
-        vocab_size = logp.shape[1]
-        total = (scores.view(-1, 1) + logp).view(len(going), -1)
-        values, flat = total.topk(min(2 * width, total.shape[1]))
-        found = zip(going, values.tolist(), flat.tolist(), strict=True)
-        kept: list[tuple[int, _Row, list[tuple[int, int, float]]]] = []
-        for place, (row, some_values, some_flat) in enumerate(found):
-            candidates = [
-                (value, index // vocab_size, index % vocab_size)
-                for value, index in zip(some_values, some_flat, strict=True)
-            ]
-            if chosen := row.advance(step, candidates, width, length_penalty):
-                kept.append((place, row, chosen))
-        if not kept:
-            break
-        parents = [place * width + parent for place, _, some in kept for parent, _, _ in some]
-        index = torch.tensor(parents, device=device)
-        cache.select(index)
-        if len(kept) < len(going):
-            memory = memory.index_select(0, index)
-        scores = torch.tensor([[v for _, _, v in some] for _, _, some in kept], device=device)
-        last = torch.tensor([[t] for _, _, some in kept for _, t, _ in some], device=device)
-        going = [row for _, row, _ in kept]
-    return [_best(row, width) for row in rows]
-
-
-def _best(row: _Row, width: int) -> list[Hypothesis]:
-    row.done.sort(key=lambda item: -item[0])
-    return [hypothesis for _, hypothesis in row.done[:width]]
+    """Source ids [B, S], EOS last, PAD right → up to W hypotheses a row, best first."""
+    limits = [output_limit(length, model.max_length) for length in (src != PAD).sum(1).tolist()]
+    return beam_search(TransformerSteps(model, src, beam_size), limits, beam_size, length_penalty)
 
 
 def beam_corpus(
     model: Transformer, rows: list[list[int]], beam_size: int, batch_rows: int = 64
 ) -> list[Hypothesis]:
     """The best hypothesis of many sources (ids, EOS last), batched by length, in order."""
-    order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
-    found: dict[int, Hypothesis] = {}
-    device = model.embedding.weight.device
-    for start in range(0, len(order), batch_rows):
-        group = order[start : start + batch_rows]
-        src = torch.full((len(group), len(rows[group[-1]])), PAD, dtype=torch.long)
-        for position, index in enumerate(group):
-            src[position, : len(rows[index])] = torch.tensor(rows[index])
-        for index, hypotheses in zip(
-            group, beam_batch(model, src.to(device), beam_size), strict=True
-        ):
-            found[index] = hypotheses[0]
-    return [found[index] for index in range(len(rows))]
+    translations: dict[int, Hypothesis] = {}
+    for indices, src in _batches_by_length(rows, batch_rows, model.embedding.weight.device):
+        hypotheses = beam(model, src, beam_size)
+        translations |= {index: best for index, (best, *_) in zip(indices, hypotheses, strict=True)}
+    return [translations[index] for index in range(len(rows))]

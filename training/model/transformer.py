@@ -3,11 +3,10 @@
 Pre-norm encoder-decoder (Vaswani et al. 2017; pre-norm: Xiong et al. 2020) with one embedding
 table tied between source, target and output (Press & Wolf 2017). Encoder and decoder depth are
 independent: a deep encoder with a shallow decoder translates as well and decodes faster
-(Kasai et al. 2021). Every option exists in CTranslate2 and in ONNX.
+(Kasai et al. 2021). Every option exists in CTranslate2 and in ONNX. Dropout is our own, with
+random bits that are cheap on a CPU.
 
 Shapes: B batch, S source length, T target length, V vocabulary, D width, H heads.
-
-Dropout whose random bits are cheap on a CPU.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an engine is: sentences in, translations out. Service, benchmarks and export know no more.
 
 A new engine is a file here whose class extends `SentenceEngine`, a case in `load_engine`, its
-`kind` in `export/runtime/manifest.py`, and a writer in `export/exporter.py`.
+`kind` in `export.runtime.manifest`, and an entry in `export.exporter.ENGINE_EXPORTERS`.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ There the matrix kernels of oneDNN with AVX2 and AVX-512 and of Intel's MKL chan
 the last bits of a sum: measured, docs/serving.md says how.
 """
 
-REMEMBERED = 1024
+TOKEN_CACHE_SIZE = 1024
 """Sentences whose tokens are kept: a caller counts them before it has them translated."""
-REMEMBERED_CHARS = 1000
+TOKEN_CACHE_MAX_CHARS = 1000
 
 
 @dataclass(frozen=True)
@@ -88,13 +88,13 @@ class Translation:
 @dataclass(frozen=True)
 class Decoded:
     """What an engine's decoding gives for one sentence: target ids or pieces without `</s>`, their
-    mean log-probability where asked for, whether the limit cut them off, and the tokens of further
-    hypotheses, best first."""
+    mean log-probability where asked for, whether the limit cut them off, and the tokens of the
+    next hypotheses, best first."""
 
     tokens: list[Any]
     score: float | None = None
     truncated: bool = False
-    further: tuple[list[Any], ...] = ()
+    alternatives: tuple[list[Any], ...] = ()
 
 
 class Engine(Protocol):
@@ -119,7 +119,7 @@ class Engine(Protocol):
     ) -> list[Translation]:
         """Translate sentences in order.
 
-        Raises ValueError if one has too many tokens, or for options that the engine has not.
+        Raises ValueError if one has too many tokens, or for options that are not supported.
         """
 
 
@@ -127,18 +127,18 @@ class SentenceEngine:
     """What engines share: SentencePiece on both sides, checked lengths, like lengths in a call.
 
     An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces, and which
-    options `decode` heeds beside `beam_size` and `return_scores`; others are refused.
+    options `decode` supports beside `beam_size` and `return_scores`; others are refused.
     """
 
     token_type: type = str
-    heeds: frozenset[str] = frozenset()
+    supported_options: frozenset[str] = frozenset()
 
     def __init__(self, bundle: Bundle) -> None:
         self._decoding: Decoding = bundle.manifest.decoding
         self._tokenizer = load_tokenizer(bundle)
         # Without a pool of its own, SentencePiece starts threads for each list.
         self._pool = spm.ThreadPool(1)
-        self._remembered = lru_cache(REMEMBERED)(self._tokenized)
+        self._cached_tokens = lru_cache(TOKEN_CACHE_SIZE)(self._tokenized)
 
     @property
     def max_input_tokens(self) -> int:
@@ -151,7 +151,7 @@ class SentenceEngine:
         self, sources: list[list[Any]], limit: int, options: TranslateOptions
     ) -> list[Decoded]:
         """Tokens of sources, without `</s>` → those of translations of at most `limit` tokens,
-        `</s>` counted. Raises ValueError for options that the engine has not."""
+        `</s>` counted. Raises ValueError for options that the engine does not support."""
         raise NotImplementedError
 
     def translate_batch(
@@ -162,24 +162,26 @@ class SentenceEngine:
         translations: list[Translation] = [Translation("", 0)] * len(sources)
         for limit, rows in self._calls(sources):
             decoded = self.decode([sources[row] for row in rows], limit, options)
-            for row, one in zip(rows, self._translations(decoded, options), strict=True):
-                translations[row] = one
+            for row, translation in zip(rows, self._translations(decoded, options), strict=True):
+                translations[row] = translation
         return translations
 
     def _tokens(self, sentence: str) -> list[Any]:
-        if len(sentence) > REMEMBERED_CHARS:
+        if len(sentence) > TOKEN_CACHE_MAX_CHARS:
             return self._tokenized(sentence)
-        return self._remembered(sentence)
+        return self._cached_tokens(sentence)
 
     def _tokenized(self, sentence: str) -> list[Any]:
-        found: list[Any] = self._tokenizer.encode(sentence, out_type=self.token_type)
-        return found
+        tokens: list[Any] = self._tokenizer.encode(sentence, out_type=self.token_type)
+        return tokens
 
     def _check(self, options: TranslateOptions) -> None:
         for field in fields(TranslateOptions):
             value = getattr(options, field.name)
-            heeded = field.name in ("beam_size", "return_scores") or field.name in self.heeds
-            if not heeded and value != field.default:
+            supported = (
+                field.name in ("beam_size", "return_scores") or field.name in self.supported_options
+            )
+            if not supported and value != field.default:
                 raise ValueError(
                     f"{field.name} is {value}, and this engine has no such search: leave it out, "
                     "or use a ctranslate2 engine of the bundle"
@@ -208,23 +210,25 @@ class SentenceEngine:
     def _translations(
         self, decoded: Sequence[Decoded], options: TranslateOptions
     ) -> Iterator[Translation]:
-        texts = iter(self._texts([[one.tokens, *one.further] for one in decoded]))
-        for one in decoded:
+        texts = iter(
+            self._texts([[sentence.tokens, *sentence.alternatives] for sentence in decoded])
+        )
+        for sentence in decoded:
             text = next(texts)
-            others = dict.fromkeys(next(texts) for _ in one.further)
+            others = dict.fromkeys(next(texts) for _ in sentence.alternatives)
             yield Translation(
                 text=text,
-                tokens=len(one.tokens),
-                score=one.score,
-                truncated=one.truncated,
+                tokens=len(sentence.tokens),
+                score=sentence.score,
+                truncated=sentence.truncated,
                 alternatives=tuple(t for t in others if t and t != text)[: options.alternatives],
             )
 
     def _texts(self, hypotheses: Sequence[Sequence[list[Any]]]) -> list[str]:
         """The texts of all hypotheses, by one call: a thread that calls SentencePiece gives up
         Python's lock and waits for it again."""
-        found = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
-        return [" ".join(text.splitlines()).strip() for text in found]
+        texts = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
+        return [" ".join(text.splitlines()).strip() for text in texts]
 
 
 def padded_tokens(source_tokens: int) -> int:

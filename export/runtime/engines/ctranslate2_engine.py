@@ -24,7 +24,7 @@ class CTranslate2Engine(SentenceEngine):
     log-probability of three alternatives was -5.4, against -0.6 for the beam's.
     """
 
-    heeds = frozenset({"alternatives", "repetition_penalty", "no_repeat_ngram_size"})
+    supported_options = frozenset({"alternatives", "repetition_penalty", "no_repeat_ngram_size"})
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class CTranslate2Engine(SentenceEngine):
                 tokens=result.hypotheses[0],
                 score=result.scores[0] if options.return_scores else None,
                 truncated=len(result.hypotheses[0]) >= limit,
-                further=tuple(result.hypotheses[1:]),
+                alternatives=tuple(result.hypotheses[1:]),
             )
             for result in results
         ]

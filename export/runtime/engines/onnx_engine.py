@@ -1,10 +1,8 @@
 """A bundle's ONNX engine: greedy decoding, or beam search, as one graph on ONNX Runtime.
 
-Read an ONNX file that may be anybody's: whole, and with no tensor outside of it.
-
-A tensor in ONNX may name another file to be read. ONNX Runtime would follow that name, so it is
-looked for in the protobuf itself, without the `onnx` package, which serving does not need.
-Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+The ONNX file may come from anybody. A tensor in it may name another file, which ONNX Runtime would
+read, so `read_onnx` looks for such names in the protobuf itself, without the `onnx` package, which
+serving does not need. Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
 """
 
 from __future__ import annotations
@@ -22,6 +20,9 @@ from numpy.typing import NDArray
 
 from export.runtime.bundle import Bundle, BundleError
 from export.runtime.engines.base import Decoded, SentenceEngine, TranslateOptions
+
+# --- files from anybody ------------------------------------------------------------------------
+
 
 INSIDE: dict[str, dict[int, str]] = {
     "model": {7: "graph", 20: "training", 25: "function"},
@@ -108,6 +109,9 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
             raise ValueError("a number of more than 64 bits")
 
 
+# --- the engine --------------------------------------------------------------------------------
+
+
 PAD, EOS = 0, 3
 GREEDY_FILE, BEAM_FILE = "greedy.onnx", "beam.onnx"
 FORMAT, FORMAT_VERSION = "quickstudy-onnx", "1"
@@ -169,8 +173,8 @@ class OnnxEngine(SentenceEngine):
 
         apply = self._threads.map if len(batches) > 1 else map  # one needs no other thread
         for rows, batch in zip(batches, apply(run, batches), strict=True):
-            for row, one in zip(rows, batch, strict=True):
-                decoded[row] = one
+            for row, sentence in zip(rows, batch, strict=True):
+                decoded[row] = sentence
         return decoded
 
     def _run(
@@ -191,11 +195,11 @@ class OnnxEngine(SentenceEngine):
             trg, scores = session.run(["trg", "scores"], feeds)
         if len(trg) != len(src) or trg.min() < 0 or trg.max() >= self._vocab_size:
             raise ValueError("the model wrote ids out of its vocabulary: export the bundle again")
-        read = _beam_decoded if beam else _greedy_decoded
-        found = [read(ids, score, limit) for ids, score in zip(trg, scores, strict=True)]
+        read_row = _beam_decoded if beam else _greedy_decoded
+        decoded = [read_row(ids, score, limit) for ids, score in zip(trg, scores, strict=True)]
         if not options.return_scores:
-            found = [replace(one, score=None) for one in found]
-        return found
+            decoded = [replace(sentence, score=None) for sentence in decoded]
+        return decoded
 
 
 def _load(path: Path, intra_threads: int, vocab_size: int) -> onnxruntime.InferenceSession:
@@ -221,12 +225,12 @@ def contract_fault(session: Any, expected: dict[str, str], vocab_size: int) -> s
     outputs = {one.name: one.type for one in session.get_outputs()}
     if inputs != expected or outputs != OUTPUTS:
         return f"takes {inputs} and gives {outputs}, not {expected} and {OUTPUTS}"
-    stated = session.get_modelmeta().custom_metadata_map
-    found = (stated.get("format"), stated.get("format_version"))
-    if found != (FORMAT, FORMAT_VERSION):
-        return f"has format and version {found}, not {(FORMAT, FORMAT_VERSION)}"
-    if stated.get("vocab_size") != str(vocab_size):
-        return f"has vocab_size {stated.get('vocab_size')}, its manifest says {vocab_size}"
+    metadata = session.get_modelmeta().custom_metadata_map
+    stated_format = (metadata.get("format"), metadata.get("format_version"))
+    if stated_format != (FORMAT, FORMAT_VERSION):
+        return f"has format and version {stated_format}, not {(FORMAT, FORMAT_VERSION)}"
+    if metadata.get("vocab_size") != str(vocab_size):
+        return f"has vocab_size {metadata.get('vocab_size')}, its manifest says {vocab_size}"
     return None
 
 

@@ -16,6 +16,7 @@ from tests.training.distill.tiny_teachers import (
     make_checkpoint,
     our_tokenizer,
 )
+from tests.training.plain_beam import plain_beam
 from training.config.model import (
     CheckpointTeacher,
     CTranslate2Folder,
@@ -23,13 +24,13 @@ from training.config.model import (
     TeacherEnsemble,
 )
 from training.config.recipe import LabelsConfig, RecipeError
+from training.data.batching import clipped
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers import NativeTeacher, TeacherJob, build_teacher
-from training.distill.teachers.base import NO_LOGP, Distributions, cut, like_batches, top_k_of
+from training.distill.teachers.base import NO_LOGP, Distributions, batches_by_length, top_k_of
 from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher
 from training.distill.teachers.external import PieceMap, RetokenisedTeacher
 from training.distill.teachers.native import EnsembleTeacher
-from training.model.decoding import beam_one
 from training.model.transformer import EOS
 
 LABELS = LabelsConfig(beam_size=3, n_best=2, batch_tokens=200, precision="float32")
@@ -66,9 +67,9 @@ def ct2_config(place: Path, **more: object) -> CTranslate2Folder:
 
 
 def build(place: Path, config: GivenTeacher, adopted: bool = True):  # type: ignore[no-untyped-def]
-    return build_teacher(
-        TeacherJob(config, LABELS, place / "spm.model", adopted, MODEL.max_length, place / "none")
-    )
+    tokenizer = place / "spm.model"
+    job = TeacherJob(config, LABELS, tokenizer, adopted, MODEL.max_length, place / "none")
+    return build_teacher(job, to_ctranslate2)
 
 
 def checkpoint(place: Path, name: str) -> CheckpointTeacher:
@@ -109,7 +110,7 @@ def test_the_search_of_a_gpu_finds_what_ctranslate2_finds(
     place: Path, ids: tuple[list[list[int]], ...]
 ) -> None:
     """Here on a CPU: only the device differs."""
-    own = NativeTeacher(place / "a", batch_tokens=200)
+    own = NativeTeacher(place / "a", batch_tokens=200, converter=to_ctranslate2)
     searched, translated = own.search(ids[0], 3, 2, 1.0), own.translate(ids[0], 3, 2, 1.0)
     for one, other in zip(searched, translated, strict=True):
         assert [hypothesis for hypothesis, _ in one] == [hypothesis for hypothesis, _ in other]
@@ -151,7 +152,7 @@ def test_ensemble_of_one_twice_is_beam_search_of_it(
     twice = build(place, ensemble(*[{"kind": "checkpoint", "path": str(place / "a")}] * 2))
     found = twice.translate(ids[0], 3, 3, length_penalty)
     for src, hypotheses in zip(ids[0], found, strict=True):
-        expected = beam_one(own.model, torch.tensor([src]), 3, length_penalty)
+        expected = plain_beam(own.model, src, 3, length_penalty)
         assert [one for one, _ in hypotheses] == [[*one.ids, EOS] for one in expected]
         scores = [one.score for one in expected]
         assert [score for _, score in hypotheses] == pytest.approx(scores, abs=1e-3)
@@ -180,7 +181,7 @@ def test_engines_of_two_kinds_search_together(
     )
     own = build(place, checkpoint(place, "a"))
     for src, hypotheses in zip(ids[0][:2], mixed.translate(ids[0][:2], 2, 1, 1.0), strict=True):
-        expected = beam_one(own.model, torch.tensor([src]), 2)[0]
+        expected = plain_beam(own.model, src, 2)[0]
         assert hypotheses[0][0] == [*expected.ids, EOS]
 
 
@@ -193,16 +194,15 @@ def test_other_tokens_go_through_text(place: Path, kind: str) -> None:
         "ensemble": ensemble(*[checkpoint(place, "a").model_dump()] * 2),
     }
     student = Tokenizer(place / "other.model")
-    teacher = build_teacher(
-        TeacherJob(configs[kind], LABELS, place / "other.model", False, 64, place / "none")
-    )
+    job = TeacherJob(configs[kind], LABELS, place / "other.model", False, 64, place / "none")
+    teacher = build_teacher(job, to_ctranslate2)
     assert isinstance(teacher, RetokenisedTeacher)
     native = Tokenizer(place / "spm.model")
     direct = build(place, configs[kind]).translate(native.encode(TEXTS[:3]), 3, 2, 1.0)
     found = teacher.translate(student.encode(TEXTS[:3]), 3, 2, 1.0)
     for one, other in zip(found, direct, strict=True):
         texts = native.decode([ids for ids, _ in other])
-        assert [ids for ids, _ in one] == [cut(ids, 64) for ids in student.encode(texts)]
+        assert [ids for ids, _ in one] == clipped(student.encode(texts), 63)
         assert [score for _, score in one] == pytest.approx([s for _, s in other], abs=1e-3)
     with pytest.raises(RecipeError, match=r"tokenizer\.kind teacher"):
         teacher.distributions(student.encode(TEXTS[:1]), student.encode(TEXTS[:1]), 4)
@@ -229,9 +229,7 @@ def test_pieces_map_both_ways_and_keep_the_mass() -> None:
 
 def test_batches_hold_like_rows_within_the_budget() -> None:
     rows = [[1] * length for length in (3, 9, 2, 3, 20)]
-    assert list(like_batches(rows, rows, 9)) == [[2, 0, 3], [1], [4]]
-    assert cut([7, 8, 9, EOS], 4) == [7, 8, EOS]
-    assert cut([7, 8, EOS], 4) == [7, 8, EOS]
+    assert list(batches_by_length(rows, rows, 9)) == [[2, 0, 3], [1], [4]]
 
 
 def test_a_teacher_of_pieces_is_what_adoption_builds(place: Path) -> None:

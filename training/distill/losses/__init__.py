@@ -1,7 +1,7 @@
-"""Objectives: each a value that the one training loop is given.
+"""Losses: modules that the one training loop is given, one for each objective of a recipe.
 
-An objective is an `nn.Module` (a learned gate has parameters) called with the model and a batch; a
-new one is a file here, a config in `training.config.losses` and a line in `build_objective`.
+A loss is an `nn.Module` (a learned gate has parameters) called with the model and a batch. A new
+one is a class here, a config in `training.config.losses` and a case in `build_loss`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ __all__ = ["Loss", "LossOutput", "build_loss"]
 
 
 def build_loss(config: ObjectiveConfig, width: int) -> Loss:
-    """The objective a recipe asks for; `width` is the student's, for gates that read its states.
+    """The loss of an objective; `width` is the student's, for gates that read its states.
 
-    A config's fields are its objective's arguments.
+    A config's fields are its loss's arguments.
     """
     options = config.model_dump(exclude={"kind", "gate"})
     match config:

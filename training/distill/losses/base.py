@@ -1,14 +1,11 @@
-"""What every objective shares.
+"""What every loss shares.
 
-Shapes: B batch, T target length, N non-pad target positions of the batch, V vocabulary.
+Every loss reads log S at some words of each position and, for label smoothing, its mean over the
+vocabulary. One log-softmax serves the sentence-level and the token-level loss, and one dense
+gradient, written once, replaces a dense one a term.
 
-The student's log-probabilities of the few words that a loss reads.
-
-Every loss here reads log S at some words of each position and, for label smoothing, its mean over
-the vocabulary. One log-softmax then serves the sentence-level and the token-level loss, and one
-dense gradient, written once, replaces a dense one a term.
-
-Shapes: N positions, V vocabulary, K top-k, J words read a position.
+Shapes: B batch, T target length, N non-pad target positions of the batch, V vocabulary, K top-k, J
+words read a position.
 """
 
 from __future__ import annotations
@@ -19,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config.losses import PathName
-from training.data.batching import Batch, TargetSide
+from training.config.losses import TargetSource
+from training.data.batching import Batch, TargetSequence
 from training.model.transformer import Transformer
 
 
@@ -32,44 +29,44 @@ class LossOutput(NamedTuple):
 
 
 class Loss(nn.Module):
-    """Turns a model and a batch into a loss.
+    """Turns a model and a batch into a scalar.
 
-    `paths` are the target sides a batch must carry; the longest one decides the batches.
+    `paths` are the target sequences a batch must carry; the longest one decides the batches.
     `needs_distributions` says which of them must carry the teacher's distributions. `progress` is
     the share of the run that is done, 0 to 1, set by the loop before every step.
     """
 
-    paths: tuple[PathName, ...] = ("reference",)
-    needs_distributions: tuple[PathName, ...] = ()
+    paths: tuple[TargetSource, ...] = ("reference",)
+    needs_distributions: tuple[TargetSource, ...] = ()
     progress: float = 0.0
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         raise TypeError(f"{type(self).__name__} does not define forward")
 
 
-def side_of(batch: Batch, path: PathName) -> TargetSide:
-    """The target side of a path. Raises ValueError where the batch has none."""
-    side: TargetSide | None = getattr(batch, path)
-    if side is None:
+def target_of(batch: Batch, path: TargetSource) -> TargetSequence:
+    """The target sequence that `path` names. Raises ValueError where the batch has none."""
+    target: TargetSequence | None = getattr(batch, path)
+    if target is None:
         raise ValueError(f"this objective needs the {path} of every sentence, the batch has none")
-    return side
+    return target
 
 
 def target_states(
-    model: Transformer, side: TargetSide, memory: Tensor, bias: Tensor | None
+    model: Transformer, target: TargetSequence, memory: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """Student's decoder states [N, D] at the non-pad positions of a side.
+    """Student's decoder states [N, D] at the non-pad positions of a target sequence.
 
     Positions under padding never reach the output layer, the dearest part of a small model.
     """
-    return model.decode(side.trg_in, memory, bias)[side.mask]
+    return model.decode(target.trg_in, memory, bias)[target.mask]
 
 
 def target_logits(
-    model: Transformer, side: TargetSide, memory: Tensor, bias: Tensor | None
+    model: Transformer, target: TargetSequence, memory: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """Student logits [N, V] (float32) at the non-pad positions of a side."""
-    return model.logits(target_states(model, side, memory, bias)).float()
+    """Student logits [N, V] (float32) at the non-pad positions of a target sequence."""
+    return model.logits(target_states(model, target, memory, bias)).float()
 
 
 def token_mean(values: Tensor) -> Tensor:
@@ -110,9 +107,9 @@ class StudentLogp(NamedTuple):
     target: Tensor
     """Of the path's own words, [N]."""
     top: Tensor
-    """Of the teacher's top-k, [N, K]; [N, 0] where the side carries no distributions."""
-    more: Tensor
-    """Of further words that an objective asked for, [N, J]."""
+    """Of the teacher's top-k, [N, K]; [N, 0] where the target carries no distributions."""
+    extra: Tensor
+    """Of the other words that a loss asked for, [N, J]."""
     mean: Tensor
     """Over the vocabulary, [N]."""
     vocab_size: int
@@ -122,12 +119,12 @@ def student_logp(
     student_logits: Tensor,
     target: Tensor,
     top_ids: Tensor | None = None,
-    more_ids: Tensor | None = None,
+    extra_ids: Tensor | None = None,
 ) -> StudentLogp:
-    """Logits [N, V], targets [N], the teacher's top-k ids [N, K] and further ids [N, J]."""
+    """Logits [N, V], targets [N], the teacher's top-k ids [N, K] and other ids [N, J]."""
     none = target.new_empty(len(target), 0)
     parts = [target[:, None], none if top_ids is None else top_ids]
-    parts.append(none if more_ids is None else more_ids)
+    parts.append(none if extra_ids is None else extra_ids)
     selected, mean = select_logp(student_logits, torch.cat(parts, dim=1))
-    own, top, more = selected.split([part.shape[1] for part in parts], dim=1)
-    return StudentLogp(own[:, 0], top, more, mean, student_logits.shape[1])
+    target_logp, top, extra = selected.split([part.shape[1] for part in parts], dim=1)
+    return StudentLogp(target_logp[:, 0], top, extra, mean, student_logits.shape[1])

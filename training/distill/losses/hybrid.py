@@ -12,15 +12,15 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from training.data.batching import Batch, TargetSide
+from training.data.batching import Batch, TargetSequence
 from training.distill.gates import Gate, GateInput, entropy_of
 from training.distill.losses.base import (
     Loss,
     LossOutput,
-    PathName,
-    side_of,
+    TargetSource,
     student_logp,
     target_logits,
+    target_of,
     target_states,
     token_mean,
 )
@@ -30,9 +30,9 @@ from training.model.transformer import Transformer
 ScaleName = Literal["none", "running-mean", "excess"]
 
 
-def sentence_of_position(side: TargetSide) -> Tensor:
+def sentence_of_position(target: TargetSequence) -> Tensor:
     """Row of the batch that each of the N non-pad positions belongs to: [N]."""
-    return side.mask.nonzero()[:, 0]
+    return target.mask.nonzero()[:, 0]
 
 
 def smallest_nll(label_smoothing: float, vocab_size: int) -> float:
@@ -89,7 +89,7 @@ class HybridLoss(Loss):
         label_smoothing: float = 0.1,
         temperature: float = 1.0,
         kd_rate: float = 1.0,
-        path: PathName = "hypothesis",
+        path: TargetSource = "hypothesis",
         scale: Literal["auto"] | ScaleName = "auto",
     ) -> None:
         super().__init__()
@@ -99,30 +99,30 @@ class HybridLoss(Loss):
         self.label_smoothing = label_smoothing
         self.temperature = temperature
         self.kd_rate = kd_rate
-        self.path: PathName = path
+        self.path: TargetSource = path
         self.paths = ("hypothesis",) if path == "hypothesis" else ("hypothesis", path)
         self.needs_distributions = (path,)
         automatic: ScaleName = "running-mean" if gate.learned else "none"
         self.scale = LossScale(automatic if scale == "auto" else scale)
 
-    def gates(self, memory: Tensor, src: Tensor, states: Tensor, side: TargetSide) -> Tensor:
-        """g of every sentence [B] or position [N]; `states` [N, D] and `side` along ŷ."""
+    def gates(self, memory: Tensor, src: Tensor, states: Tensor, target: TargetSequence) -> Tensor:
+        """g of every sentence [B] or position [N]; `states` [N, D] and `target` along ŷ."""
         entropy = None
         if self.gate.per_position:
-            _, top_logp, tail = distributions_of(side)
+            _, top_logp, tail = distributions_of(target)
             entropy = entropy_of(top_logp, tail)
         inputs = GateInput(memory, src, states, entropy, self.progress)
         gates: Tensor = self.gate(inputs)
         return gates
 
-    def _weights(self, gates: Tensor, side: TargetSide) -> Tensor:
-        """g at each position of a side: [N]."""
-        return gates if self.gate.per_position else gates[sentence_of_position(side)]
+    def _weights(self, gates: Tensor, target: TargetSequence) -> Tensor:
+        """g at each position of a target sequence: [N]."""
+        return gates if self.gate.per_position else gates[sentence_of_position(target)]
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
-        hypothesis, side = side_of(batch, "hypothesis"), side_of(batch, self.path)
+        hypothesis, target = target_of(batch, "hypothesis"), target_of(batch, self.path)
         shared = self.path == "hypothesis"
-        top_ids, _, _ = distributions_of(side)
+        top_ids, _, _ = distributions_of(target)
         memory, bias = model.encode(batch.src)
         states = target_states(model, hypothesis, memory, bias)
         gates = self.gates(memory, batch.src, states, hypothesis)
@@ -130,21 +130,22 @@ class HybridLoss(Loss):
         student = student_logp(logits, hypothesis.targets, top_ids if shared else None)
         sentence = token_nll(student, self.label_smoothing)
         if not shared:
-            logits = target_logits(model, side, memory, bias)
-            student = student_logp(logits, side.targets, top_ids)
-        token = token_level(logits, student, side, self.temperature, self.kd_rate)
+            logits = target_logits(model, target, memory, bias)
+            student = student_logp(logits, target.targets, top_ids)
+        token = token_level(logits, student, target, self.temperature, self.kd_rate)
         logs = self._logs(gates, sentence, token)
         smallest = smallest_nll(self.label_smoothing, student.vocab_size)
         sentence, token = self.scale(sentence, token, smallest)
         loss = token_mean(self._weights(gates, hypothesis) * sentence)
-        loss = loss + token_mean((1 - self._weights(gates, side)) * token)
+        loss = loss + token_mean((1 - self._weights(gates, target)) * token)
         return LossOutput(loss + self.gate.penalty(gates), logs)
 
     def _logs(self, gates: Tensor, sentence: Tensor, token: Tensor) -> dict[str, Tensor]:
-        known = gates.detach()
+        detached = gates.detach()
+        spread = detached.std(correction=0) if detached.numel() else detached.new_zeros(())
         return {
-            "gate": token_mean(known),
-            "gate_spread": known.std(correction=0) if known.numel() else known.new_zeros(()),
+            "gate": token_mean(detached),
+            "gate_spread": spread,
             "sentence_loss": token_mean(sentence.detach()),
             "token_loss": token_mean(token.detach()),
         }

@@ -1,6 +1,4 @@
-"""Cross-entropy objectives: against the references, and against the teacher's translations.
-
-Token-level distillation: the divergence from the teacher's distribution at every position.
+"""Cross-entropy on references or the teacher's translations, and token-level distillation.
 
 Shapes: N positions, V vocabulary, K top-k.
 """
@@ -11,18 +9,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data.batching import Batch, TargetSide
+from training.data.batching import Batch, TargetSequence
 from training.distill.losses.base import (
     Loss,
     LossOutput,
-    PathName,
     StudentLogp,
-    side_of,
+    TargetSource,
     student_logp,
     target_logits,
+    target_of,
     token_mean,
 )
 from training.model.transformer import Transformer
+
+# --- cross-entropy -----------------------------------------------------------------------------
 
 
 def token_nll(student: StudentLogp, label_smoothing: float) -> Tensor:
@@ -36,40 +36,43 @@ def token_nll(student: StudentLogp, label_smoothing: float) -> Tensor:
 
 
 class _CrossEntropy(Loss):
-    path: PathName
+    path: TargetSource
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
-        side = side_of(batch, self.path)
+        target = target_of(batch, self.path)
         memory, bias = model.encode(batch.src)
-        student = student_logp(target_logits(model, side, memory, bias), side.targets)
+        student = student_logp(target_logits(model, target, memory, bias), target.targets)
         return LossOutput(token_mean(token_nll(student, self.label_smoothing)))
 
 
 class CrossEntropyLoss(_CrossEntropy):
     """Maximum likelihood on the references: the baseline without a teacher."""
 
-    path: PathName = "reference"
-    paths: tuple[PathName, ...] = ("reference",)
+    path: TargetSource = "reference"
+    paths: tuple[TargetSource, ...] = ("reference",)
 
 
 class SentenceKDLoss(_CrossEntropy):
     """Sentence-level distillation (Kim & Rush 2016, Seq-KD): the same on the teacher's beam
     output ŷ."""
 
-    path: PathName = "hypothesis"
-    paths: tuple[PathName, ...] = ("hypothesis",)
+    path: TargetSource = "hypothesis"
+    paths: tuple[TargetSource, ...] = ("hypothesis",)
 
 
 class InterpolatedSentenceKDLoss(_CrossEntropy):
     """Sentence-level distillation on the hypothesis of the teacher's n-best that is closest to the
     reference by sentence BLEU (Kim & Rush 2016, Seq-Inter)."""
 
-    path: PathName = "closest"
-    paths: tuple[PathName, ...] = ("closest",)
+    path: TargetSource = "closest"
+    paths: tuple[TargetSource, ...] = ("closest",)
+
+
+# --- token-level distillation ------------------------------------------------------------------
 
 
 _TINY = 1e-7
@@ -108,23 +111,26 @@ def tempered_kl(student_logits: Tensor, top_ids: Tensor, top_logp: Tensor, tau: 
     return tau * tau * (teacher_logp.exp() * (teacher_logp - student_logp)).sum(1)
 
 
-def distributions_of(side: TargetSide) -> tuple[Tensor, Tensor, Tensor]:
-    """Top-k ids, log-probabilities and tail of a side. Raises ValueError where it carries none."""
-    if side.top_ids is None or side.top_logp is None or side.tail is None:
+def distributions_of(target: TargetSequence) -> tuple[Tensor, Tensor, Tensor]:
+    """Top-k ids, log-probabilities and tail along a target sequence.
+
+    Raises ValueError where it carries none.
+    """
+    if target.top_ids is None or target.top_logp is None or target.tail is None:
         raise ValueError("token-level distillation needs the teacher's distributions on this path")
-    return side.top_ids, side.top_logp, side.tail
+    return target.top_ids, target.top_logp, target.tail
 
 
 def token_level(
     student_logits: Tensor,
     student: StudentLogp,
-    side: TargetSide,
+    target: TargetSequence,
     temperature: float,
     kd_rate: float,
     label_smoothing: float = 0.0,
 ) -> Tensor:
     """kd_rate · KL + (1 − kd_rate) · nll at each position: → [N], nats."""
-    top_ids, top_logp, tail = distributions_of(side)
+    top_ids, top_logp, tail = distributions_of(target)
     if temperature == 1.0:
         kl = topk_kl(student, top_logp, tail)
     else:
@@ -135,40 +141,46 @@ def token_level(
 
 
 class TokenLevelLoss(Loss):
-    """What objectives share that take a token-level loss along one path.
+    """What losses share that are token-level along one path.
 
     `temperature` and `kd_rate` are of that loss, see `token_level`.
     """
 
     def __init__(
-        self, temperature: float = 1.0, kd_rate: float = 1.0, path: PathName = "reference"
+        self, temperature: float = 1.0, kd_rate: float = 1.0, path: TargetSource = "reference"
     ) -> None:
         super().__init__()
         self.temperature = temperature
         self.kd_rate = kd_rate
-        self.path: PathName = path
+        self.path: TargetSource = path
         self.paths = (path,)
         self.needs_distributions = (path,)
 
-    def logits(self, model: Transformer, batch: Batch) -> tuple[Tensor, TargetSide]:
-        """Student logits [N, V] along the path, and its side. Raises ValueError where the batch has
-        no such side or no distributions along it."""
-        side = side_of(batch, self.path)
-        distributions_of(side)
+    def logits(self, model: Transformer, batch: Batch) -> tuple[Tensor, TargetSequence]:
+        """Student logits [N, V] along the path, and the target sequence.
+
+        Raises ValueError where the batch has no such target, or none with distributions.
+        """
+        target = target_of(batch, self.path)
+        distributions_of(target)
         memory, bias = model.encode(batch.src)
-        return target_logits(model, side, memory, bias), side
+        return target_logits(model, target, memory, bias), target
 
     def token_level(
-        self, logits: Tensor, student: StudentLogp, side: TargetSide, label_smoothing: float = 0.0
+        self,
+        logits: Tensor,
+        student: StudentLogp,
+        target: TargetSequence,
+        label_smoothing: float = 0.0,
     ) -> Tensor:
         """The token-level loss at each position: [N], nats."""
-        return token_level(logits, student, side, self.temperature, self.kd_rate, label_smoothing)
+        return token_level(logits, student, target, self.temperature, self.kd_rate, label_smoothing)
 
 
 class TokenKDLoss(TokenLevelLoss):
     """KL to the teacher's distributions along one path, mixed with that path's nll."""
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
-        logits, side = self.logits(model, batch)
-        student = student_logp(logits, side.targets, side.top_ids)
-        return LossOutput(token_mean(self.token_level(logits, student, side)))
+        logits, target = self.logits(model, batch)
+        student = student_logp(logits, target.targets, target.top_ids)
+        return LossOutput(token_mean(self.token_level(logits, student, target)))

@@ -1,8 +1,8 @@
-"""`risk`: minimum risk training, for a student that translates already (Shen et al. 2016).
+"""Minimum risk training (Shen et al. 2016), for a student that already translates.
 
-The student draws translations of each sentence, and is taught to give its probability to those that
-are like the reference. It learns from what it would write itself, and of whole sentences, where
-every other objective gives it the words before the next one.
+The student draws translations of each sentence and learns to give its probability to those that
+are like the reference: it learns from what it would write itself and from whole sentences, where
+every other loss gives it the words before the next one.
 
 Shapes: B batch, C distinct candidates of the batch, K candidates drawn a sentence, T their length,
 R a reference's.
@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.data.batching import Batch, side_of_outputs
+from training.data.batching import Batch, target_from_outputs
 from training.distill.losses.base import (
     Loss,
     LossOutput,
-    PathName,
-    side_of,
+    TargetSource,
     student_logp,
     target_logits,
+    target_of,
     token_mean,
 )
 from training.distill.losses.kd import token_nll
@@ -74,7 +74,7 @@ class MinimumRiskLoss(Loss):
     translation is it; a sentence with neither has no risk.
     """
 
-    paths: tuple[PathName, ...] = ("reference", "hypothesis")
+    paths: tuple[TargetSource, ...] = ("reference", "hypothesis")
 
     def __init__(
         self,
@@ -92,12 +92,12 @@ class MinimumRiskLoss(Loss):
         self.label_smoothing = label_smoothing
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
-        side = side_of(batch, "hypothesis")
+        target = target_of(batch, "hypothesis")
         drawn = self._draw(model, batch.src)
         memory, bias = model.encode(batch.src)
-        student = student_logp(target_logits(model, side, memory, bias), side.targets)
+        student = student_logp(target_logits(model, target, memory, bias), target.targets)
         nll = token_mean(token_nll(student, self.label_smoothing))
-        reference = side_of(batch, "reference").trg_out
+        reference = target_of(batch, "reference").trg_out
         risk, reward = self._risk(model, drawn, reference, memory, bias)
         loss = (1 - self.nll_weight) * risk + self.nll_weight * nll
         logs = {"risk": risk.detach(), "reward": reward, "sentence_loss": nll.detach()}
@@ -126,11 +126,11 @@ class MinimumRiskLoss(Loss):
         owners, places = _first_of_each(drawn).nonzero().unbind(1)
         candidates = drawn[owners, places]
         rewards = sentence_bleu(candidates, reference[owners])
-        side = side_of_outputs(_with_eos(candidates))
+        target = target_from_outputs(_with_eos(candidates))
         own_bias = None if bias is None else bias[owners]
-        logits = target_logits(model, side, memory[owners], own_bias)
-        logp = student_logp(logits, side.targets).target
-        positions = side.mask.nonzero()[:, 0]
+        logits = target_logits(model, target, memory[owners], own_bias)
+        logp = student_logp(logits, target.targets).target
+        positions = target.mask.nonzero()[:, 0]
         scores = logp.new_zeros(len(owners)).index_add(0, positions, logp)
         table = scores.new_full(drawn.shape[:2], float("-inf"))
         table = table.index_put((owners, places), self.sharpness * scores)

@@ -1,14 +1,13 @@
-"""Selective distillation: token-level only for the words that the student finds hardest.
+"""Token-level distillation that singles words out: the hardest ones, or the teacher's top-1.
 
-Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation", batch-level and
-global-level selection (sections 4.1 and 4.2). Shapes: N positions, Q queue.
+Selection: Wang et al. 2021, "Selective Knowledge Distillation for Neural Machine Translation",
+batch-level and global-level (sections 4.1 and 4.2).
 
-Token-level distillation that lifts the teacher's top-1.
+TIE-KD: Zhang et al. 2023, "Towards Understanding and Improving Knowledge Distillation for Neural
+Machine Translation". A student learns mostly the top-1 of a teacher's distribution, so a ranking
+loss gives it special weight. Their iterative distillation, a matter of data, is not part of this.
 
-Zhang et al. 2023, "Towards Understanding and Improving Knowledge Distillation for Neural Machine
-Translation" (TIE-KD): what a student learns from a teacher's distribution is mostly its top-1, so a
-ranking loss gives it special weight. Their iterative distillation, which is of the data and not of
-the loss, is not part of this. Shapes: N positions, V vocabulary, R student's top words.
+Shapes: N positions, V vocabulary, Q queue, R student's top words.
 """
 
 from __future__ import annotations
@@ -17,9 +16,11 @@ import torch
 from torch import Tensor
 
 from training.data.batching import Batch
-from training.distill.losses.base import LossOutput, PathName, student_logp, token_mean
+from training.distill.losses.base import LossOutput, TargetSource, student_logp, token_mean
 from training.distill.losses.kd import TokenLevelLoss, distributions_of, token_nll
 from training.model.transformer import Transformer
+
+# --- the hardest words -------------------------------------------------------------------------
 
 
 def hardest(nll: Tensor, share: float) -> Tensor:
@@ -41,7 +42,7 @@ class SelectiveBatchKDLoss(TokenLevelLoss):
         self,
         temperature: float = 1.0,
         kd_rate: float = 0.5,
-        path: PathName = "reference",
+        path: TargetSource = "reference",
         label_smoothing: float = 0.1,
         share: float = 0.5,
     ) -> None:
@@ -54,11 +55,11 @@ class SelectiveBatchKDLoss(TokenLevelLoss):
         return hardest(nll, self.share)
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
-        logits, side = self.logits(model, batch)
-        student = student_logp(logits, side.targets, side.top_ids)
+        logits, target = self.logits(model, batch)
+        student = student_logp(logits, target.targets, target.top_ids)
         nll = token_nll(student, self.label_smoothing)
         chosen = self.select(-student.target.detach())
-        distilled = self.token_level(logits, student, side, self.label_smoothing)
+        distilled = self.token_level(logits, student, target, self.label_smoothing)
         loss = token_mean(torch.where(chosen, distilled, nll))
         return LossOutput(loss, {"selected": chosen.float().sum() / max(len(chosen), 1)})
 
@@ -96,6 +97,9 @@ class SelectiveGlobalKDLoss(SelectiveBatchKDLoss):
         return nll >= filled.kthvalue(rank + 1).values
 
 
+# --- the teacher's top-1 (TIE-KD) --------------------------------------------------------------
+
+
 def ranking(top_one: Tensor, rivals: Tensor, is_rival: Tensor, margin: float) -> Tensor:
     """Σ max(0, margin + S(rival) − S(top-1)) over the student's likeliest words: → [N].
 
@@ -113,7 +117,7 @@ class TieKDLoss(TokenLevelLoss):
         self,
         temperature: float = 1.0,
         kd_rate: float = 1.0,
-        path: PathName = "reference",
+        path: TargetSource = "reference",
         rank_weight: float = 1.0,
         rank_top_k: int = 5,
         margin: float = 0.1,
@@ -124,14 +128,14 @@ class TieKDLoss(TokenLevelLoss):
         self.margin = margin
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
-        logits, side = self.logits(model, batch)
-        top_ids, top_logp, _ = distributions_of(side)
+        logits, target = self.logits(model, batch)
+        top_ids, top_logp, _ = distributions_of(target)
         best = top_logp.argmax(1, keepdim=True)
         rival_ids = logits.detach().topk(min(self.rank_top_k, logits.shape[1]), dim=1).indices
-        student = student_logp(logits, side.targets, top_ids, rival_ids)
-        token = self.token_level(logits, student, side)
+        student = student_logp(logits, target.targets, top_ids, rival_ids)
+        token = self.token_level(logits, student, target)
         top_one = student.top.gather(1, best)[:, 0].exp()
         is_rival = rival_ids != top_ids.gather(1, best)
-        rank = ranking(top_one, student.more.exp(), is_rival, self.margin)
+        rank = ranking(top_one, student.extra.exp(), is_rival, self.margin)
         logs = {"token_loss": token_mean(token.detach()), "rank_loss": token_mean(rank.detach())}
         return LossOutput(token_mean(token + self.rank_weight * rank), logs)

@@ -1,4 +1,4 @@
-"""Teachers: each a value that the label stage is given.
+"""Teachers, built from what a recipe says of them.
 
 A new one is a file here with the methods of `Teacher`, a class in `training.config.model`, and a
 case in `build_teacher`. One that also has the methods of `Member` can be in an ensemble.
@@ -25,7 +25,11 @@ from training.distill.teachers.base import Distributions, Member, Teacher
 from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher, CTranslate2Texts
 from training.distill.teachers.external import RetokenisedTeacher, TextOfTokensTeacher, TextTeacher
 from training.distill.teachers.huggingface import HuggingFaceTeacher, HuggingFaceTexts
-from training.distill.teachers.native import EnsembleTeacher, NativeTeacher
+from training.distill.teachers.native import (
+    CTranslate2Converter,
+    EnsembleTeacher,
+    NativeTeacher,
+)
 from training.teacher_files import adopted_file
 
 __all__ = ["Distributions", "NativeTeacher", "Teacher", "TeacherJob", "build_teacher"]
@@ -47,35 +51,41 @@ class TeacherJob:
     """Checkpoint of the teacher that the run trained, where it did."""
 
 
-def build_teacher(job: TeacherJob) -> Teacher:
-    """The teacher that a recipe names.
+def build_teacher(job: TeacherJob, converter: CTranslate2Converter | None = None) -> Teacher:
+    """The teacher that a recipe names; a checkpoint translates in CTranslate2 if there is a
+    `converter`, else in torch.
 
     Raises RecipeError where it cannot be loaded or needs something that is not installed.
     """
     if isinstance(job.config, TrainedTeacher):
-        return NativeTeacher(job.trained, job.labels.batch_tokens, job.labels.precision)
+        return NativeTeacher(job.trained, job.labels.batch_tokens, job.labels.precision, converter)
     if job.adopted:
-        return _by_pieces(job.config, job.tokenizer, job)
-    return RetokenisedTeacher(_by_text(job.config, job), job.tokenizer, job.max_length)
+        return _by_pieces(job.config, job.tokenizer, job, converter)
+    teacher = _by_text(job.config, job, converter)
+    return RetokenisedTeacher(teacher, job.tokenizer, job.max_length)
 
 
-def _by_pieces(config: GivenTeacher, tokenizer: Path, job: TeacherJob) -> Member:
+def _by_pieces(
+    config: GivenTeacher, tokenizer: Path, job: TeacherJob, converter: CTranslate2Converter | None
+) -> Member:
     """A teacher that is asked by the ids of `tokenizer`, its own SentencePiece model."""
     budget = job.labels.batch_tokens
     match config:
         case CheckpointTeacher():
-            return NativeTeacher(Path(config.path), budget, job.labels.precision)
+            return NativeTeacher(Path(config.path), budget, job.labels.precision, converter)
         case CTranslate2Folder():
             return CTranslate2Teacher(config, tokenizer, job.max_length, budget)
         case HuggingFaceFolder():
             return HuggingFaceTeacher(config, tokenizer, job.max_length, budget)
         case TeacherEnsemble():
-            members = [_by_pieces(member, tokenizer, job) for member in config.members]
+            members = [_by_pieces(member, tokenizer, job, converter) for member in config.members]
             return EnsembleTeacher(members, config.weights)
     raise ValueError(f"no teacher is registered for {config!r}")
 
 
-def _by_text(config: GivenTeacher, job: TeacherJob) -> TextTeacher:
+def _by_text(
+    config: GivenTeacher, job: TeacherJob, converter: CTranslate2Converter | None
+) -> TextTeacher:
     """A teacher that is asked by text."""
     budget = job.labels.batch_tokens
     match config:
@@ -86,5 +96,5 @@ def _by_text(config: GivenTeacher, job: TeacherJob) -> TextTeacher:
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer = Path(scratch) / "tokenizer.model"
         tokenizer.write_bytes(adopt(adopted_file(config)))
-        teacher = _by_pieces(config, tokenizer, job)
+        teacher = _by_pieces(config, tokenizer, job, converter)
         return TextOfTokensTeacher(teacher, tokenizer, teacher.max_length)

@@ -61,7 +61,7 @@ def translate_tokens(
     Their log-probabilities (nats) count EOS, unless they were cut, and not the prefix. Outputs of n
     source tokens, EOS counted, have at most about 2n + 10 tokens and fit `max_length`.
     """
-    found: list[list[tuple[Tokens, float]]] = [[]] * len(src)
+    translations: list[list[tuple[Tokens, float]]] = [[]] * len(src)
     lengths = [len(tokens) + 1 for tokens in src]
     prefix = list(target_prefix)
     for limit, rows in rows_by_limit(lengths, max_length).items():
@@ -81,12 +81,12 @@ def translate_tokens(
             disable_unk=True,
         )
         for row, result in zip(rows, results, strict=True):
-            found[row] = [
+            translations[row] = [
                 # A score is divided by the length: prefix counted, and EOS where it was not cut.
                 (tokens[len(prefix) :], score * min(len(tokens) + 1, longest) ** length_penalty)
                 for tokens, score in zip(result.hypotheses, result.scores, strict=True)
             ]
-    return found
+    return translations
 
 
 class CTranslate2Teacher:
@@ -121,7 +121,7 @@ class CTranslate2Teacher:
     def translate(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
-        found = translate_tokens(
+        translations = translate_tokens(
             self._translator,
             [self._source(ids) for ids in src],
             self.max_length,
@@ -137,7 +137,7 @@ class CTranslate2Teacher:
                 ([*(self._ids[token] for token in tokens if token in self._ids), EOS], score)
                 for tokens, score in hypotheses
             ]
-            for hypotheses in found
+            for hypotheses in translations
         ]
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
@@ -226,7 +226,7 @@ class CTranslate2Texts:
     ) -> list[Texts]:
         """Translations of texts; one is cut to `max_length` of the model's tokens."""
         config, longest = self.config, self.max_length - 1
-        found = translate_tokens(
+        translations = translate_tokens(
             self._translator,
             [
                 [*config.source_prefix, *tokens[:longest], *config.source_suffix]
@@ -241,5 +241,5 @@ class CTranslate2Texts:
         )
         return [
             [(self._target.decode(tokens), score) for tokens, score in hypotheses]
-            for hypotheses in found
+            for hypotheses in translations
         ]

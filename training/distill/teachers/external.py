@@ -1,9 +1,8 @@
-"""Teachers with tokens of their own: text goes in, text comes out, the student's tokens around it.
+"""Teachers with tokens of their own, behind the student's: by text, or piece by piece.
 
-Such a teacher serves sentence-level objectives only. The student's ids hold their text exactly: its
-tokenizer normalises nothing and falls back to bytes.
-
-From a teacher's vocabulary to the student's, piece by piece.
+A teacher asked by text serves sentence-level objectives only. The student's ids hold their text
+exactly: its tokenizer normalises nothing and falls back to bytes. A teacher whose pieces the
+student adopted is asked by piece, and shares its distributions.
 
 Shapes: N positions, U teacher's vocabulary, V student's.
 """
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from training.config.recipe import RecipeError
+from training.data.batching import clipped
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers.base import (
     NO_LOGP,
@@ -25,7 +25,6 @@ from training.distill.teachers.base import (
     Hypotheses,
     Ids,
     Teacher,
-    cut,
 )
 from training.model.transformer import EOS, UNK
 
@@ -66,13 +65,16 @@ class RetokenisedTeacher:
         texts = self.tokenizer.decode(src)
         return [
             [
-                (cut(ids, self.max_length), score)
-                for ids, (_, score) in zip(
-                    self.tokenizer.encode([text for text, _ in found]), found, strict=True
-                )
+                (ids, score)
+                for ids, (_, score) in zip(self._ids(hypotheses), hypotheses, strict=True)
             ]
-            for found in self.teacher.translate_texts(texts, beam_size, n_best, length_penalty)
+            for hypotheses in self.teacher.translate_texts(texts, beam_size, n_best, length_penalty)
         ]
+
+    def _ids(self, hypotheses: Texts) -> list[Ids]:
+        """The student's ids, cut to fit it."""
+        ids = self.tokenizer.encode([text for text, _ in hypotheses])
+        return clipped(ids, self.max_length - 1)
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
         """Never: the vocabularies differ. Raises RecipeError."""
@@ -98,17 +100,20 @@ class TextOfTokensTeacher:
         self, texts: list[str], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Texts]:
         """Translations by the teacher's tokens; a text is cut to `max_length` of them."""
-        src = [cut(ids, self.max_length) for ids in self.tokenizer.encode(texts)]
+        src = clipped(self.tokenizer.encode(texts), self.max_length - 1)
         return [
             list(
                 zip(
-                    self.tokenizer.decode([ids for ids, _ in found]),
-                    [score for _, score in found],
+                    self.tokenizer.decode([ids for ids, _ in hypotheses]),
+                    [score for _, score in hypotheses],
                     strict=True,
                 )
             )
-            for found in self.teacher.translate(src, beam_size, n_best, length_penalty)
+            for hypotheses in self.teacher.translate(src, beam_size, n_best, length_penalty)
         ]
+
+
+# --- piece by piece ----------------------------------------------------------------------------
 
 
 class PieceMap:
@@ -122,10 +127,12 @@ class PieceMap:
         names = list(pieces)
         names[UNK], names[EOS] = unk, eos
         self.unk_id = teacher_ids[unk]
-        found = [teacher_ids.get(name) for name in names]
-        self._to_teacher = [self.unk_id if index is None else index for index in found]
-        self._to_student = {index: piece for piece, index in enumerate(found) if index is not None}
-        self._missing = torch.tensor([index is None for index in found])
+        indices = [teacher_ids.get(name) for name in names]
+        self._to_teacher = [self.unk_id if index is None else index for index in indices]
+        self._to_student = {
+            index: piece for piece, index in enumerate(indices) if index is not None
+        }
+        self._missing = torch.tensor([index is None for index in indices])
         self._columns = torch.tensor(self._to_teacher)
 
     def to_teacher(self, ids: list[int]) -> list[int]:
@@ -143,5 +150,5 @@ class PieceMap:
         A piece that the teacher lacks has probability 0; what the student lacks is left out, so
         that the probabilities then sum to less than one.
         """
-        found = logp.index_select(1, self._columns).clamp(min=NO_LOGP)
-        return found.masked_fill(self._missing, NO_LOGP)
+        gathered = logp.index_select(1, self._columns).clamp(min=NO_LOGP)
+        return gathered.masked_fill(self._missing, NO_LOGP)

@@ -22,7 +22,7 @@ from training.distill.teachers.base import (
     Hypotheses,
     Ids,
     batched_distributions,
-    like_batches,
+    batches_by_length,
 )
 from training.distill.teachers.external import PieceMap, Texts
 from training.model.decoding import output_limit
@@ -137,8 +137,8 @@ class Seq2Seq:
     ) -> list[Hypotheses]:
         """`n_best` translations of each source by `generate`, in the model's ids without the end;
         their log-probabilities (nats) count it."""
-        found: list[Hypotheses] = [[]] * len(src)
-        for rows in like_batches(src, src, max(self.batch_tokens // beam_size, 1)):
+        translations: list[Hypotheses] = [[]] * len(src)
+        for rows in batches_by_length(src, src, max(self.batch_tokens // beam_size, 1)):
             sources = [src[row] for row in rows]
             ids, mask = self.encoder_inputs(sources)
             outputs = self.model.generate(
@@ -156,8 +156,8 @@ class Seq2Seq:
             scores = self._scores([row for row in sources for _ in range(n_best)], written)
             pairs = list(zip(written, scores, strict=True))
             for place, row in enumerate(rows):
-                found[row] = pairs[place * n_best : (place + 1) * n_best]
-        return found
+                translations[row] = pairs[place * n_best : (place + 1) * n_best]
+        return translations
 
     def _words(self, output: Ids) -> Ids:
         """An output without what it starts with, its end and its padding."""
@@ -196,10 +196,10 @@ class HuggingFaceTeacher:
     def translate(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
-        found = self.seq2seq.translate(self._inner(src), beam_size, n_best, length_penalty)
+        translations = self.seq2seq.translate(self._inner(src), beam_size, n_best, length_penalty)
         return [
             [(self._map.to_student(ids), score) for ids, score in hypotheses]
-            for hypotheses in found
+            for hypotheses in translations
         ]
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
@@ -267,8 +267,8 @@ class HuggingFaceTexts:
         """Translations of texts; one is cut to `max_length` of the model's tokens."""
         tokenizer, longest = self.seq2seq.tokenizer, self.seq2seq.max_length - 1
         src = [ids[:longest] for ids in tokenizer(texts, add_special_tokens=False).input_ids]
-        found = self.seq2seq.translate(src, beam_size, n_best, length_penalty)
+        translations = self.seq2seq.translate(src, beam_size, n_best, length_penalty)
         return [
             [(tokenizer.decode(ids, skip_special_tokens=True), score) for ids, score in hypotheses]
-            for hypotheses in found
+            for hypotheses in translations
         ]

@@ -1,12 +1,7 @@
-"""A Quickstudy checkpoint as teacher: torch gives the distributions and, on a GPU, translates;
-elsewhere CTranslate2 does.
+"""Quickstudy checkpoints as teachers, and ensembles of teachers.
 
-Shapes: B batch, N positions, V vocabulary.
-
-Several teachers as one: the average of their next-token probabilities.
-
-The average is of probabilities, not of log-probabilities, and taken over whole distributions,
-before any top-k. The members translate together: one beam search over the averaged probabilities.
+An ensemble averages probabilities, not log-probabilities, over whole distributions, before any
+top-k. Its members translate together: one beam search over the averaged probabilities.
 
 Shapes: B batch, N positions, V vocabulary.
 """
@@ -15,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +19,7 @@ import torch
 from torch import Tensor
 
 from training.checkpoint import load_checkpoint
-from training.data.batching import pad_rows, target_side
+from training.data.batching import pad_rows, target_sequence
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers.base import (
     About,
@@ -34,23 +29,32 @@ from training.distill.teachers.base import (
     Member,
     Steps,
     batched_distributions,
-    beam_search,
-    like_batches,
+    batches_by_length,
 )
 from training.distill.teachers.ctranslate2_teacher import translate_tokens
 from training.distributed import settle_gpu, thread_count
-from training.model.decoding import beam_batch, output_limit
+from training.model.decoding import NEVER, TransformerSteps, beam, beam_search, output_limit
 from training.model.transformer import EOS, Transformer, parameter_count
+
+Precision = Literal["float32", "int8"]
+CTranslate2Converter = Callable[[Transformer, list[str], Path, Precision], None]
+"""Writes a model, whose pieces are given in the order of their ids, as a CTranslate2 folder. A
+module-level function, so that it can be sent to worker processes."""
 
 
 class NativeTeacher:
-    """A checkpoint whose tokens are the student's."""
+    """A checkpoint whose tokens are the student's.
+
+    With a `converter` it translates in CTranslate2, which is faster on a CPU; without one, or on a
+    GPU, in torch.
+    """
 
     def __init__(
         self,
         checkpoint: Path,
         batch_tokens: int = 1024,
-        precision: Literal["int8", "float32"] = "float32",
+        precision: Precision = "float32",
+        converter: CTranslate2Converter | None = None,
     ) -> None:
         loaded = load_checkpoint(checkpoint)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -58,31 +62,32 @@ class NativeTeacher:
         self.model = loaded.model.to(self.device)
         self.max_length = self.model.max_length
         self.batch_tokens = batch_tokens
-        self.precision = precision
+        self.precision: Precision = precision
+        self._converter = converter
         self.pieces = Tokenizer(loaded.tokenizer).pieces
         self._ids = {piece: index for index, piece in enumerate(self.pieces)}
 
     @property
     def about(self) -> About:
-        if self._in_torch:
+        if self._converter_in_use is None:
             return About("torch", "float32", parameter_count(self.model))
         precision = "int8-7bit" if self.precision == "int8" else self.precision
         return About("CTranslate2", precision, parameter_count(self.model))
 
     @property
-    def _in_torch(self) -> bool:
-        """Whether torch translates: CTranslate2's wheels need a CUDA of their own on a GPU."""
-        return self.device.type == "cuda"
+    def _converter_in_use(self) -> CTranslate2Converter | None:
+        """None where torch translates. On a GPU it always does: CTranslate2's wheels need a CUDA
+        of their own."""
+        return None if self.device.type == "cuda" else self._converter
 
     @functools.cached_property
     def _translator(self) -> Any:
         import ctranslate2
 
-        from export.ctranslate2 import to_ctranslate2
-
+        assert self._converter is not None
         with tempfile.TemporaryDirectory(prefix="quickstudy-teacher-") as scratch:
             folder = Path(scratch) / "model"
-            to_ctranslate2(self.model, self.pieces, folder, self.precision)
+            self._converter(self.model, self.pieces, folder, self.precision)
             return ctranslate2.Translator(
                 str(folder), inter_threads=thread_count(1), intra_threads=1
             )
@@ -90,9 +95,9 @@ class NativeTeacher:
     def translate(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
-        if self._in_torch:
+        if self._converter_in_use is None:
             return self.search(src, beam_size, n_best, length_penalty)
-        found = translate_tokens(
+        translations = translate_tokens(
             self._translator,
             # EOS is added by the converted model itself.
             [[self.pieces[token] for token in ids[:-1]] for ids in src],
@@ -107,20 +112,22 @@ class NativeTeacher:
                 ([*(self._ids[token] for token in tokens), EOS], score)
                 for tokens, score in hypotheses
             ]
-            for hypotheses in found
+            for hypotheses in translations
         ]
 
     def search(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
         """`n_best` translations of each source by beam search in torch, on the model's device."""
-        found: dict[int, Hypotheses] = {}
-        for rows in like_batches(src, src, self.batch_tokens):
+        translations: dict[int, Hypotheses] = {}
+        for rows in batches_by_length(src, src, self.batch_tokens):
             batch = self._padded([src[row] for row in rows])
-            hypotheses = beam_batch(self.model, batch, beam_size, length_penalty)
+            hypotheses = beam(self.model, batch, beam_size, length_penalty)
             for row, best in zip(rows, hypotheses, strict=True):
-                found[row] = [([*one.ids, EOS], one.score) for one in best[:n_best]]
-        return [found[row] for row in range(len(src))]
+                translations[row] = [
+                    ([*hypothesis.ids, EOS], hypothesis.score) for hypothesis in best[:n_best]
+                ]
+        return [translations[row] for row in range(len(src))]
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
         return batched_distributions(self._log_probs, src, trg, top_k, self.batch_tokens)
@@ -132,46 +139,21 @@ class NativeTeacher:
     @torch.inference_mode()
     def _log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
         """Log-probabilities [N, V] on the model's device."""
-        side = target_side([np.asarray(row) for row in trg])
+        target = target_sequence([np.asarray(row) for row in trg])
         memory, bias = self.model.encode(self._padded(src))
-        states = self.model.decode(side.trg_in.to(self.device), memory, bias)
-        return torch.log_softmax(self.model.logits(states[side.mask]).float(), dim=-1)
+        states = self.model.decode(target.trg_in.to(self.device), memory, bias)
+        return torch.log_softmax(self.model.logits(states[target.mask]).float(), dim=-1)
 
     def _padded(self, src: list[Ids]) -> Tensor:
         """Sources [B, S] on the model's device."""
         return pad_rows([np.asarray(row) for row in src]).to(self.device)
 
-    def steps(self, src: list[Ids], times: int) -> NativeSteps:
+    def steps(self, src: list[Ids], times: int) -> TransformerSteps:
         """The decoding of some sources in torch, from its start; each source `times` times."""
-        return NativeSteps(self.model, self._padded(src), times)
+        return TransformerSteps(self.model, self._padded(src), times)
 
 
-class NativeSteps:
-    """Cached decoding by our Transformer of sources [B, S], each of them `times` times in turn.
-
-    What goes in and comes out is in the computer's memory, wherever the model is.
-    """
-
-    @torch.inference_mode()
-    def __init__(self, model: Transformer, src: Tensor, times: int) -> None:
-        self._model = model
-        memory, bias = model.encode(src)
-        self._memory = memory.repeat_interleave(times, 0)
-        self._cache = model.new_cache(None if bias is None else bias.repeat_interleave(times, 0))
-
-    def next_probabilities(self, last: Tensor) -> Tensor:
-        """Tokens [B] → probabilities [B, V] of the next ones."""
-        cache, memory = self._cache, self._memory
-        states = self._model.decode(
-            last[:, None].to(memory.device), memory, cache.memory_bias, cache
-        )
-        return torch.softmax(self._model.logits(states[:, -1]).float(), dim=-1).cpu()
-
-    def select(self, rows: Tensor) -> None:
-        """Keep these rows of the batch, in that order."""
-        here = rows.to(self._memory.device)
-        self._cache.select(here)
-        self._memory = self._memory.index_select(0, here)
+# --- ensembles ---------------------------------------------------------------------------------
 
 
 _TINY = 1e-38
@@ -182,8 +164,8 @@ class EnsembleTeacher:
 
     def __init__(self, members: Sequence[Member], weights: Sequence[float] | None = None) -> None:
         self.members = list(members)
-        given = [1.0] * len(self.members) if weights is None else list(weights)
-        self.weights = [weight / sum(given) for weight in given]
+        raw_weights = [1.0] * len(self.members) if weights is None else list(weights)
+        self.weights = [weight / sum(raw_weights) for weight in raw_weights]
         self.batch_tokens = min(member.batch_tokens for member in self.members)
         self.max_length = min(member.max_length for member in self.members)
 
@@ -197,8 +179,8 @@ class EnsembleTeacher:
     def translate(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
-        found: list[Hypotheses] = [[]] * len(src)
-        for rows in like_batches(src, src, max(self.batch_tokens // beam_size, 1)):
+        translations: list[Hypotheses] = [[]] * len(src)
+        for rows in batches_by_length(src, src, max(self.batch_tokens // beam_size, 1)):
             sources = [src[row] for row in rows]
             steps = AveragedSteps(
                 [member.steps(sources, beam_size) for member in self.members], self.weights
@@ -206,8 +188,10 @@ class EnsembleTeacher:
             limits = [output_limit(len(source), self.max_length) for source in sources]
             searched = beam_search(steps, limits, beam_size, length_penalty)
             for row, hypotheses in zip(rows, searched, strict=True):
-                found[row] = [([*one.ids, EOS], one.score) for one in hypotheses[:n_best]]
-        return found
+                translations[row] = [
+                    ([*hypothesis.ids, EOS], hypothesis.score) for hypothesis in hypotheses[:n_best]
+                ]
+        return translations
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
         return batched_distributions(self.log_probs, src, trg, top_k, self.batch_tokens)
@@ -229,9 +213,16 @@ class AveragedSteps:
         self._members = members
         self._weights = weights
 
+    def next_log_probs(self, last: Tensor) -> Tensor:
+        """Tokens [B] → log-probabilities [B, V] of the next ones, none for those of `NEVER`."""
+        probabilities = self.next_probabilities(last)
+        probabilities[:, list(NEVER)] = 0.0
+        return (probabilities / probabilities.sum(1, keepdim=True)).log()
+
     def next_probabilities(self, last: Tensor) -> Tensor:
         """Tokens [B] → averaged probabilities [B, V] of the next ones."""
-        return average([steps.next_probabilities(last) for steps in self._members], self._weights)
+        parts = [steps.next_probabilities(last).cpu() for steps in self._members]
+        return average(parts, self._weights)
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in that order, in every member."""

@@ -95,7 +95,7 @@ def losses(folder: Path) -> dict[int, float]:
 def training_command(run: TrainingRun) -> list[str]:
     """What trains `run` in a process of its own, from the root of the project."""
     code = (
-        "import sys; from pathlib import Path; from tests.training.test_loop import make_run; "
+        "import sys; from pathlib import Path; from tests.training.test_trainer import make_run; "
         "from training.trainer import train\n"
         "if __name__ == '__main__': train(make_run(Path(sys.argv[1]), Path(sys.argv[2]), "
         "int(sys.argv[3])))"

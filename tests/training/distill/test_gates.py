@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from tests.training.distill.test_objectives import batch, hybrid, model
+from tests.training.distill.test_losses import batch, hybrid, model
 from training.config.losses import (
     ConstantGateConfig,
     CorpusGateConfig,

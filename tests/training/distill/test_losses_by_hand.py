@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.distill.test_objectives import V, batch, hybrid, labelled, model
+from tests.training.distill.test_losses import V, batch, hybrid, labelled, model
 from training.config.losses import (
     ConstantGateConfig,
     HybridObjective,
@@ -24,10 +24,10 @@ from training.config.losses import (
     TokenGateConfig,
     TokenObjective,
 )
-from training.data.batching import Batch, target_side
+from training.data.batching import Batch, target_sequence
 from training.distill.gates import build_gate
 from training.distill.losses import Loss, build_loss
-from training.distill.losses.base import StudentLogp, side_of, student_logp, token_mean
+from training.distill.losses.base import StudentLogp, student_logp, target_of, token_mean
 from training.distill.losses.hybrid import HybridLoss, LossScale, sentence_of_position
 from training.distill.losses.kd import (
     CrossEntropyLoss,
@@ -90,7 +90,7 @@ def test_a_run_begins_with_nothing_done() -> None:
 def test_a_side_is_that_of_its_path() -> None:
     taught = batch()
     for path in ("reference", "hypothesis", "closest"):
-        assert side_of(taught, path) is getattr(taught, path)
+        assert target_of(taught, path) is getattr(taught, path)
 
 
 def test_what_is_read_of_the_student() -> None:
@@ -101,13 +101,13 @@ def test_what_is_read_of_the_student() -> None:
     half = math.log(0.5)
     assert read.target.tolist() == pytest.approx([2 * half])
     assert read.top[0].tolist() == pytest.approx([half, 3 * half])
-    assert read.more[0].tolist() == pytest.approx([3 * half])
+    assert read.extra[0].tolist() == pytest.approx([3 * half])
     assert read.mean.tolist() == pytest.approx([9 * half / 4])
     assert read.vocab_size == 4
     bare = student_logp(logits, ids[0][0])
-    assert (bare.top.shape, bare.more.shape) == ((1, 0), (1, 0))
-    more = student_logp(logits, ids[0][0], more_ids=ids[2])
-    assert (more.top.shape, more.more.shape) == ((1, 0), (1, 1))
+    assert (bare.top.shape, bare.extra.shape) == ((1, 0), (1, 0))
+    more = student_logp(logits, ids[0][0], extra_ids=ids[2])
+    assert (more.top.shape, more.extra.shape) == ((1, 0), (1, 1))
 
 
 # --- token-level -----------------------------------------------------------------------------
@@ -125,7 +125,7 @@ def given(target: float, top: list[float], mean: float, vocab_size: int = 4) -> 
 
 def test_token_level_mixes_the_kl_with_a_smoothed_nll() -> None:
     """KL of (.5 | tail .5) from (.25 | .75): ½ ln 2 + ½ ln ⅔; nll .9 · 2 + .1 · 3."""
-    side = target_side([np.array([EOS])])._replace(
+    side = target_sequence([np.array([EOS])])._replace(
         top_ids=torch.tensor([[0]]),
         top_logp=torch.tensor([[0.5]]).log(),
         tail=torch.tensor([0.5]),
@@ -213,7 +213,7 @@ def test_other_scales_by_hand() -> None:
 
 
 def test_positions_know_their_sentence() -> None:
-    side = target_side([np.array([7, EOS]), np.array([8, 9, EOS])])
+    side = target_sequence([np.array([7, EOS]), np.array([8, 9, EOS])])
     assert sentence_of_position(side).tolist() == [0, 0, 1, 1, 1]
 
 

@@ -12,8 +12,8 @@ import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
 from export import quality_gate as export_gate
-from export.exporter import WRITERS
-from export.quality_gate import EvalSet, GateError, GateResult, ReferenceModel, check_bundle
+from export.exporter import ENGINE_EXPORTERS
+from export.quality_gate import EvalSet, GateError, GateSettings, ReferenceModel, check_bundle
 from export.runtime.bundle import Bundle, load_tokenizer
 from export.runtime.engines import TranslateOptions, Translation, load_engine
 from export.runtime.manifest import GateRecord
@@ -61,9 +61,9 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Examine:
         reference = ReferenceModel(held_out, list(torch), list(scores))
         monkeypatch.setattr(export_gate, "load_engine", lambda *_: Given())
         monkeypatch.setattr(export_gate, "translate_in_torch", lambda *_: reference)
-        bundle = SimpleNamespace(manifest=SimpleNamespace(engines=[WRITERS[name].entry]))
+        bundle = SimpleNamespace(manifest=SimpleNamespace(engines=[ENGINE_EXPORTERS[name].entry]))
         model = cast(Any, None)  # what it would write is given
-        return check_bundle(cast(Bundle, bundle), model, GateResult(held_out, limits, **judged))
+        return check_bundle(cast(Bundle, bundle), model, GateSettings(held_out, limits, **judged))
 
     return examined
 

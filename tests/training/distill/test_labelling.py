@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from export.ctranslate2 import to_ctranslate2
 from tests.training.distill.store import write_shards, write_teacher
 from training.config.recipe import LabelsConfig, RecipeError
 from training.data.tokenizer import Tokenizer
@@ -23,7 +24,7 @@ class Mortal(NativeTeacher):
     """Notes that it was built; is killed between the two halves of a shard, so many times."""
 
     def __init__(self, checkpoint: Path, diary: Path, deaths: int) -> None:
-        super().__init__(checkpoint, 256)
+        super().__init__(checkpoint, 256, converter=to_ctranslate2)
         self.diary, self.deaths = diary, deaths
         (diary / f"built-{os.getpid()}").touch()
 
@@ -53,7 +54,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     teacher, done = partial(Mortal, checkpoint, diary, 1), []
     workers = choose_workers(kind)
     label_corpus(shards, tmp_path / kind, teacher, CONFIG, tokenizer, done.append, workers)
-    alone = partial(NativeTeacher, checkpoint, 256)
+    alone = partial(NativeTeacher, checkpoint, 256, converter=to_ctranslate2)
     label_corpus(shards, tmp_path / "here", alone, CONFIG, tokenizer)
     assert (diary / "killed-0").exists()
     assert len(list(diary.glob("built-*"))) <= 2 + 2, "a worker builds its teacher once"

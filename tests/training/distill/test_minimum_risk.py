@@ -10,7 +10,7 @@ import torch
 from sacrebleu.metrics import BLEU
 
 from training.config.losses import NllObjective, RiskObjective, SentenceObjective
-from training.data.batching import Batch, pad_rows, target_side
+from training.data.batching import Batch, pad_rows, target_sequence
 from training.distill.losses import Loss, build_loss
 from training.distill.losses.minimum_risk import MinimumRiskLoss, sentence_bleu
 from training.model.decoding import greedy
@@ -29,7 +29,7 @@ def model(dropout: float = 0.0) -> Transformer:
 
 def batch(references: list[list[int]] = REFERENCES) -> Batch:
     src = pad_rows([np.array([5, 6, 7, EOS]), np.array([8, EOS])])
-    sides = (target_side([np.array(row) for row in rows]) for rows in (references, REFERENCES))
+    sides = (target_sequence([np.array(row) for row in rows]) for rows in (references, REFERENCES))
     return Batch(torch.arange(2), src, *sides)
 
 
@@ -64,7 +64,7 @@ def given(
 
 @torch.no_grad()
 def log_probability(student: Transformer, src: list[int], ids: Ids) -> float:
-    side = target_side([np.array([*ids, EOS])])
+    side = target_sequence([np.array([*ids, EOS])])
     logp = student(torch.tensor([src]), side.trg_in).log_softmax(-1)
     return float(logp.gather(2, side.trg_out[:, :, None]).sum())
 
@@ -185,7 +185,7 @@ def test_reward_turns_a_student_from_the_likelier_to_the_better() -> None:
     """A student that writes another translation more often than the reference comes to write the
     reference, by nothing but the BLEU of what it draws."""
     student, taught = model(), batch()
-    rivals = target_side([np.array([16, 17, EOS]), np.array([18, EOS])])
+    rivals = target_sequence([np.array([16, 17, EOS]), np.array([18, EOS])])
     optimizer = torch.optim.Adam(student.parameters(), lr=3e-3)
 
     def teach(loss_of: Callable[[], torch.Tensor], steps: int) -> list[list[int]]:

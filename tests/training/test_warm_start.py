@@ -11,7 +11,7 @@ import yaml
 
 from quickstudy.pipeline import build_stages
 from tests.training.distill.tiny_teachers import make_checkpoint, our_tokenizer
-from tests.training.test_stages import small_run
+from tests.training.test_pipeline import small_run
 from training.checkpoint import load_checkpoint
 from training.config.io import dump_recipe
 from training.config.model import ModelConfig

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from export.ctranslate2 import to_ctranslate2
 from tests.training.distill.store import write_shards, write_teacher
 from training.config.recipe import LabelsConfig, RecipeError
-from training.data.batching import map_table, pad_rows, target_side
+from training.data.batching import map_table, pad_rows, target_sequence
 from training.data.dataset import ParallelDataset
 from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
 from training.distill.label_store import LabelError, LabelStore
@@ -31,7 +32,7 @@ def teacher_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def teacher(teacher_folder: Path) -> NativeTeacher:
-    return NativeTeacher(teacher_folder, batch_tokens=64)
+    return NativeTeacher(teacher_folder, batch_tokens=64, converter=to_ctranslate2)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,7 @@ def log_probs(
     teacher: NativeTeacher, data: ParallelDataset, row: int, target: np.ndarray
 ) -> torch.Tensor:
     """The teacher's log-probabilities [T, V] along a target, one row at a time."""
-    side = target_side([target])
+    side = target_sequence([target])
     with torch.inference_mode():
         logits = teacher.model(pad_rows([data.src[row]]), side.trg_in)[0]
     return torch.log_softmax(logits, -1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from export import cli
+from export import verify
 from export.cli import bundle_app
 from export.runtime.bundle import Bundle
 from tests.export.hostile import list_again
@@ -79,7 +79,7 @@ def crash(path: Path, name: str, answer: Connection) -> None:
 
 
 def test_an_engine_that_crashes_is_a_fault(pristine_bundle: Bundle) -> None:
-    fault = cli._try_apart(pristine_bundle.path, "ctranslate2-int8", crash)
+    fault = verify._try_apart(pristine_bundle.path, "ctranslate2-int8", crash)
     assert fault == "engine ctranslate2-int8 ended its process (exit code -11): do not use it"
 
 

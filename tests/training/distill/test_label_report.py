@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from export.ctranslate2 import to_ctranslate2
 from tests.test_cli import run as run_command
 from tests.training.distill.store import write_shards, write_teacher
 from training.config.recipe import LabelsConfig
@@ -36,9 +38,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     columns = map_table(shards[0]).to_pydict()
     columns["trg"][0] = []
     write_tokens(shards[0], pa.table(columns, schema=TOKEN_SCHEMA))
-    label_corpus(
-        shards, folder / "labels", lambda: NativeTeacher(checkpoint, 256), CONFIG, tokenizer
-    )
+    teacher = partial(NativeTeacher, checkpoint, 256, converter=to_ctranslate2)
+    label_corpus(shards, folder / "labels", teacher, CONFIG, tokenizer)
     return folder
 
 

@@ -10,7 +10,7 @@ from sacrebleu.metrics import CHRF
 
 from export import exporter
 from export.ctranslate2 import to_ctranslate2
-from export.quality_gate import EvalSet, GateError, GateResult, check_bundle
+from export.quality_gate import EvalSet, GateError, GateSettings, check_bundle
 from export.runtime.bundle import Bundle, BundleError, load_bundle
 from export.runtime.engines import load_engine
 from tests.export import tiny
@@ -34,7 +34,7 @@ def held_out() -> EvalSet:
 def spoilt_writer(monkeypatch: pytest.MonkeyPatch) -> None:
     """The writer of the int8 engine spoils a weight, as a bug would."""
 
-    def write(job: exporter.WriteJob, folder: Path) -> None:
+    def write(job: exporter.ExportJob, folder: Path) -> None:
         spoilt = Transformer(
             job.model.vocab_size, 32, 4, 48, 2, 1, dropout=0.0, max_length=job.model.max_length
         ).eval()
@@ -43,8 +43,10 @@ def spoilt_writer(monkeypatch: pytest.MonkeyPatch) -> None:
             spoilt.embedding.weight += 0.3 * torch.randn_like(spoilt.embedding.weight)
         to_ctranslate2(spoilt, job.pieces, folder, "int8")
 
-    entry = exporter.WRITERS["ctranslate2-int8"].entry
-    monkeypatch.setitem(exporter.WRITERS, entry.name, exporter.EngineWriter(entry, write))
+    entry = exporter.ENGINE_EXPORTERS["ctranslate2-int8"].entry
+    monkeypatch.setitem(
+        exporter.ENGINE_EXPORTERS, entry.name, exporter.EngineExporter(entry, write)
+    )
 
 
 def test_a_good_bundle_passes_and_says_so(
@@ -118,7 +120,7 @@ def test_force_publishes_and_records_the_failure(
 
 def test_limits_are_the_recipe_s(bundle: Bundle, model: Transformer, held_out: EvalSet) -> None:
     strict = GateLimits(score_difference=1e-12, int8_identical=1.0, bleu_loss=0)
-    gate = check_bundle(bundle, model, GateResult(held_out, strict, force=True))
+    gate = check_bundle(bundle, model, GateSettings(held_out, strict, force=True))
     int8, exact = gate.engines
     assert (int8.identical == 1.0) == (not any("lines are" in fault for fault in int8.faults))
     assert "a mean log-probability differs" in exact.faults[0]
@@ -133,11 +135,11 @@ def test_the_reference_is_what_float32_engines_write(
     assert engine.count_tokens(too_long) > engine.max_input_tokens
     mixed = EvalSet("validation", [too_long, "", *held_out.src], ["x", "", *held_out.ref])
     gate = check_bundle(
-        bundle, model, GateResult(mixed, GateLimits(bleu_loss=100, int8_identical=0))
+        bundle, model, GateSettings(mixed, GateLimits(bleu_loss=100, int8_identical=0))
     )
     assert gate.sentences == len(held_out.src)
 
 
 def test_without_a_sentence_there_is_no_judgement(bundle: Bundle, model: Transformer) -> None:
     with pytest.raises(BundleError, match="no sentence to judge by"):
-        check_bundle(bundle, model, GateResult(EvalSet("validation", [""], [""]), GateLimits()))
+        check_bundle(bundle, model, GateSettings(EvalSet("validation", [""], [""]), GateLimits()))
