@@ -281,6 +281,8 @@ def _request(
         terms = Glossary(dict(glossary)) if glossary else NO_GLOSSARY
     except GlossaryError as error:
         raise OptionError(f"glossary: {error}") from None
+    except TypeError:
+        raise OptionError("glossary is not a mapping of str to str: pass a dict") from None
     return TranslationRequest(
         texts,
         format=format,
@@ -297,11 +299,11 @@ def _texts(text: object) -> list[str]:
         raise OptionError(f"text is of type {type(text).__name__}: pass a str or a list of str")
     texts = [text] if isinstance(text, str) else list(text)
     for row, item in enumerate(texts):
+        name = "text" if isinstance(text, str) else f"text[{row}]"
         if not isinstance(item, str):
-            kind = type(item).__name__
-            raise OptionError(f"text {row} of the list is of type {kind}: pass a list of str")
+            raise OptionError(f"{name} is of type {type(item).__name__}: pass a str")
         if not item.isascii() and SURROGATE.search(item):
-            raise OptionError(f"text {row} contains half of a surrogate pair: decode it as UTF-8")
+            raise OptionError(f"{name} contains half of a surrogate pair: decode it as UTF-8")
     return texts
 
 

@@ -86,7 +86,7 @@ def test_force_asks_a_weak_teacher_too(
 ) -> None:
     asked: list[bool] = []
     monkeypatch.setattr("quickstudy.cli._stages", lambda run: asked.append(run.label_anyway) or {})
-    monkeypatch.setattr("quickstudy.cli._do", lambda run, *_: asked.append(run.label_anyway))
+    monkeypatch.setattr("quickstudy.cli._run_stage", lambda run, *_: asked.append(run.label_anyway))
     monkeypatch.setattr(
         "benchmarks.study.run.run_study", lambda bench, *_: asked.append(bench.force)
     )
