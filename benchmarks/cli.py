@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from benchmarks.hardware import available
-from benchmarks.quality import Comet
 from benchmarks.systems.base import WHOLE
 
 if TYPE_CHECKING:
     from benchmarks.plan import BenchPlan, BenchRequest
+    from benchmarks.quality import Comet
     from benchmarks.results import Results
 
 
@@ -413,6 +412,8 @@ class Options:
 
     def cells(self) -> dict[int, tuple[int, ...]]:
         """Batch sizes by threads: all of them on one thread, fewer on all cores."""
+        from benchmarks.hardware import available
+
         counts = self.threads or tuple(sorted({1, available()}))
         few = tuple(size for size in self.batch_sizes if size in ALL_CORES_BATCH_SIZES)
         return {count: self.batch_sizes if count == 1 else few for count in counts}

@@ -164,8 +164,10 @@ def test_checking_a_recipe_imports_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["quickstudy", "service.service", "export.runtime.bundle"])
-def test_serving_imports_no_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["quickstudy.cli", "quickstudy.api", "service.service", "export.runtime.bundle"]
+)
+def test_what_serving_installs_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

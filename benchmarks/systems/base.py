@@ -21,12 +21,12 @@ from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import sentencepiece as spm
 
-from training.data.tokenizer import Tokenizer
-from training.model.transformer import FeedForward, Transformer, parameter_count
+if TYPE_CHECKING:
+    from training.model.transformer import Transformer
 
 Role = Literal["teacher", "student", "baseline", "peer"]
 WHOLE = 0
@@ -173,15 +173,21 @@ class Student:
 
     @property
     def pieces(self) -> list[str]:
+        from training.data.tokenizer import Tokenizer
+
         return Tokenizer(self.tokenizer).pieces
 
     @property
     def parameters(self) -> int:
+        from training.model.transformer import parameter_count
+
         return parameter_count(self.model)
 
     @property
     def activation(self) -> str:
         """The activation of all its feed-forward layers."""
+        from training.model.transformer import FeedForward
+
         names = {part.activation for part in self.model.modules() if isinstance(part, FeedForward)}
         assert len(names) == 1, names
         return names.pop()
@@ -189,6 +195,8 @@ class Student:
     @property
     def ffn(self) -> int:
         """Width of all its feed-forward layers."""
+        from training.model.transformer import FeedForward
+
         return next(
             part.inner.out_features
             for part in self.model.modules()
