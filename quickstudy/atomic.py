@@ -1,8 +1,8 @@
-"""Files and folders that are there whole or not at all.
+"""Atomic writes: a file or folder exists whole or not at all.
 
-Each is made under a temporary name in the same folder and then renamed into place. Temporaries that
-a killed process left behind are told by their lock, which ends with the process, and are removed by
-the next write of the same name.
+Each is made as a draft in the same folder and then renamed into place. A draft is locked while its
+process lives; the next write of the same name removes drafts without a lock, which killed processes
+left behind.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ def _sync_tree(folder: Path) -> None:
 
 @contextlib.contextmanager
 def _locked(draft: Path) -> Iterator[None]:
-    """Hold a draft's lock, so that nobody takes it for a leftover."""
+    """Hold a draft's lock, which marks it as in use."""
     descriptor = os.open(draft, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks: only leftovers stay
+        with contextlib.suppress(OSError):  # without locks, leftovers merely stay
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
         os.close(descriptor)
 
 
-def _abandoned(draft: Path) -> bool:
+def _is_abandoned(draft: Path) -> bool:
     try:
         descriptor = os.open(draft, os.O_RDONLY)
     except OSError:
@@ -85,8 +85,8 @@ def _abandoned(draft: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _naming(path: Path, draft: Path) -> Iterator[None]:
-    """Have OSErrors of a draft name what it was to become."""
+def _errors_name(path: Path, draft: Path) -> Iterator[None]:
+    """Let OSErrors about a draft name its final path."""
     try:
         with writing(path):
             yield
@@ -99,35 +99,35 @@ def _naming(path: Path, draft: Path) -> Iterator[None]:
 
 
 def _clean_up(path: Path) -> None:
-    """Remove what killed writers of `path` left; put back a folder that one had moved aside."""
+    """Remove what killed writers of `path` left; restore a folder that one had moved aside."""
     path.parent.mkdir(parents=True, exist_ok=True)
     for former in _siblings(path, FORMER):
-        if _abandoned(former):
+        if _is_abandoned(former):
             if path.exists():
                 _remove(former)
             else:
                 former.rename(path)
     for draft in _siblings(path, DRAFT):
-        if _abandoned(draft):
+        if _is_abandoned(draft):
             _remove(draft)
 
 
 def atomic_write(path: str | Path, content: str | bytes | memoryview) -> None:
-    """Write a file (text as UTF-8) whole, durably, or leave the former one as it was.
+    """Write a file durably (text as UTF-8), or leave the former one as it was.
 
-    Parent folders are made. Raises OSError where the file system refuses.
+    Creates parent folders. Raises OSError.
     """
     path = Path(path)
     _clean_up(path)
     draft = _sibling(path, DRAFT)
     try:
-        with _naming(path, draft), draft.open("xb") as file, _locked(draft):
+        with _errors_name(path, draft), draft.open("xb") as file, _locked(draft):
             file.write(content.encode("utf-8") if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
             draft.replace(path)
     except BaseException:
-        with contextlib.suppress(OSError):  # a read-only disk refuses this too
+        with contextlib.suppress(OSError):  # a read-only disk refuses this, too
             draft.unlink()
         raise
     _sync(path.parent)
@@ -135,27 +135,27 @@ def atomic_write(path: str | Path, content: str | bytes | memoryview) -> None:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Yield a new empty folder that becomes `path` when the block ends, or vanishes if it raises.
+    """Yield a new empty folder that becomes `path` when the block ends, or is removed if it raises.
 
-    A folder that stands at `path` is moved aside for the rename and deleted after it. Parent
-    folders are made. Raises OSError where the file system refuses.
+    An existing folder at `path` is moved aside for the rename and deleted after it. Creates parent
+    folders. Raises OSError.
     """
     path = Path(path)
     _clean_up(path)
     draft = _sibling(path, DRAFT)
-    with _naming(path, draft):
+    with _errors_name(path, draft):
         draft.mkdir()
     try:
-        with _naming(path, draft), _locked(draft):
+        with _errors_name(path, draft), _locked(draft):
             yield draft
             _sync_tree(draft)
-            _take_place(draft, path)
+            _move_into_place(draft, path)
     except BaseException:
         _remove(draft)
         raise
 
 
-def _take_place(draft: Path, path: Path) -> None:
+def _move_into_place(draft: Path, path: Path) -> None:
     if not path.exists():
         draft.rename(path)
     else:

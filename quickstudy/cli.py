@@ -1,15 +1,19 @@
-"""The front door: one command that joins training, export, service and benchmarks.
+"""The command line: `quickstudy`.
 
-Every part is imported only when it is used, so that serving never needs torch.
+Commands import what they use when they run: serving never needs torch, and `--help` is quick.
 """
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, cast
 
 import typer
 from typer.core import TyperGroup
@@ -24,40 +28,82 @@ if TYPE_CHECKING:
     from training.run import Run
     from training.stage import Stage
 
-RESUMED = frozenset(
+TRAIN_EXTRA = "pip install 'quickstudy[train]'"
+RESUMABLE = frozenset(
     ("run", "prepare", "tokenize", "teacher", "label", "student", "export", "evaluate", "study")
 )
-"""Commands that go on where they were stopped."""
+"""Commands that continue where they were stopped."""
 INTERRUPTED = 130
-"""Exit code of a program that Ctrl-C ended, as shells have it."""
+"""Exit code of a program that Ctrl-C ended, as in shells."""
+READ_BYTES = 1 << 18
+"""Most that `translate` reads at a time: what is waiting there is translated together."""
 
 
-class Commands(TyperGroup):
-    """The commands; Ctrl-C ends each with one line that says what the same command does next."""
+# --- entry point and errors ---------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run the command line; an error that the user can correct is one message and exit code 1."""
+    try:
+        try:
+            app()
+        finally:
+            sys.stdout.flush()  # here a full disk raises an OSError, not at the interpreter's end
+    except ModuleNotFoundError as error:
+        _fail(f"{error.name} is not installed; try: {TRAIN_EXTRA}")
+    except QuickstudyError as error:
+        _fail(str(error))
+    except BrokenPipeError:
+        _discard_output()
+        raise SystemExit(1) from None
+    except OSError as error:
+        message = explain(error)
+        if message is None:
+            raise
+        _fail(message)
+
+
+def _fail(message: str, code: int = 1) -> NoReturn:
+    print(f"quickstudy: {message}", file=sys.stderr)
+    _discard_output()
+    raise SystemExit(code) from None
+
+
+def _discard_output() -> None:
+    """Drop printed text that cannot be written, so that the interpreter does not try at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as null:
+            os.dup2(null.fileno(), sys.stdout.fileno())
+
+
+class InterruptibleGroup(TyperGroup):
+    """Commands that Ctrl-C ends with one line, which says what the same command does next."""
 
     def invoke(self, ctx):  # type: ignore[no-untyped-def]
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            again = (
-                "what is done is kept, the same command goes on from there"
-                if ctx.invoked_subcommand in RESUMED
-                else "the same command begins again"
+            advice = (
+                "finished work is kept; run the same command again to continue"
+                if ctx.invoked_subcommand in RESUMABLE
+                else "run the same command again to start over"
             )
-            _end(f"interrupted: {again}", INTERRUPTED)
+            _fail(f"interrupted: {advice}", INTERRUPTED)
 
 
 app = typer.Typer(
-    cls=Commands,
+    cls=InterruptibleGroup,
     name="quickstudy",
-    help="Fast translation students distilled from slow, strong teachers.",
+    help="Train, export, serve and measure fast translation models distilled from slow ones.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-recipe_app = typer.Typer(help="Check recipes and show their schema.", no_args_is_help=True)
+recipe_app = typer.Typer(help="Check a recipe; print the schema of recipes.", no_args_is_help=True)
+labels_app = typer.Typer(help="Inspect the teacher's labels.", no_args_is_help=True)
 app.add_typer(recipe_app, name="recipe")
-labels_app = typer.Typer(help="Look into label stores.", no_args_is_help=True)
 app.add_typer(labels_app, name="labels")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
@@ -68,86 +114,19 @@ DataOption = Annotated[
     Path | None, typer.Option("--data", help="Folder of the corpus files (corpus.root).")
 ]
 RunsOption = Annotated[
-    Path, typer.Option("--runs", envvar="QUICKSTUDY_RUNS", help="Folder that holds all runs.")
+    Path, typer.Option("--runs", envvar="QUICKSTUDY_RUNS", help="Folder of all runs.")
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field; may be repeated."),
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field; repeatable."),
 ]
 ForceOption = Annotated[
-    bool, typer.Option("--force", help="Make it again even if it is done; the old is kept.")
+    bool,
+    typer.Option("--force", help="Run the stage again if it is done; the old result is kept."),
 ]
 
-TRAIN_EXTRA = "pip install 'quickstudy[train]'"
 
-
-def main() -> None:
-    """Run the command line; errors a user can mend end with exit code 1 and one message."""
-    try:
-        try:
-            app()
-        finally:
-            # What is printed may come to the disk only here, and a full disk is worth a word.
-            sys.stdout.flush()
-    except ModuleNotFoundError as error:
-        _end(f"{error.name} is not installed; try: {TRAIN_EXTRA}")
-    except QuickstudyError as error:
-        _end(str(error))
-    except BrokenPipeError:
-        _drop_output()
-        raise SystemExit(1) from None
-    except OSError as error:
-        message = explain(error)
-        if message is None:
-            raise
-        _end(message)
-
-
-def _end(message: str, code: int = 1) -> NoReturn:
-    print(f"quickstudy: {message}", file=sys.stderr)
-    _drop_output()
-    raise SystemExit(code) from None
-
-
-def _drop_output() -> None:
-    """Forget printed text that cannot be written, so that the interpreter's end does not try."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
-
-
-def _recipe(path: Path, data: Path | None, assignments: list[str] | None) -> Recipe:
-    from training.config.io import load_recipe
-
-    return load_recipe(path, assignments, data)
-
-
-def _run(path: Path, data: Path | None, runs: Path, assignments: list[str] | None) -> Run:
-    from training.run import Run
-
-    recipe = _recipe(path, data, assignments)
-    return Run(recipe, runs / recipe.name)
-
-
-def _stages(run: Run) -> dict[str, Stage]:
-    """The stages of a run; what it is comes first, since the imports take seconds."""
-    if os.environ.get("RANK", "0") == "0":
-        print(f"{run.recipe.name}: results in {run.folder}", file=sys.stderr, flush=True)
-    from quickstudy.pipeline import build_stages
-
-    return build_stages(run)
-
-
-def _do(run: Run, names: list[str], force: bool) -> None:
-    from training.stage import run_stage
-
-    stages = _stages(run)
-    for name in names:
-        if name not in stages:
-            raise QuickstudyError(f"this recipe has no stage {name!r}: it has {', '.join(stages)}")
-        run_stage(stages[name], stages, force)
+# --- runs: all stages, or one -------------------------------------------------------------------
 
 
 @app.command("run")
@@ -160,15 +139,13 @@ def run_all(
         bool,
         typer.Option(
             "--force",
-            help="Go on with a teacher that translates next to nothing, and publish a bundle that "
-            "breaks a limit of the export gate; what is done is not made again.",
+            help="Continue with a teacher that learned next to nothing, and publish a bundle that "
+            "fails the quality gate; finished stages are not run again.",
         ),
     ] = False,
 ) -> None:
-    """Do every stage that is not done yet: text in, a bundle and its scores out."""
-    from dataclasses import replace
-
-    run = _run(recipe, data, runs, assignments)
+    """Run every stage that is not done yet, from text to a bundle and its scores."""
+    run = _load_run(recipe, data, runs, assignments)
     stages = _stages(replace(run, publish_anyway=force, label_anyway=force))
     from training.stage import run_stage
 
@@ -176,7 +153,7 @@ def run_all(
         run_stage(stage, stages)
 
 
-def _stage_command(name: str, stage: str, text: str) -> None:
+def _add_stage_command(name: str, description: str) -> None:
     def command(
         recipe: RecipeFile,
         data: DataOption = None,
@@ -184,23 +161,23 @@ def _stage_command(name: str, stage: str, text: str) -> None:
         assignments: SetOption = None,
         force: ForceOption = False,
     ) -> None:
-        _do(_run(recipe, data, runs, assignments), [stage], force)
+        _run_stage(_load_run(recipe, data, runs, assignments), name, force)
 
-    command.__doc__ = text
+    command.__doc__ = description
     app.command(name)(command)
 
 
-_stage_command("prepare", "prepare", "Read, clean, normalise and shard the corpus.")
-_stage_command("tokenize", "tokenize", "Make the SentencePiece model and encode the corpus.")
-_stage_command("teacher", "teacher", "Train the teacher on the references.")
-_stage_command("evaluate", "evaluate", "Measure quality and speed of teacher, students and bundle.")
+_add_stage_command("prepare", "Read, clean, normalise and shard the corpus.")
+_add_stage_command("tokenize", "Train the SentencePiece model and encode the corpus.")
+_add_stage_command("teacher", "Train the teacher on the references.")
+_add_stage_command("evaluate", "Measure quality and speed of teacher, students and bundle.")
 
 
 @app.command()
 def label(
     recipe: RecipeFile,
     workers: Annotated[
-        str, typer.Option(metavar="N|ray", help="So many processes, or a Ray cluster.")
+        str, typer.Option(metavar="N|ray", help="Number of processes, or `ray` for a cluster.")
     ] = "1",
     data: DataOption = None,
     runs: RunsOption = Path("runs"),
@@ -209,38 +186,14 @@ def label(
         bool,
         typer.Option(
             "--force",
-            help="Label again even if it is done (the old is kept), and ask a teacher that "
-            "translates next to nothing.",
+            help="Label again if it is done (the old labels are kept), and label with a teacher "
+            "that learned next to nothing.",
         ),
     ] = False,
 ) -> None:
-    """Ask the teacher once: translations and distributions."""
-    from dataclasses import replace
-
-    run = _run(recipe, data, runs, assignments)
-    _do(replace(run, label_workers=workers, label_anyway=force), ["label"], force)
-
-
-@app.command()
-def export(
-    recipe: RecipeFile,
-    data: DataOption = None,
-    runs: RunsOption = Path("runs"),
-    assignments: SetOption = None,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            help="Export again even if it is done, and publish a bundle that breaks a limit of "
-            "the export gate; the failure is recorded in it.",
-        ),
-    ] = False,
-) -> None:
-    """Write the student's bundle for serving, unless it translates worse than the student."""
-    from dataclasses import replace
-
-    run = _run(recipe, data, runs, assignments)
-    _do(replace(run, publish_anyway=force), ["export"], force)
+    """Label the corpus with the teacher's translations and distributions."""
+    run = _load_run(recipe, data, runs, assignments)
+    _run_stage(replace(run, label_workers=workers, label_anyway=force), "label", force)
 
 
 @app.command()
@@ -254,12 +207,61 @@ def student(
     assignments: SetOption = None,
     force: ForceOption = False,
 ) -> None:
-    """Train the student (or a baseline) by its objective."""
-    run = _run(recipe, data, runs, assignments)
+    """Train the student, or a baseline."""
+    run = _load_run(recipe, data, runs, assignments)
     if baseline is not None and baseline not in run.recipe.baselines:
-        known = ", ".join(run.recipe.baselines) or "none"
-        raise QuickstudyError(f"this recipe has no baseline {baseline!r}; it has: {known}")
-    _do(run, [baseline or "student"], force)
+        names = ", ".join(run.recipe.baselines) or "none"
+        raise QuickstudyError(f"this recipe has no baseline {baseline!r}; it has: {names}")
+    _run_stage(run, baseline or "student", force)
+
+
+@app.command()
+def export(
+    recipe: RecipeFile,
+    data: DataOption = None,
+    runs: RunsOption = Path("runs"),
+    assignments: SetOption = None,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Export again if it is done, and publish a bundle that fails the quality gate; "
+            "its manifest records the failure.",
+        ),
+    ] = False,
+) -> None:
+    """Write the student's bundle for serving, if it passes the quality gate."""
+    run = _load_run(recipe, data, runs, assignments)
+    _run_stage(replace(run, publish_anyway=force), "export", force)
+
+
+def _load_run(path: Path, data: Path | None, runs: Path, assignments: list[str] | None) -> Run:
+    from training.config.io import load_recipe
+    from training.run import Run
+
+    recipe = load_recipe(path, assignments, data)
+    return Run(recipe, runs / recipe.name)
+
+
+def _stages(run: Run) -> dict[str, Stage]:
+    """A run's stages; the run's folder is printed first, since the imports take seconds."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{run.recipe.name}: results in {run.folder}", file=sys.stderr, flush=True)
+    from quickstudy.pipeline import build_stages
+
+    return build_stages(run)
+
+
+def _run_stage(run: Run, name: str, force: bool) -> None:
+    from training.stage import run_stage
+
+    stages = _stages(run)
+    if name not in stages:
+        raise QuickstudyError(f"this recipe has no stage {name!r}; it has: {', '.join(stages)}")
+    run_stage(stages[name], stages, force)
+
+
+# --- studies ------------------------------------------------------------------------------------
 
 
 @app.command()
@@ -271,18 +273,19 @@ def study(
         Path | None,
         typer.Option(help="Folder of results and report.", show_default="runs/study-NAME"),
     ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Students trained side by side.")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Students to train at a time.")] = None,
     max_minutes: Annotated[
-        float | None, typer.Option(min=0, help="Stop after so many minutes; resumable.")
+        float | None, typer.Option(min=0, help="Stop after this many minutes; resumable.")
     ] = None,
     report_only: Annotated[
         bool, typer.Option("--report", help="Only write the report of the results so far.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Go on with a teacher that translates next to nothing.")
+        bool,
+        typer.Option("--force", help="Continue with a teacher that learned next to nothing."),
     ] = False,
 ) -> None:
-    """Compare distillation methods: train a grid of students, test them, report what holds."""
+    """Compare distillation methods: train a grid of students, test them, write a report."""
     from benchmarks.study.config import load_study
 
     loaded = load_study(study)
@@ -295,65 +298,44 @@ def study(
     done = report_only or run_study(bench, folder, jobs, max_minutes)
     print(write_report(loaded, folder))
     if not done:
-        raise QuickstudyError("the study is not finished: run the same command again to go on")
+        raise QuickstudyError("the study is not finished: run the same command again to continue")
 
 
-@app.command()
-def translate(
-    bundle: Annotated[
-        Path | None, typer.Argument(help="Bundle folder.", show_default="models/en-de")
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine of the bundle.")] = None,
-    beam_size: Annotated[int, typer.Option(min=1, max=8, help="1 is greedy.")] = 1,
-) -> None:
-    """Translate standard input to standard output, line by line."""
-    from export.runtime.bundle import load_bundle
-    from export.runtime.engines import TranslateOptions, load_engine
-    from service.settings import find_bundle
-    from service.text import join_parts, split_text
-
-    opened = load_bundle(bundle or find_bundle())
-    translator = load_engine(opened, engine)
-    options = TranslateOptions(beam_size=beam_size)
-    language = opened.manifest.source_lang
-    for line in sys.stdin:
-        text = line.rstrip("\n")
-        parts = split_text(text, language, translator.count_tokens, translator.max_input_tokens)
-        sentences = [part.text for part in parts if part.translate]
-        found = translator.translate_batch(sentences, options) if sentences else []
-        print(join_parts(parts, [one.text for one in found]), flush=True)
+# --- training text ------------------------------------------------------------------------------
 
 
 @app.command()
 def download(
     src: Annotated[str, typer.Argument(help="Source language.")],
     trg: Annotated[str, typer.Argument(help="Target language.")],
-    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="mtdata's names.")],
+    datasets: Annotated[list[str], typer.Argument(metavar="DATASET…", help="Names of mtdata.")],
     out: Annotated[Path, typer.Option(help="Folder for the text.")] = Path("data"),
 ) -> None:
-    """Fetch public parallel text with mtdata (needs a network and the `download` extra)."""
-    from training.data.prepare import download as fetch
+    """Download public parallel text with mtdata (needs the `download` extra)."""
+    from training.data.prepare import download as download_datasets
 
-    fetch(src, trg, datasets, out)
+    download_datasets(src, trg, datasets, out)
 
 
 @app.command()
 def recombine(
-    texts: Annotated[list[Path], typer.Argument(metavar="TEXT…", help="Source text, by lines.")],
-    out: Annotated[Path, typer.Option(help="File for the new sentences; packed if *.gz.")],
-    sentences: Annotated[int, typer.Option(min=1, help="How many.")] = 100_000,
+    texts: Annotated[
+        list[Path], typer.Argument(metavar="TEXT…", help="Source text, one sentence a line.")
+    ],
+    out: Annotated[Path, typer.Option(help="File for the new sentences; *.gz is compressed.")],
+    sentences: Annotated[int, typer.Option(min=1, help="Number of new sentences.")] = 100_000,
     without: Annotated[
         list[Path] | None,
-        typer.Option(help="Source text that must not come out, such as a test set; repeatable."),
+        typer.Option(help="Source text to leave out, such as a test set; repeatable."),
     ] = None,
     order: Annotated[int, typer.Option(min=2, help="Longest n-gram, in words.")] = 4,
     overlap: Annotated[
-        int, typer.Option(min=1, help="Words that go on as they do in the text, at least.")
+        int, typer.Option(min=1, help="Any OVERLAP + 1 words in a row occur in the text.")
     ] = 2,
     longest: Annotated[int, typer.Option(min=1, help="Longest sentence, in words.")] = 30,
-    seed: Annotated[int, typer.Option(help="Another gives other sentences.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
 ) -> None:
-    """Make new source sentences of a text's own words, for the teacher to translate."""
+    """Generate new source sentences from a text's n-grams, for the teacher to translate."""
     from training.data.synthetic import recombine_files
 
     if overlap >= order:
@@ -370,28 +352,113 @@ def recombine(
     )
 
 
+# --- translating and serving --------------------------------------------------------------------
+
+
+@app.command()
+def translate(
+    bundle: Annotated[
+        Path | None, typer.Argument(help="Bundle folder.", show_default="models/en-de")
+    ] = None,
+    engine: Annotated[str | None, typer.Option(help="Engine of the bundle.")] = None,
+    beam_size: Annotated[int, typer.Option(min=1, max=8, help="1 is greedy.")] = 1,
+    format: Annotated[
+        Literal["text", "html", "markdown"],
+        typer.Option(help="Text is translated line by line; HTML and Markdown as one document."),
+    ] = "text",
+) -> None:
+    """Translate standard input to standard output."""
+    from quickstudy import load
+
+    with load(bundle, engine=engine) as model:
+        if format == "text":
+            for lines in _waiting_lines():
+                for translation in model.translate(lines, beam_size=beam_size):
+                    print(translation)
+                sys.stdout.flush()
+        else:
+            document = "".join(_waiting_text(universal_newlines=False))
+            print(model.translate(document, format=format, beam_size=beam_size), end="")
+
+
+def _waiting_lines() -> Iterator[list[str]]:
+    """Lines of standard input, all that are waiting there at a time: one that is typed at a
+    terminal or trickles through a pipe at once, those of a file in long lists."""
+    rest = ""
+    for text in _waiting_text():
+        *lines, rest = (rest + text).split("\n")
+        if lines:
+            yield lines
+    if rest:
+        yield [rest]
+
+
+def _waiting_text(universal_newlines: bool = True) -> Iterator[str]:
+    """Standard input as text, all that is waiting there at a time."""
+    reader = cast(io.BufferedReader, sys.stdin.buffer)
+    decoder = codecs.getincrementaldecoder(sys.stdin.encoding)()
+    newlines = io.IncrementalNewlineDecoder(decoder, translate=universal_newlines)
+    try:
+        while data := reader.read1(READ_BYTES):
+            yield newlines.decode(data)
+        yield newlines.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        raise QuickstudyError(
+            f"standard input is not {error.encoding} text: convert it first, with iconv for example"
+        ) from None
+
+
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
     show_settings: Annotated[
-        bool, typer.Option("--show-settings", help="Print every setting instead, and stop.")
+        bool, typer.Option("--show-settings", help="Print every setting and exit.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the settings as JSON.")] = False,
 ) -> None:
-    """Serve translations over HTTP (the same as `make serve`), by settings `QUICKSTUDY_*`."""
+    """Serve translations over HTTP; variables `QUICKSTUDY_*` are its settings."""
     if as_json and not show_settings:
-        raise QuickstudyError("--json is for --show-settings: give both, or neither")
-    from service.settings import read_settings
-    from service.settings import show_settings as show
+        raise QuickstudyError("--json needs --show-settings: add it, or leave --json out")
+    from service import settings
 
     if show_settings:
-        show(as_json)
+        settings.show_settings(as_json)
         return
-    read_settings()
+    settings.read_settings()  # errors are shown before a process is started
     os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
     command = [sys.executable, "-m", "service.supervisor"]
     os.execv(sys.executable, [*command, "--host", host, "--port", str(port)])
+
+
+# --- recipes and labels -------------------------------------------------------------------------
+
+
+@recipe_app.command("check")
+def recipe_check(
+    recipe: RecipeFile, data: DataOption = None, assignments: SetOption = None
+) -> None:
+    """Report every error of a recipe at once, missing text included; exit code 1 if any."""
+    from training.config.io import check_recipe
+
+    checked: Recipe = check_recipe(recipe, assignments, data)
+    print(f"{recipe}: ok ({checked.name})")
+
+
+@recipe_app.command("schema")
+def recipe_schema() -> None:
+    """Print the JSON Schema of recipes, with a description and unit for every field."""
+    from training.config.io import recipe_schema
+
+    print(recipe_schema())
+
+
+@recipe_app.command("reference")
+def recipe_reference() -> None:
+    """Print every field of a recipe as Markdown, as in docs/recipes.md."""
+    from training.config.io import recipe_reference
+
+    print(recipe_reference(), end="")
 
 
 @labels_app.command("inspect")
@@ -401,46 +468,15 @@ def labels_inspect(
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     bleu_pairs: Annotated[
-        int, typer.Option(min=1, help="Pairs that the teacher's BLEU is measured on at most.")
+        int, typer.Option(min=1, help="Most pairs to measure the teacher's BLEU on.")
     ] = 2000,
-    samples: Annotated[int, typer.Option(min=0, help="Translations shown.")] = 3,
+    samples: Annotated[int, typer.Option(min=0, help="Translations to show.")] = 3,
     runs: RunsOption = Path("runs"),
     assignments: SetOption = None,
 ) -> None:
-    """Show what the teacher said: sizes, tail mass, lengths, BLEU and a few translations."""
+    """Describe a label store: sizes, tail mass, lengths, BLEU and sample translations."""
     from training.distill import reports
 
-    folder = where if where.is_dir() else _run(where, None, runs, assignments).folder
-    found = reports.inspect_labels(folder, bleu_pairs, samples)
-    print(reports.as_json(found) if as_json else reports.render(found))
-
-
-@recipe_app.command("check")
-def recipe_check(
-    recipe: RecipeFile, data: DataOption = None, assignments: SetOption = None
-) -> None:
-    """Report every fault of a recipe at once, missing text too; exit code 1 if there is any."""
-    from training.config.io import check_recipe
-
-    checked = check_recipe(recipe, assignments, data)
-    print(f"{recipe}: ok ({checked.name})")
-
-
-@recipe_app.command("schema")
-def recipe_schema() -> None:
-    """Print the JSON Schema of a recipe, with a description and unit for every field."""
-    from training.config.io import recipe_schema
-
-    print(recipe_schema())
-
-
-@recipe_app.command("reference")
-def recipe_reference() -> None:
-    """Print every field of a recipe as Markdown: docs/recipes.md is this."""
-    from training.config.io import recipe_reference
-
-    print(recipe_reference(), end="")
-
-
-if __name__ == "__main__":
-    main()
+    folder = where if where.is_dir() else _load_run(where, None, runs, assignments).folder
+    report = reports.inspect_labels(folder, bleu_pairs, samples)
+    print(reports.as_json(report) if as_json else reports.render(report))

@@ -1,4 +1,4 @@
-"""The command line: its words, its exit codes, and that serving never needs torch."""
+"""The command line: messages, exit codes, `translate`, and that serving never needs torch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import quickstudy
 from quickstudy import cli
 from quickstudy.cli import TRAIN_EXTRA as EXTRA
 from quickstudy.errors import ADVICE, QuickstudyError
@@ -80,13 +81,59 @@ def test_a_missing_bundle_says_what_to_do(
     assert "quickstudy export" in capsys.readouterr().err
 
 
+BUNDLE = ROOT / "models" / "en-de"
+TRANSLATE = [sys.executable, "-m", "quickstudy", "translate"]
+
+
+def test_translate_answers_each_line_before_it_reads_the_next() -> None:
+    with subprocess.Popen(
+        TRANSLATE, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answers = []
+        for line in ("Good morning.\n", "\n", "Where is the station?\n"):
+            process.stdin.write(line)
+            process.stdin.flush()
+            answers.append(process.stdout.readline())
+        process.stdin.close()
+        assert process.stdout.read() == ""
+    assert answers == ["Guten Morgen!\n", "\n", "Wo ist der Bahnhof?\n"]
+    assert process.returncode == 0
+
+
+def translate(text: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*TRANSLATE, *arguments], cwd=ROOT, input=text, capture_output=True)
+
+
+def test_translate_gives_what_the_api_gives_line_by_line() -> None:
+    lines = [f"I have {row} dogs, {{name}}." for row in range(40)] + ["", "  - The end"]
+    lines += ["The train is late. " * 3000]  # longer than what is read at a time
+    done = translate("\r\n".join(lines).encode(), str(BUNDLE), "--beam-size", "2")
+    with quickstudy.load(BUNDLE) as model:
+        assert done.stdout.decode().split("\n") == [*model.translate(lines, beam_size=2), ""]
+
+
+def test_translate_takes_markup_as_one_document() -> None:
+    text = "<p>Open <b>the window</b>,\r\nplease.</p>\n"
+    done = translate(text.encode(), "--format", "html")
+    with quickstudy.load(BUNDLE) as model:
+        assert done.stdout.decode() == model.translate(text, format="html")
+
+
+def test_translate_refuses_what_is_not_text() -> None:
+    done = translate(b"caf\xe9\n")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"quickstudy: standard input is not utf-8 text: convert it")
+
+
 @pytest.mark.parametrize("command", ["label", "run", "study"])
 def test_force_asks_a_weak_teacher_too(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
     monkeypatch.setattr("quickstudy.cli._stages", lambda run: asked.append(run.label_anyway) or {})
-    monkeypatch.setattr("quickstudy.cli._do", lambda run, *_: asked.append(run.label_anyway))
+    monkeypatch.setattr("quickstudy.cli._run_stage", lambda run, *_: asked.append(run.label_anyway))
     monkeypatch.setattr(
         "benchmarks.study.run.run_study", lambda bench, *_: asked.append(bench.force)
     )
@@ -164,8 +211,10 @@ def test_checking_a_recipe_imports_no_torch() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("module", ["quickstudy", "service.service", "export.runtime.bundle"])
-def test_serving_imports_no_torch(module: str) -> None:
+@pytest.mark.parametrize(
+    "module", ["quickstudy.cli", "quickstudy.api", "service.service", "export.runtime.bundle"]
+)
+def test_what_serving_installs_imports_no_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

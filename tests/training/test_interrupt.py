@@ -107,7 +107,7 @@ def test_training_says_that_the_same_command_goes_on(
     assert process.returncode == 130, rest
     assert "Traceback" not in rest
     assert rest.endswith(
-        "quickstudy: interrupted: what is done is kept, the same command goes on from there\n"
+        "quickstudy: interrupted: finished work is kept; run the same command again to continue\n"
     )
     assert rest.count("interrupted") == 1
 
@@ -134,7 +134,7 @@ def test_what_does_not_go_on_says_so() -> None:
     bundle = ROOT / "models" / "en-de"
     process, _, rest = interrupt([*command, "translate", str(bundle)], "go", 1.0)
     assert process.returncode == 130
-    assert rest == "quickstudy: interrupted: the same command begins again\n"
+    assert rest == "quickstudy: interrupted: run the same command again to start over\n"
 
 
 def test_what_the_task_raises_is_raised() -> None:

@@ -1,0 +1,415 @@
+"""The Python API: load a bundle and translate with it in this process.
+
+    model = quickstudy.load("models/en-de")
+    model.translate("Good morning.")
+
+A model gives what the service answers, because it runs the service's own code: sentence splitting,
+protected spans, inline markup, glossary, fallback decoding, cache and batches. That code is
+asynchronous, so each model runs an event loop in a thread of its own, and callers wait for it. Any
+number of threads may share a model, and a caller may itself run an event loop, as a notebook does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar, get_args, overload
+
+from export.runtime.manifest import BundleError
+from quickstudy.errors import QuickstudyError
+from service import models as served_models
+from service.batching import ClosedError
+from service.pivot import SearchError, translate_with_model
+from service.scheduler import Scheduler
+from service.settings import Settings, find_bundle, usable_cores
+from service.text import NO_GLOSSARY, Format, Glossary, GlossaryError
+from service.types import TranslatedText, TranslationRequest, TranslationWarning
+
+__all__ = [
+    "BundleError",
+    "Model",
+    "ModelClosedError",
+    "OptionError",
+    "SentencePair",
+    "Translation",
+    "TranslationWarning",
+    "load",
+]
+
+CHUNK_CHARS = 8_000
+"""Characters of a list that are prepared at a time; a longer text is a chunk by itself."""
+CHUNKS_IN_FLIGHT = 3
+"""Chunks of a list under way at once: one is prepared while others are translated."""
+CLOSE_S = 5.0
+"""Longest wait for the event loop's thread when a model is closed."""
+MAX_BEAM_SIZE = 8
+MAX_ALTERNATIVES = 5
+MAX_THREADS = 256
+SURROGATE = re.compile("[\ud800-\udfff]")
+CLOSED = "the model is closed: load it again"
+T = TypeVar("T")
+
+
+class OptionError(QuickstudyError, ValueError):
+    """An invalid text or option; the message says what to pass instead."""
+
+
+class ModelClosedError(QuickstudyError, RuntimeError):
+    """The model was closed before or during the call."""
+
+
+class SentencePair(NamedTuple):
+    """A source sentence and its translation, without markup."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class Translation:
+    """A text's translation.
+
+    `score`: mean log-probability of its tokens (nats), None if there was nothing to translate.
+    `truncated`: whether the output limit cut a sentence off. `warnings`: what may be wrong.
+    `alternatives`: other translations of the whole text, likeliest first.
+    """
+
+    text: str
+    score: float | None
+    truncated: bool
+    warnings: tuple[TranslationWarning, ...]
+    sentences: tuple[SentencePair, ...]
+    alternatives: tuple[str, ...]
+
+
+def load(
+    path: str | os.PathLike[str] | None = None,
+    *,
+    engine: str | None = None,
+    threads: int | None = None,
+) -> Model:
+    """Load a bundle; without a path, the one that ships with Quickstudy.
+
+    `engine` names an engine of the bundle; None is its default one. `threads` is how many batches
+    are translated at the same time; None is one per usable core. The service's settings
+    (`QUICKSTUDY_*`) have no effect. Raises BundleError if the bundle cannot be used, OptionError
+    for an invalid option.
+    """
+    if threads is not None and not 1 <= threads <= MAX_THREADS:
+        raise OptionError(f"threads is {threads}: set it to 1 up to {MAX_THREADS}")
+    folder = find_bundle() if path is None else Path(path)
+    # `model_construct` does not read the environment. The queue has no limit: callers in the same
+    # process wait rather than be refused.
+    settings = Settings.model_construct(
+        model=folder,
+        engine=engine,
+        inter_threads=threads or usable_cores(),
+        queue_size=sys.maxsize,
+        queue_tokens=sys.maxsize,
+    )
+    return Model(served_models.load_models([folder], settings).default, settings)
+
+
+class Model:
+    """A loaded bundle; get one from `quickstudy.load`.
+
+    Any number of threads may call it. Its memory and threads are freed by `close`, at the end of a
+    `with` block, or with the last reference to it.
+    """
+
+    def __init__(self, served: served_models.Model, settings: Settings) -> None:
+        self._manifest = served.manifest
+        self._scheduler = Scheduler(settings)
+        self._served: served_models.Model | None = served
+        self._thread = _EventLoopThread()
+        # Runs once: by `close`, when the model is garbage, or when the interpreter ends.
+        self._finalizer = weakref.finalize(self, self._thread.stop, self._scheduler.close)
+
+    @property
+    def name(self) -> str:
+        """The bundle's name."""
+        return self._manifest.name
+
+    @property
+    def source(self) -> str:
+        """The source language's code."""
+        return self._manifest.source_lang
+
+    @property
+    def target(self) -> str:
+        """The target language's code."""
+        return self._manifest.target_lang
+
+    @overload
+    def translate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too
+        self,
+        text: str,
+        *,
+        format: Format = "text",
+        beam_size: int = 1,
+        glossary: Mapping[str, str] | None = None,
+    ) -> str: ...
+
+    @overload
+    def translate(
+        self,
+        text: Sequence[str],
+        *,
+        format: Format = "text",
+        beam_size: int = 1,
+        glossary: Mapping[str, str] | None = None,
+    ) -> list[str]: ...
+
+    def translate(
+        self,
+        text: str | Sequence[str],
+        *,
+        format: Format = "text",
+        beam_size: int = 1,
+        glossary: Mapping[str, str] | None = None,
+    ) -> str | list[str]:
+        """Translate a text, or a list of texts in order; lines, spaces and markup are kept.
+
+        A list is faster than one call per text. `beam_size` 1 is greedy; up to 8 is slower and
+        slightly better. `glossary` maps source terms to their required translations. Raises
+        OptionError for invalid texts and options, ModelClosedError after `close`.
+        """
+        results = self._run(_request(text, format, beam_size, glossary))
+        texts = [result.text for result in results]
+        return texts[0] if isinstance(text, str) else texts
+
+    @overload
+    def translate_with_details(  # type: ignore[overload-overlap]
+        self,
+        text: str,
+        *,
+        format: Format = "text",
+        beam_size: int = 1,
+        glossary: Mapping[str, str] | None = None,
+        alternatives: int = 0,
+    ) -> Translation: ...
+
+    @overload
+    def translate_with_details(
+        self,
+        text: Sequence[str],
+        *,
+        format: Format = "text",
+        beam_size: int = 1,
+        glossary: Mapping[str, str] | None = None,
+        alternatives: int = 0,
+    ) -> list[Translation]: ...
+
+    def translate_with_details(
+        self,
+        text: str | Sequence[str],
+        *,
+        format: Format = "text",
+        beam_size: int = 1,
+        glossary: Mapping[str, str] | None = None,
+        alternatives: int = 0,
+    ) -> Translation | list[Translation]:
+        """Translate as `translate` does; return scores, warnings and sentence pairs, too.
+
+        `alternatives` asks for up to 5 other translations, found by a beam search that is at least
+        one wider.
+        """
+        request = _request(text, format, beam_size, glossary, alternatives, scores=True)
+        translations = [_translation(result) for result in self._run(request)]
+        return translations[0] if isinstance(text, str) else translations
+
+    def close(self) -> None:
+        """Free the model; pending calls in other threads raise ModelClosedError."""
+        self._finalizer()
+        self._served = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<quickstudy.Model {self.name!r}: {self.source} → {self.target}>"
+
+    def _run(self, request: TranslationRequest) -> list[TranslatedText]:
+        """Translate in the model's own thread, and wait for it."""
+        served = self._served
+        if served is None:
+            raise ModelClosedError(CLOSED)
+        try:
+            return self._thread.run(_translate(self._scheduler, served, request))
+        except SearchError as error:
+            raise OptionError(str(error)) from None
+        except (ClosedError, CancelledError):
+            raise ModelClosedError(CLOSED) from None
+
+
+def _request(
+    text: str | Sequence[str],
+    format: Format,
+    beam_size: int,
+    glossary: Mapping[str, str] | None,
+    alternatives: int = 0,
+    scores: bool = False,
+) -> TranslationRequest:
+    """Check texts and options. Raises OptionError where the service would answer 422."""
+    texts = _texts(text)
+    if format not in get_args(Format):
+        raise OptionError(f"format is {format!r}: pass {' or '.join(map(repr, get_args(Format)))}")
+    for name, value, least, most in (
+        ("beam_size", beam_size, 1, MAX_BEAM_SIZE),
+        ("alternatives", alternatives, 0, MAX_ALTERNATIVES),
+    ):
+        if not isinstance(value, int) or not least <= value <= most:
+            raise OptionError(f"{name} is {value!r}: set it to {least} up to {most}")
+    try:
+        terms = Glossary(dict(glossary)) if glossary else NO_GLOSSARY
+    except GlossaryError as error:
+        raise OptionError(f"glossary: {error}") from None
+    except TypeError:
+        raise OptionError("glossary is not a mapping of str to str: pass a dict") from None
+    return TranslationRequest(
+        texts,
+        format=format,
+        beam_size=beam_size,
+        alternatives=alternatives,
+        scores=scores,
+        glossary=terms,
+    )
+
+
+def _texts(text: object) -> list[str]:
+    """The texts as a list. Raises OptionError for anything that is not text."""
+    if isinstance(text, bytes) or not isinstance(text, Iterable):
+        raise OptionError(f"text is of type {type(text).__name__}: pass a str or a list of str")
+    texts = [text] if isinstance(text, str) else list(text)
+    for row, item in enumerate(texts):
+        name = "text" if isinstance(text, str) else f"text[{row}]"
+        if not isinstance(item, str):
+            raise OptionError(f"{name} is of type {type(item).__name__}: pass a str")
+        if not item.isascii() and SURROGATE.search(item):
+            raise OptionError(f"{name} contains half of a surrogate pair: decode it as UTF-8")
+    return texts
+
+
+async def _translate(
+    scheduler: Scheduler, served: served_models.Model, request: TranslationRequest
+) -> list[TranslatedText]:
+    """Translate texts, in order. Texts of like lengths go together, which saves padding."""
+    chunks = _chunks(request.texts)
+    if len(chunks) <= 1:
+        return await translate_with_model(scheduler, served, request.texts, request)
+    done: dict[int, TranslatedText] = {}
+    waiting = iter(chunks)
+
+    async def translate_chunks() -> None:
+        for rows in waiting:
+            texts = [request.texts[row] for row in rows]
+            translated = await translate_with_model(scheduler, served, texts, request)
+            done.update(zip(rows, translated, strict=True))
+
+    tasks = [asyncio.create_task(translate_chunks()) for _ in range(CHUNKS_IN_FLIGHT)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return [done[row] for row in range(len(request.texts))]
+
+
+def _chunks(texts: Sequence[str]) -> list[list[int]]:
+    """Rows of texts by length, in chunks of about CHUNK_CHARS characters."""
+    chunks: list[list[int]] = []
+    chars = 0
+    for row in sorted(range(len(texts)), key=lambda row: len(texts[row])):
+        if not chunks or chars + len(texts[row]) > CHUNK_CHARS:
+            chunks.append([])
+            chars = 0
+        chunks[-1].append(row)
+        chars += len(texts[row])
+    return chunks
+
+
+def _translation(text: TranslatedText) -> Translation:
+    return Translation(
+        text=text.text,
+        score=text.score,
+        truncated=text.truncated,
+        warnings=tuple(text.warnings),
+        sentences=tuple(SentencePair(source, target) for source, target in text.sentences),
+        alternatives=tuple(text.alternatives),
+    )
+
+
+class _EventLoopThread:
+    """An event loop in a daemon thread, so that it never keeps the process from ending."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="quickstudy", daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Wait for a coroutine; an exception here, such as Ctrl-C, cancels it."""
+        if os.getpid() != self._pid:
+            work.close()
+            raise QuickstudyError(
+                "the model was loaded before this process was forked: load it in each process, or "
+                "start processes with `spawn`"
+            )
+        with self._lock:
+            if self._stopped:
+                work.close()
+                raise ModelClosedError(CLOSED)
+            future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def stop(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run `close`, cancel what still runs, and end the thread."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            if self._stopped:
+                return
+            self._stopped = True
+            asyncio.run_coroutine_threadsafe(self._end(close), self._loop)
+        if threading.current_thread() is not self._thread:  # garbage is collected in any thread
+            self._thread.join(CLOSE_S)
+
+    def _serve(self) -> None:
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    async def _end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await close()
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        finally:
+            self._loop.stop()

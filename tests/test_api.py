@@ -1,0 +1,301 @@
+"""The Python API: it equals the service, and is safe with threads, event loops and exits."""
+
+from __future__ import annotations
+
+import asyncio
+import doctest
+import gc
+import re
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+import quickstudy
+from export.runtime.bundle import Bundle
+from quickstudy import api
+from service import models as served_models
+from service.app import create_app, guarded
+from service.settings import Settings
+from service.translator import Translator
+from tests.export import tiny
+from tests.service.stub import StubEngine
+
+ROOT = Path(__file__).parents[1]
+PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+TEXTS = [
+    "The old man rides a red bike. The dog rides the blue bike!",
+    "",
+    "  - the cat\n\n\tthe woman and https://example.org/a?b=1 in {place}\r\n",
+    "the street the street the street the street the street",
+    "a red dog",
+]
+HTML = "<p>The <b>old man</b> rides.<br> The <code>dog</code> &amp; cat</p>"
+MARKDOWN = "# The old man\n\n- a *red* `bike`\n- [the dog](https://example.org)\n"
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("api")
+    return tiny.make_bundle(folder / "tiny", tiny.train_tokenizer(folder / "tokenizer.model"))
+
+
+@pytest.fixture(scope="module")
+def model(bundle: Bundle) -> Iterator[quickstudy.Model]:
+    with quickstudy.load(bundle.path, threads=1) as model:
+        yield model
+
+
+@pytest.fixture(scope="module")
+def client(bundle: Bundle) -> Iterator[TestClient]:
+    settings = Settings(model=Path(bundle.path), inter_threads=1)
+    models = served_models.load_models([settings.model], settings)
+    app = create_app(settings, Translator(models, settings))
+    with TestClient(guarded(app, settings)) as client:
+        yield client
+
+
+def stub_model(bundle: Bundle, engine: StubEngine) -> quickstudy.Model:
+    settings = Settings.model_construct(
+        model=bundle.path, inter_threads=1, queue_size=sys.maxsize, queue_tokens=sys.maxsize
+    )
+    return quickstudy.Model(served_models.Model.of(bundle, engine, settings), settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (TEXTS, {}),
+        (TEXTS, {"beam_size": 3}),
+        (TEXTS, {"alternatives": 2}),
+        (TEXTS, {"glossary": {"red bike": "Rotrad", "Dog": "Hund"}}),
+        ([HTML, "plain & simple"], {"format": "html", "glossary": {"old man": "Greis"}}),
+        ([MARKDOWN], {"format": "markdown", "beam_size": 2}),
+        (["the old dog " * 300], {}),
+    ],
+)
+def test_it_equals_the_service(
+    text: list[str], options: dict[str, Any], model: quickstudy.Model, client: TestClient
+) -> None:
+    body = {"text": text, "return": ["scores", "sentences"], **options}
+    expected = client.post("/v1/translate", json=body).json()["translations"]
+    results = model.translate_with_details(text, **options)
+    assert [
+        {
+            "text": result.text,
+            "truncated": result.truncated,
+            "score": result.score,
+            "warnings": [{"code": one.code, "message": one.message} for one in result.warnings],
+            **({"alternatives": list(result.alternatives)} if "alternatives" in options else {}),
+            "sentences": [pair._asdict() for pair in result.sentences],
+        }
+        for result in results
+    ] == expected
+    if "alternatives" not in options:
+        assert model.translate(text, **options) == [item["text"] for item in expected]
+
+
+def test_a_string_gives_a_string_and_a_list_a_list(model: quickstudy.Model) -> None:
+    text = model.translate("a red dog")
+    assert isinstance(text, str)
+    assert model.translate(["a red dog"]) == [text]
+    assert model.translate(("a red dog",)) == [text]
+    assert model.translate_with_details("a red dog").text == text
+    assert model.translate([]) == []
+    assert (model.name, model.source, model.target) == ("tiny", "en", "de")
+    assert "tiny" in repr(model)
+
+
+def test_long_lists_keep_their_order_and_never_find_the_queue_full(bundle: Bundle) -> None:
+    texts = [" ".join(["word"] * (row % 37)) + f" {row}" for row in range(3000)]
+    with stub_model(bundle, StubEngine()) as model, ThreadPoolExecutor(4) as pool:
+        for translations in pool.map(model.translate, [texts] * 4):
+            assert [text.strip() for text in translations] == [t.upper().strip() for t in texts]
+
+
+def test_it_works_inside_a_running_event_loop(model: quickstudy.Model) -> None:
+    async def cell() -> str:
+        return model.translate("a red dog")
+
+    assert asyncio.run(cell()) == model.translate("a red dog")
+
+
+def test_a_closed_model_says_so_and_is_freed(bundle: Bundle) -> None:
+    engine = StubEngine()
+    freed = weakref.ref(engine)
+    model = stub_model(bundle, engine)
+    del engine
+    model.translate("a")
+    model.close()
+    model.close()
+    with pytest.raises(quickstudy.ModelClosedError, match="load it again"):
+        model.translate("a")
+    assert model.name == "tiny"
+    thread = model._thread._thread
+    del model
+    gc.collect()
+    assert freed() is None
+    assert not thread.is_alive()
+
+
+def test_a_model_without_references_ends_its_thread(bundle: Bundle) -> None:
+    model = stub_model(bundle, StubEngine())
+    model.translate("a")
+    thread = model._thread._thread
+    del model
+    gc.collect()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_closing_ends_calls_that_wait(bundle: Bundle) -> None:
+    engine = StubEngine(seconds=60)
+    model = stub_model(bundle, engine)
+    errors: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            model.translate("a")
+        except quickstudy.ModelClosedError as error:
+            errors.append(error)
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    while not engine.batches:
+        threading.Event().wait(0.01)
+    model.close()
+    caller.join(10)
+    engine.release.set()
+    assert len(errors) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((b"bytes",), {}, "text is of type bytes: pass a str or a list of str"),
+        ((None,), {}, "text is of type NoneType"),
+        ((["a", 1],), {}, r"text\[1\] is of type int: pass a str"),
+        (("\ud800",), {}, "text contains half of a surrogate pair"),
+        (("a",), {"format": "xml"}, "format is 'xml': pass 'text' or 'html' or 'markdown'"),
+        (("a",), {"beam_size": 9}, "beam_size is 9: set it to 1 up to 8"),
+        (("a",), {"beam_size": 1.5}, "beam_size is 1.5"),
+        (("a",), {"alternatives": 6}, "alternatives is 6: set it to 0 up to 5"),
+        (("a",), {"glossary": {"": "x"}}, "glossary: a term of the glossary is empty"),
+        (("a",), {"glossary": {"a": 1}}, "glossary is not a mapping of str to str"),
+    ],
+)
+def test_invalid_arguments_say_what_to_pass(
+    arguments: Sequence[Any], options: dict[str, Any], message: str, model: quickstudy.Model
+) -> None:
+    with pytest.raises(quickstudy.OptionError, match=message):
+        model.translate_with_details(*arguments, **options)
+
+
+def test_what_cannot_be_loaded_says_what_to_do(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(quickstudy.BundleError, match="quickstudy export"):
+        quickstudy.load(tmp_path / "none")
+    with pytest.raises(quickstudy.BundleError, match="faster"):
+        quickstudy.load(bundle.path, engine="faster")
+    with pytest.raises(quickstudy.OptionError, match="threads is 0"):
+        quickstudy.load(bundle.path, threads=0)
+    assert issubclass(quickstudy.OptionError, quickstudy.QuickstudyError)
+    assert issubclass(quickstudy.ModelClosedError, quickstudy.QuickstudyError)
+    assert issubclass(quickstudy.BundleError, quickstudy.QuickstudyError)
+
+
+def test_an_engine_without_a_beam_says_so(bundle: Bundle) -> None:
+    class Greedy(StubEngine):
+        def translate_batch(self, sentences: Sequence[str], options: Any) -> Any:
+            raise ValueError("this engine has no beam search: set beam_size to 1")
+
+    with (
+        stub_model(bundle, Greedy()) as model,
+        pytest.raises(quickstudy.OptionError, match="set beam_size to 1"),
+    ):
+        model.translate("a", beam_size=2)
+
+
+def test_settings_of_the_service_have_no_effect(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("QUICKSTUDY_QUEUE_SIZE", "none")
+    monkeypatch.setenv("QUICKSTUDY_ENGINE", "none")
+    with quickstudy.load(str(bundle.path)) as model:
+        assert isinstance(model.translate("a dog"), str)
+
+
+def python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_importing_it_imports_nothing_heavy() -> None:
+    done = python(
+        "import sys, quickstudy; dir(quickstudy); "
+        "print([m for m in ('numpy', 'pydantic', 'asyncio', 'service', 'export') "
+        "if m in sys.modules], hasattr(quickstudy, 'nothing'))"
+    )
+    assert done.stdout == "[] False\n", done.stderr
+
+
+def test_translating_imports_no_server_and_the_process_ends(bundle: Bundle) -> None:
+    """While another thread still translates, and with the model still open."""
+    code = """
+import sys, threading, quickstudy
+model = quickstudy.load(sys.argv[1], threads=1)
+def translate():
+    while True:
+        model.translate(["the old dog"] * 100, beam_size=2)
+threading.Thread(target=translate, daemon=True).start()
+assert model.translate("a red dog")
+servers = ("torch", "fastapi", "starlette", "uvicorn", "bentoml")
+print([name for name in servers if name in sys.modules])
+"""
+    done = python(code, str(bundle.path))
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_forked_process_is_told_to_load_its_own(bundle: Bundle) -> None:
+    code = """
+import os, sys, quickstudy
+model = quickstudy.load(sys.argv[1], threads=1)
+if os.fork() == 0:
+    try:
+        model.translate("a")
+    except quickstudy.QuickstudyError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+"""
+    assert "load it in each process" in python(code, str(bundle.path)).stdout
+
+
+def test_examples_of_the_documentation_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    code = "\n".join(PYTHON_BLOCK.findall(page))
+    test = doctest.DocTestParser().get_doctest(code, {}, "python.md", "docs/python.md", 0)
+    assert len(test.examples) > 10
+    report: list[str] = []
+    doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, out=report.append)
+    assert not report, "".join(report)
+
+
+def test_everything_public_is_documented() -> None:
+    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+    assert set(api.__all__) | {"QuickstudyError"} == set(quickstudy.__all__)
+    for name in quickstudy.__all__:
+        assert name in page
+        assert getattr(quickstudy, name).__doc__
