@@ -62,8 +62,8 @@ lint: $(developed)  ## Check style, types and imports between packages
 mutants: $(mutating)  ## Count the small faults in the most important files that tests notice
 	$(bin)/python -m tests.mutants
 
-bench-readme: $(developed)  ## Write the README's table and picture from benchmark results
-	$(bin)/quickstudy bench readme $(RESULTS)
+bench-readme: $(developed)  ## Write the table and picture of docs/results.md from benchmark results
+	$(bin)/quickstudy bench readme $(RESULTS) --page docs/results.md
 
 clean:  ## Remove .venv, caches and build folders
 	rm -rf $(VENV) web/node_modules build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

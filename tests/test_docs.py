@@ -11,7 +11,7 @@ import pytest
 from training.config.io import recipe_reference
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 FOLDERS = ("training", "export", "service", "benchmarks")
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 CODE_BLOCK = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -37,11 +37,12 @@ def test_every_page_is_in_the_index() -> None:
         assert page.name == "README.md" or f"({page.name})" in index, page.name
 
 
-def test_the_map_names_files_that_exist() -> None:
-    names = NAMED.findall((ROOT / "docs" / "map.md").read_text(encoding="utf-8"))
-    assert len(names) > 40
+@pytest.mark.parametrize(("page", "least"), [("docs/map.md", 40), ("CONTRIBUTING.md", 20)])
+def test_pages_about_the_code_name_files_that_exist(page: str, least: int) -> None:
+    names = NAMED.findall((ROOT / page).read_text(encoding="utf-8"))
+    assert len(names) > least
     for name in names:
-        assert (ROOT / name).exists(), f"docs/map.md names {name}, which does not exist"
+        assert (ROOT / name).exists(), f"{page} names {name}, which does not exist"
 
 
 def test_the_map_leaves_no_file_out() -> None:
