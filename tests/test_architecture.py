@@ -14,6 +14,8 @@ ROOT = Path(__file__).parents[1]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
     "contracts"
 ]
+SHARED = ("errors", "atomic", "machine")
+"""Modules of `quickstudy` that every package may import."""
 
 
 def modules_of(package: str, *allowed: str) -> set[str]:
@@ -44,10 +46,10 @@ def test_serving_is_kept_from_all_of_export_but_its_runtime(package: str) -> Non
 @pytest.mark.parametrize(
     ("package", "allowed"),
     [
-        ("training", ("errors", "atomic")),
-        ("export", ("errors", "atomic")),
-        ("service", ("errors", "atomic")),
-        ("benchmarks", ("errors", "atomic", "pipeline")),
+        ("training", SHARED),
+        ("export", SHARED),
+        ("service", SHARED),
+        ("benchmarks", (*SHARED, "pipeline")),
     ],
 )
 def test_packages_are_kept_from_what_composes_them(package: str, allowed: tuple[str, ...]) -> None:

@@ -346,7 +346,7 @@ class Trainer:
         )
 
     def _say_pace(self, seconds: float) -> None:
-        """Say when the next log line comes, unless that is soon; the first step is slow."""
+        """Say when the next log line comes, unless soon; the first step is unusually slow."""
         steps = self.config.log_every - self.state.step % self.config.log_every
         if seconds * steps > SOON:
             self.monitor.say(
