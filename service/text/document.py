@@ -142,7 +142,7 @@ def open_document(
     count_tokens: Callable[[str], int],
     max_tokens: int,
     glossary: Glossary = NO_GLOSSARY,
-    stand_ins: PlaceholderWords = EN_DE,
+    placeholder_words: PlaceholderWords = EN_DE,
     *,
     wrapped: bool = False,
     split: bool = True,
@@ -164,7 +164,7 @@ def open_document(
     def too_long(core: InlineText) -> bool:
         if not core.specials and len(core.text) + 1 < max_tokens and core.text.isascii():
             return False
-        words = assign(core, stand_ins) or [
+        words = assign(core, placeholder_words) or [
             SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
         ] * len(opaque_words(core))
         return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(engine_text(core, words))
@@ -177,26 +177,26 @@ def open_document(
             continue
         rich = protect(block.rich, glossary, block.escape, tags=format == "text")
         for part, translate in split_inline(rich, language, too_long, split=split):
-            for core, known in _assignable(part, translate, stand_ins):
+            for core, known in _assignable(part, translate, placeholder_words):
                 if known is None:
                     document.layout.append(core.output())
                     continue
                 document.layout.append(len(document.segments))
                 sentence = engine_text(core, known)
                 document.segments.append(
-                    Segment(sentence, core, known, stand_ins, fits, block.escape)
+                    Segment(sentence, core, known, placeholder_words, fits, block.escape)
                 )
     return document
 
 
 def _assignable(
-    part: InlineText, translate: bool, stand_ins: PlaceholderWords
+    part: InlineText, translate: bool, placeholder_words: PlaceholderWords
 ) -> Iterator[tuple[InlineText, list[SentPlaceholder] | None]]:
     """Sentences with stand-ins for their opaque words, and with None what is kept; a sentence for
     which there are too few is parted at those words."""
     if not part.text:
         return
-    words = assign(part, stand_ins) if translate else None
+    words = assign(part, placeholder_words) if translate else None
     if words is not None or not translate:
         yield part, words
         return

@@ -314,7 +314,7 @@ class SentPlaceholder:
 
 
 def assign(
-    core: InlineText, stand_ins: PlaceholderWords, turn: int = 0
+    core: InlineText, placeholder_words: PlaceholderWords, turn: int = 0
 ) -> list[SentPlaceholder] | None:
     """What to send for each opaque word of a sentence; stand-ins are none of its own words.
 
@@ -324,8 +324,8 @@ def assign(
     if not core.specials:
         return []
     plain = " ".join(part if isinstance(part, str) else " " for part in core)
-    words = [word for word in stand_ins.words if word not in plain]
-    numbers = [word for word in stand_ins.numbers if word not in plain] if not turn else []
+    words = [word for word in placeholder_words.words if word not in plain]
+    numbers = [word for word in placeholder_words.numbers if word not in plain] if not turn else []
     words = words[turn:] + words[:turn]
     if len(opaque_words(core)) > len(words):
         return None

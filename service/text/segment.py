@@ -179,7 +179,7 @@ class Segment:
     core: InlineText
     words: Sequence[SentPlaceholder]
     """What is sent for each of the opaque words, in order."""
-    stand_ins: PlaceholderWords
+    placeholder_words: PlaceholderWords
     fits: Callable[[str], bool]
     """Whether the engine takes a text."""
     escape: Escape
@@ -235,7 +235,7 @@ class Segment:
 
     def _other_words(self) -> list[list[SentPlaceholder]]:
         """Other stand-ins for the opaque words, for when the model dropped one."""
-        turns = (assign(self.core, self.stand_ins, turn) for turn in TURNS)
+        turns = (assign(self.core, self.placeholder_words, turn) for turn in TURNS)
         return [words for words in turns if words and words != list(self.words)]
 
     def _translatable(self, text: str) -> bool:

@@ -118,7 +118,12 @@ def test_more_placeholders_than_stand_ins_part_the_sentence() -> None:
 
 def test_without_stand_ins_sentences_are_parted() -> None:
     document = open_document(
-        "we gave {name} a book", "text", "en", count_tokens, 100, stand_ins=PlaceholderWords(())
+        "we gave {name} a book",
+        "text",
+        "en",
+        count_tokens,
+        100,
+        placeholder_words=PlaceholderWords(()),
     )
     assert [segment.text for segment in document.segments] == ["we gave.", "a book."]
     assert document.rebuild(["WE GAVE.", "A BOOK."]) == "WE GAVE {name} A BOOK"
