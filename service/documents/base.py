@@ -75,7 +75,7 @@ def _check_long(unit: Unit) -> None:
     chars, limit, what = len(unit.text), MAX_MARKUP_CHARS, " with its markup"
     if chars <= limit:
         items = READERS[unit.format](unit.text)
-        chars = max((len(item.rich.text) for item in items if isinstance(item, Block)), default=0)
+        chars = max((len(item.inline.text) for item in items if isinstance(item, Block)), default=0)
         limit, what = MAX_UNIT_CHARS, ""
     if chars > limit:
         raise FileError(

@@ -262,6 +262,6 @@ def test_without_its_storage_nobody_is_refused_and_it_is_asked_again_after_a_whi
     assert hits == [1000.0, 1005.0, 1010.0, 1010.1]
     said = [one.getMessage() for one in caplog.records if "storage" in one.getMessage()]
     assert said == [
-        "the rate limits' storage does not answer: letting requests in",
+        "the rate limits' storage does not answer: accepting all requests",
         "the rate limits' storage answers again",
     ]
