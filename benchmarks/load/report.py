@@ -14,7 +14,7 @@ from quickstudy.atomic import atomic_write
 BEGIN, END = "<!-- service-load: generated -->", "<!-- service-load: end -->"
 OVERHEAD_MS, SHARE, GROWTH_PERCENT, READY_S, MEMORY_MB, AGAIN_S = 2.5, 0.75, 5.0, 5.0, 300.0, 10.0
 CHECK_NAMES = {
-    "greedy only": "no cache, no second tries",
+    "greedy only": "no cache, no fallback decoding",
     "no cache": "no cache",
     "default": "default settings, sentences that come again",
 }

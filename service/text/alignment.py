@@ -73,10 +73,6 @@ class Words:
         return self.text[start:end].casefold()
 
 
-def has_tags(core: InlineText) -> bool:
-    return any(element.kind in ("open", "close") for element in core.elements)
-
-
 def find_spans(core: InlineText) -> tuple[Span, list[AlignmentPoint]] | None:
     """The tree of a sentence's tagged spans, and its symbols. None if spans overlap."""
     words = [start for start, _ in source_words(core, None).spans]
