@@ -1,6 +1,7 @@
-"""Plain text, Markdown and HTML: pieces of the text, read as such when they are translated.
+"""Plain text, Markdown and HTML files, cut into pieces that can be translated one by one.
 
-A long text → pieces that can be translated each on its own and add up to it again.
+A piece of markup is cut where it reads in itself as it does in the whole; the pieces add up to the
+text.
 """
 
 from __future__ import annotations
