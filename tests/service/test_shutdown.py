@@ -1,4 +1,4 @@
-"""The steps of a stop: still answering, then refusing, then over."""
+"""The steps of a graceful shutdown: drain, finish, end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ async def nothing() -> None:
     pass
 
 
-def test_it_ends_as_soon_as_nothing_is_here() -> None:
+def test_it_ends_as_soon_as_no_request_is_in_progress() -> None:
     shutdown = GracefulShutdown(drain_s=0.0, grace_s=30)
     ended = []
     asyncio.run(asyncio.wait_for(shutdown.stop(nothing, lambda: ended.append(1)), 5))
     assert ended == [1]
 
 
-def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
+def test_it_waits_for_requests_in_progress_and_gives_up_after_the_grace_period() -> None:
     seen: list[str] = []
 
     async def give_up() -> None:
@@ -51,10 +51,10 @@ def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
     assert seen == ["given up", "ended"]
 
 
-def test_requests_while_it_stops(make_client: MakeClient) -> None:
+def test_requests_during_a_shutdown(make_client: MakeClient) -> None:
     client = make_client()
-    guard = client.app
-    shutdown: GracefulShutdown = guard._shutdown  # type: ignore[attr-defined]
+    middleware = client.app
+    shutdown: GracefulShutdown = middleware._shutdown  # type: ignore[attr-defined]
     body = {"text": "the red dog rides."}
     assert "connection" not in client.post("/v1/translate", json=body).headers
 
@@ -76,7 +76,7 @@ def test_requests_while_it_stops(make_client: MakeClient) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 404])
-def test_every_answer_leaves_nobody_here(make_client: MakeClient, status: int) -> None:
+def test_no_request_stays_in_progress(make_client: MakeClient, status: int) -> None:
     client = make_client()
     path = "/livez" if status == 200 else "/nothing"
     assert client.get(path).status_code == status
