@@ -42,6 +42,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from quickstudy.errors import QuickstudyError, explain
 from service.app import create_app, guarded, load, start, stop
 from service.errors import ApiError, error_response
+from service.middleware import PROBES
 from service.observability import CONNECTIONS, CONNECTIONS_REFUSED, configure_logs
 from service.settings import read_settings
 from service.tracing import RequestTraces, open_traces
@@ -61,8 +62,7 @@ NOT_HTTP = "this is no HTTP/1.1 request: check its first line and its header fie
 MAX_PIPELINED = 16
 """Requests that a client may send before the first is answered."""
 RESERVED = 32
-"""Connections beyond the limit that only probes use."""
-PROBES = frozenset(("/livez", "/healthz", "/readyz", "/metrics", "/health"))
+"""Connections beyond the limit that are for probes only."""
 SPARE_FILES = 128
 """File descriptors for all but connections."""
 SWEEP_S = 0.5
