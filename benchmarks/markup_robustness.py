@@ -63,7 +63,7 @@ def outcomes(
         for repair in document.check(translated):
             restored = repair.join(translate(repair.texts))
             translated[repair.segment] = restored
-            counts[f"{repair.reason}: {restored.way}"] += 1
+            counts[f"{repair.reason}: {restored.method}"] += 1
         counts["sentences"] += 1
         results.append(document.rebuild(translated))
     return counts, results

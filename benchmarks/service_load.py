@@ -58,7 +58,7 @@ MEASURES: dict[LoadPart, Measure] = {
 }
 NO_CACHE = {"QUICKSTUDY_CACHE_BYTES": "0"}
 SERVICES: dict[str, tuple[dict[str, str], tuple[LoadPart, ...]]] = {
-    "greedy only": ({**NO_CACHE, "QUICKSTUDY_SECOND_TRIES": "false"}, (LoadPart.THROUGHPUT,)),
+    "greedy only": ({**NO_CACHE, "QUICKSTUDY_FALLBACK_DECODING": "false"}, (LoadPart.THROUGHPUT,)),
     "no cache": (NO_CACHE, (LoadPart.OVERHEAD, LoadPart.THROUGHPUT, LoadPart.OPEN_LOOP)),
     "default": ({}, (LoadPart.THROUGHPUT, LoadPart.SOAK, LoadPart.CRASH)),
 }
@@ -90,7 +90,7 @@ def measure(
                 continue
             _say(f"starting the service, {name}")
             with Served(bundle.path, settings) as served:
-                scores = settings.get("QUICKSTUDY_SECOND_TRIES") != "false"
+                scores = settings.get("QUICKSTUDY_FALLBACK_DECODING") != "false"
                 bench = measures.LoadBench(
                     served, engine, client, sentences, pair, scores, plan, _say
                 )
@@ -113,7 +113,7 @@ def measure(
 BEGIN, END = "<!-- service-load: generated -->", "<!-- service-load: end -->"
 OVERHEAD_MS, SHARE, GROWTH_PERCENT, READY_S, MEMORY_MB, AGAIN_S = 2.5, 0.75, 5.0, 5.0, 300.0, 10.0
 CHECK_NAMES = {
-    "greedy only": "no cache, no second tries",
+    "greedy only": "no cache, no fallback decoding",
     "no cache": "no cache",
     "default": "default settings, sentences that come again",
 }

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         Translation,
         load,
     )
-    from service.types import TranslationWarning
+    from service.fallback import TranslationWarning
 
 __all__ = [
     "BundleError",

@@ -28,11 +28,11 @@ from export.runtime.manifest import BundleError
 from quickstudy.errors import QuickstudyError
 from service import models as served_models
 from service.batching import ClosedError
-from service.pivot import SearchError, translate_with_model
+from service.fallback import TranslationWarning
+from service.pivot import SearchError, TranslatedText, TranslationRequest, translate_with_model
 from service.scheduler import Scheduler
 from service.settings import Settings, find_bundle, usable_cores
 from service.text import NO_GLOSSARY, Format, Glossary, GlossaryError
-from service.types import TranslatedText, TranslationRequest, TranslationWarning
 
 __all__ = [
     "BundleError",

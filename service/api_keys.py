@@ -1,9 +1,7 @@
-"""API keys in SQLite: only their hashes, what each may do, and what it has used by month.
+"""API keys in SQLite (only their hashes, rights and monthly usage), and `quickstudy keys`.
 
-A key is 256 random bits, so that SHA-256 without salt or stretching is enough: there is nothing to
-guess, and a lookup costs one hash.
-
-`quickstudy keys`: make, list and revoke API keys.
+A key is 256 random bits, so SHA-256 without salt or stretching is enough: it cannot be guessed, and
+a lookup costs one hash.
 """
 
 from __future__ import annotations
@@ -62,7 +60,7 @@ class ApiKey:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a key has had translated in a month."""
+    """What a key has used in a month."""
 
     requests: int = 0
     characters: int = 0
@@ -110,7 +108,7 @@ class KeyStore:
         return _key(row) if row else None
 
     def revoke(self, id: int) -> None:
-        """Make a key void, for good. Raises KeyFileError if there is no such valid key."""
+        """Revoke a key for good. Raises KeyFileError if there is no such valid key."""
         done = self._db.execute(
             "UPDATE keys SET revoked = ? WHERE id = ? AND revoked IS NULL", (_now(), id)
         )
@@ -125,9 +123,9 @@ class KeyStore:
         return Usage(*row) if row else Usage()
 
     def charge(self, id: int, characters: int, limit: int | None) -> bool:
-        """Add a request to this month's usage, unless that takes its characters over the limit.
+        """Add a request to this month's usage, unless its characters would exceed the limit.
 
-        Says whether it was added.
+        Returns whether it was added.
         """
         self._db.execute("INSERT OR IGNORE INTO usage (key, month) VALUES (?, ?)", (id, _month()))
         done = self._db.execute(
@@ -138,7 +136,7 @@ class KeyStore:
         return done.rowcount > 0
 
     def refund(self, id: int, characters: int, requests: int = 1) -> None:
-        """Take a request that failed off this month's usage."""
+        """Subtract a failed request from this month's usage."""
         self._db.execute(
             "UPDATE usage SET requests = max(0, requests - ?), "
             "characters = max(0, characters - ?) WHERE key = ? AND month = ?",

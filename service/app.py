@@ -1,17 +1,8 @@
-"""The FastAPI app: the HTTP shapes joined together.
+"""The app: every API in one FastAPI app, with its middleware, and how it starts and stops.
 
-How the service starts and stops, whatever server runs it.
-
-The routes that all the load comes by, without what a framework does around every request.
-
-FastAPI describes and serves every route. It takes about as long to find it, to solve dependencies
-and to copy the answer as our own code takes for the request. A direct route goes from the bytes of
-the body to those of the answer, and leaves to FastAPI what is not plainly a valid request, so that
-one place says what is wrong.
-
-`/schema.json`, by which `bentoml.SyncHTTPClient` finds methods: `client.translate(text=…)`.
-
-BentoML's own would list no method, since our routes are those of a mounted app.
+`create_app` makes the FastAPI app and `guarded` wraps it in the middleware that a server needs.
+`load`, `start` and `stop` are for the server around it: `service/server.py` (uvicorn) or
+`service/service.py` (BentoML).
 """
 
 from __future__ import annotations
@@ -21,158 +12,34 @@ import gc
 import logging
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.types import Lifespan, Message, Receive, Scope, Send
+from starlette.types import Lifespan
 
 from export.runtime.manifest import BundleError
 from service.api import deepl, documents, libretranslate, native, ops
 from service.auth import Access
-from service.errors import ApiError, add_error_handlers, error_response
+from service.errors import add_error_handlers
 from service.jobs.queue import Jobs
-from service.middleware import GracefulShutdown, RequestMiddleware
+from service.middleware import FastPath, FastRoute, GracefulShutdown, RequestMiddleware
 from service.observability import own_version
-from service.settings import Settings
-from service.tracing import NO_TRACES, Traces
+from service.settings import Settings, deprecated
+from service.tracing import RequestTraces
 from service.translator import Translator
 
 SWITCH_S = 0.0002
-"""Seconds after which the event loop hands over Python's lock, 0.005 by default. A translating
-thread needs it for moments between the engine's calls, and would wait that long for each."""
+"""Seconds after which the event loop hands over Python's lock; Python's default is 0.005. A thread
+that translates needs the lock briefly between the engine's calls, and would wait that long each
+time."""
 
 YOUNG_OBJECTS = 20_000
-"""New objects after which Python looks for garbage among them, 700 by default: less than some
-requests on their way have, which it would look through again and again."""
+"""New objects after which Python collects garbage among them; Python's default is 700. Requests in
+progress hold more than that, and would be searched again and again."""
 
 logger = logging.getLogger("quickstudy.service")
-
-
-def load(app: FastAPI) -> None:
-    """Open what the settings name: keys, jobs, bundles.
-
-    Raises KeyFileError, JobsFolderError, BundleError.
-    """
-    _ = app.state.access.keys
-    _ = app.state.jobs.store
-    app.state.translator = Translator.load(app.state.settings)
-
-
-async def start(app: FastAPI) -> None:
-    """In the running event loop: heed signals, go on with the jobs of the last service.
-
-    SIGHUP loads the bundles again; SIGTERM stops step by step (`service/middleware.py`).
-    """
-    loop = asyncio.get_running_loop()
-    app.state.stopping.at_sigterm(app.state.translator.close_now)
-    loop.add_signal_handler(signal.SIGHUP, lambda: _keep(loop.create_task(_reload(app))))
-    app.state.jobs.start(app.state.translator)
-    sys.setswitchinterval(SWITCH_S)
-    # To look through what has been loaded takes a tenth of a second, in which nothing is answered.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS)
-
-
-async def stop(app: FastAPI, traces: Traces) -> None:
-    """End the queue's workers and the jobs, and close what `load` opened."""
-    await asyncio.gather(app.state.jobs.close(), app.state.translator.close())
-    app.state.access.close()
-    await asyncio.to_thread(traces.close)
-
-
-async def _reload(app: FastAPI) -> None:
-    try:
-        await app.state.translator.swap()
-    except BundleError as error:
-        logger.error("a bundle cannot be loaded, serving the former ones: %s", error)
-
-
-_tasks: set[asyncio.Task[None]] = set()
-
-
-def _keep(task: asyncio.Task[None]) -> None:
-    """Hold a task until it is done: the loop itself does not."""
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
-
-
-FastRoute = Callable[[Request], Awaitable[Response | None]]
-"""Answers a POST of JSON; None: FastAPI is to do it. May raise ApiError."""
-
-
-class FastPath:
-    """The app, with some POST routes answered directly, by their path."""
-
-    def __init__(self, app: FastAPI, routes: Mapping[str, FastRoute]) -> None:
-        self._app = app
-        self._routes = routes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        route = self._routes.get(scope["path"]) if scope["type"] == "http" else None
-        if route is None or scope["method"] != "POST" or not _is_json(scope):
-            await self._app(scope, receive, send)
-            return
-        scope["app"] = self._app
-        request = Request(scope, receive)
-        try:
-            response = await route(request)
-        except ApiError as error:
-            response = error_response(scope["path"], error)
-        if response is not None:
-            await response(scope, receive, send)
-            return
-        unread: list[Message] = [
-            {"type": "http.request", "body": await request.body(), "more_body": False}
-        ]
-
-        async def again() -> Message:
-            return unread.pop() if unread else await receive()
-
-        await self._app(scope, again, send)
-
-
-def _is_json(scope: Scope) -> bool:
-    for name, value in scope["headers"]:
-        if name == b"content-type":
-            return bytes(value).partition(b";")[0].strip().lower() == b"application/json"
-    return False
-
-
-router = APIRouter(include_in_schema=False)
-
-
-def bento_schema() -> dict[str, Any]:
-    """The routes that are methods of BentoML's client."""
-    return {
-        "name": "quickstudy",
-        "type": "service",
-        "routes": [
-            _route("translate", native.TranslateRequest, native.TranslateResponse),
-            _route("detect", native.DetectRequest, native.DetectResponse),
-        ],
-    }
-
-
-@router.get("/schema.json")
-async def schema() -> dict[str, Any]:
-    """The methods of BentoML's client."""
-    return bento_schema()
-
-
-def _route(name: str, request: type[BaseModel], response: type[BaseModel]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "route": f"/v1/{name}",
-        "doc": request.__doc__,
-        "input": request.model_json_schema(),
-        "output": response.model_json_schema(),
-    }
 
 
 CORS_MAX_AGE_S = 3600
@@ -199,17 +66,46 @@ PATHS = frozenset(
         *libretranslate.PATHS,
     )
 )
-"""The paths that metrics tell apart."""
+"""The paths that metrics distinguish."""
 UPLOADS = frozenset((documents.UPLOAD_PATH, deepl.UPLOAD_PATH, libretranslate.UPLOAD_PATH))
-"""Where files come in."""
+"""Paths that receive files."""
 
 
 FAST_PATHS: dict[str, FastRoute] = {
-    "/v1/translate": native.translate_directly,
-    "/translate": libretranslate.translate_directly,
-    "/v2/translate": deepl.translate_directly,
+    "/v1/translate": native.translate_fast,
+    "/translate": libretranslate.translate_fast,
+    "/v2/translate": deepl.translate_fast,
 }
-"""Routes that do not pass FastAPI, unless it has middleware (CORS)."""
+"""Routes that are answered without FastAPI, unless it has middleware (CORS)."""
+
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/schema.json")
+async def schema() -> dict[str, Any]:
+    """The methods of `bentoml.SyncHTTPClient`, as in `client.translate(text=…)`. BentoML's own
+    schema would list none, because our routes are those of a mounted app."""
+    return {
+        "name": "quickstudy",
+        "type": "service",
+        "routes": [
+            _client_method("translate", native.TranslateRequest, native.TranslateResponse),
+            _client_method("detect", native.DetectRequest, native.DetectResponse),
+        ],
+    }
+
+
+def _client_method(
+    name: str, request: type[BaseModel], response: type[BaseModel]
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "route": f"/v1/{name}",
+        "doc": request.__doc__,
+        "input": request.model_json_schema(),
+        "output": response.model_json_schema(),
+    }
 
 
 def create_app(
@@ -217,7 +113,7 @@ def create_app(
     translator: Translator | None = None,
     lifespan: Lifespan[FastAPI] | None = None,
 ) -> FastAPI:
-    """An app whose `state.translator` answers; until it is set, requests get 503."""
+    """The FastAPI app. `state.translator` translates; until it is set, requests get 503."""
     app = FastAPI(
         title="Quickstudy",
         summary="Fast machine translation by a distilled model.",
@@ -231,7 +127,7 @@ def create_app(
     app.state.translator = translator
     app.state.access = Access(settings)
     app.state.jobs = Jobs(settings, app.state.access.refund_later)
-    app.state.stopping = GracefulShutdown(settings.drain_s, settings.grace_s)
+    app.state.shutdown = GracefulShutdown(settings.drain_s, settings.shutdown_grace_s)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -242,7 +138,7 @@ def create_app(
             max_age=CORS_MAX_AGE_S,
         )
     add_error_handlers(app)
-    for each in (
+    for api_router in (
         native.router,
         documents.router,
         libretranslate.router,
@@ -252,12 +148,14 @@ def create_app(
         ops.pages_router,
         router,
     ):
-        app.include_router(each)
+        app.include_router(api_router)
     return app
 
 
-def guarded(app: FastAPI, settings: Settings, traces: Traces = NO_TRACES) -> RequestMiddleware:
-    """The app as it is to be served."""
+def guarded(
+    app: FastAPI, settings: Settings, traces: RequestTraces | None = None
+) -> RequestMiddleware:
+    """The app with its middleware, as a server needs it."""
     upload_bytes = settings.max_file_bytes + settings.max_body_bytes
     return RequestMiddleware(
         app if app.user_middleware else FastPath(app, FAST_PATHS),
@@ -265,5 +163,57 @@ def guarded(app: FastAPI, settings: Settings, traces: Traces = NO_TRACES) -> Req
         PATHS,
         uploads=dict.fromkeys(UPLOADS, upload_bytes),
         traces=traces,
-        stopping=app.state.stopping,
+        shutdown=app.state.shutdown,
     )
+
+
+def load(app: FastAPI) -> None:
+    """Open what the settings name: keys, jobs, bundles.
+
+    Raises KeyFileError, JobsFolderError, BundleError.
+    """
+    for sentence in deprecated():
+        logger.warning(sentence)
+    _ = app.state.access.keys
+    _ = app.state.jobs.store
+    app.state.translator = Translator.load(app.state.settings)
+
+
+async def start(app: FastAPI) -> None:
+    """In the running event loop: handle signals, and resume the jobs of the previous run.
+
+    SIGHUP reloads the bundles; SIGTERM shuts down gracefully (`service/middleware.py`).
+    """
+    loop = asyncio.get_running_loop()
+    app.state.shutdown.at_sigterm(app.state.translator.close_now)
+    loop.add_signal_handler(signal.SIGHUP, lambda: _keep(loop.create_task(_reload(app))))
+    app.state.jobs.start(app.state.translator)
+    sys.setswitchinterval(SWITCH_S)
+    # Searching what was loaded would take a tenth of a second, in which nothing is answered.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS)
+
+
+async def stop(app: FastAPI, traces: RequestTraces | None) -> None:
+    """Stop the scheduler and the jobs, and close what `load` opened."""
+    await asyncio.gather(app.state.jobs.close(), app.state.translator.close())
+    app.state.access.close()
+    if traces is not None:
+        await asyncio.to_thread(traces.close)
+
+
+async def _reload(app: FastAPI) -> None:
+    try:
+        await app.state.translator.swap()
+    except BundleError as error:
+        logger.error("a bundle cannot be loaded, still serving the former ones: %s", error)
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _keep(task: asyncio.Task[None]) -> None:
+    """Keep a reference to a task until it is done: the loop itself does not."""
+    _tasks.add(task)
+    task.add_done_callback(_tasks.discard)

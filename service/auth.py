@@ -1,4 +1,4 @@
-"""Who may ask, how often and for how much: API keys, rate limits, quotas."""
+"""Authentication, rate limits and quotas."""
 
 from __future__ import annotations
 
@@ -18,8 +18,7 @@ from fastapi import Request
 
 from service.api_keys import ApiKey, KeyStore
 from service.errors import ApiError
-from service.observability import count_wrong_key
-from service.request_context import current_metrics
+from service.observability import count_wrong_key, current_metrics
 from service.settings import OFF, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ logger = logging.getLogger("quickstudy.service")
 
 SCHEMES = ("bearer", "deepl-auth-key")
 STORAGE_RETRY_S = 5.0
-"""Seconds in which rate limits rest after their storage failed."""
+"""Seconds without rate limits after their storage failed."""
 REDIS_OPTIONS: dict[str, Any] = {
     "implementation": "redispy",
     "socket_connect_timeout": 0.5,
@@ -41,30 +40,30 @@ IPV6_PREFIX = 64
 """An IPv6 client has at least a whole /64: its addresses share one limit."""
 BRACKETED = re.compile(r"\[([^\]]*)\](?::\d{1,5})?")
 MAX_ADDRESSES = 10_000
-"""Addresses whose wrong keys are remembered."""
+"""Addresses whose wrong keys are kept."""
 NEED_KEY = {"WWW-Authenticate": "Bearer"}
 
 
 class KeyFailures:
-    """When each address sent wrong keys. One that sent too many has to wait.
+    """When each address sent wrong keys; one that sent too many has to wait.
 
-    Of more than MAX_ADDRESSES, the one that has sent none for the longest time is forgotten.
+    Beyond MAX_ADDRESSES, the address whose last wrong key is oldest is forgotten.
     """
 
     def __init__(self, rates: Sequence[RateLimitItem]) -> None:
         self._rates = [(rate.amount, rate.get_expiry()) for rate in rates]
-        self._most = max((amount for amount, _ in self._rates), default=0)
+        self._max_times = max((amount for amount, _ in self._rates), default=0)
         self._times: OrderedDict[str, deque[float]] = OrderedDict()
 
     def __len__(self) -> int:
-        """Addresses that are remembered."""
+        """Addresses with wrong keys."""
         return len(self._times)
 
     def add(self, address: str) -> None:
-        """Remember a wrong key."""
-        if not self._most:
+        """Count a wrong key."""
+        if not self._max_times:
             return
-        times = self._times.pop(address, None) or deque[float](maxlen=self._most)
+        times = self._times.pop(address, None) or deque[float](maxlen=self._max_times)
         times.append(time.monotonic())
         self._times[address] = times
         if len(self._times) > MAX_ADDRESSES:
@@ -79,41 +78,38 @@ class KeyFailures:
 
 
 class Access:
-    """The door: what a request needs, by the settings. Without keys and limits it is open."""
+    """Access control by the settings. Without keys and limits the service is public.
+
+    `is_public`: whether every request is accepted, and nothing is counted.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._limiter, self._rates = _limiter(settings)
         self._key_failures = KeyFailures(_rates(settings.key_failure_limit))
-        self._storage_down = False
-        self._storage_asked_again_at = 0.0
+        self._storage_is_down = False
+        self._storage_retry_at = 0.0
+        self.is_public = (
+            self._limiter is None and settings.keys_file is None and not settings.require_key
+        )
 
     @cached_property
     def keys(self) -> KeyStore | None:
         """The key file, opened at the first use. Raises KeyFileError."""
         return KeyStore(self._settings.keys_file) if self._settings.keys_file else None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether whoever comes is let in, and nothing is counted."""
-        return (
-            self._limiter is None
-            and self._settings.keys_file is None
-            and not self._settings.require_key
-        )
-
     @asynccontextmanager
     async def admitted(
         self, request: Request, characters: int, key_text: str | None = None
     ) -> AsyncIterator[None]:
-        """Let a request in that is about to translate so many characters.
+        """Authorise a request to translate so many characters, and charge them to its key.
 
-        They are taken off the usage again if what it does raises. Raises ApiError: `key_missing`
+        They are refunded if the request fails. Raises ApiError: `key_missing`
         401, `key_invalid` 403, `rate` 429 and `quota` 429 with Retry-After.
         """
-        key = await self.enter(request, key_text)
-        if (record := current_metrics()) is not None:
-            record.characters += characters
+        key = await self.authenticate(request, key_text)
+        if (metrics := current_metrics()) is not None:
+            metrics.characters += characters
         self.charge(key, characters)
         try:
             yield
@@ -121,21 +117,20 @@ class Access:
             self.refund(key, characters)
             raise
 
-    async def enter(self, request: Request, key_text: str | None = None) -> ApiKey | None:
-        """The request's key, if it may come in: as `key`, and counted against its rate."""
+    async def authenticate(self, request: Request, key_text: str | None = None) -> ApiKey | None:
+        """The request's key, as `key`; counts the request against its rate limit."""
         key = self.key(request, key_text)
-        if (record := current_metrics()) is not None:
-            record.key_id = key.id if key else None
+        if (metrics := current_metrics()) is not None:
+            metrics.key_id = key.id if key else None
         await self._check_rate(self.client(request, key))
         return key
 
     def client(self, request: Request, key: ApiKey | None) -> str:
-        """Who asks: a key, or an address."""
+        """Who sends the request: a key, or an address."""
         return f"key:{key.id}" if key else f"address:{self._address(request)}"
 
     def charge(self, key: ApiKey | None, characters: int) -> None:
-        """Count characters against a key's quota. Raises ApiError `quota` 429 if that is too much
-        for it."""
+        """Charge characters to a key's quota. Raises ApiError `quota` 429 if it is exceeded."""
         if key is None or self.keys is None:
             return
         limit = self.quota(key)
@@ -147,42 +142,42 @@ class Access:
             raise ApiError.later(429, "quota", message, _seconds_to_next_month(time.time()))
 
     def refund(self, key: ApiKey | None, characters: int) -> None:
-        """Take what was charged off again."""
+        """Refund what was charged."""
         if key is not None and self.keys is not None:
             self.keys.refund(key.id, characters)
 
     def refund_later(self, key_id: int, characters: int, requests: int) -> None:
-        """Take a part of what was charged off, when work has ended."""
+        """Refund a part of what was charged, after a job."""
         if self.keys is not None:
             self.keys.refund(key_id, characters, requests)
 
     def key(self, request: Request, key_text: str | None = None) -> ApiKey | None:
-        """The request's key: that text, or a header's; None where none is needed and none given.
+        """The request's key: this text, or the header's; None where none is required or sent.
 
         Raises ApiError: `key_missing` 401, `key_invalid` 403, `key_failures` 429 for any key of an
         address that has sent too many wrong ones.
         """
         text = key_text or _key_in_headers(request)
         if text and self.keys is not None:
-            return self._known_key(request, text, self.keys)
+            return self._find_key(request, text, self.keys)
         if self._settings.require_key:
             message = "an API key is needed: send it as `Authorization: Bearer KEY`"
             raise ApiError(401, "key_missing", message, headers=NEED_KEY)
         return None
 
     def check_metrics(self, request: Request) -> None:
-        """Let a request read the metrics. Raises ApiError: `turned_off` 403, and as `key`."""
-        who = self._settings.metrics
-        if who == OFF:
+        """Allow a request to read the metrics. Raises ApiError: `turned_off` 403, and as `key`."""
+        readers = self._settings.metrics
+        if readers == OFF:
             raise ApiError(403, "turned_off", "the metrics are turned off: see QUICKSTUDY_METRICS")
-        if who == "open" or (who == "auto" and not self._settings.require_key):
+        if readers == "open" or (readers == "auto" and not self._settings.require_key):
             return
         if self.key(request) is None:
             message = "an API key is needed for the metrics: send it as `Authorization: Bearer KEY`"
             raise ApiError(401, "key_missing", message, headers=NEED_KEY)
 
     def check_query(self, request: Request) -> None:
-        """Refuse a key in the request's address, unless it may be there. Raises ApiError 400."""
+        """Refuse a key in the query, unless the settings allow it. Raises ApiError 400."""
         if not self._settings.key_in_query and "api_key" in request.query_params:
             message = (
                 "an API key in an address ends in logs, and is not taken here: send it in the body "
@@ -205,7 +200,7 @@ class Access:
         return key
 
     def quota(self, key: ApiKey) -> int | None:
-        """Characters a month that a key may have translated; None for no limit."""
+        """Characters a month that a key may translate; None for no limit."""
         return (
             key.quota_chars if key.quota_chars is not None else self._settings.quota_chars or None
         )
@@ -223,7 +218,7 @@ class Access:
             self.keys.close()
 
     async def _check_rate(self, who: str) -> None:
-        if self._limiter is None or time.monotonic() < self._storage_asked_again_at:
+        if self._limiter is None or time.monotonic() < self._storage_retry_at:
             return
         for rate in self._rates:
             try:
@@ -235,24 +230,24 @@ class Access:
                 return
             message = f"more than {rate}: try again after the time that Retry-After names"
             raise ApiError.later(429, "rate", message, reset - time.time())
-        if self._storage_down:
-            self._storage_down = False
+        if self._storage_is_down:
+            self._storage_is_down = False
             logger.warning("the rate limits' storage answers again")
 
     def _storage_failed(self) -> None:
-        """Let requests in without asking the storage for a while; say so once."""
-        self._storage_asked_again_at = time.monotonic() + STORAGE_RETRY_S
-        if not self._storage_down:
-            self._storage_down = True
-            logger.exception("the rate limits' storage does not answer: letting requests in")
+        """Accept requests without the storage for a while; log it once."""
+        self._storage_retry_at = time.monotonic() + STORAGE_RETRY_S
+        if not self._storage_is_down:
+            self._storage_is_down = True
+            logger.exception("the rate limits' storage does not answer: accepting all requests")
 
     def scheme(self, request: Request) -> str:
-        """`http` or `https`: the connection's, or what the trusted proxies say."""
+        """`http` or `https`: the connection's, or what trusted proxies report."""
         entries = self._forwarded(request, "x-forwarded-proto")
-        said = entries[0].lower() if entries else ""
-        return said if said in ("http", "https") else request.url.scheme
+        reported = entries[0].lower() if entries else ""
+        return reported if reported in ("http", "https") else request.url.scheme
 
-    def _known_key(self, request: Request, text: str, keys: KeyStore) -> ApiKey:
+    def _find_key(self, request: Request, text: str, keys: KeyStore) -> ApiKey:
         """The key with this text, unless its sender has to wait. Raises ApiError 403, 429."""
         if len(self._key_failures):
             wait_s = self._key_failures.wait_s(self._address(request))
@@ -270,10 +265,10 @@ class Access:
         raise ApiError(403, "key_invalid", "this API key is not valid: check it, or ask for one")
 
     def _address(self, request: Request) -> str:
-        """The client's address: the peer's, or what the outermost trusted proxy says.
+        """The client's address: the peer's, or what the outermost trusted proxy reports.
 
-        A header with fewer entries than there are trusted proxies did not come through all of them,
-        and is not believed.
+        A header with fewer entries than there are trusted proxies did not pass all of them, and is
+        ignored.
         """
         peer = request.client.host if request.client else ""
         entries = self._forwarded(request, "x-forwarded-for")
@@ -292,8 +287,8 @@ class Access:
 
 
 def _client_network(text: str) -> str | None:
-    """An IPv4 address, or an IPv6 one's network, of an address as proxies write them: also with a
-    port. None if it is no address."""
+    """The IPv4 address, or the IPv6 network, of an address as proxies write it, with or without a
+    port. None if it is not an address."""
     if bracketed := BRACKETED.fullmatch(text):
         text = bracketed[1]
     elif text.count(":") == 1:

@@ -1,4 +1,4 @@
-"""What routes of every shape share: the translator, bounds on sizes, deadlines, clients that go."""
+"""What the routes of all APIs share: dependencies, limits on sizes and time, errors."""
 
 from __future__ import annotations
 
@@ -14,11 +14,10 @@ from service.errors import ApiError, ErrorBody
 from service.languages import Detection
 from service.middleware import RequestDeadline
 from service.models import LanguageError
-from service.pivot import SearchError
-from service.request_context import current_metrics
+from service.observability import current_metrics
+from service.pivot import SearchError, TranslationRequest, TranslationResult
 from service.settings import Settings
 from service.translator import Translator
-from service.types import TranslationRequest, TranslationResult
 
 CLIENT_GONE = 499
 T = TypeVar("T")
@@ -33,22 +32,22 @@ def get_translator(request: Request) -> Translator:
 
 
 def get_access(request: Request) -> Access:
-    """The app's door."""
-    door: Access = request.app.state.access
-    return door
+    """The app's access control."""
+    access: Access = request.app.state.access
+    return access
 
 
-async def _serving(request: Request) -> Translator:
+async def _translator(request: Request) -> Translator:
     return get_translator(request)
 
 
-async def _door(request: Request) -> Access:
+async def _access(request: Request) -> Access:
     return get_access(request)
 
 
-# Those that are not coroutines, FastAPI runs in threads.
-TranslatorDep = Annotated[Translator, Depends(_serving)]
-AccessDep = Annotated[Access, Depends(_door)]
+# FastAPI runs dependencies that are not coroutines in threads.
+TranslatorDep = Annotated[Translator, Depends(_translator)]
+AccessDep = Annotated[Access, Depends(_access)]
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorBody, "description": description}
     for status, description in {
@@ -67,7 +66,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 
 
 def check_text(text: str) -> str:
-    """Raise ValueError where a text holds half of a surrogate pair, which UTF-8 cannot write."""
+    """Raise ValueError where a text holds half a surrogate pair, which UTF-8 cannot encode."""
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("half of a surrogate pair is not text: escape both halves or neither")
     return text
@@ -77,38 +76,46 @@ def check_sizes(texts: Sequence[str], settings: Settings, field: str = "text") -
     """Raise ApiError 413 if there are too many texts or characters."""
     longest = max(map(len, texts), default=0)
     total = sum(map(len, texts))
-    for size, limit, what in (
+    for size, limit, unit in (
         (len(texts), settings.max_texts, "texts in a request"),
         (longest, settings.max_text_chars, "characters in a text"),
         (total, settings.max_request_chars, "characters in a request"),
     ):
         if size > limit:
-            message = f"{size} {what} are too many, {limit} are possible: send several requests"
+            message = f"{size} {unit} are too many, {limit} are possible: send several requests"
             raise ApiError(413, "too_large", message, field)
 
 
 async def translate_request(
-    request: Request, translator: Translator, order: TranslationRequest, key: str | None = None
+    request: Request,
+    translator: Translator,
+    translation_request: TranslationRequest,
+    key: str | None = None,
 ) -> TranslationResult:
-    """Translate what a client orders, if it may, within the time limit, unless it goes away.
+    """Translate for a client that is authorised, within the time limit, while it is connected.
 
-    `key` is an API key that was not in the headers. Raises ApiError: 401, 403 or 429 by the door,
-    413 for too much text, 422 for languages that are not served, 503 with Retry-After when too much
-    waits, 504 when time is up.
+    `key` is an API key that was not in the headers. Raises ApiError: 401, 403 or 429 from the
+    access control, 413 for too much text, 422 for languages that are not served, 503 with
+    Retry-After when too much waits, 504 when time is up.
     """
-    if get_access(request).is_open:
-        check_sizes(order.texts, translator.settings)
-        if (record := current_metrics()) is not None:
-            record.characters += sum(map(len, order.texts))
-        return await within_limits(request, translator.settings, translator.translate(order))
-    async with admitted(request, translator, order.texts, key):
-        return await within_limits(request, translator.settings, translator.translate(order))
+    texts = translation_request.texts
+    if get_access(request).is_public:
+        check_sizes(texts, translator.settings)
+        if (metrics := current_metrics()) is not None:
+            metrics.characters += sum(map(len, texts))
+        return await within_limits(
+            request, translator.settings, translator.translate(translation_request)
+        )
+    async with admitted(request, translator, texts, key):
+        return await within_limits(
+            request, translator.settings, translator.translate(translation_request)
+        )
 
 
 async def detections(
     request: Request, translator: Translator, texts: Sequence[str], key: str | None = None
 ) -> list[list[Detection]]:
-    """The languages that each text may be in; raises ApiError as `answer`."""
+    """The languages that each text may be in. Raises ApiError as `translate_request`."""
     async with admitted(request, translator, texts, key):
         return await within_limits(request, translator.settings, translator.detect(texts))
 
@@ -117,7 +124,7 @@ async def detections(
 async def admitted(
     request: Request, translator: Translator, texts: Sequence[str], key: str | None
 ) -> AsyncIterator[None]:
-    """Let a request with these texts in. Raises ApiError 401, 403, 413 or 429."""
+    """Authorise a request with these texts. Raises ApiError 401, 403, 413 or 429."""
     check_sizes(texts, translator.settings)
     async with get_access(request).admitted(request, sum(map(len, texts)), key):
         yield
@@ -126,8 +133,8 @@ async def admitted(
 async def within_limits(
     request: Request, settings: Settings, work: Awaitable[T], within_s: float | None = None
 ) -> T:
-    """Wait for work until the time limit, and stop it when the client has gone. The limit is the
-    settings' for requests, if no other is given.
+    """Wait for work until the time limit, and cancel it when the client disconnects. The default
+    limit is the settings' for requests.
 
     Raises ApiError as `as_api_errors`, and 504 when time is up.
     """
@@ -146,9 +153,9 @@ async def within_limits(
 
 @contextmanager
 def as_api_errors(settings: Settings) -> Iterator[None]:
-    """Raise what a translator raises as ApiError: 422 for languages that are not served
-    and searches that an engine has not, 503 with Retry-After when too much waits or the service
-    stops, 504 when time is up."""
+    """Raise what a translator raises as ApiError: 422 for languages that are not served and
+    searches that an engine does not support, 503 with Retry-After when too much waits or the
+    service stops, 504 when time is up."""
     try:
         yield
     except LanguageError as error:

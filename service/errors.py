@@ -1,7 +1,7 @@
-"""Every error is JSON in the shape of the API it belongs to, and says what to do.
+"""Errors: JSON in the dialect of the API that was called, with a message that says what to do.
 
-Code anywhere below a route raises `ApiError`; the path tells which shape it gets. Quickstudy's own
-is `{"error": {"code", "message", "field", "request_id"}}`.
+Code anywhere below a route raises `ApiError`; the path chooses the dialect. Quickstudy's own is
+`{"error": {"code", "message", "field", "request_id"}}`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from service.request_context import current_metrics
+from service.observability import current_metrics
 
 SEND_JSON = "send a JSON object, with the header Content-Type: application/json"
 CODES = {400: "invalid_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
@@ -40,7 +40,7 @@ class ErrorBody(BaseModel):
 
 
 class ApiError(Exception):
-    """An answer other than success; raise it anywhere below a route."""
+    """An error response; raise it anywhere below a route."""
 
     def __init__(
         self,
@@ -59,25 +59,25 @@ class ApiError(Exception):
 
     @classmethod
     def later(cls, status: int, code: str, message: str, seconds: float) -> ApiError:
-        """An error that passes: Retry-After says when to come back."""
+        """A temporary error: Retry-After says when to try again."""
         return cls(status, code, message, headers={"Retry-After": str(max(1, -int(-seconds // 1)))})
 
 
 def native_body(error: ApiError) -> dict[str, Any]:
-    """An error as Quickstudy's own API tells it."""
-    record = current_metrics()
+    """The body of an error in Quickstudy's own API."""
+    metrics = current_metrics()
     detail = ErrorDetail(
         code=error.code,
         message=error.message,
         field=error.field,
-        request_id=record.id if record else None,
+        request_id=metrics.id if metrics else None,
     )
     return ErrorBody(error=detail).model_dump()
 
 
 @dataclass(frozen=True)
 class ErrorDialect:
-    """An API's errors: their body, its own status by code, and what it calls our fields."""
+    """An API's errors: the body, its own status for some codes, and its names for our fields."""
 
     body: Callable[[ApiError], dict[str, Any]] = native_body
     statuses: Mapping[str, int] = field(default_factory=dict)
@@ -91,31 +91,31 @@ class ErrorDialect:
         return JSONResponse(self.body(error), status_code=status, headers=error.headers)
 
 
-OWN = ErrorDialect()
-_SHAPES: dict[str, ErrorDialect] = {}
+NATIVE = ErrorDialect()
+_DIALECTS: dict[str, ErrorDialect] = {}
 
 
-def register_dialect(shape: ErrorDialect, *prefixes: str) -> None:
-    """Give errors under these paths another shape."""
-    _SHAPES.update(dict.fromkeys(prefixes, shape))
+def register_dialect(dialect: ErrorDialect, *prefixes: str) -> None:
+    """Use a dialect for errors under these paths."""
+    _DIALECTS.update(dict.fromkeys(prefixes, dialect))
 
 
 def error_response(path: str, error: ApiError) -> JSONResponse:
-    """An error's response, in the shape that its path asks for."""
-    for prefix, shape in _SHAPES.items():
+    """The response to an error, in the dialect of the path."""
+    for prefix, dialect in _DIALECTS.items():
         if path == prefix or path.startswith(f"{prefix}/"):
-            return shape.response(error)
-    return OWN.response(error)
+            return dialect.response(error)
+    return NATIVE.response(error)
 
 
 def internal_error(path: str) -> JSONResponse:
-    """The response to an error of ours, telling nothing of its inside."""
+    """The response to an internal error, without its details."""
     message = "the service failed on this request: see its log"
     return error_response(path, ApiError(500, "internal", message))
 
 
 def add_error_handlers(app: FastAPI) -> None:
-    """Give every error of the app its API's shape."""
+    """Answer every error of the app in the dialect of its path."""
     app.add_exception_handler(ApiError, _on_api_error)
     app.add_exception_handler(HTTPException, _on_http_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
@@ -154,7 +154,7 @@ async def _on_exception(request: Request, error: Exception) -> JSONResponse:
 def explain(error: Mapping[str, Any], skip: int = 0) -> tuple[str | None, str]:
     """The field at fault and what to do, from one of pydantic's errors.
 
-    The first `skip` steps of its location are not the client's (FastAPI's `body`).
+    The first `skip` steps of its location are FastAPI's (`body`), not the client's.
     """
     if error["type"] == "json_invalid":
         return None, f"the body is not valid JSON ({error['ctx']['error']}): {SEND_JSON}"

@@ -1,7 +1,7 @@
-"""The models that are served: bundles with their engines, chosen by language pair.
+"""The served models: bundles with their engines, chosen by language pair.
 
-A `ModelSet` never changes. To swap a bundle, load a new set and put it in the place of the old one:
-a request keeps the set it began with, and the old one's memory goes with its last request.
+A `ModelSet` never changes. To swap a bundle, load a new set and replace the old one: a request
+keeps the set it began with, and the old set is freed after its last request.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from service.settings import Settings
 from service.text import EN_DE, PlaceholderWords, choose_placeholder_words
 
 PIVOT = "en"
-"""The language between two models where none translates a pair directly."""
-PROOF = "A small test."
+"""The language between two models where no model translates a pair directly."""
+PROOF_SENTENCE = "A small test."
+"""Translated before a model is served, to prove that it works."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Model:
     bundle: Bundle = field(compare=False)
     engine: Engine = field(compare=False, repr=False)
     engine_name: str = field(compare=False)
-    stand_ins: PlaceholderWords = field(default=EN_DE, compare=False, repr=False)
+    placeholder_words: PlaceholderWords = field(default=EN_DE, compare=False, repr=False)
 
     @property
     def manifest(self) -> Manifest:
@@ -43,13 +44,13 @@ class Model:
 
     @classmethod
     def of(cls, bundle: Bundle, engine: Engine, settings: Settings) -> Model:
-        """A bundle with its engine, which is loaded already."""
+        """A bundle with its loaded engine."""
         name = bundle.engine(settings.engine).name
         return cls(_identity(bundle, name), bundle, engine, name)
 
 
 class LanguageError(Exception):
-    """A pair of languages that is not served; `field` names the one at fault."""
+    """A language pair that is not served; `field` is the request's field at fault."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -74,20 +75,20 @@ class ModelSet:
 
     @property
     def default(self) -> Model:
-        """The first model; its languages are meant where a request names none."""
+        """The first model; its languages apply where a request names none."""
         return self.models[0]
 
     @cached_property
     def targets(self) -> dict[str, list[str]]:
         """Source → targets, directly or through English; in the order of the models."""
-        found: dict[str, list[str]] = {}
+        targets_of: dict[str, list[str]] = {}
         for source, target in self._by_pair:
-            found.setdefault(source, []).append(target)
-        onward = found.get(PIVOT, [])
-        for source, targets in found.items():
+            targets_of.setdefault(source, []).append(target)
+        onward = targets_of.get(PIVOT, [])
+        for source, targets in targets_of.items():
             if source != PIVOT and PIVOT in targets:
                 targets.extend(one for one in onward if one != source and one not in targets)
-        return found
+        return targets_of
 
     @cached_property
     def languages(self) -> list[str]:
@@ -96,7 +97,7 @@ class ModelSet:
 
     @property
     def pairs(self) -> str:
-        """What is served, in words."""
+        """What is served, for messages."""
         return ", ".join(f"{src} → {trg}" for src, all_ in self.targets.items() for trg in all_)
 
     def sources_of(self, target: str) -> list[str]:
@@ -115,7 +116,8 @@ class ModelSet:
         raise LanguageError(f"{source} → {target} is not served, but {self.pairs}", "target")
 
     def pair(self, source: str | None, target: str | None) -> tuple[str, str]:
-        """The served pair that a client means; where it names none, the first that fits.
+        """The served pair that a client means; a language that it does not name is the first that
+        fits.
 
         Raises LanguageError.
         """
@@ -147,7 +149,7 @@ def load_models(
 ) -> ModelSet:
     """Check and load bundles, and prove that each translates.
 
-    A bundle that is among `loaded`, file for file, is not loaded again. Raises BundleError.
+    A bundle that equals one of `loaded`, file for file, is not loaded again. Raises BundleError.
     """
     return ModelSet([_load(folder, settings, loaded) for folder in folders])
 
@@ -169,18 +171,22 @@ def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
         intra_threads=settings.intra_threads,
         max_batch_tokens=settings.max_batch_tokens,
     )
-    engine.translate_batch([PROOF], TranslateOptions())
+    engine.translate_batch([PROOF_SENTENCE], TranslateOptions())
     model = Model.of(bundle, engine, settings)
-    return model if model.pair == ("en", "de") else replace(model, stand_ins=_stand_ins(engine))
+    return (
+        model
+        if model.pair == ("en", "de")
+        else replace(model, placeholder_words=_find_placeholder_words(engine))
+    )
 
 
 def _identity(bundle: Bundle, engine_name: str) -> str:
-    """The manifest's hash, and hence that of all files, with the engine."""
+    """The hash of the manifest (hence of all files) with the engine's name."""
     return f"{sha256_of(bundle.path / MANIFEST_FILE)}:{engine_name}"
 
 
-def _stand_ins(engine: Engine) -> PlaceholderWords:
-    """The words that an engine copies, found by trying some; ours are known for en → de."""
+def _find_placeholder_words(engine: Engine) -> PlaceholderWords:
+    """The placeholder words that an engine copies, found by trial; for en → de they are known."""
 
     def translate(texts: list[str]) -> list[str]:
         short = [text for text in texts if engine.count_tokens(text) <= engine.max_input_tokens]

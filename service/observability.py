@@ -1,12 +1,17 @@
-"""What an operator watches, for Prometheus at /metrics; every label has few values.
+"""What operators see: the numbers of each request, Prometheus metrics, and the log.
 
-BentoML's own metrics are off: their label `endpoint` is the path as sent, which grows with every
-path that anybody tries.
+Each request has a `RequestMetrics` in its context, which the tasks that it starts share. It is
+filled in along the way and read at the end, for the log and for traces. Outside of requests (a job
+in the background, a test) there is none, and nothing is counted.
 
-The log: one line an event, as JSON or for people, and never a word of what is translated.
+Every label of a metric has few values. BentoML's own metrics are off, because their label
+`endpoint` is the path as sent: it would grow with every path that anybody tries. Names of metrics
+stay as they are, since dashboards and alerts depend on them: `quickstudy_second_tries` counts
+fallback decoding.
 
-Messages of exceptions may quote a text, so exceptions are told by type and place only, those of
-other libraries too. Nothing below logs paths or queries as sent; see `service/middleware.py`.
+The log has one line for each event, as JSON or for people, and never a word of what is translated.
+Exception messages may quote a text, so exceptions are logged by type and place only, including
+those of other libraries. Paths and queries are never logged as sent; see `service/middleware.py`.
 """
 
 from __future__ import annotations
@@ -16,11 +21,15 @@ import atexit
 import json
 import logging
 import platform
+import random
+import re
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
+from contextvars import ContextVar
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -38,12 +47,76 @@ from prometheus_client import (
     values,
 )
 
-from service.batching import BatchReport
-from service.fallback import Code
-from service.request_context import RequestMetrics, current_metrics
-
 if TYPE_CHECKING:
     from service.models import Model
+
+
+MAX_BATCHES = 32
+"""Batches of a request that are kept for its trace."""
+REQUEST_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Request ids that are accepted from clients."""
+
+
+@dataclass(slots=True, frozen=True)
+class BatchTimes:
+    """A request's part in a batch: its sentences, and by `time.perf_counter` when they arrived,
+    when the batch began and when it ended."""
+
+    sentences: int
+    arrived: float
+    begin: float
+    end: float
+
+
+@dataclass(slots=True)
+class RequestMetrics:
+    """A request's numbers.
+
+    `tokens` are source tokens given to the engine, not counting what the cache held; `queue_s` is
+    the longest that a sentence waited for its batch. `batches` and `began` (by
+    `time.perf_counter`) are kept only for a trace.
+    """
+
+    id: str
+    key_id: int | None = None
+    characters: int = 0
+    sentences: int = 0
+    tokens: int = 0
+    cache_hits: int = 0
+    warnings: int = 0
+    queue_s: float = 0.0
+    batches: list[BatchTimes] | None = None
+    began: float = 0.0
+
+    def add_batch(self, batch: BatchTimes) -> None:
+        """Count a batch."""
+        self.queue_s = max(self.queue_s, batch.begin - batch.arrived)
+        if self.batches is not None and len(self.batches) < MAX_BATCHES:
+            self.batches.append(batch)
+
+
+@dataclass(frozen=True)
+class BatchReport:
+    """A translated batch: its size, its seconds, and for each request in it the number of
+    sentences and the seconds that they waited."""
+
+    sentences: int
+    padded_tokens: int
+    seconds: float
+    waited: tuple[tuple[int, float], ...]
+
+
+_random = random.Random()
+REQUEST_METRICS: ContextVar[RequestMetrics | None] = ContextVar("request_metrics", default=None)
+current_metrics: Callable[[], RequestMetrics | None] = REQUEST_METRICS.get
+"""The numbers of the request that is being answered, if there is one."""
+
+
+def request_id(sent: bytes | None) -> str:
+    """The client's id where it is short and plain, else a new one of 32 hexadecimal digits."""
+    if sent is not None and REQUEST_ID.fullmatch(text := sent.decode("latin-1")):
+        return text
+    return f"{_random.getrandbits(128):032x}"
 
 
 # BentoML has the library keep values in files for several processes; we are one, with a registry
@@ -131,7 +204,7 @@ CACHE_LOOKUPS = Counter(
 WARNINGS = Counter(
     "quickstudy_warnings", "Sentences whose translation looks wrong.", ["code"], registry=REGISTRY
 )
-SECOND_TRIES = Counter(
+FALLBACKS = Counter(
     "quickstudy_second_tries",
     "Sentences translated again because they looked wrong.",
     ["result"],
@@ -221,14 +294,14 @@ def count_wrong_key(result: Literal["refused", "limited"]) -> None:
     WRONG_KEYS.labels(result).inc()
 
 
-def count_warning(code: Code) -> None:
-    """Count a translation that looks wrong in spite of second tries."""
+def count_warning(code: str) -> None:
+    """Count a translation that looks wrong in spite of fallback decoding."""
     WARNINGS.labels(code).inc()
 
 
-def count_second_try(is_better: bool) -> None:
-    """Count a second try, and whether it was kept."""
-    SECOND_TRIES.labels("kept" if is_better else "dropped").inc()
+def count_fallback(is_better: bool) -> None:
+    """Count a sentence that was decoded again, and whether the new translation was kept."""
+    FALLBACKS.labels("kept" if is_better else "dropped").inc()
 
 
 def count_request(route: str, status: int, started: float) -> None:
@@ -253,7 +326,7 @@ QUIET = ("bentoml.access", "uvicorn.access")
 """Access logs that would tell addresses, paths and queries."""
 WITHOUT_VALUES = frozenset(("bentoml", "circus", "opentelemetry", "uvicorn"))
 """Libraries that never see a text, so that their messages cannot quote one."""
-TOGETHER_S = 0.05
+BUFFER_S = 0.05
 """Seconds that a line may wait for others; a process that is killed loses them."""
 ROOT = str(Path(__file__).resolve().parents[1]) + "/"
 MAX_FRAMES = 16
@@ -288,7 +361,7 @@ def configure_logs(format: Literal["json", "text"], level: str) -> None:
 
 
 def log_request(
-    record: RequestMetrics,
+    metrics: RequestMetrics,
     route: str,
     method: str,
     status: int | None,
@@ -296,24 +369,24 @@ def log_request(
     level: int,
     trace_id: str | None,
 ) -> None:
-    """Log a request with the numbers of its record; `status` is None where nothing was answered."""
+    """Log a request with its numbers; `status` is None where nothing was answered."""
     if not requests.isEnabledFor(level):
         return
     fields: dict[str, Any] = {
-        "request_id": record.id,
+        "request_id": metrics.id,
         "method": method,
         "route": route,
         "status": status,
         "ms": round(seconds * 1e3, 2),
-        "queue_ms": round(record.queue_s * 1e3, 2),
-        "sentences": record.sentences,
-        "characters": record.characters,
-        "tokens": record.tokens,
-        "warnings": record.warnings,
-        "cache_hits": record.cache_hits,
+        "queue_ms": round(metrics.queue_s * 1e3, 2),
+        "sentences": metrics.sentences,
+        "characters": metrics.characters,
+        "tokens": metrics.tokens,
+        "warnings": metrics.warnings,
+        "cache_hits": metrics.cache_hits,
     }
-    if record.key_id is not None:
-        fields["key_id"] = record.key_id
+    if metrics.key_id is not None:
+        fields["key_id"] = metrics.key_id
     if trace_id is not None:
         fields["trace_id"] = trace_id
     line = requests.makeRecord(requests.name, level, "", 0, "request", (), None)
@@ -322,7 +395,7 @@ def log_request(
 
 
 class BufferedStreamHandler(logging.StreamHandler[TextIO]):
-    """Writes what an event loop logs within `TOGETHER_S` by one call, which costs as much as one
+    """Writes what an event loop logs within `BUFFER_S` by one call, which costs as much as one
     line. What is at least a warning, and what other threads log, is written at once."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -340,7 +413,7 @@ class BufferedStreamHandler(logging.StreamHandler[TextIO]):
         if record.levelno >= logging.WARNING or loop is None:
             self.flush()
         elif len(self._lines) == 1:
-            loop.call_later(TOGETHER_S, self.flush)
+            loop.call_later(BUFFER_S, self.flush)
 
     def flush(self) -> None:
         """Write the lines that are here."""

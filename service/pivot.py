@@ -1,241 +1,326 @@
-"""Texts through one model, or through two by way of English."""
+"""Translates texts by one model, or by two with English as the pivot between them.
+
+A text is opened as a document of sentences (`service/text/`), the sentences are translated by the
+scheduler, and the document is put together again. What a translation dropped of protected spans is
+translated once more, in pieces.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TypeVar
 
 from export.runtime.engines import TranslateOptions, Translation
 from service.fair_queue import Priority
+from service.fallback import TranslationWarning
+from service.languages import Detection
 from service.models import Model
 from service.scheduler import CheckedTranslation, Scheduler
-from service.text import Document, Glossary, Repair, open_document
-from service.types import TranslatedSentence, TranslatedText, TranslationRequest, TranslationWarning
+from service.text import NO_GLOSSARY, Document, Format, Glossary, open_document
 
 THREAD_ABOVE_CHARS = 2000
 """Texts longer than this are cut into sentences in a thread, off the event loop."""
-T = TypeVar("T")
-_options = lru_cache(256)(TranslateOptions)
 
 
 class SearchError(Exception):
-    """The engine has no such search: a beam or alternatives; the message says what to do."""
+    """The engine does not support the search (a beam, alternatives); the message says what to
+    do."""
 
 
-async def translate_route(
-    pipeline: Scheduler, route: Sequence[Model], texts: Sequence[str], order: TranslationRequest
+@dataclass(frozen=True)
+class TranslationRequest:
+    """What a client wants translated.
+
+    A source or target of None is the first model's; a source of `auto` is detected for each text.
+    Bulk requests, for files, leave room for others. Sentences of `wrapped` plain text go on over
+    line breaks; without `split`, a paragraph is only cut where it is too long.
+    """
+
+    texts: Sequence[str]
+    source: str | None = None
+    target: str | None = None
+    format: Format = "text"
+    beam_size: int | None = None
+    alternatives: int = 0
+    scores: bool = False
+    glossary: Glossary = NO_GLOSSARY
+    priority: Priority = Priority.INTERACTIVE
+    wrapped: bool = False
+    split: bool = True
+
+
+@dataclass(frozen=True)
+class TranslatedText:
+    """A text's translation.
+
+    `score` is the mean log-probability of its `tokens` (nats), None where there are none or it was
+    not asked for. `truncated` says that the output limit cut a sentence off. `sentences` are pairs
+    of a source sentence and its translation. `detected` is set only where the source was `auto`.
+    """
+
+    text: str
+    source: str = ""
+    detected: Detection | None = None
+    score: float | None = None
+    truncated: bool = False
+    tokens: int = 0
+    sentences: Sequence[tuple[str, str]] = ()
+    alternatives: Sequence[str] = ()
+    warnings: Sequence[TranslationWarning] = ()
+
+
+@dataclass(frozen=True)
+class TranslatedSentence:
+    """The sentence number `index` of the `count` sentences of a text, as a reader sees it."""
+
+    index: int
+    count: int
+    source: str
+    target: str
+
+
+@dataclass(frozen=True)
+class TranslationResult:
+    """The translations, in the order of the texts, and the names of the models that made them.
+    Times are in seconds."""
+
+    texts: Sequence[TranslatedText]
+    source: str
+    target: str
+    models: Sequence[str]
+    seconds: Mapping[str, float]
+
+
+async def translate_via_pivot(
+    scheduler: Scheduler, route: Sequence[Model], texts: Sequence[str], request: TranslationRequest
 ) -> list[TranslatedText]:
     """Translate texts by the models of a route, one after the other.
 
-    Alternatives are those of the last one. Terms of a glossary are put in by the first and kept by
-    the others.
+    Alternatives are those of the last model. The first model puts the terms of a glossary in, the
+    others keep them.
     """
-    first, *further = route
-    if not further:
-        return await translate_with_model(pipeline, first, texts, order)
-    done = await translate_with_model(pipeline, first, texts, replace(order, alternatives=0))
-    kept = Glossary({term: term for term in order.glossary.terms.values()})
-    for model in further:
-        onward_order = replace(order, glossary=kept)
+    first, *others = route
+    if not others:
+        return await translate_with_model(scheduler, first, texts, request)
+    translated = await translate_with_model(
+        scheduler, first, texts, replace(request, alternatives=0)
+    )
+    kept_terms = Glossary({term: term for term in request.glossary.terms.values()})
+    for model in others:
         onward = await translate_with_model(
-            pipeline, model, [item.text for item in done], onward_order
+            scheduler,
+            model,
+            [text.text for text in translated],
+            replace(request, glossary=kept_terms),
         )
-        done = [_joined(first, second) for first, second in zip(done, onward, strict=True)]
-    return done
+        translated = [
+            _chained(first, second) for first, second in zip(translated, onward, strict=True)
+        ]
+    return translated
 
 
 async def translate_with_model(
-    pipeline: Scheduler, model: Model, texts: Sequence[str], order: TranslationRequest
+    scheduler: Scheduler, model: Model, texts: Sequence[str], request: TranslationRequest
 ) -> list[TranslatedText]:
     """Translate texts by one model, keeping what is around their sentences."""
-    work = await _PreparedDocuments.open(pipeline, model, texts, order)
-    with _searching(order):
-        checked = await pipeline.translate(
-            model, work.sentences, work.options, priority=order.priority
+    documents = await _open_documents(model, texts, request)
+    options = _options_for(model, request)
+    with _unsupported_search(request):
+        checked = await scheduler.translate(
+            model,
+            [segment.text for document in documents for segment in document.segments],
+            options,
+            priority=request.priority,
         )
-    return await work.finish(checked)
+    return await _finish(scheduler, model, documents, checked, options, request.priority)
 
 
-async def stream_route(
-    pipeline: Scheduler,
+async def stream_via_pivot(
+    scheduler: Scheduler,
     route: Sequence[Model],
     text: str,
-    order: TranslationRequest,
+    request: TranslationRequest,
     within_s: float,
 ) -> AsyncGenerator[TranslatedSentence | TranslatedText, None]:
     """Translate a text: each sentence, in order, as it is ready, and then the whole.
 
-    What a sentence lacks of protected pieces is put right in the whole. Through two models, the
+    Protected spans that a sentence lacks are restored in the whole. Through two models, the
     sentences come when all are ready.
     """
     if len(route) > 1:
-        (done,) = await translate_route(pipeline, route, [text], order)
-        for index, (source, target) in enumerate(done.sentences):
-            yield TranslatedSentence(index, len(done.sentences), source, target)
-        yield done
+        (translated,) = await translate_via_pivot(scheduler, route, [text], request)
+        for index, (source, target) in enumerate(translated.sentences):
+            yield TranslatedSentence(index, len(translated.sentences), source, target)
+        yield translated
         return
     (model,) = route
-    work = await _PreparedDocuments.open(pipeline, model, [text], order)
-    (document,) = work.documents
+    documents = await _open_documents(model, [text], request)
+    segments = documents[0].segments
+    options = _options_for(model, request)
     checked: list[CheckedTranslation] = []
-    stream = pipeline.stream(
-        model, work.sentences, work.options, priority=order.priority, within_s=within_s
+    stream = scheduler.stream(
+        model,
+        [segment.text for segment in segments],
+        options,
+        priority=request.priority,
+        within_s=within_s,
     )
     async with stream as outcomes:
-        async for one in outcomes:
-            if isinstance(one, Exception):
-                with _searching(order):
-                    raise one
-            segment = document.segments[len(checked)]
-            shown = segment.finish(one.translation.text).shown
-            yield TranslatedSentence(len(checked), len(work.sentences), segment.source, shown)
-            checked.append(one)
-    yield (await work.finish(checked))[0]
+        async for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                with _unsupported_search(request):
+                    raise outcome
+            segment = segments[len(checked)]
+            shown = segment.finish(outcome.translation.text).shown
+            yield TranslatedSentence(len(checked), len(segments), segment.source, shown)
+            checked.append(outcome)
+    yield (await _finish(scheduler, model, documents, checked, options, request.priority))[0]
+
+
+_cached_options = lru_cache(256)(TranslateOptions)
+
+
+def _options_for(model: Model, request: TranslationRequest) -> TranslateOptions:
+    beam_size = request.beam_size or model.manifest.decoding.beam_size
+    return _cached_options(beam_size, request.scores, request.alternatives)
 
 
 @contextmanager
-def _searching(order: TranslationRequest) -> Iterator[None]:
-    """Raise SearchError for the ValueError by which engines refuse a search they do not have."""
+def _unsupported_search(request: TranslationRequest) -> Iterator[None]:
+    """Raise SearchError for the ValueError by which engines refuse a search."""
     try:
         yield
     except ValueError as error:
-        if order.alternatives or (order.beam_size or 1) > 1:
+        if request.alternatives or (request.beam_size or 1) > 1:
             raise SearchError(str(error)) from error
         raise
 
 
-@dataclass(frozen=True)
-class _PreparedDocuments:
-    """Texts opened for a model: what to translate, and how to put it together."""
+def _is_long(texts: Iterable[str]) -> bool:
+    return sum(map(len, texts)) > THREAD_ABOVE_CHARS
 
-    pipeline: Scheduler
-    model: Model
-    options: TranslateOptions
-    priority: Priority
-    documents: Sequence[Document]
-    in_thread: bool
 
-    @classmethod
-    async def open(
-        cls, pipeline: Scheduler, model: Model, texts: Sequence[str], order: TranslationRequest
-    ) -> _PreparedDocuments:
-        """Cut texts into sentences."""
-        beam_size = order.beam_size or model.manifest.decoding.beam_size
-        options = _options(beam_size, order.scores, order.alternatives)
-        in_thread = sum(map(len, texts)) > THREAD_ABOVE_CHARS
+async def _open_documents(
+    model: Model, texts: Sequence[str], request: TranslationRequest
+) -> list[Document]:
+    """Cut texts into sentences."""
 
-        def documents() -> list[Document]:
-            return [
-                open_document(
-                    text,
-                    order.format,
-                    model.manifest.source_lang,
-                    model.engine.count_tokens,
-                    model.engine.max_input_tokens,
-                    order.glossary,
-                    model.stand_ins,
-                    wrapped=order.wrapped,
-                    split=order.split,
-                )
-                for text in texts
-            ]
-
-        opened = await asyncio.to_thread(documents) if in_thread else documents()
-        return cls(pipeline, model, options, order.priority, opened, in_thread)
-
-    @property
-    def sentences(self) -> list[str]:
-        """Of all texts, in order."""
-        return [segment.text for document in self.documents for segment in document.segments]
-
-    async def finish(self, checked: Sequence[CheckedTranslation]) -> list[TranslatedText]:
-        """The texts of the sentences' translations; what these dropped is repaired."""
-        each = _by_document(self.documents, checked)
-        translated = [[one.translation.text for one in part] for part in each]
-        repairs = [
-            (row, repair)
-            for row, document in enumerate(self.documents)
-            for repair in document.check(translated[row])
+    def open_all() -> list[Document]:
+        return [
+            open_document(
+                text,
+                request.format,
+                model.manifest.source_lang,
+                model.engine.count_tokens,
+                model.engine.max_input_tokens,
+                request.glossary,
+                model.placeholder_words,
+                wrapped=request.wrapped,
+                split=request.split,
+            )
+            for text in texts
         ]
-        await self._repair(translated, repairs)
 
-        def texts() -> list[TranslatedText]:
-            return [
-                _together(document, found, part, self.model.manifest.source_lang)
-                for document, found, part in zip(self.documents, translated, each, strict=True)
-            ]
-
-        return await asyncio.to_thread(texts) if self.in_thread else texts()
-
-    async def _repair(
-        self, translated: list[list[str]], repairs: Sequence[tuple[int, Repair]]
-    ) -> None:
-        """Translate what repairs ask for, all at once, and put it in its places."""
-        if not repairs:
-            return
-        wanted = [text for _, repair in repairs for text in repair.texts]
-        options = replace(self.options, alternatives=0, return_scores=False)
-        found = await self.pipeline.translate(
-            self.model, wanted, options, priority=self.priority, second_tries=False
-        )
-        more = iter(found)
-        for row, repair in repairs:
-            parts = [next(more).translation.text for _ in repair.texts]
-            translated[row][repair.segment] = repair.join(parts)
+    return await asyncio.to_thread(open_all) if _is_long(texts) else open_all()
 
 
-def _by_document(documents: Sequence[Document], items: Sequence[T]) -> list[list[T]]:
-    remaining = iter(items)
-    return [[next(remaining) for _ in document.segments] for document in documents]
+async def _finish(
+    scheduler: Scheduler,
+    model: Model,
+    documents: Sequence[Document],
+    checked: Sequence[CheckedTranslation],
+    options: TranslateOptions,
+    priority: Priority,
+) -> list[TranslatedText]:
+    """Put the texts together from their sentences' translations, restoring what these dropped."""
+    remaining = iter(checked)
+    of_document = [[next(remaining) for _ in document.segments] for document in documents]
+    translated = [[sentence.translation.text for sentence in part] for part in of_document]
+    await _repair(scheduler, model, documents, translated, options, priority)
+
+    def finish_all() -> list[TranslatedText]:
+        return [
+            _translated_text(document, texts, part, model.manifest.source_lang)
+            for document, texts, part in zip(documents, translated, of_document, strict=True)
+        ]
+
+    is_long = _is_long(text for texts in translated for text in texts)
+    return await asyncio.to_thread(finish_all) if is_long else finish_all()
 
 
-def _together(
+async def _repair(
+    scheduler: Scheduler,
+    model: Model,
+    documents: Sequence[Document],
+    translated: list[list[str]],
+    options: TranslateOptions,
+    priority: Priority,
+) -> None:
+    """Translate the pieces that repairs ask for, all at once, and put them in their places."""
+    repairs = [
+        (row, repair)
+        for row, document in enumerate(documents)
+        for repair in document.check(translated[row])
+    ]
+    if not repairs:
+        return
+    pieces = await scheduler.translate(
+        model,
+        [text for _, repair in repairs for text in repair.texts],
+        replace(options, alternatives=0, return_scores=False),
+        priority=priority,
+        fallback=False,
+    )
+    remaining = iter(pieces)
+    for row, repair in repairs:
+        parts = [next(remaining).translation.text for _ in repair.texts]
+        translated[row][repair.segment] = repair.join(parts)
+
+
+def _translated_text(
     document: Document,
     translated: Sequence[str],
     checked: Sequence[CheckedTranslation],
     source: str,
 ) -> TranslatedText:
     finished = document.finish(translated)
-    found = [one.translation for one in checked]
-    scored = [one for one in found if one.score is not None and one.tokens]
+    translations = [sentence.translation for sentence in checked]
+    scored = [one for one in translations if one.score is not None and one.tokens]
     tokens = sum(one.tokens for one in scored)
-    mean = sum((one.score or 0.0) * one.tokens for one in scored) / tokens if tokens else None
+    total = sum((one.score or 0.0) * one.tokens for one in scored)
     return TranslatedText(
         text=document.rebuild(finished),
         source=source,
-        score=mean,
-        truncated=any(one.truncated for one in found),
+        score=total / tokens if tokens else None,
+        truncated=any(one.truncated for one in translations),
         tokens=tokens,
         sentences=document.pairs(finished),
-        alternatives=[document.rebuild(texts) for texts in _alternatives(found, finished)],
-        warnings=_once(
-            TranslationWarning(w.code, w.message) for one in checked for w in one.warnings
-        ),
+        alternatives=[document.rebuild(texts) for texts in _alternatives(translations, finished)],
+        warnings=_distinct(warning for sentence in checked for warning in sentence.warnings),
     )
 
 
-def _alternatives(found: Sequence[Translation], translated: Sequence[str]) -> list[list[str]]:
+def _alternatives(translations: Sequence[Translation], finished: Sequence[str]) -> list[list[str]]:
     """Whole texts' sentences: the k-th alternative of each, or its translation if it has fewer."""
-    most = max((len(one.alternatives) for one in found), default=0)
+    most = max((len(translation.alternatives) for translation in translations), default=0)
     return [
         [
-            one.alternatives[rank] if rank < len(one.alternatives) else best
-            for one, best in zip(found, translated, strict=True)
+            translation.alternatives[rank] if rank < len(translation.alternatives) else best
+            for translation, best in zip(translations, finished, strict=True)
         ]
         for rank in range(most)
     ]
 
 
-def _once(notices: Iterable[TranslationWarning]) -> list[TranslationWarning]:
-    """One notice a code."""
-    return list({notice.code: notice for notice in notices}.values())
+def _distinct(warnings: Iterable[TranslationWarning]) -> list[TranslationWarning]:
+    """One warning of each code."""
+    return list({warning.code: warning for warning in warnings}.values())
 
 
-def _joined(first: TranslatedText, second: TranslatedText) -> TranslatedText:
+def _chained(first: TranslatedText, second: TranslatedText) -> TranslatedText:
     """Two steps as one: sentence pairs where they agree in number, the mean score of all tokens."""
     if len(first.sentences) == len(second.sentences):
         pairs = [
@@ -243,7 +328,8 @@ def _joined(first: TranslatedText, second: TranslatedText) -> TranslatedText:
             for (source, _), (_, target) in zip(first.sentences, second.sentences, strict=True)
         ]
     else:
-        pairs = [(_side(first, 0), _side(second, 1))]
+        sources = " ".join(source for source, _ in first.sentences)
+        pairs = [(sources, " ".join(target for _, target in second.sentences))]
     tokens = first.tokens + second.tokens
     total = (first.score or 0.0) * first.tokens + (second.score or 0.0) * second.tokens
     return replace(
@@ -252,9 +338,5 @@ def _joined(first: TranslatedText, second: TranslatedText) -> TranslatedText:
         tokens=tokens,
         score=total / tokens if tokens else None,
         truncated=first.truncated or second.truncated,
-        warnings=_once([*first.warnings, *second.warnings]),
+        warnings=_distinct([*first.warnings, *second.warnings]),
     )
-
-
-def _side(text: TranslatedText, side: int) -> str:
-    return " ".join(pair[side] for pair in text.sentences)

@@ -1,15 +1,13 @@
-"""Sentences → checked translations: the cache, the queue, and second tries joined.
+"""Translates sentences: joins the cache, the queue and fallback decoding.
 
-One `Pipeline` serves all endpoints and models. A request's second tries are one job in the queue
-at a time, so they take no more of a batch than the request itself.
+One `Scheduler` serves all endpoints and models. A sentence that the cache holds, or that another
+request is translating, is not translated again. A translation that looks wrong is decoded again
+with other options (`service/fallback.py`). A request has one fallback batch in the queue at a time,
+so its fallbacks take no more of a batch than the request itself.
 
-A request in the pipeline: what it asks for, and its sentences on their way.
-
-Translations that were made already or are being made: none is made twice.
-
-A key holds everything that changes the output: the model (its manifest's hash, hence that of all
-files, and the engine's name), the options, and the sentence itself, in which glossary terms stand.
-It is a tuple of typed values, so no two keys are ever joined into the same text.
+A cache key holds everything that changes the output: the model (the hash of its manifest, hence of
+all its files, and the engine's name), the options, and the sentence with its placeholders. It is a
+tuple of typed values, so different keys never become the same text.
 """
 
 from __future__ import annotations
@@ -20,64 +18,69 @@ import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from export.runtime.engines import Engine, TranslateOptions, Translation
 from service import observability
-from service.batching import Batcher, ClosedError, DeadlineError, QueueFullError
+from service.batching import Batcher, ClosedError, DeadlineError, QueuedRequest, QueueFullError
 from service.fair_queue import Priority
-from service.fallback import SentenceWarning, check_output, fallback_options, pick_better
-from service.request_context import current_metrics
+from service.fallback import TranslationWarning, check_output, fallback_options, pick_better
+from service.observability import current_metrics
 from service.settings import Settings
+
+logger = logging.getLogger("quickstudy.service")
 
 V = TypeVar("V")
 Rank = tuple[int, int]
-"""A request's priority and its sentences: the queue serves lower ranks no later."""
+"""A request's priority and its number of sentences: the queue serves lower ranks no later."""
 ENTRY_BYTES = 700
-"""What an entry takes beside its texts: key, options, dictionary, translation."""
+"""What a cache entry takes beside its texts: key, options, dictionary, translation."""
+COUNT_IN_THREAD_ABOVE = 2000
+"""Characters of a request's sentences above which their tokens are counted off the event loop."""
 
 
 class CacheKey(NamedTuple):
-    """What a translation depends on. `model`: its identity; `checked`: with second tries."""
+    """What a translation depends on: the model's identity, the options, whether fallback decoding
+    is on, and the sentence, with the placeholders of its glossary terms."""
 
     model: str
     options: TranslateOptions
-    checked: bool
+    fallback: bool
     sentence: str
 
 
 @dataclass(frozen=True)
-class _Flight(Generic[V]):
-    """A translation in the making, by a request of such a rank."""
+class _InProgress(Generic[V]):
+    """A translation in progress, for a request of this rank."""
 
     future: asyncio.Future[V | None]
     rank: Rank
 
 
 class TranslationCache(Generic[V]):
-    """The most recently used values, of at most `max_bytes` (their texts and a constant each), and
-    those in the making. With `max_bytes` 0 it keeps and joins nothing."""
+    """The most recently used values, in at most `max_bytes` (their texts and a constant each), and
+    the values in progress. With `max_bytes` 0 it keeps and joins nothing."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._values: OrderedDict[CacheKey, tuple[V, int]] = OrderedDict()
-        self._flights: dict[CacheKey, _Flight[V]] = {}
+        self._in_progress: dict[CacheKey, _InProgress[V]] = {}
         self.bytes = 0
 
     def __len__(self) -> int:
         return len(self._values)
 
     def get(self, key: CacheKey) -> V | None:
-        """The value of a key, which is now the most recently used."""
+        """The value of a key, which becomes the most recently used."""
         if key not in self._values:
             return None
         self._values.move_to_end(key)
         return self._values[key][0]
 
     def put(self, key: CacheKey, value: V, *texts: str) -> None:
-        """Keep a value whose texts are given; the least recently used ones make room."""
+        """Keep a value of this size in texts; the least recently used values make room."""
         size = ENTRY_BYTES + sum(map(sys.getsizeof, (key.sentence, *texts)))
         if size > self._max_bytes:
             return
@@ -90,25 +93,25 @@ class TranslationCache(Generic[V]):
             self.bytes -= freed
 
     def join(self, key: CacheKey, rank: Rank) -> asyncio.Future[V | None] | None:
-        """The future of a key in the making, for a request of a rank.
+        """The future of a key in progress, for a request of this rank to wait for.
 
-        Only if a request of the same or a lower rank makes it, so that a one-liner never waits for
-        a document. The result is None if its maker gave up.
+        Only if a request of the same or a lower rank translates it, so that a one-liner never waits
+        for a document. The result is None if that request was given up.
         """
-        flight = self._flights.get(key)
-        return flight.future if flight and flight.rank <= rank else None
+        in_progress = self._in_progress.get(key)
+        return in_progress.future if in_progress and in_progress.rank <= rank else None
 
     def open(self, key: CacheKey, rank: Rank, future: asyncio.Future[V | None]) -> None:
-        """Say that a request of a rank makes a key's value, which others may join."""
+        """Let others join a key whose value a request of this rank is about to make."""
         if not self._max_bytes:
             return
-        flight = _Flight(future, rank)
-        self._flights[key] = flight
-        future.add_done_callback(lambda _: self._land(key, flight))
+        in_progress = _InProgress(future, rank)
+        self._in_progress[key] = in_progress
+        future.add_done_callback(lambda _: self._on_done(key, in_progress))
 
-    def _land(self, key: CacheKey, flight: _Flight[V]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+    def _on_done(self, key: CacheKey, in_progress: _InProgress[V]) -> None:
+        if self._in_progress.get(key) is in_progress:
+            del self._in_progress[key]
 
 
 class ServedModel(Protocol):
@@ -124,7 +127,7 @@ class ServedModel(Protocol):
 
 @dataclass(frozen=True)
 class BatchKey:
-    """What sentences of a batch have in common."""
+    """What the sentences of a batch have in common."""
 
     model: ServedModel
     options: TranslateOptions
@@ -135,70 +138,49 @@ class CheckedTranslation:
     """A sentence's translation and what looks wrong with it."""
 
     translation: Translation
-    warnings: tuple[SentenceWarning, ...] = ()
+    warnings: tuple[TranslationWarning, ...] = ()
 
     def without_score(self) -> CheckedTranslation:
-        """The same for who did not ask for a score."""
-        one = self.translation
-        if one.score is None:
+        """The same without the score, for requests that did not ask for it."""
+        scored = self.translation
+        if scored.score is None:
             return self
-        kept = Translation(one.text, one.tokens, None, one.truncated, one.alternatives)
-        return CheckedTranslation(kept, self.warnings)
+        unscored = Translation(
+            scored.text, scored.tokens, None, scored.truncated, scored.alternatives
+        )
+        return CheckedTranslation(unscored, self.warnings)
 
 
 Outcome = CheckedTranslation | Exception
 PendingOutcome = asyncio.Future[Outcome | None]
-"""What will be known of a sentence; None: the request that translates it gave up."""
+"""The outcome of a sentence in progress; None if the request that translates it was given up."""
 
 
 @dataclass(eq=False)
 class SentenceTask:
-    """A sentence that a request translates itself, its place in the cache; `best` of the tries so
-    far, and what looks wrong with it."""
+    """A sentence that a request translates itself: its cache key, the best translation so far and
+    what looks wrong with it."""
 
-    text: str
     key: CacheKey
-    tokens: int
     future: PendingOutcome
+    tokens: int = 0
     best: Translation | None = None
-    warnings: tuple[SentenceWarning, ...] = ()
+    warnings: tuple[TranslationWarning, ...] = ()
 
     def keep(self, translation: Translation) -> None:
-        """This is the best one so far."""
+        """Make this the best translation so far."""
         self.best = translation
-        self.warnings = check_output(self.text, self.tokens, translation)
+        self.warnings = check_output(self.key.sentence, self.tokens, translation)
 
-    def answer(self, outcome: Outcome | None) -> None:
-        """Say what came of it, if that is not said yet."""
+    def finish(self, outcome: Outcome | None) -> None:
+        """Set the outcome, unless it is set already."""
         if not self.future.done():
             self.future.set_result(outcome)
 
 
-@dataclass(eq=False)
-class InFlightRequest:
-    """A request on its way.
-
-    `deadline`: by the event loop's clock; `own`: the sentences that it translates itself; `error`:
-    what ended it before its time; `doubtful`: those that look wrong and are to be tried again.
-    """
-
-    kind: BatchKey
-    priority: Priority
-    second_tries: bool
-    deadline: float | None
-    own: list[SentenceTask] = field(default_factory=list)
-    error: Exception | None = None
-    doubtful: asyncio.Queue[SentenceTask] = field(default_factory=asyncio.Queue)
-
-    @property
-    def time_left(self) -> float | None:
-        """Seconds until the deadline, None if there is none."""
-        if self.deadline is None:
-            return None
-        return max(0.0, self.deadline - asyncio.get_running_loop().time())
-
-
-logger = logging.getLogger("quickstudy.service")
+Place = tuple[CacheKey, Outcome | PendingOutcome | SentenceTask]
+"""Where the outcome of a sentence comes from: the cache, another request, or a task of our own."""
+Request = QueuedRequest[BatchKey]
 
 
 @lru_cache(256)
@@ -210,13 +192,12 @@ class Scheduler:
     """The queue and the cache of all models. It belongs to the event loop of its first request."""
 
     def __init__(self, settings: Settings) -> None:
-        self._second_tries = settings.second_tries
+        self._fallback = settings.fallback_decoding
         self._cache: TranslationCache[Outcome] = TranslationCache(settings.cache_bytes)
         # By identity: a model that was swapped out is not held.
-        self._refused: set[tuple[str, TranslateOptions]] = set()
+        self._unsupported: set[tuple[str, TranslateOptions]] = set()
         self.batcher: Batcher[BatchKey] = Batcher(
-            lambda sentences, kind: kind.model.engine.translate_batch(sentences, kind.options),
-            lambda sentence, kind: kind.model.engine.count_tokens(sentence),
+            lambda sentences, key: key.model.engine.translate_batch(sentences, key.options),
             workers=settings.inter_threads,
             max_batch_tokens=settings.max_batch_tokens,
             max_batch_sentences=settings.max_batch_sentences,
@@ -233,28 +214,25 @@ class Scheduler:
         *,
         priority: Priority = Priority.INTERACTIVE,
         within_s: float | None = None,
-        second_tries: bool = True,
+        fallback: bool = True,
     ) -> list[CheckedTranslation]:
-        """Translate sentences, in order; `stream` says what it raises, and it raises what the
-        engine does for the first sentence that fails."""
+        """Translate sentences, in order. Raises as `stream`, and what the engine raises for the
+        first sentence that fails."""
         if len(sentences) == 1:
-            run = self._run(model, options, priority, within_s, second_tries)
-            return [await self._translate_one(run, sentences[0], options.return_scores)]
+            outcome = await self._translate_one(
+                model, sentences[0], options, priority, within_s, fallback
+            )
+            return [_successful(outcome)]
         stream = self.stream(
             model,
             sentences,
             options,
             priority=priority,
             within_s=within_s,
-            second_tries=second_tries,
+            fallback=fallback,
         )
-        found = []
         async with stream as outcomes:
-            async for one in outcomes:
-                if isinstance(one, Exception):
-                    raise one
-                found.append(one)
-        return found
+            return [_successful(outcome) async for outcome in outcomes]
 
     @asynccontextmanager
     async def stream(
@@ -265,254 +243,265 @@ class Scheduler:
         *,
         priority: Priority = Priority.INTERACTIVE,
         within_s: float | None = None,
-        second_tries: bool = True,
+        fallback: bool = True,
     ) -> AsyncIterator[AsyncIterator[Outcome]]:
         """Each sentence's translation, in order, once it and those before it are ready; or the
         exception that the engine raises for it.
 
         Entering raises QueueFullError and ClosedError; iterating raises DeadlineError after
-        `within_s` seconds, and ClosedError. Leaving drops what still waits. `second_tries`, unless
-        the settings switch them off, translate what looks wrong up to twice more.
+        `within_s` seconds, and ClosedError. Leaving drops what still waits. With `fallback`, unless
+        the settings switch it off, what looks wrong is decoded up to twice more.
         """
-        run = self._run(model, options, priority, within_s, second_tries)
-        places = await self._plan(run, sentences)
-        tasks: list[asyncio.Task[None]] = []
+        request, tasks, places = await self._plan(
+            model, sentences, options, priority, within_s, fallback
+        )
+        workers: list[asyncio.Task[None]] = []
         try:
-            async with self.batcher.stream(
-                [one.text for one in run.own],
-                run.kind,
-                tokens=[one.tokens for one in run.own],
-                priority=priority,
-                within_s=run.time_left,
-            ) as found:
-                tasks = [asyncio.create_task(self._read(run, found))]
-                if run.second_tries:
-                    tasks.append(asyncio.create_task(self._try_again(run)))
-                yield self._in_order(run, places, keep_scores=options.return_scores)
+            with self.batcher.queued(request):
+                flagged: asyncio.Queue[SentenceTask] = asyncio.Queue()
+                workers = [
+                    asyncio.create_task(self._read_results(request, tasks, flagged)),
+                    asyncio.create_task(self._decode_flagged(request, flagged)),
+                ]
+                yield self._in_order(request, places, options.return_scores)
         finally:
+            for worker in workers:
+                worker.cancel()
             for task in tasks:
-                task.cancel()
-            for one in run.own:
-                one.answer(None)
+                task.finish(None)
 
     async def close(self, grace_s: float = 0.0) -> None:
-        """Finish what is here within `grace_s` seconds, and stop."""
+        """Finish what is in progress within `grace_s` seconds, and stop."""
         await self.batcher.close(grace_s)
 
-    def _run(
+    async def _translate_one(
         self,
         model: ServedModel,
+        sentence: str,
         options: TranslateOptions,
         priority: Priority,
         within_s: float | None,
-        second_tries: bool,
-    ) -> InFlightRequest:
-        checked = second_tries and self._second_tries
-        deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
-        if checked and not options.return_scores:
-            options = _with_scores(options)
-        return InFlightRequest(BatchKey(model, options), priority, checked, deadline)
-
-    async def _translate_one(
-        self, run: InFlightRequest, sentence: str, keep_scores: bool
-    ) -> CheckedTranslation:
-        """A request of one sentence, most of them, without the tasks that a stream needs."""
-        [(_, place)] = await self._plan(run, [sentence])
-        try:
-            if run.own:
-                await self._first_try(run, run.own[0])
-            outcome = await self._outcome(run, sentence, place, keep_scores)
-        finally:
-            for one in run.own:
-                one.answer(None)
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
-
-    async def _first_try(self, run: InFlightRequest, one: SentenceTask) -> None:
-        result = await self.batcher.translate_one(
-            one.text,
-            run.kind,
-            tokens=one.tokens,
-            priority=run.priority,
-            within_s=run.time_left,
+        fallback: bool,
+    ) -> Outcome:
+        """A request of one sentence, as most are, without the tasks that a stream needs."""
+        request, tasks, [place] = await self._plan(
+            model, [sentence], options, priority, within_s, fallback
         )
-        if isinstance(result, Exception):
-            one.answer(result)
-            return
-        one.keep(result)
-        if run.second_tries and one.warnings:
-            await self._further_tries(run, [one])
-        self._settle(run, one)
+        try:
+            if tasks:
+                with self.batcher.queued(request):
+                    result = await request.result(0)
+                if self._accept(tasks[0], result):
+                    await self._decode_again(request, tasks)
+                    self._settle(tasks[0])
+            return await self._outcome(request, place, options.return_scores)
+        finally:
+            for task in tasks:
+                task.finish(None)
 
     async def _plan(
-        self, run: InFlightRequest, sentences: Sequence[str]
-    ) -> list[tuple[str, Outcome | PendingOutcome]]:
-        """For each sentence what the cache has, or the future that will have it: another
-        request's, or one of our own, of which equal sentences share one."""
-        rank = (run.priority, len(sentences))
-        new: dict[str, tuple[CacheKey, PendingOutcome]] = {}
-        known: dict[str, Outcome | PendingOutcome] = {}
+        self,
+        model: ServedModel,
+        sentences: Sequence[str],
+        options: TranslateOptions,
+        priority: Priority,
+        within_s: float | None,
+        fallback: bool,
+    ) -> tuple[Request, list[SentenceTask], list[Place]]:
+        """Look every sentence up; tasks, and a request for the queue, for those not found. Equal
+        sentences share a task."""
+        deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
+        fallback = fallback and self._fallback
+        if fallback and not options.return_scores:
+            options = _with_scores(options)
+        rank = (priority, len(sentences))
+        tasks: list[SentenceTask] = []
+        places: dict[str, Place] = {}
         for sentence in dict.fromkeys(sentences):
-            key = CacheKey(run.kind.model.identity, run.kind.options, run.second_tries, sentence)
-            found = self._look_up(key, rank)
-            if found is None:
-                found = asyncio.get_running_loop().create_future()
-                new[sentence] = key, found
-                self._cache.open(key, rank, found)
-            known[sentence] = found
+            key = CacheKey(model.identity, options, fallback, sentence)
+            source: Outcome | PendingOutcome | SentenceTask | None = self._look_up(key, rank)
+            if source is None:
+                source = SentenceTask(key, asyncio.get_running_loop().create_future())
+                tasks.append(source)
+                self._cache.open(key, rank, source.future)
+            places[sentence] = key, source
         try:
-            counts = await self.batcher.count(list(new), run.kind)
+            await _count_tokens(model.engine, tasks)
         except BaseException:
-            for _, future in new.values():
-                future.set_result(None)
+            for task in tasks:
+                task.finish(None)
             raise
-        if (record := current_metrics()) is not None:
-            record.tokens += sum(counts)
-        run.own = [
-            SentenceTask(sentence, key, tokens, future)
-            for (sentence, (key, future)), tokens in zip(new.items(), counts, strict=True)
-        ]
-        return [(sentence, known[sentence]) for sentence in sentences]
+        request = _request_for(tasks, BatchKey(model, options), priority, deadline)
+        if request.metrics is not None:
+            request.metrics.tokens += sum(task.tokens for task in tasks)
+        return request, tasks, [places[sentence] for sentence in sentences]
 
     def _look_up(self, key: CacheKey, rank: Rank) -> Outcome | PendingOutcome | None:
-        """What the cache has, or another request is making."""
-        found = self._cache.get(key)
-        if found is not None:
+        """What the cache holds, or another request is translating."""
+        outcome = self._cache.get(key)
+        if outcome is not None:
             observability.count_lookup("hit")
-            if (record := current_metrics()) is not None:
-                record.cache_hits += 1
-            return found
+            if (metrics := current_metrics()) is not None:
+                metrics.cache_hits += 1
+            return outcome
         pending = self._cache.join(key, rank)
         observability.count_lookup("joined" if pending else "miss")
         return pending
 
     async def _in_order(
-        self,
-        run: InFlightRequest,
-        places: Sequence[tuple[str, Outcome | PendingOutcome]],
-        keep_scores: bool,
+        self, request: Request, places: Sequence[Place], keep_scores: bool
     ) -> AsyncIterator[Outcome]:
-        for sentence, place in places:
-            yield await self._outcome(run, sentence, place, keep_scores)
+        for place in places:
+            yield await self._outcome(request, place, keep_scores)
 
-    async def _outcome(
-        self,
-        run: InFlightRequest,
-        sentence: str,
-        place: Outcome | PendingOutcome,
-        keep_scores: bool,
-    ) -> Outcome:
-        """What came of a sentence, once it is there."""
+    async def _outcome(self, request: Request, place: Place, keep_scores: bool) -> Outcome:
+        """Wait for the outcome of a sentence."""
+        key, source = place
         outcome: Outcome | None
-        if isinstance(place, asyncio.Future):
-            outcome = place.result() if place.done() else await self._wait(run, place)
-            if outcome is None and any(one.future is place for one in run.own):
-                raise run.error or ClosedError("the request was given up")
-            if outcome is None:  # the request that made it gave up
-                outcome = await self._alone(run, sentence)
+        if isinstance(source, SentenceTask):
+            outcome = await self._wait(request, source.future)
+            if outcome is None:
+                raise request.error or ClosedError("the request was given up")
+        elif isinstance(source, asyncio.Future):
+            outcome = await self._wait(request, source)
+            if outcome is None:  # the request that translated it was given up
+                outcome = await self._translate_alone(request, key)
         else:
-            outcome = place
+            outcome = source
         if isinstance(outcome, CheckedTranslation) and not keep_scores:
             outcome = outcome.without_score()
         return outcome
 
-    async def _wait(self, run: InFlightRequest, future: PendingOutcome) -> Outcome | None:
+    async def _wait(self, request: Request, future: PendingOutcome) -> Outcome | None:
+        if future.done():
+            return future.result()
         try:
-            async with asyncio.timeout_at(run.deadline):
+            async with asyncio.timeout_at(request.deadline):
                 return await asyncio.shield(future)
         except TimeoutError:
             raise DeadlineError("not translated in time") from None
 
-    async def _alone(self, run: InFlightRequest, sentence: str) -> Outcome:
-        stream = self.stream(
-            run.kind.model,
-            [sentence],
-            run.kind.options,
-            priority=run.priority,
-            within_s=run.time_left,
-            second_tries=run.second_tries,
+    async def _translate_alone(self, request: Request, key: CacheKey) -> Outcome:
+        """Translate a sentence of a request by itself."""
+        time_left = None
+        if request.deadline is not None:
+            time_left = max(0.0, request.deadline - asyncio.get_running_loop().time())
+        return await self._translate_one(
+            request.batch_key.model,
+            key.sentence,
+            key.options,
+            request.priority,
+            time_left,
+            key.fallback,
         )
-        async with stream as outcomes:
-            return await anext(outcomes)
 
-    async def _read(
-        self, run: InFlightRequest, found: AsyncIterator[Translation | Exception]
+    async def _read_results(
+        self, request: Request, tasks: Sequence[SentenceTask], flagged: asyncio.Queue[SentenceTask]
     ) -> None:
-        """Take the first tries as they come; what looks wrong goes to the second tries."""
+        """Take the results as they come; what looks wrong goes to fallback decoding."""
         try:
-            for one in run.own:
-                result = await anext(found)
-                if isinstance(result, Exception):
-                    one.answer(result)
-                    continue
-                one.keep(result)
-                if run.second_tries and one.warnings:
-                    run.doubtful.put_nowait(one)
-                else:
-                    self._settle(run, one)
+            for row, task in enumerate(tasks):
+                if self._accept(task, await request.result(row)):
+                    flagged.put_nowait(task)
         except Exception as error:
-            run.error = error
-            for one in run.own:
-                one.answer(None)
+            request.error = request.error or error
+            for task in tasks:
+                task.finish(None)
 
-    async def _try_again(self, run: InFlightRequest) -> None:
-        """Translate what looks wrong again, all that there is at a time."""
+    async def _decode_flagged(self, request: Request, flagged: asyncio.Queue[SentenceTask]) -> None:
+        """Decode what looks wrong again, all that is flagged by now at a time."""
         while True:
-            doubtful = [await run.doubtful.get()]
-            while not run.doubtful.empty():
-                doubtful.append(run.doubtful.get_nowait())
-            await self._further_tries(run, doubtful)
-            for one in doubtful:
-                self._settle(run, one)
+            tasks = [await flagged.get()]
+            while not flagged.empty():
+                tasks.append(flagged.get_nowait())
+            await self._decode_again(request, tasks)
+            for task in tasks:
+                self._settle(task)
 
-    async def _further_tries(self, run: InFlightRequest, doubtful: Sequence[SentenceTask]) -> None:
+    def _accept(self, task: SentenceTask, result: Translation | Exception) -> bool:
+        """Keep a sentence's first translation; whether it needs fallback decoding."""
+        if isinstance(result, Exception):
+            task.finish(result)
+            return False
+        task.keep(result)
+        if task.warnings and task.key.fallback:
+            return True
+        self._settle(task)
+        return False
+
+    async def _decode_again(self, request: Request, tasks: Sequence[SentenceTask]) -> None:
+        """Decode sentences with one fallback after the other, until nothing looks wrong."""
         try:
-            for options in fallback_options(run.kind.options):
-                left = [one for one in doubtful if not one.future.done()]
-                await self._one_try(run, left, BatchKey(run.kind.model, options))
+            for options in fallback_options(request.batch_key.options):
+                unsettled = [task for task in tasks if not task.future.done()]
+                await self._decode_once(request, unsettled, options)
         except Exception:
-            logger.exception("second tries failed: the first ones have to do")
+            logger.exception("fallback decoding failed: keeping the first translations")
 
-    async def _one_try(
-        self, run: InFlightRequest, doubtful: Sequence[SentenceTask], kind: BatchKey
+    async def _decode_once(
+        self, request: Request, tasks: Sequence[SentenceTask], options: TranslateOptions
     ) -> None:
-        """Keep what is better; settle what no longer looks wrong."""
-        search = (kind.model.identity, kind.options)
-        if not doubtful or search in self._refused:
+        """Decode sentences with these options; keep what is better, settle what looks right."""
+        batch_key = BatchKey(request.batch_key.model, options)
+        search = (batch_key.model.identity, options)
+        if not tasks or search in self._unsupported:
             return
-        stream = self.batcher.stream(
-            [one.text for one in doubtful],
-            kind,
-            tokens=[one.tokens for one in doubtful],
-            priority=run.priority,
-            within_s=run.time_left,
-        )
+        again = _request_for(tasks, batch_key, request.priority, request.deadline)
         try:
-            async with stream as results:
-                for one in doubtful:
-                    result = await anext(results)
+            with self.batcher.queued(again):
+                for row, task in enumerate(tasks):
+                    result = await again.result(row)
                     if isinstance(result, ValueError):
-                        self._refused.add(search)  # the engine has no such search
+                        self._unsupported.add(search)
                         return
-                    if isinstance(result, Exception) or one.best is None:
+                    if isinstance(result, Exception) or task.best is None:
                         continue
-                    kept = pick_better(one.text, one.tokens, one.best, result)
-                    observability.count_second_try(kept is result)
-                    if kept is result:
-                        one.keep(kept)
-                    if not one.warnings:
-                        self._settle(run, one)
+                    better = pick_better(task.key.sentence, task.tokens, task.best, result)
+                    observability.count_fallback(better is result)
+                    if better is result:
+                        task.keep(better)
+                    if not task.warnings:
+                        self._settle(task)
         except (QueueFullError, DeadlineError, ClosedError):
-            return  # the first try has to do
+            return  # the first translation stays
 
-    def _settle(self, run: InFlightRequest, one: SentenceTask) -> None:
-        """A sentence is done: answer, keep, count its warnings."""
-        if one.best is None or one.future.done():
+    def _settle(self, task: SentenceTask) -> None:
+        """Finish a sentence with its best translation: cache it, count its warnings."""
+        if task.best is None or task.future.done():
             return
-        for warning in one.warnings:
+        for warning in task.warnings:
             observability.count_warning(warning.code)
-        checked = CheckedTranslation(one.best, one.warnings)
-        texts = (one.best.text, *one.best.alternatives)
-        self._cache.put(one.key, checked, *texts)
-        one.answer(checked)
+        checked = CheckedTranslation(task.best, task.warnings)
+        self._cache.put(task.key, checked, task.best.text, *task.best.alternatives)
+        task.finish(checked)
+
+
+def _request_for(
+    tasks: Sequence[SentenceTask], batch_key: BatchKey, priority: Priority, deadline: float | None
+) -> Request:
+    return QueuedRequest(
+        [task.key.sentence for task in tasks],
+        batch_key,
+        [task.tokens for task in tasks],
+        priority,
+        deadline,
+    )
+
+
+async def _count_tokens(engine: Engine, tasks: Sequence[SentenceTask]) -> None:
+    """Set the tokens of each sentence; those of long texts are counted off the event loop."""
+
+    def count_all() -> None:
+        for task in tasks:
+            task.tokens = engine.count_tokens(task.key.sentence)
+
+    if sum(len(task.key.sentence) for task in tasks) > COUNT_IN_THREAD_ABOVE:
+        await asyncio.to_thread(count_all)
+    else:
+        count_all()
+
+
+def _successful(outcome: Outcome) -> CheckedTranslation:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome

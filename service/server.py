@@ -1,21 +1,20 @@
-"""The process that translates: the app on uvicorn, with what bounds connections.
+"""The process that translates: the app on uvicorn, with limits on connections.
 
-The supervisor starts it with a listening socket, and a pipe into which it writes once a translation
+The supervisor starts it with a listening socket, and a pipe that it writes to once a translation
 has succeeded.
 
-What a connection may do to the server: how large a head, how slow, how many at once.
+The limits on connections apply before the app sees a request, so they are part of uvicorn's HTTP
+protocol:
 
-The limits hold before the app sees anything, so they are part of uvicorn's HTTP protocol.
-
-| limit | answer |
-| head or trailers larger than `HEAD_BYTES`, or of more than `HEAD_FIELDS` fields | 431, closed |
-| HTTP/1.1 without exactly one Host | 400, closed |
-| no whole head within `head_timeout_s` | closed |
+| limit | response |
+| head or trailers larger than `HEAD_BYTES`, or with more than `HEAD_FIELDS` fields | 431, closed |
+| HTTP/1.1 without exactly one Host field | 400, closed |
+| no complete head within `head_timeout_s` | closed |
 | a response that the client does not read for `WRITE_S` | closed |
-| more than `max_connections` | the connection that waits longest makes room |
+| more than `max_connections` | the connection that has waited longest is closed |
 
-A connection that waits is one without a whole request, or whose client does not read. Where none
-waits, `RESERVED` more connections are taken for the probes of operators alone; others get 503.
+A connection waits while it has no complete request, or while its client does not read. Where none
+waits, `RESERVED` more connections are accepted for probes only; other requests get 503.
 """
 
 from __future__ import annotations
@@ -43,38 +42,38 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from quickstudy.errors import QuickstudyError, explain
 from service.app import create_app, guarded, load, start, stop
 from service.errors import ApiError, error_response
+from service.middleware import PROBES
 from service.observability import CONNECTIONS, CONNECTIONS_REFUSED, configure_logs
 from service.settings import read_settings
-from service.tracing import Traces, open_traces
+from service.tracing import RequestTraces, open_traces
 
 HEAD_BYTES = 65_536
 """Bytes of a request's line and header fields, its trailers included."""
 HEAD_FIELDS = 100
 READ_BYTES = 16_384
-"""Bytes that are parsed at once, so that a head ends at most so far beyond its limit."""
+"""Bytes that are parsed at once, so a head exceeds its limit by no more than that."""
 WRITE_S = 30.0
 """Seconds that a client may leave a response unread."""
 LINGER_S = 2.0
-"""Seconds after a refusal in which a client may go on sending: closed at once, the connection would
-be reset before the refusal is read."""
+"""Seconds after a refusal in which a client may still send: a connection that is closed at once is
+reset before the client reads the refusal."""
 LINGER_BYTES = 1_048_576
-NO_HTTP = "this is no HTTP/1.1 request: check its first line and its header fields"
+NOT_HTTP = "this is no HTTP/1.1 request: check its first line and its header fields"
 MAX_PIPELINED = 16
 """Requests that a client may send before the first is answered."""
 RESERVED = 32
-"""Connections beyond the limit that only probes use."""
-PROBES = frozenset(("/livez", "/healthz", "/readyz", "/metrics", "/health"))
+"""Connections beyond the limit that are for probes only."""
 SPARE_FILES = 128
 """File descriptors for all but connections."""
 SWEEP_S = 0.5
-SAY_S = 60.0
-"""Seconds between two log lines of the same kind."""
+LOG_EVERY_S = 60.0
+"""Seconds between two log lines for the same reason."""
 
 logger = logging.getLogger("quickstudy.service")
 
 
 class Phase(IntEnum):
-    """What a connection waits for; those that make room first are lower."""
+    """What a connection waits for; those with a lower value are closed first."""
 
     IDLE = 0
     HEAD = 1
@@ -82,16 +81,17 @@ class Phase(IntEnum):
 
 
 class ConnectionTable:
-    """The connections of a process, and what bounds them.
+    """The connections of a process and their limits.
 
-    `head_s`: seconds that a request's head may take, from the connection's start or its first byte.
+    `head_s` are the seconds that a request's head may take, from the start of the connection or the
+    head's first byte.
     """
 
     def __init__(self, max_connections: int, head_s: float) -> None:
         self.max_connections = max_connections
         self.head_s = head_s
         self._connections: set[BoundedProtocol] = set()
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         CONNECTIONS.set_function(lambda: len(self._connections))
 
@@ -99,12 +99,12 @@ class ConnectionTable:
         return len(self._connections)
 
     def add(self, connection: BoundedProtocol) -> bool:
-        """Take a connection; whether it may ask for more than probes."""
+        """Accept a connection; whether it may request more than probes."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(SWEEP_S, self._sweep)
         has_room = self._make_room()
         if not has_room and len(self) >= self.max_connections + RESERVED:
-            self.refused("connections", "every connection works: a new one was closed")
+            self.refused("connections", "all connections are busy: a new one was closed")
             connection.abort()
             return False
         self._connections.add(connection)
@@ -115,22 +115,22 @@ class ConnectionTable:
         self._connections.discard(connection)
 
     def refused(self, reason: str, message: str | None = None) -> None:
-        """Count something refused; log it, once in `SAY_S` seconds."""
+        """Count a refusal; log it at most once in `LOG_EVERY_S` seconds."""
         CONNECTIONS_REFUSED.labels(reason).inc()
         now = time.monotonic()
-        if message is not None and now - self._said.get(reason, -SAY_S) >= SAY_S:
-            self._said[reason] = now
+        if message is not None and now - self._logged_at.get(reason, -LOG_EVERY_S) >= LOG_EVERY_S:
+            self._logged_at[reason] = now
             logger.warning("%s (QUICKSTUDY_MAX_CONNECTIONS is %d)", message, self.max_connections)
 
     def _make_room(self) -> bool:
-        """Whether there is room for one more, closing what waits longest if need be."""
+        """Whether there is room for one more; closes the one that has waited longest if need be."""
         if len(self) < self.max_connections:
             return True
-        waiting = [one for one in self._connections if not one.is_working]
+        waiting = [each for each in self._connections if not each.is_working]
         if not waiting:
             return False
-        longest = min(waiting, key=lambda one: (one.phase, one.since))
-        self.refused("evicted", "too many connections: those that wait longest are closed")
+        longest = min(waiting, key=lambda each: (each.phase, each.since))
+        self.refused("evicted", "too many connections: closing those that have waited longest")
         longest.abort()
         self._connections.discard(longest)
         return True
@@ -168,7 +168,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def is_working(self) -> bool:
-        """Whether a whole request is here that is being answered, to a client that reads."""
+        """Whether a complete request is being answered, and the client reads the response."""
         cycle = self.cycle
         is_answering = bool(self.pipeline) or (
             cycle is not None and not cycle.response_complete and not cycle.more_body
@@ -181,7 +181,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def overdue(self, now: float, head_s: float) -> str | None:
-        """Why it should be closed by now, in a word for metrics."""
+        """Why the connection should be closed by now, as a word for metrics; None if it should
+        not."""
         if self._ends_at is not None:
             return "lingering" if now > self._ends_at else None
         if self._unread_since is not None and now - self._unread_since > WRITE_S:
@@ -231,10 +232,10 @@ class BoundedProtocol(HttpToolsProtocol):
             self.send_400_response("")
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what the parser does not take, and close once the client has read it."""
+        """Answer what the parser rejects, and close once the client has read it."""
         if self.transport.is_closing() or self._ends_at is not None:
             return
-        error = self._refusal or ApiError(400, "invalid_request", NO_HTTP)
+        error = self._refusal or ApiError(400, "invalid_request", NOT_HTTP)
         self.table.refused(error.code)
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
@@ -342,14 +343,14 @@ def connection_limit(wanted: int) -> int:
 
 
 CANNOT_START = 78
-"""Exit status when what is wrong has been said, in one line (EX_CONFIG of sysexits.h)."""
+"""Exit status after a line that says what is wrong (EX_CONFIG of sysexits.h)."""
 READY_POLL_S = 0.5
 
 
 def serve(listener: socket.socket, ready_fd: int | None) -> None:
     """Serve by the settings of the environment until SIGTERM.
 
-    Raises QuickstudyError for what the operator can mend.
+    Raises QuickstudyError for what the operator can fix.
     """
     settings = read_settings()
     traces = open_traces()
@@ -368,7 +369,7 @@ def serve(listener: socket.socket, ready_fd: int | None) -> None:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=settings.keep_alive_s,
-        timeout_graceful_shutdown=math.ceil(settings.grace_s),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_grace_s),
     )
     uvicorn.Server(config).run(sockets=[listener])
 
@@ -377,7 +378,7 @@ def main() -> int:
     """Serve on an inherited socket; exit status `CANNOT_START` after a line that says why."""
     parser = argparse.ArgumentParser(prog="service.server", description=main.__doc__)
     parser.add_argument("--fd", type=int, required=True, help="the listening socket")
-    parser.add_argument("--ready-fd", type=int, help="where to tell that it translates")
+    parser.add_argument("--ready-fd", type=int, help="pipe to write to when it translates")
     chosen = parser.parse_args()
     try:
         serve(socket.socket(fileno=chosen.fd), chosen.ready_fd)
@@ -392,19 +393,19 @@ def main() -> int:
     return 0
 
 
-def _lifespan(traces: Traces, ready_fd: int | None):  # type: ignore[no-untyped-def]
+def _lifespan(traces: RequestTraces | None, ready_fd: int | None):  # type: ignore[no-untyped-def]
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         await start(app)
-        telling = asyncio.create_task(_tell_when_ready(app, ready_fd))
+        reporting = asyncio.create_task(_report_ready(app, ready_fd))
         yield
-        telling.cancel()
+        reporting.cancel()
         await stop(app, traces)
 
     return lifespan
 
 
-async def _tell_when_ready(app: FastAPI, ready_fd: int | None) -> None:
+async def _report_ready(app: FastAPI, ready_fd: int | None) -> None:
     while not await app.state.translator.ready():
         await asyncio.sleep(READY_POLL_S)
     if ready_fd is not None:

@@ -1,7 +1,7 @@
 """The app as a BentoML service: `bentoml serve service.service:Translation`.
 
 BentoML starts and stops the process; the app answers every request, in front of BentoML's own
-routes. `quickstudy serve` runs the same app without BentoML, see `service/server.py`.
+routes. `quickstudy serve` runs the same app without BentoML (`service/server.py`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 from typing import Any, cast
 
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "True")
-# uvicorn, which BentoML starts, would put what X-Forwarded-For says in the place of a local peer's
-# address. Whom to believe is for QUICKSTUDY_TRUSTED_PROXIES alone to say.
+# uvicorn, which BentoML starts, would replace a local peer's address by what X-Forwarded-For says.
+# QUICKSTUDY_TRUSTED_PROXIES alone decides whom to trust.
 os.environ["FORWARDED_ALLOW_IPS"] = ""
 
 import bentoml
@@ -32,14 +32,14 @@ except QuickstudyError as error:
     sys.exit(f"quickstudy: {error}")
 configure_logs(SETTINGS.log_format, SETTINGS.log_level)
 TIMEOUT_S = 60
-"""Seconds until a response must have begun, a slow upload's too. BentoML keeps a timer for each
-request so long. Our own limits, such as `timeout_s`, come before."""
+"""Seconds until a response must have begun, for slow uploads too: BentoML's limit for a request.
+Our own limits, such as `timeout_s`, apply earlier."""
 
 served = guarded(app, SETTINGS, traces)
 
 
 class AnswerAll:
-    """Middleware that has the app answer every HTTP request, and leaves the rest to BentoML."""
+    """Middleware: the app answers every HTTP request, BentoML gets the rest (its lifespan)."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._bentoml = app
@@ -57,14 +57,14 @@ class AnswerAll:
     logging={"access": {"enabled": False}},
 )
 class Translation:
-    """Translates by the bundles that are set, in one process with as many threads as set."""
+    """Translates with the bundles of the settings, in one process."""
 
     def __init__(self) -> None:
         load(app)
 
     @bentoml.on_startup
     async def start(self) -> None:
-        """Heed signals, and go on with jobs."""
+        """Handle signals, and resume jobs."""
         await start(app)
 
     async def __is_ready__(self) -> bool:
@@ -73,7 +73,7 @@ class Translation:
 
     @bentoml.on_shutdown
     async def stop(self) -> None:
-        """Stop the queue's workers, and the jobs."""
+        """Stop the scheduler and the jobs."""
         await stop(app, traces)
 
 

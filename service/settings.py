@@ -1,8 +1,7 @@
-"""What can be set from outside: environment variables `QUICKSTUDY_*`, each with unit and bounds.
+"""The settings: environment variables `QUICKSTUDY_*`, each with its unit and bounds.
 
-The settings as they are now: read, checked, and told to people and programs.
-
-`quickstudy serve --show-settings`: the settings on a terminal.
+`read_settings` reads and checks them. `rows`, `as_json`, `as_markdown` and `show_settings`
+(`quickstudy serve --show-settings`) report them.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from quickstudy.machine import usable_cores
 DEFAULT_BUNDLE = Path("models", "en-de")
 OFF = "off"
 MAX_KEY_FAILURES = 100
-"""Wrong keys that a limit may allow in its time; that many are remembered for each address."""
+"""The most wrong keys that a limit may allow; that many are kept for each address."""
 
 
 def find_bundle() -> Path:
@@ -41,7 +40,7 @@ def find_bundle() -> Path:
 
 
 class Bounds(TypedDict, total=False):
-    """Between what a setting must lie."""
+    """The bounds of a setting's value."""
 
     ge: float
     gt: float
@@ -51,14 +50,16 @@ class Bounds(TypedDict, total=False):
 
 
 def setting(default: Any, unit: str, description: str, **bounds: Unpack[Bounds]) -> Any:
-    """A field whose `unit` is what it counts, or what kind of thing it is; a callable `default` is
-    called for one."""
-    given: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
-    return Field(description=description, json_schema_extra={"unit": unit}, **given, **bounds)
+    """A field whose `unit` says what it counts, or what kind of value it is; a callable `default`
+    is called for the value."""
+    default_value: dict[str, Any] = {"default_factory" if callable(default) else "default": default}
+    return Field(
+        description=description, json_schema_extra={"unit": unit}, **default_value, **bounds
+    )
 
 
 class Settings(BaseSettings):
-    """Settings of the service; a value out of bounds stops it at the start, naming the field."""
+    """Settings of the service; a value out of bounds stops it at the start and names the field."""
 
     model_config = SettingsConfigDict(
         env_prefix="QUICKSTUDY_", frozen=True, extra="ignore", env_ignore_empty=True
@@ -97,12 +98,12 @@ class Settings(BaseSettings):
         ge=0,
         le=16 * 1024**3,
     )
-    second_tries: bool = setting(
+    fallback_decoding: bool = setting(
         True,
         "true or false",
-        "Whether a translation that looks wrong is tried again, and warned of.",
+        "Whether a translation that looks wrong is decoded again with other options.",
     )
-    grace_s: float = setting(
+    shutdown_grace_s: float = setting(
         5.0, "seconds", "Seconds for requests to finish when it stops.", ge=0, le=300
     )
     max_texts: int = setting(128, "texts", "Texts in one request.", ge=1, le=10_000)
@@ -149,7 +150,7 @@ class Settings(BaseSettings):
         ge=1_048_576,
         le=1024**4,
     )
-    jobs_keep_s: float = setting(
+    job_retention_s: float = setting(
         3600.0, "seconds", "Seconds until an ended job is deleted.", ge=1, le=30 * 86_400
     )
     max_jobs: int = setting(100, "files", "Files that may wait; more get 503.", ge=1, le=10_000)
@@ -277,8 +278,14 @@ class Settings(BaseSettings):
 
 
 PREFIX = "QUICKSTUDY_"
+RENAMED = {
+    "QUICKSTUDY_SECOND_TRIES": "fallback_decoding",
+    "QUICKSTUDY_GRACE_S": "shutdown_grace_s",
+    "QUICKSTUDY_JOBS_KEEP_S": "job_retention_s",
+}
+"""Former names of settings, which are still accepted in this version."""
 ELSEWHERE = frozenset(("QUICKSTUDY_RUNS", "QUICKSTUDY_STUDY_PARENT"))
-"""Variables of this prefix that other commands read."""
+"""Variables with this prefix that other commands read."""
 SECRETS = (
     (re.compile(r"(?<=://)\S*@"), "***@"),
     (re.compile(r"(?<=[?&])(user(?:name)?|pass(?:word)?)=[^&\s]*", re.I), r"\1=***"),
@@ -294,12 +301,12 @@ Value = str | int | float | bool | list[str] | None
 
 
 class SettingsError(QuickstudyError, ValueError):
-    """Settings that cannot be used; the message has a line for each fault."""
+    """Settings that cannot be used; the message has a line for each of them."""
 
 
 @dataclass(frozen=True)
 class SettingRow:
-    """A setting: its variable, what it is now and unless set, what it counts and within what."""
+    """A setting: its variable, current and default value, unit, bounds and meaning."""
 
     variable: str
     value: Value
@@ -311,8 +318,13 @@ class SettingRow:
 
 def read_settings() -> Settings:
     """The settings of the environment. Raises SettingsError, which names every fault."""
+    renamed: dict[str, Any] = {
+        name: os.environ[former]
+        for former, name in RENAMED.items()
+        if os.environ.get(former) and not os.environ.get(variable_of(name))
+    }
     try:
-        return Settings()
+        return Settings(**renamed)
     except ValidationError as error:
         faults = [_fault(one) for one in error.errors(include_url=False)]
         raise SettingsError("\n".join(["settings that cannot be used:", *faults])) from None
@@ -333,9 +345,9 @@ def rows(settings: Settings) -> list[SettingRow]:
     ]
 
 
-def as_json(found: list[SettingRow]) -> str:
+def as_json(settings: list[SettingRow]) -> str:
     """The rows as a JSON list."""
-    return json.dumps([asdict(row) for row in found], indent=2, ensure_ascii=False)
+    return json.dumps([asdict(row) for row in settings], indent=2, ensure_ascii=False)
 
 
 def as_markdown() -> str:
@@ -353,16 +365,25 @@ def as_markdown() -> str:
     return "\n".join(lines) + "\n"
 
 
+def deprecated(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """A sentence for each setting that is set by its former name."""
+    return [
+        f"{former} is now called {variable_of(name)}; the next version drops the former name"
+        for former, name in RENAMED.items()
+        if environment.get(former)
+    ]
+
+
 def unknown(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """A sentence for each variable that looks like a setting and is none."""
+    """A sentence for each variable that looks like a setting but is none."""
     known = list(map(variable_of, Settings.model_fields))
-    found = []
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known and name not in ELSEWHERE:
+    sentences = []
+    for name in sorted(environment.keys() - RENAMED.keys() - ELSEWHERE):
+        if name.startswith(PREFIX) and name not in known:
             near = difflib.get_close_matches(name, known, 1)
             meant = f": is {near[0]} meant?" if near else ""
-            found.append(f"{name} is not a setting of the service{meant}")
-    return found
+            sentences.append(f"{name} is not a setting of the service{meant}")
+    return sentences
 
 
 def hidden(text: str) -> str:
@@ -389,13 +410,13 @@ def variable_of(name: str) -> str:
 
 
 def unit_of(field: FieldInfo) -> str:
-    """What a field counts, or what kind of thing it is."""
+    """What a field counts, or what kind of value it is."""
     extra = field.json_schema_extra
     return str(extra["unit"]) if isinstance(extra, dict) else "–"
 
 
 def bounds_of(field: FieldInfo) -> str:
-    """Between what a field must lie, or of which words it is one; – if it may be anything."""
+    """The bounds of a field, or the words that it may be; – if it may be anything."""
     choices = get_args(field.annotation) if _is_literal(field.annotation) else ()
     if choices:
         return ", ".join(choices)
@@ -444,14 +465,17 @@ def _fault(error: Mapping[str, Any]) -> str:
         return f"  {message}"
     name = str(error["loc"][0])
     field = Settings.model_fields[name]
-    given = os.environ.get(variable_of(name), "")
+    variable = variable_of(name)
+    if not os.environ.get(variable):
+        variable = next((old for old, new in RENAMED.items() if new == name), variable)
+    value = os.environ.get(variable, "")
     bounds = bounds_of(field)
     allowed = unit_of(field) + ("" if bounds == "–" else f", {bounds}")
-    return f"  {variable_of(name)}={hidden(given)[:200]}: {message[:200]} ({allowed})"
+    return f"  {variable}={hidden(value)[:200]}: {message[:200]} ({allowed})"
 
 
 WIDE = 140
-"""Columns of a terminal from which on meanings fit beside values."""
+"""Columns that a terminal needs to show meanings beside values."""
 
 
 def show_settings(json: bool) -> None:
@@ -459,16 +483,16 @@ def show_settings(json: bool) -> None:
 
     Raises SettingsError for values out of bounds.
     """
-    found = rows(read_settings())
+    settings = rows(read_settings())
     if json:
-        print(as_json(found))
+        print(as_json(settings))
     elif sys.stdout.isatty():
-        _table(found)
+        _table(settings)
     else:
-        for row in found:
+        for row in settings:
             about = f"{row.unit}; {row.bounds}; default: {shown(row.default)}"
             print(f"{row.variable}={_assigned(row.value)}  ({about})  {row.meaning}")
-    for sentence in unknown():
+    for sentence in [*deprecated(), *unknown()]:
         print(f"quickstudy: {sentence}", file=sys.stderr)
 
 
@@ -479,7 +503,7 @@ def _assigned(value: Value) -> str:
     return str(value).lower() if isinstance(value, bool) else str("" if value is None else value)
 
 
-def _table(found: list[SettingRow]) -> None:
+def _table(settings: list[SettingRow]) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -495,7 +519,7 @@ def _table(found: list[SettingRow]) -> None:
         table.add_column("meaning")
     else:
         table.caption = "a wider terminal shows meanings, as do --json and a pipe"
-    for row in found:
+    for row in settings:
         cells = (row.variable, shown(row.value), shown(row.default), row.unit, row.bounds)
         table.add_row(*cells, *([row.meaning] if wide else []))
     console.print(table)

@@ -1,8 +1,8 @@
-"""Keep the service's worker alive: what `make serve` starts, and the image's first process.
+"""Keeps the service's worker alive: what `make serve` starts, and the image's first process.
 
 This process imports nothing of the service, so it needs little memory. It holds the listening
-socket: connections wait while a worker that died is replaced. A worker tells through a pipe that it
-translates; one that ends before has not started, and would not the next time.
+socket: connections wait while a worker that died is replaced. A worker reports through a pipe that
+it translates. One that exits by itself before that would fail again, so it is not restarted.
 """
 
 from __future__ import annotations
@@ -19,27 +19,30 @@ from collections.abc import Sequence
 WORKER = ("-m", "service.server")
 
 CANNOT_START = 78
-"""A worker's exit status when it has said itself why it cannot start; as in `service/server.py`."""
+"""A worker's exit status after it has said why it cannot start; as in `service/server.py`."""
 
 PAUSES_S = (0.0, 0.5, 1.0, 2.0)
-"""Seconds before another worker, by how many in a row were killed before they were ready."""
+"""Seconds before the next worker, by the number in a row that were killed before they were
+ready."""
 
 BACKLOG = 2048
-NO_HURRY_S = 3600.0
+IDLE_WAIT_S = 3600.0
 SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class Supervisor:
-    """Runs `command` for as long as it should run. SIGHUP is passed on, SIGTERM and SIGINT stop it.
+    """Keeps `command` running. SIGHUP is passed on to it, SIGTERM and SIGINT stop it.
 
-    `patience_s` is how many seconds a worker may take to stop before it is killed. Signals are
-    blocked from here on; `run` waits for them.
+    A worker that takes longer than `stop_timeout_s` seconds to stop is killed. Signals are blocked
+    once a supervisor is made; `run` waits for them.
     """
 
-    def __init__(self, command: Sequence[str], listener: socket.socket, patience_s: float) -> None:
+    def __init__(
+        self, command: Sequence[str], listener: socket.socket, stop_timeout_s: float
+    ) -> None:
         self.command = list(command)
         self.listener = listener
-        self.patience_s = patience_s
+        self.stop_timeout_s = stop_timeout_s
         self.pid: int | None = None
         self.ready_fd: int | None = None
         self.due: float | None = None
@@ -48,14 +51,14 @@ class Supervisor:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     def run(self) -> int:
-        """Keep a worker running until told to stop; what the process exits with.
+        """Keep a worker running until a signal stops it. Returns the exit status of this process.
 
-        That is 0 if the worker stopped in time when told to, and 1 else: if it ended by itself
-        before it was ready, or was killed before that again and again.
+        That is 0 if the worker stopped in time after the signal, else 1: it exited before it was
+        ready, or was killed again and again before it was ready.
         """
         self._start()
         while True:
-            wait = NO_HURRY_S if self.due is None else max(0.0, self.due - time.monotonic())
+            wait = IDLE_WAIT_S if self.due is None else max(0.0, self.due - time.monotonic())
             signalled = signal.sigtimedwait(SIGNALS, wait)
             if signalled is None:
                 self._on_due()
@@ -83,7 +86,7 @@ class Supervisor:
         if not self.is_stopping:
             self._start()
         elif self.pid is not None:
-            say(f"the worker has not stopped within {self.patience_s:g} s and is killed")
+            say(f"the worker has not stopped within {self.stop_timeout_s:g} s and is killed")
             self._pass_on(signal.SIGKILL)
             self.due = None
 
@@ -91,7 +94,7 @@ class Supervisor:
         if not self.is_stopping:
             self.is_stopping = True
             self.listener.close()
-            self.due = time.monotonic() + self.patience_s
+            self.due = time.monotonic() + self.stop_timeout_s
             self._pass_on(signal.SIGTERM)
 
     def _pass_on(self, number: signal.Signals) -> None:
@@ -99,7 +102,7 @@ class Supervisor:
             os.kill(self.pid, number)
 
     def _reap(self) -> int | None:
-        """Take every child that has ended, adopted ones too; the worker's wait status."""
+        """Reap every child that has ended, including adopted ones. Returns the worker's status."""
         found = None
         while True:
             try:
@@ -112,7 +115,7 @@ class Supervisor:
                 self.pid, found = None, status
 
     def _on_end(self, code: int) -> int | None:
-        """What to exit with now that the worker has ended, or nothing if another is to start."""
+        """The exit status of this process after the worker has ended; None to start another."""
         if self.is_stopping:
             return 0 if code in (0, -signal.SIGTERM) else 1
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
@@ -132,7 +135,7 @@ class Supervisor:
         return None
 
     def _was_ready(self) -> bool:
-        """Whether the worker that has ended had told that it translates."""
+        """Whether the worker that has ended had reported that it translates."""
         assert self.ready_fd is not None
         try:
             return bool(os.read(self.ready_fd, 64))
@@ -144,12 +147,12 @@ class Supervisor:
 
 
 def say(message: str) -> None:
-    """Tell the operator something, on stderr."""
+    """Print a message for the operator to stderr."""
     print(f"quickstudy: {message}", file=sys.stderr, flush=True)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket that workers inherit; `::` takes IPv4 too.
+    """A listening socket that workers inherit; `::` accepts IPv4, too.
 
     Raises:
         OSError: The address is in use, or not this machine's.
@@ -162,10 +165,11 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def seconds(variable: str, default: float) -> float:
-    """A setting. The worker refuses to start if it is no number or out of bounds."""
+def seconds(variable: str, default: float, former: str = "") -> float:
+    """A setting, by its name or its former name. The worker refuses to start if it is not a number
+    or out of bounds."""
     try:
-        return max(0.0, float(os.environ.get(variable) or default))
+        return max(0.0, float(os.environ.get(variable) or os.environ.get(former) or default))
     except ValueError:
         return default
 
@@ -182,11 +186,11 @@ def main() -> int:
         why = os.strerror(error.errno) if error.errno else str(error)
         say(f"cannot listen on {chosen.host} port {chosen.port}: {why}")
         return 1
-    grace = math.ceil(seconds("QUICKSTUDY_GRACE_S", 5.0))
+    grace = math.ceil(seconds("QUICKSTUDY_SHUTDOWN_GRACE_S", 5.0, former="QUICKSTUDY_GRACE_S"))
     drain = math.ceil(seconds("QUICKSTUDY_DRAIN_S", 1.0))
     command = [sys.executable, *WORKER, "--fd", str(listener.fileno())]
     say(f"serving at http://{chosen.host}:{listener.getsockname()[1]}")
-    return Supervisor(command, listener, patience_s=drain + 2 * grace + 5).run()
+    return Supervisor(command, listener, stop_timeout_s=drain + 2 * grace + 5).run()
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""OpenTelemetry traces of requests, where they are configured; otherwise nothing is imported.
+"""OpenTelemetry traces of requests. Where they are not configured, nothing is imported.
 
 `OTEL_EXPORTER_OTLP_ENDPOINT` (or its form for traces) switches them on, and the other variables of
 https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/ count too. Spans
-are made at a request's end from its record: the request's own, with the client's `traceparent` as
-its parent, and within it the wait in the queue and the engine's work of each batch. They hold
-numbers, never a text, a path or an address.
+are made from a request's metrics when it ends: one for the request, with the client's `traceparent`
+as its parent, and within it one for the wait in the queue and one for the engine, for each batch.
+They hold numbers, never a text, a path or an address.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from quickstudy.errors import QuickstudyError
-from service.request_context import BatchTimes, RequestMetrics
+from service.observability import BatchTimes, RequestMetrics
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
@@ -27,50 +27,7 @@ FLUSH_MS = 2000
 
 
 class TracesError(QuickstudyError, RuntimeError):
-    """Traces are configured and cannot be made; the message says what to do."""
-
-
-class Traces(Protocol):
-    """What makes spans of finished requests."""
-
-    def begin(self, record: RequestMetrics) -> None:
-        """Have a request remember what its spans need."""
-
-    def end(
-        self,
-        record: RequestMetrics,
-        parent: bytes | None,
-        method: str,
-        route: str,
-        status: int | None,
-    ) -> str | None:
-        """Make the spans of a request that is over; its trace's id."""
-
-    def close(self) -> None:
-        """Send what is left."""
-
-
-class NoTraces:
-    """Makes none."""
-
-    def begin(self, record: RequestMetrics) -> None:
-        pass
-
-    def end(
-        self,
-        record: RequestMetrics,
-        parent: bytes | None,
-        method: str,
-        route: str,
-        status: int | None,
-    ) -> str | None:
-        return None
-
-    def close(self) -> None:
-        pass
-
-
-NO_TRACES: Traces = NoTraces()
+    """Traces are configured but cannot be made; the message says what to do."""
 
 
 def configured(environment: Mapping[str, str] = os.environ) -> bool:
@@ -82,10 +39,13 @@ def configured(environment: Mapping[str, str] = os.environ) -> bool:
     return any(environment.get(name) for name in ENDPOINTS)
 
 
-def open_traces(environment: Mapping[str, str] = os.environ) -> Traces:
-    """Traces as the environment asks for. Raises TracesError if what they need is missing."""
+def open_traces(environment: Mapping[str, str] = os.environ) -> RequestTraces | None:
+    """Traces as the environment configures them, None if it does not.
+
+    Raises TracesError if OpenTelemetry is not installed.
+    """
     if not configured(environment):
-        return NO_TRACES
+        return None
     try:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.sdk.resources import Resource
@@ -104,7 +64,7 @@ def open_traces(environment: Mapping[str, str] = os.environ) -> Traces:
 
 
 class RequestTraces:
-    """Makes spans by a tracer provider of OpenTelemetry."""
+    """Makes spans with a tracer provider of OpenTelemetry."""
 
     def __init__(self, provider: TracerProvider) -> None:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -113,20 +73,20 @@ class RequestTraces:
         self._tracer = provider.get_tracer("quickstudy")
         self._propagator = TraceContextTextMapPropagator()
 
-    def begin(self, record: RequestMetrics) -> None:
-        """Have a request remember its batches."""
-        record.batches = []
-        record.began = time.perf_counter()
+    def begin(self, metrics: RequestMetrics) -> None:
+        """Have a request keep its batches."""
+        metrics.batches = []
+        metrics.began = time.perf_counter()
 
     def end(
         self,
-        record: RequestMetrics,
+        metrics: RequestMetrics,
         parent: bytes | None,
         method: str,
         route: str,
         status: int | None,
     ) -> str | None:
-        """Make the spans of a request that is over; its trace's id."""
+        """Make the spans of a request that has ended. Returns the trace's id."""
         from opentelemetry.context import Context
         from opentelemetry.trace import SpanKind, Status, StatusCode, set_span_in_context
 
@@ -141,14 +101,14 @@ class RequestTraces:
             f"{method} {route}",
             context=self._propagator.extract(carrier, Context()),
             kind=SpanKind.SERVER,
-            attributes=_attributes(record, method, route, status),
-            start_time=at(record.began),
+            attributes=_attributes(metrics, method, route, status),
+            start_time=at(metrics.began),
         )
         if span.is_recording():
             if status is None or status >= 500:
                 span.set_status(Status(StatusCode.ERROR))
             inside = set_span_in_context(span, Context())
-            for batch in record.batches or ():
+            for batch in metrics.batches or ():
                 numbers = {"quickstudy.sentences": batch.sentences}
                 for name, start, stop in _steps(batch):
                     step = self._tracer.start_span(
@@ -159,31 +119,31 @@ class RequestTraces:
         return _trace_id(span)
 
     def close(self) -> None:
-        """Send what is left, and stop."""
+        """Send the remaining spans, and stop."""
         self._provider.force_flush(FLUSH_MS)
         self._provider.shutdown()
 
 
 def _steps(batch: BatchTimes) -> tuple[tuple[str, float, float], ...]:
-    return ("queue", batch.since, batch.begin), ("engine", batch.begin, batch.end)
+    return ("queue", batch.arrived, batch.begin), ("engine", batch.begin, batch.end)
 
 
 def _attributes(
-    record: RequestMetrics, method: str, route: str, status: int | None
+    metrics: RequestMetrics, method: str, route: str, status: int | None
 ) -> dict[str, str | int]:
-    found: dict[str, str | int] = {
+    attributes: dict[str, str | int] = {
         "http.request.method": method,
         "http.route": route,
-        "quickstudy.request_id": record.id,
-        "quickstudy.characters": record.characters,
-        "quickstudy.sentences": record.sentences,
-        "quickstudy.tokens": record.tokens,
-        "quickstudy.cache_hits": record.cache_hits,
-        "quickstudy.warnings": record.warnings,
+        "quickstudy.request_id": metrics.id,
+        "quickstudy.characters": metrics.characters,
+        "quickstudy.sentences": metrics.sentences,
+        "quickstudy.tokens": metrics.tokens,
+        "quickstudy.cache_hits": metrics.cache_hits,
+        "quickstudy.warnings": metrics.warnings,
     }
     if status is not None:
-        found["http.response.status_code"] = status
-    return found
+        attributes["http.response.status_code"] = status
+    return attributes
 
 
 def _trace_id(span: Span) -> str:

@@ -1,4 +1,7 @@
-"""What every HTTP shape calls: one place that turns an order into work, and work into an answer."""
+"""The translator behind every API: it detects languages, chooses models and translates texts.
+
+It needs no server: `Translator.load(settings)`, then `await translator.translate(request)`.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from service.fallback import TranslationWarning
 from service.languages import AUTO, Detection, Detector, language_name
-from service.models import PROOF, ModelSet, load_models
-from service.observability import QUEUE_SENTENCES, show_bundles
-from service.pivot import stream_route, translate_route
-from service.request_context import current_metrics
-from service.scheduler import Scheduler
-from service.settings import Settings
-from service.types import (
+from service.models import PROOF_SENTENCE, ModelSet, load_models
+from service.observability import QUEUE_SENTENCES, current_metrics, show_bundles
+from service.pivot import (
     TranslatedSentence,
     TranslatedText,
     TranslationRequest,
     TranslationResult,
-    TranslationWarning,
+    stream_via_pivot,
+    translate_via_pivot,
 )
+from service.scheduler import Scheduler
+from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
 
@@ -34,26 +37,27 @@ OTHER_LANGUAGE = 0.8
 
 @dataclass(frozen=True)
 class StreamPart:
-    """A sentence of the text number `row`, or all of that text, and what translated it."""
+    """A sentence of the text number `row`, or all of that text, and the model that translated
+    it."""
 
     row: int
-    found: TranslatedSentence | TranslatedText
+    content: TranslatedSentence | TranslatedText
     model: str | None
     source: str
     target: str
 
 
 class Translator:
-    """Models and the queue before them. Make it in the process that serves."""
+    """Models and the scheduler in front of them. Make it in the process that serves."""
 
     def __init__(self, models: ModelSet, settings: Settings) -> None:
         self.models = models
         self.settings = settings
         self.detector = Detector(models.languages)
-        self.pipeline = Scheduler(settings)
+        self.scheduler = Scheduler(settings)
         QUEUE_SENTENCES.set_function(lambda: self.waiting)
         show_bundles(models.models)
-        self._proven = False
+        self._is_proven = False
         self._swapping = asyncio.Lock()
 
     @classmethod
@@ -64,31 +68,31 @@ class Translator:
     @property
     def waiting(self) -> int:
         """Sentences that wait for a worker."""
-        return self.pipeline.batcher.waiting
+        return self.scheduler.batcher.waiting
 
     async def ready(self) -> bool:
-        """Whether a translation has succeeded and languages can be told; tries until it is so."""
-        if not self._proven:
+        """Whether a translation has succeeded and the language detector is loaded; tries both."""
+        if not self._is_proven:
             try:
                 await asyncio.gather(
-                    self.translate(TranslationRequest([PROOF])),
+                    self.translate(TranslationRequest([PROOF_SENTENCE])),
                     asyncio.to_thread(self.detector.load),
                 )
-                self._proven = True
+                self._is_proven = True
             except Exception:
                 logger.exception("the first translation failed: the service is not ready")
-        return self._proven
+        return self._is_proven
 
     async def swap(self, folders: Sequence[Path] | None = None) -> ModelSet:
-        """Serve these bundles from now on, or those of the settings as they now are on disk.
+        """Serve these bundles from now on, or reload those of the settings from disk.
 
-        Requests that have begun end with the former ones. Raises BundleError, and then nothing has
+        Requests in progress finish with the former ones. Raises BundleError, and then nothing has
         changed.
         """
-        wanted = folders or self.settings.bundle_folders
+        folders = folders or self.settings.bundle_folders
         async with self._swapping:
             loaded = self.models.models
-            models = await asyncio.to_thread(load_models, wanted, self.settings, loaded)
+            models = await asyncio.to_thread(load_models, folders, self.settings, loaded)
             if models.languages != self.models.languages:
                 detector = Detector(models.languages)
                 await asyncio.to_thread(detector.load)
@@ -99,96 +103,99 @@ class Translator:
         return models
 
     async def detect(self, texts: Sequence[str]) -> list[list[Detection]]:
-        """For each text the languages that it may be in, likeliest first."""
+        """The languages that each text may be in, likeliest first."""
         detector = self.detector
         return await asyncio.to_thread(lambda: [detector.detect(text) for text in texts])
 
     def choose_source(self, text: str, target: str) -> Detection:
-        """The likeliest language of a text among those translated to `target`, and `target`; takes
-        milliseconds, in any thread."""
+        """The likeliest language of a text: one that is translated to `target`, or `target` itself.
+
+        Takes milliseconds, in any thread."""
         candidates = [*self.models.sources_of(target), target]
         return _choose(self.detector.detect(text), candidates)
 
-    async def translate(self, order: TranslationRequest) -> TranslationResult:
+    async def translate(self, request: TranslationRequest) -> TranslationResult:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 
-        A text that is found to be in the target language already comes back as it is. Raises
-        LanguageError for a pair that is not served, QueueFullError when too much waits, ClosedError
-        when the service stops. Cancelling it drops what still waits.
+        A text that is detected to be in the target language comes back as it is. Raises
+        LanguageError for a pair that is not served, SearchError for a search that the engine does
+        not support, QueueFullError when too much waits, ClosedError when the service stops.
+        Cancelling it drops what still waits.
         """
         begin = time.perf_counter()
         models = self.models
-        known, target = await self._languages(order, models)
+        untranslated, target = await self._with_languages(request, models)
         detect_s = time.perf_counter() - begin
         rows_of: dict[str, list[int]] = {}
-        for row, item in enumerate(known):
-            rows_of.setdefault(item.source, []).append(row)
-        results = list(known)
-        used: list[str] = []
+        for row, text in enumerate(untranslated):
+            rows_of.setdefault(text.source, []).append(row)
+        results = list(untranslated)
+        model_names: list[str] = []
 
-        async def of_one_source(source: str, rows: list[int]) -> None:
+        async def translate_from(source: str, rows: list[int]) -> None:
             route = models.route(source, target)
-            used.extend(model.manifest.name for model in route)
-            texts = [order.texts[row] for row in rows]
-            done = await translate_route(self.pipeline, route, texts, order)
-            for row, item in zip(rows, done, strict=True):
-                results[row] = _with_source(item, known[row])
+            model_names.extend(model.manifest.name for model in route)
+            texts = [request.texts[row] for row in rows]
+            translated = await translate_via_pivot(self.scheduler, route, texts, request)
+            for row, text in zip(rows, translated, strict=True):
+                results[row] = _with_language(text, untranslated[row])
 
-        await _all_or_none(
-            [of_one_source(source, rows) for source, rows in rows_of.items() if source != target]
+        await all_or_none(
+            [translate_from(source, rows) for source, rows in rows_of.items() if source != target]
         )
         total_s = time.perf_counter() - begin
-        _note(results)
+        _count(results)
         return TranslationResult(
             texts=results,
-            source=AUTO if order.source == AUTO else known[0].source,
+            source=AUTO if request.source == AUTO else untranslated[0].source,
             target=target,
-            models=list(dict.fromkeys(used)),
+            models=list(dict.fromkeys(model_names)),
             seconds={"detect": detect_s, "translate": total_s - detect_s, "total": total_s},
         )
 
-    async def stream(self, order: TranslationRequest) -> AsyncGenerator[StreamPart, None]:
+    async def stream(self, request: TranslationRequest) -> AsyncGenerator[StreamPart, None]:
         """Translate texts one after the other: each sentence as it is ready, then the whole text.
 
         Raises as `translate`, and DeadlineError when a text takes too long.
         """
         within_s = self.settings.stream_timeout_s
         models = self.models
-        known, target = await self._languages(order, models)
-        for row, item in enumerate(known):
-            if item.source == target:
-                _note([item])
-                yield StreamPart(row, item, None, item.source, target)
+        untranslated, target = await self._with_languages(request, models)
+        for row, text in enumerate(untranslated):
+            if text.source == target:
+                _count([text])
+                yield StreamPart(row, text, None, text.source, target)
                 continue
-            route = models.route(item.source, target)
+            route = models.route(text.source, target)
             name = " + ".join(model.manifest.name for model in route)
-            found = stream_route(self.pipeline, route, item.text, order, within_s)
-            async with aclosing(found):
-                async for one in found:
-                    if isinstance(one, TranslatedText):
-                        one = _with_source(one, item)
-                        _note([one])
-                    yield StreamPart(row, one, name, item.source, target)
+            contents = stream_via_pivot(self.scheduler, route, text.text, request, within_s)
+            async with aclosing(contents):
+                async for content in contents:
+                    if isinstance(content, TranslatedText):
+                        content = _with_language(content, text)
+                        _count([content])
+                    yield StreamPart(row, content, name, text.source, target)
 
     async def close(self) -> None:
-        """Finish what is here, within the settings' time, and stop translating."""
-        await self.pipeline.close(self.settings.grace_s)
+        """Finish what is in progress within the settings' time, and stop translating."""
+        await self.scheduler.close(self.settings.shutdown_grace_s)
 
     async def close_now(self) -> None:
-        """Stop translating; who still waits gets a ClosedError."""
-        await self.pipeline.close()
+        """Stop translating at once; requests in progress get a ClosedError."""
+        await self.scheduler.close()
 
-    async def _languages(
-        self, order: TranslationRequest, models: ModelSet
+    async def _with_languages(
+        self, request: TranslationRequest, models: ModelSet
     ) -> tuple[list[TranslatedText], str]:
-        """Every text untranslated, with its source language and what was detected; the target."""
-        if order.source != AUTO:
-            source, target = models.pair(order.source, order.target)
-            return [TranslatedText(text, source) for text in order.texts], target
-        target = models.pair(None, order.target)[1]
+        """Every text, still untranslated, with its source language and what was detected; and the
+        target."""
+        if request.source != AUTO:
+            source, target = models.pair(request.source, request.target)
+            return [TranslatedText(text, source) for text in request.texts], target
+        target = models.pair(None, request.target)[1]
         candidates = [*models.sources_of(target), target]
-        found = []
-        for text, detections in zip(order.texts, await self.detect(order.texts), strict=True):
+        texts = []
+        for text, detections in zip(request.texts, await self.detect(request.texts), strict=True):
             chosen = _choose(detections, candidates)
             best = detections[0]
             warnings = []
@@ -198,45 +205,51 @@ class Translator:
                     f"{language_name(chosen.language)}"
                 )
                 warnings = [TranslationWarning("other_language", message)]
-            found.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
-        return found, target
+            texts.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
+        return texts, target
 
 
-def _note(texts: Sequence[TranslatedText]) -> None:
-    """Count what came of a request in its record."""
-    if (record := current_metrics()) is not None:
-        record.sentences += sum(len(text.sentences) for text in texts)
-        record.warnings += sum(len(text.warnings) for text in texts)
+def _count(texts: Sequence[TranslatedText]) -> None:
+    """Add translations to the request's metrics."""
+    if (metrics := current_metrics()) is not None:
+        metrics.sentences += sum(len(text.sentences) for text in texts)
+        metrics.warnings += sum(len(text.warnings) for text in texts)
 
 
-def _with_source(done: TranslatedText, known: TranslatedText) -> TranslatedText:
+def _with_language(translated: TranslatedText, untranslated: TranslatedText) -> TranslatedText:
     """A translation, with what is known of the text's language."""
-    if not known.warnings and known.detected is None and done.source == known.source:
-        return done
+    if (
+        not untranslated.warnings
+        and untranslated.detected is None
+        and translated.source == untranslated.source
+    ):
+        return translated
     return replace(
-        done,
-        source=known.source,
-        detected=known.detected,
-        warnings=[*known.warnings, *done.warnings],
+        translated,
+        source=untranslated.source,
+        detected=untranslated.detected,
+        warnings=[*untranslated.warnings, *translated.warnings],
     )
 
 
 def _choose(detections: Sequence[Detection], candidates: Sequence[str]) -> Detection:
     """The likeliest of the candidates; the first of them, at 0, where none is likely."""
-    for one in detections:
-        if one.language in candidates:
-            return one
+    for detection in detections:
+        if detection.language in candidates:
+            return detection
     return Detection(candidates[0], 0.0)
 
 
-async def _all_or_none(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Do all at the same time; the first that fails cancels the others."""
-    if len(works) == 1:
-        await works[0]
+async def all_or_none(coroutines: Sequence[Coroutine[Any, Any, None]]) -> None:
+    """Run all at the same time; the first that fails cancels the others, and they have ended when
+    this returns."""
+    if len(coroutines) == 1:
+        await coroutines[0]
         return
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

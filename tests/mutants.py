@@ -59,8 +59,8 @@ FILES: dict[str, Sequence[str]] = {
         "tests/service/test_fair_queue.py",
     ),
     "service/auth.py": (
-        "tests/service/test_access_by_hand.py",
-        "tests/service/test_access.py",
+        "tests/service/test_auth_by_hand.py",
+        "tests/service/test_auth.py",
     ),
     "service/text/placeholders.py": (
         "tests/service/text/test_protected.py",

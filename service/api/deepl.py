@@ -1,9 +1,8 @@
-"""The shapes of DeepL's API, version 2, for clients that speak it; JSON or forms.
+"""DeepL's API, version 2, for its clients; JSON or forms.
 
-`context` and `model_type` are taken and change nothing, and formatting is always preserved.
-Languages lose their region: a target of `EN-GB` is our `en`.
-
-DeepL's documents, version 2: sent, asked for, downloaded; the jobs of `/v1/translate/file`.
+`context` and `model_type` are accepted and change nothing; formatting is always preserved.
+Languages lose their region: a target of `EN-GB` is our `en`. Documents are the jobs of
+`/v1/translate/file`.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ from service.deps import AccessDep, TranslatorDep, check_text, get_translator, t
 from service.errors import ApiError, ErrorDialect, explain, register_dialect
 from service.jobs.storage import Job
 from service.languages import AUTO, language_name
-from service.types import TranslationRequest
+from service.pivot import TranslationRequest
 
 router = APIRouter(tags=["DeepL"], prefix="/v2")
 
 PATHS = ("/v2/translate", "/v2/languages", "/v2/usage")
-SHAPE = ErrorDialect(
+DIALECT = ErrorDialect(
     body=lambda error: {"message": error.message},
     statuses={
         "unsupported_language": 400,
@@ -43,9 +42,9 @@ SHAPE = ErrorDialect(
     },
     names={"source": "source_lang", "target": "target_lang"},
 )
-register_dialect(SHAPE, "/v2")
+register_dialect(DIALECT, "/v2")
 UNLIMITED = 1_000_000_000_000
-"""The limit that `/v2/usage` tells where there is none."""
+"""The limit that `/v2/usage` reports where there is none."""
 VARIANTS = {
     "en": {"EN-GB": "English (British)", "EN-US": "English (American)"},
     "pt": {"PT-BR": "Portuguese (Brazilian)", "PT-PT": "Portuguese (European)"},
@@ -140,7 +139,7 @@ async def translate(request: Request, translator: TranslatorDep) -> dict[str, An
     body = await read_body(request, TranslateRequest)
     check_options(body.glossary_id, body.formality)
     mark = f' translate="no" qs{secrets.token_hex(8)}'
-    done = await translate_request(request, translator, _order(body, mark))
+    result = await translate_request(request, translator, _translation_request(body, mark))
     billed = body.show_billed_characters
     return {
         "translations": [
@@ -149,25 +148,25 @@ async def translate(request: Request, translator: TranslatorDep) -> dict[str, An
                 "text": text.text.replace(mark, ""),
                 **({"billed_characters": len(source)} if billed else {}),
             }
-            for source, text in zip(body.text, done.texts, strict=True)
+            for source, text in zip(body.text, result.texts, strict=True)
         ]
     }
 
 
-async def translate_directly(request: Request) -> Response:
-    """`translate` for `service/app.py`."""
+async def translate_fast(request: Request) -> Response:
+    """`translate` for `FastPath`."""
     return JSONResponse(await translate(request, get_translator(request)))
 
 
 @router.get("/languages", responses=ERRORS, openapi_extra=described_query(LanguagesRequest))
 async def languages(
-    request: Request, door: AccessDep, translator: TranslatorDep
+    request: Request, access: AccessDep, translator: TranslatorDep
 ) -> list[dict[str, Any]]:
     """The languages that are translated from, or to."""
-    door.key(request)
-    wanted = await read_body(request, LanguagesRequest)
+    access.key(request)
+    body = await read_body(request, LanguagesRequest)
     targets = translator.models.targets
-    if wanted.type == "source":
+    if body.type == "source":
         return [{"language": code.upper(), "name": language_name(code)} for code in sorted(targets)]
     codes = {target for each in targets.values() for target in each}
     named = [
@@ -179,14 +178,17 @@ async def languages(
 
 
 @router.get("/usage", responses={status: ERRORS[status] for status in (403, 429)})
-async def usage(request: Request, door: AccessDep) -> dict[str, int]:
+async def usage(request: Request, access: AccessDep) -> dict[str, int]:
     """Characters that the key has had translated this month, and how many it may."""
-    count, limit = door.usage(request)
+    count, limit = access.usage(request)
     return {"character_count": count, "character_limit": UNLIMITED if limit is None else limit}
 
 
 def check_options(glossary_id: str | None, formality: Formality | None) -> None:
-    """Refuse what changes a translation and is not possible here. Raises ApiError 400, 404."""
+    """Refuse options that are not supported and would change the translation.
+
+    Raises ApiError 400, 404.
+    """
     if glossary_id:
         raise ApiError(404, "not_found", f"there is no glossary {glossary_id[:50]!r} here")
     if formality in ("more", "less"):
@@ -198,8 +200,9 @@ def check_options(glossary_id: str | None, formality: Formality | None) -> None:
         )
 
 
-def _order(body: TranslateRequest, mark: str) -> TranslationRequest:
-    """The work; tags to ignore get the attributes `mark`, which say that they are to be kept."""
+def _translation_request(body: TranslateRequest, mark: str) -> TranslationRequest:
+    """The translation that a client requests; `mark` are attributes that keep the tags to ignore
+    from being translated."""
     texts = body.text
     if body.tag_handling and body.ignore_tags:
         names = "|".join(map(re.escape, body.ignore_tags))
@@ -246,29 +249,29 @@ def _form() -> dict[str, Any]:
 
 
 @router.post("/document", responses=ERRORS, openapi_extra=_form())
-async def upload(request: Request, door: AccessDep, jobs: JobsDep) -> dict[str, str]:
+async def upload(request: Request, access: AccessDep, jobs: JobsDep) -> dict[str, str]:
     """Take a document to be translated, in DeepL's shape."""
-    key = await door.enter(request)
-    async with receive_upload(request, jobs, door.client(request, key)) as file:
+    key = await access.authenticate(request)
+    async with receive_upload(request, jobs, access.client(request, key)) as file:
         try:
-            wanted = DocumentRequest.model_validate(file.fields)
+            body = DocumentRequest.model_validate(file.fields)
         except ValidationError as error:
             field, message = explain(error.errors()[0])
             raise ApiError(400, "invalid_request", message, field) from error
-        check_options(wanted.glossary_id, wanted.formality)
+        check_options(body.glossary_id, body.formality)
         extension = file.name.rpartition(".")[2].lower()
-        if wanted.output_format and wanted.output_format.lower() != extension:
+        if body.output_format and body.output_format.lower() != extension:
             message = f"`output_format`: the format stays as it is, {extension}: leave it out"
             raise ApiError(400, "invalid_request", message, "output_format")
-        source = wanted.source_lang or AUTO
-        job = await submit_job(request, jobs, key, file, source=source, target=wanted.target_lang)
+        source = body.source_lang or AUTO
+        job = await submit_job(request, jobs, key, file, source=source, target=body.target_lang)
     return {"document_id": job.id, "document_key": _key(job)}
 
 
 @router.post("/document/{id}", responses=ERRORS, openapi_extra=described(KeyRequest))
-async def status(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> dict[str, Any]:
+async def status(request: Request, id: str, access: AccessDep, jobs: JobsDep) -> dict[str, Any]:
     """How far a document is, in DeepL's shape."""
-    job = await _document(request, id, door, jobs)
+    job = await _document(request, id, access, jobs)
     answer: dict[str, Any] = {"document_id": job.id, "status": STATES[job.status]}
     left = jobs.seconds_left(job)
     if left is not None:
@@ -286,15 +289,15 @@ async def status(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> d
     response_class=FileResponse,
     openapi_extra=described(KeyRequest),
 )
-async def result(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> FileResponse:
+async def result(request: Request, id: str, access: AccessDep, jobs: JobsDep) -> FileResponse:
     """The translated document, once it is done."""
-    return result_of(await _document(request, id, door, jobs), jobs)
+    return result_of(await _document(request, id, access, jobs), jobs)
 
 
-async def _document(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> Job:
-    job = find(request, id, door, jobs)
-    wanted = await read_body(request, KeyRequest)
-    if not hmac.compare_digest(wanted.document_key.encode(), _key(job).encode()):
+async def _document(request: Request, id: str, access: AccessDep, jobs: JobsDep) -> Job:
+    job = find(request, id, access, jobs)
+    body = await read_body(request, KeyRequest)
+    if not hmac.compare_digest(body.document_key.encode(), _key(job).encode()):
         raise ApiError(404, "not_found", "`document_key` is not this document's")
     return job
 

@@ -1,6 +1,6 @@
-"""Files as jobs: `POST /v1/translate/file`, and what became of it under `/v1/files/{id}`.
+"""Files as jobs: `POST /v1/translate/file`, and their status and result under `/v1/files/{id}`.
 
-Files that clients of any shape send: received, checked, charged, made into jobs.
+`receive_upload`, `submit_job`, `find` and `result_of` serve the other APIs, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
-from service.api.forms import repeated_key
 from service.api.native import MAX_TERMS, Code, Language, Term, glossary_of
 from service.api_keys import ApiKey
 from service.auth import Access
@@ -37,6 +36,7 @@ from service.jobs.queue import Jobs, TooManyJobsError
 from service.jobs.readers import BusyError, FileLimitError
 from service.jobs.storage import Job
 from service.languages import AUTO
+from service.middleware import repeated_key
 from service.settings import Settings
 from service.translator import Translator
 
@@ -46,11 +46,11 @@ RETRY_S = 30
 MAX_FIELDS = 20
 MAX_NAME_CHARS = 120
 UNSAFE = re.compile(r'[<>:"/\\|?*]')
-"""What file names of some system must not have."""
+"""Characters that file names must not have on some system."""
 
 
 async def get_jobs(request: Request) -> Jobs:
-    """The app's jobs, at work. Raises ApiError 403 if files are turned off, 503 before the
+    """The app's jobs, started. Raises ApiError 403 if files are turned off, 503 before the
     translator is loaded."""
     jobs: Jobs = request.app.state.jobs
     translator = get_translator(request)
@@ -65,7 +65,7 @@ JobsDep = Annotated[Jobs, Depends(get_jobs)]
 
 @dataclass(frozen=True)
 class ReceivedUpload:
-    """A file that has come, with the other fields of its form."""
+    """A received file, with the other fields of its form."""
 
     name: str
     data: bytes
@@ -76,9 +76,9 @@ class ReceivedUpload:
 async def receive_upload(
     request: Request, jobs: Jobs, client: str
 ) -> AsyncIterator[ReceivedUpload]:
-    """A form with a file; room is kept for it as long as it is worked on.
+    """Receive a form with a file, and keep room for it within this context.
 
-    Raises ApiError: 400 for what is no form with a file, 408 if it takes too long, 413 for too
+    Raises ApiError: 400 for what is not a form with a file, 408 if it takes too long, 413 for too
     large a file, 429 and 503 with Retry-After if there is no room.
     """
     settings: Settings = get_translator(request).settings
@@ -100,28 +100,27 @@ async def submit_job(
     glossary: str = "{}",
     is_shared: bool = False,
 ) -> Job:
-    """Make a job of a file, charged to the key. `is_shared`: whoever has its id may ask for it.
+    """Make a job for a file, charged to the key. If `is_shared`, its id is enough to access it.
 
     Raises ApiError: 413 for too much text, 422 for languages that are not served and files that
     cannot be translated, 429 over the quota, 503 if too many files are read.
     """
     translator: Translator = get_translator(request)
-    door: Access = get_access(request)
+    access: Access = get_access(request)
     with as_api_errors(translator.settings), _as_api_errors():
-        given = None if source == AUTO else source
-        found, to = translator.models.pair(given, target)
-        wanted = AUTO if source == AUTO else found
-        reading = await jobs.read(file.name, file.data, wanted, to, translator)
-    door.charge(key, reading.characters)
+        pair = translator.models.pair(None if source == AUTO else source, target)
+        source = AUTO if source == AUTO else pair[0]
+        reading = await jobs.read(file.name, file.data, source, pair[1], translator)
+    access.charge(key, reading.characters)
     job = Job(
         name=clean_name(file.name, reading.kind.extension),
         kind=reading.kind.extension,
         source=reading.source,
-        target=to,
+        target=pair[1],
         characters=reading.characters,
         units=reading.units,
         bytes=len(file.data),
-        client=door.client(request, key),
+        client=access.client(request, key),
         owner=key.id if key else None,
         is_shared=is_shared,
         beam_size=beam_size,
@@ -131,7 +130,7 @@ async def submit_job(
     try:
         return await jobs.add(job, file.data)
     except BaseException:
-        door.refund(key, reading.characters)
+        access.refund(key, reading.characters)
         raise
 
 
@@ -364,35 +363,35 @@ FIND_ERRORS = _errors(
     openapi_extra=_upload_form(),
 )
 async def translate_file(
-    request: Request, response: Response, door: AccessDep, jobs: JobsDep
+    request: Request, response: Response, access: AccessDep, jobs: JobsDep
 ) -> FileStatus:
     """Take a file to be translated; Location says where to ask how far it is."""
-    key = await door.enter(request)
-    async with receive_upload(request, jobs, door.client(request, key)) as file:
+    key = await access.authenticate(request)
+    async with receive_upload(request, jobs, access.client(request, key)) as file:
         try:
-            wanted = FileRequest.model_validate(file.fields)
+            body = FileRequest.model_validate(file.fields)
         except ValidationError as error:
             field, message = explain(error.errors()[0])
             raise ApiError(422, "invalid_request", message, field) from error
-        glossary_of(wanted.glossary)
+        glossary_of(body.glossary)
         job = await submit_job(
             request,
             jobs,
             key,
             file,
-            source=wanted.source,
-            target=wanted.target,
-            beam_size=wanted.beam_size,
-            glossary=json.dumps(wanted.glossary),
+            source=body.source,
+            target=body.target,
+            beam_size=body.beam_size,
+            glossary=json.dumps(body.glossary),
         )
     response.headers["Location"] = f"/v1/files/{job.id}"
     return status_of(job, jobs)
 
 
 @router.get("/v1/files/{id}", responses=FIND_ERRORS)
-async def file_status(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> FileStatus:
+async def file_status(request: Request, id: str, access: AccessDep, jobs: JobsDep) -> FileStatus:
     """How far a file is."""
-    return status_of(find(request, id, door, jobs), jobs)
+    return status_of(find(request, id, access, jobs), jobs)
 
 
 @router.get(
@@ -409,9 +408,9 @@ async def file_status(request: Request, id: str, door: AccessDep, jobs: JobsDep)
         409: {**ERRORS[413], "description": "It is not done, or has failed."},
     },
 )
-async def file_result(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> FileResponse:
+async def file_result(request: Request, id: str, access: AccessDep, jobs: JobsDep) -> FileResponse:
     """The translated file, once it is done."""
-    return result_of(find(request, id, door, jobs), jobs)
+    return result_of(find(request, id, access, jobs), jobs)
 
 
 @router.get(
@@ -427,24 +426,24 @@ async def file_result(request: Request, id: str, door: AccessDep, jobs: JobsDep)
     },
 )
 async def file_events(
-    request: Request, id: str, door: AccessDep, jobs: JobsDep
+    request: Request, id: str, access: AccessDep, jobs: JobsDep
 ) -> StreamingResponse:
     """Server-sent events: the file's status whenever it changes."""
-    job = find(request, id, door, jobs)
+    job = find(request, id, access, jobs)
     headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(_events(job, jobs), media_type="text/event-stream", headers=headers)
 
 
 @router.delete("/v1/files/{id}", status_code=204, response_class=Response, responses=FIND_ERRORS)
-async def delete_file(request: Request, id: str, door: AccessDep, jobs: JobsDep) -> Response:
+async def delete_file(request: Request, id: str, access: AccessDep, jobs: JobsDep) -> Response:
     """Stop the work on a file, if it is not done, and delete all that there is of it."""
-    await jobs.remove(find(request, id, door, jobs).id)
+    await jobs.remove(find(request, id, access, jobs).id)
     return Response(status_code=204)
 
 
-def find(request: Request, id: str, door: AccessDep, jobs: Jobs) -> Job:
+def find(request: Request, id: str, access: AccessDep, jobs: Jobs) -> Job:
     """The job of an id, if it is the key's. Raises ApiError 401, 403, 404."""
-    key = door.key(request)
+    key = access.key(request)
     job = jobs.find(id, key.id if key else None)
     if job is None:
         message = "there is no such file: it is deleted, has expired, or is another key's"
@@ -497,20 +496,20 @@ def status_of(job: Job, jobs: Jobs) -> FileStatus:
 
 
 async def _events(job: Job, jobs: Jobs) -> AsyncIterator[str]:
-    told = ""
+    sent = ""
     while True:
         data = status_of(job, jobs).model_dump_json()
-        if data != told:
+        if data != sent:
             yield f"event: status\ndata: {data}\n\n"
-            told = data
+            sent = data
         if job.is_over:
             return
         await asyncio.sleep(POLL_S)
-        found = jobs.find(job.id, job.owner)
-        if found is None:
+        current = jobs.find(job.id, job.owner)
+        if current is None:
             yield "event: gone\ndata: {}\n\n"
             return
-        job = found
+        job = current
 
 
 def _time(seconds: float) -> str:

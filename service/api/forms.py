@@ -1,72 +1,19 @@
-"""Bodies: what every one is checked for, and those of the borrowed APIs, JSON or a form, read into
-one typed request."""
+"""Bodies of the LibreTranslate and DeepL APIs: JSON or a form, read into one typed request."""
 
 from __future__ import annotations
 
-import json
 from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.formparsers import MultiPartException
-from starlette.types import Scope
 
 from service.errors import SEND_JSON, ApiError, explain
 
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 MAX_FORM_FIELDS = 10_000
 M = TypeVar("M", bound=BaseModel)
-
-
-class _RepeatedKeyError(Exception):
-    """A JSON object has a key twice."""
-
-
-def _check_pairs(pairs: list[tuple[str, Any]]) -> None:
-    if len(dict(pairs)) != len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _RepeatedKeyError(key)
-            seen.add(key)
-
-
-_CHECKER = json.JSONDecoder(object_pairs_hook=_check_pairs)
-
-
-def repeated_key(text: str | bytes) -> str | None:
-    """The first key that an object of this JSON has twice. What is no JSON has none."""
-    try:
-        try:
-            _CHECKER.decode(text if isinstance(text, str) else text.decode())
-        except ValueError:
-            json.loads(text, object_pairs_hook=_check_pairs)  # also UTF-16, which FastAPI takes
-    except _RepeatedKeyError as error:
-        return str(error)
-    except (ValueError, RecursionError):
-        pass
-    return None
-
-
-def repeated_key_error(body: bytes) -> ApiError | None:
-    """What to answer to JSON in which an object has a key twice: readers do not agree on what that
-    means. What is no JSON is for others to refuse."""
-    key = repeated_key(body) if body else None
-    if key is None:
-        return None
-    message = f"the key {key[:100]!r} comes twice in one JSON object: leave one of them out"
-    return ApiError(400, "invalid_request", message)
-
-
-def encoding_error(scope: Scope) -> ApiError | None:
-    """What to answer to a compressed body, which is not to be read."""
-    for name, value in scope["headers"]:
-        if name == b"content-encoding" and value.strip().lower() not in (b"", b"identity"):
-            message = "compressed bodies are not taken: send it as it is, without Content-Encoding"
-            headers = {"Accept-Encoding": "identity", "Connection": "close"}
-            return ApiError(415, "compressed", message, headers=headers)
-    return None
 
 
 async def read_body(request: Request, model: type[M]) -> M:

@@ -1,8 +1,7 @@
-"""The shapes of LibreTranslate's API, for clients that speak it; JSON or forms.
+"""LibreTranslate's API, for its clients; JSON or forms.
 
-Of it we do not have suggestions, and answer as one of its servers with those turned off.
-
-LibreTranslate's files: one request that waits for the job of `/v1/translate/file`.
+The service answers as a LibreTranslate server with suggestions turned off. A file is one request
+that waits for the job of `/v1/translate/file`.
 """
 
 from __future__ import annotations
@@ -30,8 +29,8 @@ from service.deps import (
 from service.documents import FILE_KINDS
 from service.errors import ApiError, ErrorDialect, explain, register_dialect
 from service.languages import AUTO, UNDETERMINED, Detection, language_name
+from service.pivot import TranslationRequest
 from service.translator import Translator
-from service.types import TranslationRequest
 
 router = APIRouter(tags=["LibreTranslate"])
 
@@ -45,7 +44,7 @@ PATHS = (
     "/translate_file",
     "/download_file/{id}",
 )
-SHAPE = ErrorDialect(
+DIALECT = ErrorDialect(
     body=lambda error: {"error": error.message},
     statuses={
         "unsupported_language": 400,
@@ -57,9 +56,9 @@ SHAPE = ErrorDialect(
     },
     names={"text": "q"},
 )
-register_dialect(SHAPE, *(path.removesuffix("/{id}") for path in PATHS))
+register_dialect(DIALECT, *(path.removesuffix("/{id}") for path in PATHS))
 MAX_ALTERNATIVES = 5
-TOLD = 5
+MAX_DETECTIONS = 5
 
 
 def _none_if_empty(value: Any) -> Any:
@@ -116,25 +115,25 @@ async def translate(request: Request, translator: TranslatorDep) -> dict[str, An
     texts = [body.q] if isinstance(body.q, str) else body.q
     if body.source.lower() == body.target.lower():
         async with admitted(request, translator, texts, body.api_key):
-            return _shaped(body, {"translatedText": texts})
-    order = TranslationRequest(
+            return _response(body, {"translatedText": texts})
+    translation_request = TranslationRequest(
         texts=texts,
         source=AUTO if body.source.lower() == AUTO else body.source,
         target=body.target,
         format=body.format or "text",
         alternatives=min(body.alternatives or 0, MAX_ALTERNATIVES),
     )
-    done = await translate_request(request, translator, order, body.api_key)
-    columns: dict[str, list[Any]] = {"translatedText": [text.text for text in done.texts]}
-    if order.source == AUTO:
-        columns["detectedLanguage"] = [_detected(text.detected) for text in done.texts]
+    result = await translate_request(request, translator, translation_request, body.api_key)
+    columns: dict[str, list[Any]] = {"translatedText": [text.text for text in result.texts]}
+    if translation_request.source == AUTO:
+        columns["detectedLanguage"] = [_detected(text.detected) for text in result.texts]
     if body.alternatives:
-        columns["alternatives"] = [list(text.alternatives) for text in done.texts]
-    return _shaped(body, columns)
+        columns["alternatives"] = [list(text.alternatives) for text in result.texts]
+    return _response(body, columns)
 
 
-async def translate_directly(request: Request) -> Response:
-    """`translate` for `service/app.py`."""
+async def translate_fast(request: Request) -> Response:
+    """`translate` for `FastPath`."""
     return JSONResponse(await translate(request, get_translator(request)))
 
 
@@ -143,8 +142,8 @@ async def detect(request: Request, translator: TranslatorDep) -> list[dict[str, 
     """The languages that a text may be in, likeliest first, in LibreTranslate's shape."""
     get_access(request).check_query(request)
     body = await read_body(request, DetectRequest)
-    (found,) = await detections(request, translator, [body.q], body.api_key)
-    return [_detected(_named(one, translator)) for one in found[:TOLD]]
+    (detected,) = await detections(request, translator, [body.q], body.api_key)
+    return [_detected(_with_default(one, translator)) for one in detected[:MAX_DETECTIONS]]
 
 
 @router.get("/languages")
@@ -190,14 +189,14 @@ async def suggest() -> None:
     raise ApiError(403, "turned_off", "Suggestions are disabled on this server.")
 
 
-def _shaped(body: TranslateRequest, columns: dict[str, list[Any]]) -> dict[str, Any]:
+def _response(body: TranslateRequest, columns: dict[str, list[Any]]) -> dict[str, Any]:
     """A list for a list, the one item for a single text."""
     if isinstance(body.q, list):
         return dict(columns)
     return {name: items[0] for name, items in columns.items()}
 
 
-def _named(one: Detection, translator: Translator) -> Detection:
+def _with_default(one: Detection, translator: Translator) -> Detection:
     """A text without a letter is in the default source language, at confidence 0."""
     if one.language == UNDETERMINED:
         return replace(one, language=translator.models.default.pair[0])
@@ -232,23 +231,23 @@ def _form() -> dict[str, Any]:
 
 @router.post(UPLOAD_PATH, responses=ERRORS, openapi_extra=_form())
 async def translate_file(
-    request: Request, door: AccessDep, jobs: JobsDep, translator: TranslatorDep
+    request: Request, access: AccessDep, jobs: JobsDep, translator: TranslatorDep
 ) -> dict[str, str]:
     """Translate a file, in LibreTranslate's shape; the answer comes when it is done."""
-    async with receive_upload(request, jobs, door.client(request, None)) as file:
+    async with receive_upload(request, jobs, access.client(request, None)) as file:
         try:
-            wanted = LibreFileRequest.model_validate(file.fields)
+            body = LibreFileRequest.model_validate(file.fields)
         except ValidationError as error:
             field, message = explain(error.errors()[0])
             raise ApiError(400, "invalid_request", message, field) from error
-        key = await door.enter(request, wanted.api_key)
+        key = await access.authenticate(request, body.api_key)
         job = await submit_job(
             request,
             jobs,
             key,
             file,
-            source=AUTO if wanted.source.lower() == AUTO else wanted.source,
-            target=wanted.target,
+            source=AUTO if body.source.lower() == AUTO else body.source,
+            target=body.target,
             is_shared=True,
         )
     settings = translator.settings
@@ -262,7 +261,7 @@ async def translate_file(
     except BaseException:
         await jobs.remove(job.id)
         raise
-    address = request.url_for("download_file", id=job.id).replace(scheme=door.scheme(request))
+    address = request.url_for("download_file", id=job.id).replace(scheme=access.scheme(request))
     return {"translatedFileUrl": str(address)}
 
 

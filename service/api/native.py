@@ -1,6 +1,6 @@
 """Quickstudy's own API: `/v1/translate`, `/v1/detect`, `/v1/models` and `/v1/languages`.
 
-`POST /v1/translate/stream` answers with server-sent events, each sentence as it is ready, in order.
+`POST /v1/translate/stream` sends each sentence as it is ready, in order, as server-sent events:
 
 | event | data |
 | `sentence` | `text` (its place in the list), `index` and `count` of the sentence, `source`,
@@ -16,6 +16,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from itertools import accumulate
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -37,17 +38,23 @@ from service.deps import (
 from service.errors import ApiError, native_body
 from service.languages import Detection, language_name
 from service.models import Model
+from service.pivot import (
+    TranslatedSentence,
+    TranslatedText,
+    TranslationRequest,
+    TranslationResult,
+)
 from service.text import NO_GLOSSARY, Format, Glossary, GlossaryError
 from service.translator import StreamPart, Translator
-from service.types import TranslatedSentence, TranslatedText, TranslationRequest, TranslationResult
 
 router = APIRouter()
+logger = logging.getLogger("quickstudy.service")
 
 Wish = Literal["scores", "sentences", "timings"]
 MAX_TERMS = 1000
 MAX_TERM_CHARS = 200
-TOLD = 5
-"""Languages that detection names at most."""
+MAX_DETECTIONS = 5
+"""Languages that detection reports at most."""
 
 
 def _check_texts(value: Any) -> Any:
@@ -250,15 +257,15 @@ async def translate(
     )
 
 
-async def translate_directly(request: Request) -> Response | None:
-    """`translate` for `service/app.py`."""
+async def translate_fast(request: Request) -> Response | None:
+    """`translate` for `FastPath`."""
     try:
         body = TranslateRequest.model_validate_json(await request.body())
     except ValidationError:
         return None
-    done = await translate_request(request, get_translator(request), translation_request_of(body))
-    found = response_to(body, done).model_dump_json(exclude_unset=True)
-    return Response(found, media_type="application/json")
+    result = await translate_request(request, get_translator(request), translation_request_of(body))
+    content = response_to(body, result).model_dump_json(exclude_unset=True)
+    return Response(content, media_type="application/json")
 
 
 @router.post("/v1/detect", responses=ERRORS, tags=["translation"])
@@ -267,8 +274,10 @@ async def detect(
 ) -> DetectResponse:
     """Tell the language of a text or of each text of a list."""
     texts = [body.text] if isinstance(body.text, str) else body.text
-    found = await detections(request, translator, texts)
-    return DetectResponse(detections=[[_language(one) for one in each[:TOLD]] for each in found])
+    detected = await detections(request, translator, texts)
+    return DetectResponse(
+        detections=[[_language(one) for one in each[:MAX_DETECTIONS]] for each in detected]
+    )
 
 
 @router.get("/v1/models", tags=["models"])
@@ -289,7 +298,7 @@ async def languages(translator: TranslatorDep) -> LanguageList:
 
 
 def translation_request_of(body: TranslateRequest) -> TranslationRequest:
-    """The work that a request asks for."""
+    """The translation that a client requests."""
     return TranslationRequest(
         texts=[body.text] if isinstance(body.text, str) else body.text,
         source=body.source,
@@ -310,16 +319,16 @@ def glossary_of(terms: dict[str, str]) -> Glossary:
         raise ApiError(422, "invalid_request", f"`glossary`: {error}", "glossary") from error
 
 
-def response_to(body: TranslateRequest, done: TranslationResult) -> TranslateResponse:
-    """What a request gets; keys that it did not ask for are left out."""
+def response_to(body: TranslateRequest, result: TranslationResult) -> TranslateResponse:
+    """The response; keys that were not requested are not set."""
     response = TranslateResponse(
-        model=" + ".join(done.models) or None,
-        source=done.source,
-        target=done.target,
-        translations=[item_of(item, body) for item in done.texts],
+        model=" + ".join(result.models) or None,
+        source=result.source,
+        target=result.target,
+        translations=[item_of(text, body) for text in result.texts],
     )
     if "timings" in body.wishes:
-        response.timings = {f"{step}_ms": round(s * 1e3, 3) for step, s in done.seconds.items()}
+        response.timings = {f"{step}_ms": round(s * 1e3, 3) for step, s in result.seconds.items()}
     return response
 
 
@@ -329,12 +338,12 @@ def model_list(models: tuple[Model, ...]) -> ModelList:
 
 
 def item_of(text: TranslatedText, body: TranslateRequest) -> TranslationItem:
-    """A text's translation; keys that a request did not ask for are not set."""
+    """A text's translation; keys that were not requested are not set."""
     item = TranslationItem(
         text=text.text,
         truncated=text.truncated,
         score=text.score,
-        warnings=[WarningItem(code=one.code, message=one.message) for one in text.warnings],
+        warnings=[WarningItem(code=w.code, message=w.message) for w in text.warnings],
     )
     if text.detected is not None:
         item.detected = _language(text.detected)
@@ -368,9 +377,6 @@ def _model_info(model: Model) -> ModelInfo:
     )
 
 
-logger = logging.getLogger("quickstudy.service")
-
-
 @router.post(
     "/v1/translate/stream",
     response_class=StreamingResponse,
@@ -395,43 +401,43 @@ async def stream(
 
     What goes wrong before the first sentence has a status; later, it is an `error` event.
     """
-    order = translation_request_of(body)
-    parts = translator.stream(order)
-    async with admitted(request, translator, order.texts, None):
+    translation_request = translation_request_of(body)
+    parts = translator.stream(translation_request)
+    async with admitted(request, translator, translation_request.texts, None):
         with as_api_errors(translator.settings):
             first = await within_limits(request, translator.settings, anext(parts))
-    events = _events(body, order, translator, first, parts)
+    events = _events(body, translation_request, translator, first, parts)
     headers = {"X-Accel-Buffering": "no"}
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
 
 async def _events(
     body: TranslateRequest,
-    order: TranslationRequest,
+    translation_request: TranslationRequest,
     translator: Translator,
     first: StreamPart,
     parts: AsyncGenerator[StreamPart, None],
 ) -> AsyncIterator[str]:
-    """The events from the first part on; whatever goes wrong is the last one."""
-    total = sum(map(len, order.texts)) or 1
-    before = [sum(map(len, order.texts[:row])) for row in range(len(order.texts))]
+    """The events from the first part on; an error is the last one."""
+    lengths = list(map(len, translation_request.texts))
+    chars_before = [0, *accumulate(lengths)]
+    total = sum(lengths) or 1
     try:
         with as_api_errors(translator.settings):
             async with aclosing(parts):
                 part: StreamPart | None = first
                 while part is not None:
-                    row = part.row
-                    if isinstance(part.found, TranslatedSentence):
-                        done = before[row] + len(order.texts[row]) * (part.found.index + 1) / (
-                            part.found.count
-                        )
-                        yield _event("sentence", _sentence(row, part.found, done / total))
+                    content = part.content
+                    if isinstance(content, TranslatedSentence):
+                        share = (content.index + 1) / content.count
+                        done = chars_before[part.row] + share * lengths[part.row]
+                        yield _event("sentence", _sentence(part.row, content, done / total))
                     else:
-                        item = item_of(part.found, body).model_dump(exclude_unset=True)
-                        yield _event("text", {"index": row, **item})
+                        item = item_of(content, body).model_dump(exclude_unset=True)
+                        yield _event("text", {"index": part.row, **item})
                         last = part
                     part = await anext(parts, None)
-        summary = {"model": last.model, "source": order.source or last.source}
+        summary = {"model": last.model, "source": translation_request.source or last.source}
         yield _event("end", {**summary, "target": last.target})
     except ApiError as error:
         yield _event("error", native_body(error))
@@ -441,13 +447,13 @@ async def _events(
         yield _event("error", native_body(ApiError(500, "internal", message)))
 
 
-def _sentence(row: int, found: TranslatedSentence, progress: float) -> dict[str, Any]:
+def _sentence(row: int, sentence: TranslatedSentence, progress: float) -> dict[str, Any]:
     return {
         "text": row,
-        "index": found.index,
-        "count": found.count,
-        "source": found.source,
-        "target": found.target,
+        "index": sentence.index,
+        "count": sentence.count,
+        "source": sentence.source,
+        "target": sentence.target,
         "progress": round(progress, 4),
     }
 

@@ -1,10 +1,7 @@
-"""What operators ask: is the process alive, does it translate, and how is it doing?
+"""Routes for operators and browsers: probes, metrics, model swaps, and the web pages.
 
-What only administrators may do: serve other bundles without a stop.
-
-The pages: two panes to translate in, and the API's documentation.
-
-They load nothing from outside, and no script or style but their own files.
+Only administrators may swap the served bundles. The pages (two panes to translate in, and the API's
+documentation) load nothing from other hosts, and only their own scripts and styles.
 """
 
 from __future__ import annotations
@@ -43,7 +40,7 @@ async def healthz() -> Status:
 @probes_router.get("/readyz", responses={503: {"model": ErrorBody}})
 async def readyz(request: Request, translator: TranslatorDep) -> Status:
     """Whether a translation has succeeded, and the service is not stopping."""
-    if request.app.state.stopping.begun:
+    if request.app.state.shutdown.has_begun:
         raise ApiError.later(503, "stopping", "the service is stopping: ask another one", 1)
     if not await translator.ready():
         raise ApiError(503, "not_ready", "no translation has succeeded: see the log")
@@ -55,9 +52,9 @@ async def readyz(request: Request, translator: TranslatorDep) -> Status:
     response_class=PlainTextResponse,
     responses={status: {"model": ErrorBody} for status in (401, 403, 429)},
 )
-async def metrics(request: Request, door: AccessDep) -> PlainTextResponse:
+async def metrics(request: Request, access: AccessDep) -> PlainTextResponse:
     """Metrics in Prometheus' text format."""
-    door.check_metrics(request)
+    access.check_metrics(request)
     return PlainTextResponse(exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -92,13 +89,13 @@ class SwapRequest(BaseModel):
     },
 )
 async def swap(
-    request: Request, door: AccessDep, translator: TranslatorDep, body: SwapRequest
+    request: Request, access: AccessDep, translator: TranslatorDep, body: SwapRequest
 ) -> ModelList:
     """Load bundles, prove them and put them in the place of the served ones.
 
     Requests that have begun end with the former ones. If one cannot be loaded, nothing changes.
     """
-    door.check_admin(request)
+    access.check_admin(request)
     try:
         models = await translator.swap([Path(folder) for folder in body.models or []])
     except BundleError as error:

@@ -1,7 +1,6 @@
-"""Files → texts to translate, and the translated file. A new format: a file here, an entry in
-`READERS`, and a kind in `kinds.py`.
+"""Documents: files → units to translate, and the translated file.
 
-The kinds of files that are read, by the ends of their names, and by how they begin.
+A new file kind needs a reader in this folder, an entry in `READERS`, and one in `KINDS`.
 """
 
 from __future__ import annotations
@@ -19,10 +18,12 @@ from service.documents.text import open_html, open_markdown, open_txt
 from service.documents.tmx import open_tmx
 from service.documents.xliff import open_xliff
 
+__all__ = ["FILE_KINDS", "FileError", "FileKind", "OpenFile", "Unit", "kind_of", "open_file"]
+
 
 @dataclass(frozen=True)
 class FileKind:
-    """A kind of file. `extension` is its usual one, without a dot; `zipped`: a zip of XML."""
+    """A file kind. `extension` is the usual one, without a dot; `zipped` means a zip of XML."""
 
     extension: str
     name: str
@@ -52,7 +53,7 @@ KINDS = (
 FILE_KINDS: Mapping[str, FileKind] = MappingProxyType(
     {extension: kind for kind in KINDS for extension in (kind.extension, *kind.others)}
 )
-"""By extension, in small letters, without the dot."""
+"""By lower-case extension, without the dot."""
 
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -72,8 +73,8 @@ FOREIGN = {
 
 
 def kind_of(file_name: str, data: bytes) -> FileKind:
-    """The kind of a file. Raises FileError for one that is not known, or if what is in the file
-    contradicts its name."""
+    """The kind of a file. Raises FileError for an unknown kind, or if the content contradicts the
+    name."""
     base = file_name.replace("\\", "/").rsplit("/", 1)[-1]
     extension = base.rsplit(".", 1)[-1].lower() if "." in base else ""
     if extension in ("docm", "dotm"):
@@ -107,10 +108,8 @@ def _check_start(kind: FileKind, data: bytes) -> None:
         raise FileError(f"the file is a zip archive, not {kind.name}; give it the name it had")
 
 
-__all__ = ["FILE_KINDS", "FileError", "FileKind", "OpenFile", "Unit", "kind_of", "open_file"]
-
 Reader = Callable[[bytes, str, str, int], OpenFile]
-"""The file, the source language's code, the target's, the characters a unit should not exceed."""
+"""Arguments: the file, the source and target languages' codes, the most characters of a unit."""
 READERS: Mapping[str, Reader] = {
     "txt": open_txt,
     "md": open_markdown,
@@ -128,10 +127,10 @@ READERS: Mapping[str, Reader] = {
 def open_file(
     data: bytes, kind: FileKind, source: str, target: str, max_unit_chars: int = 10_000
 ) -> OpenFile:
-    """Read a file. `source` and `target` are codes of languages; a source of `auto` takes what the
-    file says of itself.
+    """Read a file. `source` and `target` are language codes; a source of `auto` is what the file
+    itself declares.
 
-    Raises FileError for whatever cannot be read. It may take long, and much memory: call it in
+    Raises FileError for a file that cannot be read. This may take much time and memory: call it in
     a process that can be killed.
     """
     opened = READERS[kind.extension](data, source, target, max_unit_chars)

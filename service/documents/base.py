@@ -1,13 +1,13 @@
-"""What a reader of files makes of one: texts to translate, and the way back.
+"""What the readers of all file kinds share: units, errors, encodings, and text with inline codes.
 
-Bytes of a text file → text, and back in the same encoding.
+A reader makes an `OpenFile`: units to translate, and a way to rebuild the file from their
+translations. `decode` and `Encoding` convert text files. `Inline` converts text with codes
+(formatting, images, fields) to the HTML that the translator gets, and back.
 
-Text with codes in it (formatting, images, fields) ↔ the HTML that the translator gets of it.
-
-A code is a tag with a number; what it stands for waits here. The translator keeps such tags and
-puts them round the words that correspond; see `service/text/html.py` for what each name means to
-it: `span` is a stretch within a sentence, `bx` has no width, `x` is a word if spaces are around it,
-`ph` a word that stays, `br` the end of a line.
+A code is a tag with a number; what it stands for is kept here. The translator keeps such tags and
+puts them around the corresponding words. The names tell it what each tag is (see
+`service/text/html.py`): `span` is a span within a sentence, `bx` has no width, `x` is a word if
+spaces are around it, `ph` is a word that stays, `br` is the end of a line.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from service.text.html import tokenize
 from service.text.inline import Block
 
 MAX_UNIT_CHARS = 20_000
-"""Characters of a paragraph. The service reads it while it answers others, and what looks for
-addresses and the like in it does so without a break."""
+"""Characters of a paragraph. The service searches a paragraph for protected spans without a break,
+while other requests wait."""
 MAX_MARKUP_CHARS = 1_000_000
 """Characters of a paragraph with its tags, which may hold pictures."""
 
@@ -37,7 +37,7 @@ class FileError(ValueError):
 
 @dataclass(frozen=True)
 class Unit:
-    """What is given to the translator as one text."""
+    """A text that is translated as one."""
 
     text: str
     format: Format
@@ -48,12 +48,12 @@ class OpenFile(Protocol):
 
     @property
     def units(self) -> Sequence[Unit]:
-        """What has to be translated, in the order of the document."""
+        """The texts to translate, in document order."""
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         """The whole file with these translations, one for each unit, in its format.
 
-        It may be called again. Raises ValueError if there are more or fewer translations than
+        May be called again. Raises ValueError if there are more or fewer translations than
         units, FileError if the file cannot be written.
         """
 
@@ -75,7 +75,7 @@ def _check_long(unit: Unit) -> None:
     chars, limit, what = len(unit.text), MAX_MARKUP_CHARS, " with its markup"
     if chars <= limit:
         items = READERS[unit.format](unit.text)
-        chars = max((len(item.rich.text) for item in items if isinstance(item, Block)), default=0)
+        chars = max((len(item.inline.text) for item in items if isinstance(item, Block)), default=0)
         limit, what = MAX_UNIT_CHARS, ""
     if chars > limit:
         raise FileError(
@@ -108,7 +108,7 @@ LEGACY = {
 LEGACY_OF = {
     language: codec for codec, languages in LEGACY.items() for language in languages.split()
 }
-"""What text that is not Unicode is most likely in, by its language; cp1252 for all others."""
+"""The likeliest encoding of text that is not Unicode, by language; cp1252 for all others."""
 DECLARED = re.compile(
     r"utf-?8|utf-?16(?:-?[lb]e)?|us-ascii|ascii|latin-?1|iso-?8859-?\d{1,2}|iso-2022-jp"
     r"|(?:windows-?|cp)(?:125\d|874|932|936|949|950)|koi8-[rtu]|shift[-_]?jis|euc-?(?:jp|kr)"

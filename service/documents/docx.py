@@ -1,17 +1,11 @@
 """Word documents: the paragraphs of their body, tables, headers, footers, notes and text boxes.
 
-Fields of a Word paragraph, each made one piece: a link's text is translated, all else stays.
-
-A paragraph of a Word document ↔ text with codes.
-
-The format that most of the text has is left out, so that most paragraphs are plain sentences; what
-is formatted otherwise is a stretch. See ECMA-376, part 1, section 17.3 for the elements.
-
-A Word paragraph, flattened: texts, containers and everything else in order.
-
-Words of a Word paragraph that are formatted in part, each given one format.
-
-Half a word cannot be found in a translation, so it would have to stay as it is.
+A paragraph is flattened into pieces: texts, containers and everything else, in order. A field
+becomes one piece (the text of a link is translated, all else stays). A word that is formatted in
+part gets one format, because half a word cannot be found in a translation. The pieces become text
+with inline codes: the format that most of the text has is left out, so most paragraphs are plain
+sentences, and text with another format is a span. See ECMA-376, part 1, section 17.3 for the
+elements.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """OpenDocument texts: the paragraphs and headings of their body, tables, headers, footers, notes
-and frames. See OpenDocument 1.3, part 3, sections 5 to 7 for the elements."""
+and frames. See OpenDocument 1.3, part 3, sections 5 to 7 for the elements.
+"""
 
 from __future__ import annotations
 

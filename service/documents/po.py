@@ -1,6 +1,6 @@
-"""gettext catalogues: `msgstr` of entries that have none; all other lines stay byte for byte.
+"""gettext catalogues: fills in empty `msgstr`; all other lines stay byte for byte.
 
-Lines are read here, since the libraries that parse catalogues write all of them anew. Format:
+Lines are read here, because libraries that parse catalogues rewrite all of them. Format:
 https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html
 """
 

@@ -1,7 +1,4 @@
-"""SubRip and WebVTT subtitles: the words of each cue; all else stays byte for byte.
-
-A text into lines of about the same length.
-"""
+"""SubRip and WebVTT subtitles: the text of each cue, rewrapped; all else stays byte for byte."""
 
 from __future__ import annotations
 

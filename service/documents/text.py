@@ -1,6 +1,7 @@
-"""Plain text, Markdown and HTML: pieces of the text, read as such when they are translated.
+"""Plain text, Markdown and HTML files, cut into pieces that can be translated one by one.
 
-A long text → pieces that can be translated each on its own and add up to it again.
+A piece of markup is cut where it reads in itself as it does in the whole; the pieces add up to the
+text.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ Item = str | Block
 def _cut_markup(text: str, format: Format, max_chars: int) -> list[str]:
     read = READERS[format]
     items = list(read(text))
-    sources = [item if isinstance(item, str) else item.rich.raw() for item in items]
+    sources = [item if isinstance(item, str) else item.inline.raw() for item in items]
     if "".join(sources) != text:
         return [text]
     ends = list(accumulate(map(len, sources)))
@@ -128,7 +129,7 @@ def _last_within(places: Sequence[int], start: int, max_chars: int) -> int:
 def has_words(piece: str, format: Format) -> bool:
     """Whether there is a letter in a piece of markup outside of what is kept."""
     return any(
-        isinstance(item, Block) and item.rich.has_letter() for item in READERS[format](piece)
+        isinstance(item, Block) and item.inline.has_letter() for item in READERS[format](piece)
     )
 
 

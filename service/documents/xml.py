@@ -1,13 +1,14 @@
-"""XML from strangers: read by lxml without its prologue, so that there are no entities and no DTD.
+"""XML and zip archives from strangers, and inline elements of XML formats.
 
-What is before the root element stays byte for byte, and line endings stay; within the root the
-serialiser decides how attributes are quoted and empty elements are written. Expat reads a file
-before lxml does, to see that it is within bounds: what lxml does with attributes takes quadratic
-time, with namespaces as long as there are ancestors.
+XML is read by lxml without its prologue, so there are no entities and no DTD. What is before the
+root element stays byte for byte, and so do line endings; within the root the serialiser decides how
+attributes are quoted and empty elements are written. Expat reads a file before lxml does, to check
+the limits: lxml's time is quadratic in the attributes, and grows with the namespaces of all
+ancestors.
 
-Zips of XML from strangers: read within limits, and written with some members anew.
-
-Inline elements of TMX and XLIFF → codes: those that hold text, and those that mark its ends.
+`Archive` reads zips within limits, and writes them with new content for some members. The inline
+elements of TMX and XLIFF become codes of `service/documents/base.py`: elements that hold text, and
+elements that mark its ends.
 """
 
 from __future__ import annotations

@@ -1,8 +1,6 @@
-"""What the service and its readers of files say to each other over pipes.
+"""The protocol between the service and its reader processes, over pipes.
 
-A message is two lengths (big-endian, 4 and 8 bytes), an object in JSON, and bytes that are a file.
-
-Files that come: what kind they are, what there is to translate, in which language.
+A message is two lengths (big-endian, 4 and 8 bytes), a JSON object, and the bytes of a file.
 """
 
 from __future__ import annotations
@@ -19,22 +17,22 @@ from service.languages import Detection
 
 LENGTHS = Struct("!IQ")
 MAX_JSON = 16 << 20
-"""Bytes of JSON in a message; a longer one is a fault of who sent it."""
+"""Bytes of JSON in a message; a longer message is an error of its sender."""
 PART_CHARS = 65_536
 PART_UNITS = 256
-"""What is sent at a time, so that whoever reads it is never busy for long."""
+"""What is sent at a time, so its receiver is never busy for long."""
 T = TypeVar("T")
 Fields = Mapping[str, Any]
 
 
 def packed(fields: Fields, data: bytes = b"") -> bytes:
-    """What goes before the file's bytes `data` in a message: its lengths and JSON."""
+    """The lengths and JSON of a message, which go before the file's bytes `data`."""
     encoded = json.dumps(fields).encode()
     return LENGTHS.pack(len(encoded), len(data)) + encoded
 
 
 def unpacked(encoded: bytes) -> Fields:
-    """The object of a message. Raises ValueError if it is none."""
+    """The object of a message. Raises ValueError if it is not one."""
     fields = json.loads(encoded)
     if not isinstance(fields, dict):
         raise ValueError("a message is no JSON object")
@@ -49,7 +47,7 @@ def read_message(stream: BinaryIO) -> tuple[Fields, bytes]:
 
 
 def in_parts(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
-    """Items, some at a time: as many as may be in a message."""
+    """Items in parts that fit into a message."""
     part: list[T] = []
     chars = 0
     for item in items:
@@ -70,9 +68,9 @@ def _exactly(stream: BinaryIO, count: int) -> bytes:
 
 
 UNIT_CHARS = 2000
-"""What is translated at a time, where the file can be cut so: progress and what a crash costs."""
+"""Characters of a unit, where the file can be cut: the step of progress, and what a crash costs."""
 SAMPLE_CHARS = 4000
-"""The language is told by so much of a file's beginning."""
+"""The part of a file's beginning that its language is detected by."""
 
 
 class FileTooLongError(Exception):

@@ -1,8 +1,7 @@
-"""Files to translate as jobs: taken, worked on, found again, deleted.
+"""The job queue: files are accepted, translated a few at a time, and deleted when they expire.
 
-Works on jobs, some at a time; they go on after a restart.
-
-One job: its file read, what is not translated yet translated, the result put together.
+`run_job` translates one file, `Runner` runs the queued jobs, and `Jobs` is what the APIs use. Jobs
+resume after a restart.
 """
 
 from __future__ import annotations
@@ -11,11 +10,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 from service import observability
 from service.batching import ClosedError, QueueFullError
@@ -26,27 +24,36 @@ from service.jobs.readers import FileLimitError, Readers, WorkItem
 from service.jobs.storage import Job, JobsFolder, JobStore, UnitDone
 from service.languages import AUTO
 from service.models import LanguageError
-from service.pivot import SearchError
+from service.pivot import SearchError, TranslatedText, TranslationRequest
 from service.settings import Settings
 from service.text import Glossary
-from service.translator import Translator
-from service.types import TranslatedText, TranslationRequest
+from service.translator import Translator, all_or_none
 
 logger = logging.getLogger("quickstudy.service")
 
 GROUP_CHARS = 4000
 GROUP_UNITS = 32
 GROUPS_IN_FLIGHT = 2
-"""What is asked of the translator at a time for a job; more may be asked twice after a crash."""
+"""The groups of a job's units in the translator at a time; they are lost in a crash."""
 FILE_S = 120.0
-"""Seconds to read a file, and to put it together."""
+"""Seconds to read a file, and to write its translation."""
 TRIES = 3
 PAUSE_S = 1.0
+CONCURRENT_JOBS = 4
+"""Jobs that run at a time, so a short file does not wait for a long one."""
+MAX_STARTS = 3
+"""A job is given up after the service has died during it this often without progress."""
+READ_S = 30.0
+"""Seconds to read an uploaded file."""
+WAIT_S = 5.0
+"""Seconds that it waits for a reader process."""
+SWEEP_S = 60.0
+POLL_S = 0.1
 
 
 @dataclass(frozen=True)
 class JobContext:
-    """What a job's work needs."""
+    """What running a job needs."""
 
     folder: JobsFolder
     store: JobStore
@@ -54,31 +61,33 @@ class JobContext:
     translator: Translator
 
 
-async def run_job(job: Job, tools: JobContext, is_stopping: Callable[[], bool]) -> int | None:
-    """Translate what a job lacks and write its result; its size in bytes, None if it was stopped.
+async def run_job(job: Job, context: JobContext, is_stopping: Callable[[], bool]) -> int | None:
+    """Translate the missing units of a job and write its result.
 
-    Raises FileError and FileLimitError for a file that cannot be translated after all,
-    LanguageError and SearchError if what is served no longer does it, ClosedError when the service
-    stops, and whatever the engine raises again and again for a group of units.
+    Returns the size of the result in bytes, None if the job was stopped. Raises FileError and
+    FileLimitError for a file that cannot be translated after all, LanguageError and SearchError if
+    the served models no longer support it, ClosedError when the service stops, and what the engine
+    keeps raising for a group of units.
     """
-    folder, readers, store = tools.folder, tools.readers, tools.store
+    folder, readers, store = context.folder, context.readers, context.store
     data = await asyncio.to_thread(folder.source(job.id).read_bytes)
     if job.source == job.target:
         await asyncio.to_thread(folder.write_result, job.id, data)
         return len(data)
-    pieces = await readers.units(data, job.kind, job.source, job.target, FILE_S)
-    known = {digest async for page in _pages(store, job.id) for digest, _ in page}
-    groups = _groups(piece for piece in pieces if piece.digest not in known)
+    items = await readers.units(data, job.kind, job.source, job.target, FILE_S)
+    translated = {digest async for page in _pages(store, job.id) for digest, _ in page}
+    groups = _groups(item for item in items if item.digest not in translated)
     glossary = Glossary(job.terms)
 
     async def translate_groups() -> None:
         for group in groups:
             if is_stopping():
                 return
-            found = await _patiently(_order(job, group, glossary), tools.translator)
-            store.keep(job.id, [_done(*pair) for pair in zip(group, found, strict=True)])
+            request = _translation_request(job, group, glossary)
+            texts = await _translate_with_retry(request, context.translator)
+            store.keep(job.id, [_unit_done(*pair) for pair in zip(group, texts, strict=True)])
 
-    await _all_or_none([translate_groups() for _ in range(GROUPS_IN_FLIGHT)])
+    await all_or_none([translate_groups() for _ in range(GROUPS_IN_FLIGHT)])
     if is_stopping():
         return None
 
@@ -93,30 +102,32 @@ async def run_job(job: Job, tools: JobContext, is_stopping: Callable[[], bool]) 
 
 
 async def _pages(store: JobStore, id: str) -> AsyncIterator[list[tuple[bytes, str]]]:
-    """A job's translations, some at a time, so that others are answered in between."""
+    """A job's translations in pages, so others are answered in between."""
     for page in store.pages(id):
         yield page
         await asyncio.sleep(0)
 
 
-def _groups(pieces: Iterator[WorkItem]) -> Iterator[list[WorkItem]]:
-    """Units of one format that go to the translator together."""
+def _groups(items: Iterator[WorkItem]) -> Iterator[list[WorkItem]]:
+    """Groups of units with one format, which are translated together."""
     group: list[WorkItem] = []
     chars = 0
-    for piece in pieces:
-        chars += len(piece.unit.text)
+    for item in items:
+        chars += len(item.unit.text)
         is_full = len(group) == GROUP_UNITS or chars > GROUP_CHARS
-        if group and (is_full or piece.unit.format != group[0].unit.format):
+        if group and (is_full or item.unit.format != group[0].unit.format):
             yield group
-            group, chars = [], len(piece.unit.text)
-        group.append(piece)
+            group, chars = [], len(item.unit.text)
+        group.append(item)
     if group:
         yield group
 
 
-def _order(job: Job, group: Sequence[WorkItem], glossary: Glossary) -> TranslationRequest:
+def _translation_request(
+    job: Job, group: Sequence[WorkItem], glossary: Glossary
+) -> TranslationRequest:
     return TranslationRequest(
-        texts=[piece.unit.text for piece in group],
+        texts=[item.unit.text for item in group],
         source=job.source,
         target=job.target,
         format=group[0].unit.format,
@@ -126,22 +137,24 @@ def _order(job: Job, group: Sequence[WorkItem], glossary: Glossary) -> Translati
     )
 
 
-def _done(piece: WorkItem, found: TranslatedText) -> UnitDone:
+def _unit_done(item: WorkItem, translated: TranslatedText) -> UnitDone:
     return UnitDone(
-        digest=piece.digest,
-        text=found.text,
-        characters=piece.times * len(piece.unit.text),
-        units=piece.times,
-        warnings=[notice.code for notice in found.warnings],
+        digest=item.digest,
+        text=translated.text,
+        characters=item.times * len(item.unit.text),
+        units=item.times,
+        warnings=[warning.code for warning in translated.warnings],
     )
 
 
-async def _patiently(order: TranslationRequest, translator: Translator) -> Sequence[TranslatedText]:
-    """Translate, as soon as the queue has room; after a failure of the engine try again, twice."""
+async def _translate_with_retry(
+    request: TranslationRequest, translator: Translator
+) -> Sequence[TranslatedText]:
+    """Translate as soon as the queue has room; retry twice after an engine failure."""
     failures = 0
     while True:
         try:
-            return (await translator.translate(order)).texts
+            return (await translator.translate(request)).texts
         except QueueFullError:
             await asyncio.sleep(translator.settings.retry_after_s)
         except (LanguageError, SearchError, ClosedError):
@@ -150,72 +163,56 @@ async def _patiently(order: TranslationRequest, translator: Translator) -> Seque
             failures += 1
             if failures == TRIES:
                 raise
-            logger.warning("units of a file failed, trying again")
+            logger.warning("units of a file failed: retrying")
             await asyncio.sleep(PAUSE_S)
 
 
-async def _all_or_none(works: Sequence[Coroutine[Any, Any, None]]) -> None:
-    """Do all at the same time; the first that fails cancels the others."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-AT_ONCE = 4
-"""Jobs that are worked on at a time: a short file does not wait for a long one."""
-MAX_STARTS = 3
-"""A job during which the service dies so often, without a unit more, is given up."""
-
-
 class Runner:
-    """Begins the jobs that are queued, in turns by client, the oldest first.
+    """Runs the queued jobs: clients take turns, the oldest job first.
 
-    `on_end` is told of each job that is over. It belongs to the running event loop.
+    `on_end` is called with each job that is done or has failed. A runner belongs to the running
+    event loop.
     """
 
-    def __init__(self, tools: JobContext, on_end: Callable[[Job], None]) -> None:
-        self._tools = tools
-        self._store = tools.store
+    def __init__(self, context: JobContext, on_end: Callable[[Job], None]) -> None:
+        self._context = context
+        self._store = context.store
         self._on_end = on_end
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._client_of: dict[str, str] = {}
-        self._begun: dict[str, tuple[float, int]] = {}
+        self._starts: dict[str, tuple[float, int]] = {}
         self._stopping = False
 
     def wake(self) -> None:
-        """Begin what there is room for."""
-        while not self._stopping and len(self._tasks) < AT_ONCE:
+        """Start jobs while there is room."""
+        while not self._stopping and len(self._tasks) < CONCURRENT_JOBS:
             job = self._next()
             if job is None:
                 return
             self._store.begin(job.id)
             self._client_of[job.id] = job.client
-            self._begun[job.id] = (time.monotonic(), job.characters_done)
-            self._tasks[job.id] = asyncio.create_task(self._work(job))
+            self._starts[job.id] = (time.monotonic(), job.characters_done)
+            self._tasks[job.id] = asyncio.create_task(self._run(job))
 
     def seconds_left(self, job: Job) -> float | None:
-        """How long a running job may still take, judged by how fast it was; None if unknown."""
-        if job.id not in self._begun:
+        """How long a running job may still take, by its speed so far; None if unknown."""
+        if job.id not in self._starts:
             return None
-        begun, before = self._begun[job.id]
-        done = job.characters_done - before
+        started, done_before = self._starts[job.id]
+        done = job.characters_done - done_before
         if not done:
             return None
-        return (job.characters - job.characters_done) * (time.monotonic() - begun) / done
+        return (job.characters - job.characters_done) * (time.monotonic() - started) / done
 
     async def cancel(self, id: str) -> None:
-        """Stop the work on a job, and wait for its end."""
+        """Stop a job, and wait until it has ended."""
         task = self._tasks.get(id)
         if task is not None:
             task.cancel()
             await asyncio.wait({task})
 
     async def close(self, grace_s: float) -> None:
-        """Begin nothing more; what is translated within `grace_s` seconds is kept."""
+        """Start no more jobs; what is translated within `grace_s` seconds is kept."""
         self._stopping = True
         tasks = list(self._tasks.values())
         if tasks:
@@ -225,12 +222,12 @@ class Runner:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _next(self) -> Job | None:
-        """Of the client with the fewest running jobs, the oldest."""
+        """The oldest job of the client with the fewest running jobs."""
         running = Counter(self._client_of.values())
         queued = [job for job in self._store.with_status("queued") if job.id not in self._tasks]
         return min(queued, key=lambda job: (running[job.client], job.created), default=None)
 
-    async def _work(self, job: Job) -> None:
+    async def _run(self, job: Job) -> None:
         try:
             if job.starts >= MAX_STARTS:
                 logger.error("a file ended the service %d times: given up", job.starts)
@@ -238,17 +235,17 @@ class Runner:
             else:
                 await self._translate(job)
         except Exception:
-            logger.exception("work on a file failed")
+            logger.exception("translating a file failed")
             self._fail(job, "internal", "the service failed on this file: see its log")
         finally:
-            for of_job in (self._tasks, self._client_of, self._begun):
+            for of_job in (self._tasks, self._client_of, self._starts):
                 of_job.pop(job.id, None)
             if not self._stopping:
                 self.wake()
 
     async def _translate(self, job: Job) -> None:
         try:
-            result_bytes = await run_job(job, self._tools, lambda: self._stopping)
+            result_bytes = await run_job(job, self._context, lambda: self._stopping)
         except (FileError, FileLimitError) as error:
             self._fail(job, "bad_file", str(error))
         except LanguageError as error:
@@ -262,29 +259,21 @@ class Runner:
                 self._store.pause(job.id)
             else:
                 self._store.finish(job.id, result_bytes)
-                self._tell(job)
+                self._report_end(job)
 
     def _fail(self, job: Job, code: str, message: str) -> None:
-        self._tools.folder.remove(job.id)
+        self._context.folder.remove(job.id)
         self._store.fail(job.id, code, message)
-        self._tell(job)
+        self._report_end(job)
 
-    def _tell(self, job: Job) -> None:
+    def _report_end(self, job: Job) -> None:
         ended = self._store.find(job.id)
         if ended is not None:
             self._on_end(ended)
 
 
-READ_S = 30.0
-"""Seconds to read a file that has come."""
-WAIT_S = 5.0
-"""Seconds that it waits for a process to be read in."""
-SWEEP_S = 60.0
-POLL_S = 0.1
-
-
 class TooManyJobsError(Exception):
-    """Too many files wait, or too much room is taken. `of_client`: by the same client."""
+    """Too many files wait, or they take too much room. `of_client`: they are the same client's."""
 
     def __init__(self, message: str, of_client: bool = False) -> None:
         super().__init__(message)
@@ -292,7 +281,7 @@ class TooManyJobsError(Exception):
 
 
 class Jobs:
-    """All jobs of a service. `refund(key id, characters, requests)` gives back what was charged and
+    """All jobs of a service. `refund(key id, characters, requests)` refunds what was charged but
     not translated."""
 
     def __init__(self, settings: Settings, refund: Callable[[int, int, int], None]) -> None:
@@ -307,13 +296,13 @@ class Jobs:
 
     @cached_property
     def folder(self) -> JobsFolder:
-        """The folder, taken at the first use. Raises JobsFolderError."""
+        """The folder, locked at the first use. Raises JobsFolderError."""
         self._is_open = True
         return JobsFolder(self._settings.jobs_dir)
 
     @cached_property
     def store(self) -> JobStore:
-        """The jobs in it. Raises JobsFolderError."""
+        """The database in the folder. Raises JobsFolderError."""
         store = JobStore(self.folder.database)
         store.requeue()
         self.folder.remove_others(store.ids())
@@ -322,20 +311,20 @@ class Jobs:
 
     @cached_property
     def readers(self) -> Readers:
-        """The processes that read files."""
+        """The reader processes."""
         return Readers(self._settings.file_memory_bytes)
 
     def start(self, translator: Translator) -> None:
-        """Work on what there is, in the running event loop; nothing happens if it does already."""
+        """Run jobs in the running event loop, unless they run already."""
         if self._runner is None:
-            tools = JobContext(self.folder, self.store, self.readers, translator)
-            self._runner = Runner(tools, self._ended)
+            context = JobContext(self.folder, self.store, self.readers, translator)
+            self._runner = Runner(context, self._on_end)
             self._sweeper = asyncio.create_task(self._sweep())
             self._runner.wake()
 
     @contextmanager
     def room_for(self, client: str, size: int) -> Iterator[None]:
-        """Keep room for a file of so many bytes that a client is sending.
+        """Keep room for a file of this many bytes that a client is sending.
 
         Raises TooManyJobsError.
         """
@@ -361,7 +350,7 @@ class Jobs:
     async def read(
         self, name: str, data: bytes, source: str, target: str, translator: Translator
     ) -> Reading:
-        """See what a file is; `source` may be `auto`, else the pair must be a served one.
+        """Find out a file's kind, language and size; `source` may be `auto`.
 
         Raises FileError, FileTooLongError, FileLimitError, BusyError.
         """
@@ -378,7 +367,7 @@ class Jobs:
         return Reading(look.kind, source, look.characters, look.units, detected)
 
     async def add(self, job: Job, data: bytes) -> Job:
-        """Take a file: it is on the disk, and will be translated."""
+        """Store a file and queue its job."""
         assert self._runner is not None, "jobs are not started"
         job = replace(job, id=self.store.new_id(), bytes=len(data))
         await asyncio.to_thread(self.folder.write_source, job.id, data)
@@ -387,16 +376,16 @@ class Jobs:
         return job
 
     def find(self, id: str, owner: int | None) -> Job | None:
-        """A job that is this owner's, or anybody's, and has not expired."""
+        """A job that this owner may access and that has not expired; None if there is none."""
         job = self.store.find(id)
         if job is None or not (job.is_shared or job.owner in (None, owner)):
             return None
-        if job.ended is not None and job.ended + self._settings.jobs_keep_s < time.time():
+        if job.ended is not None and job.ended + self._settings.job_retention_s < time.time():
             return None
         return job
 
     async def wait(self, id: str) -> Job | None:
-        """A job when it is over; None if it is deleted before."""
+        """Wait until a job is done or has failed; None if it is deleted before."""
         job = self.store.find(id)
         while job is not None and not job.is_over:
             await asyncio.sleep(POLL_S)
@@ -405,30 +394,30 @@ class Jobs:
 
     def expires(self, job: Job) -> float | None:
         """When an ended job is deleted (Unix time)."""
-        return None if job.ended is None else job.ended + self._settings.jobs_keep_s
+        return None if job.ended is None else job.ended + self._settings.job_retention_s
 
     def seconds_left(self, job: Job) -> float | None:
         """How long a running job may still take; None if that is unknown."""
         return self._runner.seconds_left(job) if self._runner else None
 
     async def remove(self, id: str) -> None:
-        """Stop a job and delete all that there is of it; what was not translated is given back."""
+        """Stop a job and delete everything of it; what was not translated is refunded."""
         job = self.store.find(id)
         self.store.remove(id)  # before its work ends, so that it does not begin again
         if self._runner is not None:
             await self._runner.cancel(id)
         if job is not None and not job.is_over:
-            self._give_back(job, job.characters - job.characters_done, 0)
+            self._refund_key(job, job.characters - job.characters_done, 0)
             observability.count_file(job.kind, "cancelled", time.time() - job.created)
         await asyncio.to_thread(self._delete, [id])
 
     async def close(self) -> None:
-        """Stop, and let go of the folder; what is not done goes on at the next start, if the
-        folder lasts."""
+        """Stop, and release the folder. Unfinished jobs resume at the next start if the folder is
+        permanent."""
         if self._sweeper is not None:
             self._sweeper.cancel()
         if self._runner is not None:
-            await self._runner.close(self._settings.grace_s)
+            await self._runner.close(self._settings.shutdown_grace_s)
         await asyncio.gather(*self._scrubbing, return_exceptions=True)
         if self._is_open:
             self._is_open = False
@@ -436,16 +425,16 @@ class Jobs:
             self.store.close()
             self.folder.close()
 
-    def _ended(self, job: Job) -> None:
+    def _on_end(self, job: Job) -> None:
         assert job.ended is not None
         observability.count_file(job.kind, job.status, job.ended - job.created)
         if job.status == "failed":
-            self._give_back(job, job.characters, 1)
+            self._refund_key(job, job.characters, 1)
         scrubbing = asyncio.ensure_future(asyncio.to_thread(self.store.scrub, [job.id]))
         self._scrubbing.add(scrubbing)
-        scrubbing.add_done_callback(self._scrubbed)
+        scrubbing.add_done_callback(self._on_scrubbed)
 
-    def _give_back(self, job: Job, characters: int, requests: int) -> None:
+    def _refund_key(self, job: Job, characters: int, requests: int) -> None:
         if job.owner is not None:
             self._refund(job.owner, characters, requests)
 
@@ -453,25 +442,25 @@ class Jobs:
         return len(self.store.with_status("queued", "running")) if self._is_open else 0
 
     async def _sweep(self) -> None:
-        """Delete what has expired, again and again."""
-        keep_s = self._settings.jobs_keep_s
+        """Delete expired jobs, from time to time."""
+        retention_s = self._settings.job_retention_s
         while True:
             try:
-                expired = [job.id for job in self.store.ended_before(time.time() - keep_s)]
+                expired = [job.id for job in self.store.ended_before(time.time() - retention_s)]
                 for id in expired:
                     self.store.remove(id)
                 if expired:
                     await asyncio.to_thread(self._delete, expired)
             except Exception:
                 logger.exception("expired files could not be deleted: trying again later")
-            await asyncio.sleep(min(SWEEP_S, max(0.2, keep_s / 2)))
+            await asyncio.sleep(min(SWEEP_S, max(0.2, retention_s / 2)))
 
     def _delete(self, ids: list[str]) -> None:
         for id in ids:
             self.folder.remove(id)
         self.store.scrub(ids)
 
-    def _scrubbed(self, scrubbing: asyncio.Future[None]) -> None:
+    def _on_scrubbed(self, scrubbing: asyncio.Future[None]) -> None:
         self._scrubbing.discard(scrubbing)
         if not scrubbing.cancelled() and (error := scrubbing.exception()):
             logger.error("translations could not be deleted before the next start: %s", error)

@@ -1,9 +1,9 @@
 """A process that reads files and puts them together: `python -m service.jobs.reader BYTES`.
 
-It is asked on standard input and answers on standard output, one request after the other, in the
-messages of `messages.py`; what it parses comes from strangers, so it has bounds of memory (BYTES of
-address space) and processor time, and whoever started it kills it when its time is over. It ends
-with standard input, also in the middle of a file: so it never outlives the service.
+It reads requests from standard input and answers on standard output, one after the other, with the
+messages of `service/jobs/protocol.py`. What it parses comes from strangers, so its memory (BYTES of
+address space) and processor time are limited, and the service kills it when its time is up. It ends
+when standard input ends, even in the middle of a file, so it never outlives the service.
 
 | request | then | answer |
 | --- | --- | --- |
@@ -11,8 +11,8 @@ with standard input, also in the middle of a file: so it never outlives the serv
 | `units`, the file | | any number of `part`: lists of units; the end |
 | `rebuild`, the file | any number of `part`: translations; `end` | the new file |
 
-Every answer ends with a message that has `end`: whether the process ends, too. It has `error` and
-`message` if there is none.
+Every answer ends with a message that has `end`: whether the process ends after it. A failed request
+is answered with `error` and `message`.
 """
 
 from __future__ import annotations
@@ -45,9 +45,9 @@ from service.jobs.protocol import (
 )
 
 KEPT_BYTES = 128 << 20
-"""A process that has had more memory than this ends after its answer, to give it back."""
+"""A process that has used more memory than this ends after its answer, to free it."""
 KILL_FIRST = "1000"
-"""For the kernel, when memory is short: this process before the service."""
+"""Tells the kernel to kill this process before the service when memory is short."""
 SPARE_S = 2
 
 
@@ -63,7 +63,7 @@ class Reader:
         }
 
     def run(self) -> None:
-        """Answer requests, until memory runs short or one has taken much of it."""
+        """Answer requests until memory runs out, or a request has used much of it."""
         threading.Thread(target=self._receive, daemon=True).start()
         while True:
             answer, data, is_last = self._answer()
@@ -73,7 +73,7 @@ class Reader:
                 return
 
     def _receive(self) -> None:
-        """Take messages while the main thread works; ends the process when there are no more."""
+        """Receive messages while the main thread works; ends the process when there are no more."""
         try:
             while True:
                 self._messages.put(read_message(sys.stdin.buffer))
@@ -130,7 +130,7 @@ class Reader:
 
 
 def _counted(units: Sequence[Unit]) -> Iterator[tuple[str, str, int, str]]:
-    """Format, text, number and digest of units, equal ones as one, in the order of the file."""
+    """Format, text, count and digest of each distinct unit, in the order of the file."""
     times: dict[str, int] = {}
     unit_of: dict[str, Unit] = {}
     for unit in units:
@@ -159,8 +159,8 @@ def _places(error: Exception) -> str:
 
 
 def _peak_bytes() -> int:
-    """The most memory that this process has had; 0 where the system does not say. What `getrusage`
-    says is that of the service at first."""
+    """The peak memory of this process; 0 where the system does not report it. `getrusage` would
+    report the service's at first."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):
@@ -169,7 +169,7 @@ def _peak_bytes() -> int:
 
 
 def _limit_seconds(seconds: float) -> None:
-    """Processor time until the kernel ends this process, in case that nobody else does."""
+    """Limit the processor time, in case the service does not end this process."""
     usage = resource.getrusage(resource.RUSAGE_SELF)
     soft = ceil(usage.ru_utime + usage.ru_stime + seconds) + SPARE_S
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -178,17 +178,17 @@ def _limit_seconds(seconds: float) -> None:
 
 
 def _limit(memory_bytes: int) -> None:
-    """Bound this process."""
+    """Limit this process."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    for ending in (signal.SIGINT, signal.SIGTERM):  # those of the service, which may need us still
-        signal.signal(ending, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # meant for the service, which still needs us
+        signal.signal(number, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(KILL_FIRST)
 
 
 def main(arguments: Sequence[Any]) -> None:
-    """Read files within so many bytes of memory."""
+    """Read files within this many bytes of memory."""
     _limit(int(arguments[0]))
     Reader().run()
 

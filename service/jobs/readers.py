@@ -1,8 +1,7 @@
-"""Files are read and put together in processes of their own, few at a time.
+"""The reader processes, which read files and write their translations, few at a time.
 
-A file comes from a stranger: however long it takes to parse, and even if it ends the parser, the
-service answers others meanwhile. A process is killed when a file takes too long, and may have so
-much memory and no more.
+A file comes from a stranger: however long it takes to parse, and even if it crashes the parser, the
+service keeps answering. A process is killed when a file takes too long, and its memory is limited.
 """
 
 from __future__ import annotations
@@ -26,16 +25,16 @@ from service.jobs.protocol import LENGTHS, MAX_JSON, Fields, FileTooLongError, p
 logger = logging.getLogger("quickstudy.service")
 
 READERS = 2
-"""Processes at most; one that is free waits for the next file."""
+"""The most processes; an idle one waits for the next file."""
 TRIES = 2
-"""How many processes a file may end before it is given up."""
+"""How many processes a file may crash before it is given up."""
 CLOSE_S = 2.0
 COMMAND = (sys.executable, "-m", "service.jobs.reader")
 ROOT = Path(__file__).resolve().parents[2]
 WRITE_AT_ONCE = 1 << 20
 
 Pages = Callable[[], AsyncIterator[Sequence[tuple[str, str]]]]
-"""Translations by the digest of their unit in hexadecimal, some at a time; may be called again."""
+"""Pages of translations, each with the hexadecimal digest of its unit; may be called again."""
 
 
 class BusyError(Exception):
@@ -43,7 +42,7 @@ class BusyError(Exception):
 
 
 class FileLimitError(Exception):
-    """A file took more time or memory than it may."""
+    """A file took more time or memory than allowed."""
 
 
 class _DiedError(Exception):
@@ -52,7 +51,7 @@ class _DiedError(Exception):
 
 @dataclass(frozen=True)
 class Look:
-    """What a file is: what there is to translate, and a sample of it to tell its language by."""
+    """What a file is, how much there is to translate, and a sample to detect its language."""
 
     kind: FileKind
     characters: int
@@ -62,7 +61,7 @@ class Look:
 
 @dataclass(frozen=True)
 class WorkItem:
-    """A unit that is to be translated: its hash, and how often the file has it."""
+    """A unit to translate: its hash, and how often it occurs in the file."""
 
     unit: Unit
     digest: bytes
@@ -70,8 +69,8 @@ class WorkItem:
 
 
 class Readers:
-    """The processes, each of which may take `memory_bytes` of address space. They belong to the
-    event loop of the first file.
+    """The processes, each with at most `memory_bytes` of address space. They belong to the event
+    loop of the first file.
 
     All methods raise FileError, FileLimitError if the file takes more than `within_s` seconds or
     too much memory, and BusyError if no process is free within `wait_s`.
@@ -94,7 +93,7 @@ class Readers:
         within_s: float,
         wait_s: float | None = None,
     ) -> Look:
-        """What a new file is; `source` may be `auto`. Raises FileTooLongError, too."""
+        """Read a new file; `source` may be `auto`. Also raises FileTooLongError."""
         request = {
             "do": "look",
             "name": name,
@@ -109,16 +108,16 @@ class Readers:
     async def units(
         self, data: bytes, kind: str, source: str, target: str, within_s: float
     ) -> list[WorkItem]:
-        """What a file that was looked at has to be translated: equal units as one, in order."""
-        pieces: list[WorkItem] = []
+        """The distinct units of a file that `look` has read, in order."""
+        items: list[WorkItem] = []
 
         def take(part: Sequence[Sequence[Any]]) -> None:
             for format, text, times, key in part:
-                pieces.append(WorkItem(Unit(text, format), bytes.fromhex(key), times))
+                items.append(WorkItem(Unit(text, format), bytes.fromhex(key), times))
 
         request = {"do": "units", "kind": kind, "source": source, "target": target}
-        await self._ask(request, data, within_s, take=take, begin=pieces.clear)
-        return pieces
+        await self._ask(request, data, within_s, take=take, begin=items.clear)
+        return items
 
     async def rebuild(
         self, data: bytes, kind: str, source: str, target: str, pages: Pages, within_s: float
@@ -129,7 +128,7 @@ class Readers:
         return result
 
     async def close(self) -> None:
-        """End all processes, at once those that are at work, and read no more files."""
+        """End all processes, busy ones at once, and read no more files."""
         self._is_closed = True
         for process in self._all - set(self._idle):
             _kill(process)
@@ -151,7 +150,8 @@ class Readers:
         begin: Callable[[], None] | None = None,
         pages: Pages | None = None,
     ) -> tuple[Fields, bytes]:
-        """The last message of an answer; `take` gets parts before it, `begin` is called first."""
+        """The last message of an answer; `take` gets the parts before it. `begin` is called before
+        each try."""
         try:
             async with asyncio.timeout(wait_s):
                 await self._free.acquire()
@@ -205,7 +205,7 @@ class Readers:
         return self._checked(answer), result
 
     def _checked(self, answer: Fields) -> Fields:
-        """An answer that is no error; raises what it says else."""
+        """The answer, unless it is an error, which is raised."""
         message = answer.get("message", "")
         match answer.get("error"):
             case None:
@@ -229,7 +229,7 @@ class Readers:
         return FileLimitError(f"the file takes {how} to be read or written: send it in parts")
 
     async def _process(self) -> Process:
-        """One that waits for work, else a new one."""
+        """An idle process, else a new one."""
         while self._idle:
             process = self._idle.pop()
             if process.returncode is None:
@@ -253,7 +253,7 @@ class Readers:
         return process
 
     async def _ended(self, process: Process) -> int:
-        """Wait for a process' end, and kill it if it does not come; its status."""
+        """Wait until a process ends, and kill it if it does not. Returns its status."""
         try:
             async with asyncio.timeout(CLOSE_S):
                 await process.wait()

@@ -1,11 +1,8 @@
-"""Jobs in SQLite: what is to be translated, how far it is, and every unit's translation.
+"""The storage of jobs: a SQLite database, and the folder that holds it and the files.
 
-A translation is kept under the hash of its unit, so that equal units of a file are translated once,
-and a service that was killed goes on with those that are not there yet.
-
-The folder of the jobs: the files that came, their translations, the database.
-
-Nobody but the service's user can read it. One service at a time works in it.
+A translation is stored under the hash of its unit, so equal units of a file are translated once,
+and a service that was killed resumes with the missing ones. Only the service's user can read the
+folder, and only one service at a time uses it.
 """
 
 from __future__ import annotations
@@ -30,10 +27,9 @@ from quickstudy.errors import QuickstudyError
 Status = Literal["queued", "running", "done", "failed"]
 BUSY_S = 5.0
 SECURE = "secure_delete = ON"
-"""What is deleted is overwritten."""
+"""Deleted data is overwritten."""
 ROWS_AT_ONCE = 100
-"""Translations that are read at once, or deleted in a transaction, so that others need not wait
-for long."""
+"""Translations that are read at once, or deleted in one transaction, so others do not wait long."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS jobs (
     id TEXT PRIMARY KEY,
@@ -81,13 +77,13 @@ SELECT digest, text FROM translations WHERE job = ? AND digest > ? ORDER BY dige
 
 @dataclass(frozen=True)
 class Job:
-    """A file to translate, and how far it is.
+    """A file to translate, and its progress.
 
-    `owner` is the key that it belongs to, None if it came without one; if `is_shared`, whoever has
-    the id may have it all the same. `client` is who sent it, by key or address. `kind` is the
-    format's extension, `glossary` JSON, `detected` the confidence (0 to 1) with which the source
-    language was, None if it was given. `starts` counts how often work on it began since a unit was
-    last translated. Times are Unix times.
+    `owner` is the key that it belongs to, None if it was sent without one; if `is_shared`, the id
+    is enough to access it. `client` is who sent it, by key or address. `kind` is the format's
+    extension, `glossary` is JSON, `detected` is the confidence (0 to 1) of the detected source
+    language, None if it was not detected. `starts` counts how often work on it began since a unit
+    was last translated. Times are Unix times.
     """
 
     name: str
@@ -116,7 +112,7 @@ class Job:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is done about it."""
+        """Whether it is done or has failed."""
         return self.status in ("done", "failed")
 
     @property
@@ -141,8 +137,8 @@ class Job:
 
 @dataclass(frozen=True)
 class UnitDone:
-    """A unit's translation: the hash of the unit, what it counts for in the file (it may be there
-    several times), the translation, and the codes of its warnings."""
+    """A unit's translation: the hash of the unit, the translation, the characters and units that it
+    counts for (it may occur several times), and the codes of its warnings."""
 
     digest: bytes
     text: str
@@ -156,7 +152,7 @@ _COLUMNS = ", ".join(_NAMES)
 
 
 class JobStore:
-    """The jobs in a database, which is made where there is none. Use it in one thread at a time."""
+    """The jobs in a database, which is created if missing. Use it in one thread at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -176,7 +172,7 @@ class JobStore:
         return secrets.token_urlsafe(24)
 
     def add(self, job: Job) -> Job:
-        """Keep a new job, under its id, as queued from now on."""
+        """Add a job as queued."""
         job = replace(job, status="queued", created=time.time())
         marks = ", ".join("?" * len(_NAMES))
         values = [getattr(job, name) for name in _NAMES]
@@ -184,32 +180,32 @@ class JobStore:
         return job
 
     def find(self, id: str) -> Job | None:
-        """The job of an id."""
+        """The job with an id."""
         return next(iter(self._select("WHERE id = ?", id)), None)
 
     def with_status(self, *statuses: Status) -> list[Job]:
-        """Jobs of these statuses, the oldest first."""
+        """The jobs with these statuses, oldest first."""
         marks = ", ".join("?" * len(statuses))
         return self._select(f"WHERE status IN ({marks}) ORDER BY created", *statuses)
 
     def ended_before(self, then: float) -> list[Job]:
-        """Jobs that were over before a time."""
+        """The jobs that ended before a time."""
         return self._select("WHERE ended < ?", then)
 
     def ids(self) -> set[str]:
-        """Every job's."""
+        """The ids of all jobs."""
         return {id for (id,) in self._db.execute("SELECT id FROM jobs")}
 
     def bytes_kept(self) -> int:
-        """Of all files, by the jobs' sizes, and of the database."""
+        """The size of all files, as the jobs record it, and of the database."""
         (files,) = self._db.execute("SELECT coalesce(sum(bytes), 0) FROM jobs").fetchone()
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
         (page_bytes,) = self._db.execute("PRAGMA page_size").fetchone()
         return int(files + pages * page_bytes)
 
     def requeue(self) -> None:
-        """What was running when the last service ended is queued again; translations that it did
-        not come to delete are."""
+        """Queue again what was running when the last service ended, and delete the translations
+        that it left behind."""
         self._db.execute("UPDATE jobs SET status = 'queued' WHERE status = 'running'")
         self._db.execute(
             "DELETE FROM translations "
@@ -217,15 +213,15 @@ class JobStore:
         )
 
     def begin(self, id: str) -> None:
-        """Work on a job begins."""
+        """Mark a job as running."""
         self._set(id, "status = 'running', starts = starts + 1")
 
     def pause(self, id: str) -> None:
-        """Work on a job ends in an orderly way before it is over."""
+        """Queue a running job again; this does not count as a crash."""
         self._set(id, "status = 'queued', starts = 0")
 
     def keep(self, id: str, done: Collection[UnitDone]) -> None:
-        """Record translations of units, all in one transaction; those that are there stay."""
+        """Store translations of units in one transaction; existing ones stay."""
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             job = self.find(id)
@@ -233,15 +229,15 @@ class JobStore:
                 return
             counts = Counter(job.warning_counts)
             units = characters = 0
-            for one in done:
+            for unit in done:
                 added = self._db.execute(
                     "INSERT OR IGNORE INTO translations VALUES (?, ?, ?)",
-                    (id, one.digest, one.text),
+                    (id, unit.digest, unit.text),
                 )
                 if added.rowcount:
-                    units += one.units
-                    characters += one.characters
-                    counts.update(one.warnings)
+                    units += unit.units
+                    characters += unit.characters
+                    counts.update(unit.warnings)
             self._set(
                 id,
                 "starts = 0, units_done = units_done + ?, characters_done = characters_done + ?, "
@@ -252,32 +248,32 @@ class JobStore:
             )
 
     def translations(self, id: str) -> Mapping[bytes, str]:
-        """Translations that a job has, by the hash of the unit."""
+        """A job's translations, by the hash of the unit."""
         rows = self._db.execute("SELECT digest, text FROM translations WHERE job = ?", (id,))
         return dict(rows)
 
     def pages(self, id: str) -> Iterator[list[tuple[bytes, str]]]:
-        """The same by and by: some of them at a time, by hash."""
+        """A job's translations in pages, ordered by hash."""
         after = b""
         while page := self._db.execute(NEXT_PAGE, (id, after, ROWS_AT_ONCE)).fetchall():
             yield page
             after = page[-1][0]
 
     def finish(self, id: str, result_bytes: int) -> None:
-        """A job is done: its result is there."""
+        """Mark a job as done; its result exists."""
         self._end(id, "status = 'done', bytes = ?", result_bytes)
 
     def fail(self, id: str, code: str, message: str) -> None:
-        """A job failed."""
+        """Mark a job as failed."""
         self._end(id, "status = 'failed', error_code = ?, error_message = ?", code, message)
 
     def remove(self, id: str) -> None:
-        """Forget a job; `scrub` deletes its translations."""
+        """Delete a job; `scrub` deletes its translations."""
         self._db.execute("DELETE FROM jobs WHERE id = ?", (id,))
 
     def scrub(self, ids: Collection[str]) -> None:
-        """Delete the translations of jobs that are over or removed, and overwrite what was deleted,
-        in the write-ahead log too. It may take a while: call it in a thread."""
+        """Delete the translations of jobs that have ended or were removed, and overwrite them, in
+        the write-ahead log, too. This may take a while: call it in a thread."""
         with closing(sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)) as db:
             db.execute(f"PRAGMA {SECURE}")
             for id in ids:
@@ -304,7 +300,7 @@ PREFIX = "quickstudy-jobs-"
 LOCK_FILE = "lock"
 DATABASE_FILE = "jobs.db"
 LOCK_WAIT_S = 10.0
-"""How long a service waits for its predecessor to let go of the folder."""
+"""How long a service waits for its predecessor to release the folder."""
 
 
 class JobsFolderError(QuickstudyError):
@@ -312,16 +308,16 @@ class JobsFolderError(QuickstudyError):
 
 
 class JobsFolder:
-    """Files of jobs, by job id. Without `path` it is a new private folder, deleted by `close`.
+    """The files of jobs, by id. Without `path` it is a new private folder, which `close` deletes.
 
     Raises JobsFolderError if it cannot be written, or another service works in it.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        self.lasts = path is not None
+        self.is_permanent = path is not None
         try:
             if path is None:
-                _remove_left_over()
+                _remove_leftovers()
                 path = Path(tempfile.mkdtemp(prefix=PREFIX))
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             self.path = path
@@ -341,20 +337,20 @@ class JobsFolder:
             ) from error
 
     def source(self, id: str) -> Path:
-        """Where the file of a job is that came."""
+        """The path of a job's source file."""
         return self.path / "files" / id / "source"
 
     def result(self, id: str) -> Path:
-        """Where its translation is, once it is whole."""
+        """The path of its translation, once that is complete."""
         return self.path / "files" / id / "result"
 
     def write_source(self, id: str, data: bytes) -> None:
-        """Keep the file of a new job."""
+        """Store the source file of a new job."""
         self.source(id).parent.mkdir(mode=0o700)
         _write(self.source(id), data)
 
     def write_result(self, id: str, data: bytes) -> None:
-        """Keep a translation; the file that came is deleted."""
+        """Store a translation, and delete the source file."""
         _write(self.result(id), data)
         self.source(id).unlink(missing_ok=True)
 
@@ -363,20 +359,20 @@ class JobsFolder:
         shutil.rmtree(self.source(id).parent, ignore_errors=True)
 
     def remove_others(self, ids: Collection[str]) -> None:
-        """Delete the files of all jobs but these."""
+        """Delete the files of all other jobs."""
         for folder in (self.path / "files").iterdir():
             if folder.name not in ids:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
-        """Let go of the folder, and delete it if it is a private one."""
-        if not self.lasts:
+        """Release the folder, and delete it if it is private."""
+        if not self.is_permanent:
             shutil.rmtree(self.path, ignore_errors=True)
         self._lock.close()
 
 
 def _private(path: Path) -> BinaryIO:
-    """A file of our own, made if it is not there, readable by its owner only."""
+    """Open a file that only its owner can read; it is created if missing."""
     file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
     os.fchmod(file.fileno(), 0o600)
     return file
@@ -391,7 +387,7 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _take(lock: BinaryIO, wait_s: float) -> None:
-    """Lock a file for this process. Raises BlockingIOError if another has it for longer."""
+    """Lock a file for this process. Raises BlockingIOError if another process keeps it locked."""
     deadline = time.monotonic() + wait_s
     while True:
         try:
@@ -403,7 +399,7 @@ def _take(lock: BinaryIO, wait_s: float) -> None:
             time.sleep(0.1)
 
 
-def _remove_left_over() -> None:
+def _remove_leftovers() -> None:
     """Delete private folders whose services were killed."""
     for folder in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         try:

@@ -1,4 +1,7 @@
-"""Texts, HTML and Markdown → sentences a model can translate, and back, losing nothing."""
+"""Cuts plain text, HTML and Markdown into sentences for a model, and restores markup afterwards.
+
+This package needs neither a server nor a model. Its public names are below.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where in a translation the ends of tags and the symbols of its source belong.
 
-A tagged stretch is looked for by its own translation; a symbol goes to the word boundary that
-corresponds to its own. Where that is not clear, the answer is None, and the sentence is parted at
+A tagged span is looked for by its own translation; a symbol goes to the word boundary that
+corresponds to its own. Where that is not clear, the answer is None, and the sentence is split at
 its tags instead.
 """
 
@@ -18,11 +18,11 @@ from service.text.sentences import pair_up
 WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0eff\u3040-\u9fff]+")
 ONE_LETTER_WORD = "\u4e00"
 ENOUGH = 0.6
-"""Similarity from which on a stretch of the translation is a tagged stretch's own."""
+"""The least similarity of a stretch of the translation to a tagged span's own translation."""
 FAR = 0.35
 """What a stretch loses in similarity for lying at the other end of the sentence."""
 MAX_WORDS = 250
-"""Longer sentences are parted at their tags: looking for stretches takes quadratic time."""
+"""Longer sentences are split at their tags: the search takes quadratic time."""
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Span:
     first: int
     end: int
     stretch: tuple[int, int] = (0, 0)
-    """Where it is in the source's `Rich.text`, tags left out."""
+    """Where it is in the source's `InlineText.text`, tags left out."""
     children: list[Span] = field(default_factory=list)
     source: tuple[int, int] = (0, 0)
     """`first` and `end` in the source, once they are those of the translation."""
@@ -44,7 +44,7 @@ class Span:
 class AlignmentPoint:
     """Something without width before word `word` of a sentence."""
 
-    special: InlineElement
+    element: InlineElement
     word: int
     spaces: tuple[bool, bool]
     """Whether there is a space before and after it in the source."""
@@ -73,51 +73,47 @@ class Words:
         return self.text[start:end].casefold()
 
 
-def has_tags(core: InlineText) -> bool:
-    return any(special.kind in ("open", "close") for special in core.specials)
-
-
 def find_spans(core: InlineText) -> tuple[Span, list[AlignmentPoint]] | None:
-    """The tree of tagged stretches of a sentence, and its symbols. None if stretches overlap."""
+    """The tree of a sentence's tagged spans, and its symbols. None if spans overlap."""
     words = [start for start, _ in source_words(core, None).spans]
     partners = pair_up(core)
     root = Span(None, None, 0, len(words), (0, len(core.text)), source=(0, len(words)))
     open_spans, points = [root], []
     at = 0
-    for place, special in zip(core.places, core.specials, strict=True):
+    for place, element in zip(core.places, core.elements, strict=True):
         while at < len(words) and words[at] < place:
             at += 1
-        if special.kind in ("point", "space"):
+        if element.kind in ("point", "space"):
             around = (core.text[:place][-1:].isspace(), core.text[place + 1 :][:1].isspace())
-            points.append(AlignmentPoint(special, at, around))
-        elif special.kind == "open":
-            span = Span(special, None, at, len(words), (place + 1, len(core.text)))
+            points.append(AlignmentPoint(element, at, around))
+        elif element.kind == "open":
+            span = Span(element, None, at, len(words), (place + 1, len(core.text)))
             open_spans[-1].children.append(span)
             open_spans.append(span)
-        elif special.kind == "close" and place in partners:
+        elif element.kind == "close" and place in partners:
             span = open_spans.pop()
             if span.stretch[0] != partners[place] + 1:
                 return None
-            span.closing, span.end, span.stretch = special, at, (span.stretch[0], place)
-        elif special.kind == "close":
+            span.closing, span.end, span.stretch = element, at, (span.stretch[0], place)
+        elif element.kind == "close":
             if len(open_spans) > 1:
                 return None
-            root.children = [Span(None, special, 0, at, (0, place), root.children)]
+            root.children = [Span(None, element, 0, at, (0, place), root.children)]
     return root, points
 
 
 def source_words(core: InlineText, words_sent: Sequence[SentPlaceholder] | None) -> Words:
-    """Words of a sentence, at their places in it; each opaque one as its stand-in."""
+    """Words of a sentence, at their places in it; each protected one as its placeholder word."""
     text = list(core.text)
-    opaque = [
+    protected = [
         place
-        for place, special in zip(core.places, core.specials, strict=True)
-        if special.stands_for_word
+        for place, element in zip(core.places, core.elements, strict=True)
+        if element.stands_for_word
     ]
-    for place in opaque:
+    for place in protected:
         text[place] = ONE_LETTER_WORD
     words = Words.of("".join(text))
-    names = {place: sent.expected for place, sent in zip(opaque, words_sent or (), strict=False)}
+    names = {place: sent.expected for place, sent in zip(protected, words_sent or (), strict=False)}
     return Words(words.text, words.spans, [names.get(start) for start, _ in words.spans])
 
 

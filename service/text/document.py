@@ -1,4 +1,4 @@
-"""A document on its way through the model: its sentences out, their translations back in.
+"""Documents: plain text, HTML or Markdown, cut into sentences and put together again.
 
 document = open_document(text, "html", "en", engine.count_tokens, engine.max_input_tokens)
 translated = translate([segment.text for segment in document.segments])
@@ -6,7 +6,7 @@ for repair in document.check(translated):
     translated[repair.segment] = repair.join(translate(repair.texts))
 document.rebuild(translated)
 
-Plain text → lines to translate.
+`read_text` and `read_wrapped` read plain text; the other formats have modules of their own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from service.text.placeholders import (
     SentPlaceholder,
     assign,
     engine_text,
-    opaque_words,
     protect,
+    protected_words,
 )
-from service.text.segment import Repair, RestoredText, Segment, is_opaque_word, split_at
+from service.text.segment import Repair, RestoredText, Segment, is_protected_word, split_at
 from service.text.sentences import CHARS_PER_TOKEN, LINE_BREAK, STANDS_FOR_WORD, edges, split_inline
 
 LIST_MARK = re.compile(
@@ -65,7 +65,7 @@ def read_wrapped(text: str) -> Iterator[str | Block]:
             builder.add(line[start:])
         else:
             if builder:
-                builder.add_special(InlineElement(gap, "character", gap, " "), " ")
+                builder.add_element(InlineElement(gap, "character", gap, " "), " ")
             else:
                 yield gap
             builder.add(line)
@@ -100,7 +100,7 @@ class Document:
         Raises ValueError if there are not as many translations as segments.
         """
         self._check_length(translated)
-        if not any(segment.core.specials for segment in self.segments):
+        if not any(segment.core.elements for segment in self.segments):
             return []
         repairs = (
             segment.check(index, translation)
@@ -142,12 +142,12 @@ def open_document(
     count_tokens: Callable[[str], int],
     max_tokens: int,
     glossary: Glossary = NO_GLOSSARY,
-    stand_ins: PlaceholderWords = EN_DE,
+    placeholder_words: PlaceholderWords = EN_DE,
     *,
     wrapped: bool = False,
     split: bool = True,
 ) -> Document:
-    """Cut a text up. It is composed to NFC; all else that is not translated stays as it is.
+    """Cut a text into sentences. It is composed to NFC; all else that is not translated stays.
 
     `language` is the source's code; each segment has at most `max_tokens` tokens. Sentences of
     `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
@@ -162,11 +162,11 @@ def open_document(
         )
 
     def too_long(core: InlineText) -> bool:
-        if not core.specials and len(core.text) + 1 < max_tokens and core.text.isascii():
+        if not core.elements and len(core.text) + 1 < max_tokens and core.text.isascii():
             return False
-        words = assign(core, stand_ins) or [
+        words = assign(core, placeholder_words) or [
             SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
-        ] * len(opaque_words(core))
+        ] * len(protected_words(core))
         return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(engine_text(core, words))
 
     document = Document()
@@ -175,32 +175,34 @@ def open_document(
         if isinstance(block, str):
             document.layout.append(block)
             continue
-        rich = protect(block.rich, glossary, block.escape, tags=format == "text")
-        for part, translate in split_inline(rich, language, too_long, split=split):
-            for core, known in _assignable(part, translate, stand_ins):
+        inline = protect(block.inline, glossary, block.escape, tags=format == "text")
+        for part, translate in split_inline(inline, language, too_long, split=split):
+            for core, known in _assignable(part, translate, placeholder_words):
                 if known is None:
                     document.layout.append(core.output())
                     continue
                 document.layout.append(len(document.segments))
                 sentence = engine_text(core, known)
                 document.segments.append(
-                    Segment(sentence, core, known, stand_ins, fits, block.escape)
+                    Segment(sentence, core, known, placeholder_words, fits, block.escape)
                 )
     return document
 
 
 def _assignable(
-    part: InlineText, translate: bool, stand_ins: PlaceholderWords
+    part: InlineText, translate: bool, placeholder_words: PlaceholderWords
 ) -> Iterator[tuple[InlineText, list[SentPlaceholder] | None]]:
-    """Sentences with stand-ins for their opaque words, and with None what is kept; a sentence for
-    which there are too few is parted at those words."""
+    """Sentences with placeholder words for their protected words, and kept text with None.
+
+    A sentence with too many protected words is split at them.
+    """
     if not part.text:
         return
-    words = assign(part, stand_ins) if translate else None
+    words = assign(part, placeholder_words) if translate else None
     if words is not None or not translate:
         yield part, words
         return
-    for piece in split_at(part, is_opaque_word):
+    for piece in split_at(part, is_protected_word):
         start, end = edges(piece)
         yield piece.cut(0, start), None
         core = piece.cut(start, end)

@@ -1,4 +1,4 @@
-"""Terms and their translations, for one request."""
+"""Glossaries: terms and the translations that they must get."""
 
 from __future__ import annotations
 
@@ -19,10 +19,9 @@ class GlossaryError(ValueError):
 class Glossary:
     """Source terms → target terms.
 
-    A term is found as whole words, whatever its case, the longest first; where terms overlap, the
-    one that starts first counts. A term in capitals, or with a capital inside, is only found so
-    written. Where the source has a term in capitals or with a capital letter that the glossary has
-    not, so has the output.
+    Terms match whole words in any case, the longest first; where terms overlap, the first one
+    counts. A term in capitals, or with a capital letter inside, matches in that spelling only.
+    Where the source capitalises a term and the glossary does not, the output is capitalised, too.
     """
 
     terms: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""HTML (and XML like it) → paragraphs to translate; whatever else there is, is kept as it stands.
+"""HTML (and XML like it) → paragraphs to translate; everything else is kept as it stands.
 
 A lexer, not a parser: it knows where tags, comments and text begin and end, and which tags belong
 together, so the source is never written anew. Attributes are not translated.
@@ -27,7 +27,7 @@ INLINE = _names(
 """Elements within a sentence; all others part what is before from what is after."""
 WORDS = _names("ph x")
 """Elements that stand for a word, where spaces are around them."""
-OPAQUE = _names(
+PROTECTED = _names(
     "code kbd samp var tt pre script style textarea svg math template iframe "
     "object noscript canvas audio video select ph it bpt ept"
 )
@@ -73,34 +73,34 @@ def blocks(tokens: list[HtmlToken]) -> Iterator[str | Block]:
     while at < len(tokens):
         token, partner = tokens[at], partners.get(at)
         inline = token.name in INLINE or (":" in token.name and token.kind != "other")
-        opaque = token.kind == "open" and partner is not None and _opaque(token)
-        end = partner + 1 if opaque and partner is not None else at + 1
+        protected = token.kind == "open" and partner is not None and _is_protected(token)
+        end = partner + 1 if protected and partner is not None else at + 1
         raw = "".join(one.raw for one in tokens[at:end])
         if token.kind == "text":
             add_text(builder, token.raw)
         elif token.kind == "comment":
-            builder.add_special(kept(raw, "point"))
+            builder.add_element(kept(raw, "point"))
         elif not inline:
             if builder:
                 yield Block(builder.build(), escape)
             yield raw
-        elif opaque:
+        elif protected:
             shown = "".join(one.raw for one in tokens[at:end] if one.kind == "text")
-            builder.add_special(kept(raw, "word", html.unescape(shown)))
+            builder.add_element(kept(raw, "word", html.unescape(shown)))
         elif token.kind == "void" or partner is None:
-            builder.add_special(kept(raw, _lone_kind(token, tokens, at)))
+            builder.add_element(kept(raw, _lone_kind(token, tokens, at)))
         elif token.kind == "open" and partner == at + 1:
             end = partner + 1
-            builder.add_special(kept(raw + tokens[partner].raw, "point"))
+            builder.add_element(kept(raw + tokens[partner].raw, "point"))
         else:
-            builder.add_special(kept(raw, token.kind, name=token.name))  # type: ignore[arg-type]
+            builder.add_element(kept(raw, token.kind, name=token.name))  # type: ignore[arg-type]
         at = end
     if builder:
         yield Block(builder.build(), escape)
 
 
-def _opaque(token: HtmlToken) -> bool:
-    return token.name in OPAQUE or NOT_TRANSLATED.search(token.raw) is not None
+def _is_protected(token: HtmlToken) -> bool:
+    return token.name in PROTECTED or NOT_TRANSLATED.search(token.raw) is not None
 
 
 def _lone_kind(token: HtmlToken, tokens: list[HtmlToken], at: int) -> Literal["word", "point"]:
@@ -195,12 +195,12 @@ def _tag(text: str, place: int, match: re.Match[str], quotes: bool) -> HtmlToken
 
 
 def add_text(builder: InlineTextBuilder, text: str) -> None:
-    """Add source text with its entities: letters and punctuation as such, others opaque."""
+    """Add source text with its entities: letters and punctuation as such, others protected."""
     place = 0
     for match in ENTITY.finditer(text):
         builder.add(text[place : match.start()])
-        special = entity(match.group())
-        builder.add_special(special, MARK if special.kind == "point" else special.shown)
+        element = entity(match.group())
+        builder.add_element(element, MARK if element.kind == "point" else element.shown)
         place = match.end()
     builder.add(text[place:])
 

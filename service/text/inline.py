@@ -1,9 +1,8 @@
-"""A stretch of text as a reader sees it, with what the model must not touch as single characters.
+"""Text with inline markup: what a reader sees, with each inline element as a single character.
 
-Everything special (a tag, a placeholder, an entity) is one character of `Rich.text`; what stood in
-the source is kept beside it. So any cut of the text is also a cut of its source.
-
-What a format's reader makes of a document: what is kept, and paragraphs.
+An inline element (a tag, a placeholder, an entity) is one character of `InlineText.text`; its
+source is kept beside it. So any cut of the text is also a cut of its source. A format's reader
+turns a document into kept text and `Block`s, its paragraphs.
 """
 
 from __future__ import annotations
@@ -14,18 +13,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 MARK = "\ufffc"
-"""Stands in `Rich.text` for whatever is special and is not a character."""
+"""Stands in `InlineText.text` for an element that is not a character."""
 
 Kind = Literal["character", "space", "word", "number", "point", "open", "close"]
 """`character`: written otherwise in the source (`&amp;`); the model sees the character. `space`: a
-space that must stay (`&nbsp;`). `word`, `number`: something opaque that plays a part in the
-sentence (a URL, `%d`). `point`: something that does not (an emoji, a comment). `open`, `close`:
-both ends of a stretch."""
+space that must stay (`&nbsp;`). `word`, `number`: a protected span that is a word of the sentence
+(a URL, `%d`). `point`: one that is not (an emoji, a comment). `open`, `close`: both ends of a
+tagged span."""
 
 
 @dataclass(frozen=True, slots=True)
 class InlineElement:
-    """One special thing: how the source has it, how the output will, what a reader sees."""
+    """An inline element: its source, its output, and what a reader sees."""
 
     raw: str
     kind: Kind
@@ -34,7 +33,7 @@ class InlineElement:
     name: str = ""
     """Pairs an `open` with its `close`."""
     term: str = ""
-    """What a glossary has for it, as plain text; `output` is that in the document's format."""
+    """The glossary's translation as plain text; `output` is the same in the document's format."""
 
     @property
     def stands_for_word(self) -> bool:
@@ -46,20 +45,20 @@ class InlineElement:
 
 
 def kept(raw: str, kind: Kind, shown: str = "", name: str = "") -> InlineElement:
-    """Something that comes out as it stood."""
+    """An element that is output as it stands in the source."""
     return InlineElement(raw, kind, raw, shown, name)
 
 
 @dataclass(frozen=True, slots=True)
 class InlineText:
-    """Text with specials; `specials[i]` is at `text[places[i]]`, places rising."""
+    """Text with inline elements: `elements[i]` is at `text[places[i]]`, in rising order."""
 
     text: str
     places: Sequence[int] = ()
-    specials: Sequence[InlineElement] = ()
+    elements: Sequence[InlineElement] = ()
 
     def cut(self, start: int, end: int) -> InlineText:
-        if not self.specials:
+        if not self.elements:
             if start == 0 and end == len(self.text):
                 return self
             return InlineText(self.text[start:end])
@@ -67,59 +66,59 @@ class InlineText:
         return InlineText(
             self.text[start:end],
             [place - start for place in self.places[low:high]],
-            self.specials[low:high],
+            self.elements[low:high],
         )
 
     def __iter__(self) -> Iterator[str | InlineElement]:
-        """Plain text and specials, in order."""
+        """Plain text and elements, in order."""
         start = 0
-        for place, special in zip(self.places, self.specials, strict=True):
+        for place, element in zip(self.places, self.elements, strict=True):
             if start < place:
                 yield self.text[start:place]
-            yield special
+            yield element
             start = place + 1
         if start < len(self.text):
             yield self.text[start:]
 
     def raw(self) -> str:
-        """The source of it."""
-        if not self.specials:
+        """Its source."""
+        if not self.elements:
             return self.text
         return "".join(part if isinstance(part, str) else part.raw for part in self)
 
     def output(self) -> str:
-        """The source of it, with terms of a glossary in their target language."""
-        if not self.specials:
+        """Its source, with the glossary's terms translated."""
+        if not self.elements:
             return self.text
         return "".join(part if isinstance(part, str) else part.output for part in self)
 
     def shown(self) -> str:
-        """What a reader sees of it."""
-        if not self.specials:
+        """What a reader sees."""
+        if not self.elements:
             return self.text
         return "".join(part if isinstance(part, str) else part.shown for part in self)
 
     def has_letter(self) -> bool:
-        """Whether there is a letter outside of what is opaque."""
+        """Whether there is a letter outside its elements."""
         return any(map(str.isalpha, self.text))
 
-    def has_special(self) -> bool:
-        """Whether there is something that is not a character."""
-        return any(special.kind not in ("character", "space") for special in self.specials)
+    def has_element(self) -> bool:
+        """Whether there is an element that is not a character."""
+        return any(element.kind not in ("character", "space") for element in self.elements)
 
-    def special_at(self, place: int) -> InlineElement | None:
+    def element_at(self, place: int) -> InlineElement | None:
         index = bisect_left(self.places, place)
-        found = index < len(self.places) and self.places[index] == place
-        return self.specials[index] if found else None
+        is_at_place = index < len(self.places) and self.places[index] == place
+        return self.elements[index] if is_at_place else None
 
 
 class InlineTextBuilder:
-    """Collects text and specials into a Rich."""
+    """Builds an InlineText from text and elements."""
 
     def __init__(self) -> None:
         self._parts: list[str] = []
         self._places: list[int] = []
-        self._specials: list[InlineElement] = []
+        self._elements: list[InlineElement] = []
         self._length = 0
 
     def __len__(self) -> int:
@@ -130,22 +129,22 @@ class InlineTextBuilder:
         self._parts.append(text)
         self._length += len(text)
 
-    def add_special(self, special: InlineElement, character: str = MARK) -> None:
+    def add_element(self, element: InlineElement, character: str = MARK) -> None:
         self._places.append(self._length)
-        self._specials.append(special)
+        self._elements.append(element)
         self.add(character)
 
-    def add_rich(self, rich: InlineText) -> None:
-        if rich.specials:
-            self._places.extend(self._length + place for place in rich.places)
-            self._specials.extend(rich.specials)
-        self.add(rich.text)
+    def add_inline(self, inline: InlineText) -> None:
+        if inline.elements:
+            self._places.extend(self._length + place for place in inline.places)
+            self._elements.extend(inline.elements)
+        self.add(inline.text)
 
     def build(self) -> InlineText:
-        """What was collected; the builder is empty then."""
-        rich = InlineText("".join(self._parts), self._places, self._specials)
+        """The text so far; empties the builder."""
+        inline = InlineText("".join(self._parts), self._places, self._elements)
         self.__init__()  # type: ignore[misc]
-        return rich
+        return inline
 
 
 Escape = Callable[[str], str]
@@ -154,7 +153,7 @@ Escape = Callable[[str], str]
 
 @dataclass(frozen=True)
 class Block:
-    """A paragraph, and how plain text is written where it stands."""
+    """A paragraph, and how plain text is escaped in its place."""
 
-    rich: InlineText
+    inline: InlineText
     escape: Escape

@@ -1,9 +1,8 @@
 """Markdown (CommonMark with tables, task lists, footnotes, front matter) → paragraphs.
 
-Block structure is read line by line and kept as it stands; see `markdown_inline` for what is
-within a paragraph. Known libraries give lines of blocks but no places of what is in them.
-
-What is within a paragraph of Markdown: emphasis, links, code, HTML, escapes.
+Block structure is read line by line and kept as it stands. Within a paragraph, emphasis, links,
+code, HTML and escapes become inline elements. The known libraries give the lines of blocks, but not
+the places of what is in them.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ TOKEN = re.compile(
   | (?P<math>(?<![\w$\\])\$(?=\S)[^$\n`]{{1,300}}(?<=\S)\$(?![\w$]))
   | (?P<autolink><(?:[A-Za-z][A-Za-z0-9+.-]{{1,31}}:[^\s<>]{{0,2000}}
       | [^\s<>@]{{1,64}}@[^\s<>]{{1,255}})>)
-  | (?P<opaque><(?P<name>code|kbd|samp|var|tt)(?:\s[^<>]{{0,500}})?>[^<>]{{0,1000}}</(?P=name)>)
+  | (?P<protected><(?P<name>code|kbd|samp|var|tt)(?:\s[^<>]{{0,500}})?>[^<>]{{0,1000}}</(?P=name)>)
   | (?P<comment><!--(?:[^-]|-(?!->)){{0,2000}}+-->)
   | (?P<tag></?[A-Za-z][\w:.-]{{0,60}}
       (?:\s(?:[^<>"']|"[^"<>]{{0,500}}"|'[^'<>]{{0,500}}'){{0,500}}+)?/?>)
@@ -48,31 +47,31 @@ LINE_START = re.compile(r"(#{1,6}(?=\s|$)|[-+](?=\s|$)|>|=+\s*$|-+\s*$|\d{1,9}(?
 
 @dataclass(slots=True)
 class MarkdownToken:
-    """A stretch of source; `special` is set where it is more than text."""
+    """A stretch of source; `element` is set where it is more than text."""
 
     raw: str
     kind: str
-    special: InlineElement | None = None
+    element: InlineElement | None = None
     before: str = ""
     after: str = ""
 
 
 def read_inline(text: str, breaks: Sequence[InlineElement], labels: frozenset[str]) -> InlineText:
-    """A paragraph's source → Rich; `breaks` stand where it has line breaks, `labels` are the link
-    definitions that the document has, in small letters."""
+    """A paragraph's source → InlineText. `breaks` are its line breaks, `labels` the document's link
+    definitions, in lower case."""
     tokens = list(_tokens(text, iter(breaks)))
     _pair_links(tokens, labels)
     _pair_emphasis(tokens)
     _pair_html(tokens)
     builder = InlineTextBuilder()
     for token in tokens:
-        special = token.special
-        if special is None:
+        element = token.element
+        if element is None:
             builder.add(token.raw)
-        elif special.kind in ("character", "space"):
-            builder.add_special(special, special.shown)
+        elif element.kind in ("character", "space"):
+            builder.add_element(element, element.shown)
         else:
-            builder.add_special(special, MARK)
+            builder.add_element(element, MARK)
     return builder.build()
 
 
@@ -81,8 +80,8 @@ def _tokens(text: str, breaks: Iterator[InlineElement]) -> Iterator[MarkdownToke
     start = place = 0
     while match := TOKEN.search(text, place):
         begin, end, kind = match.start(), match.end(), match.lastgroup or ""
-        kind = "opaque" if match["opaque"] else kind
-        special: InlineElement | None = None
+        kind = "protected" if match["protected"] else kind
+        element: InlineElement | None = None
         raw = match.group()
         if kind == "code":
             closing = _closing_run(code_runs.get(len(raw), []), end)
@@ -93,22 +92,22 @@ def _tokens(text: str, breaks: Iterator[InlineElement]) -> Iterator[MarkdownToke
         match kind:
             case "escape":
                 kind_of = "character" if raw[1] in SENTENCE_PUNCTUATION else "point"
-                special = kept(raw, kind_of, raw[1])  # type: ignore[arg-type]
+                element = kept(raw, kind_of, raw[1])  # type: ignore[arg-type]
             case "code":
-                special = kept(raw, "point", raw)
+                element = kept(raw, "point", raw)
             case "whole code":
-                special = kept(raw, "word", raw.strip("` "))
-            case "math" | "autolink" | "opaque":
-                special = kept(raw, "word", raw)
+                element = kept(raw, "word", raw.strip("` "))
+            case "math" | "autolink" | "protected":
+                element = kept(raw, "word", raw)
             case "comment" | "note" | "image":
-                special = kept(raw, "point")
+                element = kept(raw, "point")
             case "entity":
-                special = html.entity(raw)
+                element = html.entity(raw)
             case "line":
-                special = next(breaks)
+                element = next(breaks)
         if start < begin:
             yield MarkdownToken(text[start:begin], "text")
-        yield MarkdownToken(raw, kind, special, text[begin - 1 : begin], text[end : end + 1])
+        yield MarkdownToken(raw, kind, element, text[begin - 1 : begin], text[end : end + 1])
         start = place = end
     if start < len(text):
         yield MarkdownToken(text[start:], "text")
@@ -146,11 +145,11 @@ def _pair_links(tokens: list[MarkdownToken], labels: frozenset[str]) -> None:
             end = _take_target(tokens, at)
             label = "".join(one.raw for one in tokens[start + 1 : at]) if at - start < 50 else ""
             if end is not None:
-                tokens[start].special = kept("[", "open", name="[")
-                token.special = kept(token.raw, "close", name="[")
+                tokens[start].element = kept("[", "open", name="[")
+                token.element = kept(token.raw, "close", name="[")
             elif label.casefold() in labels:
-                tokens[start].special = kept("[", "open", name="[")
-                token.special = InlineElement("]", "close", f"][{label}]", "", "[")
+                tokens[start].element = kept("[", "open", name="[")
+                token.element = InlineElement("]", "close", f"][{label}]", "", "[")
         at += 1
 
 
@@ -170,7 +169,7 @@ def _take_target(tokens: list[MarkdownToken], at: int) -> int | None:
             return None
         tokens[at].raw = match.group()
         for index in range(at + 1, end):
-            tokens[index].raw, tokens[index].special, tokens[index].kind = "", None, "text"
+            tokens[index].raw, tokens[index].element, tokens[index].kind = "", None, "text"
         tokens[end - 1].raw = rest
         return end
     return None
@@ -192,10 +191,10 @@ def _pair_emphasis(tokens: list[MarkdownToken]) -> None:
             while tokens[start := waiting.pop()].raw != token.raw:
                 counts[tokens[start].raw] -= 1
             counts[token.raw] -= 1
-            tokens[start].special = kept(token.raw, "open", name=token.raw)
-            token.special = kept(token.raw, "close", name=token.raw)
+            tokens[start].element = kept(token.raw, "open", name=token.raw)
+            token.element = kept(token.raw, "close", name=token.raw)
         elif opens or closes:
-            token.special = kept(token.raw, "point")
+            token.element = kept(token.raw, "point")
             if opens:
                 waiting.append(at)
                 counts[token.raw] = counts.get(token.raw, 0) + 1
@@ -211,10 +210,10 @@ def _pair_html(tokens: list[MarkdownToken]) -> None:
     for index, (at, tag) in enumerate(zip(places, tags, strict=True)):
         token = tokens[at]
         if index in partners and tag.kind in ("open", "close"):
-            token.special = kept(token.raw, tag.kind, name=tag.name)
+            token.element = kept(token.raw, tag.kind, name=tag.name)
         else:
             lone = token.before.isspace() and not token.after.isalnum() and tag.name in html.WORDS
-            token.special = kept(token.raw, "word" if lone else "point")
+            token.element = kept(token.raw, "word" if lone else "point")
 
 
 def escape(text: str) -> str:

@@ -1,10 +1,9 @@
-"""Finds what a model must not touch in running text: addresses, placeholders, symbols, terms.
-
-Words that a model copies, which stand in a sentence for what it must not see.
+"""Protected spans (addresses, placeholders, symbols, glossary terms) and the words sent for them.
 
 Students trained on plain sentences have never met `{name}` or a URL: the shipped one copied none of
-them in ten sentences, and "Boston" and "Tom" in all of twelve. So each opaque stretch is sent as
-such a word, and looked for in the translation.
+them in ten sentences, but "Boston" and "Tom" in all of twelve. So `protect` finds the spans that a
+model must not touch, and each is sent as a placeholder word, which is looked for in the
+translation.
 """
 
 from __future__ import annotations
@@ -73,14 +72,16 @@ IDENTIFIER = r"""
 TAG = r"""
     (?P<tag></?[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?/?>)"""
 
-OPAQUE = re.compile("|".join((ADDRESS, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
-OPAQUE_AND_TAGS = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
+PROTECTED = re.compile("|".join((ADDRESS, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
+PROTECTED_AND_TAGS = re.compile(
+    "|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE
+)
 SUSPECT = re.compile(
     r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)"""
 )
-"""What a Latin text must hold to hold something opaque; most sentences hold nothing of it."""
+"""What a Latin text contains if it has a protected span; most sentences contain none of it."""
 KINDS: dict[str, Kind] = {"number": "number", "symbol": "point"}
-MAKES_OPAQUE = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
+MAKES_PROTECTED = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
 PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
 TRAILING = ".,;:!?…"
 MAX_TOUCHING = 60
@@ -90,45 +91,50 @@ SPACED = "\u0e00"
 
 
 def protect(
-    rich: InlineText, glossary: Glossary, escape: Escape, *, tags: bool = False
+    inline: InlineText, glossary: Glossary, escape: Escape, *, tags: bool = False
 ) -> InlineText:
-    """The same text, with opaque stretches and terms as specials; `tags`: also what looks like
-    a tag. What touches such a stretch without a space belongs to it. `escape` writes the glossary's
-    terms, which are plain text, where the text stands."""
-    found = list(_ranges(rich, glossary, OPAQUE_AND_TAGS if tags else OPAQUE))
-    if found:
-        rich = _replaced(rich, found, escape)
-    return _with_neighbours(rich) if rich.specials else rich
+    """The text with protected spans and glossary terms as elements.
+
+    With `tags`, also what looks like a tag. What touches such a span without a space belongs to it.
+    `escape` converts the glossary's terms, which are plain text, to the document's format.
+    """
+    spans = list(_protected_spans(inline, glossary, PROTECTED_AND_TAGS if tags else PROTECTED))
+    if spans:
+        inline = _with_spans(inline, spans, escape)
+    return _with_neighbours(inline) if inline.elements else inline
 
 
 def strip_invented_markup(text: str) -> str:
-    """A text less everything opaque in it: a model cannot be trusted to make such things."""
+    """A translation without protected spans of its own: a model cannot be trusted to make them."""
     if not SUSPECT.search(text):
         return text
     text = PERCENT.sub(" ", text)
     for _ in range(3):
-        less = OPAQUE_AND_TAGS.sub(" ", text)
-        if less == text:
+        stripped = PROTECTED_AND_TAGS.sub(" ", text)
+        if stripped == text:
             return text
-        text = " ".join(less.split())
-    return " ".join(MAKES_OPAQUE.sub(" ", text).split())
+        text = " ".join(stripped.split())
+    return " ".join(MAKES_PROTECTED.sub(" ", text).split())
 
 
-Found = tuple[int, int, Literal["term"] | str, str]
+ProtectedSpan = tuple[int, int, Literal["term"] | str, str]
+"""Start, end, kind, and the translation of a term."""
 
 
-def _ranges(rich: InlineText, glossary: Glossary, pattern: re.Pattern[str]) -> Iterator[Found]:
-    """Start, end, kind and term of each stretch, in order, none overlapping; opaque ones first."""
-    terms = glossary.find(rich.text)
+def _protected_spans(
+    inline: InlineText, glossary: Glossary, pattern: re.Pattern[str]
+) -> Iterator[ProtectedSpan]:
+    """The spans in order; a term that overlaps another span is left out."""
+    terms = glossary.find(inline.text) if glossary.terms else iter(())
     term = next(terms, None)
-    if term is None and not SUSPECT.search(rich.text):
+    if term is None and not SUSPECT.search(inline.text):
         return
-    for match in pattern.finditer(rich.text):
+    for match in pattern.finditer(inline.text):
         start, end = match.span()
-        if rich.text[start] == MARK and rich.special_at(start) is not None:
+        if inline.text[start] == MARK and inline.element_at(start) is not None:
             continue
         if match.lastgroup == "address":
-            end = _address_end(rich.text, start, end)
+            end = _address_end(inline.text, start, end)
         while term is not None and term[1] <= start:
             yield term[0], term[1], "term", term[2]
             term = next(terms, None)
@@ -151,19 +157,19 @@ def _address_end(text: str, start: int, end: int) -> int:
     return end
 
 
-def _replaced(rich: InlineText, found: list[Found], escape: Escape) -> InlineText:
+def _with_spans(inline: InlineText, spans: list[ProtectedSpan], escape: Escape) -> InlineText:
     builder = InlineTextBuilder()
     place = 0
-    for start, end, kind, term in found:
-        builder.add_rich(rich.cut(place, start))
-        builder.add_special(_special(rich.cut(start, end), kind, term, escape))
+    for start, end, kind, term in spans:
+        builder.add_inline(inline.cut(place, start))
+        builder.add_element(_element(inline.cut(start, end), kind, term, escape))
         place = end
-    builder.add_rich(rich.cut(place, len(rich.text)))
+    builder.add_inline(inline.cut(place, len(inline.text)))
     return builder.build()
 
 
-def _special(rich: InlineText, kind: str, term: str, escape: Escape) -> InlineElement:
-    raw, shown = rich.raw(), rich.shown()
+def _element(inline: InlineText, kind: str, term: str, escape: Escape) -> InlineElement:
+    raw, shown = inline.raw(), inline.shown()
     if kind == "term":
         return InlineElement(raw, "word", escape(term), shown, name="term", term=term)
     if kind == "tag" and not raw.endswith("/>"):
@@ -172,43 +178,43 @@ def _special(rich: InlineText, kind: str, term: str, escape: Escape) -> InlineEl
     return kept(raw, KINDS.get(kind, "word"), shown)
 
 
-def _with_neighbours(rich: InlineText) -> InlineText:
-    """Opaque words together with the letters that touch them; words that a tag parts, whole."""
-    text = rich.text
+def _with_neighbours(inline: InlineText) -> InlineText:
+    """Join protected words with the letters that touch them, and words that have a tag inside."""
+    text = inline.text
     builder = InlineTextBuilder()
     place = index = 0
-    while index < len(rich.places):
-        start, end = _touching(rich, index, place)
+    while index < len(inline.places):
+        start, end = _touching(inline, index, place)
         if end - start == 1:
             index += 1
             continue
-        builder.add_rich(rich.cut(place, start))
-        builder.add_special(_joined(rich.cut(start, end)))
+        builder.add_inline(inline.cut(place, start))
+        builder.add_element(_joined(inline.cut(start, end)))
         place = end
-        while index < len(rich.places) and rich.places[index] < end:
+        while index < len(inline.places) and inline.places[index] < end:
             index += 1
     if place == 0:
-        return rich
-    builder.add_rich(rich.cut(place, len(text)))
+        return inline
+    builder.add_inline(inline.cut(place, len(text)))
     return builder.build()
 
 
-def _touching(rich: InlineText, index: int, earliest: int) -> tuple[int, int]:
-    """The stretch around a special thing that cannot be parted from it."""
-    text, place, special = rich.text, rich.places[index], rich.specials[index]
+def _touching(inline: InlineText, index: int, earliest: int) -> tuple[int, int]:
+    """The span around an element that belongs to it."""
+    text, place, element = inline.text, inline.places[index], inline.elements[index]
     start, end = place, place + 1
-    if special.kind in ("character", "space", "point") or special.name == "term":
+    if element.kind in ("character", "space", "point") or element.name == "term":
         return start, end
-    if not special.stands_for_word and not (
+    if not element.stands_for_word and not (
         0 < place < len(text) - 1 and _in_word(text[place - 1]) and _in_word(text[place + 1])
     ):
         return start, end
     stops = 0
-    while start > earliest and stops < MAX_TOUCHING and _sticks(rich, start - 1):
+    while start > earliest and stops < MAX_TOUCHING and _sticks(inline, start - 1):
         start, stops = start - 1, stops + 1
-    while end < len(text) and stops < MAX_TOUCHING and _sticks(rich, end):
+    while end < len(text) and stops < MAX_TOUCHING and _sticks(inline, end):
         end, stops = end + 1, stops + 1
-    inside = rich.cut(start, end)
+    inside = inline.cut(start, end)
     return (start, end) if _balanced(inside) else (place, place + 1)
 
 
@@ -216,24 +222,24 @@ def _in_word(character: str) -> bool:
     return character.isalnum() and character < SPACED
 
 
-def _sticks(rich: InlineText, place: int) -> bool:
-    if _in_word(rich.text[place]) or rich.text[place] == "_":
+def _sticks(inline: InlineText, place: int) -> bool:
+    if _in_word(inline.text[place]) or inline.text[place] == "_":
         return True
-    special = rich.special_at(place)
-    return special is not None and special.kind not in ("character", "space", "point")
+    element = inline.element_at(place)
+    return element is not None and element.kind not in ("character", "space", "point")
 
 
-def _balanced(rich: InlineText) -> bool:
+def _balanced(inline: InlineText) -> bool:
     depth = 0
-    for special in rich.specials:
-        depth += {"open": 1, "close": -1}.get(special.kind, 0)
+    for element in inline.elements:
+        depth += {"open": 1, "close": -1}.get(element.kind, 0)
         if depth < 0:
             return False
     return depth == 0
 
 
-def _joined(rich: InlineText) -> InlineElement:
-    return InlineElement(rich.raw(), "word", rich.output(), rich.shown())
+def _joined(inline: InlineText) -> InlineElement:
+    return InlineElement(inline.raw(), "word", inline.output(), inline.shown())
 
 
 CANDIDATES = (
@@ -258,13 +264,13 @@ WESTERN = "\u0590"
 """Scripts before this code point end sentences with a full stop."""
 NOT_AFTER = r"(?<![\w/@#$%{<&=+~])(?<!\w[-.:_])"
 NOT_BEFORE = r"(?=s?(?![\w/@#$%}<&=+~(]|[-.:_]\w))"
-"""What would make another address or placeholder of something opaque if it touched it."""
+"""What would turn a protected span into another address or placeholder if it touched it."""
 SPACES = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
 class PlaceholderWords:
-    """Words in the order they are used: for something opaque, and for something that counts."""
+    """The words sent for protected spans and for those that are numbers, in the order of use."""
 
     words: tuple[str, ...]
     numbers: tuple[str, ...] = ()
@@ -277,10 +283,10 @@ EN_DE = PlaceholderWords(
 
 
 def choose_placeholder_words(translate: Callable[[list[str]], Sequence[str]]) -> PlaceholderWords:
-    """Find what a model copies: some 200 short sentences in one call of `translate`.
+    """Find words that a model copies, by about 200 short sentences in one call of `translate`.
 
-    Probes are English; a model of another source language gets few stand-ins or none, and opaque
-    stretches then part its sentences.
+    Probes are English; a model with another source language gets few placeholder words or none, and
+    its sentences are then split at protected spans.
     """
     candidates = (*CANDIDATES, *NUMBER_CANDIDATES)
     sentences = [probe.format(word) for word in candidates for probe in PROBES]
@@ -301,56 +307,58 @@ def _share_copied(word: str, outputs: Sequence[str]) -> float:
 
 
 def occurrences(word: str, text: str) -> list[re.Match[str]]:
-    """Where a stand-in is in a text, as a word of its own or with the `s` of a genitive."""
+    """Where a placeholder word occurs in a text, by itself or with the `s` of a genitive."""
     return list(re.finditer(rf"{NOT_AFTER}{re.escape(word)}{NOT_BEFORE}", text))
 
 
 @dataclass(frozen=True)
 class SentPlaceholder:
-    """What is sent for an opaque word, and what to look for in the translation."""
+    """What is sent for a protected word, and what to look for in the translation."""
 
     text: str
     expected: str
 
 
 def assign(
-    core: InlineText, stand_ins: PlaceholderWords, turn: int = 0
+    core: InlineText, placeholder_words: PlaceholderWords, attempt: int = 0
 ) -> list[SentPlaceholder] | None:
-    """What to send for each opaque word of a sentence; stand-ins are none of its own words.
+    """What to send for each protected word of a sentence; no placeholder word is one of its words.
 
-    At turn 0, terms of a glossary are sent as they are: often the model translates them as wanted.
-    Later turns have stand-ins for all, each turn others. None if there are too few.
+    At attempt 0, glossary terms are sent as they are: often the model translates them as wanted.
+    Each retry sends other placeholder words for all. None if there are too few.
     """
-    if not core.specials:
+    if not core.elements:
         return []
     plain = " ".join(part if isinstance(part, str) else " " for part in core)
-    words = [word for word in stand_ins.words if word not in plain]
-    numbers = [word for word in stand_ins.numbers if word not in plain] if not turn else []
-    words = words[turn:] + words[:turn]
-    if len(opaque_words(core)) > len(words):
+    words = [word for word in placeholder_words.words if word not in plain]
+    numbers = (
+        [word for word in placeholder_words.numbers if word not in plain] if not attempt else []
+    )
+    words = words[attempt:] + words[:attempt]
+    if len(protected_words(core)) > len(words):
         return None
     chosen = []
-    for special in opaque_words(core):
-        if special.name == "term" and not turn:
-            chosen.append(SentPlaceholder(special.shown, special.term))
+    for element in protected_words(core):
+        if element.name == "term" and not attempt:
+            chosen.append(SentPlaceholder(element.shown, element.term))
             continue
-        names = numbers if special.kind == "number" and numbers else words
+        names = numbers if element.kind == "number" and numbers else words
         word = names.pop(0)
         chosen.append(SentPlaceholder(word, word))
     return chosen
 
 
-def opaque_words(core: InlineText) -> list[InlineElement]:
-    return [special for special in core.specials if special.stands_for_word]
+def protected_words(core: InlineText) -> list[InlineElement]:
+    return [element for element in core.elements if element.stands_for_word]
 
 
 def engine_text(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
-    """What the engine gets of a sentence: stand-ins for what is opaque, no tags.
+    """What the engine gets for a sentence: placeholder words for protected ones, and no tags.
 
-    A full stop ends it if nothing does: what has none, a heading or a stretch between tags, makes
-    a student of whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
+    A full stop is added if no mark ends it: a heading or a span between tags makes a student of
+    whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
     """
-    text = SPACES.sub(" ", _with_words(core, words) if core.specials else core.text).strip()
+    text = SPACES.sub(" ", _with_words(core, words) if core.elements else core.text).strip()
     return f"{text}." if text and text[-1].isalnum() and text[-1] < WESTERN else text
 
 
@@ -368,7 +376,7 @@ def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
 
 
 def strip_added_stop(translation: str, core: InlineText) -> str:
-    """A translation without the full stop that its source has not."""
+    """A translation without the full stop that its source does not have."""
     text = translation.strip()
     source = core.text.rstrip()
     if source[-1:] in TERMINAL or text.endswith(("...", "…")):

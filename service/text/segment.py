@@ -1,6 +1,8 @@
-"""A sentence on its way through the model: what is sent, what came back, what must be repaired.
+"""A sentence and its translation: what is sent to the model, and how markup is projected back.
 
-Where stand-ins, tags and symbols go in a translation, as edits of it.
+In the translation, protected words replace their placeholder words, and tags and symbols are
+inserted at the places that `service/text/alignment.py` finds. If the model dropped something, the
+segment asks for a `Repair`: other placeholder words, or parts of the sentence by themselves.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from service.text.placeholders import (
     assign,
     engine_text,
     occurrences,
-    opaque_words,
+    protected_words,
     strip_added_stop,
     strip_invented_markup,
 )
@@ -38,7 +40,7 @@ GENITIVE = re.compile("['’]s")
 
 @dataclass(frozen=True)
 class Edit:
-    """Something that takes the place of `text[start:end]`; `order` decides among equals."""
+    """A replacement of `text[start:end]`; `order` decides among edits with the same start."""
 
     start: int
     end: int
@@ -54,17 +56,17 @@ def clean(translation: str) -> str:
 def replacements_of(
     text: str, core: InlineText, words: Sequence[SentPlaceholder]
 ) -> list[Edit] | None:
-    """Opaque words in the places of their stand-ins, if each is there exactly once."""
+    """Replacements of placeholder words by protected words, if each occurs exactly once."""
     edits: list[Edit] = []
-    for special, after, word in zip(opaque_words(core), _after_words(core), words, strict=True):
+    for element, after, word in zip(protected_words(core), _after_words(core), words, strict=True):
         matches = occurrences(word.expected, text)
         if len(matches) != 1:
             return None
         start, end = matches[0].span()
-        output, shown = special.output, special.shown
+        output, shown = element.output, element.shown
         genitive = text[end : end + 1] == "s"
-        if special.name == "term":
-            shown = special.term
+        if element.name == "term":
+            shown = element.term
             if start == 0:
                 output, shown = _as_first(output, core), _as_first(shown, core)
             end += genitive
@@ -75,11 +77,11 @@ def replacements_of(
 
 
 def _after_words(core: InlineText) -> list[str]:
-    """What follows each opaque word directly."""
+    """What follows each protected word directly."""
     return [
         core.text[place + 1 : place + 3]
-        for place, special in zip(core.places, core.specials, strict=True)
-        if special.stands_for_word
+        for place, element in zip(core.places, core.elements, strict=True)
+        if element.stands_for_word
     ]
 
 
@@ -92,7 +94,7 @@ def _as_first(term: str, core: InlineText) -> str:
 
 
 def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
-    """Openings before their first word, endings after their last, well nested."""
+    """Opening tags before their first word, closing tags after their last, well nested."""
     edits: list[Edit] = []
 
     def place(span: Span, depth: int) -> int:
@@ -115,46 +117,47 @@ def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
 
 def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> Edit:
     """A symbol at a boundary between words, with the spaces that it has in the source."""
-    special, text = point.special, output.text
+    element, text = point.element, output.text
     before = output.spans[word - 1][1] if word else 0
     after = output.spans[word][0] if word < len(output) else len(text)
-    if special.kind == "space":
+    if element.kind == "space":
         start = before if text[before:after].isspace() else after
-        return Edit(start, after, (1, order), special.output, special.shown)
+        return Edit(start, after, (1, order), element.output, element.shown)
     match point.spaces:
         case (True, True):
             glue = (" ", "") if word == len(output) else ("", " ")
-            return Edit(after, after, (1, order), special.output.join(glue), special.shown)
+            return Edit(after, after, (1, order), element.output.join(glue), element.shown)
         case (False, True):
-            return Edit(before, before, (1, order), special.output, special.shown)
-    return Edit(after, after, (1, order), special.output, special.shown)
+            return Edit(before, before, (1, order), element.output, element.shown)
+    return Edit(after, after, (1, order), element.output, element.shown)
 
 
-TURNS = (1, 2)
-"""Further attempts at a sentence of which the model dropped something, each with other words."""
+RETRIES = (1, 2)
+"""Further attempts at a sentence from which the model dropped something, with other words."""
 
-Way = Literal["whole", "other words", "in proportion", "parted", "placed"]
-"""`whole`: all was found in the sentence's translation; `other words`: in one with other
-stand-ins; `in proportion`: tags could not be found there and went where they are in the source;
-`parted`: stretches were translated on their own; `placed`: all went where it is in the source."""
+ProjectionMethod = Literal["whole", "other words", "in proportion", "in parts", "source positions"]
+"""How markup was projected. `whole`: everything was found in the sentence's translation; `other
+words`: in one with other placeholder words; `in proportion`: tags were not found, and placed in
+proportion to the source; `in parts`: spans were translated by themselves; `source positions`:
+everything was placed in proportion to the source."""
 
 
 class RestoredText(str):
-    """A finished translation: in the document's format, with everything protected back in it."""
+    """A finished translation: in the document's format, with all protected spans and tags."""
 
     shown: str
     """The same as a reader sees it."""
-    way: Way
-    """How it came about."""
+    method: ProjectionMethod
+    """How its markup was projected."""
 
     @classmethod
-    def of(cls, output: str, shown: str, way: Way = "whole") -> RestoredText:
+    def of(cls, output: str, shown: str, method: ProjectionMethod = "whole") -> RestoredText:
         restored = cls(output)
-        restored.shown, restored.way = shown, way
+        restored.shown, restored.method = shown, method
         return restored
 
-    def by(self, way: Way) -> RestoredText:
-        return RestoredText.of(str(self), self.shown, way)
+    def with_method(self, method: ProjectionMethod) -> RestoredText:
+        return RestoredText.of(str(self), self.shown, method)
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,7 @@ class Repair:
     segment: int
     texts: tuple[str, ...]
     reason: str
-    """`dropped`: the model lost something; `tags`: tagged stretches must be found."""
+    """`dropped`: the model lost something; `tags`: tagged spans must be found."""
     join: Callable[[Sequence[str]], RestoredText]
 
 
@@ -178,8 +181,8 @@ class Segment:
     text: str
     core: InlineText
     words: Sequence[SentPlaceholder]
-    """What is sent for each of the opaque words, in order."""
-    stand_ins: PlaceholderWords
+    """What is sent for each of the protected words, in order."""
+    placeholder_words: PlaceholderWords
     fits: Callable[[str], bool]
     """Whether the engine takes a text."""
     escape: Escape
@@ -200,8 +203,8 @@ class Segment:
         return self._compose(translation, self.words, {}, False)
 
     def check(self, index: int, translation: str) -> Repair | None:
-        """What is needed besides this translation; None if it is complete."""
-        if not self.core.specials or self.restore(translation) is not None:
+        """What must be translated in addition; None if this translation is complete."""
+        if not self.core.elements or self.restore(translation) is not None:
             return None
         complete = replacements_of(clean(translation), self.core, self.words) is not None
         others = [] if complete else self._other_words()
@@ -222,21 +225,20 @@ class Segment:
                 for whole, words in attempts:
                     restored = self._compose(whole, words, known, final)
                     if restored is not None:
-                        way: Way = "whole" if words == self.words else "other words"
-                        return restored.by("in proportion" if final else way)
+                        method: ProjectionMethod = "whole" if words == self.words else "other words"
+                        return restored.with_method("in proportion" if final else method)
             return self._from_stretches(translation, known) or self._in_proportion(translation)
 
         return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
 
     def finish(self, translation: str) -> RestoredText:
-        """The finished translation without further translations: what was dropped is put where it
-        stood in proportion."""
+        """The finished translation without a repair: what was dropped is placed in proportion."""
         return self.restore(translation) or self._in_proportion(translation)
 
     def _other_words(self) -> list[list[SentPlaceholder]]:
-        """Other stand-ins for the opaque words, for when the model dropped one."""
-        turns = (assign(self.core, self.stand_ins, turn) for turn in TURNS)
-        return [words for words in turns if words and words != list(self.words)]
+        """Other placeholder words for the protected words, for when the model dropped one."""
+        retries = (assign(self.core, self.placeholder_words, attempt) for attempt in RETRIES)
+        return [words for words in retries if words and words != list(self.words)]
 
     def _translatable(self, text: str) -> bool:
         return any(map(str.isalpha, text)) and self.fits(text)
@@ -246,7 +248,7 @@ class Segment:
     ) -> RestoredText | None:
         """The whole sentence's translation with everything in its place, if there is one."""
         text = strip_added_stop(clean(whole), self.core)
-        if not self.core.specials:
+        if not self.core.elements:
             text = text or self.source
             return RestoredText.of(self.escape(text), text)
         replacements = replacements_of(text, self.core, words)
@@ -276,7 +278,7 @@ class Segment:
         return [(span, self._text_of(span.stretch, words)) for span in spans]
 
     def _text_of(self, stretch: tuple[int, int], words: Sequence[SentPlaceholder]) -> str:
-        before = len(opaque_words(self.core.cut(0, stretch[0])))
+        before = len(protected_words(self.core.cut(0, stretch[0])))
         return engine_text(self.core.cut(*stretch), words[before:])
 
     def _assembled(self, text: str, edits: list[Edit]) -> RestoredText:
@@ -292,53 +294,53 @@ class Segment:
         return RestoredText.of("".join(output), "".join(shown))
 
     def _stretch_texts(self) -> list[str]:
-        """What must be translated to do without the whole sentence, or without stand-ins."""
+        """The texts to translate the sentence in parts, or without placeholder words."""
         texts = []
-        for rich, words in self._betweentag_edits():
-            texts.append(engine_text(*_trimmed(rich, words)[1:3]))
+        for inline, words in self._split_at_tags():
+            texts.append(engine_text(*_trimmed(inline, words)[1:3]))
             texts += [
                 engine_text(*_trimmed(part, ())[1:3])
-                for part in split_at(rich, is_opaque_word)
-                if words and not opaque_words(part)
+                for part in split_at(inline, is_protected_word)
+                if words and not protected_words(part)
             ]
         return texts
 
-    def _betweentag_edits(self) -> list[tuple[InlineText, Sequence[SentPlaceholder]]]:
-        """The stretches between tags and symbols, and what stands in them for opaque words; the
-        tags and symbols themselves, too."""
+    def _split_at_tags(self) -> list[tuple[InlineText, Sequence[SentPlaceholder]]]:
+        """The sentence split before and after tags and symbols; each part with what is sent for its
+        protected words."""
         stretches, used = [], 0
-        for rich in split_at(self.core, is_mark):
-            count = len(opaque_words(rich))
-            stretches.append((rich, self.words[used : used + count]))
+        for inline in split_at(self.core, is_mark):
+            count = len(protected_words(inline))
+            stretches.append((inline, self.words[used : used + count]))
             used += count
         return stretches
 
     def _from_stretches(self, whole: str, known: Mapping[str, str]) -> RestoredText | None:
-        """The sentence parted at tags, and at opaque words where the model dropped them; None if
-        the model makes nothing of such a stretch."""
+        """The sentence split at tags, and at protected words where the model dropped them; None if
+        the model makes nothing of such a part."""
         parts: list[RestoredText] = []
-        for rich, words in self._betweentag_edits():
-            if (translated := self._stretch(rich, words, whole, known)) is not None:
+        for inline, words in self._split_at_tags():
+            if (translated := self._stretch(inline, words, whole, known)) is not None:
                 parts.append(translated)
                 continue
-            for part in split_at(rich, is_opaque_word):
+            for part in split_at(inline, is_protected_word):
                 alone = self._stretch(part, (), whole, known) if part.has_letter() else None
                 if alone is None and part.has_letter():
                     return None
                 parts.append(alone or RestoredText.of(part.output(), part.shown()))
-        return RestoredText.of("".join(parts), "".join(part.shown for part in parts), "parted")
+        return RestoredText.of("".join(parts), "".join(part.shown for part in parts), "in parts")
 
     def _stretch(
         self,
-        rich: InlineText,
+        inline: InlineText,
         words: Sequence[SentPlaceholder],
         whole: str,
         known: Mapping[str, str],
     ) -> RestoredText | None:
-        """A stretch's own translation within the spaces around it; None if it cannot be used."""
-        before, core, inside, after = _trimmed(rich, words)
+        """A part's own translation, with the spaces around it; None if it is unusable."""
+        before, core, inside, after = _trimmed(inline, words)
         if not core.has_letter():
-            return RestoredText.of(rich.output(), rich.shown())
+            return RestoredText.of(inline.output(), inline.shown())
         alone = strip_added_stop(clean(known.get(engine_text(core, inside), "")), core)
         text = _like(core.text, alone, whole)
         replacements = replacements_of(text, core, inside)
@@ -373,59 +375,59 @@ class Segment:
         output = Words.of(text)
         partners = pair_up(self.core)
         edits: list[Edit] = []
-        for place, special in zip(self.core.places, self.core.specials, strict=True):
-            if special.kind == "character":
+        for place, element in zip(self.core.places, self.core.elements, strict=True):
+            if element.kind == "character":
                 continue
             index = round(place / len(self.core.text) * len(output))
             at = output.spans[index][0] if index < len(output) else len(text)
-            written = f"{special.output} " if special.stands_for_word else special.output
+            written = f"{element.output} " if element.stands_for_word else element.output
             opening = partners.get(place)
-            if special.kind == "close" and opening is not None and edits[-1].start == at:
+            if element.kind == "close" and opening is not None and edits[-1].start == at:
                 inside = self.core.cut(opening + 1, place)
-                if not inside.has_special():
+                if not inside.has_element():
                     written = self.escape(inside.shown()) + written
-            shown = special.term or special.shown
+            shown = element.term or element.shown
             edits.append(Edit(at, at, (1, len(edits)), written, shown))
-        return self._assembled(text, edits).by("placed")
+        return self._assembled(text, edits).with_method("source positions")
 
 
 def _trimmed(
-    rich: InlineText, words: Sequence[SentPlaceholder]
+    inline: InlineText, words: Sequence[SentPlaceholder]
 ) -> tuple[InlineText, InlineText, Sequence[SentPlaceholder], InlineText]:
-    """What is before a stretch's sentence, the sentence, its opaque words, what is after it."""
-    start, end = edges(rich)
-    before, core = rich.cut(0, start), rich.cut(start, end)
-    first = len(opaque_words(before))
-    inside = words[first : first + len(opaque_words(core))]
-    return before, core, inside, rich.cut(end, len(rich.text))
+    """What is before a part's sentence, the sentence, its protected words, what is after it."""
+    start, end = edges(inline)
+    before, core = inline.cut(0, start), inline.cut(start, end)
+    first = len(protected_words(before))
+    inside = words[first : first + len(protected_words(core))]
+    return before, core, inside, inline.cut(end, len(inline.text))
 
 
-def is_mark(special: InlineElement) -> bool:
-    return special.has_no_width
+def is_mark(element: InlineElement) -> bool:
+    return element.has_no_width
 
 
-def is_opaque_word(special: InlineElement) -> bool:
-    return special.stands_for_word
+def is_protected_word(element: InlineElement) -> bool:
+    return element.stands_for_word
 
 
-def split_at(rich: InlineText, at: Callable[[InlineElement], bool]) -> list[InlineText]:
-    """Cut before and after some specials; the parts add up."""
+def split_at(inline: InlineText, at: Callable[[InlineElement], bool]) -> list[InlineText]:
+    """Cut before and after some elements; the parts add up."""
     places = [
-        place for place, special in zip(rich.places, rich.specials, strict=True) if at(special)
+        place for place, element in zip(inline.places, inline.elements, strict=True) if at(element)
     ]
-    cuts = sorted({0, len(rich.text), *places, *(place + 1 for place in places)})
-    return [rich.cut(start, end) for start, end in pairwise(cuts)]
+    cuts = sorted({0, len(inline.text), *places, *(place + 1 for place in places)})
+    return [inline.cut(start, end) for start, end in pairwise(cuts)]
 
 
 def _runs_on(source: str, translation: str) -> bool:
-    """Whether a stretch's translation repeats itself or is far too long."""
+    """Whether the translation of a part repeats itself or is far too long."""
     words = translation.casefold().split()
     repeats = any(left == right for left, right in pairwise(words))
     return repeats or len(words) > 2 * len(source.split()) + 2
 
 
 def _like(source: str, translation: str, whole: str) -> str:
-    """A stretch's translation without the capital that a sentence would have."""
+    """The translation of a part without the capital letter that a sentence would have."""
     first = re.match(r"\w+", translation)
     if first and source[:1].islower() and re.search(rf"\b{first[0].lower()}\b", whole):
         return first[0].lower() + translation[first.end() :]

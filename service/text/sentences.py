@@ -30,7 +30,7 @@ CHARS_PER_TOKEN = 32
 MAX_AT_ONCE = 20_000
 """Characters whose sentences are looked for at once, so that any input takes linear time."""
 STANDS_FOR_WORD = "Boston"
-"""What the sentence splitter sees of something opaque."""
+"""What the sentence splitter sees of something protected."""
 
 TooLong = Callable[[InlineText], bool]
 
@@ -60,8 +60,8 @@ def split_text(
         if position % 2:
             parts.append(SentencePart(line, False))
             continue
-        for rich, translate in split_inline(InlineText(line), language, too_long):
-            parts.append(SentencePart(rich.text, translate))
+        for inline, translate in split_inline(InlineText(line), language, too_long):
+            parts.append(SentencePart(inline.text, translate))
     return [part for part in parts if part.text]
 
 
@@ -78,61 +78,61 @@ def join_parts(parts: Sequence[SentencePart], translations: Sequence[str]) -> st
 
 
 def split_inline(
-    rich: InlineText, language: str, too_long: TooLong, *, split: bool = True
+    inline: InlineText, language: str, too_long: TooLong, *, split: bool = True
 ) -> Iterator[tuple[InlineText, bool]]:
     """Cut a paragraph into stretches, each to translate or not, adding up to it.
 
     What is to be translated starts and ends with something that is part of a sentence; it is cut
     until it is not `too_long`. Without `split`, sentences stay together.
     """
-    for window in _windows(rich):
+    for window in _windows(inline):
         for sentence in _sentences(window, language) if split else (window,):
             yield from _cut(sentence, too_long)
 
 
-def _windows(rich: InlineText) -> Iterator[InlineText]:
+def _windows(inline: InlineText) -> Iterator[InlineText]:
     """Stretches of at most MAX_AT_ONCE characters, cut at a space where there is one."""
-    start, length = 0, len(rich.text)
+    start, length = 0, len(inline.text)
     while length - start > MAX_AT_ONCE:
-        space = rich.text.rfind(" ", start + MAX_AT_ONCE // 2, start + MAX_AT_ONCE)
+        space = inline.text.rfind(" ", start + MAX_AT_ONCE // 2, start + MAX_AT_ONCE)
         end = space + 1 if space >= 0 else start + MAX_AT_ONCE
-        yield rich.cut(start, end)
+        yield inline.cut(start, end)
         start = end
     if start < length:
-        yield rich.cut(start, length)
+        yield inline.cut(start, length)
 
 
-def _sentences(rich: InlineText, language: str) -> Iterator[InlineText]:
+def _sentences(inline: InlineText, language: str) -> Iterator[InlineText]:
     """Sentences, in order, adding up to the text."""
-    reading, ends, starts, widths = _reading(rich)
+    reading, ends, starts, widths = _reading(inline)
     sentences = [] if reading.isspace() else list(sentencex.segment(language, reading))
     if len(sentences) < 2 or "".join(sentences) != reading:
-        yield rich
+        yield inline
         return
     start = read = 0
     for sentence in sentences[:-1]:
         read += len(sentence)
         part = bisect_left(ends, read)
         within = read - (ends[part - 1] if part else 0)
-        end = _after_ends(rich, starts[part] + min(within, widths[part]))
+        end = _after_ends(inline, starts[part] + min(within, widths[part]))
         if end > start:
-            yield rich.cut(start, end)
+            yield inline.cut(start, end)
             start = end
-    yield rich.cut(start, len(rich.text))
+    yield inline.cut(start, len(inline.text))
 
 
-def _reading(rich: InlineText) -> tuple[str, list[int], list[int], list[int]]:
-    """The text without what has no width; where its parts end; where in `rich.text` they start
+def _reading(inline: InlineText) -> tuple[str, list[int], list[int], list[int]]:
+    """The text without what has no width; where its parts end; where in `inline.text` they start
     and how wide they are there."""
-    if not rich.specials:
-        length = len(rich.text)
-        return rich.text, [length], [0], [length]
+    if not inline.elements:
+        length = len(inline.text)
+        return inline.text, [length], [0], [length]
     read: list[str] = []
     ends: list[int] = []
     starts: list[int] = []
     widths: list[int] = []
     place = end = 0
-    for part in rich:
+    for part in inline:
         if isinstance(part, str):
             shown, width = part, len(part)
         else:
@@ -147,15 +147,15 @@ def _reading(rich: InlineText) -> tuple[str, list[int], list[int], list[int]]:
     return "".join(read), ends, starts, widths
 
 
-def _reads(special: InlineElement) -> str:
-    if special.has_no_width:
+def _reads(element: InlineElement) -> str:
+    if element.has_no_width:
         return ""
-    return STANDS_FOR_WORD if special.stands_for_word else special.shown
+    return STANDS_FOR_WORD if element.stands_for_word else element.shown
 
 
-def _after_ends(rich: InlineText, place: int) -> int:
+def _after_ends(inline: InlineText, place: int) -> int:
     """The place after the ends of tags there."""
-    while (special := rich.special_at(place)) is not None and special.kind == "close":
+    while (element := inline.element_at(place)) is not None and element.kind == "close":
         place += 1
     return place
 
@@ -177,16 +177,16 @@ def _cut(sentence: InlineText, too_long: TooLong) -> Iterator[tuple[InlineText, 
         yield sentence.cut(end, len(sentence.text)), False
 
 
-def edges(rich: InlineText) -> tuple[int, int]:
+def edges(inline: InlineText) -> tuple[int, int]:
     """Where the sentence itself starts and ends, without spaces and tags around it."""
-    text = rich.text
+    text = inline.text
     start, end = 0, len(text)
-    if not rich.specials:
+    if not inline.elements:
         start = end - len(text.lstrip())
         return start, max(start, len(text.rstrip()))
-    partners = pair_up(rich)
+    partners = pair_up(inline)
     while start < end:
-        first, last = rich.special_at(start), rich.special_at(end - 1)
+        first, last = inline.element_at(start), inline.element_at(end - 1)
         if text[start].isspace() or _outside(first, start, partners):
             start += 1
         elif text[end - 1].isspace() or _outside(last, end - 1, partners):
@@ -201,26 +201,26 @@ def edges(rich: InlineText) -> tuple[int, int]:
 
 
 def _is_label(before: str, last: InlineElement | None) -> bool:
-    """Whether a sentence ends with something opaque after a colon."""
+    """Whether a sentence ends with something protected after a colon."""
     return last is not None and last.stands_for_word and before[:1] == ":"
 
 
-def _outside(special: InlineElement | None, place: int, partners: dict[int, int]) -> bool:
-    """Whether a special thing at the edge of a sentence need not be in it."""
-    if special is None or not special.has_no_width:
+def _outside(element: InlineElement | None, place: int, partners: dict[int, int]) -> bool:
+    """Whether an element at the edge of a sentence can be left out of it."""
+    if element is None or not element.has_no_width:
         return False
-    return special.kind == "point" or place not in partners
+    return element.kind == "point" or place not in partners
 
 
-def pair_up(rich: InlineText) -> dict[int, int]:
+def pair_up(inline: InlineText) -> dict[int, int]:
     """Places of `open` and `close` that belong together, each → the other."""
     waiting: dict[str, list[int]] = {}
     partners: dict[int, int] = {}
-    for place, special in zip(rich.places, rich.specials, strict=True):
-        if special.kind == "open":
-            waiting.setdefault(special.name, []).append(place)
-        elif special.kind == "close" and waiting.get(special.name):
-            partner = waiting[special.name].pop()
+    for place, element in zip(inline.places, inline.elements, strict=True):
+        if element.kind == "open":
+            waiting.setdefault(element.name, []).append(place)
+        elif element.kind == "close" and waiting.get(element.name):
+            partner = waiting[element.name].pop()
             partners[partner], partners[place] = place, partner
     return partners
 

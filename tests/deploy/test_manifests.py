@@ -201,7 +201,7 @@ def test_pods_keep_to_the_restricted_profile(pod: Any) -> None:
 def test_pods_have_time_to_stop(pod: Any) -> None:
     """The pause before, then the drain, twice the grace and 5 s, see service/supervisor.py."""
     pause = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-    needed = Settings().drain_s + 2 * Settings().grace_s + 5
+    needed = Settings().drain_s + 2 * Settings().shutdown_grace_s + 5
     assert pod["terminationGracePeriodSeconds"] >= pause + needed
     composed = load("compose.yaml")["services"]["quickstudy"]["stop_grace_period"]
     assert int(composed.removesuffix("s")) >= needed

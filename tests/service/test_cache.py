@@ -36,7 +36,7 @@ def test_what_changes_the_output_is_in_the_key() -> None:
         key("a|b", TranslateOptions(repetition_penalty=1.1)),
         key("a|b", TranslateOptions(no_repeat_ngram_size=2)),
         key("a|b", model="n"),
-        key("a|b")._replace(checked=False),
+        key("a|b")._replace(fallback=False),
     ):
         assert cache.get(other) is None, other
 

@@ -98,7 +98,7 @@ def test_split_sentences(make_client: MakeClient, how: Any, sentences: list[str]
     text = "one two. Three\nfour. five."
     stub = StubEngine()
     body = {"text": [text], "target_lang": "DE", "source_lang": "EN", "split_sentences": how}
-    answer = make_client(stub, second_tries=False).post(URL, json=body).json()
+    answer = make_client(stub, fallback_decoding=False).post(URL, json=body).json()
     assert [one.lower() for batch in stub.batches for one in batch] == sentences
     (found,) = answer["translations"]
     within_sentences = how in ("nonewlines", "0")
@@ -108,7 +108,7 @@ def test_split_sentences(make_client: MakeClient, how: Any, sentences: list[str]
 def test_blank_lines_part_sentences_in_any_case(make_client: MakeClient) -> None:
     stub = StubEngine()
     body = {"text": ["one\n\ntwo"], "target_lang": "DE", "source_lang": "EN"}
-    client = make_client(stub, second_tries=False)
+    client = make_client(stub, fallback_decoding=False)
     client.post(URL, json={**body, "split_sentences": "0"})
     assert sorted(one for batch in stub.batches for one in batch) == ["one.", "two."]
 

@@ -98,7 +98,7 @@ def test_a_file_comes_back_translated(make_client: MakeClient, tmp_path: Path) -
 
 def test_equal_units_are_translated_once(make_client: MakeClient) -> None:
     engine = HoldingEngine()
-    client = make_client(engine, cache_bytes=0, second_tries=False)
+    client = make_client(engine, cache_bytes=0, fallback_decoding=False)
     cue = "1\n00:00:01,000 --> 00:00:02,000\n{}\n\n"
     texts = ["Where is my cat?", "It sleeps."] * 50
     subtitles = "".join(map(cue.format, texts))
@@ -150,7 +150,7 @@ def test_deleting_stops_it_and_leaves_nothing(
 def test_a_restart_goes_on_with_what_is_missing(
     make_client: MakeClient, holding: HoldingEngine, tmp_path: Path
 ) -> None:
-    options = {"jobs_dir": tmp_path, "grace_s": 0, "second_tries": False}
+    options = {"jobs_dir": tmp_path, "shutdown_grace_s": 0, "fallback_decoding": False}
     first = make_client(holding, **options)
     sent = send(first, HELD)
     assert holding.reached.wait(20)
@@ -221,7 +221,7 @@ def test_quotas_count_characters_and_not_what_failed(
 
 
 def test_what_has_ended_expires(make_client: MakeClient, tmp_path: Path) -> None:
-    client = make_client(StubEngine(), jobs_dir=tmp_path, jobs_keep_s=1)
+    client = make_client(StubEngine(), jobs_dir=tmp_path, job_retention_s=1)
     sent = send(client, "A cat.")
     assert ended(client, sent)["expires"] is not None
     deadline = time.monotonic() + 10

@@ -41,7 +41,7 @@ def test_nothing_is_translated_twice_after_a_kill(tiny_bundle: Bundle, tmp_path:
         "model": tiny_bundle.path,
         "jobs_dir": tmp_path / "jobs",
         "cache_bytes": 0,
-        "second_tries": False,
+        "fallback_decoding": False,
     }
     with serving(tmp_path, **settings) as served:
         client, main = served.client, psutil.Process(served.process.pid)

@@ -15,9 +15,9 @@ from export.runtime.engines import TranslateOptions, Translation, load_engine
 from export.runtime.manifest import BundleError
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
+from service.pivot import TranslatedText, TranslationRequest
 from service.settings import Settings
 from service.translator import Translator
-from service.types import TranslatedText, TranslationRequest
 
 SETTINGS = Settings(inter_threads=1)
 MakePair = Callable[[str, str], Bundle]

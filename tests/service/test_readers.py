@@ -24,7 +24,7 @@ from service.jobs import readers as module
 from service.jobs.protocol import FileTooLongError, digest, open_again
 from service.jobs.readers import BusyError, FileLimitError, Readers
 from service.jobs.storage import Job, JobStore
-from tests.service.files.file_samples import samples, shout
+from tests.service.documents.document_samples import samples, shout
 from tests.service.serving import ROOT, serving
 from tests.service.stub import StubEngine
 

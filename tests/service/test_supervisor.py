@@ -26,7 +26,7 @@ from service import supervisor
 supervisor.PAUSES_S = tuple(0.0 for _ in supervisor.PAUSES_S)
 listener = supervisor.listen("127.0.0.1", int(sys.argv[1]))
 command = [sys.executable, "-S", "-c", sys.argv[2], str(listener.fileno())]
-raise SystemExit(supervisor.Supervisor(command, listener, patience_s=0.5).run())
+raise SystemExit(supervisor.Supervisor(command, listener, stop_timeout_s=0.5).run())
 """
 
 ANSWERS_ITS_PID = """
@@ -197,7 +197,7 @@ def test_a_port_in_use_is_told(port: int) -> None:
         ({"QUICKSTUDY_MODEL": "{folder}/damaged"}, "damaged"),
         ({"QUICKSTUDY_KEYS_FILE": "{folder}"}, "{folder}"),
         ({"QUICKSTUDY_JOBS_DIR": "{folder}/file"}, "{folder}/file"),
-        ({"QUICKSTUDY_GRACE_S": "-1"}, "QUICKSTUDY_GRACE_S"),
+        ({"QUICKSTUDY_SHUTDOWN_GRACE_S": "-1"}, "QUICKSTUDY_SHUTDOWN_GRACE_S"),
     ],
 )
 def test_a_service_that_cannot_start_says_why_in_one_line(

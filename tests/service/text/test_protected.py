@@ -1,4 +1,4 @@
-"""What the model sees of text with opaque things in it, and what comes back, case by case."""
+"""What the model sees of text with protected spans in it, and what comes back, case by case."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def test_a_word_that_tags_part_is_one(html: str, expected: str) -> None:
         ("{x}dog eats", "{x}Rüde EATS"),
     ],
 )
-def test_terms_beside_what_is_opaque(text: str, expected: str) -> None:
+def test_terms_beside_what_is_protected(text: str, expected: str) -> None:
     assert run(text, glossary=PETS) == expected
 
 
@@ -124,5 +124,5 @@ def test_a_term_within_a_word_of_tags_is_still_put_in() -> None:
         ("50%x is", "50 x is"),
     ],
 )
-def test_a_text_less_all_that_is_opaque(text: str, expected: str) -> None:
+def test_a_text_less_all_that_is_protected(text: str, expected: str) -> None:
     assert strip_invented_markup(text) == expected

@@ -64,7 +64,7 @@ def test_list_marks_and_heads_are_not_sent() -> None:
         "notes.pdf", "[[name]]", "__NAME__", "@someone", "#topic",
     ],
 )  # fmt: skip
-def test_what_is_opaque_comes_back(piece: str) -> None:
+def test_what_is_protected_comes_back(piece: str) -> None:
     assert run(f"we gave {piece} to them, and left.") == f"WE GAVE {piece} TO THEM, AND LEFT."
     assert run(f"{piece} was there") == f"{piece} WAS THERE"
     assert run(f"it is at {piece}. we saw it.") == f"IT IS AT {piece}. WE SAW IT."
@@ -111,20 +111,25 @@ def test_a_model_that_copies_nothing_translates_around() -> None:
 STAND_INS = {"Boston", "Boston.", "Boston,", "Tom", "Tom.", "Japan", "Japan."}
 
 
-def test_more_placeholders_than_stand_ins_part_the_sentence() -> None:
+def test_more_placeholders_than_placeholder_words_split_the_sentence() -> None:
     text = " ".join(f"we {{x{index}}}" for index in range(30)) + " end"
     assert run(text) == text.replace("we", "WE").replace("end", "END")
 
 
-def test_without_stand_ins_sentences_are_parted() -> None:
+def test_without_placeholder_words_sentences_are_split() -> None:
     document = open_document(
-        "we gave {name} a book", "text", "en", count_tokens, 100, stand_ins=PlaceholderWords(())
+        "we gave {name} a book",
+        "text",
+        "en",
+        count_tokens,
+        100,
+        placeholder_words=PlaceholderWords(()),
     )
     assert [segment.text for segment in document.segments] == ["we gave.", "a book."]
     assert document.rebuild(["WE GAVE.", "A BOOK."]) == "WE GAVE {name} A BOOK"
 
 
-def test_stand_ins_are_what_a_model_copies() -> None:
+def test_placeholder_words_are_what_a_model_copies() -> None:
     def only_london(texts: list[str]) -> list[str]:
         return [t if "London" in t or "30" in t.split() else "x" for t in texts]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.text.placeholders import OPAQUE_AND_TAGS, SUSPECT
+from service.text.placeholders import PROTECTED_AND_TAGS, SUSPECT
 from tests.service.text.engines import run, source_of
 
 HTML = """<!doctype html><html><head><title>My page</title><style>a > b { c: d }</style>
@@ -164,7 +164,7 @@ def test_broken_html_is_kept() -> None:
         assert run(text, "html").count("<b>") == text.count("<b>")
 
 
-def test_a_text_that_is_not_suspect_holds_nothing_opaque() -> None:
+def test_a_text_that_is_not_suspect_holds_nothing_protected() -> None:
     pieces = [
         "www", "www.", ".com", "de", ".", "-", "/", "a", "Ä", "()", "(", ")", " ", "1", "%", "{",
         "}", "_", "@", "#", "é", "①", "→", "http://", "$", "<b>", "x.py", "'", '"', "!", ",", "~",
@@ -176,6 +176,6 @@ def test_a_text_that_is_not_suspect_holds_nothing_opaque() -> None:
         text = "".join(chance.choices(pieces, k=chance.randint(1, 7)))
         if not SUSPECT.search(text):
             harmless += 1
-            assert not OPAQUE_AND_TAGS.search(text), text
+            assert not PROTECTED_AND_TAGS.search(text), text
     assert harmless > 500
     assert not SUSPECT.search("\"No,\" he said (quietly), it's Tom's well-known Äpfel. Is it?")

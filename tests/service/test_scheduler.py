@@ -1,4 +1,4 @@
-"""Cache, queue and second tries together, over an engine that does as it is told."""
+"""Cache, queue and fallback decoding together, over an engine that does as it is told."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -79,15 +80,15 @@ class FakeModel:
 
 
 class Scene:
-    """A pipeline over a fake engine."""
+    """A scheduler over a fake engine."""
 
     def __init__(self, **settings: Any) -> None:
         self.engine = FakeEngine()
         self.model = FakeModel("model", self.engine)
-        self.pipeline = Scheduler(Settings(inter_threads=1, **settings))
+        self.scheduler = Scheduler(Settings(inter_threads=1, **settings))
 
     async def texts(self, *sentences: str, **arguments: Any) -> list[str]:
-        found = await self.pipeline.translate(self.model, sentences, GREEDY, **arguments)
+        found = await self.scheduler.translate(self.model, sentences, GREEDY, **arguments)
         return [one.translation.text for one in found]
 
     def start(self, *sentences: str, **arguments: Any) -> asyncio.Task[list[str]]:
@@ -111,7 +112,7 @@ def test_a_sentence_is_translated_once() -> None:
         assert sorted(scene.engine.sentences) == ["a", "b", "c"]
         assert await scene.texts("a|b") == ["A|B"]
         assert await scene.texts() == []
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -125,7 +126,7 @@ def test_equal_sentences_in_the_making_are_joined() -> None:
         scene.engine.release()
         assert (await first, await second) == (["A", "B"], ["A", "B", "C"])
         assert sorted(scene.engine.sentences) == ["a", "b", "c"]
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -137,7 +138,7 @@ def test_a_one_liner_does_not_join_a_document() -> None:
         assert await scene.texts("s99") == ["S99"]
         assert not document.done()
         assert (await document)[99] == "S99"
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -149,14 +150,14 @@ def test_who_joined_goes_on_when_the_maker_gives_up() -> None:
         blocker = scene.start("blocker")
         await until(lambda: scene.engine.calls)
         maker, joined = scene.start("a"), scene.start("a")
-        await until(lambda: scene.pipeline.batcher.waiting == 1)
+        await until(lambda: scene.scheduler.batcher.waiting == 1)
         maker.cancel()
         await asyncio.sleep(0.001)
         scene.engine.release()
         assert await joined == ["A"]
         assert await blocker == ["BLOCKER"]
         assert scene.engine.sentences == ["blocker", "a"]
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -169,16 +170,40 @@ def test_models_share_neither_batches_nor_translations() -> None:
         blocker = scene.start("blocker")
         await until(lambda: scene.engine.calls)
         first = scene.start("a", "b")
-        second = asyncio.ensure_future(scene.pipeline.translate(other, ["a", "c"], GREEDY))
-        await until(lambda: scene.pipeline.batcher.waiting == 4)
+        second = asyncio.ensure_future(scene.scheduler.translate(other, ["a", "c"], GREEDY))
+        await until(lambda: scene.scheduler.batcher.waiting == 4)
         scene.engine.release()
         await asyncio.gather(blocker, first, second)
         assert scene.engine.sentences == ["blocker", "a", "b"]
         assert other.engine.sentences == ["a", "c"]
         same = FakeModel("model", FakeEngine())  # the same files, loaded again
-        await scene.pipeline.translate(same, ["a"], GREEDY)
+        await scene.scheduler.translate(same, ["a"], GREEDY)
         assert same.engine.sentences == []
-        await scene.pipeline.close()
+        await scene.scheduler.close()
+
+    run(scenario)
+
+
+def test_tokens_are_counted_once_and_long_texts_off_the_loop() -> None:
+    counted: Counter[str] = Counter()
+    threads: set[int] = set()
+
+    class CountingEngine(FakeEngine):
+        def count_tokens(self, sentence: str) -> int:
+            counted[sentence] += 1
+            threads.add(threading.get_ident())
+            return 1
+
+    async def scenario() -> None:
+        scene = Scene()
+        scene.model = FakeModel("model", CountingEngine())
+        await scene.texts("short")
+        assert threads == {threading.get_ident()}
+        threads.clear()
+        await scene.texts(*(f"long {index} " + "x" * 100 for index in range(50)))
+        assert threading.get_ident() not in threads
+        assert set(counted.values()) == {1}
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -188,7 +213,7 @@ def test_without_a_cache_everything_is_translated() -> None:
         scene = Scene(cache_bytes=0)
         assert await scene.texts("a") + await scene.texts("a") == ["A", "A"]
         assert scene.engine.sentences == ["a", "a"]
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -197,7 +222,7 @@ def test_what_looks_wrong_is_tried_again() -> None:
     async def scenario() -> None:
         scene = Scene()
         sentences = ["fine x", "loops x", "stuck x", "lost x"]
-        found = await scene.pipeline.translate(scene.model, sentences, GREEDY)
+        found = await scene.scheduler.translate(scene.model, sentences, GREEDY)
         assert [one.translation.text for one in found] == ["FINE X", "LOOPS X", "STUCK X", LOOP]
         assert [[w.code for w in one.warnings] for one in found] == [[], [], [], ["repetition"]]
         tried = [(batch, o.beam_size, o.repetition_penalty) for batch, o in scene.engine.calls]
@@ -206,27 +231,27 @@ def test_what_looks_wrong_is_tried_again() -> None:
             (["loops x", "stuck x", "lost x"], 4, 1.0),
             (["stuck x", "lost x"], 4, 1.3),
         ]
-        again = await scene.pipeline.translate(scene.model, sentences, GREEDY)
+        again = await scene.scheduler.translate(scene.model, sentences, GREEDY)
         assert again == found
         assert len(scene.engine.calls) == 3  # the best of three tries is what the cache keeps
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
 
 @pytest.mark.parametrize("by_settings", [False, True])
-def test_second_tries_can_be_switched_off(by_settings: bool) -> None:
+def test_fallback_decoding_can_be_switched_off(by_settings: bool) -> None:
     async def scenario() -> None:
-        scene = Scene(second_tries=not by_settings)
-        found = await scene.pipeline.translate(
-            scene.model, ["loops x"], GREEDY, second_tries=by_settings
+        scene = Scene(fallback_decoding=not by_settings)
+        found = await scene.scheduler.translate(
+            scene.model, ["loops x"], GREEDY, fallback=by_settings
         )
         assert found[0].translation.text == LOOP
         assert [warning.code for warning in found[0].warnings] == ["repetition"]
         assert [options for _, options in scene.engine.calls] == [GREEDY]
         if not by_settings:
             assert await scene.texts("loops x") == ["LOOPS X"]  # the cache tells them apart
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -234,13 +259,13 @@ def test_second_tries_can_be_switched_off(by_settings: bool) -> None:
 def test_scores_are_shown_only_when_asked() -> None:
     async def scenario() -> None:
         scene = Scene()
-        plain = await scene.pipeline.translate(scene.model, ["a"], GREEDY)
-        scored = await scene.pipeline.translate(
+        plain = await scene.scheduler.translate(scene.model, ["a"], GREEDY)
+        scored = await scene.scheduler.translate(
             scene.model, ["a"], TranslateOptions(return_scores=True)
         )
         assert (plain[0].translation.score, scored[0].translation.score) == (None, -0.5)
         assert scene.engine.sentences == ["a"]
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -250,11 +275,11 @@ def test_an_engine_without_a_search_is_asked_for_it_once() -> None:
         scene = Scene()
         scene.engine.no_penalty = True
         for number in range(3):
-            found = await scene.pipeline.translate(scene.model, [f"stuck {number}"], GREEDY)
+            found = await scene.scheduler.translate(scene.model, [f"stuck {number}"], GREEDY)
             assert [warning.code for warning in found[0].warnings] == ["repetition"]
         asked = [o.repetition_penalty for _, o in scene.engine.calls]
         assert asked.count(1.3) == 1
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -271,7 +296,7 @@ def test_a_model_that_was_swapped_out_is_let_go() -> None:
         await scene.texts("b")
         gc.collect()
         assert former() is None
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -281,7 +306,7 @@ def test_a_stream_gives_each_sentence_in_order_and_goes_on_after_a_fault() -> No
         scene = Scene(max_batch_sentences=2)
         await scene.texts("c")
         sentences = ["a", "loops x", "bad", "c", "d", "a", "e"]
-        async with scene.pipeline.stream(scene.model, sentences, GREEDY) as outcomes:
+        async with scene.scheduler.stream(scene.model, sentences, GREEDY) as outcomes:
             found = [one async for one in outcomes]
         shown = [
             one.translation.text if isinstance(one, CheckedTranslation) else str(one)
@@ -290,7 +315,7 @@ def test_a_stream_gives_each_sentence_in_order_and_goes_on_after_a_fault() -> No
         assert shown == ["A", "LOOPS X", "bad sentence", "C", "D", "A", "E"]
         with pytest.raises(RuntimeError, match="bad sentence"):
             await scene.texts("f", "bad")
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -305,8 +330,8 @@ def test_deadlines_and_closing_end_a_request() -> None:
             with pytest.raises(DeadlineError):
                 await scene.texts(*sentences, within_s=0.003)
         waits = scene.start("b")
-        await until(lambda: scene.pipeline.batcher.waiting == 1)
-        await scene.pipeline.close(0.001)
+        await until(lambda: scene.scheduler.batcher.waiting == 1)
+        await scene.scheduler.close(0.001)
         for task in (maker, waits):
             with pytest.raises(ClosedError):
                 await task
@@ -324,19 +349,19 @@ def test_a_full_queue_is_told_when_entering_and_leaves_nothing_behind() -> None:
         first = scene.start("first")
         await until(lambda: scene.engine.calls)
         second = scene.start("second")
-        await until(lambda: scene.pipeline.batcher.waiting == 1)
+        await until(lambda: scene.scheduler.batcher.waiting == 1)
         with pytest.raises(QueueFullError):
-            async with scene.pipeline.stream(scene.model, ["third"], GREEDY):
+            async with scene.scheduler.stream(scene.model, ["third"], GREEDY):
                 raise AssertionError("must not be entered")
         scene.engine.release()
         assert (await first, await second) == (["FIRST"], ["SECOND"])
         assert await scene.texts("third") == ["THIRD"]
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
 
-def test_second_tries_of_a_document_do_not_crowd_out_one_liners() -> None:
+def test_fallbacks_of_a_document_do_not_crowd_out_one_liners() -> None:
     async def scenario() -> None:
         scene = Scene(max_batch_sentences=4)
         document = scene.start(*(f"lost {index}" for index in range(40)), priority=Priority.BULK)
@@ -346,7 +371,7 @@ def test_second_tries_of_a_document_do_not_crowd_out_one_liners() -> None:
             assert len(scene.engine.calls) - before <= 5
         assert await document == [LOOP] * 40
         assert all(scene.engine.sentences.count(f"lost {index}") == 3 for index in range(40))
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
 
@@ -356,7 +381,7 @@ def test_metrics_count_with_few_labels() -> None:
         scene = Scene()
         await scene.texts("lost y", "secret words")
         await scene.texts("secret words")
-        await scene.pipeline.close()
+        await scene.scheduler.close()
 
     run(scenario)
     text = exposition().decode()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.documents.docx import DocxPiece, PieceKind, resolve_fields
-from tests.service.files.file_samples import opened, shouted, texts, word_document
+from tests.service.documents.document_samples import opened, shouted, texts, word_document
 
 KINDS: dict[str, PieceKind] = {
     "<": "enter",

@@ -17,7 +17,7 @@ from service.documents.base import MAX_MARKUP_CHARS, MAX_UNIT_CHARS
 from service.documents.docx import DocxFile
 from service.documents.odt import OdtFile
 from service.documents.xml import read_xml, shell
-from tests.service.files.file_samples import opened, samples, shouted, texts
+from tests.service.documents.document_samples import opened, samples, shouted, texts
 
 Wrap = Callable[[str], bytes]
 

@@ -6,7 +6,7 @@ import pytest
 
 from service.documents import FileError
 from service.documents.subtitles import wrap
-from tests.service.files.file_samples import SRT, VTT, opened, served, shouted, texts
+from tests.service.documents.document_samples import SRT, VTT, opened, served, shouted, texts
 from tests.service.text.engines import hostile
 
 

@@ -30,7 +30,9 @@ CLIENTS = 8
 @pytest.fixture(scope="module")
 def served(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("operations")
-    with serving(folder, model=tiny_bundle.path, keys_file=folder / "keys.db", grace_s=30) as one:
+    with serving(
+        folder, model=tiny_bundle.path, keys_file=folder / "keys.db", shutdown_grace_s=30
+    ) as one:
         yield one
 
 

@@ -17,8 +17,15 @@ from fastapi.testclient import TestClient
 from export.runtime.engines import TranslateOptions, Translation
 from service import observability
 from service.api_keys import KeyStore
-from service.observability import BufferedStreamHandler, JsonLines, TextLines, describe
-from service.request_context import REQUEST_METRICS, RequestMetrics, request_id
+from service.observability import (
+    REQUEST_METRICS,
+    BufferedStreamHandler,
+    JsonLines,
+    RequestMetrics,
+    TextLines,
+    describe,
+    request_id,
+)
 from tests.service.stub import StubEngine
 
 MakeClient = Callable[..., TestClient]
@@ -42,7 +49,7 @@ def test_an_exception_is_its_type_and_place() -> None:
     assert line["message"] == "a stream failed"
     assert line["level"] == "error"
     assert line["error"]["type"] == "KeyError"
-    assert line["error"]["at"][-1].startswith("tests/service/test_logs.py:")
+    assert line["error"]["at"][-1].startswith("tests/service/test_observability.py:")
     assert line["error"]["at"][-1].endswith(" line_of")
     assert SECRET not in json.dumps(line)
 
@@ -177,7 +184,7 @@ class Stream(io.StringIO):
 
 
 def test_lines_of_an_event_loop_are_written_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observability, "TOGETHER_S", 0.01)
+    monkeypatch.setattr(observability, "BUFFER_S", 0.01)
     stream = Stream()
     handler = BufferedStreamHandler(stream)
 

@@ -11,7 +11,7 @@ import pytest
 from lxml import etree
 
 from service.documents import FileError
-from tests.service.files.file_samples import (
+from tests.service.documents.document_samples import (
     PO,
     TMX,
     XLIFF_1,

@@ -14,7 +14,7 @@ from odf.opendocument import load
 from odf.text import P
 
 from service.documents import FileError
-from tests.service.files.file_samples import (
+from tests.service.documents.document_samples import (
     open_document_text,
     opened,
     served,

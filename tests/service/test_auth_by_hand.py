@@ -19,7 +19,7 @@ from service import auth
 from service.api_keys import KeyStore
 from service.auth import Access
 from service.errors import ApiError
-from service.request_context import REQUEST_METRICS, RequestMetrics
+from service.observability import REQUEST_METRICS, RequestMetrics
 from service.settings import Settings
 
 MakeAccess = Callable[..., Access]
@@ -69,10 +69,10 @@ def run(work: Awaitable[Any]) -> Any:
 
 
 def test_open_is_what_counts_nothing_and_asks_for_nothing(make_access: MakeAccess) -> None:
-    assert make_access(with_keys=False).is_open
-    assert not make_access().is_open
-    assert not make_access(with_keys=False, rate_limit="5/second").is_open
-    assert not make_access(require_key=True).is_open
+    assert make_access(with_keys=False).is_public
+    assert not make_access().is_public
+    assert not make_access(with_keys=False, rate_limit="5/second").is_public
+    assert not make_access(require_key=True).is_public
 
 
 def test_a_key_is_read_from_the_places_of_each_api(make_access: MakeAccess, keys: KeyStore) -> None:
@@ -207,9 +207,9 @@ def test_each_of_many_rates_holds_for_each_that_asks(
         said = []
         for request in (asked(), asked("192.0.2.8"), asked(x_api_key=key)):
             for _ in range(2):
-                await one.enter(request)
+                await one.authenticate(request)
             with pytest.raises(ApiError) as caught:
-                await one.enter(request)
+                await one.authenticate(request)
             error = caught.value
             assert (error.status, error.code) == (429, "rate")
             assert error.headers is not None
@@ -224,11 +224,11 @@ def test_an_ipv6_network_of_64_bits_is_one_that_asks(make_access: MakeAccess) ->
     one = make_access(with_keys=False, rate_limit="1/hour")
 
     async def scenario() -> None:
-        await one.enter(asked("2001:db8:1:2::1"))
+        await one.authenticate(asked("2001:db8:1:2::1"))
         for same in ("2001:db8:1:2::1", "2001:db8:1:2:8000::1", "2001:db8:1:2:ffff:ffff::"):
             with pytest.raises(ApiError):
-                await one.enter(asked(same))
-        await one.enter(asked("2001:db8:1:3::1"))
+                await one.authenticate(asked(same))
+        await one.authenticate(asked("2001:db8:1:3::1"))
 
     asyncio.run(scenario())
 
@@ -253,15 +253,15 @@ def test_without_its_storage_nobody_is_refused_and_it_is_asked_again_after_a_whi
     caplog.set_level(logging.WARNING, "quickstudy.service")
     for at in (1000.0, 1000.1, 1004.9, 1005.0, 1009.9):
         now = at
-        run(one.enter(asked()))
+        run(one.authenticate(asked()))
     assert hits == [1000.0, 1005.0]
     works = True
     for at in (1010.0, 1010.1):
         now = at
-        run(one.enter(asked()))
+        run(one.authenticate(asked()))
     assert hits == [1000.0, 1005.0, 1010.0, 1010.1]
     said = [one.getMessage() for one in caplog.records if "storage" in one.getMessage()]
     assert said == [
-        "the rate limits' storage does not answer: letting requests in",
+        "the rate limits' storage does not answer: accepting all requests",
         "the rate limits' storage answers again",
     ]

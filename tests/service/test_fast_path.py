@@ -1,4 +1,4 @@
-"""Direct routes answer as FastAPI's do."""
+"""The fast path answers as FastAPI does."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from typing import Any
 import httpx
 from fastapi.testclient import TestClient
 
-from service.app import FastPath
-from service.middleware import RequestMiddleware
+from service.middleware import FastPath, RequestMiddleware
 from tests.service.conftest import MakeClient
 
 JSON = "application/json"
@@ -62,21 +61,21 @@ REQUESTS: list[tuple[str, str, str | bytes]] = [
 ]
 
 
-def test_direct_routes_answer_as_fastapis(make_client: MakeClient) -> None:
+def test_the_fast_path_answers_as_fastapi(make_client: MakeClient) -> None:
     client = make_client(max_text_chars=20_000)
     assert isinstance(client.app, RequestMiddleware)
     assert isinstance(client.app._app, FastPath)
     app = client.app._app._app
     app.state.translator.detector.load()  # a second or two, which count to the first request else
-    detour = TestClient(RequestMiddleware(app, 1_000_000))
+    slow = TestClient(RequestMiddleware(app, 1_000_000))
     for path, kind, body in REQUESTS:
         headers = {"Content-Type": kind}
-        direct, other = (one.post(path, content=body, headers=headers) for one in (client, detour))
-        assert direct.status_code == other.status_code, (path, body)
-        assert _told(direct) == _told(other), (path, body)
+        fast, other = (one.post(path, content=body, headers=headers) for one in (client, slow))
+        assert fast.status_code == other.status_code, (path, body)
+        assert _comparable(fast) == _comparable(other), (path, body)
 
 
-def _told(answer: httpx.Response) -> tuple[dict[str, str], Any]:
+def _comparable(answer: httpx.Response) -> tuple[dict[str, str], Any]:
     """Headers and body, less what is another of every request."""
     headers = {name: value for name, value in answer.headers.items() if name != "x-request-id"}
     body = answer.json()

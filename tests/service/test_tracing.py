@@ -19,9 +19,9 @@ from export.runtime.engines import Engine
 from service import tracing
 from service.app import create_app, guarded
 from service.models import Model, ModelSet
-from service.request_context import MAX_BATCHES, BatchTimes, RequestMetrics
+from service.observability import MAX_BATCHES, BatchTimes, RequestMetrics
 from service.settings import Settings
-from service.tracing import NO_TRACES, RequestTraces, TracesError, configured, open_traces
+from service.tracing import RequestTraces, TracesError, configured, open_traces
 from service.translator import Translator
 
 SECRET = "Zanzibarit"
@@ -44,7 +44,7 @@ def provider(exporter: InMemorySpanExporter) -> TracerProvider:
 def test_a_requests_spans(
     tiny_bundle: Bundle, engine: Engine, provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
-    settings = Settings(model=tiny_bundle.path, inter_threads=1, second_tries=False)
+    settings = Settings(model=tiny_bundle.path, inter_threads=1, fallback_decoding=False)
     models = ModelSet([Model.of(tiny_bundle, engine, settings)])
     app = create_app(settings, Translator(models, settings))
     with TestClient(guarded(app, settings, RequestTraces(provider))) as client:
@@ -122,7 +122,7 @@ def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http.trace_exporter", None)
     with pytest.raises(TracesError, match=r"pip install 'quickstudy\[otel\]'"):
         open_traces({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4318"})
-    assert open_traces({}) is NO_TRACES
+    assert open_traces({}) is None
 
 
 class Collector(BaseHTTPRequestHandler):

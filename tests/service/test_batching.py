@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from export.runtime.engines import TranslateOptions, Translation
-from service.batching import Batcher, BatchReport, ClosedError, DeadlineError, QueueFullError
+from service.batching import Batcher, ClosedError, DeadlineError, QueuedRequest, QueueFullError
 from service.fair_queue import Priority
+from service.observability import BatchReport
 
 GREEDY = TranslateOptions()
 BEAM = TranslateOptions(beam_size=4)
@@ -41,12 +42,34 @@ class Gate:
         self.let(1_000_000)
 
 
-def words(sentence: str, options: TranslateOptions) -> int:
-    return len(sentence.split())
-
-
 def batcher_of(gate: Callable[..., list[Translation]], **arguments: Any) -> Queue:
-    return Batcher(gate, words, **arguments)
+    return Batcher(gate, **arguments)
+
+
+def request_of(
+    sentences: Sequence[str],
+    options: TranslateOptions = GREEDY,
+    priority: Priority = Priority.INTERACTIVE,
+    within_s: float | None = None,
+) -> QueuedRequest[TranslateOptions]:
+    """A request whose sentences have as many tokens as words."""
+    deadline = None if within_s is None else asyncio.get_running_loop().time() + within_s
+    tokens = [len(sentence.split()) for sentence in sentences]
+    return QueuedRequest(sentences, options, tokens, priority, deadline)
+
+
+async def translate(
+    batcher: Queue, sentences: Sequence[str], options: TranslateOptions = GREEDY, **arguments: Any
+) -> list[Translation]:
+    request = request_of(sentences, options, **arguments)
+    translations = []
+    with batcher.queued(request):
+        for row in range(len(sentences)):
+            result = await request.result(row)
+            if isinstance(result, Exception):
+                raise result
+            translations.append(result)
+    return translations
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -64,7 +87,7 @@ def submit(
     options: TranslateOptions = GREEDY,
     **arguments: Any,
 ) -> asyncio.Task[list[Translation]]:
-    return asyncio.ensure_future(batcher.submit(sentences, options, **arguments))
+    return asyncio.ensure_future(translate(batcher, sentences, options, **arguments))
 
 
 def texts(translations: list[Translation]) -> list[str]:
@@ -82,8 +105,8 @@ def test_a_lone_request_goes_at_once() -> None:
     async def scenario() -> None:
         gate = Gate(opened=True)
         batcher = batcher_of(gate)
-        assert texts(await batcher.submit(["a", "b"], GREEDY)) == ["A", "B"]
-        assert await batcher.submit([], GREEDY) == []
+        assert texts(await translate(batcher, ["a", "b"])) == ["A", "B"]
+        assert await translate(batcher, []) == []
         assert gate.batches == [["a", "b"]]
         await batcher.close()
 
@@ -114,30 +137,8 @@ def test_batches_are_cut_by_padded_tokens() -> None:
         gate = Gate(opened=True)
         batcher = batcher_of(gate, max_batch_tokens=64)
         short, long = "w", " ".join(["w"] * 20)  # 8 and 23 padded tokens
-        await batcher.submit([short] * 10 + [long] * 4, GREEDY)
+        await translate(batcher, [short] * 10 + [long] * 4)
         assert [len(batch) for batch in gate.batches] == [8, 2, 2, 2]
-        await batcher.close()
-
-    run(scenario)
-
-
-def test_tokens_are_counted_once_and_long_texts_off_the_loop() -> None:
-    counted: Counter[str] = Counter()
-    threads: set[int] = set()
-
-    def count(sentence: str, options: TranslateOptions) -> int:
-        counted[sentence] += 1
-        threads.add(threading.get_ident())
-        return 1
-
-    async def scenario() -> None:
-        batcher = Batcher(Gate(opened=True), count)
-        await batcher.submit(["short"], GREEDY)
-        assert threads == {threading.get_ident()}
-        threads.clear()
-        await batcher.submit([f"long {index} " + "x" * 100 for index in range(50)], GREEDY)
-        assert threading.get_ident() not in threads
-        assert set(counted.values()) == {1}
         await batcher.close()
 
     run(scenario)
@@ -186,17 +187,17 @@ def test_each_sentence_comes_as_it_is_ready() -> None:
     async def scenario() -> None:
         gate = Gate()
         batcher = batcher_of(gate, max_batch_sentences=2)
-        async with batcher.stream(["a", "b", "c"], GREEDY) as translations:
+        request = request_of(["a", "b", "c"])
+        with batcher.queued(request):
             gate.let(1)
-            assert (await anext(translations)).text == "A"
-            assert (await anext(translations)).text == "B"
-            third = asyncio.ensure_future(anext(translations))
+            assert await request.result(0) == Translation("A", 1)
+            assert await request.result(1) == Translation("B", 1)
+            third = asyncio.ensure_future(request.result(2))
             await until(lambda: len(gate.batches) == 2)
             assert not third.done()
             gate.let(1)
-            assert (await third).text == "C"
-            with pytest.raises(StopAsyncIteration):
-                await anext(translations)
+            assert await third == Translation("C", 1)
+            assert request.is_finished
         await batcher.close()
 
     run(scenario)
@@ -217,14 +218,13 @@ def test_a_full_queue_refuses(limits: dict[str, int], message: str) -> None:
         large = submit(batcher, "a", "b", "c", "d")  # nothing else waits, so it is taken
         await until(lambda: batcher.waiting == 4)
         with pytest.raises(QueueFullError, match=message):
-            await batcher.submit(["e"], GREEDY)
-        with pytest.raises(QueueFullError, match=message):
-            async with batcher.stream(["e"], GREEDY):
-                raise AssertionError("must not be entered")
+            await translate(batcher, ["e"])
+        with pytest.raises(QueueFullError, match=message), batcher.queued(request_of(["e"])):
+            raise AssertionError("must not be entered")
         gate.open()
         assert len(await large) == 4
         assert len(await first) == 1
-        assert texts(await batcher.submit(["e"], GREEDY)) == ["E"]
+        assert texts(await translate(batcher, ["e"])) == ["E"]
         assert (batcher.waiting, batcher.waiting_tokens) == (0, 0)
         await batcher.close()
 
@@ -239,7 +239,7 @@ def test_a_document_leaves_room_for_one_liners() -> None:
         bulk = submit(batcher, *("b" * 10_000), priority=Priority.BULK)
         await until(lambda: batcher.waiting == 10_000)
         with pytest.raises(QueueFullError):
-            await batcher.submit(["more"], GREEDY, priority=Priority.BULK)
+            await translate(batcher, ["more"], priority=Priority.BULK)
         line = submit(batcher, "line")
         gate.let(2)
         assert texts(await line) == ["LINE"]
@@ -273,14 +273,15 @@ def test_a_request_that_was_given_up_frees_its_place() -> None:
     run(scenario)
 
 
-def test_leaving_a_stream_drops_the_rest() -> None:
+def test_leaving_the_queue_drops_the_rest() -> None:
     async def scenario() -> None:
         gate = Gate(opened=True)
         batcher = batcher_of(gate, max_batch_sentences=1)
-        async with batcher.stream(["a", "b", "c", "d"], GREEDY) as translations:
-            await anext(translations)
+        request = request_of(["a", "b", "c", "d"])
+        with batcher.queued(request):
+            await request.result(0)
         assert batcher.waiting == 0
-        assert texts(await batcher.submit(["e"], GREEDY)) == ["E"]
+        assert texts(await translate(batcher, ["e"])) == ["E"]
         assert len(gate.batches) < 5
         await batcher.close()
 
@@ -292,14 +293,14 @@ def test_a_request_past_its_deadline_leaves_the_queue() -> None:
         gate = Gate()
         batcher = batcher_of(gate)
         first = await held(batcher, gate)
-        with pytest.raises(DeadlineError, match=r"not translated within 0\.003 seconds"):
-            await batcher.submit(["late"], GREEDY, within_s=0.003)
+        with pytest.raises(DeadlineError, match="not translated in time"):
+            await translate(batcher, ["late"], within_s=0.003)
         assert batcher.waiting == 0
         with pytest.raises(DeadlineError):
-            await batcher.submit(["late"], GREEDY, within_s=0)
+            await translate(batcher, ["late"], within_s=0)
         gate.open()
         assert texts(await first) == ["FIRST"]
-        assert texts(await batcher.submit(["soon"], GREEDY, within_s=10)) == ["SOON"]
+        assert texts(await translate(batcher, ["soon"], within_s=10)) == ["SOON"]
         assert gate.batches == [["first"], ["soon"]]
         await batcher.close()
 
@@ -325,12 +326,13 @@ def test_a_poisoned_sentence_fails_alone() -> None:
     run(scenario)
 
 
-def test_a_stream_goes_on_after_a_poisoned_sentence() -> None:
+def test_a_request_goes_on_after_a_poisoned_sentence() -> None:
     async def scenario() -> None:
         batcher = batcher_of(Gate(opened=True))
-        async with batcher.stream(["a", "bad", "c"], GREEDY) as translations:
-            found = [one async for one in translations]
-        assert [type(one) for one in found] == [Translation, RuntimeError, Translation]
+        request = request_of(["a", "bad", "c"])
+        with batcher.queued(request):
+            results = [await request.result(row) for row in range(3)]
+        assert [type(result) for result in results] == [Translation, RuntimeError, Translation]
         await batcher.close()
 
     run(scenario)
@@ -340,7 +342,7 @@ def test_an_engine_that_loses_sentences_is_caught() -> None:
     async def scenario() -> None:
         batcher = batcher_of(lambda sentences, options: [])
         with pytest.raises(RuntimeError, match="0 translations for 1 sentences"):
-            await batcher.submit(["a"], GREEDY)
+            await translate(batcher, ["a"])
         await batcher.close()
 
     run(scenario)
@@ -352,8 +354,8 @@ def test_a_fault_outside_of_the_engine_stops_no_worker() -> None:
             raise ValueError("metrics are broken")
 
         batcher = batcher_of(Gate(opened=True), on_batch=fails)
-        assert texts(await batcher.submit(["a"], GREEDY)) == ["A"]
-        assert texts(await batcher.submit(["b"], GREEDY)) == ["B"]
+        assert texts(await translate(batcher, ["a"])) == ["A"]
+        assert texts(await translate(batcher, ["b"])) == ["B"]
         await batcher.close()
 
     run(scenario)
@@ -363,7 +365,7 @@ def test_batches_are_reported() -> None:
     async def scenario() -> None:
         reports: list[BatchReport] = []
         batcher = batcher_of(Gate(opened=True), on_batch=reports.append)
-        await batcher.submit(["a", "b b b b b b b"], GREEDY)
+        await translate(batcher, ["a", "b b b b b b b"])
         await batcher.close()
         [report] = reports
         assert (report.sentences, report.padded_tokens) == (2, 8 + 8)
@@ -384,7 +386,7 @@ def test_closing_finishes_what_is_here() -> None:
         closing = asyncio.ensure_future(batcher.close(grace_s=10))
         await asyncio.sleep(0)
         with pytest.raises(ClosedError):
-            await batcher.submit(["new"], GREEDY)
+            await translate(batcher, ["new"])
         gate.open()
         await closing
         assert [texts(await one) for one in requests] == [[f"R{i}"] for i in range(4)]

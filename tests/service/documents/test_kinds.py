@@ -17,7 +17,14 @@ from markdown_it import MarkdownIt
 
 from service.documents import FILE_KINDS, READERS, FileError, kind_of, open_file
 from service.text import Glossary
-from tests.service.files.file_samples import opened, samples, served, shouted, texts, with_part
+from tests.service.documents.document_samples import (
+    opened,
+    samples,
+    served,
+    shouted,
+    texts,
+    with_part,
+)
 from tests.service.text.engines import hostile, run, shout
 
 SAMPLES = samples()

@@ -203,15 +203,15 @@ SPOOFED, CLIENT, OUTER, MIDDLE = "9.9.9.9", "1.1.1.1", "10.0.0.1", "10.0.0.2"
     ],
 )
 def test_whom_trusted_proxies_name(trusted: int, lines: list[str], address: str) -> None:
-    door = Access(Settings(trusted_proxies=trusted))
-    assert door.client(asked(*lines), None) == f"address:{address}"
+    access = Access(Settings(trusted_proxies=trusted))
+    assert access.client(asked(*lines), None) == f"address:{address}"
 
 
 def test_the_address_of_a_peer() -> None:
-    door = Access(Settings())
+    access = Access(Settings())
     peers = {"::ffff:10.0.0.9": "10.0.0.9", "2001:db8::1": "2001:db8::/64", "socket": "unknown"}
     for peer, address in peers.items():
-        assert door.client(asked(peer=peer), None) == f"address:{address}"
+        assert access.client(asked(peer=peer), None) == f"address:{address}"
 
 
 @pytest.mark.parametrize(
@@ -227,8 +227,8 @@ def test_the_address_of_a_peer() -> None:
     ],
 )
 def test_the_scheme_that_trusted_proxies_name(trusted: int, lines: list[str], scheme: str) -> None:
-    door = Access(Settings(trusted_proxies=trusted))
-    assert door.scheme(asked(*lines, name="X-Forwarded-Proto")) == scheme
+    access = Access(Settings(trusted_proxies=trusted))
+    assert access.scheme(asked(*lines, name="X-Forwarded-Proto")) == scheme
 
 
 def wrong_keys(client: TestClient, count: int, headers: Mapping[str, str] = {}) -> list[int]:

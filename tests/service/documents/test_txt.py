@@ -85,7 +85,12 @@ def test_markup_is_read_in_pieces_as_in_the_whole(text: str, format: str, size: 
     pieces = cut_up(text, format, size)  # type: ignore[arg-type]
     assert "".join(pieces) == text
     blocks = [
-        [item.rich for part in parts for item in READERS[format](part) if not isinstance(item, str)]  # type: ignore[index]
+        [
+            item.inline
+            for part in parts
+            for item in READERS[format](part)
+            if not isinstance(item, str)
+        ]  # type: ignore[index]
         for parts in (pieces, [text])
     ]
     assert blocks[0] == blocks[1]

@@ -1,4 +1,4 @@
-"""The steps of a stop: still answering, then refusing, then over."""
+"""The steps of a graceful shutdown: drain, finish, end."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ async def nothing() -> None:
     pass
 
 
-def test_it_ends_as_soon_as_nothing_is_here() -> None:
-    stopping = GracefulShutdown(drain_s=0.0, grace_s=30)
+def test_it_ends_as_soon_as_no_request_is_in_progress() -> None:
+    shutdown = GracefulShutdown(drain_s=0.0, grace_s=30)
     ended = []
-    asyncio.run(asyncio.wait_for(stopping.stop(nothing, lambda: ended.append(1)), 5))
+    asyncio.run(asyncio.wait_for(shutdown.stop(nothing, lambda: ended.append(1)), 5))
     assert ended == [1]
 
 
-def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
+def test_it_waits_for_requests_in_progress_and_gives_up_after_the_grace_period() -> None:
     seen: list[str] = []
 
     async def give_up() -> None:
         seen.append("given up")
 
     async def run(leaves: bool) -> None:
-        stopping = GracefulShutdown(drain_s=0.05, grace_s=1.5)
-        stopping.come()
-        task = asyncio.create_task(stopping.stop(give_up, lambda: seen.append("ended")))
+        shutdown = GracefulShutdown(drain_s=0.05, grace_s=1.5)
+        shutdown.enter()
+        task = asyncio.create_task(shutdown.stop(give_up, lambda: seen.append("ended")))
         await asyncio.sleep(0)
-        assert stopping.begun
-        assert not stopping.refusing
-        while not stopping.refusing:
+        assert shutdown.has_begun
+        assert not shutdown.is_refusing
+        while not shutdown.is_refusing:
             await asyncio.sleep(0.01)
         assert seen == []
         if leaves:
-            stopping.go()
+            shutdown.exit()
         await task
 
     asyncio.run(run(leaves=True))
@@ -51,33 +51,33 @@ def test_it_waits_for_what_is_here_and_gives_up_after_the_grace() -> None:
     assert seen == ["given up", "ended"]
 
 
-def test_requests_while_it_stops(make_client: MakeClient) -> None:
+def test_requests_during_a_shutdown(make_client: MakeClient) -> None:
     client = make_client()
-    guard = client.app
-    stopping: GracefulShutdown = guard._stopping  # type: ignore[attr-defined]
+    middleware = client.app
+    shutdown: GracefulShutdown = middleware._shutdown  # type: ignore[attr-defined]
     body = {"text": "the red dog rides."}
     assert "connection" not in client.post("/v1/translate", json=body).headers
 
-    stopping.begun = True
+    shutdown.has_begun = True
     answer = client.post("/v1/translate", json=body)
     assert answer.status_code == 200
     assert answer.headers["connection"] == "close"
     assert client.get("/readyz").status_code == 503
     assert client.get("/livez").status_code == 200
 
-    stopping.refusing = True
+    shutdown.is_refusing = True
     answer = client.post("/v1/translate", json=body)
     assert answer.status_code == 503
     assert answer.json()["error"]["code"] == "stopping"
     assert answer.headers["retry-after"] == "1"
     assert client.post("/v2/translate", json=body).json()["message"]
     assert client.get("/livez").status_code == 200
-    assert stopping.active == 0
+    assert shutdown.active == 0
 
 
 @pytest.mark.parametrize("status", [200, 404])
-def test_every_answer_leaves_nobody_here(make_client: MakeClient, status: int) -> None:
+def test_no_request_stays_in_progress(make_client: MakeClient, status: int) -> None:
     client = make_client()
     path = "/livez" if status == 200 else "/nothing"
     assert client.get(path).status_code == status
-    assert client.app._stopping.active == 0  # type: ignore[attr-defined]
+    assert client.app._shutdown.active == 0  # type: ignore[attr-defined]
