@@ -19,7 +19,8 @@ from export.metrics import scores
 from export.quality_gate import EvalSet
 from export.runtime.bundle import load_bundle
 from export.runtime.engines import Engine, TranslateOptions, load_engine
-from service.text import NO_GLOSSARY, Glossary, open_document
+from service.text.document import open_document
+from service.text.glossary import NO_GLOSSARY, Glossary
 
 BEFORE_NOUNS = re.compile(
     r"\b(?:the|a|an|my|your|his|her|our|their|this|that|to|in|of) ([a-z]{3,})\b"

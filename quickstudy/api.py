@@ -32,7 +32,8 @@ from service.fallback import TranslationWarning
 from service.pivot import SearchError, TranslatedText, TranslationRequest, translate_with_model
 from service.scheduler import Scheduler
 from service.settings import Settings, find_bundle, usable_cores
-from service.text import NO_GLOSSARY, Format, Glossary, GlossaryError
+from service.text.document import Format
+from service.text.glossary import NO_GLOSSARY, Glossary, GlossaryError
 
 __all__ = [
     "BundleError",

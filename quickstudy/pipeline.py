@@ -18,14 +18,18 @@ from training.config.recipe import RecipeError, SourceConfig, TokenizerConfig
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
 from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-from training.external_teacher import (
+from training.logging import Ticker
+from training.run import (
+    Run,
     adopt_tokenizer,
     adopted_identity,
+    held_out,
     max_pair_length,
+    public_recipe,
+    recipe_students,
+    student_stage,
     teacher_identity,
 )
-from training.logging import Ticker
-from training.run import Run, held_out, public_recipe, recipe_students, student_stage
 from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
 from training.teacher_files import read_json
 from training.trainer import TrainingRun, train

@@ -16,7 +16,7 @@ from export.runtime.engines import Engine, TranslateOptions, load_engine
 from export.runtime.manifest import MANIFEST_FILE, BundleError, Manifest
 from service.languages import match_language
 from service.settings import Settings
-from service.text import EN_DE, PlaceholderWords, choose_placeholder_words
+from service.text.placeholders import EN_DE, PlaceholderWords, choose_placeholder_words
 
 PIVOT = "en"
 """The language between two models where no model translates a pair directly."""

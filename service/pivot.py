@@ -19,7 +19,8 @@ from service.fallback import TranslationWarning
 from service.languages import Detection
 from service.models import Model
 from service.scheduler import CheckedTranslation, Scheduler
-from service.text import NO_GLOSSARY, Document, Format, Glossary, open_document
+from service.text.document import Document, Format, open_document
+from service.text.glossary import NO_GLOSSARY, Glossary
 
 THREAD_ABOVE_CHARS = 2000
 """Texts longer than this are cut into sentences in a thread, off the event loop."""

@@ -1,4 +1,4 @@
-"""A run: a recipe, the folder that its stages write into, and the students trained there."""
+"""A run: a recipe, the folder that its stages write into, its students, and a teacher it is given."""
 
 from __future__ import annotations
 
@@ -8,22 +8,66 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from quickstudy.atomic import atomic_write
 from training.config.io import change_paths, dump_recipe
 from training.config.losses import ObjectiveConfig, needs_labels
 from training.config.model import (
     AdoptedTokenizer,
     CheckpointTeacher,
+    TeacherConfig,
+    TokenizerConfig,
     TrainedTeacher,
+    members_of,
+    with_paths,
     without_folders,
 )
 from training.config.recipe import ModelConfig, Recipe, RecipeError, TrainingConfig
-from training.external_teacher import teacher_identity
-from training.stage import Stage, fingerprint_of, say
+from training.stage import Stage, file_digest, fingerprint_of, say
+from training.teacher_files import adopted_file, read_json, teacher_files
 from training.trainer import TrainingRun, train
 from training.warm_start import check_tokens, start_folder, start_identity
 
 if TYPE_CHECKING:
     from training.distill.teachers import TeacherJob
+
+
+def teacher_identity(teacher: TeacherConfig) -> list[Any]:
+    """What a given teacher is, for a fingerprint: its settings and the content of its files,
+    wherever they lie. Empty for a teacher that the run trains."""
+    if isinstance(teacher, TrainedTeacher):
+        return []
+    settings = with_paths(fingerprint_of(teacher), lambda _: "")
+    return [settings, [[path.name, file_digest(path)] for path in teacher_files(teacher)]]
+
+
+def adopted_identity(recipe: Recipe) -> list[str]:
+    """Hash of the SentencePiece model that the student takes over, if it does."""
+    if isinstance(recipe.teacher, TrainedTeacher) or isinstance(recipe.tokenizer, TokenizerConfig):
+        return []
+    return [file_digest(adopted_file(recipe.teacher))]
+
+
+def adopt_tokenizer(recipe: Recipe, path: Path) -> None:
+    """Write the given teacher's SentencePiece model with our special ids."""
+    from training.data.adopted_tokenizer import adopt
+
+    assert not isinstance(recipe.teacher, TrainedTeacher), "a checked recipe adopts given ones only"
+    atomic_write(path, adopt(adopted_file(recipe.teacher)))
+
+
+def max_pair_length(recipe: Recipe) -> int:
+    """Positions that both sides of every pair must fit, BOS counted."""
+    teacher, student = recipe.teacher, recipe.student.model.max_length
+    if isinstance(teacher, TrainedTeacher):
+        return min(teacher.model.max_length, student)
+    if isinstance(recipe.tokenizer, TokenizerConfig):
+        return student
+    lengths = [
+        read_json(Path(member.path) / "checkpoint.json")["model"]["max_length"]
+        for _, member in members_of(teacher)
+        if isinstance(member, CheckpointTeacher)
+    ]
+    return min([student, *map(int, lengths)])
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ class BundleEngine:
             return self._in_parts(sentences, options)
 
     def _in_parts(self, sentences: Sequence[str], options: TranslateOptions) -> list[str]:
-        from service.text import join_parts, split_text
+        from service.text.sentences import join_parts, split_text
 
         engine = self._loaded
         assert engine is not None
@@ -282,7 +282,7 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
     from export.ctranslate2 import to_ctranslate2
     from training.config.model import TrainedTeacher
     from training.distill.teachers import TeacherJob, build_teacher
-    from training.external_teacher import max_pair_length
+    from training.run import max_pair_length
     from training.teacher_files import teacher_files
 
     given, labels, job = run.recipe.teacher, run.recipe.labels, run.teacher_job

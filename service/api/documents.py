@@ -31,8 +31,8 @@ from service.auth import Access
 from service.deps import CLIENT_GONE, ERRORS, AccessDep, as_api_errors, get_access, get_translator
 from service.documents import FILE_KINDS, FileError
 from service.errors import ApiError, ErrorDetail, explain
-from service.jobs.protocol import FileTooLongError
 from service.jobs.queue import Jobs, TooManyJobsError
+from service.jobs.reader import FileTooLongError
 from service.jobs.readers import BusyError, FileLimitError
 from service.jobs.storage import Job
 from service.languages import AUTO

@@ -44,7 +44,8 @@ from service.pivot import (
     TranslationRequest,
     TranslationResult,
 )
-from service.text import NO_GLOSSARY, Format, Glossary, GlossaryError
+from service.text.document import Format
+from service.text.glossary import NO_GLOSSARY, Glossary, GlossaryError
 from service.translator import StreamPart, Translator
 
 router = APIRouter()

@@ -19,8 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from service.text import Format
-from service.text.document import READERS
+from service.text.document import READERS, Format
 from service.text.html import tokenize
 from service.text.inline import Block
 

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
 from service.documents.base import MAX_UNIT_CHARS, Encoding, Unit, check_count, decode
-from service.text import Format
-from service.text.document import READERS
+from service.text.document import READERS, Format
 from service.text.inline import Block
 
 PLACES = (

@@ -19,14 +19,14 @@ from service import observability
 from service.batching import ClosedError, QueueFullError
 from service.documents import FileError
 from service.fair_queue import Priority
-from service.jobs.protocol import Reading, in_parts
+from service.jobs.reader import Reading, in_parts
 from service.jobs.readers import FileLimitError, Readers, WorkItem
 from service.jobs.storage import Job, JobsFolder, JobStore, UnitDone
 from service.languages import AUTO
 from service.models import LanguageError
 from service.pivot import SearchError, TranslatedText, TranslationRequest
 from service.settings import Settings
-from service.text import Glossary
+from service.text.glossary import Glossary
 from service.translator import Translator, all_or_none
 
 logger = logging.getLogger("quickstudy.service")

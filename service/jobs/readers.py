@@ -20,7 +20,7 @@ from typing import Any
 
 from service import observability
 from service.documents import FILE_KINDS, FileError, FileKind, Unit
-from service.jobs.protocol import LENGTHS, MAX_JSON, Fields, FileTooLongError, packed, unpacked
+from service.jobs.reader import LENGTHS, MAX_JSON, Fields, FileTooLongError, packed, unpacked
 
 logger = logging.getLogger("quickstudy.service")
 

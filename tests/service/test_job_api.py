@@ -16,7 +16,7 @@ from export.runtime.engines import TranslateOptions, Translation
 from service.api.documents import attachment, clean_name
 from service.api_keys import KeyStore
 from service.jobs import queue
-from service.jobs.protocol import digest, open_again
+from service.jobs.reader import digest, open_again
 from service.jobs.storage import Job, JobStore
 from service.models import Model, ModelSet
 from tests.service.stub import StubEngine

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from export.runtime.bundle import Bundle
-from service.jobs.protocol import digest, open_again
+from service.jobs.reader import digest, open_again
 from tests.service.serving import START_S, serving
 
 pytestmark = pytest.mark.slow

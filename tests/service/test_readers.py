@@ -21,7 +21,7 @@ from benchmarks.hostile import HOSTILE_FILES
 from export.runtime.bundle import Bundle
 from service.documents import FileError
 from service.jobs import readers as module
-from service.jobs.protocol import FileTooLongError, digest, open_again
+from service.jobs.reader import FileTooLongError, digest, open_again
 from service.jobs.readers import BusyError, FileLimitError, Readers
 from service.jobs.storage import Job, JobStore
 from tests.service.documents.document_samples import samples, shout

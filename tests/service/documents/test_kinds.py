@@ -16,7 +16,7 @@ from lxml import etree
 from markdown_it import MarkdownIt
 
 from service.documents import FILE_KINDS, READERS, FileError, kind_of, open_file
-from service.text import Glossary
+from service.text.glossary import Glossary
 from tests.service.documents.document_samples import (
     opened,
     samples,

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from service.text import NO_GLOSSARY, Format, Glossary, open_document
+from service.text.document import Format, open_document
+from service.text.glossary import NO_GLOSSARY, Glossary
 
 Translate = Callable[[Sequence[str]], list[str]]
 INVENTED = [

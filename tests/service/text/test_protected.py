@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from service.text import NO_GLOSSARY, Format, Glossary, open_document
+from service.text.document import Format, open_document
+from service.text.glossary import NO_GLOSSARY, Glossary
 from service.text.placeholders import strip_invented_markup
 from tests.service.text.engines import count_tokens, run
 

@@ -7,7 +7,7 @@ import unicodedata
 
 import pytest
 
-from service.text import join_parts, split_text
+from service.text.sentences import join_parts, split_text
 
 
 def words(sentence: str) -> int:

@@ -8,14 +8,9 @@ import lxml.html
 import pytest
 from markdown_it import MarkdownIt
 
-from service.text import (
-    Format,
-    Glossary,
-    GlossaryError,
-    PlaceholderWords,
-    choose_placeholder_words,
-    open_document,
-)
+from service.text.document import Format, open_document
+from service.text.glossary import Glossary, GlossaryError
+from service.text.placeholders import PlaceholderWords, choose_placeholder_words
 from tests.service.text.engines import count_tokens, run, shout, source_of
 
 

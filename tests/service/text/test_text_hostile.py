@@ -10,7 +10,7 @@ from collections import Counter
 
 import pytest
 
-from service.text import Glossary
+from service.text.glossary import Glossary
 from service.text.html import HtmlToken, tokenize
 from tests.service.text.engines import hostile, run, source_of
 
