@@ -1,4 +1,4 @@
-"""A run: a recipe, the folder that its stages write into, its students, and a teacher it is given."""
+"""A run: a recipe, the folder that its stages write into, its students, its given teacher."""
 
 from __future__ import annotations
 

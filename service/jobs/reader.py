@@ -1,9 +1,10 @@
 """A process that reads files and puts them together: `python -m service.jobs.reader BYTES`.
 
 It reads requests from standard input and answers on standard output, one after the other. A message
-is two lengths (big-endian, 4 and 8 bytes), a JSON object, and the bytes of a file. What it parses comes from strangers, so its memory (BYTES of
-address space) and processor time are limited, and the service kills it when its time is up. It ends
-when standard input ends, even in the middle of a file, so it never outlives the service.
+is two lengths (big-endian, 4 and 8 bytes), a JSON object, and the bytes of a file. What it parses
+comes from strangers, so its memory (BYTES of address space) and processor time are limited, and the
+service kills it when its time is up. It ends when standard input ends, even in the middle of a
+file, so it never outlives the service.
 
 | request | then | answer |
 | --- | --- | --- |
