@@ -197,11 +197,11 @@ def compare(
     from benchmarks.report import compare_results, render
     from benchmarks.results import load_results
 
-    found = compare_results(load_results(before), load_results(after), limit / 100, bleu_limit)
-    print(render(found))
-    if not found.changes:
+    comparison = compare_results(load_results(before), load_results(after), limit / 100, bleu_limit)
+    print(render(comparison))
+    if not comparison.changes:
         raise typer.Exit(NOTHING_COMPARED)
-    if found.regressions:
+    if comparison.regressions:
         raise typer.Exit(1)
 
 
@@ -244,14 +244,14 @@ def _service_load(path: Path | None) -> dict[str, Any] | None:
     if path is None:
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        found["services"].values()
+        report = json.loads(path.read_text(encoding="utf-8"))
+        report["services"].values()
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         raise typer.BadParameter(
             f"{path}: {error!r}: give the JSON file that `python -m benchmarks.service_load` wrote",
             param_hint="--service",
         ) from None
-    return dict(found)
+    return dict(report)
 
 
 def _comet(checkpoint: Path | None, python: Path | None) -> Comet | None:
@@ -312,7 +312,7 @@ def _request(
 
 
 def _baselines(given: list[str]) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+    checkpoints: dict[str, Path] = {}
     for text in given:
         name, _, folder = text.partition("=")
         if not name or not (Path(folder) / "checkpoint.json").is_file():
@@ -321,10 +321,10 @@ def _baselines(given: list[str]) -> dict[str, Path]:
                 "checkpoint",
                 param_hint="--baseline",
             )
-        if name in found:
+        if name in checkpoints:
             raise typer.BadParameter(f"{name!r} is there twice", param_hint="--baseline")
-        found[name] = Path(folder)
-    return found
+        checkpoints[name] = Path(folder)
+    return checkpoints
 
 
 def _plan(

@@ -17,8 +17,8 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def answer(found: dict) -> None:
-        answers.write(json.dumps(found) + "\n")
+    def answer(prediction: dict) -> None:
+        answers.write(json.dumps(prediction) + "\n")
         answers.flush()
 
     try:
@@ -32,13 +32,13 @@ def main() -> None:
         return
     model = comet.load_from_checkpoint(sys.argv[1], local_files_only=True)
     for line in sys.stdin:
-        told = json.loads(line)
+        texts = json.loads(line)
         data = [
             {"src": src, "mt": mt, "ref": ref}
-            for src, mt, ref in zip(told["src"], told["mt"], told["ref"], strict=True)
+            for src, mt, ref in zip(texts["src"], texts["mt"], texts["ref"], strict=True)
         ]
-        found = model.predict(data, batch_size=BATCH, gpus=0, progress_bar=False)
-        answer({"scores": [float(score) for score in found.scores]})
+        prediction = model.predict(data, batch_size=BATCH, gpus=0, progress_bar=False)
+        answer({"scores": [float(score) for score in prediction.scores]})
 
 
 if __name__ == "__main__":

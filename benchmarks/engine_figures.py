@@ -25,7 +25,7 @@ import typer
 from benchmarks.speed import ratios, spread, take_turns
 from benchmarks.systems.base import bytes_on_disk
 from benchmarks.systems.ours import STOCK, bundle_systems, with_stock
-from benchmarks.systems.process import Running, all_running
+from benchmarks.systems.process import SystemProcess, start_systems
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import (
     Lexicon,
@@ -78,26 +78,26 @@ def measure(
     systems = bundle_systems(bundle, stock=True)
     engines = {one.info.name: with_stock(bundle).engine(one.engine) for one in systems}
     failed: dict[str, str] = {}
-    found: dict[str, Any] = {}
-    with all_running(systems, threads, failed) as running:
+    figures: dict[str, Any] = {}
+    with start_systems(systems, threads, failed) as running:
         for one in running:
             entry = engines[one.info.name]
-            found[entry.name] = _kept(bundle, entry, one, reference, src, ref)
+            figures[entry.name] = _kept(bundle, entry, one, reference, src, ref)
         for batch in BATCHES:
             turns = take_turns(running, timed, batch, rounds, failed)
             rates = {engines[name].name: t.sentences_per_second for name, t in turns.items()}
             for name, values in rates.items():
-                found[name][f"sentences_per_second_batch_{batch}"] = spread(values)
-                found[name][f"times_stock_batch_{batch}"] = ratios(values, rates[STOCK])
+                figures[name][f"sentences_per_second_batch_{batch}"] = spread(values)
+                figures[name][f"times_stock_batch_{batch}"] = ratios(values, rates[STOCK])
     if failed:
         raise BundleError("; ".join(failed.values()))
-    return found
+    return figures
 
 
 def _kept(
     bundle: Bundle,
     entry: EngineEntry,
-    running: Running,
+    running: SystemProcess,
     reference: list[str],
     src: list[str],
     ref: list[str],
@@ -153,8 +153,8 @@ def _confined() -> dict[str, str]:
     return {name: os.environ[name] for name in CONFINING if name in os.environ}
 
 
-def _ratio(found: dict[str, float]) -> str:
-    return f"{found['median']:.2f} ({found['least']:.2f}–{found['most']:.2f})"
+def _ratio(times: dict[str, float]) -> str:
+    return f"{times['median']:.2f} ({times['least']:.2f}–{times['most']:.2f})"
 
 
 def main(

@@ -14,7 +14,7 @@ from benchmarks.plots import draw_evaluation
 from benchmarks.speed import ratios, spread, take_turns
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.ours import bundle_systems, labelling_teacher, torch_systems
-from benchmarks.systems.process import all_running
+from benchmarks.systems.process import start_systems
 from export.metrics import compare, scores
 from export.runtime.bundle import load_bundle, update_metrics
 from export.runtime.manifest import Metric
@@ -126,11 +126,11 @@ def _compared(outputs: dict[str, list[str]], references: list[str]) -> list[dict
         for label in outputs
         if "torch" in label and not label.startswith(("student", "teacher"))
     ]
-    found = []
+    comparisons = []
     for label in others:
         baseline = (label, outputs[label])
-        found += compare(baseline, [(student, outputs[student])], references)
-    return [asdict(comparison) for comparison in found]
+        comparisons += compare(baseline, [(student, outputs[student])], references)
+    return [asdict(comparison) for comparison in comparisons]
 
 
 def _metric(row: dict[str, Any]) -> Metric:
@@ -146,7 +146,7 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
     teacher = next(row for row in systems if row.name == "teacher")
     chosen = [teacher, *(row for row in systems if row.name == "student")]
     before, failed = describe_machine(), dict[str, str]()
-    with all_running([row.system for row in chosen], 1, failed) as running:
+    with start_systems([row.system for row in chosen], 1, failed) as running:
         turns = take_turns(running, sentences, 1, ROUNDS, failed)
     rounds = {
         row.label: turns[row.system.info.name].sentences_per_second
@@ -161,14 +161,14 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
         "systems": [
             {
                 "system": label,
-                "sentences_per_second": spread(found)["median"],
-                "rounds": [round(value, 2) for value in found],
+                "sentences_per_second": spread(times)["median"],
+                "rounds": [round(value, 2) for value in times],
             }
-            for label, found in rounds.items()
+            for label, times in rounds.items()
         ],
         "times_the_teacher": {
-            label: ratios(found, slow)
-            for label, found in rounds.items()
+            label: ratios(times, slow)
+            for label, times in rounds.items()
             if slow is not None and label != teacher.label
         },
         "failed": failed,

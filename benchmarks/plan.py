@@ -212,14 +212,14 @@ def _add_peers(
             where,
         )
         try:
-            found = peer(name)(subject)
+            systems = peer(name)(subject)
         except (Unavailable, ImportError) as error:
             plan.skipped.append(Skipped(name=name, reason=str(error)))
             continue
-        if not found:
+        if not systems:
             reason = "this run has nothing that it could translate with"
             plan.skipped.append(Skipped(name=name, reason=reason))
-        plan.systems += found
+        plan.systems += systems
 
 
 def _with_chosen_systems(plan: BenchPlan, request: BenchRequest) -> BenchPlan:
@@ -242,9 +242,9 @@ def _file_text(
 ) -> TestText:
     from export.quality_gate import EvalSet
 
-    found = EvalSet.read(src, ref)
-    pairs = list(zip(found.src, found.ref, strict=True))
-    return make_text(found.dataset, pairs, tokenizer, rarity)
+    text = EvalSet.read(src, ref)
+    pairs = list(zip(text.src, text.ref, strict=True))
+    return make_text(text.dataset, pairs, tokenizer, rarity)
 
 
 def _piece_rarity(tokenizer: spm.SentencePieceProcessor) -> np.ndarray:
@@ -321,8 +321,8 @@ NAMES = {"length": ("short", "middle", "long"), "rarity": ("common", "middle", "
 def thirds(values: np.ndarray) -> np.ndarray:
     """Which third each value [S] is in, 0 the least; as many in each, ties by position."""
     ranks = values.argsort(kind="stable").argsort(kind="stable")
-    found: np.ndarray = ranks * BUCKETS // max(len(values), 1)
-    return found
+    parts: np.ndarray = ranks * BUCKETS // max(len(values), 1)
+    return parts
 
 
 def buckets(rows: Sequence[Sequence[int]], rarity: np.ndarray) -> np.ndarray:
@@ -335,8 +335,8 @@ def buckets(rows: Sequence[Sequence[int]], rarity: np.ndarray) -> np.ndarray:
 
 def rarity_of_counts(counts: np.ndarray) -> np.ndarray:
     """Rarity of every token (nats) from how often a training text has it: [V]."""
-    found: np.ndarray = -np.log(np.maximum(counts, 1) / max(counts.sum(), 1))
-    return found
+    rarity: np.ndarray = -np.log(np.maximum(counts, 1) / max(counts.sum(), 1))
+    return rarity
 
 
 def source_counts(shards: Sequence[Path], vocab_size: int) -> np.ndarray:
@@ -431,9 +431,11 @@ def sample_of(
     text: TestText, count: int, fits: Callable[[int], bool] = lambda _: True
 ) -> TextSample:
     """At most `count` sentences of a text whose source tokens `fits` accepts."""
-    order = [index for index in text.lengths.argsort(kind="stable") if fits(text.lengths[index])]
-    step = max(len(order) / count, 1.0)
-    chosen = np.array([order[int(place * step)] for place in range(min(count, len(order)))])
+    by_length = [
+        index for index in text.lengths.argsort(kind="stable") if fits(text.lengths[index])
+    ]
+    step = max(len(by_length) / count, 1.0)
+    chosen = np.array([by_length[int(place * step)] for place in range(min(count, len(by_length)))])
     chosen = np.random.default_rng(SEED).permutation(chosen)
     lengths = text.lengths[chosen]
     return TextSample([text.sources[index] for index in chosen], lengths, thirds(lengths))
@@ -446,8 +448,8 @@ def words(sentences: Sequence[str]) -> int:
 
 def _edges(values: np.ndarray, third: np.ndarray) -> tuple[float, float]:
     """The least value of the middle and of the last third."""
-    found = [
+    edges = [
         float(values[third == one].min()) if (third == one).any() else float(values.max())
         for one in range(1, BUCKETS)
     ]
-    return found[0], found[1]
+    return edges[0], edges[1]

@@ -34,7 +34,7 @@ from benchmarks.plan import BUCKETS, TestText
 from benchmarks.results import BucketScore, Quality, ScoreRecord
 from benchmarks.speed import tidy
 from benchmarks.systems.base import System, Unavailable
-from benchmarks.systems.process import Running, SystemFailed
+from benchmarks.systems.process import SystemFailed, SystemProcess
 from export.metrics import (
     BLEU_SCORE,
     CHRF_SCORE,
@@ -85,21 +85,21 @@ def translate_texts(
     say: Callable[[str], None],
 ) -> list[Scored]:
     """Every system on every text, one after another, each in its own process."""
-    found = []
+    scored = []
     for system in systems:
         name = system.info.name
         if name in failed:
             continue
         try:
-            with Running(system, threads) as running:
+            with SystemProcess(system, threads) as running:
                 for text in texts:
                     outputs = running.translate(text.sources, BATCH)
-                    found.append(score(name, text, outputs))
-                    say(f"{name}: {text.name}: {found[-1].scores[0].score:.2f} BLEU")
+                    scored.append(score(name, text, outputs))
+                    say(f"{name}: {text.name}: {scored[-1].scores[0].score:.2f} BLEU")
         except (Unavailable, SystemFailed) as error:
             failed[name] = str(error)
             say(f"{name}: left out: {error}")
-    return found
+    return scored
 
 
 def with_comet(scored: Sequence[Scored], comet: Comet) -> list[Scored]:
@@ -170,15 +170,15 @@ def _row(scored: Scored, reference: Scored | None) -> Quality:
 
 
 def _buckets(scored: Scored) -> list[BucketScore]:
-    found = []
+    buckets = []
     for column, by in enumerate(("length", "rarity")):
         for third in range(BUCKETS):
             inside = scored.text.buckets[:, column] == third
             if inside.any():
                 bleu = round(bleu_of(scored.statistics[inside]), 2)
                 count = int(inside.sum())
-                found.append(BucketScore(by=by, third=third, sentences=count, bleu=bleu))
-    return found
+                buckets.append(BucketScore(by=by, third=third, sentences=count, bleu=bleu))
+    return buckets
 
 
 # --- COMET ----------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ results.
 The HTML page is one file: nothing is asked of elsewhere, and nothing runs.
 
 A speed, latency, loading time or memory counts as worse where its change is larger than a limit and
-the interval of 95 % of the change, bootstrapped from the rounds of both, excludes no change. BLEU of the same text is compared sentence by sentence by paired bootstrap.
+the interval of 95 % of the change, bootstrapped from the rounds of both, excludes no change. BLEU
+of the same text is compared sentence by sentence by paired bootstrap.
 """
 
 from __future__ import annotations
@@ -230,8 +231,6 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
             "no system has both a BLEU and a speed on one thread at batch 1: measure with "
             "--parts quality,speed at least"
         )
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(picture, drawn + "\n")
     shown = Path(os.path.relpath(picture, page.parent)).as_posix()
     blocks = [
         f"![BLEU against sentences a second]({shown})",
@@ -240,6 +239,8 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
         _settings(results),
     ]
     replace_section(page, BEGIN, END, "\n\n".join(blocks))
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(picture, drawn + "\n")
 
 
 def short_table(results: Results) -> Table:
@@ -355,14 +356,14 @@ def compare_results(before: Results, after: Results, limit: float, bleu_limit: f
 
     Speeds of unlike machines are left out: they say nothing of the program.
     """
-    found = Comparison()
-    found.notes += list(_notes(before, after))
-    found.changes += _quality_changes(before, after, bleu_limit)
+    comparison = Comparison()
+    comparison.notes += list(_notes(before, after))
+    comparison.changes += _quality_changes(before, after, bleu_limit)
     if same_machine(before.machine, after.machine):
-        found.changes += _speed_changes(before, after, limit)
-        found.changes += _latency_changes(before, after, limit)
-        found.changes += _cost_changes(before, after, limit)
-    return found
+        comparison.changes += _speed_changes(before, after, limit)
+        comparison.changes += _latency_changes(before, after, limit)
+        comparison.changes += _cost_changes(before, after, limit)
+    return comparison
 
 
 def same_machine(one: Machine, other: Machine) -> bool:
@@ -489,32 +490,32 @@ def ratio_change(
     )
 
 
-def render(found: Comparison) -> str:
+def render(comparison: Comparison) -> str:
     """The comparison as Markdown: what changed first, then how much was compared."""
-    blocks = list(found.notes)
+    blocks = list(comparison.notes)
     for title, some in (
-        ("Worse", found.regressions),
-        ("Better", [one for one in found.changes if one.better]),
-        ("The same, or within the limits and the noise", _others(found)),
+        ("Worse", comparison.regressions),
+        ("Better", [one for one in comparison.changes if one.better]),
+        ("The same, or within the limits and the noise", _others(comparison)),
     ):
         if some:
             blocks += [f"## {title}", markdown_table(_change_table(title, some))]
-    if not found.changes:
+    if not comparison.changes:
         blocks.append(
             "The two results have no figure in common, so nothing was compared: give results of "
             "the same systems on the same text, and of the same machine for speeds."
         )
         return "\n\n".join(blocks)
-    count = len(found.regressions)
+    count = len(comparison.regressions)
     blocks.append(
-        f"{len(found.changes)} figures compared, "
+        f"{len(comparison.changes)} figures compared, "
         + (f"{count} worse beyond the limit." if count else "none worse beyond the limit.")
     )
     return "\n\n".join(blocks)
 
 
-def _others(found: Comparison) -> list[Change]:
-    return [one for one in found.changes if not one.worse and not one.better]
+def _others(comparison: Comparison) -> list[Change]:
+    return [one for one in comparison.changes if not one.worse and not one.better]
 
 
 def _change_table(title: str, changes: Sequence[Change]) -> Table:

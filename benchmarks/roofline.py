@@ -34,7 +34,7 @@ from benchmarks.plan import BenchPlan
 from benchmarks.results import Peak, Profile, ReportPart, Share, Speed
 from benchmarks.speed import figure, tidy
 from benchmarks.systems.base import Unavailable
-from benchmarks.systems.process import Running
+from benchmarks.systems.process import SystemProcess
 from benchmarks.trainers import in_fresh_process, use_cores
 from training.checkpoint import build_model
 from training.config.model import ModelConfig
@@ -106,11 +106,11 @@ def kernel_rounds(threads: int, rounds: int, seconds: float) -> dict[str, list[f
             _gops(products[name], seconds / 4)
         except (ImportError, RuntimeError, NotImplementedError, AttributeError):
             products.pop(name, None)
-    found: dict[str, list[float]] = {name: [] for name in products}
+    rates: dict[str, list[float]] = {name: [] for name in products}
     for _ in range(rounds):
         for name, product in products.items():
-            found[name].append(_gops(product, seconds))
-    return found
+            rates[name].append(_gops(product, seconds))
+    return rates
 
 
 def _gops(product: Product, seconds: float) -> float:
@@ -171,7 +171,7 @@ KERNELS: dict[Literal["float32", "int8"], tuple[str, ...]] = {
 
 def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[Peak]:
     """The best kernel of each precision, for every number of threads; kernels take turns."""
-    found = []
+    peaks = []
     for count in threads:
         measured = in_fresh_process(kernel_rounds, count, rounds, seconds)
         for precision, kernels in KERNELS.items():
@@ -180,8 +180,8 @@ def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[P
                 continue
             best = max(rates, key=lambda name: float(np.median(rates[name])))
             gops = figure(rates[best])
-            found.append(Peak(precision=precision, threads=count, gops=gops, kernel=best))
-    return found
+            peaks.append(Peak(precision=precision, threads=count, gops=gops, kernel=best))
+    return peaks
 
 
 # --- shares of the peaks --------------------------------------------------------------------------
@@ -191,15 +191,15 @@ def dimensions(plan: BenchPlan) -> dict[int, ModelConfig]:
     """The models that the bundle's recipe describes, by their number of parameters."""
     manifest = plan.bundle.manifest
     text = (plan.bundle.path / manifest.recipe).read_text(encoding="utf-8")
-    found = {}
+    configs = {}
     tree = yaml.safe_load(text)
     for side in ("student", "teacher"):
         try:
             config = ModelConfig.model_validate(tree[side]["model"])
         except (KeyError, TypeError, ValueError):
             continue  # a given teacher has no dimensions here
-        found[parameter_count(build_model(config, manifest.vocab_size))] = config
-    return found
+        configs[parameter_count(build_model(config, manifest.vocab_size))] = config
+    return configs
 
 
 def shares(
@@ -214,7 +214,7 @@ def shares(
     vocab_size = plan.bundle.manifest.vocab_size
     best = {(peak.precision, peak.threads): peak.gops.median for peak in peaks}
     infos = {one.info.name: one.info for one in plan.systems}
-    found = []
+    rows = []
     for row in speed:
         info = infos[row.system]
         config = models.get(info.parameters or -1)
@@ -223,7 +223,7 @@ def shares(
         src, trg = lengths[row.system]
         operations = flops_per_sentence(config, vocab_size, src, trg, info.beam_size)
         gops = operations * row.sentences_per_second.median / 1e9
-        found.append(
+        rows.append(
             Share(
                 system=row.system,
                 threads=row.threads,
@@ -234,7 +234,7 @@ def shares(
                 share_of_int8=_share(gops, best.get(("int8", row.threads))),
             )
         )
-    return found
+    return rows
 
 
 def _share(gops: float, peak: float | None) -> float | None:
@@ -270,7 +270,9 @@ LINE = re.compile(r"^\s*+([\d.]+)%\s++(\S+(?:\s\S+)*)\s++\[[.kguHx]\]\s++(.*)$")
 """perf pads lines to the longest C++ name, thousands of characters: nothing here looks back."""
 
 
-def profile(running: Running, sentences: Sequence[str], batch_size: int, seconds: float) -> Profile:
+def profile(
+    running: SystemProcess, sentences: Sequence[str], batch_size: int, seconds: float
+) -> Profile:
     """Sample a warm system for at least so many seconds. Raises Unavailable without perf."""
     if shutil.which("perf") is None:
         raise Unavailable(f"perf is not installed: {INSTALL}")
@@ -331,8 +333,8 @@ def parts_of(lines: Sequence[str]) -> list[ReportPart]:
     """Lines of perf's report by library and function → parts, the largest first."""
     shares: dict[str, float] = defaultdict(float)
     for line in lines:
-        if found := LINE.match(line):
-            shares[part_of(found.group(2), found.group(3))] += float(found.group(1))
+        if match := LINE.match(line):
+            shares[part_of(match.group(2), match.group(3))] += float(match.group(1))
     total = sum(shares.values())
     ordered = sorted(shares.items(), key=lambda item: -item[1])
     return [

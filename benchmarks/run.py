@@ -27,7 +27,7 @@ from benchmarks.roofline import dimensions, measure_peaks, profile, shares
 from benchmarks.scaling import along_models, along_text, from_speeds
 from benchmarks.speed import MachineWatch, Samples, Speeds, measure_speed
 from benchmarks.systems.base import WHOLE, System, Unavailable
-from benchmarks.systems.process import Running, SystemFailed
+from benchmarks.systems.process import SystemFailed, SystemProcess
 from export.runtime.bundle import load_tokenizer
 from quickstudy.machine import usable_cores
 
@@ -197,39 +197,39 @@ def _roofline(context: BenchContext, speeds: Speeds) -> tuple[list[Peak], list[S
 
 
 def _profiles(context: BenchContext) -> list[Profile]:
-    found = []
+    profiles = []
     for system in context.profiled:
         with (
             context.isolated(f"profile of {system.info.name}"),
-            Running(system, 1) as running,
+            SystemProcess(system, 1) as running,
         ):
             for batch_size in (1, 32):
                 sentences = context.samples.of(batch_size).sentences
                 running.time(sentences, batch_size)
                 seconds = context.options.profile_seconds
-                found.append(profile(running, sentences, batch_size, seconds))
-    return found
+                profiles.append(profile(running, sentences, batch_size, seconds))
+    return profiles
 
 
 def _scaling(context: BenchContext, speeds: Speeds) -> list[ScalingFit]:
     """Along the axes of the speeds that are there, of text, and of models."""
-    found = [
+    fits = [
         one for system in context.profiled for one in from_speeds(speeds.speed, system.info.name)
     ]
     for system in context.profiled:
-        with context.isolated(f"growth of {system.info.name}"), Running(system, 1) as running:
-            found += _scaling_along_text(context, running)
+        with context.isolated(f"growth of {system.info.name}"), SystemProcess(system, 1) as running:
+            fits += _scaling_along_text(context, running)
     manifest = context.plan.bundle.manifest
     config = dimensions(context.plan).get(manifest.parameters)
     if config is not None:
         with context.isolated("growth of random models"):
             rounds, quick = context.options.rounds, context.options.quick
-            found += along_models(config, manifest.vocab_size, rounds, quick)
-    context.say(f"growth: {', '.join(f'{one.axis} ^ {one.exponent:.2f}' for one in found)}")
-    return found
+            fits += along_models(config, manifest.vocab_size, rounds, quick)
+    context.say(f"growth: {', '.join(f'{one.axis} ^ {one.exponent:.2f}' for one in fits)}")
+    return fits
 
 
-def _scaling_along_text(context: BenchContext, running: Running) -> list[ScalingFit]:
+def _scaling_along_text(context: BenchContext, running: SystemProcess) -> list[ScalingFit]:
     tokenizer = load_tokenizer(context.plan.bundle)
     return along_text(
         running,

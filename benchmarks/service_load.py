@@ -25,7 +25,7 @@ import typer
 
 from benchmarks.load import measures
 from benchmarks.load.measures import read_sentences
-from benchmarks.load.served import LoadWorker, Served
+from benchmarks.load.served import LoadWorker, ServiceProcess
 from benchmarks.plots import draw_load
 from benchmarks.results import replace_section
 from benchmarks.speed import QUIET_LOAD
@@ -78,7 +78,7 @@ def measure(
 ) -> dict[str, Any]:
     """Figures by service and part. Raises RuntimeError where requests fail that must not."""
     threads = usable_cores()
-    found: dict[str, Any] = {}
+    report: dict[str, Any] = {}
     pair = bundle.manifest.source_lang, bundle.manifest.target_lang
     with (
         LoadWorker("engine", str(bundle.path), str(threads)) as engine,
@@ -89,7 +89,7 @@ def measure(
             if not only.intersection(wanted):
                 continue
             _say(f"starting the service, {name}")
-            with Served(bundle.path, settings) as served:
+            with ServiceProcess(bundle.path, settings) as served:
                 scores = settings.get("QUICKSTUDY_SECOND_TRIES") != "false"
                 bench = measures.LoadBench(
                     served, engine, client, sentences, pair, scores, plan, _say
@@ -104,8 +104,8 @@ def measure(
                 for part in wanted:
                     if part in only:
                         figures[part.value] = MEASURES[part](bench)
-                found[name] = figures
-    return found
+                report[name] = figures
+    return report
 
 
 # --- report ---------------------------------------------------------------------------------------
@@ -135,8 +135,8 @@ def targets(report: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
     """What is aimed at, the aim, what was measured, and whether it is reached."""
     services = report["services"]
     default = services.get("default", {})
-    if found := services.get("no cache", {}).get("overhead"):
-        p50 = found["native"]["overhead_ms"]["p50"]
+    if figures := services.get("no cache", {}).get("overhead"):
+        p50 = figures["native"]["overhead_ms"]["p50"]
         aim = f"≤ {OVERHEAD_MS} ms"
         yield (
             "one client: p50 beyond the engine's own call",
@@ -144,23 +144,23 @@ def targets(report: dict[str, Any]) -> Iterator[tuple[str, str, str, bool]]:
             f"{p50:.2f} ms",
             (p50 <= OVERHEAD_MS),
         )
-    if found := services.get("greedy only", {}).get("throughput"):
-        what = f"{found['clients']} clients, a sentence each: share of the engine's sentences/s"
-        share = found["share"]["median"]
+    if figures := services.get("greedy only", {}).get("throughput"):
+        what = f"{figures['clients']} clients, a sentence each: share of the engine's sentences/s"
+        share = figures["share"]["median"]
         yield what, f"≥ {SHARE:.0%}", f"{share:.0%}", share >= SHARE
-    if found := default.get("soak"):
-        minutes = found["seconds"] / 60
-        what = f"{minutes:.0f} minutes of mixed sizes, {found['clients']} clients: errors"
-        yield what, "0", f"{found['errors']} of {found['answered']:,}", not found["errors"]
-        growth = found["memory"]["growth_percent"]
+    if figures := default.get("soak"):
+        minutes = figures["seconds"] / 60
+        what = f"{minutes:.0f} minutes of mixed sizes, {figures['clients']} clients: errors"
+        yield what, "0", f"{figures['errors']} of {figures['answered']:,}", not figures["errors"]
+        growth = figures["memory"]["growth_percent"]
         aim = f"within {GROWTH_PERCENT:.0f} %"
         yield "… memory after warm-up", aim, f"{growth:+.1f} %", abs(growth) <= GROWTH_PERCENT
     if default:
         ready, size = default["ready_s"], default["ready_mb"]
         yield "ready after its start", f"≤ {READY_S:.0f} s", f"{ready:.1f} s", ready <= READY_S
         yield "resident when ready", f"≤ {MEMORY_MB:.0f} MB", f"{size:.0f} MB", size <= MEMORY_MB
-    if found := default.get("crash"):
-        again = max(found["seconds_to_serve"])
+    if figures := default.get("crash"):
+        again = max(figures["seconds_to_serve"])
         what = "`kill -9` of the worker under load: serving again"
         yield what, f"≤ {AGAIN_S:.0f} s", f"{again:.1f} s", again <= AGAIN_S
 
@@ -169,20 +169,20 @@ def tables(report: dict[str, Any]) -> str:
     """The targets and the tables, without a title."""
     blocks = [_method(report), _target_table(report)]
     services = report["services"]
-    if found := services.get("no cache", {}).get("overhead"):
-        blocks.append(_overhead(found))
+    if figures := services.get("no cache", {}).get("overhead"):
+        blocks.append(_overhead(figures))
     if rows := [
         (CHECK_NAMES[name], one["throughput"])
         for name, one in services.items()
         if "throughput" in one
     ]:
         blocks.append(_throughput(rows))
-    if found := services.get("no cache", {}).get("open-loop"):
-        blocks.append(_open(found))
-    if found := services.get("default", {}).get("soak"):
-        blocks.append(_soak(found))
-    if found := services.get("default", {}).get("crash"):
-        blocks.append(_crash(found))
+    if figures := services.get("no cache", {}).get("open-loop"):
+        blocks.append(_open(figures))
+    if figures := services.get("default", {}).get("soak"):
+        blocks.append(_soak(figures))
+    if figures := services.get("default", {}).get("crash"):
+        blocks.append(_crash(figures))
     return "\n\n".join(blocks)
 
 
@@ -215,21 +215,21 @@ def _method(report: dict[str, Any]) -> str:
 
 def _target_table(report: dict[str, Any]) -> str:
     rows = [
-        f"| {what} | {aim} | {found} | {'yes' if reached else '**no**'} |"
-        for what, aim, found, reached in targets(report)
+        f"| {what} | {aim} | {value} | {'yes' if reached else '**no**'} |"
+        for what, aim, value, reached in targets(report)
     ]
     return "\n".join(["| target | | measured | reached |", "| --- | --- | --- | --- |", *rows])
 
 
-def _overhead(found: dict[str, Any]) -> str:
-    rows = [f"| engine in process | {_ms(found['engine_ms'])} | |"]
+def _overhead(figures: dict[str, Any]) -> str:
+    rows = [f"| engine in process | {_ms(figures['engine_ms'])} | |"]
     for name, path in (("native", "/v1/translate"), ("libretranslate", "/translate")):
-        one = found[name]
+        one = figures[name]
         rows.append(f"| `{path}` | {_ms(one['request_ms'])} | {_ms(one['overhead_ms'])} |")
     return "\n".join(
         [
-            f"One client, {found['sentences']} sentences, medians of {found['rounds']} rounds in "
-            f"turns; p50 / p95 / p99. The client takes {found['client_cpu_ms']:.2f} ms of "
+            f"One client, {figures['sentences']} sentences, medians of {figures['rounds']} rounds "
+            f"in turns; p50 / p95 / p99. The client takes {figures['client_cpu_ms']:.2f} ms of "
             "processor time a request.",
             "",
             "| | ms | ms beyond the engine |",
@@ -271,10 +271,10 @@ def _throughput(rows: list[tuple[str, dict[str, Any]]]) -> str:
     )
 
 
-def _open(found: dict[str, Any]) -> str:
+def _open(figures: dict[str, Any]) -> str:
     lines = [
         "Requests at random times (Poisson), whatever is not answered yet; ms from when a request "
-        f"was due, {found['seconds']:g} s at each rate, no cache.",
+        f"was due, {figures['seconds']:g} s at each rate, no cache.",
         "",
         "| sent a second | `/v1/translate` p50 / p95 / p99 | answered a second | `/translate` "
         "p50 / p95 / p99 | answered a second |",
@@ -282,7 +282,7 @@ def _open(found: dict[str, Any]) -> str:
     ]
     by_rate: dict[int, dict[str, Any]] = {}
     for shape in ("native", "libretranslate"):
-        for row in found[shape]:
+        for row in figures[shape]:
             by_rate.setdefault(row["rate"], {})[shape] = row
     for rate, rows in by_rate.items():
         cells = [_open_cell(rows.get(shape)) for shape in ("native", "libretranslate")]
@@ -297,23 +297,24 @@ def _open_cell(row: dict[str, Any] | None) -> str:
     return f"{_ms(row)} | {row['per_s']:.0f}{refused}"
 
 
-def _soak(found: dict[str, Any]) -> str:
-    size = found["memory"]
+def _soak(figures: dict[str, Any]) -> str:
+    size = figures["memory"]
     return (
-        f"Soak: {found['seconds']:.0f} s, {found['clients']} clients, {found['answered']:,} "
-        f"requests answered (p50 / p95 / p99 {_ms(found['request_ms'])} ms), {found['errors']} "
-        f"errors; {found['retried_503']} were told by 503 to come back, and did. Memory "
+        f"Soak: {figures['seconds']:.0f} s, {figures['clients']} clients, {figures['answered']:,} "
+        f"requests answered (p50 / p95 / p99 {_ms(figures['request_ms'])} ms), {figures['errors']} "
+        f"errors; {figures['retried_503']} were told by 503 to come back, and did. Memory "
         f"{size['first_mb']} MB at its start, {size['mean_mb']} MB on average after warm-up, "
         f"{size['most_mb']} MB at most; {size['growth_percent']:+.1f} % along the fitted line."
     )
 
 
-def _crash(found: dict[str, Any]) -> str:
-    seconds = ", ".join(f"{one:.1f}" for one in found["seconds_to_serve"])
-    lost = ", ".join(str(one) for one in found["requests_lost"])
+def _crash(figures: dict[str, Any]) -> str:
+    seconds = ", ".join(f"{one:.1f}" for one in figures["seconds_to_serve"])
+    lost = ", ".join(str(one) for one in figures["requests_lost"])
     return (
-        f"`kill -9` of the worker with {found['clients']} clients: {seconds} s until a translation "
-        f"succeeded; {lost} attempts failed meanwhile, tried again every 50 ms by each client."
+        f"`kill -9` of the worker with {figures['clients']} clients: {seconds} s until a "
+        f"translation succeeded; {lost} attempts failed meanwhile, tried again every 50 ms by each "
+        "client."
     )
 
 
@@ -328,8 +329,8 @@ def _percent(value: str) -> str:
     return value if value == "–" else f"{float(value):.0%}"
 
 
-def _ms(found: dict[str, float]) -> str:
-    return " / ".join(f"{found[name]:.1f}" for name in ("p50", "p95", "p99"))
+def _ms(quantiles: dict[str, float]) -> str:
+    return " / ".join(f"{quantiles[name]:.1f}" for name in ("p50", "p95", "p99"))
 
 
 # --- command --------------------------------------------------------------------------------------

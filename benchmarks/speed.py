@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.plan import BUCKETS, TextSample
 from benchmarks.results import Cost, Figure, Latency, Machine, Ratio, Speed
 from benchmarks.systems.base import WHOLE, System
-from benchmarks.systems.process import Running, SystemFailed, Timing, all_running
+from benchmarks.systems.process import SystemFailed, SystemProcess, Timing, start_systems
 from quickstudy.machine import PROC, describe_machine, usable_cores, versions_of
 
 # --- turns ----------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 
 def take_turns(
-    running: Sequence[Running],
+    running: Sequence[SystemProcess],
     sentences: Sequence[str],
     batch_size: int,
     rounds: int,
@@ -60,7 +60,7 @@ def take_turns(
     """
     repeats: dict[str, int] = {}
     going = [one for one in running if one.info.name not in failed]
-    found = {one.info.name: Turns([], [], [], []) for one in going}
+    measured = {one.info.name: Turns([], [], [], []) for one in going}
     once = 0.0
     number = 0
     while number <= rounds:
@@ -73,7 +73,7 @@ def take_turns(
                 timing, calls = _turn(one, sentences, batch_size, repeat)
             except SystemFailed as error:
                 failed[name] = str(error)
-                found.pop(name)
+                measured.pop(name)
                 continue
             if number == 0:
                 wanted = int(np.ceil(LEAST_SECONDS / max(timing.seconds, 1e-6)))
@@ -81,7 +81,7 @@ def take_turns(
                 once += timing.seconds * repeats[name]
                 continue
             count = len(sentences) * repeat
-            turns = found[name]
+            turns = measured[name]
             turns.sentences_per_second.append(count / timing.seconds)
             turns.cpu_seconds_per_sentence.append(timing.cpu_seconds / count)
             turns.cores_used.append(timing.cpu_seconds / timing.seconds)
@@ -89,11 +89,11 @@ def take_turns(
         number += 1
         if seconds is not None and once:
             rounds = min(rounds, max(LEAST_ROUNDS, int(seconds / once)))
-    return found
+    return measured
 
 
 def _turn(
-    running: Running, sentences: Sequence[str], batch_size: int, repeat: int
+    running: SystemProcess, sentences: Sequence[str], batch_size: int, repeat: int
 ) -> tuple[Timing, list[float]]:
     if batch_size == 1:
         return running.time_each(list(sentences) * repeat)
@@ -145,30 +145,30 @@ def measure_speed(
 ) -> Speeds:
     """Time all systems, in turns, for every number of threads and batch size of `cells`, each of
     which takes about `seconds` at most if three rounds fit in there."""
-    found = Speeds()
+    speeds = Speeds()
     for threads, batch_sizes in cells.items():
-        with all_running(systems, threads, failed) as running:
+        with start_systems(systems, threads, failed) as running:
             for one in running:
-                if one.info.name not in found.outputs:
-                    _keep_outputs(found, one, samples, failed)
+                if one.info.name not in speeds.outputs:
+                    _keep_outputs(speeds, one, samples, failed)
             for batch_size in batch_sizes:
                 sample = samples.of(batch_size)
                 turns = take_turns(running, sample.sentences, batch_size, rounds, failed, seconds)
-                _add(found, turns, samples, threads, batch_size, main)
+                _add(speeds, turns, samples, threads, batch_size, main)
                 say(_line(turns, threads, batch_size))
-            found.cost += [_cost(one) for one in running if one.info.name not in failed]
-    return found
+            speeds.cost += [_cost(one) for one in running if one.info.name not in failed]
+    return speeds
 
 
 def _keep_outputs(
-    found: Speeds, running: Running, samples: Samples, failed: dict[str, str]
+    speeds: Speeds, running: SystemProcess, samples: Samples, failed: dict[str, str]
 ) -> None:
     try:
         outputs = running.translate(samples.batched.sentences, 32)
     except SystemFailed as error:
         failed[running.info.name] = str(error)
     else:
-        found.outputs[running.info.name] = outputs
+        speeds.outputs[running.info.name] = outputs
 
 
 def _line(turns: dict[str, Turns], threads: int, batch_size: int) -> str:
@@ -179,7 +179,7 @@ def _line(turns: dict[str, Turns], threads: int, batch_size: int) -> str:
     return f"{threads} thread(s), {what}, sentences/s: {speeds}"
 
 
-def _cost(running: Running) -> Cost:
+def _cost(running: SystemProcess) -> Cost:
     loaded = running.loaded
     return Cost(
         system=running.info.name,
@@ -192,7 +192,7 @@ def _cost(running: Running) -> Cost:
 
 
 def _add(
-    found: Speeds,
+    speeds: Speeds,
     turns: dict[str, Turns],
     samples: Samples,
     threads: int,
@@ -201,13 +201,13 @@ def _add(
 ) -> None:
     sample = samples.of(batch_size)
     for name, one in turns.items():
-        found.speed.append(_speed(name, one, samples.text, sample, threads, batch_size))
+        speeds.speed.append(_speed(name, one, samples.text, sample, threads, batch_size))
         if batch_size == 1:
-            found.latency += latencies(name, one.calls, sample, threads)
+            speeds.latency += latencies(name, one.calls, sample, threads)
     if main not in turns:
         return
     fast = turns[main].sentences_per_second
-    found.ratios += [
+    speeds.ratios += [
         Ratio(
             system=main,
             against=name,
@@ -243,13 +243,13 @@ def latencies(
 ) -> list[Latency]:
     """Percentiles of every round's seconds, of all sentences and of each third by length."""
     count = len(sample.sentences)
-    found = []
+    rows = []
     for third in (None, *range(BUCKETS)):
         inside = np.ones(count, dtype=bool) if third is None else sample.thirds == third
         if not inside.any():
             continue
         rounds = [np.asarray(one).reshape(-1, count)[:, inside].ravel() for one in calls]
-        found.append(
+        rows.append(
             Latency(
                 system=name,
                 threads=threads,
@@ -261,7 +261,7 @@ def latencies(
                 p99_ms=_percentile(rounds, 99),
             )
         )
-    return found
+    return rows
 
 
 def _percentile(rounds: Sequence[np.ndarray], percent: float) -> Figure:
@@ -304,8 +304,8 @@ def tidy(value: float) -> float:
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
     """Median, least and most of the rounds."""
-    found = {"median": median(values), "least": min(values), "most": max(values)}
-    return {name: round(value, digits) for name, value in found.items()}
+    figures = {"median": median(values), "least": min(values), "most": max(values)}
+    return {name: round(value, digits) for name, value in figures.items()}
 
 
 def ratios(fast: Sequence[float], slow: Sequence[float]) -> dict[str, float]:
@@ -369,19 +369,19 @@ class MachineWatch:
 
 def noise_of(load: float, steal: float | None, figures: list[Figure]) -> list[str]:
     """What disturbed a run, in words."""
-    found = []
+    reasons = []
     if load > QUIET_LOAD:
-        found.append(f"something else was running: the load was {load:.1f} before the run began")
+        reasons.append(f"something else was running: the load was {load:.1f} before the run began")
     if steal is not None and steal > QUIET_STEAL:
-        found.append(f"another machine on the same host took {steal:.0%} of the processor time")
+        reasons.append(f"another machine on the same host took {steal:.0%} of the processor time")
     unsteady = [one for one in figures if range_of(one) > STEADY]
     if unsteady:
         worst = max(map(range_of, unsteady))
-        found.append(
+        reasons.append(
             f"rounds of {len(unsteady)} of {len(figures)} speeds differ by more than {STEADY:.0%} "
             f"of their median, the worst by {worst:.0%}"
         )
-    return found
+    return reasons
 
 
 def range_of(figure: Figure) -> float:

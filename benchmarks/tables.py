@@ -141,7 +141,7 @@ def speed_table(results: Results, threads: int) -> Table:
     for system in dict.fromkeys(row.system for row in own):
         cells = [system]
         for size in sizes:
-            found = results.speed_of(system, threads, size)
+            is_main = results.speed_of(system, threads, size)
             ratio = next(
                 (
                     one.times
@@ -150,8 +150,8 @@ def speed_table(results: Results, threads: int) -> Table:
                 ),
                 None,
             )
-            cells.append(spread(found.sentences_per_second) if found else NONE)
-            cells.append(spread(ratio) if ratio else ("1" if found else NONE))
+            cells.append(spread(is_main.sentences_per_second) if is_main else NONE)
+            cells.append(spread(ratio) if ratio else ("1" if is_main else NONE))
         last = results.speed_of(system, threads, sizes[-1])
         tokens = number(last.source_tokens_per_second) if last else NONE
         cpu = number(last.cpu_seconds_per_million_source_tokens) if last else NONE
@@ -294,8 +294,8 @@ def service_tables(results: Results) -> Iterator[Table]:
 def summary(report: dict[str, Any]) -> Table:
     """One small table of all but the open loop, with its signature."""
     rows = [
-        [what, found, aim, "yes" if reached else "no"]
-        for what, aim, found, reached in targets(report)
+        [what, measured, aim, "yes" if reached else "no"]
+        for what, aim, measured, reached in targets(report)
     ]
     for name, service in report["services"].items():
         rows += [[*row, NONE, NONE] for row in _details(CHECK_NAMES.get(name, name), service)]
@@ -305,31 +305,34 @@ def summary(report: dict[str, Any]) -> Table:
 
 def _details(name: str, service: dict[str, Any]) -> Iterator[Row]:
     """Name and figure of what has no aim."""
-    if found := service.get("overhead"):
-        yield from _overhead(found)
-    if found := service.get("throughput"):
-        yield from _throughput(f"{found['clients']} clients, {name}", found)
-    if found := service.get("soak"):
-        yield [f"soak, {found['seconds']:.0f} s: p50 / p95 / p99, ms", _ms(found["request_ms"])]
-        yield ["soak: MB on average / at most", _memory(found["memory"])]
+    if figures := service.get("overhead"):
+        yield from _overhead(figures)
+    if figures := service.get("throughput"):
+        yield from _throughput(f"{figures['clients']} clients, {name}", figures)
+    if figures := service.get("soak"):
+        yield [f"soak, {figures['seconds']:.0f} s: p50 / p95 / p99, ms", _ms(figures["request_ms"])]
+        yield ["soak: MB on average / at most", _memory(figures["memory"])]
 
 
-def _overhead(found: dict[str, Any]) -> Iterator[Row]:
-    yield ["one client, engine in process: p50 / p95 / p99, ms", _ms(found["engine_ms"])]
+def _overhead(figures: dict[str, Any]) -> Iterator[Row]:
+    yield ["one client, engine in process: p50 / p95 / p99, ms", _ms(figures["engine_ms"])]
     for shape, path in PATHS.items():
-        if one := found.get(shape):
+        if one := figures.get(shape):
             yield [f"one client, `{path}`: ms beyond the engine", _ms(one["overhead_ms"])]
 
 
-def _throughput(what: str, found: dict[str, Any]) -> Iterator[Row]:
+def _throughput(what: str, figures: dict[str, Any]) -> Iterator[Row]:
     """Of the engine's, where it was measured beside the service: in batches of sentences as they
     come, whose share was taken round by round, and of like lengths."""
-    served = found["served_per_s"]["median"]
-    if "engine_per_s" in found:
-        yield [f"{what}: sentences/s", _of(served, found["engine_per_s"], found["share"]["median"])]
+    served = figures["served_per_s"]["median"]
+    if "engine_per_s" in figures:
+        yield [
+            f"{what}: sentences/s",
+            _of(served, figures["engine_per_s"], figures["share"]["median"]),
+        ]
     else:
         yield [f"{what}: sentences/s", number(served)]
-    if alike := found.get("alike_per_s"):
+    if alike := figures.get("alike_per_s"):
         share = served / alike["median"]
         yield [f"{what}: sentences/s, engine with like lengths", _of(served, alike, share)]
 
@@ -338,12 +341,12 @@ def _of(served: float, engine: dict[str, float], share: float) -> str:
     return f"{number(served)} of {number(engine['median'])} ({percent(share, 0)})"
 
 
-def _memory(found: dict[str, Any]) -> str:
-    return f"{found['mean_mb']:.1f} / {found['most_mb']:.1f}"
+def _memory(figures: dict[str, Any]) -> str:
+    return f"{figures['mean_mb']:.1f} / {figures['most_mb']:.1f}"
 
 
-def _ms(found: dict[str, float]) -> str:
-    return " / ".join(f"{found[name]:.1f}" for name in PERCENTILES)
+def _ms(quantiles: dict[str, float]) -> str:
+    return " / ".join(f"{quantiles[name]:.1f}" for name in PERCENTILES)
 
 
 def _signature(report: dict[str, Any]) -> str:

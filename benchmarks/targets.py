@@ -29,9 +29,9 @@ def headlines(results: Results) -> list[str]:
 
 def reference(results: Results) -> str | None:
     """The teacher that everything is compared with."""
-    found = next((row.against for row in results.quality if row.against), None)
-    if found is not None:
-        return found
+    name = next((row.against for row in results.quality if row.against), None)
+    if name is not None:
+        return name
     teachers = [row for row in results.systems if row.role == "teacher"]
     if not teachers:
         return None
@@ -39,18 +39,18 @@ def reference(results: Results) -> str | None:
 
 
 def _warnings(results: Results) -> list[str]:
-    found = []
+    sentences = []
     if results.settings.quick:
-        found.append("A quick run on a few sentences: it shows that everything works, no more.")
+        sentences.append("A quick run on a few sentences: it shows that everything works, no more.")
     if results.machine.noise:
-        found.append(f"The machine was noisy ({'; '.join(results.machine.noise)}).")
-    return found
+        sentences.append(f"The machine was noisy ({'; '.join(results.machine.noise)}).")
+    return sentences
 
 
 def _quality(results: Results) -> list[str]:
     main = results.main_system
     rows = [row for row in results.quality if row.system == main]
-    found = []
+    sentences = []
     for row in rows:
         bleu = row.scores[0]
         said = f"The shipped student has {bleu.score:.1f} BLEU on {row.text}"
@@ -59,8 +59,8 @@ def _quality(results: Results) -> list[str]:
                 f", {percent(row.bleu_share)} of its teacher's (95 %: "
                 f"{percent(row.bleu_share_low)} to {percent(row.bleu_share_high)})"
             )
-        found.append(said + ".")
-    return found
+        sentences.append(said + ".")
+    return sentences
 
 
 def _against_teacher(results: Results) -> list[str]:
@@ -97,27 +97,27 @@ def _against_peers(results: Results) -> list[str]:
             same.append(said)
         else:
             other.append(f"{said} ({system.source}→{system.target}, {system.bytes / 1e6:.0f} MB)")
-    found = []
+    sentences = []
     if same:
-        found.append(
+        sentences.append(
             f"Against other ways to run such a model, one sentence at a time: {', '.join(same)}."
         )
     if other:
-        found.append(
+        sentences.append(
             "Against what users would pick instead, in words of the same source text a second, one "
             f"sentence at a time: {', '.join(other)}. These are other models of another language "
             "pair: no quality is compared."
         )
-    return found
+    return sentences
 
 
 def _targets(results: Results) -> list[str]:
     """What is aimed at, by whether it is met; what was not measured says so."""
-    found: dict[bool | None, list[str]] = {True: [], False: [], None: []}
+    by_met: dict[bool | None, list[str]] = {True: [], False: [], None: []}
     for one in targets(results):
-        found[one.met].append(f"{one.aim}: {one.measured}" if one.measured else one.aim)
+        by_met[one.met].append(f"{one.aim}: {one.measured}" if one.measured else one.aim)
     words = {True: "Targets met", False: "Targets not met", None: "Targets not measured"}
-    return [f"{words[met]}: {'; '.join(some)}." for met, some in found.items() if some]
+    return [f"{words[met]}: {'; '.join(some)}." for met, some in by_met.items() if some]
 
 
 def _limit(results: Results) -> list[str]:
@@ -195,10 +195,10 @@ def _aim_against_teacher(
 ) -> Target:
     how = "one at a time" if batch_size == 1 else f"in batches of {batch_size}"
     aim = f"at least {times} times that teacher's sentences a second {how}"
-    found = _ratios(results, teacher.name).get(batch_size) if teacher else None
-    if found is None:
+    ratio = _ratios(results, teacher.name).get(batch_size) if teacher else None
+    if ratio is None:
         return Target(aim, "", None)
-    return Target(aim, spread(found), found.median >= times)
+    return Target(aim, spread(ratio), ratio.median >= times)
 
 
 def _against_peer(results: Results, name: str) -> Target:
@@ -235,7 +235,7 @@ def method(results: Results) -> list[str]:
     )
     governor = f", governor {about.governor}" if about.governor else ", governor not told"
     settings = "".join(f", {name}={value}" for name, value in about.environment.items())
-    found = [
+    sentences = [
         f"{about.processor}, {about.cores} cores{siblings} ({about.instructions}){governor}, "
         f"{about.memory_bytes / 2**30:.0f} GiB, {about.system}, Python {about.python}, {versions}"
         f"{settings}. Load {about.load_before} before and {about.load_after} after; "
@@ -255,7 +255,7 @@ def method(results: Results) -> list[str]:
     signatures = dict.fromkeys(
         f"{one.metric}: {one.signature}" for row in results.quality for one in row.scores
     )
-    return [*found, *signatures]
+    return [*sentences, *signatures]
 
 
 def skipped_lines(results: Results) -> Sequence[str]:

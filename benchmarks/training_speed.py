@@ -74,17 +74,17 @@ class ObjectiveSpeeds:
 
 def every_objective() -> dict[str, Any]:
     """A config of every kind that recipes know, gates one by one, along the hypothesis path."""
-    found: dict[str, Any] = {}
+    configs: dict[str, Any] = {}
     for kind in get_args(get_args(ObjectiveConfig)[0]):
         fields = kind.model_fields
         common = {"path": "hypothesis"} if "path" in fields else {}
         if "gate" not in fields:
-            found[fields["kind"].default] = kind(**common)
+            configs[fields["kind"].default] = kind(**common)
             continue
         for gate in get_args(get_args(GateConfig)[0]):
             name = f"{fields['kind'].default}, {gate.model_fields['kind'].default} gate"
-            found[name] = kind(**common, gate=gate())
-    return found
+            configs[name] = kind(**common, gate=gate())
+    return configs
 
 
 class Learner:
@@ -215,22 +215,22 @@ def take_turns(
     task: Task, trainers: list[BaselineTrainer], rounds: int, say: Callable[[str], None]
 ) -> Rounds:
     """Matrix products and every trainer, one after another, again and again."""
-    found = Rounds()
+    turns = Rounds()
     for number in range(1, rounds + 1):
         for name, value in _gemm().items():
-            found.gemm.setdefault(name, []).append(value)
+            turns.gemm.setdefault(name, []).append(value)
         for trainer in trainers:
-            if trainer.name in found.skipped:
+            if trainer.name in turns.skipped:
                 continue
             try:
                 value = trainer.tokens_per_second(task)
             except TrainerUnavailable as error:
-                found.skipped[trainer.name] = str(error)
+                turns.skipped[trainer.name] = str(error)
                 say(f"{trainer.name}: skipped: {error}")
                 continue
-            found.trainers.setdefault(trainer.name, []).append(value)
+            turns.trainers.setdefault(trainer.name, []).append(value)
             say(f"round {number}: {trainer.name}: {value:,.0f} target tokens/s")
-    return found
+    return turns
 
 
 def _gemm() -> dict[str, float]:
@@ -257,10 +257,10 @@ def objective_rows(speeds: ObjectiveSpeeds) -> list[dict[str, Any]]:
     ]
 
 
-def trainer_rows(found: Rounds, flops: float) -> list[dict[str, Any]]:
+def trainer_rows(turns: Rounds, flops: float) -> list[dict[str, Any]]:
     """Speed of every trainer, against the plain loop and against the machine's products."""
-    plain = found.trainers[REFERENCE.name]
-    gemm = spread(found.gemm["float32, all cores"])["median"]
+    plain = turns.trainers[REFERENCE.name]
+    gemm = spread(turns.gemm["float32, all cores"])["median"]
     return [
         {
             "trainer": name,
@@ -270,7 +270,7 @@ def trainer_rows(found: Rounds, flops: float) -> list[dict[str, Any]]:
             "share_of_float32_products": round(spread(values)["median"] * flops / 1e9 / gemm, 3),
             "rounds": [round(value) for value in values],
         }
-        for name, values in found.trainers.items()
+        for name, values in turns.trainers.items()
     ]
 
 
@@ -288,7 +288,7 @@ def measure(
         speeds = in_fresh_process(objective_speeds, short, rounds, bf16)
         objectives[name] = {"rows": objective_rows(speeds), "skipped": speeds.skipped}
         say(f"objectives in {name}: done")
-    found = take_turns(task, trainers, rounds, say)
+    turns = take_turns(task, trainers, rounds, say)
     return {
         "machine": signature,
         "cores_used": usable_cores(),
@@ -305,9 +305,9 @@ def measure(
         "rounds": rounds,
         "flops_per_target_token": round(flops),
         "objectives": objectives,
-        "trainers": trainer_rows(found, flops),
-        "skipped": found.skipped,
-        "gemm_gflops": {name: spread(values, 1) for name, values in found.gemm.items()},
+        "trainers": trainer_rows(turns, flops),
+        "skipped": turns.skipped,
+        "gemm_gflops": {name: spread(values, 1) for name, values in turns.gemm.items()},
     }
 
 
@@ -372,10 +372,10 @@ def _objectives(report: dict[str, Any]) -> str:
 
 
 def _skipped(report: dict[str, Any]) -> list[str]:
-    found = dict(report["skipped"])
+    reasons = dict(report["skipped"])
     for part in report["objectives"].values():
-        found.update(part["skipped"])
-    return [f"Not measured: {name}: {reason}" for name, reason in found.items()]
+        reasons.update(part["skipped"])
+    return [f"Not measured: {name}: {reason}" for name, reason in reasons.items()]
 
 
 def markdown(report: dict[str, Any]) -> str:

@@ -58,20 +58,20 @@ def measure(sentences: list[str], clients: int, seconds: float, rounds: int) -> 
     try:
         _wait_until_up(port)
         with LoadWorker("clients") as client:
-            found = []
+            figures = []
             for _ in range(rounds + 1):
                 before, began = cpu_seconds(server.pid), time.monotonic()
                 fields = {"loop": "closed", "port": port, "path": PATHS["native"]}
-                told = client.run(**fields, bodies=bodies, clients=clients, seconds=seconds)
-                if not told["ms"]:
-                    raise RuntimeError(f"nothing was answered: {told['statuses']}")
-                used, count = cpu_seconds(server.pid) - before, len(told["ms"])
+                tally = client.run(**fields, bodies=bodies, clients=clients, seconds=seconds)
+                if not tally["ms"]:
+                    raise RuntimeError(f"nothing was answered: {tally['statuses']}")
+                used, count = cpu_seconds(server.pid) - before, len(tally["ms"])
                 spent = time.monotonic() - began
-                found.append((count / spent, used * 1e3, told["cpu_seconds"] * 1e3, count))
+                figures.append((count / spent, used * 1e3, tally["cpu_seconds"] * 1e3, count))
     finally:
         server.terminate()
         server.wait(START_S)
-    counted = found[1:]
+    counted = figures[1:]
     return {
         "requests_per_second": round(median(rate for rate, *_ in counted), 0),
         "server_cpu_ms": round(median(used / count for _, used, _, count in counted), 3),

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, linear_regression, median
 from typing import Any, Literal
 
-from benchmarks.load.served import LoadWorker, Served
+from benchmarks.load.served import LoadWorker, ServiceProcess
 from benchmarks.speed import spread
 
 Shape = Literal["native", "libretranslate"]
@@ -58,7 +58,7 @@ class LoadPlan:
 class LoadBench:
     """A service, the engine in process, the client, and the sentences that both get."""
 
-    served: Served
+    served: ServiceProcess
     engine: LoadWorker
     client: LoadWorker
     sentences: Sequence[str]
@@ -99,13 +99,13 @@ def overhead(bench: LoadBench) -> dict[str, Any]:
     sentences = bench.sentences[: bench.plan.overhead_sentences]
     bodies = {shape: bench.bodies(shape, sentences) for shape in SHAPES}
     engine: list[list[float]] = []
-    found: dict[Shape, list[list[float]]] = {shape: [] for shape in SHAPES}
+    served_ms: dict[Shape, list[list[float]]] = {shape: [] for shape in SHAPES}
     client_ms: list[float] = []
     for turn in range(bench.plan.rounds):
         engine.append(bench.engine.run(sentences=sentences, scores=bench.scores)["ms"])
         for shape in SHAPES:
             answer = bench.closed(bodies[shape], 1, path=PATHS[shape], count=len(sentences))
-            found[shape].append(_all_answered(answer, len(sentences)))
+            served_ms[shape].append(_all_answered(answer, len(sentences)))
             client_ms.append(answer["cpu_seconds"] * 1e3 / len(sentences))
         bench.say(f"overhead: round {turn + 1} of {bench.plan.rounds}")
     alone = [median(times) for times in zip(*engine, strict=True)]
@@ -115,7 +115,7 @@ def overhead(bench: LoadBench) -> dict[str, Any]:
         "engine_ms": quantiles(alone),
         "client_cpu_ms": round(median(client_ms), 3),
     }
-    for shape, rounds in found.items():
+    for shape, rounds in served_ms.items():
         served = [median(times) for times in zip(*rounds, strict=True)]
         beyond = [one - other for one, other in zip(served, alone, strict=True)]
         result[shape] = {"request_ms": quantiles(served), "overhead_ms": quantiles(beyond)}
@@ -246,10 +246,10 @@ def crash(bench: LoadBench) -> dict[str, Any]:
 def open_loop(bench: LoadBench) -> dict[str, Any]:
     """Requests at random times, at rates from one a second to saturation: their time from when
     they were to be sent."""
-    found: dict[str, Any] = {"seconds": bench.plan.open_s}
+    report: dict[str, Any] = {"seconds": bench.plan.open_s}
     for shape in SHAPES:
         bodies = bench.bodies(shape, bench.sentences)
-        rows = found[shape] = []
+        rows = report[shape] = []
         for rate in bench.plan.rates:
             answer = bench.client.run(
                 loop="open", port=bench.served.port, path=PATHS[shape], bodies=bodies, rate=rate,
@@ -262,7 +262,7 @@ def open_loop(bench: LoadBench) -> dict[str, Any]:
             bench.say(f"open loop, {shape}: {rate}/s, p50 {row['p50']:.1f} ms")
             if row["refused"] or row["p50"] > SATURATED_MS:
                 break
-    return found
+    return report
 
 
 def _open_row(rate: int, answer: dict[str, Any]) -> dict[str, Any]:
@@ -292,14 +292,14 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 def _all_answered(answer: dict[str, Any], count: int | None = None) -> list[float]:
     """Milliseconds of all requests. Raises RuntimeError if not each was answered."""
-    found: list[float] = answer["ms"]
+    times: list[float] = answer["ms"]
     others = {status: n for status, n in answer["statuses"].items() if status != "200"}
-    if others or answer["lost"] or not found or (count is not None and len(found) != count):
+    if others or answer["lost"] or not times or (count is not None and len(times) != count):
         raise RuntimeError(
-            f"{len(found)} requests were answered, {answer['lost']} connections lost, others: "
+            f"{len(times)} requests were answered, {answer['lost']} connections lost, others: "
             f"{others}: a figure would not count all"
         )
-    return found
+    return times
 
 
 # --- requests -------------------------------------------------------------------------------------
@@ -338,15 +338,15 @@ def read_sentences(path: Path | None, limit: int, seed: int = 1) -> list[str]:
     """Different sentences of a text file (one a line, .gz or not) in a shuffled order; made-up
     ones where no file is given. Raises OSError, and ValueError if there are none."""
     if path is None:
-        found = [f"{' '.join(words)}{end}." for *words, end in _made_up()]
+        sentences = [f"{' '.join(words)}{end}." for *words, end in _made_up()]
     else:
         opened = gzip.open if path.suffix == ".gz" else open
         with opened(path, "rt", encoding="utf-8") as lines:
-            found = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
-    if not found:
+            sentences = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    if not sentences:
         raise ValueError(f"{path} has no sentence: give a text with one a line")
-    random.Random(seed).shuffle(found)
-    return found[:limit]
+    random.Random(seed).shuffle(sentences)
+    return sentences[:limit]
 
 
 def _made_up() -> itertools.product[Any]:

@@ -99,16 +99,16 @@ class Batches:
             for low, high, (_, count) in zip(lows, highs, self.counts, strict=True)
         )
         share = min(1.0, max(0.0, (self.sentences - least) / room)) if room else 0.0
-        found, owed = [], 0.0
+        sizes, owed = [], 0.0
         for low, high, (_, count) in zip(lows, highs, self.counts, strict=True):
             for _ in range(count):
                 owed += low + 1 + share * (high - low - 1)
-                found.append(max(low + 1, min(high, round(owed))))
-                owed -= found[-1]
-        return found
+                sizes.append(max(low + 1, min(high, round(owed))))
+                owed -= sizes[-1]
+        return sizes
 
 
-class Served:
+class ServiceProcess:
     """A bundle served as by `make serve`; a context manager that is ready when it is entered.
 
     `settings` are environment variables. Raises RuntimeError with the log if it does not get ready.
@@ -138,7 +138,7 @@ class Served:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> ServiceProcess:
         try:
             self.ready_seconds = self.wait_until_ready() - self._begin
         except BaseException:

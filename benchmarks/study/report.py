@@ -121,8 +121,8 @@ class StudyTable:
 
     def bleu(self, rows: list[Row], setting: Setting, inside: np.ndarray | None = None) -> Mean:
         """Mean BLEU over seeds, of all sentences or of those `inside` (bool, [S])."""
-        found = [self.statistics(row, setting) for row in rows]
-        return mean_of([bleu_of(one if inside is None else one[inside]) for one in found])
+        statistics = [self.statistics(row, setting) for row in rows]
+        return mean_of([bleu_of(one if inside is None else one[inside]) for one in statistics])
 
     def metric(self, rows: list[Row], setting: Setting, name: str) -> Mean:
         """Mean of a stored score (BLEU, chrF2) over seeds."""
@@ -171,12 +171,12 @@ def advantages(
     methods: tuple[str, str],
 ) -> list[Advantage]:
     """`methods[0]` over `methods[1]` at every point of an axis where both were trained."""
-    found = []
+    rows = []
     for point in points:
         one, other = (rows_at(point, method) for method in methods)
         if share_seeds(one, other):
-            found.append(Advantage(point, table.compare(one, other, setting)))
-    return found
+            rows.append(Advantage(point, table.compare(one, other, setting)))
+    return rows
 
 
 # --- report ---------------------------------------------------------------------------------------
@@ -254,9 +254,9 @@ def _hybrid_claim(table: StudyTable, setting: Setting) -> list[str]:
     return lines
 
 
-def _against(other: str, found: Paired) -> str:
-    verdict = _verdict(found.difference, found.p_value)
-    return f"{verdict} `{other}` ({found.difference:+.2f}, p = {found.p_value:.3f})"
+def _against(other: str, paired: Paired) -> str:
+    verdict = _verdict(paired.difference, paired.p_value)
+    return f"{verdict} `{other}` ({paired.difference:+.2f}, p = {paired.p_value:.3f})"
 
 
 def _verdict(difference: float, p_value: float) -> str:
@@ -287,14 +287,14 @@ def _beam_advantages(table: StudyTable) -> list[Advantage]:
     ]
 
 
-def _axis_claim(axis: str, found: list[Advantage], grows: bool) -> list[str]:
+def _axis_claim(axis: str, axis_advantages: list[Advantage], grows: bool) -> list[str]:
     """Whether token-over-sentence grows (or shrinks) along an axis as the paper claims."""
-    if len(found) < 2:
+    if len(axis_advantages) < 2:
         return []
-    first, last = found[0].paired, found[-1].paired
+    first, last = axis_advantages[0].paired, axis_advantages[-1].paired
     change = last.difference - first.difference
     p_value = two_sided(last.resampled - first.resampled, change)
-    points = "; ".join(str(one) for one in found)
+    points = "; ".join(str(one) for one in axis_advantages)
     size = f"{change:+.2f} from end to end, p = {p_value:.3f}"
     if p_value >= SIGNIFICANT:
         said = f"token-level less sentence-level does not change significantly ({size})"
@@ -364,9 +364,9 @@ def _compared(
     rows, other = table.of(*group, method), table.of(*group, baseline)
     if method == baseline or not share_seeds(rows, other):
         return "–"
-    found = table.compare(rows, other, setting)
-    shown = f"{found.difference:+.2f} ({found.p_value:.3f})"
-    return f"**{shown}**" if found.p_value < SIGNIFICANT else shown
+    paired = table.compare(rows, other, setting)
+    shown = f"{paired.difference:+.2f} ({paired.p_value:.3f})"
+    return f"**{shown}**" if paired.p_value < SIGNIFICANT else shown
 
 
 def _buckets(table: StudyTable) -> list[str]:

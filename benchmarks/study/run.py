@@ -175,8 +175,8 @@ class _AtWork:
     def _tell(self, done: Cell | None = None) -> None:
         """Write the results so far: the teachers first, then one line a cell, as in the grid."""
         self.out.mkdir(parents=True, exist_ok=True)
-        found = [row for row in (*self.teachers.values(), *self.rows.values()) if row is not None]
-        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        rows = [row for row in (*self.teachers.values(), *self.rows.values()) if row is not None]
+        lines = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         atomic_write(self.out / RESULTS, lines)
         say(self.progress.line(len(self.workers)) + (f" ({done.key})" if done else ""))
 
@@ -281,8 +281,12 @@ def current_row(
         row: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if row["fingerprint"] == wanted:
             return row
-    found = known.get(wanted)
-    return found if found and all(found[k] == v for k, v in cell._asdict().items()) else None
+    row_elsewhere = known.get(wanted)
+    return (
+        row_elsewhere
+        if row_elsewhere and all(row_elsewhere[k] == v for k, v in cell._asdict().items())
+        else None
+    )
 
 
 def row_fingerprint(bench: StudyBench, stages: dict[str, Stage], plan: StudentPlan) -> str:
@@ -363,7 +367,7 @@ def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[
     """Scores and sentence statistics of one test set, by beam size (CTranslate2, float32)."""
     pairs = list(read_pairs(path))
     sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
-    found: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
+    measured: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
     engine = NativeTeacher(checkpoint, precision="float32")
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")
     longest = engine.model.max_length - 1
@@ -374,13 +378,13 @@ def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[
         statistics = statistics_of(outputs, references)
         bleu, chrf = scores(outputs, references)
         assert abs(bleu.score - bleu_of(statistics)) < 0.01
-        found[f"beam{beam}"] = {
+        measured[f"beam{beam}"] = {
             bleu.metric: bleu.score,
             chrf.metric: chrf.score,
             "signatures": [bleu.signature, chrf.signature],
             "statistics": pack(statistics),
         }
-    return found
+    return measured
 
 
 def _buckets(run: Run, sources: list[str]) -> np.ndarray:

@@ -296,12 +296,12 @@ class Tokens:
         """Texts of sentences by `decode`, `batch_size` sentences a call; WHOLE: sorted by length,
         PLAIN_BATCH a call."""
         rows = self.encode(sentences)
-        found: list[list[int]] = [[]] * len(rows)
+        decoded_rows: list[list[int]] = [[]] * len(rows)
         for group in groups([len(row) for row in rows], batch_size):
             decoded = decode([rows[index] for index in group])
             for index, ids in zip(group, decoded, strict=True):
-                found[index] = ids
-        return self.decode(found)
+                decoded_rows[index] = ids
+        return self.decode(decoded_rows)
 
     def output_limit(self, source_length: int) -> int:
         """Most target tokens, EOS counted, for a source of so many, EOS counted; that of
@@ -311,11 +311,11 @@ class Tokens:
 
 def groups(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Indices of sequences of these lengths, a batch each."""
-    order = list(range(len(lengths)))
+    indices = list(range(len(lengths)))
     if batch_size == WHOLE:
-        order.sort(key=lengths.__getitem__)
+        indices.sort(key=lengths.__getitem__)
     size = batch_size or PLAIN_BATCH
-    return [order[first : first + size] for first in range(0, len(order), size)]
+    return [indices[first : first + size] for first in range(0, len(indices), size)]
 
 
 def padded(rows: Sequence[Sequence[int]]) -> list[list[int]]:

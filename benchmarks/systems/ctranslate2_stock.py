@@ -100,7 +100,7 @@ class CTranslate2Stock:
         return side_by_side(batches(sentences, size), self._call, threads)
 
     def _call(self, sentences: Sequence[str]) -> list[str]:
-        found = self._translator.translate_batch(
+        results = self._translator.translate_batch(
             self._processor.encode(list(sentences), out_type=str),
             max_batch_size=MAX_BATCH_TOKENS,
             batch_type="tokens",
@@ -109,7 +109,7 @@ class CTranslate2Stock:
             max_decoding_length=self.max_length - 1,
             disable_unk=True,
         )
-        texts: list[str] = self._processor.decode([one.hypotheses[0] for one in found])
+        texts: list[str] = self._processor.decode([one.hypotheses[0] for one in results])
         return texts
 
     def close(self) -> None:

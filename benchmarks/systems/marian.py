@@ -97,12 +97,12 @@ def _unlike(student: Student) -> str | None:
 def write_marian(student: Student, folder: Path) -> None:
     """`model.npz` and `vocabulary.yml`, whose words are the ids of our pieces: "t17"."""
     folder.mkdir(parents=True, exist_ok=True)
-    order = kept_ids(student.model.vocab_size)
-    tensors = marian_tensors(student.model, order)
-    config = json.dumps(_config(student, len(order))).encode() + b"\0"
+    names = kept_ids(student.model.vocab_size)
+    tensors = marian_tensors(student.model, names)
+    config = json.dumps(_config(student, len(names))).encode() + b"\0"
     tensors[CONFIG_KEY] = np.frombuffer(config, np.int8)
     np.savez(folder / "model.npz", **tensors)  # type: ignore[arg-type]
-    words = ["</s>", "<unk>", *(f"t{index}" for index in order[2:])]
+    words = ["</s>", "<unk>", *(f"t{index}" for index in names[2:])]
     lines = [f'"{word}": {index}\n' for index, word in enumerate(words)]
     (folder / "vocabulary.yml").write_text("".join(lines))
 
@@ -112,17 +112,17 @@ def kept_ids(vocab_size: int) -> list[int]:
     return [EOS, UNK, *range(EOS + 1, vocab_size)]
 
 
-def marian_tensors(model: Transformer, order: list[int]) -> dict[str, NDArray[Any]]:
+def marian_tensors(model: Transformer, names: list[int]) -> dict[str, NDArray[Any]]:
     """Tensors by Marian's names; its matrices are [in, out], its vectors [1, width]."""
-    found = {
-        "Wemb": _array(model.embedding.weight)[order],
-        "decoder_ff_logit_out_b": _array(model.output_bias)[order][None],
+    tensors = {
+        "Wemb": _array(model.embedding.weight)[names],
+        "decoder_ff_logit_out_b": _array(model.output_bias)[names][None],
     }
     for name, tensor in model.state_dict().items():
         module, _, kind = name.rpartition(".")
         suffix = "scale" if kind == "weight" else "bias"
         if module in ("encoder_norm", "decoder_norm"):
-            found[f"{module.removesuffix('_norm')}_top_ln_{suffix}"] = _array(tensor)[None]
+            tensors[f"{module.removesuffix('_norm')}_top_ln_{suffix}"] = _array(tensor)[None]
             continue
         side, _, rest = module.partition(".")
         if side not in ("encoder", "decoder"):
@@ -130,14 +130,14 @@ def marian_tensors(model: Transformer, order: list[int]) -> dict[str, NDArray[An
         layer, _, part = rest.partition(".")
         prefix = f"{side}_l{int(layer) + 1}"
         if part in NORMS:
-            found[f"{prefix}_{NORMS[part]}_ln_{suffix}_pre"] = _array(tensor)[None]
+            tensors[f"{prefix}_{NORMS[part]}_ln_{suffix}_pre"] = _array(tensor)[None]
             continue
         where, matrices = LINEARS[part]
         for letter, piece in zip(matrices, tensor.chunk(len(matrices)), strict=True):
             value = _array(piece)
             theirs = (f"W{letter}", value.T) if kind == "weight" else (f"b{letter}", value[None])
-            found[f"{prefix}_{where}_{theirs[0]}"] = np.ascontiguousarray(theirs[1])
-    return found
+            tensors[f"{prefix}_{where}_{theirs[0]}"] = np.ascontiguousarray(theirs[1])
+    return tensors
 
 
 def _array(tensor: Any) -> NDArray[np.float32]:
@@ -221,8 +221,8 @@ class MarianSystem:
         texts: list[str] = []
         for batch in batches(sentences, batch_size or max(len(sentences), 1)):
             lines = [_words(row) for row in self._tokens.encode(batch)]
-            found = self._translator.translate(lines)
-            texts += self._tokens.decode([[int(w[1:]) for w in line.split()] for line in found])
+            outputs = self._translator.translate(lines)
+            texts += self._tokens.decode([[int(w[1:]) for w in line.split()] for line in outputs])
         return texts
 
     def close(self) -> None:

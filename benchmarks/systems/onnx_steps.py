@@ -42,7 +42,7 @@ def systems(subject: Subject) -> list[System]:
     student = student_of(subject)
     if student is None:
         return []
-    found: list[System] = []
+    made: list[System] = []
     about = OnnxModelInfo(NAME, subject.source, subject.target)
     for precision in PRECISIONS:
         folder = subject.folder / NAME / precision
@@ -58,8 +58,8 @@ def systems(subject: Subject) -> list[System]:
             packages=("onnxruntime", "numpy"),
             note=f"{student.weights}, decoded step by step in Python",
         )
-        found.append(OnnxSteps(info, folder, student.tokenizer, student.model.max_length))
-    return found
+        made.append(OnnxSteps(info, folder, student.tokenizer, student.model.max_length))
+    return made
 
 
 @dataclass
@@ -100,21 +100,21 @@ class OnnxSteps:
         state = self._begin(src)
         names = [one.name for one in self._step.get_outputs()]
         rows, last = np.arange(len(src)), np.full(len(src), BOS, np.int64)
-        found: list[list[int]] = [[] for _ in sources]
+        rows_out: list[list[int]] = [[] for _ in sources]
         for _ in range(self._tokens.output_limit(src.shape[1])):
             logits, *past = self._step.run(names, {"last": last, **state})
             logits[:, NEVER] = -np.inf
             last = logits.argmax(axis=1)
             state.update(zip((f"past_{name}" for name in names[1:]), past, strict=True))
             for row, token in zip(rows.tolist(), last.tolist(), strict=True):
-                found[row].append(token)
+                rows_out[row].append(token)
             going = np.flatnonzero(last != EOS)
             if not len(going):
                 break
             if len(going) < len(rows):
                 rows, last = rows[going], last[going]
                 state = {name: value[going] for name, value in state.items()}
-        return found
+        return rows_out
 
     def _begin(self, src: NDArray[np.int64]) -> dict[str, NDArray[Any]]:
         """What the first step takes: the encoder's outputs and an empty past."""

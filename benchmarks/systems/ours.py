@@ -97,9 +97,9 @@ class BundleEngine:
             for text in sentences
         ]
         pieces = [part.text for parts in split for part in parts if part.translate]
-        found = iter(engine.translate_batch(pieces, options))
+        translations = iter(engine.translate_batch(pieces, options))
         return [
-            join_parts(parts, [next(found).text for part in parts if part.translate])
+            join_parts(parts, [next(translations).text for part in parts if part.translate])
             for parts in split
         ]
 
@@ -112,16 +112,16 @@ def bundle_systems(
     stock: bool = False,
 ) -> list[BundleEngine]:
     """Every engine of a bundle with every beam size, greedy ones first."""
-    found = []
+    systems = []
     opened = with_stock(bundle) if stock else bundle
     for beam in beams:
         for engine in opened.manifest.engines:
             if beam > 1 and not _has_beam(opened, engine):
                 continue
-            found.append(
+            systems.append(
                 BundleEngine(_info(opened, engine, beam, role, prefix), bundle.path, engine.name)
             )
-    return found
+    return systems
 
 
 def _has_beam(bundle: Bundle, engine: EngineEntry) -> bool:
@@ -191,10 +191,10 @@ class TorchCheckpoint:
         rows = clipped(self._tokenizer.encode(sentences), self._model.max_length - 1)
         size = batch_size or PLAIN_BATCH
         if self.info.beam_size == 1:
-            found = greedy_corpus(self._model, rows, size)
+            hypotheses = greedy_corpus(self._model, rows, size)
         else:
-            found = beam_corpus(self._model, rows, self.info.beam_size, size)
-        texts: list[str] = self._tokenizer.decode([hypothesis.ids for hypothesis in found])
+            hypotheses = beam_corpus(self._model, rows, self.info.beam_size, size)
+        texts: list[str] = self._tokenizer.decode([hypothesis.ids for hypothesis in hypotheses])
         return texts
 
 
@@ -268,8 +268,8 @@ class LabellingTeacher:
         for call in batches(sentences, batch_size or max(len(sentences), 1)):
             rows = clipped(self._tokenizer.encode(list(call)), self.longest)
             penalty = self.job["labels"]["length_penalty"]
-            found = self._teacher.translate(rows, self.info.beam_size, 1, penalty)
-            texts += self._tokenizer.decode([hypotheses[0][0] for hypotheses in found])
+            n_best = self._teacher.translate(rows, self.info.beam_size, 1, penalty)
+            texts += self._tokenizer.decode([hypotheses[0][0] for hypotheses in n_best])
         return texts
 
     def close(self) -> None:

@@ -121,7 +121,7 @@ class Timing:
     cpu_seconds: float
 
 
-class Running:
+class SystemProcess:
     """A system in its own process, loaded, on `threads` threads and as many cores. An answer may
     take `patience` seconds.
 
@@ -142,11 +142,11 @@ class Running:
         )
         try:
             self._send(to_json(system).encode())
-            found = self._ask({"do": "load", "threads": threads})
+            answer = self._ask({"do": "load", "threads": threads})
         except BaseException:
             self.close()
             raise
-        self.loaded = Loaded(found["seconds"], found["bytes_before"], found["bytes"])
+        self.loaded = Loaded(answer["seconds"], answer["bytes_before"], answer["bytes"])
 
     @property
     def pid(self) -> int:
@@ -164,18 +164,18 @@ class Running:
 
     def time(self, sentences: Sequence[str], batch_size: int, repeat: int = 1) -> Timing:
         """What translating all sentences `repeat` times costs."""
-        found = self._translate(sentences, batch_size, repeat, False)
-        return Timing(found["seconds"], found["cpu_seconds"])
+        answer = self._translate(sentences, batch_size, repeat, False)
+        return Timing(answer["seconds"], answer["cpu_seconds"])
 
     def time_each(self, sentences: Sequence[str]) -> tuple[Timing, list[float]]:
         """What all cost, and the seconds of each sentence translated alone."""
-        found = self._ask({"do": "each", "sentences": list(sentences)})
-        return Timing(found["seconds"], found["cpu_seconds"]), found["calls"]
+        answer = self._ask({"do": "each", "sentences": list(sentences)})
+        return Timing(answer["seconds"], answer["cpu_seconds"]), answer["calls"]
 
     def peak_bytes(self) -> int:
         """The most memory in RAM so far, children included."""
-        found: int = self._ask({"do": "memory"})["peak_bytes"]
-        return found
+        peak: int = self._ask({"do": "memory"})["peak_bytes"]
+        return peak
 
     def close(self) -> None:
         """End the process; it closes the system first if it still answers."""
@@ -191,7 +191,7 @@ class Running:
         self._process.stdout.close()
         self._log.close()
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> SystemProcess:
         return self
 
     def __exit__(
@@ -205,20 +205,20 @@ class Running:
     def _translate(
         self, sentences: Sequence[str], batch: int, repeat: int, texts: bool
     ) -> dict[str, Any]:
-        order = {"do": "translate", "sentences": list(sentences), "batch": batch}
-        return self._ask({**order, "repeat": repeat, "texts": texts})
+        command = {"do": "translate", "sentences": list(sentences), "batch": batch}
+        return self._ask({**command, "repeat": repeat, "texts": texts})
 
     def _ask(self, command: dict[str, Any]) -> dict[str, Any]:
         self._send(json.dumps(command).encode())
         line = self._read_line()
         if not line:
             raise SystemFailed(f"{self.info.name} ended: {self._last_words()}")
-        found: dict[str, Any] = json.loads(line)
-        if found.get("error") == "unavailable":
-            raise Unavailable(found["message"])
-        if "error" in found:
-            raise SystemFailed(f"{self.info.name}: {found['error']}: {found['message']}")
-        return found
+        answer: dict[str, Any] = json.loads(line)
+        if answer.get("error") == "unavailable":
+            raise Unavailable(answer["message"])
+        if "error" in answer:
+            raise SystemFailed(f"{self.info.name}: {answer['error']}: {answer['message']}")
+        return answer
 
     def _send(self, line: bytes) -> None:
         assert self._process.stdin is not None
@@ -243,20 +243,20 @@ class Running:
 
 
 @contextmanager
-def all_running(
+def start_systems(
     systems: Iterable[System], threads: int, failed: dict[str, str]
-) -> Iterator[list[Running]]:
+) -> Iterator[list[SystemProcess]]:
     """The systems that load, each in its own process; why others do not is added to `failed`."""
     with ExitStack() as stack:
-        found = []
+        running = []
         for system in systems:
             if system.info.name in failed:
                 continue
             try:
-                found.append(stack.enter_context(Running(system, threads)))
+                running.append(stack.enter_context(SystemProcess(system, threads)))
             except (Unavailable, SystemFailed) as error:
                 failed[system.info.name] = str(error)
-        yield found
+        yield running
 
 
 # --- the process of a system ----------------------------------------------------------------------
@@ -310,8 +310,10 @@ def answer(system: System, command: dict[str, Any]) -> dict[str, Any]:
         case "load":
             return load(system, command["threads"])
         case "translate":
-            found = translate(system, command["sentences"], command["batch"], command["repeat"])
-            return found if command["texts"] else {**found, "texts": None}
+            translated = translate(
+                system, command["sentences"], command["batch"], command["repeat"]
+            )
+            return translated if command["texts"] else {**translated, "texts": None}
         case "each":
             return each(system, command["sentences"])
         case "memory":
@@ -327,11 +329,11 @@ def main() -> None:
     try:
         for line in sys.stdin:
             try:
-                found = answer(system, json.loads(line))
+                result = answer(system, json.loads(line))
             except Exception as error:  # the other side decides what it means
                 kind = "unavailable" if isinstance(error, Unavailable) else type(error).__name__
-                found = {"error": kind, "message": str(error)}
-            answers.write(json.dumps(found, ensure_ascii=True) + "\n")
+                result = {"error": kind, "message": str(error)}
+            answers.write(json.dumps(result, ensure_ascii=True) + "\n")
             answers.flush()
     finally:
         system.close()
