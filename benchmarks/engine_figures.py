@@ -25,7 +25,7 @@ import typer
 from benchmarks.speed import ratios, spread, take_turns
 from benchmarks.systems.base import bytes_on_disk
 from benchmarks.systems.ours import STOCK, bundle_systems, with_stock
-from benchmarks.systems.process import Running, all_running
+from benchmarks.systems.process import SystemProcess, start_systems
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import (
     TranslatedText,
@@ -81,7 +81,7 @@ def measure(
     engines = {one.info.name: with_stock(bundle).engine(one.engine) for one in systems}
     failed: dict[str, str] = {}
     figures: dict[str, Any] = {}
-    with all_running(systems, threads, failed) as running:
+    with start_systems(systems, threads, failed) as running:
         for one in running:
             entry = engines[one.info.name]
             figures[entry.name] = _kept(bundle, entry, one, reference, src, ref)
@@ -99,7 +99,7 @@ def measure(
 def _kept(
     bundle: Bundle,
     entry: EngineEntry,
-    running: Running,
+    running: SystemProcess,
     reference: list[str],
     src: list[str],
     ref: list[str],

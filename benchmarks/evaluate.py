@@ -14,7 +14,7 @@ from benchmarks.plots import draw_evaluation
 from benchmarks.speed import ratios, spread, take_turns
 from benchmarks.systems.base import WHOLE, System
 from benchmarks.systems.ours import bundle_systems, labelling_teacher, torch_systems
-from benchmarks.systems.process import all_running
+from benchmarks.systems.process import start_systems
 from export.metrics import compare, scores
 from export.runtime.bundle import load_bundle, update_metrics
 from export.runtime.manifest import Metric
@@ -146,7 +146,7 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
     teacher = next(row for row in systems if row.name == "teacher")
     chosen = [teacher, *(row for row in systems if row.name == "student")]
     before, failed = describe_machine(), dict[str, str]()
-    with all_running([row.system for row in chosen], 1, failed) as running:
+    with start_systems([row.system for row in chosen], 1, failed) as running:
         turns = take_turns(running, sentences, 1, ROUNDS, failed)
     rounds = {
         row.label: turns[row.system.info.name].sentences_per_second

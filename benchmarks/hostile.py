@@ -30,7 +30,7 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks.load.served import LoadWorker, Served
+from benchmarks.load.served import LoadWorker, ServiceProcess
 from benchmarks.load.workers import HOST, PROBE_TIMEOUT_S
 from quickstudy.machine import children, memory_bytes
 from service.api_keys import KeyStore
@@ -49,7 +49,7 @@ class Watch:
     """Probes `/livez` and reads the memory of the service's worker and of its file readers while
     the block runs. A context manager; what it saw is there after the block."""
 
-    def __init__(self, served: Served) -> None:
+    def __init__(self, served: ServiceProcess) -> None:
         self._served = served
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._read_memory)
@@ -221,7 +221,7 @@ def try_clients(bundle: BundleOption = Path("models/en-de")) -> None:
         store.add("unused")
         store.close()
         print_head("client", "answers", "refused")
-        with Served(bundle, {**SETTINGS, "QUICKSTUDY_KEYS_FILE": str(keys)}) as served:
+        with ServiceProcess(bundle, {**SETTINGS, "QUICKSTUDY_KEYS_FILE": str(keys)}) as served:
             for name, case in CASES.items():
                 before, answers = _refused(served), Counter[str]()
                 with Watch(served) as watch:
@@ -264,7 +264,7 @@ def _translate(port: int, header: bytes) -> str:
     return _send(port, head + header + b"\r\n" + body, b"", 0)
 
 
-def _refused(served: Served) -> Counter[str]:
+def _refused(served: ServiceProcess) -> Counter[str]:
     refused: Counter[str] = Counter()
     for line in served.get("/metrics")[1].splitlines():
         if line.startswith("quickstudy_connections_refused_total{"):
@@ -496,7 +496,7 @@ def try_files(
     kinds = only.split(",") if only else [file.extension for file in HOSTILE_FILES]
     is_late = False
     print_head("file", "reader MB", "answer")
-    with Served(bundle, {}) as served:
+    with ServiceProcess(bundle, {}) as served:
         for file in HOSTILE_FILES:
             if file.extension not in kinds:
                 continue
@@ -514,7 +514,7 @@ def try_files(
     raise typer.Exit(int(is_late))
 
 
-def _submit(served: Served, name: str, data: bytes) -> str:
+def _submit(served: ServiceProcess, name: str, data: bytes) -> str:
     """Send a file, let it be translated for a while and delete it; the answer in words."""
     begin = time.monotonic()
     status, answer = _send_file(served, name, data)
@@ -527,7 +527,7 @@ def _submit(served: Served, name: str, data: bytes) -> str:
     return words
 
 
-def _send_file(served: Served, name: str, data: bytes) -> tuple[int, dict[str, Any]]:
+def _send_file(served: ServiceProcess, name: str, data: bytes) -> tuple[int, dict[str, Any]]:
     head = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
     fields = "".join(f'{head}"{key}"\r\n\r\n{code}\r\n' for key, code in LANGUAGES.items())
     begin = f'{fields}{head}"file"; filename="{name}"\r\n\r\n'
@@ -536,7 +536,7 @@ def _send_file(served: Served, name: str, data: bytes) -> tuple[int, dict[str, A
 
 
 def _request(
-    served: Served, method: str, path: str, body: bytes | None = None
+    served: ServiceProcess, method: str, path: str, body: bytes | None = None
 ) -> tuple[int, dict[str, Any]]:
     """An answer's status and its JSON."""
     connection = http.client.HTTPConnection(HOST, served.port, timeout=2 * PROBE_TIMEOUT_S)

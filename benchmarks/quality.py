@@ -34,7 +34,7 @@ from benchmarks.plan import BUCKETS, TestText
 from benchmarks.results import BucketScore, Quality, ScoreRecord
 from benchmarks.speed import tidy
 from benchmarks.systems.base import System, Unavailable
-from benchmarks.systems.process import Running, SystemFailed
+from benchmarks.systems.process import SystemFailed, SystemProcess
 from export.ctranslate2 import to_ctranslate2
 from export.metrics import (
     BLEU_SCORE,
@@ -92,7 +92,7 @@ def translate_texts(
         if name in failed:
             continue
         try:
-            with Running(system, threads) as running:
+            with SystemProcess(system, threads) as running:
                 for text in texts:
                     outputs = running.translate(text.sources, BATCH)
                     scored.append(score(name, text, outputs))

@@ -231,8 +231,6 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
             "no system has both a BLEU and a speed on one thread at batch 1: measure with "
             "--parts quality,speed at least"
         )
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(picture, drawn + "\n")
     shown = Path(os.path.relpath(picture, page.parent)).as_posix()
     blocks = [
         f"![BLEU against sentences a second]({shown})",
@@ -241,6 +239,8 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
         _settings(results),
     ]
     replace_section(page, BEGIN, END, "\n\n".join(blocks))
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write(picture, drawn + "\n")
 
 
 def short_table(results: Results) -> Table:

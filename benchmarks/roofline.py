@@ -34,7 +34,7 @@ from benchmarks.plan import BenchPlan
 from benchmarks.results import Peak, Profile, ReportPart, Share, Speed
 from benchmarks.speed import figure, tidy
 from benchmarks.systems.base import Unavailable
-from benchmarks.systems.process import Running
+from benchmarks.systems.process import SystemProcess
 from benchmarks.trainers import in_fresh_process, use_cores
 from training.checkpoint import build_model
 from training.config.model import ModelConfig
@@ -270,7 +270,9 @@ LINE = re.compile(r"^\s*+([\d.]+)%\s++(\S+(?:\s\S+)*)\s++\[[.kguHx]\]\s++(.*)$")
 """perf pads lines to the longest C++ name, thousands of characters: nothing here looks back."""
 
 
-def profile(running: Running, sentences: Sequence[str], batch_size: int, seconds: float) -> Profile:
+def profile(
+    running: SystemProcess, sentences: Sequence[str], batch_size: int, seconds: float
+) -> Profile:
     """Sample a warm system for at least so many seconds. Raises Unavailable without perf."""
     if shutil.which("perf") is None:
         raise Unavailable(f"perf is not installed: {INSTALL}")

@@ -27,7 +27,7 @@ from benchmarks.roofline import dimensions, measure_peaks, profile, shares
 from benchmarks.scaling import along_models, along_text, from_speeds
 from benchmarks.speed import MachineWatch, Samples, Speeds, measure_speed
 from benchmarks.systems.base import WHOLE, System, Unavailable
-from benchmarks.systems.process import Running, SystemFailed
+from benchmarks.systems.process import SystemFailed, SystemProcess
 from export.runtime.bundle import load_tokenizer
 from quickstudy.machine import usable_cores
 
@@ -201,7 +201,7 @@ def _profiles(context: BenchContext) -> list[Profile]:
     for system in context.profiled:
         with (
             context.isolated(f"profile of {system.info.name}"),
-            Running(system, 1) as running,
+            SystemProcess(system, 1) as running,
         ):
             for batch_size in (1, 32):
                 sentences = context.samples.of(batch_size).sentences
@@ -217,7 +217,7 @@ def _scaling(context: BenchContext, speeds: Speeds) -> list[ScalingFit]:
         one for system in context.profiled for one in from_speeds(speeds.speed, system.info.name)
     ]
     for system in context.profiled:
-        with context.isolated(f"growth of {system.info.name}"), Running(system, 1) as running:
+        with context.isolated(f"growth of {system.info.name}"), SystemProcess(system, 1) as running:
             fits += _scaling_along_text(context, running)
     manifest = context.plan.bundle.manifest
     config = dimensions(context.plan).get(manifest.parameters)
@@ -229,7 +229,7 @@ def _scaling(context: BenchContext, speeds: Speeds) -> list[ScalingFit]:
     return fits
 
 
-def _scaling_along_text(context: BenchContext, running: Running) -> list[ScalingFit]:
+def _scaling_along_text(context: BenchContext, running: SystemProcess) -> list[ScalingFit]:
     tokenizer = load_tokenizer(context.plan.bundle)
     return along_text(
         running,

@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.results import ScalingFit, ScalingPoint, Speed
 from benchmarks.speed import RESAMPLES, SEED, figure, take_turns, tidy
 from benchmarks.systems.base import WHOLE, System
-from benchmarks.systems.process import Running, all_running
+from benchmarks.systems.process import SystemProcess, start_systems
 from training.config.model import ModelConfig
 
 LENGTHS = (4, 8, 16, 32, 64, 120)
@@ -91,7 +91,7 @@ def from_speeds(speed: Sequence[Speed], system: str) -> list[ScalingFit]:
 
 
 def along_text(
-    running: Running, sentences: Sequence[str], count: Count, most_tokens: int, rounds: int
+    running: SystemProcess, sentences: Sequence[str], count: Count, most_tokens: int, rounds: int
 ) -> list[ScalingFit]:
     """Fits of a system along sentence length and document length; points take turns."""
     texts = {
@@ -126,7 +126,7 @@ def cut_to_length(
 
 
 def _turns(
-    running: Running,
+    running: SystemProcess,
     texts: dict[float, list[str]],
     batch_size: int,
     rounds: int,
@@ -169,7 +169,7 @@ def _deep(config: ModelConfig, layers: int) -> ModelConfig:
 
 def _models_turns(systems: dict[float, System], rounds: int) -> dict[float, list[float]]:
     failed: dict[str, str] = {}
-    with all_running(systems.values(), 1, failed) as running:
+    with start_systems(systems.values(), 1, failed) as running:
         turns = take_turns(running, list(made_up()), 1, rounds, failed)
     return {
         x: [1 / value for value in turns[system.info.name].sentences_per_second]

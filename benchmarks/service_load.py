@@ -25,7 +25,7 @@ import typer
 
 from benchmarks.load import measures
 from benchmarks.load.measures import read_sentences
-from benchmarks.load.served import LoadWorker, Served
+from benchmarks.load.served import LoadWorker, ServiceProcess
 from benchmarks.plots import draw_load
 from benchmarks.results import replace_section
 from benchmarks.speed import QUIET_LOAD
@@ -89,7 +89,7 @@ def measure(
             if not only.intersection(wanted):
                 continue
             _say(f"starting the service, {name}")
-            with Served(bundle.path, settings) as served:
+            with ServiceProcess(bundle.path, settings) as served:
                 scores = settings.get("QUICKSTUDY_FALLBACK_DECODING") != "false"
                 bench = measures.LoadBench(
                     served, engine, client, sentences, pair, scores, plan, _say

@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.plan import BUCKETS, TextSample
 from benchmarks.results import Cost, Figure, Latency, Machine, Ratio, Speed
 from benchmarks.systems.base import WHOLE, System
-from benchmarks.systems.process import Running, SystemFailed, Timing, all_running
+from benchmarks.systems.process import SystemFailed, SystemProcess, Timing, start_systems
 from quickstudy.machine import PROC, describe_machine, usable_cores, versions_of
 
 # --- turns ----------------------------------------------------------------------------------------
@@ -46,7 +46,7 @@ Say = Callable[[str], None]
 
 
 def take_turns(
-    running: Sequence[Running],
+    running: Sequence[SystemProcess],
     sentences: Sequence[str],
     batch_size: int,
     rounds: int,
@@ -93,7 +93,7 @@ def take_turns(
 
 
 def _turn(
-    running: Running, sentences: Sequence[str], batch_size: int, repeat: int
+    running: SystemProcess, sentences: Sequence[str], batch_size: int, repeat: int
 ) -> tuple[Timing, list[float]]:
     if batch_size == 1:
         return running.time_each(list(sentences) * repeat)
@@ -147,7 +147,7 @@ def measure_speed(
     which takes about `seconds` at most if three rounds fit in there."""
     speeds = Speeds()
     for threads, batch_sizes in cells.items():
-        with all_running(systems, threads, failed) as running:
+        with start_systems(systems, threads, failed) as running:
             for one in running:
                 if one.info.name not in speeds.outputs:
                     _keep_outputs(speeds, one, samples, failed)
@@ -161,7 +161,7 @@ def measure_speed(
 
 
 def _keep_outputs(
-    speeds: Speeds, running: Running, samples: Samples, failed: dict[str, str]
+    speeds: Speeds, running: SystemProcess, samples: Samples, failed: dict[str, str]
 ) -> None:
     try:
         outputs = running.translate(samples.batched.sentences, 32)
@@ -179,7 +179,7 @@ def _line(turns: dict[str, Turns], threads: int, batch_size: int) -> str:
     return f"{threads} thread(s), {what}, sentences/s: {speeds}"
 
 
-def _cost(running: Running) -> Cost:
+def _cost(running: SystemProcess) -> Cost:
     loaded = running.loaded
     return Cost(
         system=running.info.name,

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import fmean, linear_regression, median
 from typing import Any, Literal
 
-from benchmarks.load.served import LoadWorker, Served
+from benchmarks.load.served import LoadWorker, ServiceProcess
 from benchmarks.speed import spread
 
 Shape = Literal["native", "libretranslate"]
@@ -58,7 +58,7 @@ class LoadPlan:
 class LoadBench:
     """A service, the engine in process, the client, and the sentences that both get."""
 
-    served: Served
+    served: ServiceProcess
     engine: LoadWorker
     client: LoadWorker
     sentences: Sequence[str]

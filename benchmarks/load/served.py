@@ -108,7 +108,7 @@ class Batches:
         return sizes
 
 
-class Served:
+class ServiceProcess:
     """A bundle served as by `make serve`; a context manager that is ready when it is entered.
 
     `settings` are environment variables. Raises RuntimeError with the log if it does not get ready.
@@ -138,7 +138,7 @@ class Served:
                 start_new_session=True,
             )
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> ServiceProcess:
         try:
             self.ready_seconds = self.wait_until_ready() - self._begin
         except BaseException:

@@ -121,7 +121,7 @@ class Timing:
     cpu_seconds: float
 
 
-class Running:
+class SystemProcess:
     """A system in its own process, loaded, on `threads` threads and as many cores. An answer may
     take `patience` seconds.
 
@@ -191,7 +191,7 @@ class Running:
         self._process.stdout.close()
         self._log.close()
 
-    def __enter__(self) -> Running:
+    def __enter__(self) -> SystemProcess:
         return self
 
     def __exit__(
@@ -243,9 +243,9 @@ class Running:
 
 
 @contextmanager
-def all_running(
+def start_systems(
     systems: Iterable[System], threads: int, failed: dict[str, str]
-) -> Iterator[list[Running]]:
+) -> Iterator[list[SystemProcess]]:
     """The systems that load, each in its own process; why others do not is added to `failed`."""
     with ExitStack() as stack:
         running = []
@@ -253,7 +253,7 @@ def all_running(
             if system.info.name in failed:
                 continue
             try:
-                running.append(stack.enter_context(Running(system, threads)))
+                running.append(stack.enter_context(SystemProcess(system, threads)))
             except (Unavailable, SystemFailed) as error:
                 failed[system.info.name] = str(error)
         yield running

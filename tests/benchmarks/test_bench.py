@@ -29,7 +29,7 @@ from benchmarks.run import Options, measure
 from benchmarks.scaling import LENGTH, cut_to_length, fit_power_law, from_speeds
 from benchmarks.speed import figure, latencies, noise_of, range_of, take_turns
 from benchmarks.systems.base import CLASSES, WHOLE, Unavailable, batches, missing
-from benchmarks.systems.process import Running, SystemFailed
+from benchmarks.systems.process import SystemFailed, SystemProcess
 from export.metrics import (
     BLEU_SCORE,
     TER_SCORE,
@@ -64,7 +64,7 @@ def echo(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("echo")
 def test_a_system_runs_in_its_own_process() -> None:
-    with Running(Echo("a"), 1) as running:
+    with SystemProcess(Echo("a"), 1) as running:
         assert running.translate(["x", "y"], 2) == ["x 2", "y 2"]
         timing, calls = running.time_each(["x", "y", "z"])
         assert len(calls) == 3
@@ -78,8 +78,8 @@ def test_a_system_runs_in_its_own_process() -> None:
 @pytest.mark.usefixtures("echo")
 def test_what_goes_wrong_in_a_system_is_told() -> None:
     with pytest.raises(Unavailable, match="pip install it"):
-        Running(Echo("a", fails="unavailable"), 1)
-    with Running(Echo("a", fails="raise"), 1) as running:
+        SystemProcess(Echo("a", fails="unavailable"), 1)
+    with SystemProcess(Echo("a", fails="raise"), 1) as running:
         with pytest.raises(SystemFailed, match="ValueError: too long"):
             running.translate(["bad"], 1)
         assert running.translate(["x"], 1) == ["x 1"]
@@ -88,7 +88,7 @@ def test_what_goes_wrong_in_a_system_is_told() -> None:
 @pytest.mark.usefixtures("echo")
 @pytest.mark.parametrize(("fails", "told"), [("exit", "last words"), ("hang", "no answer in 1 s")])
 def test_a_system_that_ends_or_hangs_is_given_up(fails: str, told: str) -> None:
-    with Running(Echo("a", fails=fails), 1) as running:
+    with SystemProcess(Echo("a", fails=fails), 1) as running:
         running.patience = 1.0
         with pytest.raises(SystemFailed, match=told):
             running.translate(["bad"], 1)
@@ -99,8 +99,8 @@ def test_systems_take_turns_and_a_broken_one_is_left_out(tmp_path: Path) -> None
     log = tmp_path / "log"
     failed: dict[str, str] = {}
     with (
-        Running(Echo("a", log=str(log)), 1) as a,
-        Running(Echo("b", "raise", log=str(log)), 1) as b,
+        SystemProcess(Echo("a", log=str(log)), 1) as a,
+        SystemProcess(Echo("b", "raise", log=str(log)), 1) as b,
     ):
         log.write_text("")
         found = take_turns([a, b], ["x" * 9000, "bad"], 2, 2, failed)
@@ -114,8 +114,8 @@ def test_systems_take_turns_and_a_broken_one_is_left_out(tmp_path: Path) -> None
 def test_turns_are_interleaved(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with (
-        Running(Echo("a", log=str(log), slow=0.3), 1) as a,
-        Running(Echo("b", log=str(log), slow=0.3), 1) as b,
+        SystemProcess(Echo("a", log=str(log), slow=0.3), 1) as a,
+        SystemProcess(Echo("b", log=str(log), slow=0.3), 1) as b,
     ):
         log.write_text("")
         take_turns([a, b], ["x"], 8, 2, {})
@@ -130,7 +130,7 @@ def test_a_system_that_does_not_start_is_told_with_its_last_words() -> None:
     CLASSES["Stranger"] = __name__
     try:
         with pytest.raises(SystemFailed, match="'Stranger' is none of the systems"):
-            Running(Stranger("a"), 1)
+            SystemProcess(Stranger("a"), 1)
     finally:
         del CLASSES["Stranger"]
 

@@ -22,7 +22,7 @@ from benchmarks.load import bare
 from benchmarks.load.measures import memory, mixed, quantiles, read_sentences
 from benchmarks.load.served import Batches, read_batches
 from benchmarks.load.workers import arrivals, closed_loop, open_loop
-from benchmarks.results import ResultsError
+from benchmarks.results import ResultsError, replace_section
 from benchmarks.service_load import (
     BEGIN,
     END,
@@ -31,7 +31,6 @@ from benchmarks.service_load import (
     markdown,
     measure,
     targets,
-    update_docs,
     write,
 )
 from quickstudy.machine import children, command_line
@@ -225,7 +224,7 @@ def test_a_target_that_is_missed_is_said_to_be(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no marks", encoding="utf-8")
     with pytest.raises(ResultsError, match="no place"):
-        update_docs(page, {"services": {}})
+        replace_section(page, BEGIN, END, "")
 
 
 def test_http_alone_is_measured() -> None:
