@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from service.api.documents import JobsDep, receive_upload, result_of, submit_job
 from service.api.forms import described, read_body
@@ -213,6 +213,8 @@ UPLOAD_PATH = "/translate_file"
 
 class LibreFileRequest(BaseModel):
     """What LibreTranslate's clients send with a file; other fields are not read."""
+
+    model_config = ConfigDict(title="FileRequest")  # as the OpenAPI document has named it before
 
     source: Code = Field(description="Language of the file, or `auto`.", examples=["auto"])
     target: Code = Field(description="Language to translate to.", examples=["de"])
