@@ -99,7 +99,9 @@ class TranslationCache(Generic[V]):
         for a document. The result is None if that request was given up.
         """
         in_progress = self._in_progress.get(key)
-        return in_progress.future if in_progress and in_progress.rank <= rank else None
+        if in_progress is None or in_progress.rank > rank or in_progress.future.done():
+            return None
+        return in_progress.future
 
     def open(self, key: CacheKey, rank: Rank, future: asyncio.Future[V | None]) -> None:
         """Let others join a key whose value a request of this rank is about to make."""
@@ -283,7 +285,26 @@ class Scheduler:
         within_s: float | None,
         fallback: bool,
     ) -> Outcome:
-        """A request of one sentence, as most are, without the tasks that a stream needs."""
+        """Translate one sentence; again whenever a request that it has joined is given up."""
+        loop = asyncio.get_running_loop()
+        deadline = None if within_s is None else loop.time() + within_s
+        while True:
+            time_left = None if deadline is None else max(0.0, deadline - loop.time())
+            outcome = await self._try_one(model, sentence, options, priority, time_left, fallback)
+            if outcome is not None:
+                return outcome
+
+    async def _try_one(
+        self,
+        model: ServedModel,
+        sentence: str,
+        options: TranslateOptions,
+        priority: Priority,
+        within_s: float | None,
+        fallback: bool,
+    ) -> Outcome | None:
+        """A request of one sentence, as most are, without the tasks that a stream needs; None if it
+        has joined another request that was given up."""
         request, tasks, [place] = await self._plan(
             model, [sentence], options, priority, within_s, fallback
         )
@@ -294,6 +315,10 @@ class Scheduler:
                 if self._accept(tasks[0], result):
                     await self._decode_again(request, tasks)
                     self._settle(tasks[0])
+            elif (
+                isinstance(place[1], asyncio.Future) and await self._wait(request, place[1]) is None
+            ):
+                return None
             return await self._outcome(request, place, options.return_scores)
         finally:
             for task in tasks:

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from export.runtime.engines import TranslateOptions
+from service.fair_queue import Priority
 from service.scheduler import ENTRY_BYTES, CacheKey, TranslationCache
 
 GREEDY = TranslateOptions()
@@ -101,5 +102,19 @@ def test_only_requests_of_a_higher_rank_join() -> None:
         own.set_result("A")
         await asyncio.sleep(0)
         assert cache.join(key("a"), (0, 1)) is None
+
+    asyncio.run(scenario())
+
+
+def test_a_value_that_was_given_up_is_not_joined_before_its_callbacks_run() -> None:
+    """Who joins it would be told at once that it was given up, and would join it again."""
+
+    async def scenario() -> None:
+        cache: TranslationCache[str] = TranslationCache(10_000)
+        future = asyncio.get_running_loop().create_future()
+        cache.open(key("a"), (Priority.INTERACTIVE, 1), future)
+        assert cache.join(key("a"), (Priority.INTERACTIVE, 1)) is future
+        future.set_result(None)
+        assert cache.join(key("a"), (Priority.INTERACTIVE, 1)) is None
 
     asyncio.run(scenario())

@@ -397,3 +397,47 @@ def test_metrics_count_with_few_labels() -> None:
         line = next(line for line in text.splitlines() if line.startswith(name))
         assert float(line.rpartition(" ")[2]) > 0
     assert "secret" not in text
+
+
+def test_many_clients_that_leave_one_after_the_other_harm_nobody() -> None:
+    """Each that takes over the sentence of the one before is given up, too."""
+
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine.hold()
+        first = scene.start("another sentence")
+        await until(lambda: scene.engine.calls)
+        leaving = [scene.start("the same", *[f"own {row}"][: row % 2]) for row in range(400)]
+        await asyncio.sleep(0.05)
+        staying = scene.start("the same")
+        await asyncio.sleep(0.01)
+        for task in leaving:
+            task.cancel()
+            await asyncio.sleep(0)
+        await asyncio.gather(*leaving, return_exceptions=True)
+        scene.engine.release()
+        assert await staying == ["THE SAME"]
+        assert await first == ["ANOTHER SENTENCE"]
+        assert all(task.cancelled() for task in leaving)
+        assert scene.engine.sentences.count("the same") == 1
+
+    run(scenario)
+
+
+def test_all_clients_that_leave_at_once_harm_nobody() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine.hold()
+        first = scene.start("another sentence")
+        await until(lambda: scene.engine.calls)
+        leaving = [scene.start("the same", "and more") for _ in range(400)]
+        await asyncio.sleep(0.05)
+        staying = scene.start("the same")
+        await asyncio.sleep(0.01)
+        for task in leaving:
+            task.cancel()
+        scene.engine.release()
+        assert await staying == ["THE SAME"]
+        assert await first == ["ANOTHER SENTENCE"]
+
+    run(scenario)
