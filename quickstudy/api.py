@@ -12,6 +12,7 @@ number of threads may share a model, and a caller may itself run an event loop, 
 from __future__ import annotations
 
 import asyncio
+import operator
 import os
 import re
 import sys
@@ -57,6 +58,7 @@ MAX_ALTERNATIVES = 5
 MAX_THREADS = 256
 SURROGATE = re.compile("[\ud800-\udfff]")
 CLOSED = "the model is closed: load it again"
+ENDING = "the interpreter is ending: translate before the main thread ends"
 T = TypeVar("T")
 
 
@@ -65,7 +67,7 @@ class OptionError(QuickstudyError, ValueError):
 
 
 class ModelClosedError(QuickstudyError, RuntimeError):
-    """The model was closed before or during the call."""
+    """The model was closed, or the interpreter ended, before or during the call."""
 
 
 class SentencePair(NamedTuple):
@@ -105,9 +107,12 @@ def load(
     (`QUICKSTUDY_*`) have no effect. Raises BundleError if the bundle cannot be used, OptionError
     for an invalid option.
     """
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise OptionError(f"threads is {threads}: set it to 1 up to {MAX_THREADS}")
-    folder = find_bundle() if path is None else Path(path)
+    folder = None if path is None else _path(path)
+    if engine is not None and not isinstance(engine, str):
+        raise OptionError(f"engine is of type {type(engine).__name__}: pass a str or None")
+    if threads is not None:
+        threads = _integer("threads", threads, 1, MAX_THREADS)
+    folder = folder or find_bundle()
     # `model_construct` does not read the environment. The queue has no limit: callers in the same
     # process wait rather than be refused.
     settings = Settings.model_construct(
@@ -258,6 +263,11 @@ class Model:
             raise OptionError(str(error)) from None
         except (ClosedError, CancelledError):
             raise ModelClosedError(CLOSED) from None
+        except RuntimeError as error:
+            # When the main thread has ended, Python lets no executor take work any more.
+            if threading.main_thread().is_alive():
+                raise
+            raise ModelClosedError(ENDING) from error
 
 
 def _request(
@@ -272,40 +282,68 @@ def _request(
     texts = _texts(text)
     if format not in get_args(Format):
         raise OptionError(f"format is {format!r}: pass {' or '.join(map(repr, get_args(Format)))}")
-    for name, value, least, most in (
-        ("beam_size", beam_size, 1, MAX_BEAM_SIZE),
-        ("alternatives", alternatives, 0, MAX_ALTERNATIVES),
-    ):
-        if not isinstance(value, int) or not least <= value <= most:
-            raise OptionError(f"{name} is {value!r}: set it to {least} up to {most}")
-    try:
-        terms = Glossary(dict(glossary)) if glossary else NO_GLOSSARY
-    except GlossaryError as error:
-        raise OptionError(f"glossary: {error}") from None
-    except TypeError:
-        raise OptionError("glossary is not a mapping of str to str: pass a dict") from None
     return TranslationRequest(
         texts,
         format=format,
-        beam_size=beam_size,
-        alternatives=alternatives,
+        beam_size=_integer("beam_size", beam_size, 1, MAX_BEAM_SIZE),
+        alternatives=_integer("alternatives", alternatives, 0, MAX_ALTERNATIVES),
         scores=scores,
-        glossary=terms,
+        glossary=NO_GLOSSARY if glossary is None else _glossary(glossary),
     )
+
+
+def _path(path: object) -> Path:
+    """A bundle's folder. Raises OptionError for what is neither a str nor a path of str."""
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        raise OptionError(f"path is of type {type(path).__name__}: pass a str or a pathlib.Path")
+    return Path(name)
+
+
+def _integer(name: str, value: Any, least: int, most: int) -> int:
+    """An option's value as an int; numpy's integers count, bools do not. Raises OptionError."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if isinstance(value, bool) or number is None:
+        raise OptionError(f"{name} is {value!r}: set it to an int, {least} up to {most}")
+    if not least <= number <= most:
+        raise OptionError(f"{name} is {number}: set it to {least} up to {most}")
+    return number
+
+
+def _glossary(glossary: object) -> Glossary:
+    """Check a glossary. Raises OptionError unless it maps str to str that it can use."""
+    if not isinstance(glossary, Mapping):
+        kind = type(glossary).__name__
+        raise OptionError(f"glossary is of type {kind}: pass a dict of str to str")
+    terms = dict(glossary)
+    for source, target in terms.items():
+        _check_text(source, f"the term {source!r} of the glossary")
+        _check_text(target, f"glossary[{source!r}]")
+    try:
+        return Glossary(terms) if terms else NO_GLOSSARY
+    except GlossaryError as error:
+        raise OptionError(f"glossary: {error}") from None
 
 
 def _texts(text: object) -> list[str]:
     """The texts as a list. Raises OptionError for anything that is not text."""
-    if isinstance(text, bytes) or not isinstance(text, Iterable):
+    if isinstance(text, bytes | bytearray | memoryview) or not isinstance(text, Iterable):
         raise OptionError(f"text is of type {type(text).__name__}: pass a str or a list of str")
     texts = [text] if isinstance(text, str) else list(text)
     for row, item in enumerate(texts):
-        name = "text" if isinstance(text, str) else f"text[{row}]"
-        if not isinstance(item, str):
-            raise OptionError(f"{name} is of type {type(item).__name__}: pass a str")
-        if not item.isascii() and SURROGATE.search(item):
-            raise OptionError(f"{name} contains half of a surrogate pair: decode it as UTF-8")
+        _check_text(item, "text" if isinstance(text, str) else f"text[{row}]")
     return texts
+
+
+def _check_text(text: object, name: str) -> None:
+    """Raises OptionError unless it is a str that UTF-8 can encode."""
+    if not isinstance(text, str):
+        raise OptionError(f"{name} is of type {type(text).__name__}: pass a str")
+    if not text.isascii() and SURROGATE.search(text):
+        raise OptionError(f"{name} contains half of a surrogate pair: decode it as UTF-8")
 
 
 async def _translate(

@@ -13,8 +13,10 @@ import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
@@ -188,7 +190,22 @@ def test_closing_ends_calls_that_wait(bundle: Bundle) -> None:
         (("a",), {"beam_size": 1.5}, "beam_size is 1.5"),
         (("a",), {"alternatives": 6}, "alternatives is 6: set it to 0 up to 5"),
         (("a",), {"glossary": {"": "x"}}, "glossary: a term of the glossary is empty"),
-        (("a",), {"glossary": {"a": 1}}, "glossary is not a mapping of str to str"),
+        ((bytearray(b"hi"),), {}, "text is of type bytearray: pass a str or a list of str"),
+        ((memoryview(b"hi"),), {}, "text is of type memoryview: pass a str or a list of str"),
+        (("a",), {"beam_size": True}, "beam_size is True: set it to an int, 1 up to 8"),
+        (("a",), {"beam_size": "2"}, "beam_size is '2': set it to an int, 1 up to 8"),
+        (("a",), {"beam_size": np.int64(9)}, "beam_size is 9: set it to 1 up to 8"),
+        (("a",), {"alternatives": False}, "alternatives is False: set it to an int, 0 up to 5"),
+        (("a",), {"glossary": "a"}, "glossary is of type str: pass a dict of str to str"),
+        (("a",), {"glossary": ""}, "glossary is of type str"),
+        (("a",), {"glossary": []}, "glossary is of type list"),
+        (("a",), {"glossary": 0}, "glossary is of type int"),
+        (("a",), {"glossary": [("a", "b")]}, "glossary is of type list"),
+        (("a",), {"glossary": {"a": 1}}, r"glossary\['a'\] is of type int: pass a str"),
+        (("a",), {"glossary": {"a": None}}, r"glossary\['a'\] is of type NoneType"),
+        (("a",), {"glossary": {1: "a"}}, "the term 1 of the glossary is of type int: pass a str"),
+        (("a",), {"glossary": {"a": "\udc80"}}, r"glossary\['a'\] contains half of a surrogate"),
+        (("a",), {"glossary": {"\ud800": "a"}}, "of the glossary contains half of a surrogate"),
     ],
 )
 def test_invalid_arguments_say_what_to_pass(
@@ -196,6 +213,45 @@ def test_invalid_arguments_say_what_to_pass(
 ) -> None:
     with pytest.raises(quickstudy.OptionError, match=message):
         model.translate_with_details(*arguments, **options)
+
+
+def test_integers_of_other_types_and_other_mappings_count(
+    bundle: Bundle, model: quickstudy.Model
+) -> None:
+    text = "the red bike"
+    glossary = MappingProxyType({"red bike": "Rotrad"})
+    assert model.translate_with_details(
+        text, beam_size=np.int64(2), alternatives=np.uint8(1), glossary=glossary
+    ) == model.translate_with_details(text, beam_size=2, alternatives=1, glossary=dict(glossary))
+    assert model.translate(text, glossary={}) == model.translate(text)
+    with quickstudy.load(bundle.path, threads=np.int32(1)) as other:
+        assert other.translate(text) == model.translate(text)
+
+
+class BytesPath:
+    def __fspath__(self) -> bytes:
+        return b"/tmp"
+
+
+@pytest.mark.parametrize(
+    ("path", "options", "message"),
+    [
+        (None, {"threads": "2"}, "threads is '2': set it to an int, 1 up to 256"),
+        (None, {"threads": 1.5}, "threads is 1.5: set it to an int"),
+        (None, {"threads": True}, "threads is True: set it to an int"),
+        (None, {"threads": 257}, "threads is 257: set it to 1 up to 256"),
+        (None, {"engine": []}, "engine is of type list: pass a str or None"),
+        (5, {}, "path is of type int: pass a str or a pathlib.Path"),
+        ([], {}, "path is of type list"),
+        (b"/tmp", {}, "path is of type bytes"),
+        (BytesPath(), {}, "path is of type BytesPath"),
+    ],
+)
+def test_invalid_options_of_load_say_what_to_pass(
+    path: Any, options: dict[str, Any], message: str, bundle: Bundle
+) -> None:
+    with pytest.raises(quickstudy.OptionError, match=message):
+        quickstudy.load(bundle.path if path is None else path, **options)
 
 
 def test_what_cannot_be_loaded_says_what_to_do(bundle: Bundle, tmp_path: Path) -> None:
@@ -265,6 +321,32 @@ print([name for name in servers if name in sys.modules])
 """
     done = python(code, str(bundle.path))
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
+
+
+def test_a_call_when_the_interpreter_ends_says_so(bundle: Bundle) -> None:
+    code = """
+import atexit, sys, threading, quickstudy
+def translate(text):
+    try:
+        print(model.translate(text))
+    except quickstudy.ModelClosedError as error:
+        print(error, flush=True)
+atexit.register(translate, "the old dog " * 9000)  # prepared in a thread
+model = quickstudy.load(sys.argv[1], threads=1)
+atexit.register(translate, "the old dog")
+"""
+    done = python(code, str(bundle.path))
+    assert done.stdout == 2 * f"{api.ENDING}\n", done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_error_of_the_engine_is_not_taken_for_the_end(bundle: Bundle) -> None:
+    class Broken(StubEngine):
+        def translate_batch(self, sentences: Sequence[str], options: Any) -> Any:
+            raise RuntimeError("out of memory")
+
+    with stub_model(bundle, Broken()) as model, pytest.raises(RuntimeError, match="out of memory"):
+        model.translate("a")
 
 
 def test_a_forked_process_is_told_to_load_its_own(bundle: Bundle) -> None:
