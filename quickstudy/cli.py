@@ -411,7 +411,9 @@ def _waiting_text(universal_newlines: bool = True) -> Iterator[str]:
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 3000,
+    port: Annotated[
+        int, typer.Option(min=1, max=65535, envvar="PORT", help="Port to listen on.")
+    ] = 3000,
     show_settings: Annotated[
         bool, typer.Option("--show-settings", help="Print every setting and exit.")
     ] = False,

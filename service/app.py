@@ -26,7 +26,7 @@ from service.errors import add_error_handlers
 from service.jobs.queue import Jobs
 from service.middleware import FastPath, FastRoute, GracefulShutdown, RequestMiddleware
 from service.observability import own_version
-from service.settings import Settings, deprecated
+from service.settings import Settings, deprecated, unknown
 from service.tracing import RequestTraces
 from service.translator import Translator
 
@@ -172,7 +172,7 @@ def load(app: FastAPI) -> None:
 
     Raises KeyFileError, JobsFolderError, BundleError.
     """
-    for sentence in deprecated():
+    for sentence in [*deprecated(), *unknown()]:
         logger.warning(sentence)
     _ = app.state.access.keys
     _ = app.state.jobs.store

@@ -113,7 +113,7 @@ class RequestMiddleware:
         if not is_probe:
             self._shutdown.enter()
         try:
-            await self._serve(scope, receive, watched_send)
+            await self._serve(_as_get(scope), receive, watched_send)
         except Exception:
             logger.exception("a request failed")
             if status is None:
@@ -241,6 +241,11 @@ def _with_headers(message: Message, identity: str, is_last: bool) -> Message:
     if is_last:
         added.append((b"connection", b"close"))
     return {**message, "headers": [*headers, *added]}
+
+
+def _as_get(scope: Scope) -> Scope:
+    """A HEAD request as the GET request whose headers it asks for; the server sends no body."""
+    return {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
 
 def _header(scope: Scope, name: bytes) -> bytes | None:

@@ -164,6 +164,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         self._hosts = 0
         self._refusal: ApiError | None = None
+        self._deferred: ApiError | None = None
         self.url = b""
 
     @property
@@ -210,7 +211,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        if self._ends_at is not None:
+        if self._ends_at is not None or self._deferred is not None:
             self._lingering_bytes += len(data)
             if self._lingering_bytes > LINGER_BYTES:
                 self.abort()
@@ -221,7 +222,7 @@ class BoundedProtocol(HttpToolsProtocol):
         view = memoryview(data)
         for begin in range(0, len(data), READ_BYTES):
             self._parse(cast(bytes, view[begin : begin + READ_BYTES]))
-            if self._ends_at is not None or self.transport.is_closing():
+            if self._ends_at or self._deferred or self.transport.is_closing():
                 return
 
     def _parse(self, data: bytes) -> None:
@@ -240,15 +241,14 @@ class BoundedProtocol(HttpToolsProtocol):
         cycle = self.cycle
         if cycle is None or cycle.response_complete:
             self._answer(error)
+        elif not cycle.more_body:  # requests before it are still being answered
+            self._deferred = error
         elif self.pipeline or cycle.response_started:
             self.abort()
-        elif cycle.more_body:  # its own trailers are at fault
+        else:  # its own trailers are at fault
             cycle.disconnected = True
             cycle.message_event.set()
             self._answer(error)
-        else:  # the request before is still being answered
-            cycle.keep_alive = False
-            self._ends_at = time.monotonic() + WRITE_S
 
     def _answer(self, error: ApiError) -> None:
         path = self.url.partition(b"?")[0].decode("latin-1") if self.url else "/"
@@ -282,7 +282,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unparsed = 0
         if self.parser.get_http_version() == "1.1" and self._hosts != 1:
             self._refuse(400, "host", "HTTP/1.1 needs one Host header field: send exactly one")
-        if len(self.pipeline) >= MAX_PIPELINED:
+        if len(self.pipeline) >= MAX_PIPELINED - 1:
             self._refuse(400, "pipelined", "too many requests before an answer: wait for it")
         if self.is_reserved and httptools.parse_url(self.url).path.decode("latin-1") not in PROBES:
             self._refusal = ApiError.later(503, "overloaded", "too many connections", 1)
@@ -306,6 +306,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self.since = time.monotonic()
+        if self._deferred is not None and not self.pipeline and self.cycle.response_complete:
+            self._answer(self._deferred)
 
     def _count(self, more: int) -> None:
         self._unparsed = 0

@@ -271,9 +271,13 @@ class Settings(BaseSettings):
     def _keys_are_somewhere(self) -> Settings:
         if self.keys_file is None:
             if self.require_key:
-                raise ValueError("require_key: set keys_file too, or no request can be answered")
+                raise ValueError(
+                    "QUICKSTUDY_REQUIRE_KEY: set QUICKSTUDY_KEYS_FILE too, or nobody is answered"
+                )
             if self.metrics == "key":
-                raise ValueError("metrics: set keys_file too, or nobody can read them")
+                raise ValueError(
+                    "QUICKSTUDY_METRICS: set QUICKSTUDY_KEYS_FILE too, or nobody can read them"
+                )
         return self
 
 

@@ -182,8 +182,13 @@ def main() -> int:
     chosen = parser.parse_args()
     try:
         listener = listen(chosen.host, chosen.port)
+    except OverflowError:
+        say(f"cannot listen on port {chosen.port}: choose one from 0 to 65535")
+        return 1
     except OSError as error:
-        why = os.strerror(error.errno) if error.errno else str(error)
+        why = str(error)
+        if error.errno:  # those of name resolution are negative
+            why = os.strerror(error.errno) if error.errno > 0 else "there is no such host"
         say(f"cannot listen on {chosen.host} port {chosen.port}: {why}")
         return 1
     grace = math.ceil(seconds("QUICKSTUDY_SHUTDOWN_GRACE_S", 5.0, former="QUICKSTUDY_GRACE_S"))

@@ -50,6 +50,14 @@ def test_its_own_pages_and_errors_are_ours(served: httpx.Client) -> None:
     assert "quickstudy_requests_total" in served.get("/metrics").text
 
 
+def test_heads_are_those_of_the_answers_to_get(served: httpx.Client) -> None:
+    for path in ("/livez", "/readyz", "/metrics", "/v1/models", "/nothing"):
+        head, answer = served.head(path), served.get(path)
+        assert (head.status_code, head.content) == (answer.status_code, b"")
+        assert head.headers["content-type"] == answer.headers["content-type"]
+    assert served.head("/v1/translate").status_code == 405
+
+
 def test_large_bodies_are_refused(served: httpx.Client) -> None:
     body = iter([b" " * 100_000] * 5)
     answer = served.post("/v1/translate", content=body)

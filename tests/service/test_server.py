@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 import socket
 import subprocess
@@ -140,9 +141,24 @@ def test_requests_on_one_connection_are_answered_in_order(served: Served) -> Non
 
 
 def test_a_connection_has_few_requests_at_once(served: Served) -> None:
+    """Those within the limit are answered, then the one beyond it; the rest is not read."""
     before = refused(served, "pipelined")
-    answer(served, b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n" * 1000)
-    assert refused(served, "pipelined") == before + 1
+    request = b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\n"
+    for count in (MAX_PIPELINED + 1, 1000):
+        with connect(served) as connection:
+            connection.sendall(request * count)
+            answers = read(connection)
+        assert answers.count(b"HTTP/1.1 200") == MAX_PIPELINED
+        assert answers.count(b"HTTP/1.1 400") == 1
+        assert b'"pipelined"' in answers
+    assert refused(served, "pipelined") == before + 2
+
+
+def test_what_follows_a_request_is_refused_after_its_answer(served: Served) -> None:
+    with connect(served) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n\r\nGET /livez HTTP/1.1\r\n\r\n")
+        answers = read(connection)
+    assert re.findall(rb"HTTP/1.1 (\d{3})", answers) == [b"200", b"400"]
 
 
 @pytest.mark.parametrize("begin", [b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: a\r\n"])

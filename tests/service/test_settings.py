@@ -168,7 +168,7 @@ def test_all_faults_are_told_at_once(
 
 def test_a_fault_of_two_settings_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_REQUIRE_KEY", "true")
-    with pytest.raises(SettingsError, match="set keys_file too"):
+    with pytest.raises(SettingsError, match="set QUICKSTUDY_KEYS_FILE too"):
         read_settings()
 
 

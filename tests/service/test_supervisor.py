@@ -189,6 +189,22 @@ def test_a_port_in_use_is_told(port: int) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--port", "99999"], "cannot listen on port 99999: choose one from 0 to 65535"),
+        (
+            ["--host", "nowhere.invalid", "--port", "0"],
+            "cannot listen on nowhere.invalid port 0: there is no such host",
+        ),
+    ],
+)
+def test_where_it_cannot_listen_is_one_line(options: list[str], message: str) -> None:
+    command = [sys.executable, "-m", "service.supervisor", *options]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
+    assert (ended.returncode, ended.stderr) == (1, f"quickstudy: {message}\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "message"),
