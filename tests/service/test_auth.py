@@ -379,7 +379,7 @@ def test_who_may_read_the_metrics(
 
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
     for settings in ({"require_key": True}, {"metrics": "key"}):
-        with pytest.raises(ValidationError, match="keys_file"):
+        with pytest.raises(ValidationError, match="QUICKSTUDY_KEYS_FILE"):
             Settings(**settings)
     for limit in ("often", "101/minute", "5/minute; 200/hour", "on"):
         with pytest.raises(ValidationError, match="key_failure_limit"):
