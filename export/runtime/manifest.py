@@ -83,7 +83,7 @@ def printable(text: str) -> str:
 # --- the manifest ------------------------------------------------------------------------------
 
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 OLDEST_VERSION = 1
 """The oldest format that is still read; `up_to_date` brings it up to date."""
 MANIFEST_FILE = "manifest.json"
@@ -92,8 +92,9 @@ TOKENIZER_FILE = "tokenizer.model"
 RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"
 
-Precision = Literal["int8-7bit", "float32"]
-Compute = Literal["int8", "float32"]
+Precision = Literal["int8-7bit", "int8", "int16", "float16", "bfloat16", "float32"]
+Compute = Literal["int8", "float32", "default"]
+SourceFormat = Literal["firefox", "marian", "huggingface-marian", "argos", "ctranslate2"]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=35)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
@@ -124,9 +125,11 @@ class FileEntry(_Frozen):
 class EngineEntry(_Frozen):
     """One engine of the bundle; `path` is its folder.
 
-    `precision` is that of the weights on disk, `compute` that of the products: 7-bit weights with
-    float32 products share the files of an int8 engine. `shortlist`: the output layer is cut down to
-    the words that a batch's sources have been translated to.
+    `precision` is that of the weights on disk (`int8`: in 8 bits with the scales that they came
+    with), `compute` that of the products: 7-bit weights with float32 products share the files of
+    an int8 engine, and `default` is what CTranslate2 chooses for the weights as they are.
+    `shortlist`: the output layer is cut down to the words that the sources have been translated
+    to.
     """
 
     name: Name
@@ -221,6 +224,19 @@ class EngineCheck(_Frozen):
     faults: tuple[str, ...] = ()
 
 
+class Origin(_Frozen):
+    """What an imported model was before: its format, its name, what its files say of its version,
+    the SHA-256 of each file that was read, and what the import changed."""
+
+    format: SourceFormat
+    name: Annotated[Text, StringConstraints(min_length=1)]
+    version: Text = ""
+    files: dict[Annotated[str, StringConstraints(max_length=MAX_PATH_CHARS)], Sha256] = Field(
+        max_length=MAX_FILES
+    )
+    changes: tuple[Text, ...] = Field(default=(), max_length=100)
+
+
 class GateRecord(_Frozen):
     """What the export gate found. `reference`: what the engines were held against, in torch.
     `forced`: published although a limit is broken."""
@@ -262,7 +278,21 @@ class BundleInfo(_Frozen):
     licence: Annotated[Text, StringConstraints(min_length=1)]
     attribution: Text = ""
     tokenizer: RelativePath = TOKENIZER_FILE
+    source_tokenizer: RelativePath | None = None
+    """SentencePiece model of the source side, where it has one of its own."""
+    source_vocab_size: int | None = Field(default=None, ge=5, le=MAX_VOCAB_SIZE)
+    """Pieces of the source side, where they are not the target's."""
+    source_prefix: tuple[Piece, ...] = Field(default=(), max_length=10)
+    """Tokens before every source sentence, such as a language."""
+    source_suffix: tuple[Piece, ...] = Field(default=(), max_length=10)
+    """Tokens after every source sentence that the engine does not add itself."""
+    target_prefix: tuple[Piece, ...] = Field(default=(), max_length=10)
+    """Tokens that every translation starts with."""
+    missing_characters: Text = ""
+    """Common characters that the source vocabulary lacks: what it lacks, it cannot read."""
     recipe: RelativePath = RECIPE_FILE
+    origin: Origin | None = None
+    """Where an imported model comes from; None for one of Quickstudy's own."""
 
     @model_validator(mode="after")
     def _engines_agree(self) -> BundleInfo:
@@ -300,7 +330,8 @@ class Manifest(BundleInfo):
 
     @model_validator(mode="after")
     def _files_agree(self) -> Manifest:
-        for needed in (CARD_FILE, self.tokenizer, self.recipe):
+        own = (self.source_tokenizer,) if self.source_tokenizer else ()
+        for needed in (CARD_FILE, self.tokenizer, self.recipe, *own):
             if needed not in self.files:
                 raise ValueError(f"files: {needed} is not listed")
         _check_names([MANIFEST_FILE, *self.files])
@@ -321,13 +352,14 @@ class Manifest(BundleInfo):
 def up_to_date(raw: dict[str, Any]) -> dict[str, Any]:
     """The JSON of a manifest of an older format as one of this format.
 
-    Format 1 had no `compute`, which followed from the precision. The hashes are not touched: they
-    are of the other files.
+    Format 1 had no `compute`, which followed from the precision; format 2 knew no imported models.
+    The hashes are not touched: they are of the other files.
     """
-    if raw.get("format_version") != 1:
+    version = raw.get("format_version")
+    if version not in (1, 2):
         return raw
     engines = raw.get("engines")
-    if isinstance(engines, list):
+    if version == 1 and isinstance(engines, list):
         engines = [_with_compute(engine) for engine in engines]
     return {**raw, "format_version": FORMAT_VERSION, "engines": engines}
 

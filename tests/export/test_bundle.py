@@ -91,7 +91,7 @@ def test_a_changed_folder_is_refused(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(format_version=3), "format_version is 3, this quickstudy reads 1 to 2"),
+        (lambda m: m.update(format_version=4), "format_version is 4, this quickstudy reads 1 to 3"),
         (lambda m: m.update(format_version=True), "format_version is True"),
         (lambda m: m.update(format_version="1"), "format_version is '1'"),
         (lambda m: m.update(surprise=1), "surprise: Extra inputs"),

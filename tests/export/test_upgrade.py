@@ -76,7 +76,7 @@ def test_a_bundle_of_the_first_format_is_brought_up_to_date(bundle: Bundle, tmp_
         ["ctranslate2-int8"],
         GateSettings(text, GateLimits(), reference=reference_of(bundle.path)),
     )
-    assert new.manifest.format_version == 2
+    assert new.manifest.format_version == 3
     assert [engine.name for engine in new.manifest.engines] == ["ctranslate2-int8"]
     assert new.manifest.gate is not None
     assert new.manifest.gate.reference == "the former bundle's float32 weights"
