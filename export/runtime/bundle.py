@@ -27,6 +27,7 @@ from pathlib import Path
 import sentencepiece as spm
 from pydantic import ValidationError
 
+from export.runtime.foreign import advice
 from export.runtime.manifest import (
     CARD_FILE,
     FORMAT_VERSION,
@@ -213,10 +214,13 @@ def _gate(gate: GateRecord | None) -> str:
         *("log-probability", "export gate"),
     )
     versions = ", ".join(f"{name} {number}" for name, number in gate.versions.items())
+    bleu = f"{gate.torch_bleu:.2f} BLEU"
+    if not gate.references:
+        bleu = "BLEU and chrF2 are against its lines: there are no references"
     text = f"""## Against the model in torch
 
 {gate.sentences} sentences of {gate.dataset}, greedy, against {gate.reference} in torch \
-({gate.torch_bleu:.2f} BLEU); {versions}.
+({bleu}); {versions}.
 
 {_table(head, rows)}
 
@@ -322,6 +326,11 @@ class Bundle:
     def tokenizer_path(self) -> Path:
         return self.path / self.manifest.tokenizer
 
+    @property
+    def source_tokenizer_path(self) -> Path:
+        """The source's tokenizer: one of its own, or the joint one."""
+        return self.path / (self.manifest.source_tokenizer or self.manifest.tokenizer)
+
     def engine(self, name: str | None = None) -> EngineEntry:
         """The engine of that name, or the default one. Raises BundleError if there is none."""
         wanted = name or self.manifest.default_engine
@@ -344,6 +353,8 @@ def load_bundle(path: Path) -> Bundle:
     saying what to do.
     """
     path = Path(path)
+    if not (path / MANIFEST_FILE).exists() and (said := advice(path)):
+        raise BundleError(said)
     if not path.is_dir():
         raise BundleError(
             f"there is no bundle at {path}: export one with `quickstudy export`, "
