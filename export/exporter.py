@@ -380,7 +380,7 @@ def upgrade_bundle(
     return write_engines(
         from_ctranslate2(weights_of(bundle)),
         bundle.tokenizer_path,
-        (bundle.path / former.recipe).read_text(encoding="utf-8"),
+        bundle.recipe_text(),
         Path(out),
         info,
         gate_settings,
@@ -403,6 +403,11 @@ def weights_of(bundle: Bundle) -> Path:
 
 def _source(bundle: Bundle) -> EngineEntry:
     """The engine whose weights are nearest to the model's."""
+    if bundle.manifest.keeps_original_folder:
+        raise BundleError(
+            f"{bundle.path} holds an imported model as it was: "
+            "import it again instead, with the options that you want"
+        )
     usable = [engine for engine in bundle.manifest.engines if engine.kind == "ctranslate2"]
     if not usable:
         raise BundleError(
