@@ -60,7 +60,7 @@ class PretrainedModel:
 def model_config(**fields: Any) -> ModelConfig:
     """The dimensions of an imported model. Raises PretrainedError where they do not fit."""
     try:
-        return ModelConfig(**{k: v for k, v in fields.items() if k in ModelConfig.model_fields})
+        return ModelConfig(**fields)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"

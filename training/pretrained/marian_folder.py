@@ -70,11 +70,8 @@ def read_marian_folder(folder: Folder, source_prefix: tuple[str, ...] = ()) -> P
     _check_vocabularies(folder, architecture, source, target)
     state = convert_weights(container, architecture, source, target, origin)
     check_finite(state, origin)
-    own_source = None if architecture.joint else len(source)
     return PretrainedModel(
-        config=model_config(
-            **architecture.dimensions(), max_length=MAX_LENGTH, source_vocab_size=own_source
-        ),
+        config=model_config(**architecture.dimensions(), max_length=MAX_LENGTH),
         state=state,
         tokenizer=target.model,
         source_tokenizer=None if architecture.joint else source.model,
