@@ -30,6 +30,8 @@ from training.pretrained.files import PretrainedError
 PAD, UNK, BOS, EOS = range(len(SPECIAL))
 MAX_PIECES = 1_000_000
 NO_TEXT = (Piece.CONTROL, Piece.UNKNOWN)
+UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+"""Characters that no SentencePiece model can hold."""
 ABSENT_BIAS = -1000.0
 """Output bias of tokens that the original model does not have, such as `<pad>` and `<s>`: so low
 that they take no share of the probabilities."""
@@ -204,10 +206,7 @@ def _check_ids(ids: Mapping[str, int], origin: str, original_size: int) -> None:
     for name in ("<unk>", "</s>"):
         if name not in ids:
             raise PretrainedError(f"{origin}: {name} is missing")
-    if any(
-        not name or any(char == "\0" or "\ud800" <= char <= "\udfff" for char in name)
-        for name in ids
-    ):
+    if any(not name or UNWRITABLE.search(name) for name in ids):
         raise PretrainedError(f"{origin}: a piece that is no text")
     if len(set(values)) != len(values):
         raise PretrainedError(f"{origin}: two pieces have the same id")
