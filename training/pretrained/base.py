@@ -22,10 +22,6 @@ MAX_LAYERS = 64
 MAX_LENGTH = 512
 """Positions of an imported model whose files set no limit: sinusoids have none."""
 
-NO_TOKEN_BIAS = -1000.0
-"""Output bias of tokens that the original model does not have (`<pad>`, `<s>`): so low that they
-take no share of the probabilities."""
-
 
 @dataclass(frozen=True)
 class PretrainedModel:
