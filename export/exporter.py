@@ -11,8 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import sentencepiece as spm
@@ -34,7 +32,7 @@ from export.quality_gate import (
     check_scores,
     score_parity,
 )
-from export.runtime.bundle import Bundle, load_bundle, write_bundle
+from export.runtime.bundle import Bundle, load_bundle, now, own_version, write_bundle
 from export.runtime.manifest import (
     ENGINES_FOLDER,
     FORMAT_VERSION,
@@ -330,19 +328,6 @@ def _decoding(model: Transformer, max_input_tokens: int) -> Decoding:
             f"positions: set it to {room} or less"
         )
     return Decoding(max_input_tokens=max_input_tokens, max_output_tokens=room)
-
-
-def now() -> datetime:
-    """This moment, in whole seconds."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def own_version() -> str:
-    """Quickstudy's version."""
-    try:
-        return metadata.version("quickstudy")
-    except metadata.PackageNotFoundError:
-        return "unknown"
 
 
 # --- upgrading ---------------------------------------------------------------------------------

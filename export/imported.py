@@ -36,7 +36,7 @@ from training.checkpoint import build_model
 from training.config.recipe import GateLimits
 from training.model.transformer import Transformer, parameter_count
 from training.pretrained.base import PretrainedModel
-from training.pretrained.vocabulary import missing_characters
+from training.pretrained.coverage import missing_characters
 
 SOURCE_TOKENIZER_FILE = "source_tokenizer.model"
 MAX_INPUT_TOKENS = 128

@@ -21,6 +21,8 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
 from io import BufferedReader
 from pathlib import Path
 
@@ -216,6 +218,19 @@ def load_bundle(path: Path) -> Bundle:
             f"{path} cannot be read ({error}): see that its files are there and may be read"
         ) from error
     return Bundle(path, manifest)
+
+
+def now() -> datetime:
+    """This moment, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def own_version() -> str:
+    """Quickstudy's version."""
+    try:
+        return metadata.version("quickstudy")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def write_bundle(

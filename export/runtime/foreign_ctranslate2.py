@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.runtime.bundle import list_files, read_small
+from export.runtime.bundle import list_files, open_plain, read_small
 from export.runtime.ctranslate2_format import CONFIG_FILE, MODEL_FILE
 from export.runtime.foreign_variables import Variables, check_variables
 from export.runtime.manifest import (
@@ -103,11 +103,16 @@ def read_foreign_model(folder: Path, names: Collection[str]) -> ForeignModel:
     """
     try:
         files = model_files(names)
+        for name in files:
+            with open_plain(folder / name):
+                pass
         vocabularies = [_vocabulary(folder / name) for name in files if _is_vocabulary(name)]
         source, target = vocabularies[0], vocabularies[-1]
         variables = check_variables(folder / MODEL_FILE, len(source), len(target))
         config = _config(folder, files, variables)
         _check_tokens(config, source, target)
+    except BundleError:
+        raise
     except (OSError, ValueError) as error:
         raise BundleError(
             f"{printable(str(folder))} is no CTranslate2 translation model that can be served: "
