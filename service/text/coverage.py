@@ -97,11 +97,12 @@ class Coverage:
 
 def _stretches(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[Stretch]:
     """What to protect so that each unknown character is in it: whole words, amounts, marks."""
-    unknown = {place for span in spans for place in range(*span)}
+    unknown = bytearray(len(text))
+    for start, end in spans:
+        unknown[start:end] = bytes([1]) * (end - start)
+    place = unknown.find(1)
     done = 0
-    for place in sorted(unknown):
-        if place < done:
-            continue
+    while place >= 0:
         if NO_SPACES.match(text[place]):
             stretches = [_without_spaces(text, place, done, unknown)]
         else:
@@ -109,15 +110,16 @@ def _stretches(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[Stretch]
             stretches = list(_of_run(text, start, end, done, unknown))
         yield from stretches
         done = stretches[-1][1]
+        place = unknown.find(1, done)
 
 
-def _without_spaces(text: str, place: int, earliest: int, unknown: set[int]) -> Stretch:
+def _without_spaces(text: str, place: int, earliest: int, unknown: bytearray) -> Stretch:
     """Unknown letters of a script without spaces, with the marks that combine with them."""
     start, end = place, place + 1
     while start > earliest and unicodedata.combining(text[start]):
         start -= 1
     while end < len(text) and (
-        (end in unknown and NO_SPACES.match(text[end])) or unicodedata.combining(text[end])
+        (unknown[end] and NO_SPACES.match(text[end])) or unicodedata.combining(text[end])
     ):
         end += 1
     return start, end, "word"
@@ -137,20 +139,24 @@ def _is_break(character: str) -> bool:
     return bool(BREAKS.match(character) or NO_SPACES.match(character))
 
 
-def _of_run(text: str, start: int, end: int, earliest: int, unknown: set[int]) -> Iterator[Stretch]:
+def _of_run(
+    text: str, start: int, end: int, earliest: int, unknown: bytearray
+) -> Iterator[Stretch]:
     """The word of a run without spaces, and the unknown marks around it."""
     first, last = _word_of_run(text, start, end, unknown)
-    if unknown.isdisjoint(range(first, last)):
+    if unknown.find(1, first, last) < 0:
         first = last = start
-    elif not any(map(str.isalnum, text[first:last])):
-        first, last = _amount(text, first, last, earliest) or (start, start)
+    else:
+        first, last = _amount(text, first, last, earliest)
+        if not any(map(str.isalnum, text[first:last])):
+            first = last = start
     yield from _marks(start, first, unknown)
     if first < last:
         yield first, last, _kind(text[first:last])
     yield from _marks(last, end, unknown)
 
 
-def _word_of_run(text: str, start: int, end: int, unknown: set[int]) -> tuple[int, int]:
+def _word_of_run(text: str, start: int, end: int, unknown: bytearray) -> tuple[int, int]:
     """A run without the punctuation around it and without a genitive's `'s`."""
 
     def is_edge(place: int) -> bool:
@@ -159,7 +165,7 @@ def _word_of_run(text: str, start: int, end: int, unknown: set[int]) -> tuple[in
             return True
         category = unicodedata.category(character)
         is_mark = category[0] in "PS" and category != "Sc" and character not in PART_OF_WORD
-        return is_mark and place in unknown
+        return is_mark and bool(unknown[place])
 
     while start < end and is_edge(start):
         start += 1
@@ -170,16 +176,15 @@ def _word_of_run(text: str, start: int, end: int, unknown: set[int]) -> tuple[in
     return start, end
 
 
-def _amount(text: str, start: int, end: int, earliest: int) -> tuple[int, int] | None:
-    """A currency sign with the number before or after it; None if there is neither."""
-    if unicodedata.category(text[start]) != "Sc":
-        return None
-    window = max(earliest, start - AMOUNT_CHARS)
-    if before := AMOUNT_BEFORE.search(text, window, start):
+def _amount(text: str, start: int, end: int, earliest: int) -> tuple[int, int]:
+    """A word that begins with a currency sign, with the number that spaces part from the sign."""
+    is_amount = any(map(str.isnumeric, text[start:end]))
+    if is_amount or unicodedata.category(text[start]) != "Sc":
+        return start, end
+    if before := AMOUNT_BEFORE.search(text, max(earliest, start - AMOUNT_CHARS), start):
         return before.start(), end
-    if after := AMOUNT_AFTER.match(text, end):
-        return start, after.end()
-    return None
+    after = AMOUNT_AFTER.match(text, end)
+    return start, after.end() if after else end
 
 
 def _kind(stretch: str) -> Kind:
@@ -187,17 +192,15 @@ def _kind(stretch: str) -> Kind:
     return "number" if is_number else "word"
 
 
-def _marks(start: int, end: int, unknown: set[int]) -> Iterator[Stretch]:
+def _marks(start: int, end: int, unknown: bytearray) -> Iterator[Stretch]:
     """Unknown marks from `start` up to `end`, those side by side as one."""
-    place = start
-    while place < end:
-        if place not in unknown:
-            place += 1
-            continue
+    place = unknown.find(1, start, end)
+    while place >= 0:
         first = place
-        while place < end and place in unknown:
+        while place < end and unknown[place]:
             place += 1
         yield first, place, "point"
+        place = unknown.find(1, place, end)
 
 
 def _joined(text: str, stretches: Iterator[Stretch]) -> Iterator[Stretch]:

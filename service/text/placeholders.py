@@ -110,7 +110,7 @@ def protect(
         inline = _with_spans(inline, spans, escape)
     if coverage is not None:
         inline = coverage.protect(inline)
-    return _with_neighbours(inline) if inline.elements else inline
+    return _with_neighbours(inline, coverage is not None) if inline.elements else inline
 
 
 def strip_invented_markup(text: str) -> str:
@@ -187,8 +187,11 @@ def _element(inline: InlineText, kind: str, term: str, escape: Escape) -> Inline
     return kept(raw, KINDS.get(kind, "word"), shown)
 
 
-def _with_neighbours(inline: InlineText) -> InlineText:
-    """Join protected words with the letters that touch them, and words that have a tag inside."""
+def _with_neighbours(inline: InlineText, keep_numbers: bool) -> InlineText:
+    """Join protected words with the letters that touch them, and words that have a tag inside.
+
+    With `keep_numbers`, a number that only tags touch stays one.
+    """
     text = inline.text
     builder = InlineTextBuilder()
     place = index = 0
@@ -198,7 +201,7 @@ def _with_neighbours(inline: InlineText) -> InlineText:
             index += 1
             continue
         builder.add_inline(inline.cut(place, start))
-        builder.add_element(_joined(inline.cut(start, end)))
+        builder.add_element(_joined(inline.cut(start, end), keep_numbers))
         place = end
         while index < len(inline.places) and inline.places[index] < end:
             index += 1
@@ -247,8 +250,11 @@ def _balanced(inline: InlineText) -> bool:
     return depth == 0
 
 
-def _joined(inline: InlineText) -> InlineElement:
-    return InlineElement(inline.raw(), "word", inline.output(), inline.shown())
+def _joined(inline: InlineText, keep_numbers: bool) -> InlineElement:
+    kinds = {element.kind for element in inline.elements if not element.has_no_width}
+    is_number = keep_numbers and kinds == {"number"} and len(inline.elements) == len(inline.text)
+    kind: Kind = "number" if is_number else "word"
+    return InlineElement(inline.raw(), kind, inline.output(), inline.shown())
 
 
 CANDIDATES = (
@@ -299,9 +305,10 @@ def choose_placeholder_words(
 ) -> PlaceholderWords:
     """Find words that a model copies, by about 200 short sentences in one call of `translate`.
 
-    What the model cannot read is not tried: one whose vocabulary has none of the names gets numbers
-    in their place. Probes are English; a model with another source language gets few placeholder
-    words or none, and its sentences are then split at protected spans.
+    What the model cannot read is not tried; one whose vocabulary has none of the names gets numbers
+    in their place. With gaps in its vocabulary it gets up to 12 words, else 6. Probes are English;
+    a model with another source language gets few placeholder words or none, and its sentences are
+    then split at protected spans.
     """
     names = [word for word in CANDIDATES if _is_readable(word, coverage)]
     probes = [probe for probe in PROBES if _is_readable(probe.format("5"), coverage)]
@@ -315,7 +322,7 @@ def choose_placeholder_words(
     }
     best = sorted((word for word in candidates if shares[word] >= ENOUGH), key=shares.get)[::-1]  # type: ignore[arg-type]
     return PlaceholderWords(
-        tuple(word for word in best if word in words)[:6],
+        tuple(word for word in best if word in words)[: 6 if coverage is None else 12],
         tuple(word for word in best if word not in words)[:3],
     )
 

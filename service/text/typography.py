@@ -86,7 +86,8 @@ class Typography:
         """The translation with the typography of its source, where that was replaced.
 
         Marks of a kind (double quotes, dashes, …) are restored where the translation has as many as
-        the source, single quotes if they come in pairs; apostrophes follow the source's style.
+        the source, single quotes where it has as many openings and closings; apostrophes follow the
+        source's style.
         """
         if not self._replaced.search(source):
             return translation
@@ -94,7 +95,7 @@ class Typography:
             if self._is_lost(kind, source, translation):
                 translation = _with_marks(kind, source, translation)
         quotes = (OPENING_QUOTE, CLOSING_QUOTE)
-        if len({len(kind.findall(text)) for kind in quotes for text in (source, translation)}) == 1:
+        if all(len(kind.findall(source)) == len(kind.findall(translation)) for kind in quotes):
             for kind in quotes:
                 if self._is_lost(kind, source, translation):
                     translation = _with_marks(kind, source, translation)

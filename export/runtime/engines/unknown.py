@@ -7,7 +7,7 @@ it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import sentencepiece as spm
 
@@ -21,13 +21,23 @@ ASCII = [chr(code) for code in range(128)]
 class UnknownFinder:
     """Finds the stretches of a text that a SentencePiece model reads as unknown."""
 
-    def __init__(self, tokenizer: spm.SentencePieceProcessor) -> None:
+    def __init__(
+        self, tokenizer: spm.SentencePieceProcessor, vocabulary: Container[str] | None = None
+    ) -> None:
+        """`vocabulary`: the pieces that the model has, where they may not be all of the
+        tokenizer's."""
         self._tokenizer = tokenizer
-        self._unknown_id = tokenizer.unk_id()
+        self._unknown_ids = {tokenizer.unk_id()}
+        if vocabulary is not None:
+            self._unknown_ids |= {
+                piece
+                for piece in range(tokenizer.get_piece_size())
+                if tokenizer.id_to_piece(piece) not in vocabulary
+            }
         self.reads_all_text = self._has_bytes() and not self._spans(PRIVATE_USE)
-        self._readable_ascii = frozenset(
-            character for character in ASCII if self.reads_all_text or not self._spans(character)
-        )
+        # With pieces missing, what is read letter by letter may be unknown as a word.
+        readable = (c for c in ASCII if len(self._unknown_ids) == 1 and not self._spans(c))
+        self._readable_ascii = frozenset(readable)
 
     def spans(self, text: str) -> list[tuple[int, int]]:
         """Start and end of each unknown stretch, in characters of the text as given, in order.
@@ -44,7 +54,7 @@ class UnknownFinder:
 
     def _has_bytes(self) -> bool:
         return all(
-            self._tokenizer.piece_to_id(f"<0x{byte:02X}>") != self._unknown_id
+            self._tokenizer.piece_to_id(f"<0x{byte:02X}>") not in self._unknown_ids
             for byte in range(256)
         )
 
@@ -52,7 +62,7 @@ class UnknownFinder:
         encoded = self._tokenizer.encode(text, return_type="offset_mapping")
         spans: list[tuple[int, int]] = []
         for token, (start, end) in zip(encoded["ids"], encoded["offsets"], strict=True):
-            if token != self._unknown_id:
+            if token not in self._unknown_ids:
                 continue
             # A part of what one character is normalised to (`½` → `1⁄2`) may have no width.
             end = max(end, start + 1)
