@@ -8,11 +8,9 @@ from functools import cache
 
 import sentencepiece as spm
 
-WORDS = (
-    "the a we you they have has see saw said lives live in at of and to for with about costs cost "
-    "please use new old good nice house street friend wife word means here there now then never "
-    "yes no hello quotes names price is was are it he she wrote read end first second item"
-).split()
+TEXT = """the a we you they have has see saw said lives live in at of and to for with about costs
+cost please use new old good nice house street friend wife word means here there now then never
+yes no hello quotes names price is was are it he she wrote read end first second item"""
 LETTERS = string.ascii_letters + string.digits + "é.,;:!?\"'()-/&%$=+_*[]|"
 """What it can read, besides the space."""
 
@@ -20,9 +18,9 @@ LETTERS = string.ascii_letters + string.digits + "é.,;:!?\"'()-/&%$=+_*[]|"
 @cache
 def tokenizer_without_bytes(normalization: str = "nmt_nfkc") -> spm.SentencePieceProcessor:
     """A tokenizer that reads `LETTERS` alone, trained on a few made-up sentences."""
-    count = len(WORDS)
+    words = TEXT.split()
     sentences = [
-        " ".join(WORDS[(start * 7 + step * (start + 3)) % count] for step in range(6)) + "."
+        " ".join(words[(start * 7 + step * (start + 3)) % len(words)] for step in range(6)) + "."
         for start in range(200)
     ]
     model = io.BytesIO()

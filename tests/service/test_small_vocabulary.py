@@ -36,7 +36,7 @@ def test_a_text(make_client: Callable[..., TestClient], engine: SmallVocabularyE
     client = make_client(engine)
     (translation,) = client.post("/v1/translate", json={"text": TEXT}).json()["translations"]
     assert translation["text"] == TRANSLATED
-    assert translation["warnings"] == []
+    assert UNKNOWN_CHARACTERS.code not in {item["code"] for item in translation["warnings"]}
 
 
 def test_a_stream(make_client: Callable[..., TestClient], engine: SmallVocabularyEngine) -> None:

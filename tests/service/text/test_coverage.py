@@ -160,7 +160,8 @@ def test_placeholder_words_are_in_the_vocabulary() -> None:
         return texts
 
     words = choose_placeholder_words(copy, Coverage.of(NoLatin()))
-    assert words.words and all(map(str.isdigit, words.words))
+    assert words.words
+    assert all(map(str.isdigit, words.words))
     assert not set(words.words) & set(words.numbers)
     assert not any(map(str.isalpha, "".join(tried)))
     assert len(choose_placeholder_words(copy, COVERAGE).words) == 12
