@@ -17,10 +17,10 @@ from pathlib import Path
 import sentencepiece as spm
 import torch
 
-from export.exporter import now, own_version
+
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import EvalSet, GateSettings, check_bundle
-from export.runtime.bundle import Bundle, pieces, write_bundle
+from export.runtime.bundle import Bundle, now, own_version, pieces, write_bundle
 from export.runtime.manifest import (
     ENGINES_FOLDER,
     TOKENIZER_FILE,

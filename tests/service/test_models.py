@@ -27,6 +27,7 @@ class Tagging:
     """Puts its target language in front of every sentence; waits on demand."""
 
     max_input_tokens = 100
+    reads_all_text = True
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -39,6 +40,9 @@ class Tagging:
 
     def count_tokens(self, sentence: str) -> int:
         return len(sentence.split())
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        return []
 
     def output_limit(self, source_tokens: int) -> int:
         return 100
