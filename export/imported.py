@@ -17,7 +17,6 @@ from pathlib import Path
 import sentencepiece as spm
 import torch
 
-
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import EvalSet, GateSettings, check_bundle
 from export.runtime.bundle import Bundle, now, own_version, pieces, write_bundle
@@ -118,7 +117,7 @@ def built_in_sentences(language: str) -> EvalSet | None:
     if not file.is_file():
         return None
     lines = file.read_text(encoding="utf-8").splitlines()
-    return EvalSet(f"built-in sentences ({primary})", lines, None)
+    return EvalSet(f"built-in sentences ({primary})", lines)
 
 
 # --- what the bundle says of itself ------------------------------------------------------------

@@ -58,11 +58,12 @@ class GateError(BundleError):
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Sentences the model was not trained on, with their references, where there are any."""
+    """Sentences the model was not trained on, with their references; without any, `ref` is
+    empty."""
 
     dataset: str
     src: Sequence[str]
-    ref: Sequence[str] | None
+    ref: Sequence[str] = ()
 
     @classmethod
     def read(cls, src: Path, ref: Path | None) -> EvalSet:
@@ -79,7 +80,7 @@ class EvalSet:
                 )
             lines.append([line or "" for line in sentences])
         if ref is None:
-            return cls(src.name, lines[0], None)
+            return cls(src.name, lines[0])
         if len(lines[0]) != len(lines[1]):
             raise RecipeError(
                 f"{src} has {len(lines[0])} lines and {ref} {len(lines[1])}: line n of one must "
@@ -90,7 +91,7 @@ class EvalSet:
     def fitting(self, fits: Sequence[bool]) -> EvalSet:
         """Only the sentences for which `fits` is true."""
         kept = [index for index, fit in enumerate(fits) if fit]
-        ref = None if self.ref is None else [self.ref[i] for i in kept]
+        ref = [self.ref[i] for i in kept] if self.ref else []
         return EvalSet(self.dataset, [self.src[i] for i in kept], ref)
 
 
@@ -115,7 +116,7 @@ class ReferenceModel:
     @property
     def references(self) -> list[str]:
         """What BLEU and chrF2 are measured against: references, or for want of them these texts."""
-        return self.texts if self.held_out.ref is None else list(self.held_out.ref)
+        return list(self.held_out.ref) or self.texts
 
 
 def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings) -> GateRecord:
@@ -134,7 +135,7 @@ def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings
         dataset=gate_settings.held_out.dataset,
         sentences=len(reference.texts),
         torch_bleu=round(bleu_of(_bleu_statistics(reference, reference.texts)), 2),
-        references=reference.held_out.ref is not None,
+        references=bool(reference.held_out.ref),
         signatures=(signature(), str(CHRF(references=[[""]]).get_signature())),
         versions=_versions(),
         engines=checks,
@@ -214,7 +215,7 @@ def _check(
         score_difference=_score_difference(reference, translations, same) if entry.exact else None,
         worst=_worst(reference, texts),
     )
-    faults = _violations(entry, check, limits, reference.held_out.ref is not None)
+    faults = _violations(entry, check, limits, bool(reference.held_out.ref))
     return check.model_copy(update={"faults": tuple(faults)})
 
 
