@@ -8,17 +8,15 @@ float32 model in torch with the whole vocabulary.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import sentencepiece as spm
 import torch
 
 from export.onnx import OnnxModelInfo, to_onnx
-from export.quality_gate import EvalSet, GateSettings, check_bundle
+from export.quality_gate import GateSettings, check_bundle
 from export.runtime.bundle import Bundle, now, own_version, pieces, write_bundle
 from export.runtime.manifest import (
     ENGINES_FOLDER,
@@ -32,7 +30,6 @@ from export.runtime.manifest import (
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import check_translates
 from training.checkpoint import build_model
-from training.config.recipe import GateLimits
 from training.model.transformer import Transformer, parameter_count
 from training.pretrained.base import PretrainedModel
 from training.pretrained.coverage import missing_characters
@@ -41,46 +38,34 @@ SOURCE_TOKENIZER_FILE = "source_tokenizer.model"
 MAX_INPUT_TOKENS = 128
 OUTPUT_RATIO = 2.5
 """Most output tokens a source token, where the model's files do not set it."""
-INT8_IDENTICAL = 0.7
-"""Least share of an int8 engine's lines that are those of float32. Two other engines that compute
-these models in int8, Bergamot and fxtranslate, have 78 to 81 %, on another text."""
-IMPORT_LIMITS = GateLimits(int8_identical=INT8_IDENTICAL, bleu_loss=1.0)
 ENGINES = ("onnx-int8", "onnx-float32")
 
 
 @dataclass(frozen=True)
-class ImportOptions:
-    """What the files of a model do not tell. Languages are tags such as `pt` or `pt-BR`."""
+class Facts:
+    """What a bundle says of a model beside what its files do: languages, licence, name."""
 
-    licence: str | None = None
-    source: str | None = None
-    target: str | None = None
-    name: str | None = None
+    source: str
+    target: str
+    licence: str
+    name: str
     attribution: str = ""
-    version: str = "1"
 
 
 def import_pretrained(
     model: PretrainedModel,
     out: Path,
-    options: ImportOptions,
+    facts: Facts,
     engines: Sequence[str] = ENGINES[:1],
-    gate_text: EvalSet | None = None,
-    limits: GateLimits = IMPORT_LIMITS,
-    force: bool = False,
+    gate_settings: GateSettings | None = None,
 ) -> Bundle:
     """Write the bundle of a pretrained model at `out`; the first of `engines` is its default.
 
-    The gate translates `gate_text`, or by default the built-in sentences of the source's language
-    if there are any. Raises BundleError where something must be given, GateError where an engine
-    is too far from the model; a former bundle then stays as it was.
+    Raises BundleError for an unknown engine, GateError where an engine is further from the model
+    than the gate allows; a former bundle then stays as it was.
     """
     transformer = to_transformer(model)
-    info = _info(model, transformer, options, engines)
-    text = gate_text or built_in_sentences(info.source_lang)
-    settings = None
-    if text is not None:
-        settings = GateSettings(text, limits, force, "the imported weights in float32")
+    info = _info(model, transformer, facts, _entries(model, engines))
 
     def fill(draft: Path) -> None:
         (draft / TOKENIZER_FILE).write_bytes(model.tokenizer)
@@ -90,9 +75,9 @@ def import_pretrained(
             _write_engine(draft / entry.path, entry, model, transformer, info)
 
     def check(draft: Bundle) -> BundleInfo:
-        if settings is None:
+        if gate_settings is None:
             return info
-        gate = check_bundle(draft, transformer, settings)
+        gate = check_bundle(draft, transformer, gate_settings)
         return info.model_copy(update={"gate": gate})
 
     return write_bundle(out, info, fill=fill, verify=check_translates, check=check)
@@ -110,42 +95,24 @@ def to_transformer(model: PretrainedModel) -> Transformer:
     return transformer.eval()
 
 
-def built_in_sentences(language: str) -> EvalSet | None:
-    """The gate's own sentences in a language; None where there are none."""
-    primary = language.split("-")[0]
-    file = resources.files("export") / "gate_sentences" / f"{primary}.txt"
-    if not file.is_file():
-        return None
-    lines = file.read_text(encoding="utf-8").splitlines()
-    return EvalSet(f"built-in sentences ({primary})", lines)
-
-
 # --- what the bundle says of itself ------------------------------------------------------------
 
 
 def _info(
     model: PretrainedModel,
     transformer: Transformer,
-    options: ImportOptions,
-    engines: Sequence[str],
+    facts: Facts,
+    entries: tuple[EngineEntry, ...],
 ) -> BundleInfo:
-    source, target = languages_of(model, options)
-    if options.licence is None:
-        raise BundleError(
-            "the model's files do not tell its licence: give --licence "
-            "(Mozilla publishes Firefox's models under MPL-2.0)"
-        )
-    entries = _entries(model, engines)
     room = transformer.max_length - 1
     own = model.source_tokenizer
     return BundleInfo(
-        name=options.name or model.name,
-        version=options.version,
+        name=facts.name,
         created=now(),
         quickstudy_version=own_version(),
         description=f"Imported: {model.format} model {model.name}.",
-        source_lang=source,
-        target_lang=target,
+        source_lang=facts.source,
+        target_lang=facts.target,
         engines=entries,
         default_engine=entries[0].name,
         decoding=Decoding(
@@ -155,8 +122,8 @@ def _info(
         ),
         vocab_size=transformer.vocab_size,
         parameters=parameter_count(transformer),
-        licence=options.licence,
-        attribution=options.attribution,
+        licence=facts.licence,
+        attribution=facts.attribution,
         source_tokenizer=None if own is None else SOURCE_TOKENIZER_FILE,
         source_vocab_size=None if own is None else len(_pieces(own)),
         source_prefix=model.source_prefix,
@@ -174,21 +141,6 @@ def _info(
 
 def _pieces(sentencepiece: bytes) -> list[str]:
     return pieces(spm.SentencePieceProcessor(model_proto=sentencepiece))
-
-
-def languages_of(model: PretrainedModel, options: ImportOptions) -> tuple[str, str]:
-    """Source and target, as given or as the files say. Raises BundleError where neither does."""
-    source, target = (
-        given or (told or "").replace("_", "-")
-        for given, told in zip((options.source, options.target), model.languages, strict=True)
-    )
-    missing = [f"--{side}" for side, tag in (("source", source), ("target", target)) if not tag]
-    if missing:
-        raise BundleError(f"the model's files do not tell its languages: give {', '.join(missing)}")
-    for tag in (source, target):
-        if not re.fullmatch(r"[a-z]{2,3}(-[A-Za-z0-9]+)*", tag):
-            raise BundleError(f"{tag[:40]!r} is no language tag: give one such as pt or pt-BR")
-    return source, target
 
 
 def _changes(model: PretrainedModel, entries: Sequence[EngineEntry]) -> tuple[str, ...]:
