@@ -231,8 +231,8 @@ def write_model(
     revision: int = 7,
     version: int = 6,
 ) -> None:
-    """Write arrays (float32, int8 or int16) as a well-formed model.bin without aliases."""
-    types = {"float32": 0, "int8": 1, "int16": 2}
+    """Write arrays as a well-formed model.bin without aliases."""
+    types = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
 
     def text(value: str) -> bytes:
         return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"

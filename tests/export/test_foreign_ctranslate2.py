@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,16 @@ def imported(tmp_path_factory: pytest.TempPathFactory, english: Path) -> list[Bu
     ]
 
 
+def change_shape(rng: random.Random, arrays: Arrays) -> None:
+    """Give a variable another shape, in a file that is sound otherwise."""
+    name = rng.choice(sorted(name for name, array in arrays.items() if array.size > 1))
+    array = arrays[name]
+    shapes = (array[:1], array.T, array[: len(array) // 2], np.concatenate([array] * 3))
+    shapes = (*shapes, array[..., : array.shape[-1] // 2], array.ravel())
+    others = [other for other in shapes if other.shape != array.shape]
+    arrays[name] = np.ascontiguousarray(rng.choice(others))
+
+
 def change_original(rng: random.Random, folder: Path) -> None:
     """Harm a file of the engine or a tokenizer, as a whole or where a variable is declared."""
     engine = next((folder / "engines").iterdir())
@@ -282,7 +293,12 @@ def test_harmed_folders_load_or_are_refused(tmp_path: Path, imported: list[Bundl
     paths = [tmp_path / "cases" / str(seed) for seed in range(CASES)]
     for seed, path in enumerate(paths):
         shutil.copytree(imported[seed % len(imported)].path, path)
-        change_original(random.Random(seed), path)
+        if seed % 10 < 4:
+            engine = next((path / "engines").iterdir())
+            rewritten(engine, partial(change_shape, random.Random(seed)))
+            hostile.list_again(path)
+        else:
+            change_original(random.Random(seed), path)
     out = tmp_path / "outcomes.txt"
     code = [sys.executable, "-m", "tests.export.load_hostile", str(out), *map(str, paths)]
     done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, timeout=300)
@@ -292,4 +308,6 @@ def test_harmed_folders_load_or_are_refused(tmp_path: Path, imported: list[Bundl
     odd = [line for line in lines if line.split()[2] not in ("ok", "BundleError")]
     assert not odd, odd
     refused = sum(line.split()[2] == "BundleError" for line in lines)
+    reshaped = [line for line in lines if int(Path(line.split()[0]).name) % 10 < 4]
+    assert all(line.split()[2] == "BundleError" for line in reshaped), reshaped
     assert len(lines) / 2 < refused < len(lines), "harm is to be noticed"
