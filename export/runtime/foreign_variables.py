@@ -218,7 +218,11 @@ def _arrays(
     for side, size in zip(SIDES, (source_size, target_size), strict=True):
         if width % heads[side] or width % 2:
             raise ValueError(f"the {side} has {heads[side]} heads for a width of {width}")
-        yield f"{_embeddings(entries, side)}/weight", (size, width)
+        embeddings = f"{_embeddings(entries, side)}/weight"
+        rows = shape_of(entries, embeddings, 2)[0]
+        if rows != size:
+            raise ValueError(f"{embeddings} has {rows} rows, its vocabulary {size} tokens")
+        yield embeddings, (size, width)
         encodings = f"{side}/position_encodings/encodings"
         if encodings in entries:
             yield encodings, (shape_of(entries, encodings, 2)[0], width)
@@ -298,10 +302,10 @@ def _check_array(
         wanted = arrays[name]
         if name.endswith("weight"):
             types = (*FLOATS, "int8", "int16")
-        if entry.dtype in FLOATS and name + SCALE in entries:
-            raise ValueError(f"{name} is {entry.dtype} and has a scale")
-        if entry.dtype == "int8" and name + SCALE not in entries:
-            raise ValueError(f"{name}{SCALE} is missing")
+            if entry.dtype in FLOATS and name + SCALE in entries:
+                raise ValueError(f"{name} is {entry.dtype} and has a scale")
+            if entry.dtype == "int8" and name + SCALE not in entries:
+                raise ValueError(f"{name}{SCALE} is missing")
     elif name != owner and owner.endswith("weight") and owner in arrays and owner in entries:
         wanted = arrays[owner][:1] if entries[owner].dtype == "int8" else ()
         types = ("float32",)

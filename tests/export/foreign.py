@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,14 +19,15 @@ from ctranslate2.specs import TransformerSpec, common_spec
 from tests.export.tiny import sentences
 
 WIDTH, HEADS, HIDDEN, POSITIONS = 16, 4, 24, 64
-GERMAN = str.maketrans("aeiou", "eiaüö")
+LETTERS = "abcdeghiklmnorstuw"
+RUSSIAN = str.maketrans(LETTERS, "абвгдежзиклмнопрст")
 OPENNMT_SPECIAL = ("<unk>", "<blank>", "<s>", "</s>")
 FAIRSEQ_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 
 
-def train_sentencepiece(path: Path, *, german: bool = False, vocab_size: int = 60) -> Path:
+def train_sentencepiece(path: Path, *, russian: bool = False, vocab_size: int = 60) -> Path:
     """A SentencePiece model with its default ids, of one side's or both sides' made-up text."""
-    lines = [line.translate(GERMAN) if german else line for line in sentences()]
+    lines = [line.translate(RUSSIAN) if russian else line for line in sentences()]
     model = io.BytesIO()
     spm.SentencePieceTrainer.Train(
         sentence_iterator=iter(lines),
@@ -63,16 +67,9 @@ class Shape:
     layers: tuple[int, int] = (2, 1)
 
 
-def opennmt() -> Shape:
-    return Shape()
-
-
-def marian() -> Shape:
-    return Shape(style="marian", pre_norm=False)
-
-
-def m2m() -> Shape:
-    return Shape(style="m2m")
+OPENNMT = Shape()
+MARIAN = Shape(style="marian", pre_norm=False)
+M2M = Shape(style="m2m")
 
 
 class RandomConverter(Converter):
@@ -155,3 +152,42 @@ class RandomConverter(Converter):
 
     def _array(self, *shape: int, scale: float = 1.0) -> Any:
         return (self._random.standard_normal(shape) * scale).astype(np.float32)
+
+
+def make_folder(
+    folder: Path,
+    sentencepiece: Path,
+    shape: Shape = OPENNMT,
+    quantization: str | None = None,
+    special: Sequence[str] = OPENNMT_SPECIAL,
+    more: Sequence[str] = (),
+    **config: Any,
+) -> Path:
+    """A folder with one vocabulary, its SentencePiece model in it."""
+    vocabulary = [*special, *pieces_of(sentencepiece), *more]
+    converter = RandomConverter(shape, vocabulary, vocabulary, **config)
+    converter.convert(str(folder), quantization=quantization)
+    shutil.copyfile(sentencepiece, folder / "sentencepiece.model")
+    return folder
+
+
+def make_argos(out: Path, folder: Path, sentencepiece: Path, **metadata: Any) -> Path:
+    """An Argos package of a CTranslate2 folder."""
+    said = {
+        "package_version": "1.9",
+        "argos_version": "1.9.0",
+        "from_code": "en",
+        "to_code": "de",
+        "type": "translate",
+        **metadata,
+    }
+    top = "translate-en_de-1_9"
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"{top}/metadata.json", json.dumps(said))
+        archive.writestr(f"{top}/README.md", "# English to German\n\nLicense: CC BY 4.0\n")
+        archive.writestr(f"{top}/stanza/en/tokenize/ewt.pt", b"never read")
+        archive.write(sentencepiece, f"{top}/sentencepiece.model")
+        for path in sorted(folder.iterdir()):
+            if path.suffix != ".model":
+                archive.write(path, f"{top}/model/{path.name}")
+    return out
