@@ -14,7 +14,11 @@ import sentencepiece as spm
 
 from training.data.adopted_tokenizer import Piece
 from training.pretrained.files import PretrainedError, shown
-from training.pretrained.vocabulary import UNWRITABLE, parse_sentencepiece
+from training.pretrained.vocabulary import NO_TEXT, UNWRITABLE, parse_sentencepiece
+
+UNKNOWN_PENALTY = 10.0
+"""By how much an unknown piece scores below the lowest of a unigram model (`kUnkPenalty` in
+src/unigram_model.cc of SentencePiece)."""
 
 
 def _range(first: int, last: int) -> str:
@@ -62,23 +66,30 @@ def missing_characters(tokenizer: bytes) -> str:
 def extend(model: bytes, pieces: Iterable[str], byte_fallback: bool) -> bytes:
     """A SentencePiece model with these pieces behind its own, and, if asked for, byte fallback.
 
-    Ids and segmentation of text that the model had no unknown piece for stay as they are: a piece
-    that it can write already is left out, and every new one holds a character that it cannot. A
-    single character becomes a normal piece, a longer text a user-defined one, which is never cut.
-    Raises PretrainedError where the bytes are no model or a piece is no text.
+    Ids stay, and so does the segmentation of text that the model had no unknown piece for. So a
+    piece that the model can write already is left out, and so is a longer text without a character
+    that no piece of the model holds. A single character becomes a normal piece that costs what an
+    unknown one did; a longer text becomes a user-defined piece, which is never cut. Raises
+    PretrainedError where the bytes are no model or a piece is no text.
     """
     proto = parse_sentencepiece(model, "the tokenizer")
     processor = spm.SentencePieceProcessor(model_proto=model)
     present = {piece.piece for piece in proto.pieces}
-    lowest = min((p.score for p in proto.pieces if p.type == Piece.NORMAL), default=0.0)
+    held = set("".join(piece.piece for piece in proto.pieces if piece.type not in NO_TEXT))
+    score = min((p.score for p in proto.pieces if p.type == Piece.NORMAL), default=0.0)
     for text in pieces:
         if not text or text != "".join(text.split()) or UNWRITABLE.search(text):
             raise PretrainedError(f"{shown(text)} cannot be a piece: it is empty or has spaces")
         piece = _normalized(processor, text)
-        if piece in present or processor.unk_id() not in processor.encode(text):
+        single = len(piece) == 1
+        unknown = processor.unk_id() in processor.encode(text)
+        if piece in present or not unknown or not (single or set(piece) - held):
             continue
-        kind = Piece.NORMAL if len(piece) == 1 else Piece.USER_DEFINED
-        proto.pieces.add(piece=piece, score=lowest, type=kind)
+        proto.pieces.add(
+            piece=piece,
+            score=score - UNKNOWN_PENALTY,
+            type=Piece.NORMAL if single else Piece.USER_DEFINED,
+        )
         present.add(piece)
     if byte_fallback:
         _add_bytes(proto, present)

@@ -25,7 +25,7 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from training.data.adopted_tokenizer import SPECIAL, ModelProto, Piece
-from training.pretrained.files import PretrainedError
+from training.pretrained.files import PretrainedError, shown
 
 PAD, UNK, BOS, EOS = range(len(SPECIAL))
 MAX_PIECES = 1_000_000
@@ -77,12 +77,15 @@ def parse_sentencepiece(data: bytes, origin: str) -> Any:
     """A SentencePiece model. Raises PretrainedError where the bytes are none."""
     try:
         model = ModelProto.FromString(data)
-        if 0 < len(model.pieces) <= MAX_PIECES:
+        if not 0 < len(model.pieces) <= MAX_PIECES:
+            reason = f"{len(model.pieces)} pieces"
+        elif not all(isinstance(piece.piece, str) for piece in model.pieces):
+            reason = "a piece is no text"  # protobuf gives bytes that are no UTF-8 as they are
+        else:
             spm.SentencePieceProcessor(model_proto=data)
             return model
-        reason = f"{len(model.pieces)} pieces"
     except (DecodeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = shown(str(error))
     raise PretrainedError(f"{origin}: no SentencePiece model ({reason})")
 
 
