@@ -306,9 +306,9 @@ def choose_placeholder_words(
     """Find words that a model copies, by about 200 short sentences in one call of `translate`.
 
     What the model cannot read is not tried; one whose vocabulary has none of the names gets numbers
-    in their place. With gaps in its vocabulary it gets up to 12 words, else 6. Probes are English;
-    a model with another source language gets few placeholder words or none, and its sentences are
-    then split at protected spans.
+    in their place. With gaps in its vocabulary it gets up to 12 words and 5 numbers, since more is
+    protected, else 6 and 3. Probes are English; a model with another source language gets few
+    placeholder words or none, and its sentences are then split at protected spans.
     """
     names = [word for word in CANDIDATES if _is_readable(word, coverage)]
     probes = [probe for probe in PROBES if _is_readable(probe.format("5"), coverage)]
@@ -323,7 +323,7 @@ def choose_placeholder_words(
     best = sorted((word for word in candidates if shares[word] >= ENOUGH), key=shares.get)[::-1]  # type: ignore[arg-type]
     return PlaceholderWords(
         tuple(word for word in best if word in words)[: 6 if coverage is None else 12],
-        tuple(word for word in best if word not in words)[:3],
+        tuple(word for word in best if word not in words)[: 3 if coverage is None else 5],
     )
 
 

@@ -125,10 +125,11 @@ def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> E
     if element.kind == "space":
         start = before if text[before:after].isspace() else after
         return Edit(start, after, (1, order), element.output, element.shown)
-    if point.spaces[0] and point.is_before_mark:
+    if point.is_before_mark:
         gap = text[before : before + 1].isspace() and text[before + 1 : before + 2] in CLAUSE_ENDS
-        glue, start = ("", before + 1) if gap else (" ", before)
-        return Edit(start, start, (1, order), glue + element.output, glue + element.shown)
+        start = before + gap
+        space = " " if point.spaces[0] and not gap else ""
+        return Edit(start, start, (1, order), space + element.output, space + element.shown)
     match point.spaces:
         case (True, True):
             ends = (" ", "") if word == len(output) else ("", " ")

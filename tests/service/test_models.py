@@ -6,17 +6,19 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from export.runtime.bundle import Bundle, load_bundle
 from export.runtime.engines import TranslateOptions, Translation, load_engine
-from export.runtime.manifest import BundleError
+from export.runtime.manifest import BundleError, Origin
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
 from service.pivot import TranslatedText, TranslationRequest
 from service.settings import Settings
+from service.text.placeholders import EN_DE
 from service.translator import Translator
 
 SETTINGS = Settings(inter_threads=1)
@@ -224,6 +226,19 @@ def test_a_bundle_that_has_not_changed_is_not_loaded_again(
     (again,) = load_models([copy], SETTINGS, [model]).models
     assert again.engine is model.engine
     assert again.bundle == load_bundle(copy)
+
+
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_placeholder_words_are_known_for_our_own_english_to_german_only(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch, is_imported: bool
+) -> None:
+    bundle = make_pair("en", "de")
+    origin = Origin(format="marian", name="x", files={}) if is_imported else None
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"origin": origin}))
+    monkeypatch.setattr("service.models.load_bundle", lambda _: bundle)
+    model = load_models([bundle.path], SETTINGS).default
+    assert (model.placeholder_words == EN_DE) is not is_imported
+    assert model.coverage is None
 
 
 @pytest.mark.parametrize(

@@ -164,8 +164,9 @@ def test_placeholder_words_are_in_the_vocabulary() -> None:
     assert all(map(str.isdigit, words.words))
     assert not set(words.words) & set(words.numbers)
     assert not any(map(str.isalpha, "".join(tried)))
-    assert len(choose_placeholder_words(copy, COVERAGE).words) == 12
-    assert len(choose_placeholder_words(copy).words) == 6
+    for coverage, counts in ((COVERAGE, (12, 5)), (None, (6, 3))):
+        words = choose_placeholder_words(copy, coverage)
+        assert (len(words.words), len(words.numbers)) == counts
 
 
 def test_a_full_stop_that_is_unreadable_is_not_added() -> None:
