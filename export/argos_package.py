@@ -7,51 +7,27 @@ sentencepiece.model     for both sides; older OPUS-MT packages have bpe.model in
 README.md, stanza/      credits; a sentence splitter, which is not read
 ```
 
-A package comes from a stranger. Every name in the archive is checked before anything is written,
-only what is read is written, and no more of it than the archive declares.
+A package comes from a stranger: see `export.archives`.
 """
 
 from __future__ import annotations
 
 import contextlib
-import stat
-import struct
 import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any
 
-from export.runtime.bundle import CHUNK_BYTES, list_files, open_plain, read_small
-from export.runtime.manifest import (
-    MAX_DOWNLOAD_BYTES,
-    MAX_FILES,
-    BundleError,
-    path_fault,
-    printable,
-    strict_json,
-)
+from export.archives import unpack
+from export.runtime.bundle import list_files, read_small
+from export.runtime.manifest import BundleError, printable, strict_json
 
 METADATA_FILE = "metadata.json"
 MODEL_FOLDER = "model"
 SENTENCEPIECE_FILE, BPE_FILE = "sentencepiece.model", "bpe.model"
 TEXT_FILES = ("README.md", "README.txt", "README", "LICENSE", "LICENSE.txt", "LICENSE.md")
 MAX_METADATA_BYTES = 1 << 20
-MAX_RATIO = 100
-"""Of a file's size to its compressed size, from RATIO_FREE_BYTES on."""
-RATIO_FREE_BYTES = 1 << 20
-END_RECORD = b"PK\x05\x06"
-END_BYTES = 22
-LOCATOR_64, LOCATOR_BYTES = b"PK\x06\x07", 20
-MAX_COMMENT_BYTES = 1 << 16
-ENCRYPTED = 0x1
-DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError),
-    *(UnicodeError, IndexError, OverflowError),
-)
-"""What `zipfile` raises for archives that are not whole."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +58,7 @@ def open_argos(path: Path) -> Iterator[ArgosPackage]:
     if not path.is_file():
         raise BundleError(f"there is no Argos package at {path}: give an .argosmodel file")
     with tempfile.TemporaryDirectory(prefix="quickstudy-argos-") as scratch:
-        _extract(path, Path(scratch))
+        unpack(path, Path(scratch), lambda names: _chosen(names, path))
         yield _package(Path(scratch), path)
 
 
@@ -115,57 +91,8 @@ def _refuse_tokenizer(given: Path, files: frozenset[str]) -> None:
     raise BundleError(f"{given} has no {SENTENCEPIECE_FILE}: the package is not whole")
 
 
-# --- the archive -------------------------------------------------------------------------------
-
-
-def _extract(path: Path, out: Path) -> None:
-    """Unpack what is read of a package, without its top folder."""
-    with open_plain(path) as file:
-        _check_end(file, path)
-        try:
-            with zipfile.ZipFile(file) as archive:
-                members = _members(archive, path)
-                for name, member in members.items():
-                    _write(archive, member, out / name, path)
-        except DAMAGE as error:
-            raise BundleError(
-                f"{path} is not a whole zip file ({printable(str(error))}): fetch it again"
-            ) from error
-
-
-def _check_end(file: BinaryIO, path: Path) -> None:
-    """The archive's own end says how large its directory is, which is read into memory whole."""
-    size = file.seek(0, 2)
-    start = max(0, size - MAX_COMMENT_BYTES - END_BYTES - LOCATOR_BYTES)
-    file.seek(start)
-    tail = file.read()
-    at = tail.rfind(END_RECORD)
-    if at < 0 or len(tail) - at < END_BYTES:
-        raise BundleError(f"{path} is no zip file, or the end of it is missing: fetch it again")
-    entries, directory = struct.unpack_from("<HL", tail, at + 10)
-    zip64 = tail[max(0, at - LOCATOR_BYTES) :].startswith(LOCATOR_64)
-    if zip64 or entries > MAX_FILES or directory > MAX_FILES << 10:
-        raise BundleError(f"{path} is no Argos package: it has over {MAX_FILES} files, or 4 GiB")
-    file.seek(0)
-
-
-def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]:
-    """The members to unpack by their names below the package's top folder."""
-    names: dict[str, zipfile.ZipInfo] = {}
-    lowered: set[str] = set()
-    for member in archive.infolist():
-        if not member.is_dir():
-            _check_member(member, path)
-            if member.filename.lower() in lowered:
-                raise BundleError(f"{path} holds {_shown(member)} twice")
-            lowered.add(member.filename.lower())
-            names[member.filename] = member
-    total = sum(member.file_size for member in names.values())
-    if len(names) > MAX_FILES or total > MAX_DOWNLOAD_BYTES:
-        raise BundleError(
-            f"{path} unpacks to {len(names)} files of {total:,} bytes, "
-            f"{MAX_FILES} of {MAX_DOWNLOAD_BYTES:,} are read"
-        )
+def _chosen(names: list[str], path: Path) -> dict[str, str]:
+    """What is read of a package's files, with their names below its top folder."""
     tops = [name for name in names if PurePosixPath(name).name == METADATA_FILE]
     tops = [name for name in tops if name.count("/") <= 1 and not name.startswith("__MACOSX/")]
     if len(tops) != 1:
@@ -173,12 +100,8 @@ def _members(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.ZipInfo]
         count = "no" if not tops else f"{len(tops)} files"
         raise BundleError(f"{path} has {count} {METADATA_FILE} at its top, only {held}")
     top = tops[0].removesuffix(METADATA_FILE)
-    below = {name.removeprefix(top): m for name, m in names.items() if name.startswith(top)}
-    read = {name: member for name, member in below.items() if _is_read(name)}
-    for name, member in read.items():
-        if fault := path_fault(name):
-            raise BundleError(f"{path} holds {_shown(member)}: {fault}")
-    return read
+    below = {name: name.removeprefix(top) for name in names if name.startswith(top)}
+    return {name: inside for name, inside in below.items() if _is_read(inside)}
 
 
 def _is_read(name: str) -> bool:
@@ -186,41 +109,3 @@ def _is_read(name: str) -> bool:
     if len(parts) == 1:
         return name in (METADATA_FILE, SENTENCEPIECE_FILE, BPE_FILE, *TEXT_FILES)
     return len(parts) == 2 and parts[0] == MODEL_FOLDER
-
-
-def _check_member(member: zipfile.ZipInfo, path: Path) -> None:
-    """Raise BundleError for a name that leads elsewhere, a link, a secret or a bomb."""
-    name, mode = member.filename, member.external_attr >> 16
-    parts = name.split("/")
-    if not name or "\\" in name or "\0" in name or name != member.orig_filename:
-        raise BundleError(f"{path} holds {_shown(member)}, which is no plain path")
-    if name.startswith("/") or ":" in parts[0] or not all(p not in ("", ".", "..") for p in parts):
-        raise BundleError(f"{path} holds {_shown(member)}, which leads outside of it")
-    if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise BundleError(f"{path} holds {_shown(member)}, a link or special file")
-    if member.flag_bits & ENCRYPTED:
-        raise BundleError(f"{path} is encrypted: unpack it and give the folder")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise BundleError(f"{path} packs {_shown(member)} in a way that is not read: pack it again")
-    limit = MAX_RATIO * max(member.compress_size, 1)
-    if member.file_size > max(RATIO_FREE_BYTES, limit):
-        raise BundleError(
-            f"{path} packs {member.file_size:,} bytes of {_shown(member)} into "
-            f"{member.compress_size:,}: it is made to do harm"
-        )
-
-
-def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, out: Path, path: Path) -> None:
-    """Unpack a member, no more of it than it declares."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    left = member.file_size
-    with archive.open(member) as source, out.open("xb") as target:
-        while chunk := source.read(min(CHUNK_BYTES, left + 1)):
-            left -= len(chunk)
-            if left < 0:
-                raise BundleError(f"{path}: {_shown(member)} is longer than it declares")
-            target.write(chunk)
-
-
-def _shown(member: zipfile.ZipInfo) -> str:
-    return repr(printable(member.orig_filename)[:100])

@@ -30,6 +30,7 @@ import sentencepiece as spm
 from pydantic import ValidationError
 
 from export.runtime.card import render_card
+from export.runtime.foreign import advice
 from export.runtime.manifest import (
     CARD_FILE,
     FORMAT_VERSION,
@@ -163,6 +164,11 @@ class Bundle:
     def tokenizer_path(self) -> Path:
         return self.path / self.manifest.tokenizer
 
+    @property
+    def source_tokenizer_path(self) -> Path:
+        """The source's tokenizer: one of its own, or the joint one."""
+        return self.path / (self.manifest.source_tokenizer or self.manifest.tokenizer)
+
     def engine(self, name: str | None = None) -> EngineEntry:
         """The engine of that name, or the default one. Raises BundleError if there is none."""
         wanted = name or self.manifest.default_engine
@@ -194,6 +200,8 @@ def load_bundle(path: Path) -> Bundle:
     saying what to do.
     """
     path = Path(path)
+    if not (path / MANIFEST_FILE).exists() and (said := advice(path)):
+        raise BundleError(said)
     if not path.is_dir():
         raise BundleError(
             f"there is no bundle at {path}: export one with `quickstudy export`, "

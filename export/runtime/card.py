@@ -122,10 +122,13 @@ def _gate(gate: GateRecord | None, reference: str) -> str:
     )
     versions = ", ".join(f"{name} {number}" for name, number in gate.versions.items())
     place = " in torch" if reference == "torch" else ""
+    bleu = f"{gate.torch_bleu:.2f} BLEU"
+    if not gate.references:
+        bleu = "BLEU and chrF2 are against its lines: there are no references"
     text = f"""## Against {"the model in torch" if place else "the reference"}
 
 {gate.sentences} sentences of {gate.dataset}, greedy, against {gate.reference}{place} \
-({gate.torch_bleu:.2f} BLEU); {versions}.
+({bleu}); {versions}.
 
 {_table(head, rows)}
 

@@ -242,9 +242,11 @@ class Origin(_Frozen):
 
 class GateRecord(_Frozen):
     """What the export gate found. `reference`: what the engines were held against, in torch.
-    `forced`: published although a limit is broken."""
+    `references`: whether the sentences have translations by people; without them BLEU and chrF2 are
+    measured against torch's lines. `forced`: published although a limit is broken."""
 
     reference: str = "the float32 model"
+    references: bool = True
     dataset: str
     sentences: int = Field(ge=1)
     torch_bleu: float

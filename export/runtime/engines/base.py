@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import sentencepiece as spm
 
 from export.runtime.bundle import Bundle, load_source_tokenizer, load_tokenizer
+from export.runtime.engines.unknown import UnknownFinder
 from export.runtime.manifest import Decoding
 
 WIDTHS = (8, 9, 11, 15, 23, 24)
@@ -108,8 +109,15 @@ class Engine(Protocol):
     def max_input_tokens(self) -> int:
         """Tokens that a sentence may have."""
 
+    @property
+    def reads_all_text(self) -> bool:
+        """Whether no text is unknown to its tokenizer, as with byte fallback."""
+
     def count_tokens(self, sentence: str) -> int:
         """Tokens of a sentence."""
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        """Start and end, in characters, of each stretch that it can only read as unknown."""
 
     def output_limit(self, source_tokens: int) -> int:
         """Most tokens of a translation, `</s>` counted, for a source of so many without it."""
@@ -139,6 +147,7 @@ class SentenceEngine:
         self._decoding: Decoding = bundle.manifest.decoding
         self._tokenizer = load_tokenizer(bundle)
         self._source_tokenizer = load_source_tokenizer(bundle, self._tokenizer)
+        self._unknown = UnknownFinder(self._source_tokenizer)
         # Without a pool of its own, SentencePiece starts threads for each list.
         self._pool = spm.ThreadPool(1)
         self._cached_tokens = lru_cache(TOKEN_CACHE_SIZE)(self._tokenized)
@@ -147,8 +156,15 @@ class SentenceEngine:
     def max_input_tokens(self) -> int:
         return self._decoding.max_input_tokens
 
+    @property
+    def reads_all_text(self) -> bool:
+        return self._unknown.reads_all_text
+
     def count_tokens(self, sentence: str) -> int:
         return len(self._tokens(sentence))
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        return self._unknown.spans(sentence)
 
     def decode(
         self, sources: list[list[Any]], limit: int, options: TranslateOptions
