@@ -84,6 +84,7 @@ def import_ctranslate2(
     licence: str | None = None,
     name: str | None = None,
     description: str | None = None,
+    attribution: str = "",
     source_prefix: Sequence[str] = (),
     source_suffix: Sequence[str] = (),
     target_prefix: Sequence[str] = (),
@@ -115,6 +116,7 @@ def import_ctranslate2(
         texts=tuple(texts),
         licence=licence or _licence(folder, licence_of(texts)),
         description=description,
+        attribution=attribution,
         source_prefix=tuple(source_prefix),
         source_suffix=tuple(source_suffix),
         target_prefix=tuple(target_prefix),
@@ -132,6 +134,7 @@ def import_argos(
     licence: str | None = None,
     name: str | None = None,
     description: str | None = None,
+    attribution: str = "",
     source_prefix: Sequence[str] = (),
     target_prefix: Sequence[str] = (),
     beam_size: int = 1,
@@ -165,6 +168,7 @@ def import_argos(
             texts=tuple(texts),
             licence=licence or _licence(Path(path), licence_of(texts, package.metadata)),
             description=description,
+            attribution=attribution,
             source_prefix=tuple(source_prefix),
             target_prefix=tuple(target_prefix) or ((own_prefix,) if own_prefix else ()),
             beam_size=beam_size,
@@ -188,6 +192,7 @@ class ImportRequest:
     texts: tuple[Path, ...]
     licence: str
     description: str | None
+    attribution: str = ""
     version: str = ""
     source_prefix: tuple[str, ...] = ()
     source_suffix: tuple[str, ...] = ()
@@ -394,10 +399,9 @@ def _origin_path(path: Path, request: ImportRequest) -> str:
 
 
 def _attribution(request: ImportRequest) -> str:
-    if not request.texts:
-        return ""
     names = ", ".join(text.name for text in request.texts)
-    return f"What came with it is in `{ORIGIN_FOLDER}/`: {names}."
+    own = f"What came with it is in `{ORIGIN_FOLDER}/`: {names}." if names else ""
+    return "\n\n".join(filter(None, (request.attribution, own)))
 
 
 def _missing_characters(tokenizer: spm.SentencePieceProcessor, model: ForeignModel) -> str:
