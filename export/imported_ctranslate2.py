@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import sentencepiece as spm
@@ -39,6 +40,7 @@ from export.runtime.foreign_ctranslate2 import (
 )
 from export.runtime.manifest import (
     ENGINES_FOLDER,
+    MAX_FILES,
     MAX_TOTAL_BYTES,
     QUANTISED,
     TOKENIZER_FILE,
@@ -424,7 +426,10 @@ def _names(folder: Path) -> frozenset[str]:
         kind = "is a file: give the folder of a CTranslate2 model" if folder.is_file() else ""
         raise BundleError(f"{folder} {kind or 'is no folder: give that of a CTranslate2 model'}")
     with os.scandir(folder) as entries:
-        return frozenset(entry.name for entry in entries if not entry.is_dir())
+        names = frozenset(e.name for e in islice(entries, MAX_FILES + 1) if not e.is_dir())
+    if len(names) > MAX_FILES:
+        raise BundleError(f"{folder} holds over {MAX_FILES} files: give a folder of one model's")
+    return names
 
 
 def _tokenizers(

@@ -403,6 +403,11 @@ def test_what_is_asked_for_must_make_sense(tmp_path: Path, english: Path, russia
         import_ctranslate2(english, out, **LICENSED)
     with pytest.raises(BundleError, match="no folder"):
         import_ctranslate2(tmp_path / "nowhere", out, **LICENSED)
+    (tmp_path / "many").mkdir()
+    for number in range(1001):
+        (tmp_path / "many" / str(number)).touch()
+    with pytest.raises(BundleError, match="holds over 1000 files"):
+        import_ctranslate2(tmp_path / "many", out, **LICENSED)
     (tmp_path / "mine").mkdir()
     with pytest.raises(BundleError, match="is not a bundle: remove it"):
         import_ctranslate2(folder, tmp_path / "mine", **LICENSED)
@@ -413,6 +418,7 @@ def test_verify_looks_at_every_engine(tmp_path: Path, english: Path) -> None:
     bundle = import_ctranslate2(folder, tmp_path / "out", **LICENSED)
     looked_at = list(checks(bundle.path))
     assert [check.fault for check in looked_at] == [None] * 5
+    assert looked_at[2].seen == "31 pieces"
     assert looked_at[-1].name == "engine ctranslate2-int8-float32"
 
 
