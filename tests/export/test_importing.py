@@ -18,7 +18,7 @@ from export.runtime.foreign import recognise
 from export.runtime.manifest import BundleError
 from export.verify import checks
 from quickstudy.cli import app
-from tests.export.foreign import make_argos, make_folder
+from tests.export.foreign import make_argos, make_folder, train_sentencepiece
 from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
 from training.model.decoding import greedy_corpus
 from training.model.transformer import EOS
