@@ -38,7 +38,7 @@ from training.data.dataset import ParallelDataset, map_table
 from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
 from training.distill.label_store import label_schema, write_manifest, write_shard
 from training.distributed import precision
-from training.model.transformer import BOS, EOS, PAD, UNK, sinusoids
+from training.model.transformer import BOS, EOS, PAD, UNK, position_encodings
 from training.trainer import TrainingRun, train
 
 T = TypeVar("T")
@@ -180,7 +180,7 @@ class PlainTransformer(nn.Module):
         super().__init__()
         self.scale = math.sqrt(config.width)
         self.embedding = nn.Embedding(vocab_size, config.width, padding_idx=PAD)
-        self.register_buffer("positions", sinusoids(config.max_length, config.width))
+        self.register_buffer("positions", position_encodings(config.max_length, config.width))
         self.dropout = nn.Dropout(config.dropout)
         self.transformer = nn.Transformer(
             d_model=config.width,

@@ -1,9 +1,7 @@
 """Our Transformer as a CTranslate2 model folder, back again, and with a lexical shortlist.
 
-CTranslate2's stock int8 saturates on CPUs with AVX2 and no VNNI: there a product of an unsigned
-and a signed byte is summed in pairs into 16 bits, and 2 · 255 · 127 overflows them. Weights kept
-to 7 bits (|q| ≤ 63) cannot overflow (2 · 255 · 63 < 2^15), are stored as int8 all the same, and
-run at the same speed.
+CTranslate2's stock int8 saturates on CPUs with AVX2 and no VNNI (`export.quantization` says why).
+Weights kept to 7 bits do not, are stored as int8 all the same, and run at the same speed.
 
 `from_ctranslate2` reads a folder back into torch, so a bundle can be upgraded after its checkpoint
 is gone. 7-bit weights become a float32 model that gives the same bytes when written as int8 again.
@@ -35,6 +33,7 @@ from ctranslate2.specs.model_spec import NumpyVariable, Variable
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.quantization import quantize_rows
 from export.runtime.ctranslate2_format import dequantized, read_variables
 from export.runtime.manifest import BundleError
 from training.model.transformer import (
@@ -56,7 +55,6 @@ ACTIVATIONS = {
     "silu": common_spec.Activation.SWISH,
 }
 LAYER_NORM_EPSILON = 1e-5
-LARGEST_WEIGHT = 63
 SPECIAL_PIECES = {PAD: "<pad>", UNK: "<unk>", BOS: "<s>", EOS: "</s>"}
 
 
@@ -70,9 +68,12 @@ def to_ctranslate2(
 
     `pieces` are the SentencePiece pieces in the order of their ids, the special ones first.
     "int8" stores weight matrices in 7 bits, one scale a row. A former folder is replaced only
-    when the new one is written. Raises BundleError if pieces and model do not match.
+    when the new one is written. Raises BundleError if pieces and model do not match, and for a
+    model with options that are not written.
     """
     check_pieces(pieces, model.vocab_size)
+    if fault := ctranslate2_fault(model):
+        raise BundleError(fault)
     output_dir = Path(output_dir)
     output_dir.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output_dir.parent, suffix=".tmp") as scratch:
@@ -81,6 +82,19 @@ def to_ctranslate2(
         if output_dir.exists():
             shutil.rmtree(output_dir)
         folder.rename(output_dir)
+
+
+def ctranslate2_fault(model: Transformer) -> str | None:
+    """Why a model cannot be written as a CTranslate2 folder, and what to do; None if it can."""
+    options = {
+        "decoder_cell ssru": model.decoder_cell != "attention",
+        "norm post": model.post_norm,
+        "a source vocabulary of its own": model.source_embedding is not None,
+    }
+    if not any(options.values()):
+        return None
+    names = ", ".join(name for name, has in options.items() if has)
+    return f"a model with {names} is not written for CTranslate2: choose ONNX engines"
 
 
 def check_pieces(pieces: list[str], vocab_size: int) -> None:
@@ -99,18 +113,6 @@ def check_pieces(pieces: list[str], vocab_size: int) -> None:
     if len(set(pieces)) != len(pieces):
         twice = sorted({piece for piece in pieces if pieces.count(piece) > 1})
         raise BundleError(f"pieces must differ, these come twice: {twice[:5]}")
-
-
-def quantize_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights [rows, columns] → 7-bit integers of the same shape and scales [rows].
-
-    q = round(scale · w), scale = 63 / max|w| by row; a row of zeros has scale 1.
-    """
-    largest = np.abs(weight).max(axis=1).astype(np.float32)
-    largest[largest == 0] = LARGEST_WEIGHT
-    largest = np.maximum(largest, np.float32(LARGEST_WEIGHT) / np.finfo(np.float32).max)
-    scale = (np.float32(LARGEST_WEIGHT) / largest).astype(np.float32)
-    return np.rint(weight * scale[:, None]).astype(np.int8), scale
 
 
 class SevenBitTransformerSpec(TransformerSpec):
@@ -201,8 +203,9 @@ def _set_decoder(spec: transformer_spec.TransformerDecoderSpec, model: Transform
 
 
 def _set_self_attention(
-    spec: MultiHeadAttentionSpec, attention: SelfAttention, norm: nn.LayerNorm
+    spec: MultiHeadAttentionSpec, attention: nn.Module, norm: nn.LayerNorm
 ) -> None:
+    assert isinstance(attention, SelfAttention)
     _set_norm(spec.layer_norm, norm)
     _set_linear(spec.linear[0], attention.qkv)
     _set_linear(spec.linear[1], attention.out)
@@ -228,7 +231,8 @@ def _set_linear(spec: common_spec.LinearSpec, linear: nn.Linear) -> None:
     spec.bias = _array(linear.bias)
 
 
-def _set_norm(spec: common_spec.LayerNormSpec, norm: nn.LayerNorm) -> None:
+def _set_norm(spec: common_spec.LayerNormSpec, norm: nn.Module) -> None:
+    assert isinstance(norm, nn.LayerNorm)
     if norm.eps != LAYER_NORM_EPSILON:
         raise ValueError(f"a LayerNorm has eps {norm.eps}, the engine {LAYER_NORM_EPSILON}")
     spec.gamma = _array(norm.weight)

@@ -1,4 +1,4 @@
-"""Our Transformer as ONNX models, in float32 or with 7-bit weights.
+"""Our Transformer as ONNX models, in float32 or with weights in bytes.
 
 `greedy.onnx` is the whole of greedy decoding in one graph: token ids in, token ids out, on any ONNX
 Runtime. `encoder.onnx` and `step.onnx` are its parts, for those who drive decoding themselves.
@@ -9,11 +9,12 @@ https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.
 
 The graphs are written node by node (`export.onnx_layers`), so the same model gives the same bytes.
 Greedy decoding is the encoder, the first step, then a Loop of cached steps. The first step stands
-apart since nothing precedes it and EOS is banned there alone. docs/bundle.md describes inputs and
+apart since nothing precedes it and EOS is banned there alone. A model with a shortlist is given the
+candidates of its output layer along with the source. docs/bundle.md describes inputs and
 outputs.
 
 Shapes: B batch (in beam search's step, batch × beam), S source length, T steps so far, V
-vocabulary, D width, H heads.
+vocabulary, D width, H heads, C candidates of a shortlist.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +41,7 @@ from export.onnx_layers import (
     Graph,
     MakeArithmetic,
     Past,
+    StoredPrecision,
     encode,
     positions,
     value,
@@ -62,36 +65,56 @@ class _State:
     past: Past
 
     def names(self) -> list[str]:
-        return [self.last, self.alive, self.ids, self.scores, *self.past.keys, *self.past.values]
+        return [self.last, self.alive, self.ids, self.scores, *chain(*self.past)]
 
     @staticmethod
-    def of(names: list[str]) -> _State:
-        half = 4 + (len(names) - 4) // 2
-        return _State(names[0], names[1], names[2], names[3], Past(names[4:half], names[half:]))
+    def of(names: list[str], layers: int) -> _State:
+        return _State(names[0], names[1], names[2], names[3], _by_layer(names[4:], layers))
+
+
+def _by_layer(names: list[str], layers: int) -> Past:
+    """Names of the past, those of a layer side by side."""
+    size = len(names) // layers
+    return [names[start : start + size] for start in range(0, len(names), size)]
 
 
 def greedy_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
     """`src` int64 [B, S], `limit` int64 (1 or more), `return_scores` bool → `trg` int64 [B, T],
     `scores` float32 [B]."""
+    return _greedy(model, make, shortlisted=False)
+
+
+def shortlisted_greedy_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
+    """As `greedy_graph`, and takes `candidates` int64 [C] and `candidate_mask` float32 [B, C],
+    which is added to their logits: 0 for a sentence's own candidates, `HIDDEN` for others."""
+    return _greedy(model, make, shortlisted=True)
+
+
+def _greedy(model: Transformer, make: MakeArithmetic, shortlisted: bool) -> GraphProto:
     graph = Graph("greedy")
     source = encode(graph, model, make, "src")
     rows = graph.op("Shape", "src", start=0, end=1)
     bos = graph.op("Expand", graph.scalar("bos", BOS, "int64"), rows)
     decoder = Decoder(model, make(graph, bos))
+    if shortlisted:
+        decoder = decoder.shortlisted(graph, "candidates", "candidate_mask")
     state = _first_step(graph, decoder, source, bos, rows)
     limit = graph.op("Min", "limit", graph.scalar("longest", model.max_length - 1, "int64"))
     steps = graph.op("Sub", limit, graph.scalar("one", 1, "int64"))
     going = _any(graph, state.alive)
     body = _loop_body(graph, decoder, source)
     names = state.names()
-    end = _State.of(graph.ops("Loop", steps, going, *names, outputs=len(names), body=body))
+    outputs = graph.ops("Loop", steps, going, *names, outputs=len(names), body=body)
+    end = _State.of(outputs, len(model.decoder))
     graph.rename(end.ids, "trg")
     graph.rename(end.scores, "scores")
+    chosen = [value("candidates", "int64", ["C"]), value("candidate_mask", "float32", ["B", "C"])]
     return graph.proto(
         [
             value("src", "int64", ["B", "S"]),
             value("limit", "int64"),
             value("return_scores", "bool"),
+            *(chosen if shortlisted else []),
         ],
         [value("trg", "int64", ["B", "T"]), value("scores", "float32", ["B"])],
     )
@@ -111,24 +134,27 @@ def encoder_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
 def step_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
     """`last` int64 [B], what `encoder_graph` gives and, for each layer, `past_key.<layer>` and
     `past_value.<layer>` (T = 0 at first) → `logits` float32 [B, V], `key.<layer>` and
-    `value.<layer>`."""
+    `value.<layer>`; of a recurrent decoder `position` int64 [1] and `past_state.<layer>` (zeros at
+    first) → `state.<layer>`."""
     graph = Graph("step")
     depth = len(model.decoder)
     read = [one.name for one in _source_values(model)]
     source = EncodedSource(read[1 : depth + 1], read[depth + 1 :], read[0])
     past = _past_values(model, "past_", "T")
-    names = [one.name for one in past]
-    length = graph.op("Shape", names[0], start=3, end=4)
+    names = [entry.name for entry in past]
+    recurrent = model.decoder_cell == "ssru"
+    length = "position" if recurrent else graph.op("Shape", names[0], start=3, end=4)
     position = graph.op("Gather", positions(graph, model), length)
     decoder = Decoder(model, make(graph, "last"))
-    before = Past(names[:depth], names[depth:])
+    before = _by_layer(names, depth)
     logits, after = decoder.step(graph, "last", position, source, before)
     outputs = _past_values(model, "", "T + 1")
     graph.rename(logits, "logits")
-    for name, output in zip([*after.keys, *after.values], outputs, strict=True):
+    for name, output in zip(chain(*after), outputs, strict=True):
         graph.rename(name, output.name)
+    place = [value("position", "int64", [1])] if recurrent else []
     return graph.proto(
-        [value("last", "int64", ["B"]), *_source_values(model), *past],
+        [value("last", "int64", ["B"]), *_source_values(model), *place, *past],
         [value("logits", "float32", ["B", model.vocab_size]), *outputs],
     )
 
@@ -139,7 +165,7 @@ def _first_step(
     logits, past = decoder.first_step(graph, bos, source)
     alive = graph.op("Expand", graph.scalar("one", 1, "int64"), rows)
     nothing = graph.op("Expand", graph.scalar("shown", 0, "float32"), rows)
-    return _choose(graph, logits, _State("", alive, "", nothing, past))
+    return _choose(graph, decoder, logits, _State("", alive, "", nothing, past))
 
 
 def _loop_body(graph: Graph, decoder: Decoder, source: EncodedSource) -> GraphProto:
@@ -153,11 +179,11 @@ def _loop_body(graph: Graph, decoder: Decoder, source: EncodedSource) -> GraphPr
         value("sums", "float32", ["B"]),
         *_past_values(decoder.model, "past_", "T"),
     ]
-    before = _State.of([one.name for one in inputs])
+    before = _State.of([entry.name for entry in inputs], len(decoder.model.decoder))
     position = body.op("Gather", table, "iteration")
     logits, past = decoder.step(body, before.last, position, source, before.past)
     state = _State(before.last, before.alive, before.ids, before.scores, past)
-    after = _choose(body, logits, state)
+    after = _choose(body, decoder, logits, state)
     outputs = [
         value(_any(body, after.alive), "bool"),
         value(after.last, "int64", ["B"]),
@@ -171,9 +197,9 @@ def _loop_body(graph: Graph, decoder: Decoder, source: EncodedSource) -> GraphPr
     return body.proto([value("iteration", "int64"), value("going", "bool"), *inputs], outputs)
 
 
-def _choose(graph: Graph, logits: str, state: _State) -> _State:
+def _choose(graph: Graph, decoder: Decoder, logits: str, state: _State) -> _State:
     """The state after the likeliest tokens are taken; `state.past` is the new one already."""
-    choice = graph.op("ArgMax", logits, axis=1, keepdims=0)
+    choice = decoder.token(graph, graph.op("ArgMax", logits, axis=1, keepdims=0))
     token = graph.op("Mul", choice, state.alive)  # PAD is 0
     ended = graph.op("Equal", token, graph.scalar("eos", EOS, "int64"))
     alive = graph.op("Where", ended, graph.scalar("zero", 0, "int64"), state.alive)
@@ -217,13 +243,19 @@ def _source_values(model: Transformer) -> list[ValueInfoProto]:
 
 
 def _past_values(model: Transformer, prefix: str, length: str) -> list[ValueInfoProto]:
-    heads, width, depth = model.heads, model.width // model.heads, range(len(model.decoder))
+    """What a step reads of those before it, layer by layer."""
+    depth = range(len(model.decoder))
+    if model.decoder_cell == "ssru":
+        return [value(f"{prefix}state.{layer}", "float32", ["B", model.width]) for layer in depth]
+    heads, width = model.heads, model.width // model.heads
+    shapes: dict[str, Dims] = {
+        "key": ["B", heads, width, length],
+        "value": ["B", heads, length, width],
+    }
     return [
-        *(value(f"{prefix}key.{layer}", "float32", ["B", heads, width, length]) for layer in depth),
-        *(
-            value(f"{prefix}value.{layer}", "float32", ["B", heads, length, width])
-            for layer in depth
-        ),
+        value(f"{prefix}{part}.{layer}", "float32", shape)
+        for layer in depth
+        for part, shape in shapes.items()
     ]
 
 
@@ -291,12 +323,13 @@ def _encoder(outer: Graph, model: Transformer, make: MakeArithmetic) -> GraphPro
     source = encode(graph, model, make, graph.op("Cast", "encoder_input_ids", to=TensorProto.INT64))
     last = graph.op("Reshape", "decoder_input_ids", graph.ints(-1))
     logits, past = Decoder(model, make(graph, last)).first_step(graph, last, source)
+    memory = [list(pair) for pair in zip(source.keys, source.values, strict=True)]
     outputs = [
         _named(graph, graph.op("Unsqueeze", logits, graph.ints(1)), _logits_value(model)),
         # Nothing reads it, but the operator wants it there.
         _named(graph, source.mask, value("encoder_hidden_states", "float32", ["B", 1, 1, "S"])),
         *_present(graph, past, _cache(model, "present", "self", "T + 1")),
-        *_present(graph, Past(source.keys, source.values), _cache(model, "present", "cross", "S")),
+        *_present(graph, memory, _cache(model, "present", "cross", "S")),
     ]
     inputs = [
         value("encoder_input_ids", "int32", ["B", "S"]),
@@ -311,7 +344,7 @@ def _decoder(outer: Graph, model: Transformer, make: MakeArithmetic) -> GraphPro
     graph = outer.child("decoder")
     before = _cache(model, "past", "self", "T")
     memory = _cache(model, "past", "cross", "S")
-    keys, values = _past(graph, memory)
+    keys, values = map(list, zip(*_past(graph, memory), strict=True))
     shown = graph.op("Cast", "encoder_attention_mask", to=TensorProto.BOOL)
     mask = graph.op(
         "Where",
@@ -324,7 +357,7 @@ def _decoder(outer: Graph, model: Transformer, make: MakeArithmetic) -> GraphPro
     length = graph.op("Shape", before[0].name, start=2, end=3)
     position = graph.op("Gather", positions(graph, model), length)
     decoder = Decoder(model, make(graph, last))
-    logits, past = decoder.step(graph, last, position, source, Past(*_past(graph, before)))
+    logits, past = decoder.step(graph, last, position, source, _past(graph, before))
     outputs = [
         _named(graph, graph.op("Unsqueeze", logits, graph.ints(1)), _logits_value(model)),
         *_present(graph, past, _cache(model, "present", "self", "T + 1")),
@@ -352,15 +385,15 @@ def _cache(model: Transformer, when: str, kind: str, length: str) -> list[ValueI
     ]
 
 
-def _past(graph: Graph, cache: list[ValueInfoProto]) -> tuple[list[str], list[str]]:
-    """Keys [B, H, D / H, length] and values of a cache."""
-    keys = [graph.op("Transpose", one.name, perm=[0, 1, 3, 2]) for one in cache[::2]]
-    return keys, [one.name for one in cache[1::2]]
+def _past(graph: Graph, cache: list[ValueInfoProto]) -> Past:
+    """Keys [B, H, D / H, length] and values of a cache, by layer."""
+    keys = [graph.op("Transpose", entry.name, perm=[0, 1, 3, 2]) for entry in cache[::2]]
+    return [[key, entry.name] for key, entry in zip(keys, cache[1::2], strict=True)]
 
 
 def _present(graph: Graph, past: Past, cache: list[ValueInfoProto]) -> list[ValueInfoProto]:
     """Give keys and values the names of a cache."""
-    for index, (key, kept) in enumerate(zip(past.keys, past.values, strict=True)):
+    for index, (key, kept) in enumerate(past):
         turned = graph.op("Transpose", key, perm=[0, 1, 3, 2])
         graph.rename(turned, cache[2 * index].name)
         graph.rename(kept, cache[2 * index + 1].name)
@@ -378,8 +411,12 @@ def _named(graph: Graph, name: str, output: ValueInfoProto) -> ValueInfoProto:
 FORMAT_VERSION = 1
 OPSET = 21
 IR_VERSION = 10
-STORED = {"float32": "float32", "int8": "int8-7bit"}
-"""Precisions as the manifest names them."""
+STORED: dict[str, StoredPrecision] = {
+    "float32": "float32",
+    "int8": "int8-7bit",
+    "int8-own": "int8",
+}
+"""Names of `to_onnx` for what the manifest calls otherwise."""
 
 GraphName = Literal["greedy", "encoder", "step", "beam"]
 GRAPHS: dict[str, Callable[[Transformer, MakeArithmetic], GraphProto]] = {
@@ -388,6 +425,8 @@ GRAPHS: dict[str, Callable[[Transformer, MakeArithmetic], GraphProto]] = {
     "step": step_graph,
     "beam": beam_graph,
 }
+SHORTLISTED = {"greedy": shortlisted_greedy_graph}
+"""The graphs of a model with a shortlist."""
 
 
 @dataclass(frozen=True)
@@ -403,38 +442,47 @@ def to_onnx(
     model: Transformer,
     pieces: list[str],
     output_dir: Path,
-    precision: Literal["float32", "int8"],
+    precision: Literal["float32", "int8", "int8-own"],
     info: OnnxModelInfo,
     graphs: Sequence[GraphName] = ("greedy",),
+    shortlist: bool = False,
 ) -> None:
     """Write `<graph>.onnx` for each of `graphs` to a folder.
 
     `pieces` are the SentencePiece pieces in the order of their ids, the special ones first. "int8"
-    stores weight matrices and embeddings in 7 bits, one scale a row. A former folder is replaced
-    only when the new one is written. Raises ValueError if pieces and model do not match, or for a
-    graph, a precision or an activation that there is not.
+    stores weight matrices and embeddings in 7 bits, one scale a row; "int8-own" keeps the bytes
+    that an imported model came in. With a `shortlist` the greedy graph takes candidates. A former
+    folder is replaced only when the new one is written. Raises ValueError if pieces and model do
+    not match, or for a graph, a precision or an activation that there is not.
     """
     check_pieces(pieces, model.vocab_size)
     _check_choices(model, precision, graphs)
+    stored = STORED[precision]
     with atomic_folder(output_dir) as folder:
         for name in graphs:
-            proto = _model_proto(GRAPHS[name](model, ARITHMETIC[precision]), model, precision, info)
+            write = SHORTLISTED.get(name, GRAPHS[name]) if shortlist else GRAPHS[name]
+            proto = _model_proto(write(model, ARITHMETIC[stored]), model, stored, info)
             onnx.checker.check_model(proto, full_check=True)
             (folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def _check_choices(model: Transformer, precision: str, graphs: Sequence[str]) -> None:
-    if precision not in ARITHMETIC:
-        raise ValueError(f"precision is {precision!r}: choose from {sorted(ARITHMETIC)}")
+    if precision not in STORED:
+        raise ValueError(f"precision is {precision!r}: choose from {sorted(STORED)}")
     if not graphs or not set(graphs) <= set(GRAPHS) or len(set(graphs)) != len(graphs):
         raise ValueError(f"graphs: {list(graphs)}; choose from {sorted(GRAPHS)}, each once")
+    if "beam" in graphs and model.decoder_cell != "attention":
+        raise ValueError(
+            "ONNX Runtime's beam search keeps keys and values, and a recurrent decoder has none: "
+            "leave the graph beam out"
+        )
     used = {module.activation for module in model.modules() if isinstance(module, FeedForward)}
     if not used <= set(ACTIVATIONS):
         raise ValueError(f"activations are {sorted(used)}: only {sorted(ACTIVATIONS)} are written")
 
 
 def _model_proto(
-    graph: GraphProto, model: Transformer, precision: str, info: OnnxModelInfo
+    graph: GraphProto, model: Transformer, stored: StoredPrecision, info: OnnxModelInfo
 ) -> ModelProto:
     opsets = [helper.make_opsetid("", OPSET)]
     if any(node.domain == DOMAIN for node in graph.node):
@@ -445,25 +493,27 @@ def _model_proto(
         opset_imports=opsets,
         ir_version=IR_VERSION,
     )
-    helper.set_model_props(proto, _metadata(model, precision, info))
+    helper.set_model_props(proto, _metadata(model, stored, info))
     return proto
 
 
-def _metadata(model: Transformer, precision: str, info: OnnxModelInfo) -> dict[str, str]:
+def _metadata(model: Transformer, stored: StoredPrecision, info: OnnxModelInfo) -> dict[str, str]:
     """Keys and values that travel in the file. Lengths are in tokens, EOS counted."""
     special = {"pad": PAD, "unk": UNK, "bos": BOS, "eos": EOS}
     tokens = {
         name: {"id": index, "piece": SPECIAL_PIECES[index]} for name, index in special.items()
     }
+    own = model.source_embedding
     return {
         "format": "quickstudy-onnx",
         "format_version": str(FORMAT_VERSION),
         "name": info.name,
         "source_lang": info.source_lang,
         "target_lang": info.target_lang,
-        "precision": STORED[precision],
+        "precision": stored,
         "vocab_size": str(model.vocab_size),
         "special_tokens": json.dumps(tokens),
         "max_source_length": str(model.max_length),
         "max_target_length": str(model.max_length - 1),
+        **({} if own is None else {"source_vocab_size": str(own.num_embeddings)}),
     }

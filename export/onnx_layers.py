@@ -8,13 +8,17 @@ product; only attention sees [B, H, length, D / H]. A decoder step has one new p
 nothing needs to be transposed. Square roots of widths are folded into weights: √D into the
 embedding table, out of the last norm; (D / H) ^ -½ into the queries.
 
-Int8 is as in CTranslate2: weights in 7 bits with one scale a row (`export.ctranslate2.
-quantize_rows`), activations quantised while translating, each position by its own largest value.
+Int8 is as in CTranslate2: weights in bytes with one scale a row (`export.quantization`: 7 bits, or
+the bytes that an imported model came in), activations quantised while translating, each position by
+its own largest value.
 `DynamicQuantizeLinear` would be fewer nodes, but has one scale for a whole batch, so a sentence's
 translation would depend on what shares its batch.
 
+With a shortlist the output layer is computed for C candidates alone, the union over a batch's
+sentences; each sentence may choose among its own.
+
 Shapes: B batch, S source length, T steps so far, N positions (B · S in the encoder), D width, H
-heads, V vocabulary.
+heads, V vocabulary, C candidates.
 """
 
 from __future__ import annotations
@@ -29,11 +33,12 @@ from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from export.ctranslate2 import quantize_rows
+from export.quantization import keep_bytes, quantize_rows
 from training.model.transformer import (
     BOS,
     EOS,
     PAD,
+    SSRU,
     UNK,
     CrossAttention,
     DecoderLayer,
@@ -127,6 +132,8 @@ ZERO_POINT = 128
 """Activations are unsigned bytes around it: runtimes are slow at products of two signed ones."""
 
 Array = NDArray[np.float32]
+Quantize = Callable[[Array], tuple[NDArray[np.int8], NDArray[np.float32]]]
+"""Weights [rows, columns] → bytes and scales [rows]."""
 
 
 class Arithmetic(Protocol):
@@ -137,6 +144,12 @@ class Arithmetic(Protocol):
 
     def linear(self, graph: Graph, x: str, name: str, weight: Array, bias: Array) -> str:
         """x [N, inputs] → x · weightᵀ + bias [N, outputs]; the weight is [outputs, inputs]."""
+
+    def rows(self, graph: Graph, ids: str, name: str, weight: Array, bias: Array) -> list[str]:
+        """The rows `ids` [C] of a weight and its bias, as `linear_of_rows` takes them."""
+
+    def linear_of_rows(self, graph: Graph, x: str, rows: list[str]) -> str:
+        """x [N, inputs] → x · rowsᵀ + bias [N, C]."""
 
 
 class Float32:
@@ -149,11 +162,23 @@ class Float32:
         matrix = graph.weight(name, weight)
         return graph.op("Gemm", x, matrix, graph.weight(f"{name}.bias", bias), transB=1)
 
+    def rows(self, graph: Graph, ids: str, name: str, weight: Array, bias: Array) -> list[str]:
+        return _rows(graph, ids, graph.weight(name, weight), graph.weight(f"{name}.bias", bias))
+
+    def linear_of_rows(self, graph: Graph, x: str, rows: list[str]) -> str:
+        return graph.op("Gemm", x, *rows, transB=1)
+
+
+def _rows(graph: Graph, ids: str, *tables: str) -> list[str]:
+    return [graph.op("Gather", table, ids) for table in tables]
+
 
 class Int8:
-    """7-bit weights; activations in 8 bits, a scale for each of the N positions of `ids`."""
+    """Weights in bytes, as `quantize` makes them; activations in 8 bits, a scale for each of the N
+    positions of `ids`."""
 
-    def __init__(self, graph: Graph, ids: str) -> None:
+    def __init__(self, graph: Graph, ids: str, quantize: Quantize = quantize_rows) -> None:
+        self._quantize = quantize
         self._zero = graph.scalar("zero_point", ZERO_POINT, "uint8")
         self._zeros = graph.op("Expand", self._zero, graph.op("Shape", ids))
 
@@ -165,27 +190,42 @@ class Int8:
     def linear(self, graph: Graph, x: str, name: str, weight: Array, bias: Array) -> str:
         matrix, scale = self._matrix(graph, name, weight)
         turned = graph.shared("Transpose", matrix, perm=[1, 0])  # runtimes do it once, on loading
+        return self._product(graph, x, turned, scale, graph.weight(f"{name}.bias", bias))
+
+    def rows(self, graph: Graph, ids: str, name: str, weight: Array, bias: Array) -> list[str]:
+        tables = *self._matrix(graph, name, weight), graph.weight(f"{name}.bias", bias)
+        matrix, scale, chosen_bias = _rows(graph, ids, *tables)
+        return [graph.op("Transpose", matrix, perm=[1, 0]), scale, chosen_bias]
+
+    def linear_of_rows(self, graph: Graph, x: str, rows: list[str]) -> str:
+        return self._product(graph, x, *rows)
+
+    def _product(self, graph: Graph, x: str, turned: str, scale: str, bias: str) -> str:
+        """x [N, inputs] · turned [inputs, outputs] · scale + bias."""
         largest = graph.op("ReduceMax", graph.op("Abs", x), graph.ints(1), keepdims=0)
         share = graph.scalar("activation_step", 1 / LARGEST_ACTIVATION, "float32")
         x_scale = graph.op("Mul", largest, share)
         quantized = graph.op("QuantizeLinear", x, x_scale, self._zeros, axis=0)
         product = graph.op("MatMulInteger", quantized, turned, self._zero)
         product = graph.op("DequantizeLinear", product, x_scale, axis=0)
-        return graph.op("Add", graph.op("Mul", product, scale), graph.weight(f"{name}.bias", bias))
+        return graph.op("Add", graph.op("Mul", product, scale), bias)
 
     def _matrix(self, graph: Graph, name: str, weight: Array) -> tuple[str, str]:
-        """The weight in 7 bits [outputs, inputs] and the scales [outputs] that undo it."""
-        quantized, scale = quantize_rows(weight)
+        """The weight in bytes [outputs, inputs] and the scales [outputs] that undo it."""
+        quantized, scale = self._quantize(weight)
         return graph.weight(name, quantized), graph.weight(f"{name}.scale", 1 / scale)
 
 
 MakeArithmetic = Callable[[Graph, str], Arithmetic]
 """The arithmetic for as many positions as there are ids [N] in a graph."""
 
-ARITHMETIC: dict[Literal["float32", "int8"], MakeArithmetic] = {
+StoredPrecision = Literal["float32", "int8-7bit", "int8"]
+ARITHMETIC: dict[StoredPrecision, MakeArithmetic] = {
     "float32": lambda graph, ids: Float32(),
-    "int8": Int8,
+    "int8-7bit": Int8,
+    "int8": lambda graph, ids: Int8(graph, ids, keep_bytes),
 }
+"""By their names in the manifest; "int8" keeps the bytes that an imported model came in."""
 
 
 class Layers:
@@ -197,15 +237,48 @@ class Layers:
         self.heads = model.heads
         self.head_width = model.width // model.heads
         self.arithmetic = arithmetic
-        self.table = array(model.embedding.weight) * np.float32(math.sqrt(model.width))
+        self.table = self._scaled(model.embedding)
+
+    def _scaled(self, table: nn.Embedding) -> Array:
+        return array(table.weight) * np.float32(math.sqrt(self.width))
 
     def embed(self, graph: Graph, ids: str) -> str:
-        """Ids [N] → scaled embeddings [N, D], without positions."""
+        """Target ids [N] → scaled embeddings [N, D], without positions."""
         return self.arithmetic.embed(graph, ids, "embedding", self.table)
+
+    def embed_source(self, graph: Graph, ids: str) -> str:
+        """Source ids [N] → scaled embeddings [N, D], without positions."""
+        own = self.model.source_embedding
+        if own is None:
+            return self.embed(graph, ids)
+        return self.arithmetic.embed(graph, ids, "source_embedding", self._scaled(own))
 
     def linear(self, graph: Graph, x: str, name: str, linear: nn.Linear) -> str:
         """[N, inputs] → [N, outputs]."""
         return self.arithmetic.linear(graph, x, name, array(linear.weight), array(linear.bias))
+
+    def residual(
+        self,
+        graph: Graph,
+        x: str,
+        name: str,
+        norm: nn.LayerNorm,
+        block: Callable[[str], str],
+        scale: float = 1.0,
+    ) -> str:
+        """[N, D] → [N, D]: x with a block's output added, normalised before the block or after the
+        sum; `scale` multiplies the norm after the sum."""
+        if self.model.post_norm:
+            return self.norm(graph, graph.op("Add", x, block(x)), name, norm, scale)
+        return graph.op("Add", x, block(self.norm(graph, x, name, norm)))
+
+    def final_norm(
+        self, graph: Graph, x: str, name: str, norm: nn.Module, scale: float = 1.0
+    ) -> str:
+        """[N, D] → `scale` times the norm after the last layer; post-norm has none."""
+        if not isinstance(norm, nn.LayerNorm):
+            return x
+        return self.norm(graph, x, name, norm, scale)
 
     def norm(self, graph: Graph, x: str, name: str, norm: nn.LayerNorm, scale: float = 1.0) -> str:
         """[N, D] → `scale` times their norm [N, D]."""
@@ -234,13 +307,21 @@ class Layers:
         return graph.op("Reshape", mixed, graph.ints(-1, self.width))
 
     def feed_forward(
-        self, graph: Graph, x: str, name: str, layer: EncoderLayer | DecoderLayer
+        self,
+        graph: Graph,
+        x: str,
+        name: str,
+        layer: EncoderLayer | DecoderLayer,
+        scale: float = 1.0,
     ) -> str:
-        """x [N, D] → x with its feed-forward branch added."""
-        normed = self.norm(graph, x, f"{name}.ffn_norm", layer.ffn_norm)
-        inner = self.linear(graph, normed, f"{name}.ffn.inner", layer.ffn.inner)
-        inner = ACTIVATIONS[layer.ffn.activation](graph, inner)
-        return graph.op("Add", x, self.linear(graph, inner, f"{name}.ffn.outer", layer.ffn.outer))
+        """[N, D] → [N, D]; `scale` as for `residual`."""
+
+        def block(states: str) -> str:
+            inner = self.linear(graph, states, f"{name}.ffn.inner", layer.ffn.inner)
+            inner = ACTIVATIONS[layer.ffn.activation](graph, inner)
+            return self.linear(graph, inner, f"{name}.ffn.outer", layer.ffn.outer)
+
+        return self.residual(graph, x, f"{name}.ffn_norm", layer.ffn_norm, block, scale)
 
 
 def positions(graph: Graph, model: Transformer) -> str:
@@ -294,7 +375,7 @@ def encode(graph: Graph, model: Transformer, make: MakeArithmetic, src: str) -> 
     for index, layer in enumerate(model.encoder):
         assert isinstance(layer, EncoderLayer)
         x = encoder.layer(x, f"encoder.{index}", layer)
-    memory = encoder.layers.norm(graph, x, "encoder_norm", model.encoder_norm)
+    memory = encoder.layers.final_norm(graph, x, "encoder_norm", model.encoder_norm)
     pairs = []
     for index, block in enumerate(model.decoder):
         assert isinstance(block, DecoderLayer)
@@ -310,14 +391,13 @@ class _Encoder:
         self.layers = layers
         self._shape = graph.op("Shape", src)
         padding = graph.op("Equal", src, graph.scalar("pad", PAD, "int64"))
-        hidden = graph.scalar("hidden", HIDDEN, "float32")
-        mask = graph.op("Where", padding, hidden, graph.scalar("shown", 0, "float32"))
+        mask = graph.op("Where", padding, *_hidden_and_shown(graph))
         self.mask = graph.op("Unsqueeze", mask, graph.ints(1, 2))
 
     def embed(self, ids: str) -> str:
         """Ids [N] → [N, D]."""
         graph = self.graph
-        rows = graph.op("Reshape", self.layers.embed(graph, ids), self._dims(-1))
+        rows = graph.op("Reshape", self.layers.embed_source(graph, ids), self._dims(-1))
         length = graph.op("Slice", self._shape, graph.ints(1), graph.ints(2))
         table = positions(graph, self.layers.model)
         rows = graph.op("Add", rows, graph.op("Slice", table, graph.ints(0), length))
@@ -325,8 +405,13 @@ class _Encoder:
 
     def layer(self, x: str, name: str, layer: EncoderLayer) -> str:
         """[N, D] → [N, D]."""
-        normed = self.layers.norm(self.graph, x, f"{name}.attention_norm", layer.attention_norm)
-        x = self.graph.op("Add", x, self._attend(normed, f"{name}.attention", layer.attention))
+        x = self.layers.residual(
+            self.graph,
+            x,
+            f"{name}.attention_norm",
+            layer.attention_norm,
+            lambda states: self._attend(states, f"{name}.attention", layer.attention),
+        )
         return self.layers.feed_forward(self.graph, x, name, layer)
 
     def _attend(self, x: str, name: str, attention: SelfAttention) -> str:
@@ -356,64 +441,119 @@ class _Encoder:
         return self.graph.op("Concat", self._shape, self.graph.ints(*inner), axis=0)
 
 
-@dataclass(frozen=True)
-class Past:
-    """What a step reads of those before it: by layer the keys [B, H, D / H, T] and values
-    [B, H, T, D / H] of self-attention."""
+Past = list[list[str]]
+"""What a step reads of those before it, by layer: the keys [B, H, D / H, T] and values
+[B, H, T, D / H] of self-attention, or the state [B, D] of a recurrent unit."""
 
-    keys: list[str]
-    values: list[str]
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Candidates of a batch's output layer, in the outermost graph: their ids [C], what the
+    arithmetic needs of them, and what is added to the logits [B, C] so that a sentence chooses
+    among its own."""
+
+    ids: str
+    rows: list[str]
+    mask: str
 
 
 class Decoder:
     """Writes steps of a model's decoder into graphs. `arithmetic` is for B positions."""
 
-    def __init__(self, model: Transformer, arithmetic: Arithmetic) -> None:
+    def __init__(
+        self, model: Transformer, arithmetic: Arithmetic, shortlist: Shortlist | None = None
+    ) -> None:
         self.model = model
         self._layers = Layers(model, arithmetic)
+        self._shortlist = shortlist
+
+    def shortlisted(self, graph: Graph, candidates: str, mask: str) -> Decoder:
+        """This decoder with an output layer of the candidates [C] alone, gathered in `graph`."""
+        rows = self._layers.arithmetic.rows(
+            graph, candidates, "embedding", self._layers.table, self._output_bias()
+        )
+        chosen = Shortlist(candidates, rows, mask)
+        return Decoder(self.model, self._layers.arithmetic, chosen)
 
     def first_step(self, graph: Graph, bos: str, source: EncodedSource) -> tuple[str, Past]:
-        """BOS [B] → logits [B, V], EOS banned too, and what the next step reads."""
+        """BOS [B] → logits [B, V] (or [B, C]), EOS banned too, and what the next step reads."""
         table = positions(graph, self.model)
         position = graph.op("Gather", table, graph.scalar("zero", 0, "int64"))
         logits, past = self.step(graph, bos, position, source, None)
-        choices = graph.weight("eos_ban", np.array([0, HIDDEN], np.float32))
-        eos, size = graph.scalar("eos", EOS, "int64"), graph.ints(self.model.vocab_size)
-        return graph.op("Add", logits, graph.op("OneHot", eos, size, choices)), past
+        eos = graph.scalar("eos", EOS, "int64")
+        if self._shortlist is None:
+            choices = graph.weight("eos_ban", np.array([0, HIDDEN], np.float32))
+            banned = graph.op("OneHot", eos, graph.ints(self.model.vocab_size), choices)
+        else:
+            hidden, shown = _hidden_and_shown(graph)
+            banned = graph.op("Where", graph.op("Equal", self._shortlist.ids, eos), hidden, shown)
+        return graph.op("Add", logits, banned), past
+
+    def token(self, graph: Graph, choice: str) -> str:
+        """The index of the largest logit [B] → token ids [B]."""
+        return (
+            choice if self._shortlist is None else graph.op("Gather", self._shortlist.ids, choice)
+        )
 
     def step(
         self, graph: Graph, last: str, position: str, source: EncodedSource, past: Past | None
     ) -> tuple[str, Past]:
-        """Token ids [B] and their position's encoding [D] → logits [B, V], and what the next step
-        reads. `past` is None at the first step. PAD, UNK and BOS are banned."""
+        """Token ids [B] and their position's encoding [D] → logits [B, V] (or [B, C]), and what
+        the next step reads. `past` is None at the first step. PAD, UNK and BOS are banned."""
         x = graph.op("Add", self._layers.embed(graph, last), position)
-        keys, values = [], []
+        after: Past = []
         for index, layer in enumerate(self.model.decoder):
             assert isinstance(layer, DecoderLayer)
-            name = f"decoder.{index}"
-            before = (past.keys[index], past.values[index]) if past is not None else None
-            normed = self._layers.norm(graph, x, f"{name}.attention_norm", layer.attention_norm)
-            attended, key, value = self._attend(
-                graph, normed, f"{name}.attention", layer.attention, before
-            )
-            x = graph.op("Add", x, attended)
-            normed = self._layers.norm(graph, x, f"{name}.cross_norm", layer.cross_norm)
+            before = past[index] if past is not None else None
             memory = (source.keys[index], source.values[index], source.mask)
-            x = graph.op("Add", x, self._cross(graph, normed, f"{name}.cross", layer.cross, memory))
-            x = self._layers.feed_forward(graph, x, name, layer)
-            keys.append(key)
-            values.append(value)
-        return self._logits(graph, x), Past(keys, values)
+            x, kept = self._layer(graph, x, index, layer, memory, before)
+            after.append(kept)
+        return self._logits(graph, x), after
+
+    def _layer(
+        self,
+        graph: Graph,
+        x: str,
+        index: int,
+        layer: DecoderLayer,
+        memory: tuple[str, str, str],
+        before: list[str] | None,
+    ) -> tuple[str, list[str]]:
+        """[B, D] → [B, D], and what the layer's next step reads."""
+        name = f"decoder.{index}"
+        kept: list[str] = []
+
+        def attend(states: str) -> str:
+            nonlocal kept
+            write = self._recur if isinstance(layer.attention, SSRU) else self._attend
+            mixed, kept = write(graph, states, f"{name}.attention", layer.attention, before)
+            return mixed
+
+        def cross(states: str) -> str:
+            return self._cross(graph, states, f"{name}.cross", layer.cross, memory)
+
+        residual = self._layers.residual
+        x = residual(graph, x, f"{name}.attention_norm", layer.attention_norm, attend)
+        x = residual(graph, x, f"{name}.cross_norm", layer.cross_norm, cross)
+        last = index == len(self.model.decoder) - 1
+        scale = self._unscale if last else 1.0
+        return self._layers.feed_forward(graph, x, name, layer, scale), kept
+
+    @property
+    def _unscale(self) -> float:
+        """What undoes the scale of the embedding table in the output layer."""
+        return float(self.model.width**-0.5)
 
     def _attend(
         self,
         graph: Graph,
         x: str,
         name: str,
-        attention: SelfAttention,
-        past: tuple[str, str] | None,
-    ) -> tuple[str, str, str]:
+        attention: nn.Module,
+        past: list[str] | None,
+    ) -> tuple[str, list[str]]:
         """Self-attention of the new position, [B, D] → [B, D], and all keys and values so far."""
+        assert isinstance(attention, SelfAttention)
         heads, head_width = self._layers.heads, self._layers.head_width
         qkv = self._layers.qkv(graph, x, f"{name}.qkv", attention)
         qkv = graph.op("Reshape", qkv, graph.ints(-1, 3 * heads, 1, head_width))
@@ -425,7 +565,24 @@ class Decoder:
             value = graph.op("Concat", past[1], value, axis=2)
             mixed = self._layers.mix(graph, query, key, value, None)
         mixed = self._layers.join_heads(graph, mixed)
-        return self._layers.linear(graph, mixed, f"{name}.out", attention.out), key, value
+        return self._layers.linear(graph, mixed, f"{name}.out", attention.out), [key, value]
+
+    def _recur(
+        self, graph: Graph, x: str, name: str, unit: nn.Module, past: list[str] | None
+    ) -> tuple[str, list[str]]:
+        """The recurrent unit at the new position, [B, D] → [B, D], and its state [B, D]."""
+        assert isinstance(unit, SSRU)
+        weight = np.concatenate([array(unit.candidate.weight), array(unit.forget.weight)])
+        bias = np.concatenate([np.zeros(self._layers.width, np.float32), array(unit.forget.bias)])
+        both = self._layers.arithmetic.linear(graph, x, f"{name}.unit", weight, bias)
+        candidate, forget = graph.ops("Split", both, outputs=2, axis=1, num_outputs=2)
+        forget = graph.op("Sigmoid", forget)
+        if past is None:
+            state = graph.op("Sub", candidate, graph.op("Mul", forget, candidate))
+        else:
+            change = graph.op("Mul", forget, graph.op("Sub", past[0], candidate))
+            state = graph.op("Add", candidate, change)
+        return graph.op("Relu", state), [state]
 
     def _cross(
         self, graph: Graph, x: str, name: str, cross: CrossAttention, memory: tuple[str, str, str]
@@ -439,11 +596,22 @@ class Decoder:
         mixed = self._layers.join_heads(graph, self._layers.mix(graph, query, *memory))
         return self._layers.linear(graph, mixed, f"{name}.out", cross.out)
 
-    def _logits(self, graph: Graph, x: str) -> str:
-        """States [B, D] → logits [B, V]."""
+    def _output_bias(self) -> Array:
+        """The output layer's bias, with PAD, UNK and BOS banned."""
         bias = array(self.model.output_bias)
         bias[[PAD, UNK, BOS]] = HIDDEN
-        unscale = self.model.width**-0.5
-        normed = self._layers.norm(graph, x, "decoder_norm", self.model.decoder_norm, unscale)
-        table = self._layers.table
-        return self._layers.arithmetic.linear(graph, normed, "embedding", table, bias)
+        return bias
+
+    def _logits(self, graph: Graph, x: str) -> str:
+        """States [B, D] → logits [B, V], or [B, C] of the candidates."""
+        layers = self._layers
+        states = layers.final_norm(graph, x, "decoder_norm", self.model.decoder_norm, self._unscale)
+        if self._shortlist is None:
+            bias = self._output_bias()
+            return layers.arithmetic.linear(graph, states, "embedding", layers.table, bias)
+        logits = layers.arithmetic.linear_of_rows(graph, states, self._shortlist.rows)
+        return graph.op("Add", logits, self._shortlist.mask)
+
+
+def _hidden_and_shown(graph: Graph) -> tuple[str, str]:
+    return graph.scalar("hidden", HIDDEN, "float32"), graph.scalar("shown", 0, "float32")

@@ -26,7 +26,13 @@ from torch import Tensor, nn
 from quickstudy.atomic import atomic_folder
 from training.config.model import ModelConfig
 from training.config.recipe import RecipeError
-from training.model.transformer import CrossAttention, FeedForward, SelfAttention, Transformer
+from training.model.transformer import (
+    SSRU,
+    CrossAttention,
+    FeedForward,
+    SelfAttention,
+    Transformer,
+)
 
 FORMAT = 1
 
@@ -35,9 +41,14 @@ class CheckpointError(RecipeError):
     """A checkpoint that cannot be loaded."""
 
 
-def build_model(config: ModelConfig, vocab_size: int) -> Transformer:
-    """The Transformer of these dimensions, freshly initialised."""
-    return Transformer(vocab_size=vocab_size, **config.model_dump())
+def build_model(
+    config: ModelConfig, vocab_size: int, source_vocab_size: int | None = None
+) -> Transformer:
+    """The Transformer of these dimensions, freshly initialised; with `source_vocab_size` the
+    source has a table of its own."""
+    return Transformer(
+        vocab_size=vocab_size, source_vocab_size=source_vocab_size, **config.model_dump()
+    )
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ def save_checkpoint(
         "vocab_size": model_state["embedding.weight"].shape[0],
         "metrics": metrics,
     }
+    if (table := model_state.get("source_embedding.weight")) is not None:
+        about["source_vocab_size"] = len(table)
     with atomic_folder(folder) as draft:
         save_tensors(draft / "model.safetensors", model_state)
         if objective_state:
@@ -122,7 +135,8 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         raise CheckpointError(f"{folder}: format {about.get('format')} is not known here")
     try:
         config = ModelConfig.model_validate(about["model"])
-        model = build_model(config, int(about["vocab_size"]))
+        own = about.get("source_vocab_size")
+        model = build_model(config, int(about["vocab_size"]), None if own is None else int(own))
         model.load_state_dict(state)
     except (KeyError, ValueError, RuntimeError, ValidationError) as error:
         raise CheckpointError(f"{folder}: weights and dimensions do not fit: {error}") from None
@@ -154,6 +168,9 @@ def chosen_layers(count: int, available: int) -> list[int]:
 def _silence(layer: nn.Module) -> None:
     """Zero a layer's projections onto the residual stream: it then computes the identity."""
     for module in layer.modules():
+        if isinstance(module, SSRU):
+            nn.init.zeros_(module.candidate.weight)
+            continue
         if isinstance(module, SelfAttention | CrossAttention):
             projection = module.out
         elif isinstance(module, FeedForward):
@@ -169,11 +186,18 @@ def start_from_model(student: Transformer, other: Transformer) -> None:
 
     Layers that the student has beyond the other's start as the identity: what they add to the
     residual stream is projected to zero, so that a deeper student begins by computing what the
-    other computes (Chen, Goodfellow & Shlens 2016, Net2Net). Raises CheckpointError where
-    vocabularies or dimensions differ.
+    other computes (Chen, Goodfellow & Shlens 2016, Net2Net); behind the sum of a post-norm layer
+    stands a norm, so that none computes the identity there. Raises CheckpointError where
+    vocabularies or dimensions differ, or a post-norm student is deeper.
     """
+    deeper = len(student.encoder) > len(other.encoder) or len(student.decoder) > len(other.decoder)
+    if deeper and student.post_norm:
+        raise CheckpointError(
+            "the student cannot start from that model: with post-norm it must not be deeper"
+        )
     try:
         student.embedding.load_state_dict(other.embedding.state_dict())
+        student.source_table.load_state_dict(other.source_table.state_dict())
         student.encoder_norm.load_state_dict(other.encoder_norm.state_dict())
         student.decoder_norm.load_state_dict(other.decoder_norm.state_dict())
         with torch.no_grad():

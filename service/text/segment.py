@@ -132,8 +132,8 @@ def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> E
         return Edit(start, start, (1, order), space + element.output, space + element.shown)
     match point.spaces:
         case (True, True):
-            glue = (" ", "") if word == len(output) else ("", " ")
-            return Edit(after, after, (1, order), element.output.join(glue), element.shown)
+            ends = (" ", "") if word == len(output) else ("", " ")
+            return Edit(after, after, (1, order), element.output.join(ends), element.shown)
         case (False, True):
             return Edit(before, before, (1, order), element.output, element.shown)
     return Edit(after, after, (1, order), element.output, element.shown)

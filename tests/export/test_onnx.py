@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 from export.ctranslate2 import to_ctranslate2
 from export.onnx import GRAPHS, OnnxModelInfo, to_onnx
 from training.model.decoding import greedy
-from training.model.transformer import BOS, EOS, PAD, UNK, Transformer
+from training.model.transformer import (
+    BOS,
+    EOS,
+    PAD,
+    UNK,
+    DecoderLayer,
+    EncoderLayer,
+    Transformer,
+)
 
 SPECIALS = ["<pad>", "<unk>", "<s>", "</s>"]
 VOCAB_SIZE = 60
@@ -37,6 +45,7 @@ def tiny_model(
     width: int = 24,
     eos: float = 1.5,
     seed: int = 7,
+    **options: Any,
 ) -> Transformer:
     """Random weights, biases that are not zero; the larger `eos`, the earlier outputs end."""
     torch.manual_seed(seed)
@@ -49,6 +58,7 @@ def tiny_model(
         decoder_layers=decoder_layers,
         activation=activation,
         max_length=48,
+        **options,
     )
     with torch.no_grad():
         for parameter in model.parameters():
@@ -134,6 +144,64 @@ def test_float32_is_torch_for_every_option(
     model = tiny_model(activation, heads, encoder_layers, decoder_layers)
     to_onnx(model, PIECES, tmp_path / "engine", "float32", INFO)
     check_parity(model, session(tmp_path / "engine" / "greedy.onnx"))
+
+
+FOREIGN = [
+    {"norm": "post", "norm_epsilon": 1e-6},
+    {"decoder_cell": "ssru"},
+    {"norm": "post", "decoder_cell": "ssru", "sinusoids": "vaswani"},
+    {"norm": "post", "source_vocab_size": VOCAB_SIZE + 3},
+]
+"""Options of other people's models."""
+
+
+@pytest.mark.parametrize("options", FOREIGN, ids=str)
+def test_float32_is_torch_for_models_of_others(options: dict[str, Any], tmp_path: Path) -> None:
+    model = tiny_model(**options)
+    to_onnx(model, PIECES, tmp_path / "engine", "float32", INFO)
+    check_parity(model, session(tmp_path / "engine" / "greedy.onnx"))
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_each_sentence_chooses_among_its_own_candidates(precision: Any, tmp_path: Path) -> None:
+    model = tiny_model(norm="post", decoder_cell="ssru", eos=0.5)
+    to_onnx(model, PIECES, tmp_path / "engine", precision, INFO, shortlist=True)
+    engine = session(tmp_path / "engine" / "greedy.onnx")
+    rows = sources(6)
+    lists = [np.unique([EOS, *np.random.default_rng(i).integers(4, 60, 15)]) for i in range(6)]
+
+    def run_shortlisted(chosen: list[int]) -> list[list[int]]:
+        candidates = np.unique(np.concatenate([lists[row] for row in chosen]))
+        hidden = np.array([np.where(np.isin(candidates, lists[row]), 0, -1e9) for row in chosen])
+        feeds = {
+            "src": padded([rows[row] for row in chosen], width=16),
+            "limit": np.array(20),
+            "return_scores": np.array(False),
+            "candidates": candidates,
+            "candidate_mask": hidden.astype(np.float32),
+        }
+        return [until_end(row) for row in engine.run(["trg"], feeds)[0]]
+
+    together = run_shortlisted(list(range(6)))
+    assert together == [run_shortlisted([row])[0] for row in range(6)]
+    for row, ids in enumerate(together):
+        assert set(ids) <= set(lists[row].tolist())
+    assert len({tuple(ids) for ids in together}) > 1
+    if precision == "float32":
+        assert together == [_greedy_among(model, rows[i], lists[i]) for i in range(6)]
+
+
+@torch.no_grad()
+def _greedy_among(model: Transformer, source: list[int], allowed: NDArray[np.int64]) -> list[int]:
+    """Greedy decoding in torch with all but some tokens banned, and EOS at the first step."""
+    ids = [BOS]
+    for step in range(20):
+        logits = model(torch.tensor([source]), torch.tensor([ids]))[0, -1]
+        choice = [token for token in allowed.tolist() if token != EOS or step]
+        ids.append(max(choice, key=lambda token: float(logits[token])))
+        if ids[-1] == EOS:
+            return ids[1:-1]
+    return ids[1:]
 
 
 def test_the_options_end_and_run_on() -> None:
@@ -301,6 +369,7 @@ def test_int8_bears_activations_that_are_all_zero(tmp_path: Path) -> None:
     model = tiny_model("relu")
     with torch.no_grad():  # such a row has no largest value to scale by
         for layer in (model.encoder[0], model.decoder[0]):
+            assert isinstance(layer, EncoderLayer | DecoderLayer)
             layer.ffn.inner.bias.fill_(-1000.0)
     check_int8_logits(model, tmp_path / "engine")
 
@@ -349,7 +418,7 @@ def test_int8_is_small(tmp_path: Path) -> None:
     model = tiny_model(vocab_size=len(pieces), width=128)
     sizes = {}
     for precision in ("int8", "float32"):
-        to_onnx(model, pieces, tmp_path / precision, precision, INFO)  # type: ignore[arg-type]
+        to_onnx(model, pieces, tmp_path / precision, precision, INFO)
         sizes[precision] = (tmp_path / precision / "greedy.onnx").stat().st_size
     weights = sum(parameter.numel() for parameter in model.parameters())
     assert sizes["int8"] < sizes["float32"] / 3

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
-from training.model.transformer import PAD, Dropout, Transformer, parameter_count, sinusoids
+from training.model.transformer import (
+    PAD,
+    SSRU,
+    Dropout,
+    Transformer,
+    parameter_count,
+    position_encodings,
+)
 
 
 def tiny(**options: object) -> Transformer:
@@ -23,8 +32,8 @@ def test_parameters_are_those_of_the_dimensions() -> None:
     assert parameter_count(tiny()) == vocab * width + vocab + encoder + decoder
 
 
-def test_sinusoids_start_at_position_zero() -> None:
-    table = sinusoids(3, 8)
+def test_position_encodings_start_at_position_zero() -> None:
+    table = position_encodings(3, 8)
     assert table[0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
     assert table[1, 0] == pytest.approx(0.8414709848)
     assert table[2, 7] == pytest.approx(1.0, abs=1e-6)
@@ -88,3 +97,55 @@ def test_dropout_follows_the_generator_and_rests_in_eval() -> None:
     torch.manual_seed(3)
     assert torch.equal(layer(x), first)
     assert torch.equal(layer.eval()(x), x)
+
+
+OPTIONS = [
+    {"norm": "post", "norm_epsilon": 1e-6},
+    {"decoder_cell": "ssru"},
+    {"norm": "post", "decoder_cell": "ssru", "sinusoids": "vaswani"},
+    {"source_vocab_size": 31},
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_cached_steps_of_every_option_equal_one_pass(options: dict[str, object]) -> None:
+    model = tiny(**options)
+    src, trg = torch.tensor([[5, 6, 7, 3], [9, 3, 0, 0]]), torch.tensor([[2, 8, 9], [2, 4, 5]])
+    whole = model(src, trg)
+    memory, bias = model.encode(src)
+    cache = model.new_cache(bias)
+    steps = [model.decode(trg[:, i : i + 1], memory, bias, cache) for i in range(3)]
+    assert torch.allclose(model.logits(torch.cat(steps, 1)), whole, atol=1e-5)
+
+
+def test_the_recurrent_unit_is_its_formula() -> None:
+    torch.manual_seed(3)
+    unit = SSRU(4, 2)
+    x = torch.randn(1, 3, 4)
+    state = torch.zeros(4)
+    for step in range(3):
+        vector = x[0, step]
+        forget = torch.sigmoid(unit.forget.weight @ vector + unit.forget.bias)
+        state = forget * state + (1 - forget) * (unit.candidate.weight @ vector)
+        expected = state.clamp(min=0)
+        assert torch.allclose(unit(x, None, True)[0, step], expected, atol=1e-6)
+
+
+def test_post_norm_ends_in_the_norm_of_its_last_layer() -> None:
+    model = tiny(norm="post")
+    states, _ = model.encode(torch.tensor([[5, 6, 3]]))
+    assert states.mean(-1).abs().max() < 1e-5  # its gain is 1 and its bias 0
+    assert not [name for name in model.state_dict() if name.startswith("encoder_norm")]
+
+
+def test_vaswani_rates_are_those_of_the_paper() -> None:
+    table = position_encodings(4, 8, "vaswani")
+    assert table[3, 1] == pytest.approx(math.sin(3 / 10_000 ** (2 / 8)))
+    assert position_encodings(4, 8)[3, 3] == pytest.approx(math.sin(3 / 10_000))
+
+
+def test_a_source_vocabulary_of_its_own_bounds_the_source_alone() -> None:
+    model = tiny(source_vocab_size=50)
+    assert model(torch.tensor([[49, 3]]), torch.tensor([[2, 5]])).shape == (1, 2, 40)
+    with pytest.raises(IndexError):
+        model(torch.tensor([[5, 3]]), torch.tensor([[2, 45]]))

@@ -37,6 +37,14 @@ class ModelConfig(Section):
     """Dropout of residual branches, embeddings and inner feed-forward states, a share of 1."""
     max_length: int = Field(256, ge=16)
     """Longest sequence of either side, in tokens."""
+    norm: Literal["pre", "post"] = "pre"
+    """Layer norm before each block, or after its sum with the residual, as Marian's models have."""
+    norm_epsilon: float = Field(1e-5, gt=0, lt=0.1)
+    """What is added to the variance in layer norm."""
+    decoder_cell: Literal["attention", "ssru"] = "attention"
+    """Self-attention in the decoder, or a recurrent unit (SSRU) in its place."""
+    sinusoids: Literal["tensor2tensor", "vaswani"] = "tensor2tensor"
+    """Rates of the position encodings: 10,000 ^ (-i / (D/2 - 1)), or ^ (-i / (D/2))."""
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -251,11 +259,16 @@ def without_folders(path: str) -> str:
     return PurePath(path).name
 
 
+SAME_FROM_START = (
+    *("width", "heads", "ffn", "activation", "norm", "norm_epsilon", "decoder_cell", "sinusoids"),
+)
+
+
 def start_faults(student: ModelConfig, other: ModelConfig, of: str = "the teacher") -> list[str]:
     """Why a student cannot start from copied layers of a model; empty where it can."""
     return [
         f"student.start needs student.model.{name} to be {of}'s, {getattr(other, name)}"
-        for name in ("width", "heads", "ffn", "activation")
+        for name in SAME_FROM_START
         if getattr(student, name) != getattr(other, name)
     ]
 

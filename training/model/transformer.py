@@ -3,17 +3,20 @@
 Pre-norm encoder-decoder (Vaswani et al. 2017; pre-norm: Xiong et al. 2020) with one embedding
 table tied between source, target and output (Press & Wolf 2017). Encoder and decoder depth are
 independent: a deep encoder with a shallow decoder translates as well and decodes faster
-(Kasai et al. 2021). Every option exists in CTranslate2 and in ONNX. Dropout is our own, with
-random bits that are cheap on a CPU.
+(Kasai et al. 2021). Models of others are built of the same parts with other options: post-norm, a
+recurrent decoder (SSRU; Kim et al. 2019), a vocabulary of the source's own. Every option exists in
+ONNX; CTranslate2 has all but the recurrent decoder. Dropout is our own, with random bits that are
+cheap on a CPU.
 
-Shapes: B batch, S source length, T target length, V vocabulary, D width, H heads.
+Shapes: B batch, S source length, T target length, V vocabulary, U the source's where it has one of
+its own, D width, H heads.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 import torch.nn.functional as F
@@ -65,29 +68,42 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def sinusoids(length: int, width: int) -> Tensor:
-    """Position encodings [length, D]: sines in the first half, cosines in the second."""
+SINUSOIDS = ("tensor2tensor", "vaswani")
+
+
+def position_encodings(length: int, width: int, kind: str = "tensor2tensor") -> Tensor:
+    """Position encodings [length, D]: sines in the first half, cosines in the second.
+
+    Rates fall from 1 to 1/10,000 (`tensor2tensor`, and Marian), or as 10,000 ^ (-2i / D), which
+    does not quite reach it (`vaswani`: Vaswani et al. 2017, section 3.5, and Hugging Face's
+    Marian). Raises ValueError for another kind.
+    """
+    if kind not in SINUSOIDS:
+        raise ValueError(f"sinusoids {kind!r}: choose from {SINUSOIDS}")
     half = width // 2
-    rate = torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(10_000.0) / (half - 1)))
+    steps = half - 1 if kind == "tensor2tensor" else half
+    rate = torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(10_000.0) / steps))
     angles = torch.arange(length, dtype=torch.float64)[:, None] * rate[None, :]
     return torch.cat([angles.sin(), angles.cos()], dim=1).float()
 
 
 @dataclass
 class LayerCache:
-    """Keys and values of one decoder layer, each [B, H, length, D / H]."""
+    """Keys and values of one decoder layer, each [B, H, length, D / H]; of a recurrent one its
+    state [B, D] in place of those of self-attention."""
 
     self_keys: Tensor | None = None
     self_values: Tensor | None = None
     memory_keys: Tensor | None = None
     memory_values: Tensor | None = None
+    state: Tensor | None = None
 
     def select(self, rows: Tensor) -> None:
         """Keep the given rows of the batch, in that order (beam search, finished rows)."""
-        for name in ("self_keys", "self_values", "memory_keys", "memory_values"):
-            value = getattr(self, name)
+        for field_ in fields(self):
+            value = getattr(self, field_.name)
             if value is not None:
-                setattr(self, name, value.index_select(0, rows))
+                setattr(self, field_.name, value.index_select(0, rows))
 
 
 @dataclass
@@ -148,6 +164,39 @@ class SelfAttention(nn.Module):
         return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
 
 
+class SSRU(nn.Module):
+    """Simpler simple recurrent unit (Kim et al. 2019, "From Research to Production and Back",
+    section 3.1), in the place of a decoder's self-attention:
+
+    f = σ(Wf x + bf), c_t = f ⊙ c_{t-1} + (1 - f) ⊙ W x, y = relu(c_t); c starts at zero.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.candidate = nn.Linear(width, width, bias=False)
+        self.forget = nn.Linear(width, width)
+
+    def forward(
+        self, x: Tensor, bias: Tensor | None, causal: bool, cache: LayerCache | None = None
+    ) -> Tensor:
+        """[B, L, D] → [B, L, D]; `bias` and `causal` are self-attention's and not needed."""
+        forget = torch.sigmoid(self.forget(x))
+        added = (1 - forget) * self.candidate(x)
+        state = cache.state if cache is not None else None
+        if state is None:
+            state = torch.zeros_like(added[:, 0])
+        states = []
+        for kept, new in zip(forget.unbind(1), added.unbind(1), strict=True):
+            state = torch.addcmul(new, kept, state)
+            states.append(state)
+        if cache is not None:
+            cache.state = state
+        return F.relu(torch.stack(states, dim=1))
+
+
+DECODER_CELLS: dict[str, type[SelfAttention | SSRU]] = {"attention": SelfAttention, "ssru": SSRU}
+
+
 class CrossAttention(nn.Module):
     """Multi-head attention from the target to the encoder's states."""
 
@@ -193,45 +242,82 @@ class FeedForward(nn.Module):
         return self.outer(self.dropout(ACTIVATIONS[self.activation](self.inner(x))))
 
 
-class EncoderLayer(nn.Module):
-    def __init__(self, width: int, heads: int, ffn: int, activation: str, dropout: float) -> None:
+@dataclass(frozen=True)
+class LayerOptions:
+    """What the layers of a model have in common."""
+
+    width: int
+    heads: int
+    ffn: int
+    activation: str
+    dropout: float
+    post_norm: bool
+    norm_epsilon: float
+
+    def norm(self) -> nn.LayerNorm:
+        return nn.LayerNorm(self.width, eps=self.norm_epsilon)
+
+    def feed_forward(self) -> FeedForward:
+        return FeedForward(self.width, self.ffn, self.activation, self.dropout)
+
+
+class Layer(nn.Module):
+    """Blocks with residual connections, normalised before each block or after its sum."""
+
+    def __init__(self, options: LayerOptions) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, heads)
-        self.ffn_norm = nn.LayerNorm(width)
-        self.ffn = FeedForward(width, ffn, activation, dropout)
-        self.dropout = Dropout(dropout)
+        self.post_norm = options.post_norm
+        self.dropout = Dropout(options.dropout)
+
+    def residual(self, x: Tensor, norm: nn.Module, block: Callable[[Tensor], Tensor]) -> Tensor:
+        """[B, L, D] → [B, L, D]."""
+        if self.post_norm:
+            added: Tensor = norm(x + self.dropout(block(x)))
+            return added
+        return x + self.dropout(block(norm(x)))
+
+
+class EncoderLayer(Layer):
+    def __init__(self, options: LayerOptions) -> None:
+        super().__init__(options)
+        self.attention_norm = options.norm()
+        self.attention = SelfAttention(options.width, options.heads)
+        self.ffn_norm = options.norm()
+        self.ffn = options.feed_forward()
 
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        x = x + self.dropout(self.attention(self.attention_norm(x), bias, causal=False))
-        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+        x = self.residual(x, self.attention_norm, lambda y: self.attention(y, bias, causal=False))
+        return self.residual(x, self.ffn_norm, self.ffn)
 
 
-class DecoderLayer(nn.Module):
-    def __init__(self, width: int, heads: int, ffn: int, activation: str, dropout: float) -> None:
-        super().__init__()
-        self.attention_norm = nn.LayerNorm(width)
-        self.attention = SelfAttention(width, heads)
-        self.cross_norm = nn.LayerNorm(width)
-        self.cross = CrossAttention(width, heads)
-        self.ffn_norm = nn.LayerNorm(width)
-        self.ffn = FeedForward(width, ffn, activation, dropout)
-        self.dropout = Dropout(dropout)
+class DecoderLayer(Layer):
+    """`attention` is self-attention, or the recurrent unit in its place."""
+
+    def __init__(self, options: LayerOptions, cell: str) -> None:
+        super().__init__(options)
+        self.attention_norm = options.norm()
+        self.attention = DECODER_CELLS[cell](options.width, options.heads)
+        self.cross_norm = options.norm()
+        self.cross = CrossAttention(options.width, options.heads)
+        self.ffn_norm = options.norm()
+        self.ffn = options.feed_forward()
 
     def forward(
         self, x: Tensor, memory: Tensor, bias: Tensor | None, cache: LayerCache | None
     ) -> Tensor:
-        attended = self.attention(self.attention_norm(x), None, causal=True, cache=cache)
-        x = x + self.dropout(attended)
-        x = x + self.dropout(self.cross(self.cross_norm(x), memory, bias, cache))
-        return x + self.dropout(self.ffn(self.ffn_norm(x)))
+        x = self.residual(
+            x, self.attention_norm, lambda y: self.attention(y, None, causal=True, cache=cache)
+        )
+        x = self.residual(x, self.cross_norm, lambda y: self.cross(y, memory, bias, cache))
+        return self.residual(x, self.ffn_norm, self.ffn)
 
 
 class Transformer(nn.Module):
-    """Encoder-decoder Transformer over a joint vocabulary.
+    """Encoder-decoder Transformer over a joint vocabulary, or one a side.
 
-    `width` must be a multiple of `heads` and even. Sequences longer than `max_length` positions
-    raise ValueError in `embed`.
+    `width` must be a multiple of `heads` and even. With `source_vocab_size` the source has a table
+    of its own. A model that starts from a zero vector, as Marian's do, has a row of zeros for BOS.
+    Sequences longer than `max_length` positions raise ValueError when they are embedded.
     """
 
     def __init__(
@@ -245,6 +331,11 @@ class Transformer(nn.Module):
         activation: str = "relu",
         dropout: float = 0.1,
         max_length: int = 512,
+        norm: str = "pre",
+        norm_epsilon: float = 1e-5,
+        decoder_cell: str = "attention",
+        sinusoids: str = "tensor2tensor",
+        source_vocab_size: int | None = None,
     ) -> None:
         super().__init__()
         if width % heads or width % 2:
@@ -252,32 +343,49 @@ class Transformer(nn.Module):
         self.width = width
         self.heads = heads
         self.max_length = max_length
+        self.post_norm = norm == "post"
+        self.decoder_cell = decoder_cell
         self.embedding = nn.Embedding(vocab_size, width, padding_idx=PAD)
-        self.register_buffer("positions", sinusoids(max_length, width), persistent=False)
+        self.source_embedding = (
+            nn.Embedding(source_vocab_size, width, padding_idx=PAD) if source_vocab_size else None
+        )
+        self.register_buffer(
+            "positions", position_encodings(max_length, width, sinusoids), persistent=False
+        )
         self.dropout = Dropout(dropout)
-        layer = (width, heads, ffn, activation, dropout)
-        self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(encoder_layers))
-        self.encoder_norm = nn.LayerNorm(width)
-        self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(decoder_layers))
-        self.decoder_norm = nn.LayerNorm(width)
+        options = LayerOptions(width, heads, ffn, activation, dropout, self.post_norm, norm_epsilon)
+        self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(encoder_layers))
+        self.encoder_norm = nn.Identity() if self.post_norm else options.norm()
+        self.decoder = nn.ModuleList(
+            DecoderLayer(options, decoder_cell) for _ in range(decoder_layers)
+        )
+        self.decoder_norm = nn.Identity() if self.post_norm else options.norm()
         self.output_bias = nn.Parameter(torch.zeros(vocab_size))
         self._reset_parameters()
 
     def _reset_parameters(self) -> None:
-        nn.init.normal_(self.embedding.weight, std=self.width**-0.5)
-        with torch.no_grad():
-            self.embedding.weight[PAD].zero_()
+        tables = [self.embedding, *([self.source_embedding] if self.source_embedding else [])]
+        for table in tables:
+            nn.init.normal_(table.weight, std=self.width**-0.5)
+            with torch.no_grad():
+                table.weight[PAD].zero_()
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
-                nn.init.zeros_(module.bias)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
 
     @property
     def vocab_size(self) -> int:
         return self.embedding.num_embeddings
 
-    def embed(self, ids: Tensor, start: int = 0) -> Tensor:
-        """Token ids [B, L] at positions start… → [B, L, D]."""
+    @property
+    def source_table(self) -> nn.Embedding:
+        """The source's embeddings: a table of its own, or the joint one."""
+        return self.embedding if self.source_embedding is None else self.source_embedding
+
+    def embed(self, ids: Tensor, start: int = 0, table: nn.Embedding | None = None) -> Tensor:
+        """Token ids [B, L] at positions start… → [B, L, D], by the target's or a given table."""
         end = start + ids.shape[1]
         if end > self.max_length:
             raise ValueError(
@@ -285,7 +393,8 @@ class Transformer(nn.Module):
                 f"{self.max_length}: split the text or raise max_length in the recipe"
             )
         positions: Tensor = self.positions  # type: ignore[assignment]
-        return self.dropout(self.embedding(ids) * math.sqrt(self.width) + positions[start:end])
+        vectors = (self.embedding if table is None else table)(ids)
+        return self.dropout(vectors * math.sqrt(self.width) + positions[start:end])
 
     @staticmethod
     def padding_bias(ids: Tensor, dtype: torch.dtype = torch.float32) -> Tensor | None:
@@ -299,10 +408,11 @@ class Transformer(nn.Module):
     def encode(self, src: Tensor) -> tuple[Tensor, Tensor | None]:
         """Source ids [B, S], EOS last, PAD right → states [B, S, D] and their padding bias."""
         bias = self.padding_bias(src)
-        x = self.embed(src)
+        x = self.embed(src, table=self.source_table)
         for layer in self.encoder:
             x = layer(x, bias)
-        return self.encoder_norm(x), bias
+        memory: Tensor = self.encoder_norm(x)
+        return memory, bias
 
     def decode(
         self,
@@ -318,7 +428,8 @@ class Transformer(nn.Module):
             x = layer(x, memory, memory_bias, cache.layers[index] if cache is not None else None)
         if cache is not None:
             cache.length += trg_in.shape[1]
-        return self.decoder_norm(x)
+        states: Tensor = self.decoder_norm(x)
+        return states
 
     def logits(self, states: Tensor) -> Tensor:
         """States [..., D] → scores over the vocabulary [..., V]."""

@@ -1,0 +1,57 @@
+"""Weights in bytes: their own where no product can overflow, else 7 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from export.quantization import LARGEST_PAIR, keep_bytes, quantize_rows
+
+GENERATOR = np.random.default_rng(5)
+
+
+def test_bytes_that_cannot_overflow_come_back_exactly() -> None:
+    original = GENERATOR.integers(-64, 65, (50, 96)).astype(np.int8)
+    original[:, 7] = 127
+    original[:, 6] = 1
+    weight = (original / np.float32(37.123)).astype(np.float32)
+    weight *= np.float32(32) ** np.float32(-0.5)  # as the scale of queries is folded in
+    quantized, scale = keep_bytes(weight)
+    assert (quantized == original).all()
+    assert np.allclose(quantized / scale[:, None], weight, rtol=1e-6)
+
+
+def test_rows_that_could_overflow_are_requantised_to_seven_bits() -> None:
+    original = GENERATOR.integers(-60, 61, (3, 32)).astype(np.int8)
+    original[1, 4:6] = (127, -2)  # together 129
+    original[2, 5:7] = (127, 127)  # no pair: products are summed from even places
+    original[2, 4], original[2, 7] = 0, 0
+    weight = (original / np.float32(12.5)).astype(np.float32)
+    quantized, scale = keep_bytes(weight)
+    seven, seven_scale = quantize_rows(weight)
+    assert (quantized[0] == original[0]).all()
+    assert (quantized[1] == seven[1]).all()
+    assert scale[1] == seven_scale[1]
+    assert (quantized[2] == original[2]).all()
+
+
+def test_no_pair_of_neighbours_is_ever_too_large() -> None:
+    original = GENERATOR.integers(-127, 128, (200, 33)).astype(np.float32)
+    quantized, _ = keep_bytes(original / np.float32(3))
+    size = np.abs(np.pad(quantized.astype(int), ((0, 0), (0, 1))))
+    assert (size[:, ::2] + size[:, 1::2]).max() <= LARGEST_PAIR
+
+
+def test_weights_that_were_never_bytes_are_quantised_as_usual() -> None:
+    weight = GENERATOR.normal(size=(20, 64)).astype(np.float32)
+    weight[3] = 0
+    expected = quantize_rows(weight)
+    for actual, wanted in zip(keep_bytes(weight), expected, strict=True):
+        rows = [row for row in range(20) if row != 3]
+        assert (actual[rows] == wanted[rows]).all()
+    assert not keep_bytes(weight)[0][3].any()
+
+
+def test_a_row_without_its_smallest_step_is_understood() -> None:
+    original = np.array([[2, 3, 0, 63, -9, 50, 4, 6]], np.float32)  # its step is half of 2
+    quantized, _ = keep_bytes(original / np.float32(7.7))
+    assert (quantized == original).all()
