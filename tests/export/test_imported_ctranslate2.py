@@ -190,6 +190,12 @@ def test_languages_in_front(tmp_path: Path, english: Path) -> None:
         import_ctranslate2(folder, tmp_path / "out", **LICENSED, target_prefix=("__fr__",))
 
 
+def test_an_m2m100_that_lost_its_languages(tmp_path: Path, english: Path) -> None:
+    folder = make_folder(tmp_path / "model", english, M2M, more=("madeupword0", "madeupword1"))
+    with pytest.raises(BundleError, match="madeupword0 where M2M100 has its languages"):
+        import_ctranslate2(folder, tmp_path / "out", **LICENSED)
+
+
 def test_a_decoder_that_starts_with_the_language(tmp_path: Path, english: Path) -> None:
     folder = make_folder(tmp_path / "model", english, more=("en_XX",), decoder_start_token=None)
     with pytest.raises(BundleError, match="starts with a token that has to be given"):
