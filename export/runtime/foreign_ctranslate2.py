@@ -144,7 +144,7 @@ def model_files(names: Collection[str]) -> tuple[str, ...]:
     several = [name for name in names if re.fullmatch(r"source_\d+_vocabulary\.(json|txt)", name)]
     if several:
         raise ValueError(f"{several[0]} is of a model with several source features")
-    doubled = [found for found in by_role.values() if len(found) > 1]
+    doubled = [files for files in by_role.values() if len(files) > 1]
     separate = by_role[SOURCE] + by_role[TARGET]
     if doubled or (by_role[SHARED] and separate):
         clash = doubled[0] if doubled else by_role[SHARED] + separate
@@ -304,9 +304,9 @@ def open_framing(
 
 def _check_manifest(model: ForeignModel, manifest: Manifest, engine: EngineEntry) -> None:
     sizes = (manifest.source_vocab_size or manifest.vocab_size, manifest.vocab_size)
-    found = (len(model.source_vocabulary), len(model.target_vocabulary))
-    if sizes != found:
-        raise ValueError(f"its vocabularies have {found} tokens, the manifest says {sizes}")
+    actual = (len(model.source_vocabulary), len(model.target_vocabulary))
+    if sizes != actual:
+        raise ValueError(f"its vocabularies have {actual} tokens, the manifest says {sizes}")
     if model.variables.precision != engine.precision:
         raise ValueError(
             f"its weights are {model.variables.precision}, the manifest says {engine.precision}"
