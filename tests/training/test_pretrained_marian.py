@@ -33,7 +33,7 @@ from tests.training.tiny_pretrained import (
 from training.checkpoint import build_model
 from training.model.transformer import BOS, EOS, Transformer
 from training.pretrained.base import PretrainedModel
-from training.pretrained.files import PretrainedError
+from training.pretrained.files import Folder, PretrainedError
 from training.pretrained.marian_container import read_container
 from training.pretrained.reader import read_pretrained
 
@@ -292,6 +292,15 @@ def test_links_are_not_followed(tmp_path: Path, vocabulary: bytes) -> None:
     path.symlink_to(tmp_path / "elsewhere.spm")
     with pytest.raises(PretrainedError, match="a link or special file; copy the file itself"):
         read_pretrained(tmp_path / "m")
+
+
+def test_files_have_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1234")
+    assert Folder.open(tmp_path).read("a", 4) == b"1234"
+    with pytest.raises(PretrainedError, match="4 bytes, at most 3 are read of such a file"):
+        Folder.open(tmp_path).read("a", 3)
+    with pytest.raises(PretrainedError, match="only files at the top of the folder"):
+        Folder.open(tmp_path).read("../a", 3)
 
 
 def bin_with(items: list[Any]) -> bytes:

@@ -219,6 +219,16 @@ def test_a_character_inside_a_longer_piece_changes_no_segmentation() -> None:
     assert processor(extended).encode("åa", out_type=str)[1] == "å"
 
 
+def test_an_added_character_costs_what_an_unknown_one_did() -> None:
+    proto = ModelProto.FromString(renumbered(sentencepiece_model(), "m").model)
+    proto.pieces.add(piece="aå", score=-20.0, type=Piece.NORMAL)
+    model = proto.SerializeToString()
+    extended = extend(model, ["å"], False)
+    assert ModelProto.FromString(extended).pieces[-1].score == -30
+    assert processor(model).encode("aåaå", out_type=str) == ["▁", "aå", "aå"]
+    assert processor(extended).encode("aåaå", out_type=str) == ["▁", "aå", "aå"]
+
+
 @pytest.mark.parametrize("piece", ["", "a b", " ", "\ud800", "a\0"])
 def test_what_is_no_piece_is_refused(model: bytes, piece: str) -> None:
     with pytest.raises(PretrainedError, match="cannot be a piece"):
