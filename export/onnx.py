@@ -85,8 +85,8 @@ def greedy_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
 
 
 def shortlisted_greedy_graph(model: Transformer, make: MakeArithmetic) -> GraphProto:
-    """As `greedy_graph`, and takes `candidates` int64 [C] and `candidate_mask` float32 [B, C], which is
-    added to their logits: 0 for a sentence's own candidates, `HIDDEN` for its neighbours'."""
+    """As `greedy_graph`, and takes `candidates` int64 [C] and `candidate_mask` float32 [B, C],
+    which is added to their logits: 0 for a sentence's own candidates, `HIDDEN` for others."""
     return _greedy(model, make, shortlisted=True)
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from export.runtime.bundle import Bundle, BundleError
 from export.runtime.engines.base import Decoded, SentenceEngine, TranslateOptions
+from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
 
 # --- files from anybody ------------------------------------------------------------------------
 
@@ -126,8 +127,13 @@ INPUTS = {
 }
 
 
+CANDIDATES = {"candidates": "tensor(int64)", "candidate_mask": "tensor(float)"}
+"""What the greedy graph of a model with a shortlist takes besides."""
+
+
 class OnnxEngine(SentenceEngine):
-    """The ONNX models of a bundle's engine: `greedy.onnx` and, if it is there, `beam.onnx`.
+    """The ONNX models of a bundle's engine: `greedy.onnx` and, if it is there, `beam.onnx`. With a
+    shortlist, greedy decoding chooses among each sentence's own candidates.
 
     Up to `inter_threads` batches run at the same time, each with `intra_threads`; a batch has at
     most `max_batch_tokens` padded source tokens. Raises BundleError if the bundle has no such
@@ -152,8 +158,18 @@ class OnnxEngine(SentenceEngine):
         self._threads = ThreadPoolExecutor(inter_threads)
         folder = bundle.engine_path(name)
         files = [GREEDY_FILE, *([BEAM_FILE] if (folder / BEAM_FILE).exists() else [])]
+        source_vocab_size = bundle.manifest.source_vocab_size or self._vocab_size
+        self._shortlist = (
+            read_shortlist(folder / SHORTLIST_FILE, source_vocab_size, self._vocab_size)
+            if bundle.engine(name).shortlist
+            else None
+        )
+        inputs = {**INPUTS}
+        if self._shortlist is not None:
+            inputs[GREEDY_FILE] = {**INPUTS[GREEDY_FILE], **CANDIDATES}
         self._sessions = {
-            file: _load(folder / file, intra_threads, self._vocab_size) for file in files
+            file: _load(folder / file, intra_threads, self._vocab_size, inputs[file])
+            for file in files
         }
 
     def decode(
@@ -185,11 +201,15 @@ class OnnxEngine(SentenceEngine):
         for row, source in enumerate(sources):
             src[row, : len(source)] = source
             src[row, len(source)] = EOS
-        feeds = {"src": src, "limit": np.array(limit)}
+        feeds: dict[str, NDArray[Any]] = {"src": src, "limit": np.array(limit)}
         if beam := options.beam_size > 1:
             feeds["beam_size"] = np.array(options.beam_size)
         else:
             feeds["return_scores"] = np.array(options.return_scores)
+            if self._shortlist is not None:
+                ended = [[*source, EOS] for source in sources]
+                chosen = self._shortlist.of_batch(ended, self._vocab_size)
+                feeds |= zip(CANDIDATES, chosen, strict=True)
         with self._running:
             session = self._sessions[BEAM_FILE if beam else GREEDY_FILE]
             trg, scores = session.run(["trg", "scores"], feeds)
@@ -202,8 +222,10 @@ class OnnxEngine(SentenceEngine):
         return decoded
 
 
-def _load(path: Path, intra_threads: int, vocab_size: int) -> onnxruntime.InferenceSession:
-    """A session for a file. Raises BundleError if it cannot be used."""
+def _load(
+    path: Path, intra_threads: int, vocab_size: int, inputs: dict[str, str]
+) -> onnxruntime.InferenceSession:
+    """A session for a file that takes these inputs. Raises BundleError if it cannot be used."""
     content = read_onnx(path)
     try:
         session = onnxruntime.InferenceSession(
@@ -214,7 +236,7 @@ def _load(path: Path, intra_threads: int, vocab_size: int) -> onnxruntime.Infere
             f"{path} does not load in ONNX Runtime {onnxruntime.__version__} ({error}): "
             "export the bundle again, or install a newer onnxruntime"
         ) from error
-    if fault := contract_fault(session, INPUTS[path.name], vocab_size):
+    if fault := contract_fault(session, inputs, vocab_size):
         raise BundleError(f"{path} {fault}: export the bundle again with this version")
     return session
 

@@ -1,0 +1,140 @@
+"""A lexical shortlist: the words that a sentence may become, from the words that it has; no torch.
+
+The output layer of a model with a large vocabulary is most of its work. Firefox's and Marian's
+models come with a lexicon that lists, for each source word, the words it may become; only those and
+the most frequent words are scored. Here the candidates are each sentence's own: a batch computes
+their union, and a sentence chooses among its own, so that neighbours change nothing.
+
+`shortlist.bin`, little endian: the magic, then three uint64 (source words + 1, listed words,
+frequent words), then int64 offsets, int32 listed words and int32 frequent words.
+
+Shapes: U source vocabulary, V target vocabulary, B batch, C candidates.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.runtime.bundle import read_small
+from export.runtime.manifest import BundleError
+
+SHORTLIST_FILE = "shortlist.bin"
+MAX_BYTES = 256 << 20
+MAGIC = b"QSLIST1\n"
+HEADER = struct.Struct("<3Q")
+MULTIPLE = 8
+"""Marian fills candidates up to a multiple of this, and what it fills up with can be chosen."""
+EOS = 3
+EXCLUDED = np.float32(-1e9)
+"""Added to the logit of a candidate that is a neighbour's alone."""
+CACHED_SOURCES = 256
+
+
+@dataclass(frozen=True)
+class Shortlist:
+    """Words of source id s are `targets[offsets[s]:offsets[s + 1]]`, `always` those of all."""
+
+    offsets: NDArray[np.int64]
+    """[U + 1]"""
+    targets: NDArray[np.int32]
+    always: NDArray[np.int32]
+
+    def __post_init__(self) -> None:
+        always = np.union1d(self.always, [EOS]).astype(np.int32)
+        object.__setattr__(self, "always", always)
+        cached = lru_cache(CACHED_SOURCES)(self._candidates)
+        object.__setattr__(self, "_cached", cached)
+
+    @property
+    def source_vocab_size(self) -> int:
+        return len(self.offsets) - 1
+
+    def candidates(self, src: Sequence[int]) -> NDArray[np.int64]:
+        """The sorted ids [C] that one sentence of these source ids may become, EOS among them."""
+        return self._cached(tuple(sorted(set(src))))  # type: ignore[attr-defined]
+
+    def _candidates(self, src: tuple[int, ...]) -> NDArray[np.int64]:
+        lists = [self.targets[self.offsets[word] : self.offsets[word + 1]] for word in src]
+        words = np.unique(np.concatenate([self.always, *lists]))
+        if missing := -len(words) % MULTIPLE:
+            # The next words by frequency that are not there yet.
+            first = int(self.always[-1]) + 1
+            following = np.arange(first, first + missing + len(words), dtype=np.int32)
+            words = np.union1d(words, following[~np.isin(following, words)][:missing])
+        return words.astype(np.int64)
+
+    def of_batch(
+        self, sources: Sequence[Sequence[int]], vocab_size: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The candidates [C] of a batch of source ids, and what is added to the logits [B, C] of
+        each sentence, `EXCLUDED` for candidates that are not its own."""
+        lists = [words[words < vocab_size] for words in map(self.candidates, sources)]
+        if len(lists) == 1:
+            return lists[0], np.zeros((1, len(lists[0])), np.float32)
+        is_candidate = np.zeros(vocab_size, dtype=bool)
+        for words in lists:
+            is_candidate[words] = True
+        candidates = np.flatnonzero(is_candidate)
+        place = np.cumsum(is_candidate) - 1
+        mask = np.full((len(lists), len(candidates)), EXCLUDED, np.float32)
+        for row, words in enumerate(lists):
+            mask[row, place[words]] = 0
+        return candidates, mask
+
+    def to_bytes(self) -> bytes:
+        """The content of `shortlist.bin`."""
+        counts = HEADER.pack(len(self.offsets), len(self.targets), len(self.always))
+        arrays = (
+            self.offsets.astype("<i8"),
+            self.targets.astype("<i4"),
+            self.always.astype("<i4"),
+        )
+        return b"".join([MAGIC, counts, *(array.tobytes() for array in arrays)])
+
+
+def read_shortlist(path: Path, source_vocab_size: int, vocab_size: int) -> Shortlist:
+    """Read `shortlist.bin`. Raises BundleError where it does not fit itself or the vocabularies."""
+    try:
+        data = read_small(path, MAX_BYTES)
+        shortlist = _parse(data)
+        _check(shortlist, source_vocab_size, vocab_size)
+    except (OSError, ValueError) as error:
+        raise BundleError(
+            f"{path} is no shortlist of this bundle ({error}): import or export it again"
+        ) from error
+    return shortlist
+
+
+def _parse(data: bytes) -> Shortlist:
+    start = len(MAGIC) + HEADER.size
+    if len(data) < start or not data.startswith(MAGIC):
+        raise ValueError(f"it does not begin with {MAGIC!r}")
+    offsets, targets, always = HEADER.unpack_from(data, len(MAGIC))
+    needed = start + 8 * offsets + 4 * targets + 4 * always
+    if needed != len(data):
+        raise ValueError(f"it has {len(data)} bytes and its header needs {needed}")
+    return Shortlist(
+        np.frombuffer(data, "<i8", offsets, start),
+        np.frombuffer(data, "<i4", targets, start + 8 * offsets),
+        np.frombuffer(data, "<i4", always, start + 8 * offsets + 4 * targets),
+    )
+
+
+def _check(shortlist: Shortlist, source_vocab_size: int, vocab_size: int) -> None:
+    offsets = shortlist.offsets
+    if len(offsets) != source_vocab_size + 1:
+        raise ValueError(
+            f"it lists words for {len(offsets) - 1} source pieces, there are {source_vocab_size}"
+        )
+    if offsets[0] != 0 or offsets[-1] != len(shortlist.targets) or (np.diff(offsets) < 0).any():
+        raise ValueError("its offsets do not ascend from 0 to the number of words")
+    for words in (shortlist.targets, shortlist.always):
+        if len(words) and not 0 <= words.min() <= words.max() < vocab_size:
+            raise ValueError(f"it lists words beyond the vocabulary of {vocab_size}")
