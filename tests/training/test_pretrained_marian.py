@@ -94,6 +94,24 @@ def test_a_firefox_folder_computes_what_marian_does(tmp_path: Path, vocabulary: 
     assert model.files[name] == hashlib.sha256((tmp_path / "enpt" / name).read_bytes()).hexdigest()
 
 
+@pytest.mark.parametrize(
+    ("about", "languages"),
+    [
+        ('{"sourceLanguage": "en", "targetLanguage": "zh_hant"}', ("en", "zh-hant")),
+        ('{"shortName": "hbs-en-tiny", "src": "Serbo-Croatian"}', ("hbs", "en")),
+        ('{"shortName": "fast model"}', ("en", "pt")),
+        ('{"sourceLanguage": ["en"]', ("en", "pt")),
+        ("[1]", ("en", "pt")),
+    ],
+)
+def test_languages_come_from_descriptions_or_names(
+    tmp_path: Path, vocabulary: bytes, about: str, languages: tuple[str, str]
+) -> None:
+    firefox_folder(tmp_path / "m", vocabulary)
+    (tmp_path / "m" / "metadata.json").write_text(about)
+    assert read_pretrained(tmp_path / "m").languages == languages
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "self-attention": {"transformer_decoder_autoreg": "self-attention"},
     "pre-norm": {
