@@ -388,7 +388,7 @@ def weights_of(bundle: Bundle) -> Path:
 
 def _source(bundle: Bundle) -> EngineEntry:
     """The engine whose weights are nearest to the model's."""
-    if bundle.manifest.keeps_original_folder:
+    if bundle.manifest.origin is not None:
         raise BundleError(
             f"{bundle.path} holds an imported model as it was: "
             "import it again instead, with the options that you want"

@@ -10,6 +10,7 @@ import pytest
 import sentencepiece as spm
 from typer.testing import CliRunner
 
+from export.exporter import upgrade_bundle
 from export.imported import to_transformer
 from export.importing import ImportOptions, built_in_sentences, import_models
 from export.runtime.bundle import Bundle, load_bundle
@@ -17,6 +18,7 @@ from export.runtime.engines import TranslateOptions, load_engine
 from export.runtime.foreign import recognise
 from export.runtime.manifest import BundleError
 from export.verify import checks
+from export.web import bundle_files
 from quickstudy.cli import app
 from tests.export.foreign import make_argos, make_folder, train_sentencepiece
 from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
@@ -215,6 +217,16 @@ def test_whoever_is_given_such_a_path_says_the_command(firefox: Path, tmp_path: 
     assert "save the model with safetensors" in str(recognise(hugging_face))
     (hugging_face / "config.json").write_text(json.dumps({"model_type": "t5"}))
     assert "ct2-transformers-converter" in str(recognise(hugging_face))
+
+
+def test_a_page_takes_the_engine_without_a_shortlist(firefox: Path, tmp_path: Path) -> None:
+    bundle = imported(firefox, tmp_path / "out")
+    with pytest.raises(BundleError, match="--engine onnx-float32"):
+        bundle_files(bundle)
+    both = imported(firefox, tmp_path / "both", engines=("onnx-int8", "onnx-float32"))
+    assert "engines/onnx-float32/greedy.onnx" in bundle_files(both)
+    with pytest.raises(BundleError, match="import it again instead"):
+        upgrade_bundle(both.path, tmp_path / "new")
 
 
 def test_the_built_in_sentences_are_200_that_differ() -> None:
