@@ -13,11 +13,22 @@ from typing import TYPE_CHECKING, Any
 
 from quickstudy.atomic import atomic_folder, atomic_write
 from training.config.io import dump_recipe
-from training.config.model import CheckpointTeacher, TrainedTeacher, members_of
+from training.config.model import (
+    CheckpointTeacher,
+    SeparateTokenizers,
+    TrainedTeacher,
+    members_of,
+)
 from training.config.recipe import RecipeError, SourceConfig, TokenizerConfig
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
-from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
+from training.data.tokenizer import (
+    SOURCE_TOKENIZER,
+    Tokenizer,
+    encode_rows,
+    train_tokenizer,
+    write_tokens,
+)
 from training.logging import Ticker
 from training.run import (
     Run,
@@ -27,8 +38,10 @@ from training.run import (
     max_pair_length,
     public_recipe,
     recipe_students,
+    source_identity,
     student_stage,
     teacher_identity,
+    write_source_tokenizer,
 )
 from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
 from training.teacher_files import read_json
@@ -99,21 +112,27 @@ def _tokenize_stage(run: Run) -> Stage:
     longest = max_pair_length(run.recipe)
 
     def inputs() -> Any:
-        settings = fingerprint_of(config, ("kind",))
-        return [settings, longest, run.recipe.seed, *adopted_identity(run.recipe)]
+        settings = fingerprint_of(config, ("kind", "source"))
+        adopted = [*adopted_identity(run.recipe), *source_identity(run.recipe)]
+        return [settings, longest, run.recipe.seed, *adopted]
 
     def execute() -> None:
         if isinstance(config, TokenizerConfig):
             train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
+        elif isinstance(config, SeparateTokenizers):
+            write_source_tokenizer(config, folder / SOURCE_TOKENIZER)
+            targets = ((None, trg) for _, trg in _training_pairs(run))
+            train_tokenizer(targets, config.target, run.tokenizer, run.recipe.seed)
         else:
             adopt_tokenizer(run.recipe, run.tokenizer)
         tokenizer = Tokenizer(run.tokenizer)
-        kept = dropped = tokens = alone = 0
+        source = Tokenizer(run.source_tokenizer) if run.source_tokenizer else None
+        kept = dropped = unread = tokens = alone = 0
         with atomic_folder(folder / "train") as draft:
             for shard in train_shards(run.folder / "corpus"):
-                table, too_long = encode_rows(map_table(shard), tokenizer, longest)
+                table, too_long, unknown = encode_rows(map_table(shard), tokenizer, longest, source)
                 write_tokens(draft / shard.name, table)
-                kept, dropped = kept + len(table), dropped + too_long
+                kept, dropped, unread = kept + len(table), dropped + too_long, unread + unknown
                 lengths = table["trg"].combine_chunks().value_lengths().to_numpy()
                 tokens, alone = tokens + int(lengths.sum()), alone + int((lengths == 0).sum())
         say(
@@ -121,6 +140,7 @@ def _tokenize_stage(run: Run) -> Stage:
             + (f", of which {alone:,} without a reference" if alone else "")
             + f"; {tokens:,} target tokens"
             + (f"; {dropped:,} pairs over {longest} tokens left out" if dropped else "")
+            + (f"; {unread:,} with characters unknown to the source tokenizer" if unread else "")
         )
 
     return Stage(
@@ -128,7 +148,11 @@ def _tokenize_stage(run: Run) -> Stage:
         folder=folder,
         inputs=inputs,
         run=execute,
-        outputs=lambda: [run.tokenizer, folder / "train"],
+        outputs=lambda: [
+            run.tokenizer,
+            *([run.source_tokenizer] if run.source_tokenizer else []),
+            folder / "train",
+        ],
         depends_on=("prepare",),
     )
 
@@ -170,7 +194,9 @@ def _label_stage(run: Run) -> Stage:
     config = run.recipe.labels
     if not run.recipe.gives_distributions:
         config = config.model_copy(update={"paths": []})
-    given = not isinstance(run.recipe.teacher, TrainedTeacher)
+    teacher = run.recipe.teacher
+    assert teacher is not None, "a checked recipe without a teacher has no labels"
+    given = not isinstance(teacher, TrainedTeacher)
 
     def execute() -> None:
         from export.ctranslate2 import to_ctranslate2
@@ -194,7 +220,7 @@ def _label_stage(run: Run) -> Stage:
 
     def inputs() -> Any:
         asked = fingerprint_of(config, ("batch_tokens",))
-        return [asked, *teacher_identity(run.recipe.teacher)] if given else asked
+        return [asked, *teacher_identity(teacher)] if given else asked
 
     return Stage(
         name="label",
@@ -214,6 +240,7 @@ def _check_teacher(run: Run) -> None:
     if run.recipe.corpus.trg_lang.split("-")[0] in WITHOUT_SPACES:
         return
     given = run.recipe.teacher
+    assert given is not None
     if isinstance(given, TrainedTeacher):
         advice = (
             f"look at {run.teacher.parent}/log.jsonl and at the corpus, and train it longer or "

@@ -1,4 +1,5 @@
-"""Checkpoints that a student starts from: their files, and whether they fit."""
+"""Models that a student starts from, or takes its source tokenizer from: their files, and whether
+they fit. No torch."""
 
 from __future__ import annotations
 
@@ -7,8 +8,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from training.config.model import ModelConfig, start_faults
-from training.config.recipe import CheckpointStart, Recipe, RecipeError
+from training.config.model import ModelConfig, SeparateTokenizers, start_faults
+from training.config.recipe import CheckpointStart, PretrainedStart, Recipe, RecipeError
+from training.pretrained.base import PretrainedModel
+from training.pretrained.files import PretrainedError
+from training.pretrained.reader import read_pretrained
 from training.teacher_files import CHECKPOINT_FILES, read_json
 
 
@@ -20,11 +24,24 @@ def start_folder(recipe: Recipe, teacher: Path | None) -> Path | None:
     return teacher if start == "teacher" else None
 
 
+def pretrained_start(recipe: Recipe) -> Path | None:
+    """Folder of the pretrained model that the recipe's student starts from, if it does."""
+    start = recipe.student.start
+    return Path(start.pretrained) if isinstance(start, PretrainedStart) else None
+
+
+def source_tokenizer(model: PretrainedModel) -> bytes:
+    """The SentencePiece model that cuts a pretrained model's sources."""
+    return model.source_tokenizer or model.tokenizer
+
+
 def start_identity(recipe: Recipe) -> list[Any]:
-    """What a checkpoint to start from is, for a fingerprint: its files' content. Else empty."""
+    """What a model to start from is, for a fingerprint: its files' content. Else empty."""
     from training.stage import file_digest
 
     start = recipe.student.start
+    if isinstance(start, PretrainedStart):
+        return sorted(read_pretrained(Path(start.pretrained)).files.items())
     if not isinstance(start, CheckpointStart):
         return []
     return [file_digest(Path(start.checkpoint) / name) for name in CHECKPOINT_FILES]
@@ -45,6 +62,32 @@ def checkpoint_faults(recipe: Recipe) -> list[str]:
     except (RecipeError, ValidationError, KeyError, TypeError) as error:
         return [f"student.start.checkpoint: {folder} is a damaged checkpoint: {error}"]
     return start_faults(recipe.student.model, model, "that checkpoint")
+
+
+def pretrained_faults(recipe: Recipe) -> list[str]:
+    """What is wrong with the pretrained models that a recipe names; empty where nothing is."""
+    named, faults = {}, []
+    if isinstance(recipe.tokenizer, SeparateTokenizers):
+        named["tokenizer.source.pretrained"] = Path(recipe.tokenizer.source.pretrained)
+    if (folder := pretrained_start(recipe)) is not None:
+        named["student.start.pretrained"] = folder
+    models: dict[str, PretrainedModel] = {}
+    for field, folder in named.items():
+        if not folder.is_dir():
+            faults.append(f"{field}: {folder} is no folder")
+            continue
+        try:
+            models[field] = read_pretrained(folder)
+        except PretrainedError as error:
+            faults.append(f"{field}: {error}")
+    if (model := models.get("student.start.pretrained")) is not None:
+        faults += start_faults(recipe.student.model, model.config, "that model")
+    if len({source_tokenizer(model) for model in models.values()}) > 1:
+        faults.append(
+            "student.start.pretrained and tokenizer.source.pretrained have different source "
+            "tokenizers: name the same model"
+        )
+    return faults
 
 
 def check_tokens(start: Path, tokenizer: Path) -> None:

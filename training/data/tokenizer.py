@@ -19,6 +19,9 @@ from quickstudy.atomic import atomic_write
 from training.config.recipe import RecipeError, TokenizerConfig
 from training.model.transformer import BOS, EOS, PAD, UNK
 
+SOURCE_TOKENIZER = "source_tokenizer.model"
+"""Name of the source's SentencePiece model where it has one of its own, beside `tokenizer.model`"""
+
 TOKEN_SCHEMA = pa.schema(
     [
         ("id", pa.int64()),
@@ -28,10 +31,13 @@ TOKEN_SCHEMA = pa.schema(
 )
 
 
-def sample_lines(pairs: Iterable[tuple[str, str | None]], limit: int, seed: int) -> list[str]:
+TextPairs = Iterable[tuple[str | None, str | None]]
+
+
+def sample_lines(pairs: TextPairs, limit: int, seed: int) -> list[str]:
     """At most `limit` lines of both sides, a uniform sample (reservoir, Vitter 1985).
 
-    A missing target is no line.
+    A missing side is no line.
     """
     chosen: list[str] = []
     generator = random.Random(seed)
@@ -44,10 +50,8 @@ def sample_lines(pairs: Iterable[tuple[str, str | None]], limit: int, seed: int)
     return chosen
 
 
-def train_tokenizer(
-    pairs: Iterable[tuple[str, str | None]], config: TokenizerConfig, path: Path, seed: int = 0
-) -> None:
-    """Write a SentencePiece model trained on both sides of `pairs`.
+def train_tokenizer(pairs: TextPairs, config: TokenizerConfig, path: Path, seed: int = 0) -> None:
+    """Write a SentencePiece model trained on both sides of `pairs`, as far as they are there.
 
     Raises RecipeError where the text is too small for the vocabulary.
     """
@@ -76,6 +80,12 @@ def train_tokenizer(
     atomic_write(path, model.getvalue())
 
 
+def pieces_of(model: bytes) -> list[str]:
+    """The vocabulary of a SentencePiece model in the order of its ids."""
+    processor = spm.SentencePieceProcessor(model_proto=model)
+    return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
+
+
 class Tokenizer:
     """Text ↔ token ids."""
 
@@ -97,26 +107,34 @@ class Tokenizer:
         """Ids of each text, EOS last."""
         return self._processor.encode(texts, out_type=int, add_eos=True)
 
+    def reads(self, ids: list[int]) -> bool:
+        """Whether a text had a piece for all of its characters."""
+        return UNK not in ids
+
     def decode(self, ids: list[list[int]]) -> list[str]:
         """Text of each list of ids; special ids are left out."""
         return self._processor.decode([[i for i in row if i > EOS] for row in ids])
 
 
-def encode_rows(table: pa.Table, tokenizer: Tokenizer, max_length: int) -> tuple[pa.Table, int]:
+def encode_rows(
+    table: pa.Table, tokenizer: Tokenizer, max_length: int, source: Tokenizer | None = None
+) -> tuple[pa.Table, int, int]:
     """A table of text (`id`, `src`, `trg`) → one of token ids (EOS last; an empty list where the
-    target is missing), and how many were left out because a side has `max_length` tokens or more
-    (BOS counted)."""
-    src = tokenizer.encode(table["src"].to_pylist())
+    target is missing), and how many were left out: because a side has `max_length` tokens or more
+    (BOS counted), and because `source`, the tokenizer of the sources if they have their own, has no
+    piece for some character."""
+    src = (source or tokenizer).encode(table["src"].to_pylist())
     texts = table["trg"].to_pylist()
     encoded = iter(tokenizer.encode([text for text in texts if text is not None]))
     trg: list[list[int]] = [[] if text is None else next(encoded) for text in texts]
     ids = table["id"].to_pylist()
-    kept = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
+    short = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
+    kept = short if source is None else [i for i in short if source.reads(src[i])]
     columns = {
         name: [values[i] for i in kept]
         for name, values in (("id", ids), ("src", src), ("trg", trg))
     }
-    return pa.table(columns, schema=TOKEN_SCHEMA), len(ids) - len(kept)
+    return pa.table(columns, schema=TOKEN_SCHEMA), len(ids) - len(short), len(short) - len(kept)
 
 
 def write_tokens(path: Path, table: pa.Table) -> None:
