@@ -60,7 +60,7 @@ def every_engine(
     info = BundleInfo(
         **{**fields, "engines": tuple(one.entry for one in exporters), "default_engine": names[0]}
     )
-    recipe = (bundle.path / bundle.manifest.recipe).read_text(encoding="utf-8")
+    recipe = bundle.recipe_text()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "bundle"
         yield write_engines(model, bundle.tokenizer_path, recipe, out, info, None, translated_text)

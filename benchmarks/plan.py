@@ -269,7 +269,7 @@ def bundle_to_checkpoint(bundle: Bundle, out: Path) -> Path:
     Raises BundleError where the bundle has no engine to take them from.
     """
     model = from_ctranslate2(weights_of(bundle))
-    recipe = (bundle.path / bundle.manifest.recipe).read_text(encoding="utf-8")
+    recipe = bundle.recipe_text()
     save_checkpoint(out, model.state_dict(), _config(model), bundle.tokenizer_path, recipe, {})
     return out
 

@@ -190,7 +190,7 @@ def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[P
 def dimensions(plan: BenchPlan) -> dict[int, ModelConfig]:
     """The models that the bundle's recipe describes, by their number of parameters."""
     manifest = plan.bundle.manifest
-    text = (plan.bundle.path / manifest.recipe).read_text(encoding="utf-8")
+    text = plan.bundle.recipe_text()
     configs = {}
     tree = yaml.safe_load(text)
     for side in ("student", "teacher"):

@@ -112,6 +112,107 @@ def upgrade(
     print(f"{bundle.path}: {', '.join(entry.name for entry in bundle.manifest.engines)}")
 
 
+@bundle_app.command("import")
+def import_(
+    path: Annotated[
+        Path,
+        typer.Argument(
+            metavar="PATH",
+            help="Folder of a Firefox, Bergamot, Marian, OPUS-MT or CTranslate2 model, an "
+            ".argosmodel file, or a folder, wheel or zip archive of several.",
+        ),
+    ],
+    source: Annotated[str | None, typer.Option(help="Source language.")] = None,
+    target: Annotated[str | None, typer.Option(help="Target language.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Bundle folder to make; of several models the folder of theirs.",
+            show_default="models/SOURCE-TARGET",
+        ),
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Licence of the model, where its files do not tell.")
+    ] = None,
+    attribution: Annotated[str, typer.Option(help="Whom to credit, for the card.")] = "",
+    name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="onnx-int8 or onnx-float32; may be repeated, the first is the default.",
+            show_default="onnx-int8",
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="Sentences for the gate, one a line.",
+            show_default="200 built-in ones, of English and Portuguese",
+        ),
+    ] = None,
+    ref: Annotated[Path | None, typer.Option(help="Their references.")] = None,
+    sentencepiece: Annotated[
+        Path | None,
+        typer.Option(help="SentencePiece model of a CTranslate2 folder.", show_default="in it"),
+    ] = None,
+    target_sentencepiece: Annotated[
+        Path | None, typer.Option(help="That of its target side, where it has one of its own.")
+    ] = None,
+    source_prefix: Annotated[
+        list[str] | None, typer.Option(help="Token before every source, such as >>por<<.")
+    ] = None,
+    source_suffix: Annotated[
+        list[str] | None, typer.Option(help="Token after every source, such as </s>.")
+    ] = None,
+    target_prefix: Annotated[
+        list[str] | None, typer.Option(help="Token that every translation starts with.")
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Publish it even if it breaks a limit of the gate.")
+    ] = False,
+) -> None:
+    """Make a bundle of another toolkit's model, or one of each in a folder or archive."""
+    from export.importing import ImportOptions, import_models
+
+    options = ImportOptions(
+        source=source,
+        target=target,
+        licence=licence,
+        name=name,
+        attribution=attribution,
+        engines=tuple(engine or ()),
+        sentencepiece=sentencepiece,
+        target_sentencepiece=target_sentencepiece,
+        source_prefix=tuple(source_prefix or ()),
+        source_suffix=tuple(source_suffix or ()),
+        target_prefix=tuple(target_prefix or ()),
+        text=text,
+        references=ref,
+        force=force,
+    )
+    if ref is not None and text is None:
+        raise BundleError("--ref needs --text: give the sentences too")
+    made = []
+    for bundle in import_models(path, out, options):
+        print(_imported(bundle), flush=True)
+        made.append(str(bundle.path))
+    print(f"Serve it: QUICKSTUDY_MODELS={','.join(made)} make serve")
+
+
+def _imported(bundle: Bundle) -> str:
+    """A line on an imported bundle: languages, engines, what the gate found."""
+    manifest = bundle.manifest
+    engines = ", ".join(engine.name for engine in manifest.engines)
+    line = (
+        f"{bundle.path}: {manifest.source_lang} → {manifest.target_lang}, {engines}, "
+        f"{manifest.total_bytes / 1e6:.1f} MB"
+    )
+    if (gate := manifest.gate) is None:
+        return f"{line}; not compared with float32: give sentences with --text"
+    shares = ", ".join(f"{check.engine} {check.identical:.1%}" for check in gate.engines)
+    return f"{line}; lines as in float32, of {gate.sentences}: {shares}"
+
+
 @bundle_app.command()
 def push(
     path: BundlePath,

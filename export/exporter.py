@@ -11,8 +11,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
 import sentencepiece as spm
@@ -34,7 +32,7 @@ from export.quality_gate import (
     check_scores,
     score_parity,
 )
-from export.runtime.bundle import Bundle, load_bundle, write_bundle
+from export.runtime.bundle import Bundle, load_bundle, now, own_version, write_bundle
 from export.runtime.manifest import (
     ENGINES_FOLDER,
     FORMAT_VERSION,
@@ -332,19 +330,6 @@ def _decoding(model: Transformer, max_input_tokens: int) -> Decoding:
     return Decoding(max_input_tokens=max_input_tokens, max_output_tokens=room)
 
 
-def now() -> datetime:
-    """This moment, in whole seconds."""
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def own_version() -> str:
-    """Quickstudy's version."""
-    try:
-        return metadata.version("quickstudy")
-    except metadata.PackageNotFoundError:
-        return "unknown"
-
-
 # --- upgrading ---------------------------------------------------------------------------------
 
 
@@ -380,7 +365,7 @@ def upgrade_bundle(
     return write_engines(
         from_ctranslate2(weights_of(bundle)),
         bundle.tokenizer_path,
-        (bundle.path / former.recipe).read_text(encoding="utf-8"),
+        bundle.recipe_text(),
         Path(out),
         info,
         gate_settings,
@@ -403,6 +388,11 @@ def weights_of(bundle: Bundle) -> Path:
 
 def _source(bundle: Bundle) -> EngineEntry:
     """The engine whose weights are nearest to the model's."""
+    if bundle.manifest.keeps_original_folder:
+        raise BundleError(
+            f"{bundle.path} holds an imported model as it was: "
+            "import it again instead, with the options that you want"
+        )
     usable = [engine for engine in bundle.manifest.engines if engine.kind == "ctranslate2"]
     if not usable:
         raise BundleError(

@@ -58,26 +58,29 @@ class GateError(BundleError):
 
 @dataclass(frozen=True)
 class EvalSet:
-    """Sentences the model was not trained on, with their references."""
+    """Sentences the model was not trained on, with their references; without any, `ref` is
+    empty."""
 
     dataset: str
     src: Sequence[str]
-    ref: Sequence[str]
+    ref: Sequence[str] = ()
 
     @classmethod
-    def read(cls, src: Path, ref: Path) -> EvalSet:
-        """Two files with a sentence a line (.gz and .zst too), called by the source's name.
+    def read(cls, src: Path, ref: Path | None) -> EvalSet:
+        """Files with a sentence a line (.gz and .zst too), called by the source's name.
 
         Raises RecipeError where they cannot be read or have not as many lines.
         """
         lines = []
-        for path in (src, ref):
+        for path in (src, *([ref] if ref is not None else [])):
             sentences = list(read_lines(path))
             if None in sentences:
                 raise RecipeError(
                     f"{path}: line {sentences.index(None) + 1} is not UTF-8: convert it"
                 )
             lines.append([line or "" for line in sentences])
+        if ref is None:
+            return cls(src.name, lines[0])
         if len(lines[0]) != len(lines[1]):
             raise RecipeError(
                 f"{src} has {len(lines[0])} lines and {ref} {len(lines[1])}: line n of one must "
@@ -88,7 +91,8 @@ class EvalSet:
     def fitting(self, fits: Sequence[bool]) -> EvalSet:
         """Only the sentences for which `fits` is true."""
         kept = [index for index, fit in enumerate(fits) if fit]
-        return EvalSet(self.dataset, [self.src[i] for i in kept], [self.ref[i] for i in kept])
+        ref = [self.ref[i] for i in kept] if self.ref else []
+        return EvalSet(self.dataset, [self.src[i] for i in kept], ref)
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,11 @@ class ReferenceModel:
     texts: list[str]
     scores: list[float]
 
+    @property
+    def references(self) -> list[str]:
+        """What BLEU and chrF2 are measured against: references, or for want of them these texts."""
+        return list(self.held_out.ref) or self.texts
+
 
 def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings) -> GateRecord:
     """Hold every engine of a bundle against its model on held-out sentences.
@@ -126,6 +135,7 @@ def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings
         dataset=gate_settings.held_out.dataset,
         sentences=len(reference.texts),
         torch_bleu=round(bleu_of(_bleu_statistics(reference, reference.texts)), 2),
+        references=bool(reference.held_out.ref),
         signatures=(signature(), str(CHRF(references=[[""]]).get_signature())),
         versions=_versions(),
         engines=checks,
@@ -139,8 +149,9 @@ def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings
 def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) -> ReferenceModel:
     """Greedy translations by the model, with the output limits that the bundle's engines keep."""
     tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
+    source_tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.source_tokenizer_path))
     engine = load_engine(bundle)
-    rows = [[*tokenizer.encode(text), EOS] for text in held_out.src]
+    rows = [[*source_tokenizer.encode(text), EOS] for text in held_out.src]
     fits = [1 < len(row) <= engine.max_input_tokens + 1 for row in rows]
     if not any(fits):
         raise BundleError(
@@ -183,7 +194,7 @@ def _check(
     limits: GateLimits,
 ) -> EngineCheck:
     texts = [translation.text for translation in translations]
-    ref = list(reference.held_out.ref)
+    ref = reference.references
     same = [text == torch for text, torch in zip(texts, reference.texts, strict=True)]
     bleu = paired_bootstrap(
         [_bleu_statistics(reference, texts)],
@@ -204,11 +215,12 @@ def _check(
         score_difference=_score_difference(reference, translations, same) if entry.exact else None,
         worst=_worst(reference, texts),
     )
-    return check.model_copy(update={"faults": tuple(_violations(entry, check, limits))})
+    faults = _violations(entry, check, limits, bool(reference.held_out.ref))
+    return check.model_copy(update={"faults": tuple(faults)})
 
 
 def _bleu_statistics(reference: ReferenceModel, texts: list[str]) -> np.ndarray:
-    return statistics_of(texts, list(reference.held_out.ref))
+    return statistics_of(texts, reference.references)
 
 
 def _score_difference(
@@ -240,7 +252,9 @@ def _worst(reference: ReferenceModel, texts: list[str]) -> tuple[WorstLine, ...]
     return tuple(sorted(changed, key=lambda line: line.chrf)[:WORST_LINES])
 
 
-def _violations(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> list[str]:
+def _violations(
+    entry: EngineEntry, check: EngineCheck, limits: GateLimits, has_references: bool
+) -> list[str]:
     """The limits that an engine breaks, each with its value."""
     violations = []
     minimum = limits.float32_identical if entry.exact else limits.int8_identical
@@ -249,7 +263,7 @@ def _violations(entry: EngineEntry, check: EngineCheck, limits: GateLimits) -> l
             f"{check.identical:.1%} of the lines are torch's, the limit is {minimum:.1%}"
             + _example(check)
         )
-    if -check.bleu_difference > limits.bleu_loss:
+    if has_references and -check.bleu_difference > limits.bleu_loss:
         violations.append(
             f"BLEU {check.bleu} is {-check.bleu_difference:.2f} below torch's "
             f"(p = {check.bleu_p:.3f}), the limit is {limits.bleu_loss}"

@@ -16,6 +16,7 @@ from export.runtime.engines import Engine, TranslateOptions, load_engine
 from export.runtime.manifest import MANIFEST_FILE, BundleError, Manifest
 from service.languages import match_language
 from service.settings import Settings
+from service.text.coverage import Coverage
 from service.text.placeholders import EN_DE, PlaceholderWords, choose_placeholder_words
 
 PIVOT = "en"
@@ -33,6 +34,8 @@ class Model:
     engine: Engine = field(compare=False, repr=False)
     engine_name: str = field(compare=False)
     placeholder_words: PlaceholderWords = field(default=EN_DE, compare=False, repr=False)
+    coverage: Coverage | None = field(default=None, compare=False, repr=False)
+    """What its vocabulary can read; None if it reads any text."""
 
     @property
     def manifest(self) -> Manifest:
@@ -46,7 +49,8 @@ class Model:
     def of(cls, bundle: Bundle, engine: Engine, settings: Settings) -> Model:
         """A bundle with its loaded engine."""
         name = bundle.engine(settings.engine).name
-        return cls(_identity(bundle, name), bundle, engine, name)
+        coverage = Coverage.of(engine)
+        return cls(_identity(bundle, name), bundle, engine, name, coverage=coverage)
 
 
 class LanguageError(Exception):
@@ -173,11 +177,9 @@ def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
     )
     engine.translate_batch([PROOF_SENTENCE], TranslateOptions())
     model = Model.of(bundle, engine, settings)
-    return (
-        model
-        if model.pair == ("en", "de")
-        else replace(model, placeholder_words=_find_placeholder_words(engine))
-    )
+    if model.pair == ("en", "de") and model.manifest.origin is None:
+        return model
+    return replace(model, placeholder_words=_find_placeholder_words(engine, model.coverage))
 
 
 def _identity(bundle: Bundle, engine_name: str) -> str:
@@ -185,8 +187,9 @@ def _identity(bundle: Bundle, engine_name: str) -> str:
     return f"{sha256_of(bundle.path / MANIFEST_FILE)}:{engine_name}"
 
 
-def _find_placeholder_words(engine: Engine) -> PlaceholderWords:
-    """The placeholder words that an engine copies, found by trial; for en → de they are known."""
+def _find_placeholder_words(engine: Engine, coverage: Coverage | None) -> PlaceholderWords:
+    """The placeholder words that an engine copies, found by trial; for our own en → de they are
+    known."""
 
     def translate(texts: list[str]) -> list[str]:
         short = [text for text in texts if engine.count_tokens(text) <= engine.max_input_tokens]
@@ -194,4 +197,4 @@ def _find_placeholder_words(engine: Engine) -> PlaceholderWords:
         known = dict(zip(short, (one.text for one in found), strict=True))
         return [known.get(text, "") for text in texts]
 
-    return choose_placeholder_words(translate)
+    return choose_placeholder_words(translate, coverage)

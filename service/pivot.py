@@ -26,6 +26,11 @@ THREAD_ABOVE_CHARS = 2000
 """Texts longer than this are cut into sentences in a thread, off the event loop."""
 
 
+UNKNOWN_CHARACTERS = TranslationWarning(
+    "unknown_characters", "The model cannot read some characters, and may have lost them."
+)
+
+
 class SearchError(Exception):
     """The engine does not support the search (a beam, alternatives); the message says what to
     do."""
@@ -221,6 +226,7 @@ async def _open_documents(
                 model.placeholder_words,
                 wrapped=request.wrapped,
                 split=request.split,
+                coverage=model.coverage,
             )
             for text in texts
         ]
@@ -291,6 +297,9 @@ def _translated_text(
     translations = [sentence.translation for sentence in checked]
     scored = [one for one in translations if one.score is not None and one.tokens]
     tokens = sum(one.tokens for one in scored)
+    warnings = [warning for sentence in checked for warning in sentence.warnings]
+    if any(segment.is_unread for segment in document.segments):
+        warnings.append(UNKNOWN_CHARACTERS)
     total = sum((one.score or 0.0) * one.tokens for one in scored)
     return TranslatedText(
         text=document.rebuild(finished),
@@ -300,7 +309,7 @@ def _translated_text(
         tokens=tokens,
         sentences=document.pairs(finished),
         alternatives=[document.rebuild(texts) for texts in _alternatives(translations, finished)],
-        warnings=_distinct(warning for sentence in checked for warning in sentence.warnings),
+        warnings=_distinct(warnings),
     )
 
 

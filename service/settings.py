@@ -21,6 +21,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from export.runtime.manifest import MANIFEST_FILE
 from quickstudy.errors import QuickstudyError
 from quickstudy.machine import usable_cores
 
@@ -37,6 +38,16 @@ def find_bundle() -> Path:
     """
     beside_code = Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
     return beside_code if beside_code.exists() else Path.cwd() / DEFAULT_BUNDLE
+
+
+def _bundles_beside(folder: Path) -> list[Path]:
+    """The other bundles in the folder of a bundle, by name; drafts are none."""
+    try:
+        manifests = sorted(folder.parent.glob(f"*/{MANIFEST_FILE}"))
+    except OSError:
+        return []
+    # Writing a bundle has a draft beside it for a moment, `name.draft` or `name.former`.
+    return [m.parent for m in manifests if "." not in m.parent.name and m.parent != folder]
 
 
 class Bounds(TypedDict, total=False):
@@ -65,7 +76,11 @@ class Settings(BaseSettings):
         env_prefix="QUICKSTUDY_", frozen=True, extra="ignore", env_ignore_empty=True
     )
 
-    model: Path = setting(find_bundle, "folder", "Bundle folder to serve.")
+    model: Path = setting(
+        find_bundle,
+        "folder",
+        "Bundle folder to serve; by default models/en-de, with every other bundle in models.",
+    )
     models: Annotated[tuple[Path, ...], NoDecode] = setting(
         (),
         "folders",
@@ -246,8 +261,11 @@ class Settings(BaseSettings):
 
     @property
     def bundle_folders(self) -> tuple[Path, ...]:
-        """The bundles to serve: `models`, else `model` alone."""
-        return self.models or (self.model,)
+        """The bundles to serve: `models`, else `model` alone; where neither is set the default
+        one, and the bundles that lie beside it, by their names."""
+        if self.models or "model" in self.model_fields_set:
+            return self.models or (self.model,)
+        return (self.model, *_bundles_beside(self.model))
 
     @field_validator("rate_limit")
     @classmethod

@@ -21,12 +21,16 @@ import shutil
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import metadata
 from io import BufferedReader
 from pathlib import Path
 
 import sentencepiece as spm
 from pydantic import ValidationError
 
+from export.runtime.card import render_card
+from export.runtime.foreign import advice
 from export.runtime.manifest import (
     CARD_FILE,
     FORMAT_VERSION,
@@ -40,7 +44,6 @@ from export.runtime.manifest import (
     BundleInfo,
     EngineEntry,
     FileEntry,
-    GateRecord,
     Manifest,
     Metric,
     printable,
@@ -147,167 +150,6 @@ def _shown(path: Path) -> str:
     return printable(str(path))
 
 
-# --- the model card ----------------------------------------------------------------------------
-
-
-EXAMPLE = "A man is riding a bicycle."
-
-
-def render_card(manifest: Manifest) -> str:
-    """The card of a bundle. Everything in it follows from the manifest."""
-    sections = (
-        _front(manifest),
-        _engines(manifest),
-        _gate(manifest.gate),
-        _usage(manifest),
-        _metrics(manifest.metrics),
-        _data(manifest),
-        _limitations(manifest),
-    )
-    return "\n\n".join(section.strip() for section in sections if section) + "\n"
-
-
-def _front(manifest: Manifest) -> str:
-    return f"""# {manifest.name}
-
-{manifest.description}
-
-Translates **{manifest.source_lang} → {manifest.target_lang}**: a Transformer of \
-{manifest.parameters:,} parameters with a joint SentencePiece vocabulary of \
-{manifest.vocab_size:,} pieces, made by Quickstudy {manifest.quickstudy_version} on \
-{manifest.created:%Y-%m-%d}. Version {manifest.version}. `{manifest.recipe}` is the recipe that \
-made it; `manifest.json` holds the size and SHA-256 of every file."""
-
-
-def _engines(manifest: Manifest) -> str:
-    rows = [
-        (
-            f"`{engine.name}`" + (" (default)" if engine.name == manifest.default_engine else ""),
-            engine.kind,
-            engine.precision_label,
-            f"{manifest.engine_bytes(engine) / 1e6:.2f} MB",
-        )
-        for engine in manifest.engines
-    ]
-    return "## Engines\n\n" + _table(("name", "kind", "precision", "size"), rows)
-
-
-def _gate(gate: GateRecord | None) -> str:
-    """What the export gate found, as a table; empty where nothing was compared."""
-    if gate is None:
-        return ""
-    rows = [
-        (
-            f"`{check.engine}`",
-            f"{check.identical:.1%}",
-            f"{check.bleu:.2f}",
-            f"{check.bleu_difference:+.2f} ({check.bleu_p:.3f})",
-            f"{check.chrf_difference:+.2f} ({check.chrf_p:.3f})",
-            "–" if check.score_difference is None else f"{check.score_difference:.1e}",
-            "; ".join(check.faults) or "passed",
-        )
-        for check in gate.engines
-    ]
-    head = (
-        *("engine", "lines as torch's", "BLEU", "BLEU less torch's (p)", "chrF2 less torch's (p)"),
-        *("log-probability", "export gate"),
-    )
-    versions = ", ".join(f"{name} {number}" for name, number in gate.versions.items())
-    text = f"""## Against the model in torch
-
-{gate.sentences} sentences of {gate.dataset}, greedy, against {gate.reference} in torch \
-({gate.torch_bleu:.2f} BLEU); {versions}.
-
-{_table(head, rows)}
-
-{"  ".join(f"`{one}`" for one in gate.signatures)}. The last column but one is the largest \
-difference of a line's mean log-probability, in nats."""
-    if gate.forced:
-        text += "\n\n**Published by force, although it broke a limit of the export gate.**"
-    return text + _worst_lines(gate)
-
-
-def _worst_lines(gate: GateRecord) -> str:
-    rows = [
-        (f"`{check.engine}`", line.source, line.torch, line.engine, f"{line.chrf:.0f}")
-        for check in gate.engines
-        for line in check.worst[:2]
-    ]
-    if not rows:
-        return ""
-    head = ("engine", "source", "torch", "engine's", "chrF2")
-    return "\n\nThe lines that changed most:\n\n" + _table(head, rows)
-
-
-def _usage(manifest: Manifest) -> str:
-    decoding = manifest.decoding
-    search = "greedy" if decoding.beam_size == 1 else f"beam {decoding.beam_size}"
-    return f"""## Use
-
-Serve the bundle (`QUICKSTUDY_MODEL=path/to/this/folder make serve`), then:
-
-```sh
-curl -s http://127.0.0.1:3000/v1/translate \\
-  -H 'Content-Type: application/json' \\
-  -d '{{"text": "{EXAMPLE}", "source": "{manifest.source_lang}", \
-"target": "{manifest.target_lang}"}}'
-```
-
-Decoding is {search} unless a request asks for more. Sentences of more than \
-{decoding.max_input_tokens} tokens are split, and the output for n source tokens is at most \
-{decoding.max_output_ratio:g} n + {decoding.max_output_constant} tokens long \
-({decoding.max_output_tokens} at the most)."""
-
-
-def _metrics(metrics: Iterable[Metric]) -> str:
-    rows = [
-        (
-            metric.system,
-            metric.engine or "–",
-            metric.precision or "–",
-            metric.decoding,
-            metric.dataset,
-            metric.metric,
-            f"{metric.score:.2f}",
-            f"`{metric.signature}`",
-        )
-        for metric in metrics
-    ]
-    if not rows:
-        return "## Quality\n\nNot evaluated yet."
-    head = ("system", "engine", "precision", "decoding", "test set", "metric", "score", "signature")
-    return "## Quality\n\n" + _table(head, rows)
-
-
-def _data(manifest: Manifest) -> str:
-    return f"""## Training data and licence
-
-Licence of the training data and of this model: {manifest.licence}
-
-{manifest.attribution}"""
-
-
-def _limitations(manifest: Manifest) -> str:
-    return f"""## Limitations
-
-- It knows what its training data talks about. Outside of that, and for names, numbers, technical
-  terms and rare words, expect mistakes, some of them fluent.
-- It sees one sentence at a time: a pronoun or a form of address may not fit the sentences around.
-- It translates {manifest.source_lang} → {manifest.target_lang} only. Text in another language is
-  neither detected nor refused, and what comes out means nothing.
-- Biases of the training data come through, for instance in the gender of professions.
-- Do not rely on it where an error does harm (medicine, law, safety) without a person's check."""
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [head, tuple("---" for _ in head), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
-
-
 # --- the bundle --------------------------------------------------------------------------------
 
 
@@ -322,6 +164,11 @@ class Bundle:
     def tokenizer_path(self) -> Path:
         return self.path / self.manifest.tokenizer
 
+    @property
+    def source_tokenizer_path(self) -> Path:
+        """The source's tokenizer: one of its own, or the joint one."""
+        return self.path / (self.manifest.source_tokenizer or self.manifest.tokenizer)
+
     def engine(self, name: str | None = None) -> EngineEntry:
         """The engine of that name, or the default one. Raises BundleError if there is none."""
         wanted = name or self.manifest.default_engine
@@ -330,6 +177,15 @@ class Bundle:
                 return engine
         names = ", ".join(engine.name for engine in self.manifest.engines)
         raise BundleError(f"{self.path} has no engine {wanted!r}: choose one of {names}")
+
+    def recipe_text(self) -> str:
+        """The recipe that made it. Raises BundleError for a model that was imported."""
+        if self.manifest.recipe is None:
+            raise BundleError(
+                f"{self.path} was imported and has no recipe: "
+                "use a bundle that `quickstudy export` wrote"
+            )
+        return (self.path / self.manifest.recipe).read_text(encoding="utf-8")
 
     def engine_path(self, name: str | None = None) -> Path:
         """Folder of the engine of that name, or of the default one."""
@@ -344,6 +200,8 @@ def load_bundle(path: Path) -> Bundle:
     saying what to do.
     """
     path = Path(path)
+    if not (path / MANIFEST_FILE).exists() and (said := advice(path)):
+        raise BundleError(said)
     if not path.is_dir():
         raise BundleError(
             f"there is no bundle at {path}: export one with `quickstudy export`, "
@@ -360,6 +218,19 @@ def load_bundle(path: Path) -> Bundle:
             f"{path} cannot be read ({error}): see that its files are there and may be read"
         ) from error
     return Bundle(path, manifest)
+
+
+def now() -> datetime:
+    """This moment, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+def own_version() -> str:
+    """Quickstudy's version."""
+    try:
+        return metadata.version("quickstudy")
+    except metadata.PackageNotFoundError:
+        return "unknown"
 
 
 def write_bundle(
@@ -502,21 +373,17 @@ def _refuse_to_replace(out: Path) -> None:
 
 
 def load_tokenizer(bundle: Bundle) -> spm.SentencePieceProcessor:
-    """The tokenizer of a bundle.
+    """The tokenizer of a bundle, of its target side where the two differ.
 
     Raises BundleError if it is no SentencePiece model, has another number of pieces than the
-    manifest says, or other special pieces at ids 0 to 3.
+    manifest says, or other special pieces at ids 0 to 3. Where the engines keep the vocabulary of
+    the folder that was imported, ids are CTranslate2's own, and pieces are compared by nothing.
     """
     manifest = bundle.manifest
     path = bundle.tokenizer_path
-    try:
-        data = read_small(path, MAX_TOKENIZER_BYTES)
-        tokenizer = spm.SentencePieceProcessor(model_proto=data)
-    except (OSError, RuntimeError) as error:
-        raise BundleError(
-            f"{path} is not a SentencePiece model ({error}): "
-            "export with the tokenizer that the training run wrote"
-        ) from error
+    tokenizer = read_sentencepiece(path)
+    if manifest.keeps_original_folder:
+        return tokenizer
     if tokenizer.get_piece_size() != manifest.vocab_size:
         raise BundleError(
             f"the tokenizer has {tokenizer.get_piece_size()} pieces, the manifest says "
@@ -533,6 +400,38 @@ def load_tokenizer(bundle: Bundle) -> spm.SentencePieceProcessor:
     return tokenizer
 
 
+def load_source_tokenizer(
+    bundle: Bundle, target: spm.SentencePieceProcessor
+) -> spm.SentencePieceProcessor:
+    """The tokenizer of the source side; `target` itself, where both sides share it.
+
+    Raises BundleError if it is no SentencePiece model.
+    """
+    name = bundle.manifest.source_tokenizer
+    return target if name is None else read_sentencepiece(bundle.path / name)
+
+
+def read_sentencepiece(path: Path) -> spm.SentencePieceProcessor:
+    """A SentencePiece model from a plain file. Raises BundleError for anything else."""
+    try:
+        data = read_small(path, MAX_TOKENIZER_BYTES)
+        return spm.SentencePieceProcessor(model_proto=data)
+    except (OSError, RuntimeError) as error:
+        raise BundleError(
+            f"{path} is not a SentencePiece model ({error}): "
+            "give the one that the model was trained with"
+        ) from error
+
+
 def pieces(tokenizer: spm.SentencePieceProcessor) -> list[str]:
     """The pieces of a tokenizer in the order of their ids."""
     return [tokenizer.id_to_piece(index) for index in range(tokenizer.get_piece_size())]
+
+
+def text_pieces(tokenizer: spm.SentencePieceProcessor) -> set[str]:
+    """The pieces of a tokenizer that stand for text: no control symbols, no unknown piece."""
+    return {
+        tokenizer.id_to_piece(index)
+        for index in range(tokenizer.get_piece_size())
+        if not (tokenizer.is_control(index) or tokenizer.is_unknown(index))
+    }

@@ -65,6 +65,7 @@ class VariableTable:
     revision: int
     entries: dict[str, VariableEntry]
     aliases: dict[str, str]
+    binary_version: int
 
     def resolved(self) -> dict[str, VariableEntry]:
         """Variables by every name, aliases included; an alias of a weight brings its scale."""
@@ -81,13 +82,21 @@ def read_table(path: Path) -> VariableTable:
 
     Raises BundleError if the file is not whole, or says anything that does not fit its size.
     """
+    try:
+        return parse_table(path, (BINARY_VERSION,))
+    except ValueError as error:
+        raise BundleError(
+            f"{path} is not a CTranslate2 model ({error}): export the bundle again"
+        ) from error
+
+
+def parse_table(path: Path, binary_versions: Sequence[int]) -> VariableTable:
+    """As `read_table`, of a model.bin of one of those versions; raises ValueError instead."""
     with Path(path).open("rb") as file:
         try:
-            return _Parser(file, Path(path)).table()
-        except (ValueError, struct.error) as error:
-            raise BundleError(
-                f"{path} is not a CTranslate2 model ({error}): export the bundle again"
-            ) from error
+            return _Parser(file, Path(path), binary_versions).table()
+        except struct.error as error:
+            raise ValueError(str(error)) from error
 
 
 def read_variables(path: Path) -> dict[str, NDArray[Any]]:
@@ -100,7 +109,7 @@ def read_variables(path: Path) -> dict[str, NDArray[Any]]:
     arrays: dict[VariableEntry, NDArray[Any]] = {}
     with Path(path).open("rb") as file:
         for entry in table.entries.values():
-            arrays[entry] = _read_array(file, entry, table.path)
+            arrays[entry] = read_array(file, entry, table.path)
     return {name: arrays[entry] for name, entry in table.resolved().items()}
 
 
@@ -125,7 +134,8 @@ def dequantized(variables: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _read_array(file: BinaryIO, entry: VariableEntry, path: Path) -> NDArray[Any]:
+def read_array(file: BinaryIO, entry: VariableEntry, path: Path) -> NDArray[Any]:
+    """One variable of an open model.bin, read-only; bfloat16 comes as float32."""
     stored = "<u2" if entry.dtype == BFLOAT16 else np.dtype(entry.dtype).newbyteorder("<")
     count = math.prod(entry.shape)
     file.seek(entry.offset)
@@ -142,15 +152,17 @@ def _read_array(file: BinaryIO, entry: VariableEntry, path: Path) -> NDArray[Any
 class _Parser:
     """One pass over the file; every number is held against the bytes that are left."""
 
-    def __init__(self, file: BinaryIO, path: Path) -> None:
+    def __init__(self, file: BinaryIO, path: Path, binary_versions: Sequence[int]) -> None:
         self._file = file
         self._path = path
+        self._binary_versions = binary_versions
         self._size = os.fstat(file.fileno()).st_size
 
     def table(self) -> VariableTable:
         version = self._number("I")
-        if version != BINARY_VERSION:
-            raise ValueError(f"binary version {version}, {BINARY_VERSION} is read")
+        if version not in self._binary_versions:
+            read = ", ".join(map(str, self._binary_versions))
+            raise ValueError(f"binary version {version}, {read} is read")
         spec, revision = self._string(), self._number("I")
         entries: dict[str, VariableEntry] = {}
         for _ in range(self._count()):
@@ -168,7 +180,7 @@ class _Parser:
             aliases[alias] = name
         if self._file.tell() != self._size:
             raise ValueError(f"{self._size - self._file.tell()} bytes too many at its end")
-        return VariableTable(self._path, spec, revision, entries, aliases)
+        return VariableTable(self._path, spec, revision, entries, aliases, version)
 
     def _entry(self, name: str) -> VariableEntry:
         rank = self._number("B")
@@ -366,26 +378,26 @@ def _expected(
     entries: dict[str, VariableEntry], vocab_size: int, positions: int
 ) -> Iterator[tuple[str, Shape]]:
     """Names and shapes of all arrays of a model with the width and layers that it has."""
-    embedding = _shape(entries, "decoder/embeddings/weight", 2)
+    embedding = shape_of(entries, "decoder/embeddings/weight", 2)
     width = embedding[1]
     for name in ("decoder/embeddings", "decoder/projection", "encoder/embeddings_0"):
         yield f"{name}/weight", (vocab_size, width)
     yield "decoder/projection/bias", (vocab_size,)
     for side in SIDES:
         encodings = f"{side}/position_encodings/encodings"
-        room = _shape(entries, encodings, 2)[0]
+        room = shape_of(entries, encodings, 2)[0]
         if room < positions:
             raise ValueError(f"{encodings} has room for {room} tokens, {positions} are needed")
         yield encodings, (room, width)
         yield from _norm(f"{side}/layer_norm", width)
-        for layer in range(_layers(entries, side)):
+        for layer in range(layer_count(entries, side)):
             yield from _layer(entries, f"{side}/layer_{layer}", side, width)
 
 
 def _layer(
     entries: dict[str, VariableEntry], scope: str, side: str, width: int
 ) -> Iterator[tuple[str, Shape]]:
-    hidden = _shape(entries, f"{scope}/ffn/linear_0/weight", 2)[0]
+    hidden = shape_of(entries, f"{scope}/ffn/linear_0/weight", 2)[0]
     linears = {
         "self_attention/linear_0": (3 * width, width),
         "self_attention/linear_1": (width, width),
@@ -410,7 +422,8 @@ def _norm(scope: str, width: int) -> Iterator[tuple[str, Shape]]:
     yield f"{scope}/beta", (width,)
 
 
-def _layers(entries: dict[str, VariableEntry], side: str) -> int:
+def layer_count(entries: dict[str, VariableEntry], side: str) -> int:
+    """Layers of the encoder or decoder. Raises ValueError for none or over MAX_LAYERS."""
     count = 0
     while f"{side}/layer_{count}/ffn/linear_0/weight" in entries:
         count += 1
@@ -419,7 +432,8 @@ def _layers(entries: dict[str, VariableEntry], side: str) -> int:
     return count
 
 
-def _shape(entries: dict[str, VariableEntry], name: str, rank: int) -> Shape:
+def shape_of(entries: dict[str, VariableEntry], name: str, rank: int) -> Shape:
+    """Shape of a variable. Raises ValueError where it is missing or of another rank."""
     entry = entries.get(name)
     if entry is None or len(entry.shape) != rank:
         raise ValueError(f"{MODEL_FILE} has no {name} of {rank} dimensions")

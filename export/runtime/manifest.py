@@ -93,8 +93,11 @@ RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"
 
 Precision = Literal["int8-7bit", "int8", "int16", "float16", "bfloat16", "float32"]
+QUANTISED: tuple[Precision, ...] = ("int8-7bit", "int8", "int16")
 Compute = Literal["int8", "float32", "default"]
 SourceFormat = Literal["firefox", "marian", "huggingface-marian", "argos", "ctranslate2"]
+ORIGINAL_FOLDERS = ("argos", "ctranslate2")
+"""Formats whose CTranslate2 folder is served as it was, with the vocabulary it came with."""
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]+)*$", max_length=35)]
 Text = Annotated[str, StringConstraints(max_length=MAX_TEXT_CHARS)]
@@ -142,7 +145,7 @@ class EngineEntry(_Frozen):
     @property
     def precision_label(self) -> str:
         """Precision with what else tells two engines of a kind apart."""
-        apart = self.precision == "int8-7bit" and self.compute == "float32"
+        apart = self.precision in QUANTISED and self.compute == "float32"
         products = " (float32 products)" if apart else ""
         return self.precision + products + (" with shortlist" if self.shortlist else "")
 
@@ -239,9 +242,11 @@ class Origin(_Frozen):
 
 class GateRecord(_Frozen):
     """What the export gate found. `reference`: what the engines were held against, in torch.
-    `forced`: published although a limit is broken."""
+    `references`: whether the sentences have translations by people; without them BLEU and chrF2 are
+    measured against torch's lines. `forced`: published although a limit is broken."""
 
     reference: str = "the float32 model"
+    references: bool = True
     dataset: str
     sentences: int = Field(ge=1)
     torch_bleu: float
@@ -290,7 +295,8 @@ class BundleInfo(_Frozen):
     """Tokens that every translation starts with."""
     missing_characters: Text = ""
     """Common characters that the source vocabulary lacks: what it lacks, it cannot read."""
-    recipe: RelativePath = RECIPE_FILE
+    recipe: RelativePath | None = RECIPE_FILE
+    """None for a model that was imported."""
     origin: Origin | None = None
     """Where an imported model comes from; None for one of Quickstudy's own."""
 
@@ -304,7 +310,14 @@ class BundleInfo(_Frozen):
         for engine in self.engines:
             if not engine.path.startswith(f"{ENGINES_FOLDER}/"):
                 raise ValueError(f"engines: {engine.path!r} must lie in {ENGINES_FOLDER}/")
+        if self.recipe is None and self.origin is None:
+            raise ValueError("recipe: only an imported model has none")
         return self
+
+    @property
+    def keeps_original_folder(self) -> bool:
+        """Whether its CTranslate2 engines read another toolkit's folder as it was."""
+        return self.origin is not None and self.origin.format in ORIGINAL_FOLDERS
 
 
 def _check_names(names: list[str]) -> None:
@@ -330,8 +343,8 @@ class Manifest(BundleInfo):
 
     @model_validator(mode="after")
     def _files_agree(self) -> Manifest:
-        own = (self.source_tokenizer,) if self.source_tokenizer else ()
-        for needed in (CARD_FILE, self.tokenizer, self.recipe, *own):
+        optional = (self.recipe, self.source_tokenizer)
+        for needed in (CARD_FILE, self.tokenizer, *filter(None, optional)):
             if needed not in self.files:
                 raise ValueError(f"files: {needed} is not listed")
         _check_names([MANIFEST_FILE, *self.files])

@@ -16,6 +16,7 @@ from service.text.placeholders import SentPlaceholder
 from service.text.sentences import pair_up
 
 WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0eff\u3040-\u9fff]+")
+CLAUSE_ENDS = tuple(".,;:!?…")
 ONE_LETTER_WORD = "\u4e00"
 ENOUGH = 0.6
 """The least similarity of a stretch of the translation to a tagged span's own translation."""
@@ -48,6 +49,8 @@ class AlignmentPoint:
     word: int
     spaces: tuple[bool, bool]
     """Whether there is a space before and after it in the source."""
+    is_before_mark: bool = False
+    """Whether punctuation that ends a clause follows it directly."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def find_spans(core: InlineText) -> tuple[Span, list[AlignmentPoint]] | None:
             at += 1
         if element.kind in ("point", "space"):
             around = (core.text[:place][-1:].isspace(), core.text[place + 1 :][:1].isspace())
-            points.append(AlignmentPoint(element, at, around))
+            is_before_mark = core.text[place + 1 :][:1] in CLAUSE_ENDS
+            points.append(AlignmentPoint(element, at, around, is_before_mark))
         elif element.kind == "open":
             span = Span(element, None, at, len(words), (place + 1, len(core.text)))
             open_spans[-1].children.append(span)

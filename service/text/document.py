@@ -16,6 +16,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
+from service.text.coverage import Coverage
 from service.text.glossary import NO_GLOSSARY, Glossary
 from service.text.html import read_html
 from service.text.inline import Block, InlineElement, InlineText, InlineTextBuilder
@@ -146,12 +147,13 @@ def open_document(
     *,
     wrapped: bool = False,
     split: bool = True,
+    coverage: Coverage | None = None,
 ) -> Document:
     """Cut a text into sentences. It is composed to NFC; all else that is not translated stays.
 
     `language` is the source's code; each segment has at most `max_tokens` tokens. Sentences of
     `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
-    is too long.
+    is too long. `coverage` is what the model can read, None if it reads any text.
     """
 
     def fits(sentence: str) -> bool:
@@ -164,10 +166,12 @@ def open_document(
     def too_long(core: InlineText) -> bool:
         if not core.elements and len(core.text) + 1 < max_tokens and core.text.isascii():
             return False
-        words = assign(core, placeholder_words) or [
+        words = assign(core, placeholder_words, coverage=coverage) or [
             SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
         ] * len(protected_words(core))
-        return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(engine_text(core, words))
+        return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(
+            engine_text(core, words, coverage)
+        )
 
     document = Document()
     read = read_wrapped if wrapped and format == "text" else READERS[format]
@@ -175,22 +179,27 @@ def open_document(
         if isinstance(block, str):
             document.layout.append(block)
             continue
-        inline = protect(block.inline, glossary, block.escape, tags=format == "text")
+        inline = protect(
+            block.inline, glossary, block.escape, tags=format == "text", coverage=coverage
+        )
         for part, translate in split_inline(inline, language, too_long, split=split):
-            for core, known in _assignable(part, translate, placeholder_words):
+            for core, known in _assignable(part, translate, placeholder_words, coverage):
                 if known is None:
                     document.layout.append(core.output())
                     continue
                 document.layout.append(len(document.segments))
-                sentence = engine_text(core, known)
+                sentence = engine_text(core, known, coverage)
                 document.segments.append(
-                    Segment(sentence, core, known, placeholder_words, fits, block.escape)
+                    Segment(sentence, core, known, placeholder_words, fits, block.escape, coverage)
                 )
     return document
 
 
 def _assignable(
-    part: InlineText, translate: bool, placeholder_words: PlaceholderWords
+    part: InlineText,
+    translate: bool,
+    placeholder_words: PlaceholderWords,
+    coverage: Coverage | None,
 ) -> Iterator[tuple[InlineText, list[SentPlaceholder] | None]]:
     """Sentences with placeholder words for their protected words, and kept text with None.
 
@@ -198,7 +207,7 @@ def _assignable(
     """
     if not part.text:
         return
-    words = assign(part, placeholder_words) if translate else None
+    words = assign(part, placeholder_words, coverage=coverage) if translate else None
     if words is not None or not translate:
         yield part, words
         return

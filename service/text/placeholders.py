@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from service.text.coverage import Coverage
 from service.text.glossary import Glossary
 from service.text.inline import (
     MARK,
@@ -91,17 +92,25 @@ SPACED = "\u0e00"
 
 
 def protect(
-    inline: InlineText, glossary: Glossary, escape: Escape, *, tags: bool = False
+    inline: InlineText,
+    glossary: Glossary,
+    escape: Escape,
+    *,
+    tags: bool = False,
+    coverage: Coverage | None = None,
 ) -> InlineText:
     """The text with protected spans and glossary terms as elements.
 
-    With `tags`, also what looks like a tag. What touches such a span without a space belongs to it.
+    With `tags`, also what looks like a tag; with `coverage`, also what the model cannot read. What
+    touches such a span without a space belongs to it.
     `escape` converts the glossary's terms, which are plain text, to the document's format.
     """
     spans = list(_protected_spans(inline, glossary, PROTECTED_AND_TAGS if tags else PROTECTED))
     if spans:
         inline = _with_spans(inline, spans, escape)
-    return _with_neighbours(inline) if inline.elements else inline
+    if coverage is not None:
+        inline = coverage.protect(inline)
+    return _with_neighbours(inline, coverage is not None) if inline.elements else inline
 
 
 def strip_invented_markup(text: str) -> str:
@@ -178,8 +187,11 @@ def _element(inline: InlineText, kind: str, term: str, escape: Escape) -> Inline
     return kept(raw, KINDS.get(kind, "word"), shown)
 
 
-def _with_neighbours(inline: InlineText) -> InlineText:
-    """Join protected words with the letters that touch them, and words that have a tag inside."""
+def _with_neighbours(inline: InlineText, keep_numbers: bool) -> InlineText:
+    """Join protected words with the letters that touch them, and words that have a tag inside.
+
+    With `keep_numbers`, a number that only tags touch stays one.
+    """
     text = inline.text
     builder = InlineTextBuilder()
     place = index = 0
@@ -189,7 +201,7 @@ def _with_neighbours(inline: InlineText) -> InlineText:
             index += 1
             continue
         builder.add_inline(inline.cut(place, start))
-        builder.add_element(_joined(inline.cut(start, end)))
+        builder.add_element(_joined(inline.cut(start, end), keep_numbers))
         place = end
         while index < len(inline.places) and inline.places[index] < end:
             index += 1
@@ -238,8 +250,11 @@ def _balanced(inline: InlineText) -> bool:
     return depth == 0
 
 
-def _joined(inline: InlineText) -> InlineElement:
-    return InlineElement(inline.raw(), "word", inline.output(), inline.shown())
+def _joined(inline: InlineText, keep_numbers: bool) -> InlineElement:
+    kinds = {element.kind for element in inline.elements if not element.has_no_width}
+    is_number = keep_numbers and kinds == {"number"} and len(inline.elements) == len(inline.text)
+    kind: Kind = "number" if is_number else "word"
+    return InlineElement(inline.raw(), kind, inline.output(), inline.shown())
 
 
 CANDIDATES = (
@@ -247,6 +262,8 @@ CANDIDATES = (
     "Paris", "Berlin", "Madrid", "Peter", "Anna", "Martin", "David", "Robert", "Texas", "Chicago",
 )  # fmt: skip
 NUMBER_CANDIDATES = ("5", "20", "30", "10", "3")
+LONG_NUMBERS = ("748", "592", "361", "827", "946", "173")
+"""What is tried in place of names for a vocabulary without Latin letters."""
 PROBES = (
     "Please send {} to my brother.",
     "The file {} was not found.",
@@ -257,6 +274,7 @@ PROBES = (
     "The price of {} is too high.",
     "{} and the others were deleted.",
 )
+BARE_PROBES = ("{}.", "{}!", "({}).", "{}?")
 ENOUGH = 0.75
 """Share of the probes that a word must survive to be used."""
 TERMINAL = frozenset(".!?:;…。！？：；")
@@ -282,23 +300,30 @@ EN_DE = PlaceholderWords(
 """What the shipped model copied in at least 10 of 12 sentences (names), 7 of 12 (numbers)."""
 
 
-def choose_placeholder_words(translate: Callable[[list[str]], Sequence[str]]) -> PlaceholderWords:
+def choose_placeholder_words(
+    translate: Callable[[list[str]], Sequence[str]], coverage: Coverage | None = None
+) -> PlaceholderWords:
     """Find words that a model copies, by about 200 short sentences in one call of `translate`.
 
-    Probes are English; a model with another source language gets few placeholder words or none, and
-    its sentences are then split at protected spans.
+    What the model cannot read is not tried; one whose vocabulary has none of the names gets numbers
+    in their place. With gaps in its vocabulary it gets up to 12 words and 5 numbers, since more is
+    protected, else 6 and 3. Probes are English; a model with another source language gets few
+    placeholder words or none, and its sentences are then split at protected spans.
     """
-    candidates = (*CANDIDATES, *NUMBER_CANDIDATES)
-    sentences = [probe.format(word) for word in candidates for probe in PROBES]
+    names = [word for word in CANDIDATES if _is_readable(word, coverage)]
+    probes = [probe for probe in PROBES if _is_readable(probe.format("5"), coverage)]
+    words, probes = names or list(LONG_NUMBERS), probes or list(BARE_PROBES)
+    candidates = (*words, *NUMBER_CANDIDATES)
+    sentences = [probe.format(word) for word in candidates for probe in probes]
     outputs = list(translate(sentences))
     shares = {
-        word: _share_copied(word, outputs[at * len(PROBES) : (at + 1) * len(PROBES)])
+        word: _share_copied(word, outputs[at * len(probes) : (at + 1) * len(probes)])
         for at, word in enumerate(candidates)
     }
     best = sorted((word for word in candidates if shares[word] >= ENOUGH), key=shares.get)[::-1]  # type: ignore[arg-type]
     return PlaceholderWords(
-        tuple(word for word in best if not word.isdigit())[:6],
-        tuple(word for word in best if word.isdigit())[:3],
+        tuple(word for word in best if word in words)[: 6 if coverage is None else 12],
+        tuple(word for word in best if word not in words)[: 3 if coverage is None else 5],
     )
 
 
@@ -320,11 +345,15 @@ class SentPlaceholder:
 
 
 def assign(
-    core: InlineText, placeholder_words: PlaceholderWords, attempt: int = 0
+    core: InlineText,
+    placeholder_words: PlaceholderWords,
+    attempt: int = 0,
+    coverage: Coverage | None = None,
 ) -> list[SentPlaceholder] | None:
     """What to send for each protected word of a sentence; no placeholder word is one of its words.
 
-    At attempt 0, glossary terms are sent as they are: often the model translates them as wanted.
+    At attempt 0, glossary terms that the model can read are sent as they are: often it translates
+    them as wanted.
     Each retry sends other placeholder words for all. None if there are too few.
     """
     if not core.elements:
@@ -339,7 +368,7 @@ def assign(
         return None
     chosen = []
     for element in protected_words(core):
-        if element.name == "term" and not attempt:
+        if element.name == "term" and not attempt and _is_readable(element.shown, coverage):
             chosen.append(SentPlaceholder(element.shown, element.term))
             continue
         names = numbers if element.kind == "number" and numbers else words
@@ -348,18 +377,29 @@ def assign(
     return chosen
 
 
+def _is_readable(text: str, coverage: Coverage | None) -> bool:
+    return coverage is None or coverage.reads(coverage.typography.simplify(text))
+
+
 def protected_words(core: InlineText) -> list[InlineElement]:
     return [element for element in core.elements if element.stands_for_word]
 
 
-def engine_text(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
-    """What the engine gets for a sentence: placeholder words for protected ones, and no tags.
+def engine_text(
+    core: InlineText, words: Iterable[SentPlaceholder], coverage: Coverage | None = None
+) -> str:
+    """What the engine gets for a sentence: placeholder words for protected ones, no tags, and
+    plain characters for typographic ones that the model lacks.
 
     A full stop is added if no mark ends it: a heading or a span between tags makes a student of
     whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
     """
-    text = SPACES.sub(" ", _with_words(core, words) if core.elements else core.text).strip()
-    return f"{text}." if text and text[-1].isalnum() and text[-1] < WESTERN else text
+    text = _with_words(core, words) if core.elements else core.text
+    if coverage is not None:
+        text = coverage.typography.simplify(text)
+    text = SPACES.sub(" ", text).strip()
+    needs_stop = text and text[-1].isalnum() and text[-1] < WESTERN
+    return f"{text}." if needs_stop and (coverage is None or coverage.reads(".")) else text
 
 
 def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:

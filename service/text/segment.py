@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Literal
 
 from service.text.alignment import (
+    CLAUSE_ENDS,
     AlignmentPoint,
     Span,
     Words,
@@ -22,6 +23,7 @@ from service.text.alignment import (
     locate,
     source_words,
 )
+from service.text.coverage import Coverage
 from service.text.inline import Escape, InlineElement, InlineText
 from service.text.placeholders import (
     PlaceholderWords,
@@ -123,10 +125,15 @@ def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> E
     if element.kind == "space":
         start = before if text[before:after].isspace() else after
         return Edit(start, after, (1, order), element.output, element.shown)
+    if point.is_before_mark:
+        gap = text[before : before + 1].isspace() and text[before + 1 : before + 2] in CLAUSE_ENDS
+        start = before + gap
+        space = " " if point.spaces[0] and not gap else ""
+        return Edit(start, start, (1, order), space + element.output, space + element.shown)
     match point.spaces:
         case (True, True):
-            glue = (" ", "") if word == len(output) else ("", " ")
-            return Edit(after, after, (1, order), element.output.join(glue), element.shown)
+            ends = (" ", "") if word == len(output) else ("", " ")
+            return Edit(after, after, (1, order), element.output.join(ends), element.shown)
         case (False, True):
             return Edit(before, before, (1, order), element.output, element.shown)
     return Edit(after, after, (1, order), element.output, element.shown)
@@ -187,6 +194,13 @@ class Segment:
     """Whether the engine takes a text."""
     escape: Escape
     """Plain text → the document's format."""
+    coverage: Coverage | None = None
+    """What the model can read; None if it reads any text."""
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether the model cannot read all of what it gets."""
+        return self.coverage is not None and not self.coverage.reads(self.text)
 
     @property
     def source(self) -> str:
@@ -209,7 +223,7 @@ class Segment:
         complete = replacements_of(clean(translation), self.core, self.words) is not None
         others = [] if complete else self._other_words()
         spans = find_spans(self.core)
-        texts = [engine_text(self.core, words) for words in others]
+        texts = [self._engine_text(self.core, words) for words in others]
         if spans is not None:
             for words in (self.words, *others):
                 texts += [text for _, text in self._span_texts(spans[0], words)]
@@ -220,7 +234,9 @@ class Segment:
         def join(translations: Sequence[str]) -> RestoredText:
             known = dict(zip(texts, translations, strict=True))
             attempts = [(translation, self.words)]
-            attempts += [(known.get(engine_text(self.core, words), ""), words) for words in others]
+            attempts += [
+                (known.get(self._engine_text(self.core, words), ""), words) for words in others
+            ]
             for final in (False, True):
                 for whole, words in attempts:
                     restored = self._compose(whole, words, known, final)
@@ -237,17 +253,30 @@ class Segment:
 
     def _other_words(self) -> list[list[SentPlaceholder]]:
         """Other placeholder words for the protected words, for when the model dropped one."""
-        retries = (assign(self.core, self.placeholder_words, attempt) for attempt in RETRIES)
+        retries = (
+            assign(self.core, self.placeholder_words, attempt, self.coverage) for attempt in RETRIES
+        )
         return [words for words in retries if words and words != list(self.words)]
 
     def _translatable(self, text: str) -> bool:
         return any(map(str.isalpha, text)) and self.fits(text)
 
+    def _engine_text(self, core: InlineText, words: Sequence[SentPlaceholder]) -> str:
+        return engine_text(core, words, self.coverage)
+
+    def _translated(self, core: InlineText, translation: str) -> str:
+        """A translation without invented markup and the added full stop, in its source's
+        typography."""
+        text = strip_added_stop(clean(translation), core)
+        if self.coverage is None:
+            return text
+        return self.coverage.typography.restore(core.text, text)
+
     def _compose(
         self, whole: str, words: Sequence[SentPlaceholder], known: Mapping[str, str], final: bool
     ) -> RestoredText | None:
         """The whole sentence's translation with everything in its place, if there is one."""
-        text = strip_added_stop(clean(whole), self.core)
+        text = self._translated(self.core, whole)
         if not self.core.elements:
             text = text or self.source
             return RestoredText.of(self.escape(text), text)
@@ -279,7 +308,7 @@ class Segment:
 
     def _text_of(self, stretch: tuple[int, int], words: Sequence[SentPlaceholder]) -> str:
         before = len(protected_words(self.core.cut(0, stretch[0])))
-        return engine_text(self.core.cut(*stretch), words[before:])
+        return self._engine_text(self.core.cut(*stretch), words[before:])
 
     def _assembled(self, text: str, edits: list[Edit]) -> RestoredText:
         output, shown = [], []
@@ -297,9 +326,9 @@ class Segment:
         """The texts to translate the sentence in parts, or without placeholder words."""
         texts = []
         for inline, words in self._split_at_tags():
-            texts.append(engine_text(*_trimmed(inline, words)[1:3]))
+            texts.append(self._engine_text(*_trimmed(inline, words)[1:3]))
             texts += [
-                engine_text(*_trimmed(part, ())[1:3])
+                self._engine_text(*_trimmed(part, ())[1:3])
                 for part in split_at(inline, is_protected_word)
                 if words and not protected_words(part)
             ]
@@ -341,7 +370,7 @@ class Segment:
         before, core, inside, after = _trimmed(inline, words)
         if not core.has_letter():
             return RestoredText.of(inline.output(), inline.shown())
-        alone = strip_added_stop(clean(known.get(engine_text(core, inside), "")), core)
+        alone = self._translated(core, known.get(self._engine_text(core, inside), ""))
         text = _like(core.text, alone, whole)
         replacements = replacements_of(text, core, inside)
         if replacements is None or not text or _runs_on(source=core.text, translation=text):
@@ -368,7 +397,7 @@ class Segment:
         ]
 
     def _in_proportion(self, translation: str) -> RestoredText:
-        text = strip_added_stop(clean(translation), self.core)
+        text = self._translated(self.core, translation)
         for word in self.words:
             text = re.sub(rf"(?<!\w){re.escape(word.expected)}s?(?!\w)", "", text)
         text = " ".join(text.split())

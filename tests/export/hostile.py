@@ -225,15 +225,19 @@ def _elements(shape: tuple[int, ...]) -> int:
 
 
 def write_model(
-    path: Path, arrays: dict[str, Any], spec: str = "TransformerSpec", revision: int = 7
+    path: Path,
+    arrays: dict[str, Any],
+    spec: str = "TransformerSpec",
+    revision: int = 7,
+    version: int = 6,
 ) -> None:
-    """Write arrays (float32, int8 or int16) as a well-formed model.bin without aliases."""
-    types = {"float32": 0, "int8": 1, "int16": 2}
+    """Write arrays as a well-formed model.bin without aliases."""
+    types = {"float32": 0, "int8": 1, "int16": 2, "int32": 3, "float16": 4}
 
     def text(value: str) -> bytes:
         return struct.pack("<H", len(value) + 1) + value.encode() + b"\0"
 
-    parts = [struct.pack("<I", 6), text(spec), struct.pack("<II", revision, len(arrays))]
+    parts = [struct.pack("<I", version), text(spec), struct.pack("<II", revision, len(arrays))]
     for name, array in arrays.items():
         shape = struct.pack(f"<B{array.ndim}I", array.ndim, *array.shape)
         kind = struct.pack("<BI", types[str(array.dtype)], array.nbytes)

@@ -12,6 +12,7 @@ class StubEngine:
     """Upper-cases; slow or failing on demand. `batches` are the sentences of every call."""
 
     max_input_tokens = 100
+    reads_all_text = True
 
     def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
         self.seconds = seconds
@@ -21,6 +22,9 @@ class StubEngine:
 
     def count_tokens(self, sentence: str) -> int:
         return len(sentence.split())
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        return []
 
     def output_limit(self, source_tokens: int) -> int:
         return 2 * source_tokens + 16

@@ -6,17 +6,19 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from export.runtime.bundle import Bundle, load_bundle
 from export.runtime.engines import TranslateOptions, Translation, load_engine
-from export.runtime.manifest import BundleError
+from export.runtime.manifest import BundleError, Origin
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
 from service.pivot import TranslatedText, TranslationRequest
 from service.settings import Settings
+from service.text.placeholders import EN_DE
 from service.translator import Translator
 
 SETTINGS = Settings(inter_threads=1)
@@ -27,6 +29,7 @@ class Tagging:
     """Puts its target language in front of every sentence; waits on demand."""
 
     max_input_tokens = 100
+    reads_all_text = True
 
     def __init__(self, target: str) -> None:
         self.target = target
@@ -39,6 +42,9 @@ class Tagging:
 
     def count_tokens(self, sentence: str) -> int:
         return len(sentence.split())
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        return []
 
     def output_limit(self, source_tokens: int) -> int:
         return 100
@@ -220,6 +226,19 @@ def test_a_bundle_that_has_not_changed_is_not_loaded_again(
     (again,) = load_models([copy], SETTINGS, [model]).models
     assert again.engine is model.engine
     assert again.bundle == load_bundle(copy)
+
+
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_placeholder_words_are_known_for_our_own_english_to_german_only(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch, is_imported: bool
+) -> None:
+    bundle = make_pair("en", "de")
+    origin = Origin(format="marian", name="x", files={}) if is_imported else None
+    bundle = replace(bundle, manifest=bundle.manifest.model_copy(update={"origin": origin}))
+    monkeypatch.setattr("service.models.load_bundle", lambda _: bundle)
+    model = load_models([bundle.path], SETTINGS).default
+    assert (model.placeholder_words == EN_DE) is not is_imported
+    assert model.coverage is None
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,7 @@ class FakeEngine:
     penalty, one with `lost` for ever; `bad` raises. Waits while `held`."""
 
     max_input_tokens = 100
+    reads_all_text = True
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], TranslateOptions]] = []
@@ -48,6 +49,9 @@ class FakeEngine:
 
     def count_tokens(self, sentence: str) -> int:
         return len(sentence.split())
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        return []
 
     def output_limit(self, source_tokens: int) -> int:
         return 100

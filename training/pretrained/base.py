@@ -22,10 +22,6 @@ MAX_LAYERS = 64
 MAX_LENGTH = 512
 """Positions of an imported model whose files set no limit: sinusoids have none."""
 
-NO_TOKEN_BIAS = -1000.0
-"""Output bias of tokens that the original model does not have (`<pad>`, `<s>`): so low that they
-take no share of the probabilities."""
-
 
 @dataclass(frozen=True)
 class PretrainedModel:
@@ -60,7 +56,7 @@ class PretrainedModel:
 def model_config(**fields: Any) -> ModelConfig:
     """The dimensions of an imported model. Raises PretrainedError where they do not fit."""
     try:
-        return ModelConfig(**{k: v for k, v in fields.items() if k in ModelConfig.model_fields})
+        return ModelConfig(**fields)
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"

@@ -72,13 +72,16 @@ class Folder:
                 raise refusal
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                status = os.fstat(file.fileno())
+                if not stat.S_ISREG(status.st_mode):
                     raise refusal
-                data = file.read(limit + 1)
+                if status.st_size > limit:
+                    raise PretrainedError(
+                        f"{path}: {status.st_size} bytes, at most {limit} are read of such a file"
+                    )
+                data = file.read(status.st_size)
         except OSError as error:
             raise PretrainedError(f"{path}: cannot be read ({error.strerror})") from None
-        if len(data) > limit:
-            raise PretrainedError(f"{path}: larger than {limit} bytes, the limit for such a file")
         self.digests[name] = hashlib.sha256(data).hexdigest()
         return data
 

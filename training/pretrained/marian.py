@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from training.pretrained.base import MAX_LAYERS, NO_TOKEN_BIAS, Array
+from training.pretrained.base import MAX_LAYERS, Array
 from training.pretrained.files import PretrainedError, shown
 from training.pretrained.marian_container import Container
 from training.pretrained.vocabulary import Vocabulary
@@ -299,14 +299,14 @@ def convert_weights(
         state.update({f"{name}.{key}": value for key, value in tensors.items()})
 
     table = weights.get(architecture.target_table, (target.original_size, width))
-    put("embedding", {"weight": target.rows(table)})
+    put("embedding", {"weight": target.embedding(table)})
     if not architecture.joint:
         table = weights.get(architecture.source_table, (source.original_size, width))
-        put("source_embedding", {"weight": source.rows(table)})
+        put("source_embedding", {"weight": source.embedding(table)})
     bias = np.zeros(target.original_size, dtype=np.float32)
     if architecture.output_bias:
         bias = weights.vector("decoder_ff_logit_out_b", target.original_size)
-    state["output_bias"] = target.rows(bias, missing=NO_TOKEN_BIAS)
+    state["output_bias"] = target.output_bias(bias)
     for index in range(architecture.encoder_layers):
         _encoder_layer(weights, architecture, put, index)
     for index, number in enumerate(architecture.decoder_layers):

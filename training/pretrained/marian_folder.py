@@ -10,6 +10,8 @@ import json
 import re
 from typing import Any
 
+import numpy as np
+
 from training.pretrained.base import (
     MAX_LENGTH,
     Languages,
@@ -22,19 +24,27 @@ from training.pretrained.files import (
     MAX_MODEL_BYTES,
     MAX_SETTINGS_BYTES,
     MAX_TOKENIZER_BYTES,
+    MAX_VOCABULARY_BYTES,
     Folder,
     PretrainedError,
     plain_name,
     read_yaml,
+    shown,
 )
 from training.pretrained.lexicon import Lexicon, read_lexicon
-from training.pretrained.marian import Architecture, convert_weights, read_architecture
+from training.pretrained.marian import convert_weights, read_architecture
 from training.pretrained.marian_container import read_container
-from training.pretrained.vocabulary import Vocabulary, renumbered
+from training.pretrained.vocabulary import (
+    Vocabulary,
+    check_prefix,
+    numbered_by_list,
+    renumbered,
+)
 
 MODELS = ("*.bin", "*.npz")
 LEXICONS = ("lex*.bin",)
 VOCABULARIES = ("*.spm",)
+LISTS = ("*vocab.yml", "*vocab.yaml")
 DECODING = ("*.yml", "*.yaml")
 ABOUT = ("model_info.json", "metadata.json", "modelMeta.json")
 SIDES = {
@@ -67,17 +77,18 @@ def read_marian_folder(folder: Folder, source_prefix: tuple[str, ...] = ()) -> P
     origin = str(folder.path / name)
     container = read_container(folder.read(name, MAX_MODEL_BYTES), origin)
     architecture = read_architecture(read_yaml(container.settings, origin), origin)
-    _check_vocabularies(folder, architecture, source, target)
+    if architecture.joint and not np.array_equal(source.original_ids, target.original_ids):
+        raise PretrainedError(
+            f"{folder.path}: tied-embeddings-all is one vocabulary, but the two files differ"
+        )
+    check_prefix(source_prefix, source, str(folder.path))
     state = convert_weights(container, architecture, source, target, origin)
     check_finite(state, origin)
-    own_source = None if architecture.joint else len(source)
     return PretrainedModel(
-        config=model_config(
-            **architecture.dimensions(), max_length=MAX_LENGTH, source_vocab_size=own_source
-        ),
+        config=model_config(**architecture.dimensions(), max_length=MAX_LENGTH),
         state=state,
         tokenizer=target.model,
-        source_tokenizer=None if architecture.joint else source.model,
+        source_tokenizer=None if source.model == target.model else source.model,
         lexicon=_lexicon(folder, source, target),
         format="firefox" if container.quantized else "marian",
         name=plain_name(about.get("shortName"), folder.path.resolve().name),
@@ -113,22 +124,28 @@ def _vocabularies(folder: Folder) -> tuple[Vocabulary, Vocabulary]:
             f"{folder.path}: {', '.join(names) or 'no .spm'}; one SentencePiece vocabulary is "
             "needed, or two called srcvocab….spm and trgvocab….spm"
         )
-    read = [
-        renumbered(folder.read(name, MAX_TOKENIZER_BYTES), str(folder.path / name))
-        for name in names
-    ]
-    if len(read) == 2 and read[0].model == read[1].model:
-        read = read[:1]
-    return read[0], read[-1]
+    read = [(folder.read(name, MAX_TOKENIZER_BYTES), str(folder.path / name)) for name in names]
+    if lists := folder.matching(*LISTS):
+        vocabularies = _by_list(folder, lists, read)
+    else:
+        vocabularies = [renumbered(data, origin) for data, origin in read]
+        if len(read) == 2 and read[0][0] == read[1][0]:
+            vocabularies = vocabularies[:1]
+    return vocabularies[0], vocabularies[-1]
 
 
-def _check_vocabularies(
-    folder: Folder, architecture: Architecture, source: Vocabulary, target: Vocabulary
-) -> None:
-    if architecture.joint and source is not target:
-        raise PretrainedError(
-            f"{folder.path}: tied-embeddings-all is one vocabulary, but the two files differ"
-        )
+def _by_list(folder: Folder, lists: list[str], read: list[tuple[bytes, str]]) -> list[Vocabulary]:
+    """SentencePiece models whose ids are in a YAML of both sides, as OPUS-MT has it."""
+    origin = str(folder.path / lists[0])
+    if len(lists) > 1:
+        raise PretrainedError(f"{folder.path}: {', '.join(lists)}; one vocabulary of both is read")
+    values = read_yaml(folder.read(lists[0], MAX_VOCABULARY_BYTES), origin)
+    ids = {}
+    for name, value in values.items():
+        if not isinstance(value, str) or not re.fullmatch(r"\d{1,7}", value, re.ASCII):
+            raise PretrainedError(f"{origin}: {shown(name)} has the id {shown(value)}")
+        ids[name] = int(value)
+    return numbered_by_list(read, ids, origin, max(ids.values(), default=0) + 1)
 
 
 def _lexicon(folder: Folder, source: Vocabulary, target: Vocabulary) -> Lexicon | None:
@@ -146,7 +163,7 @@ def _decoding(folder: Folder) -> dict[str, Any]:
     settings = {
         name: read_yaml(folder.read(name, MAX_SETTINGS_BYTES), str(folder.path / name))
         for name in folder.matching(*DECODING)
-        if not name.endswith(("vocab.yml", "vocab.yaml"))
+        if name not in folder.matching(*LISTS)
     }
     for values in settings.values():
         if "models" in values or "max-length-factor" in values:

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 import sentencepiece as spm
 
-from export.runtime.bundle import Bundle, load_tokenizer
+from export.runtime.bundle import Bundle, load_source_tokenizer, load_tokenizer
+from export.runtime.engines.unknown import UnknownFinder
 from export.runtime.manifest import Decoding
 
 WIDTHS = (8, 9, 11, 15, 23, 24)
@@ -108,8 +109,15 @@ class Engine(Protocol):
     def max_input_tokens(self) -> int:
         """Tokens that a sentence may have."""
 
+    @property
+    def reads_all_text(self) -> bool:
+        """Whether no text is unknown to its tokenizer, as with byte fallback."""
+
     def count_tokens(self, sentence: str) -> int:
         """Tokens of a sentence."""
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        """Start and end, in characters, of each stretch that it can only read as unknown."""
 
     def output_limit(self, source_tokens: int) -> int:
         """Most tokens of a translation, `</s>` counted, for a source of so many without it."""
@@ -132,10 +140,14 @@ class SentenceEngine:
 
     token_type: type = str
     supported_options: frozenset[str] = frozenset()
+    _added_tokens: int = 1
+    """Tokens of a source besides its pieces: `</s>`, and what an imported model asks for."""
 
     def __init__(self, bundle: Bundle) -> None:
         self._decoding: Decoding = bundle.manifest.decoding
         self._tokenizer = load_tokenizer(bundle)
+        self._source_tokenizer = load_source_tokenizer(bundle, self._tokenizer)
+        self._unknown = UnknownFinder(self._source_tokenizer)
         # Without a pool of its own, SentencePiece starts threads for each list.
         self._pool = spm.ThreadPool(1)
         self._cached_tokens = lru_cache(TOKEN_CACHE_SIZE)(self._tokenized)
@@ -144,8 +156,15 @@ class SentenceEngine:
     def max_input_tokens(self) -> int:
         return self._decoding.max_input_tokens
 
+    @property
+    def reads_all_text(self) -> bool:
+        return self._unknown.reads_all_text
+
     def count_tokens(self, sentence: str) -> int:
         return len(self._tokens(sentence))
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        return self._unknown.spans(sentence)
 
     def decode(
         self, sources: list[list[Any]], limit: int, options: TranslateOptions
@@ -172,7 +191,7 @@ class SentenceEngine:
         return self._cached_tokens(sentence)
 
     def _tokenized(self, sentence: str) -> list[Any]:
-        tokens: list[Any] = self._tokenizer.encode(sentence, out_type=self.token_type)
+        tokens: list[Any] = self._source_tokenizer.encode(sentence, out_type=self.token_type)
         return tokens
 
     def _check(self, options: TranslateOptions) -> None:
@@ -197,7 +216,7 @@ class SentenceEngine:
                     f"{self.max_input_tokens}: split it first"
                 )
             if source:
-                rows_by_width.setdefault(padded_tokens(len(source)), []).append(row)
+                rows_by_width.setdefault(self._width(len(source)), []).append(row)
         return [(self.output_limit(len(sources[rows[0]])), rows) for rows in rows_by_width.values()]
 
     def output_limit(self, source_tokens: int) -> int:
@@ -205,7 +224,10 @@ class SentenceEngine:
 
         It depends on the source alone, as everything that shapes a sentence's translation should.
         """
-        return self._decoding.output_limit(padded_tokens(source_tokens) - 1)
+        return self._decoding.output_limit(self._width(source_tokens) - self._added_tokens)
+
+    def _width(self, source_tokens: int) -> int:
+        return padded_tokens(source_tokens + self._added_tokens - 1)
 
     def _translations(
         self, decoded: Sequence[Decoded], options: TranslateOptions

@@ -106,6 +106,13 @@ def test_terms_beside_what_is_protected(text: str, expected: str) -> None:
     assert run(text, glossary=PETS) == expected
 
 
+@pytest.mark.parametrize(
+    "text", ["hello 😀!", "see 😀, then", "see {x} 😀. then 😀 {x}😀!", "😀, see"]
+)
+def test_a_symbol_stays_before_the_punctuation_after_it(text: str) -> None:
+    assert run(text).lower() == text
+
+
 def test_a_term_within_a_word_of_tags_is_still_put_in() -> None:
     assert run("un<b>like dog</b>ly", "html", glossary=PETS) == "UN<b>LIKE Rüde</b>LY"
 

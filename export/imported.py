@@ -1,0 +1,213 @@
+"""A pretrained model of another toolkit as a bundle, in our own engines. Needs torch.
+
+The model becomes a `Transformer` of the same weights (`training.pretrained` reads them) and is
+written for ONNX Runtime: in the bytes that it came in where it was quantised, else in 7 bits; with
+its lexicon as a shortlist of each sentence, if it has one. The gate holds every engine against the
+float32 model in torch with the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import sentencepiece as spm
+import torch
+
+from export.onnx import OnnxModelInfo, to_onnx
+from export.quality_gate import GateSettings, check_bundle
+from export.runtime.bundle import Bundle, now, own_version, pieces, write_bundle
+from export.runtime.manifest import (
+    ENGINES_FOLDER,
+    TOKENIZER_FILE,
+    BundleError,
+    BundleInfo,
+    Decoding,
+    EngineEntry,
+    Origin,
+)
+from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
+from export.verify import check_translates
+from training.checkpoint import build_model
+from training.model.transformer import Transformer, parameter_count
+from training.pretrained.base import PretrainedModel
+from training.pretrained.coverage import missing_characters
+
+SOURCE_TOKENIZER_FILE = "source_tokenizer.model"
+MAX_INPUT_TOKENS = 128
+OUTPUT_RATIO = 2.5
+"""Most output tokens a source token, where the model's files do not set it."""
+ENGINES = ("onnx-int8", "onnx-float32")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a bundle says of a model beside what its files do: languages, licence, name."""
+
+    source: str
+    target: str
+    licence: str
+    name: str
+    attribution: str = ""
+
+
+def import_pretrained(
+    model: PretrainedModel,
+    out: Path,
+    facts: Facts,
+    engines: Sequence[str] = ENGINES[:1],
+    gate_settings: GateSettings | None = None,
+) -> Bundle:
+    """Write the bundle of a pretrained model at `out`; the first of `engines` is its default.
+
+    Raises BundleError for an unknown engine, GateError where an engine is further from the model
+    than the gate allows; a former bundle then stays as it was.
+    """
+    transformer = to_transformer(model)
+    info = _info(model, transformer, facts, _entries(model, engines))
+
+    def fill(draft: Path) -> None:
+        (draft / TOKENIZER_FILE).write_bytes(model.tokenizer)
+        if model.source_tokenizer is not None:
+            (draft / SOURCE_TOKENIZER_FILE).write_bytes(model.source_tokenizer)
+        for entry in info.engines:
+            _write_engine(draft / entry.path, entry, model, transformer, info)
+
+    def check(draft: Bundle) -> BundleInfo:
+        if gate_settings is None:
+            return info
+        gate = check_bundle(draft, transformer, gate_settings)
+        return info.model_copy(update={"gate": gate})
+
+    return write_bundle(out, info, fill=fill, verify=check_translates, check=check)
+
+
+def to_transformer(model: PretrainedModel) -> Transformer:
+    """The model in torch, in float32, for evaluation."""
+    source_table = model.state.get("source_embedding.weight")
+    transformer = build_model(
+        model.config,
+        len(model.state["embedding.weight"]),
+        None if source_table is None else len(source_table),
+    )
+    transformer.load_state_dict({name: torch.from_numpy(w) for name, w in model.state.items()})
+    return transformer.eval()
+
+
+# --- what the bundle says of itself ------------------------------------------------------------
+
+
+def _info(
+    model: PretrainedModel,
+    transformer: Transformer,
+    facts: Facts,
+    entries: tuple[EngineEntry, ...],
+) -> BundleInfo:
+    room = transformer.max_length - 1
+    own = model.source_tokenizer
+    return BundleInfo(
+        name=facts.name,
+        created=now(),
+        quickstudy_version=own_version(),
+        description=f"Imported: {model.format} model {model.name}.",
+        source_lang=facts.source,
+        target_lang=facts.target,
+        engines=entries,
+        default_engine=entries[0].name,
+        decoding=Decoding(
+            max_input_tokens=min(MAX_INPUT_TOKENS, room),
+            max_output_ratio=min(model.max_length_factor or OUTPUT_RATIO, 10),
+            max_output_tokens=room,
+        ),
+        vocab_size=transformer.vocab_size,
+        parameters=parameter_count(transformer),
+        licence=facts.licence,
+        attribution=facts.attribution,
+        source_tokenizer=None if own is None else SOURCE_TOKENIZER_FILE,
+        source_vocab_size=None if own is None else len(_pieces(own)),
+        source_prefix=model.source_prefix,
+        missing_characters=missing_characters(own or model.tokenizer),
+        recipe=None,
+        origin=Origin(
+            format=model.format,
+            name=model.name,
+            version=model.version or "",
+            files=model.files,
+            changes=_changes(model, entries),
+        ),
+    )
+
+
+def _pieces(sentencepiece: bytes) -> list[str]:
+    return pieces(spm.SentencePieceProcessor(model_proto=sentencepiece))
+
+
+def _changes(model: PretrainedModel, entries: Sequence[EngineEntry]) -> tuple[str, ...]:
+    changes = [
+        "rows of the embeddings and of the output bias are in another order, with <pad> and <s> "
+        "added, and the SentencePiece model lists its pieces in that order",
+        "written for ONNX Runtime",
+    ]
+    if any(entry.precision == "int8" for entry in entries):
+        changes.append(
+            "weights keep their bytes, but rows whose products could overflow 16 bits on CPUs "
+            "without VNNI are quantised again to 7 bits, a scale a row; activations are quantised "
+            "a position at a time, with scales found while translating"
+        )
+    if any(entry.precision == "int8-7bit" for entry in entries):
+        changes.append("weights are quantised to 7 bits, a scale a row")
+    if any(entry.shortlist for entry in entries):
+        changes.append("the lexicon gives candidates of each sentence instead of each batch")
+    return tuple(changes)
+
+
+# --- engines -------------------------------------------------------------------------------------
+
+
+def _entries(model: PretrainedModel, engines: Sequence[str]) -> tuple[EngineEntry, ...]:
+    unknown = [name for name in engines if name not in ENGINES]
+    if unknown or not engines or len(set(engines)) != len(engines):
+        raise BundleError(
+            f"engines: {list(engines)}; of an imported model choose from {list(ENGINES)}, each once"
+        )
+    int8 = EngineEntry(
+        name="onnx-int8",
+        kind="onnx",
+        precision="int8" if model.format == "firefox" else "int8-7bit",
+        compute="int8",
+        path=f"{ENGINES_FOLDER}/onnx-int8",
+        shortlist=model.lexicon is not None,
+    )
+    float32 = EngineEntry(
+        name="onnx-float32",
+        kind="onnx",
+        precision="float32",
+        compute="float32",
+        path=f"{ENGINES_FOLDER}/onnx-float32",
+    )
+    return tuple({"onnx-int8": int8, "onnx-float32": float32}[name] for name in engines)
+
+
+PRECISIONS = {"int8": "int8-own", "int8-7bit": "int8", "float32": "float32"}
+"""What `to_onnx` calls the manifest's precisions."""
+
+
+def _write_engine(
+    folder: Path,
+    entry: EngineEntry,
+    model: PretrainedModel,
+    transformer: Transformer,
+    info: BundleInfo,
+) -> None:
+    to_onnx(
+        transformer,
+        _pieces(model.tokenizer),
+        folder,
+        PRECISIONS[entry.precision],  # type: ignore[arg-type]
+        OnnxModelInfo(info.name, info.source_lang, info.target_lang),
+        shortlist=entry.shortlist,
+    )
+    if entry.shortlist and (lexicon := model.lexicon) is not None:
+        shortlist = Shortlist(lexicon.offsets, lexicon.targets, lexicon.always)
+        (folder / SHORTLIST_FILE).write_bytes(shortlist.to_bytes())

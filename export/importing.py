@@ -1,0 +1,300 @@
+"""`quickstudy bundle import`: other people's models as bundles, whatever toolkit they come from.
+
+Recognises what a path holds (`export.runtime.foreign`) and gives it to the importer of its kind: a
+CTranslate2 folder or Argos package is copied and served as it is, any other model is written for
+our own engines, which needs torch. A folder of several models gives a bundle of each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from importlib import resources
+from pathlib import Path
+
+from export.archives import unpack
+from export.argos_package import open_argos
+from export.imported_ctranslate2 import import_argos, import_ctranslate2
+from export.runtime.bundle import Bundle
+from export.runtime.foreign import ForeignModel, recognise
+from export.runtime.manifest import BundleError, GateRecord, printable
+from training.config.recipe import GateLimits
+
+MAX_DEPTH = 5
+"""Of folders in which models are looked for."""
+MAX_FOLDERS = 2000
+ARCHIVES = (".whl", ".zip")
+MODEL_FILES = (
+    *("*.bin", "*.npz", "*.spm", "*.model", "*.safetensors", "*.json", "*.txt", "*.yml"),
+    *("*.yaml", "README*", "LICEN*"),
+)
+"""What is unpacked of an archive."""
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """What a user says of a model that its files do not, or otherwise than they do."""
+
+    source: str | None = None
+    target: str | None = None
+    licence: str | None = None
+    name: str | None = None
+    attribution: str = ""
+    engines: tuple[str, ...] = ()
+    sentencepiece: Path | None = None
+    target_sentencepiece: Path | None = None
+    source_prefix: tuple[str, ...] = ()
+    source_suffix: tuple[str, ...] = ()
+    target_prefix: tuple[str, ...] = ()
+    text: Path | None = None
+    references: Path | None = None
+    force: bool = False
+
+
+def import_models(
+    path: Path, out: Path | None, options: ImportOptions, folder: Path = Path("models")
+) -> Iterator[Bundle]:
+    """Import every model at `path`, each as soon as the last is done.
+
+    The bundle of one model is written at `out`, those of several in the folder `out`; by default in
+    `folder`, each named by its languages. Raises BundleError, saying what was found and what to do;
+    a former bundle then stays as it was.
+    """
+    with _models_in(Path(path)) as models:
+        if len(models) > 1 and (options.source or options.target or options.name):
+            names = ", ".join(printable(place.name) for place, _ in models[:10])
+            raise BundleError(
+                f"{path} holds {len(models)} models ({names}): import them one by one to say what "
+                "they are, or leave --source, --target and --name out"
+            )
+        for place, model in models:
+            single = len(models) == 1
+
+            def choose(source: str, target: str, single: bool = single) -> Path:
+                if out is not None and single:
+                    return out
+                return (out or folder) / f"{source}-{target}"
+
+            yield import_model(place, model, choose, options)
+
+
+@contextlib.contextmanager
+def _models_in(path: Path) -> Iterator[list[tuple[Path, ForeignModel]]]:
+    """The models at a path: the one that it is, or those in the folder or archive."""
+    if path.suffix not in ARCHIVES or not path.is_file():
+        yield _found(path, path)
+        return
+    with tempfile.TemporaryDirectory(prefix="quickstudy-import-") as scratch:
+        unpack(path, Path(scratch), _chosen)
+        yield _found(Path(scratch), path)
+
+
+def _chosen(names: list[str]) -> dict[str, str]:
+    """The files of an archive that can belong to a model."""
+    return {
+        name: name
+        for name in names
+        if any(fnmatch(name.rpartition("/")[2], pattern) for pattern in MODEL_FILES)
+    }
+
+
+def _found(place: Path, given: Path) -> list[tuple[Path, ForeignModel]]:
+    """Raises BundleError where there is no whole model."""
+    if (model := recognise(place)) is not None:
+        return [(place, _whole(model, given))]
+    if not place.exists():
+        raise BundleError(f"there is nothing at {given}: give the folder or file of a model")
+    inside = [(folder, model) for folder in _folders(place) if (model := recognise(folder))]
+    whole = [(folder, model) for folder, model in inside if model.format and not model.missing]
+    if whole:
+        return whole
+    if inside:
+        folder, model = inside[0]
+        _whole(model, folder)
+    raise BundleError(
+        f"{given} holds no model that is known: give the folder of a Firefox, Bergamot, Marian, "
+        "OPUS-MT (Hugging Face) or CTranslate2 model, or an .argosmodel file"
+    )
+
+
+def _whole(model: ForeignModel, given: Path) -> ForeignModel:
+    if model.format is None or model.missing:
+        raise BundleError(f"{given} is {model}")
+    return model
+
+
+def _folders(path: Path) -> Iterator[Path]:
+    """The folders below a path, in order, links not followed."""
+    waiting, seen = [(path, 0)], 0
+    while waiting:
+        parent, depth = waiting.pop(0)
+        if not parent.is_dir() or depth == MAX_DEPTH:
+            continue
+        for child in sorted(parent.iterdir()):
+            if child.is_dir() and not child.is_symlink():
+                seen += 1
+                if seen > MAX_FOLDERS:
+                    raise BundleError(f"{path} holds over {MAX_FOLDERS} folders: give a model's")
+                yield child
+                waiting.append((child, depth + 1))
+
+
+# --- one model -----------------------------------------------------------------------------------
+
+ChooseOut = Callable[[str, str], Path]
+"""Source and target language → where the bundle is written."""
+
+
+def import_model(
+    path: Path, model: ForeignModel, choose: ChooseOut, options: ImportOptions
+) -> Bundle:
+    """Import one model that was recognised. Raises BundleError as `import_models` does."""
+    match model.format:
+        case "argos":
+            return _import_argos(path, choose, options)
+        case "ctranslate2":
+            return _import_ctranslate2(path, choose, options)
+        case _:
+            return _import_pretrained(path, choose, options)
+
+
+def _import_argos(path: Path, choose: ChooseOut, options: ImportOptions) -> Bundle:
+    _refuse(options, "an Argos package", ("engines", "sentencepiece", "target_sentencepiece"))
+    with open_argos(path) as package:
+        told = package.text("from_code"), package.text("to_code")
+    source, target = languages_of(told, options, path)
+    return import_argos(
+        path,
+        choose(source, target),
+        source=source,
+        target=target,
+        licence=options.licence,
+        name=options.name,
+        source_prefix=options.source_prefix,
+        target_prefix=options.target_prefix,
+        gate=_gate_of_integers(options, source),
+    )
+
+
+def _import_ctranslate2(path: Path, choose: ChooseOut, options: ImportOptions) -> Bundle:
+    _refuse(options, "a CTranslate2 folder", ("engines",))
+    source, target = languages_of((None, None), options, path)
+    return import_ctranslate2(
+        path,
+        choose(source, target),
+        source=source,
+        target=target,
+        sentencepiece=options.sentencepiece,
+        target_sentencepiece=options.target_sentencepiece,
+        licence=options.licence,
+        name=options.name,
+        source_prefix=options.source_prefix,
+        source_suffix=options.source_suffix,
+        target_prefix=options.target_prefix,
+        gate=_gate_of_integers(options, source),
+    )
+
+
+def _import_pretrained(path: Path, choose: ChooseOut, options: ImportOptions) -> Bundle:
+    from export.imported import ENGINES, Facts, import_pretrained
+    from export.quality_gate import EvalSet, GateSettings
+    from training.pretrained.reader import read_pretrained
+
+    not_theirs = ("sentencepiece", "target_sentencepiece", "source_suffix", "target_prefix")
+    _refuse(options, "a model that is written for our own engines", not_theirs)
+    model = read_pretrained(path, options.source_prefix)
+    source, target = languages_of(model.languages, options, path)
+    if options.licence is None:
+        raise BundleError(
+            f"{path.name} does not say its licence: give --licence (Mozilla publishes Firefox's models "
+            "under MPL-2.0)"
+        )
+    name = options.name or f"{model.format}-{source}-{target}"
+    gate = None
+    if options.text is not None or built_in_sentences(source):
+        text = (
+            EvalSet.read(options.text, options.references)
+            if options.text is not None
+            else EvalSet(BUILT_IN.format(source), built_in_sentences(source))
+        )
+        gate = GateSettings(text, LIMITS, options.force, "the imported weights in float32")
+    facts = Facts(source, target, options.licence, name, options.attribution)
+    engines = options.engines or ENGINES[:1]
+    return import_pretrained(model, choose(source, target), facts, engines, gate)
+
+
+# --- what is asked for and what the files say ----------------------------------------------------
+
+
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
+
+
+def languages_of(
+    told: tuple[str | None, str | None], options: ImportOptions, path: Path
+) -> tuple[str, str]:
+    """Source and target, as given or as the files say. Raises BundleError where neither does."""
+    given = options.source, options.target
+    tags = [tag or (other or "").replace("_", "-") for tag, other in zip(given, told, strict=True)]
+    missing = [
+        option for option, tag in zip(("--source", "--target"), tags, strict=True) if not tag
+    ]
+    if missing:
+        raise BundleError(f"{path.name} does not say its languages: give {' and '.join(missing)}")
+    for tag in tags:
+        if not LANGUAGE.fullmatch(tag):
+            shown = printable(tag)[:40]
+            raise BundleError(f"{shown!r} is no language: give a tag such as pt or pt-BR")
+    return tags[0], tags[1]
+
+
+def _refuse(options: ImportOptions, what: str, names: Sequence[str]) -> None:
+    """Raise BundleError for options that say nothing of such a model."""
+    given = [
+        f"--{name.replace('_', '-').removesuffix('s')}" for name in names if getattr(options, name)
+    ]
+    if given:
+        raise BundleError(f"{', '.join(given)}: {what} takes none, leave it out")
+
+
+# --- the gate's text and limits ------------------------------------------------------------------
+
+
+INT8_IDENTICAL = 0.7
+"""Least share of an int8 engine's lines that are those of float32. Two other engines that compute
+Firefox's models in int8, Bergamot and fxtranslate, have 78 to 81 %, on another text."""
+LIMITS = GateLimits(int8_identical=INT8_IDENTICAL, bleu_loss=1.0)
+BUILT_IN = "built-in sentences ({})"
+
+
+def built_in_sentences(language: str) -> list[str]:
+    """The gate's own sentences in a language; none where there are none."""
+    file = resources.files("export") / "gate_sentences" / f"{language.split('-')[0]}.txt"
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+
+def _gate_of_integers(options: ImportOptions, source: str) -> Callable[[Bundle], GateRecord] | None:
+    """What holds a CTranslate2 model's integers against float32, over the given text or the
+    built-in sentences; None where there is no text."""
+    from export.imported_gate import check_imported_engines
+    from export.quality_gate import EvalSet, GateError
+
+    if options.references is not None:
+        raise BundleError("--ref: engines of CTranslate2 are held against float32, leave it out")
+    sentences, dataset = built_in_sentences(source), BUILT_IN.format(source)
+    if options.text is not None:
+        text = EvalSet.read(options.text, None)
+        sentences, dataset = list(text.src), text.dataset
+    if not sentences:
+        return None
+
+    def gate(draft: Bundle) -> GateRecord:
+        record = check_imported_engines(draft, sentences, dataset=dataset, limits=LIMITS)
+        if record.faults and not options.force:
+            raise GateError(record)
+        return record.model_copy(update={"forced": bool(record.faults)})
+
+    return gate

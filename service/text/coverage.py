@@ -1,0 +1,217 @@
+"""What a model's vocabulary lacks, and how sentences reach the model without it.
+
+A vocabulary without byte fallback reads a character that it lacks as `<unk>`; what stands there is
+lost, and words beside it go wrong. `Coverage.protect` makes such text elements of the paragraph
+before it is sent: a word (`Müller`, `中国`, `x^2`) or an amount (`€3`) gets a placeholder, a mark
+(`•`, `¿`) is taken out and put back. Typographic marks are sent as plain ones.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from service.text.inline import MARK, InlineText, InlineTextBuilder, Kind, kept
+from service.text.typography import Typography
+
+BREAKS = re.compile(rf"[\s{MARK}\"“”„‟«»—―]")
+"""What ends a word besides letters of a script without spaces."""
+NO_SPACES = re.compile(
+    r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+    r"\U00020000-\U0003ffff]"
+)
+"""Letters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese,
+Japanese."""
+EDGE = frozenset("\"'“”„‟«»‘’‚‛‹›.,;:!?…()[]{}<>|`*¿¡-‐‑‒–")
+"""Punctuation at the edge of a word that is none of it."""
+PART_OF_WORD = frozenset("#@\\%‰&§°º^~")
+"""Marks that mean something only with the word or number that they touch."""
+GENITIVE = re.compile(r"['’ʼ]s?$")
+AMOUNT_BEFORE = re.compile(r"\d[\d.,]{0,25}\s?$")
+AMOUNT_AFTER = re.compile(r"\s?\d(?:[\d.,]{0,25}\d)?")
+AMOUNT_CHARS = 30
+
+UnknownSpans = Callable[[str], Sequence[tuple[int, int]]]
+Stretch = tuple[int, int, Kind]
+"""Start and end of a stretch to protect, and the kind of its element."""
+
+
+class Reader(Protocol):
+    """What coverage asks of an engine."""
+
+    @property
+    def reads_all_text(self) -> bool: ...
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]: ...
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The text that a model can read. Models that can read any text have none."""
+
+    unknown_spans: UnknownSpans
+    typography: Typography
+    _harmless: dict[int, str]
+    """Characters that never reach the model as they are, each with one that stands for it where
+    unknown text is looked for."""
+
+    @classmethod
+    def of(cls, engine: Reader) -> Coverage | None:
+        """That of an engine; None if it reads every text."""
+        if engine.reads_all_text:
+            return None
+
+        def reads(text: str) -> bool:
+            return not engine.unknown_spans(text)
+
+        typography = Typography.readable_by(reads)
+        filler = next(filter(reads, "-,.ao0"), " ")
+        harmless = {ord(MARK): " "}
+        harmless |= {code: " " for code in range(0x3001) if chr(code).isspace()}
+        harmless |= {ord(c): form.strip()[:1] or filler for c, form in typography.plain.items()}
+        return cls(engine.unknown_spans, typography, harmless)
+
+    def reads(self, text: str) -> bool:
+        """Whether the model can read all of a text that is sent."""
+        return not self.unknown_spans(text)
+
+    def protect(self, inline: InlineText) -> InlineText:
+        """The paragraph with everything that the model cannot read as elements. Linear time."""
+        text = inline.text
+        spans = self.unknown_spans(text.translate(self._harmless))
+        if not spans:
+            return inline
+        builder = InlineTextBuilder()
+        place = 0
+        for start, end, kind in _joined(text, _stretches(text, spans)):
+            builder.add_inline(inline.cut(place, start))
+            inside = inline.cut(start, end)
+            builder.add_element(kept(inside.raw(), kind, inside.shown()))
+            place = end
+        builder.add_inline(inline.cut(place, len(text)))
+        return builder.build()
+
+
+def _stretches(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[Stretch]:
+    """What to protect so that each unknown character is in it: whole words, amounts, marks."""
+    unknown = bytearray(len(text))
+    for start, end in spans:
+        unknown[start:end] = bytes([1]) * (end - start)
+    place = unknown.find(1)
+    done = 0
+    while place >= 0:
+        if NO_SPACES.match(text[place]):
+            stretches = [_without_spaces(text, place, done, unknown)]
+        else:
+            start, end = _run(text, place, done)
+            stretches = list(_of_run(text, start, end, done, unknown))
+        yield from stretches
+        done = stretches[-1][1]
+        place = unknown.find(1, done)
+
+
+def _without_spaces(text: str, place: int, earliest: int, unknown: bytearray) -> Stretch:
+    """Unknown letters of a script without spaces, with the marks that combine with them."""
+    start, end = place, place + 1
+    while start > earliest and unicodedata.combining(text[start]):
+        start -= 1
+    while end < len(text) and (
+        (unknown[end] and NO_SPACES.match(text[end])) or unicodedata.combining(text[end])
+    ):
+        end += 1
+    return start, end, "word"
+
+
+def _run(text: str, place: int, earliest: int) -> tuple[int, int]:
+    """The stretch without spaces around an unknown character."""
+    start, end = place, place + 1
+    while start > earliest and not _is_break(text[start - 1]):
+        start -= 1
+    while end < len(text) and not _is_break(text[end]):
+        end += 1
+    return start, end
+
+
+def _is_break(character: str) -> bool:
+    return bool(BREAKS.match(character) or NO_SPACES.match(character))
+
+
+def _of_run(
+    text: str, start: int, end: int, earliest: int, unknown: bytearray
+) -> Iterator[Stretch]:
+    """The word of a run without spaces, and the unknown marks around it."""
+    first, last = _word_of_run(text, start, end, unknown)
+    if unknown.find(1, first, last) < 0:
+        first = last = start
+    else:
+        first, last = _amount(text, first, last, earliest)
+        if not any(map(str.isalnum, text[first:last])):
+            first = last = start
+    yield from _marks(start, first, unknown)
+    if first < last:
+        yield first, last, _kind(text[first:last])
+    yield from _marks(last, end, unknown)
+
+
+def _word_of_run(text: str, start: int, end: int, unknown: bytearray) -> tuple[int, int]:
+    """A run without the punctuation around it and without a genitive's `'s`."""
+
+    def is_edge(place: int) -> bool:
+        character = text[place]
+        if character in EDGE:
+            return True
+        category = unicodedata.category(character)
+        is_mark = category[0] in "PS" and category != "Sc" and character not in PART_OF_WORD
+        return is_mark and bool(unknown[place])
+
+    while start < end and is_edge(start):
+        start += 1
+    while start < end and is_edge(end - 1):
+        end -= 1
+    if (genitive := GENITIVE.search(text, start, end)) and start < genitive.start():
+        end = genitive.start()
+    return start, end
+
+
+def _amount(text: str, start: int, end: int, earliest: int) -> tuple[int, int]:
+    """A word that begins with a currency sign, with the number that spaces part from the sign."""
+    is_amount = any(map(str.isnumeric, text[start:end]))
+    if is_amount or unicodedata.category(text[start]) != "Sc":
+        return start, end
+    if before := AMOUNT_BEFORE.search(text, max(earliest, start - AMOUNT_CHARS), start):
+        return before.start(), end
+    after = AMOUNT_AFTER.match(text, end)
+    return start, after.end() if after else end
+
+
+def _kind(stretch: str) -> Kind:
+    is_number = any(map(str.isnumeric, stretch)) and not any(map(str.isalpha, stretch))
+    return "number" if is_number else "word"
+
+
+def _marks(start: int, end: int, unknown: bytearray) -> Iterator[Stretch]:
+    """Unknown marks from `start` up to `end`, those side by side as one."""
+    place = unknown.find(1, start, end)
+    while place >= 0:
+        first = place
+        while place < end and unknown[place]:
+            place += 1
+        yield first, place, "point"
+        place = unknown.find(1, place, end)
+
+
+def _joined(text: str, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
+    """The same, with words that only spaces part as one: a name, a phrase in another script."""
+    last: Stretch | None = None
+    for start, end, kind in stretches:
+        if last and last[2] == kind == "word" and text[last[1] : start].isspace():
+            last = (last[0], end, kind)
+            continue
+        if last:
+            yield last
+        last = (start, end, kind)
+    if last:
+        yield last

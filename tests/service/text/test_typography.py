@@ -1,0 +1,76 @@
+"""Plain characters for typographic ones, and back."""
+
+from __future__ import annotations
+
+import string
+
+import pytest
+
+from service.text.typography import Typography
+
+ASCII = Typography.readable_by(str.isascii)
+
+
+@pytest.mark.parametrize(
+    ("text", "simplified"),
+    [
+        ("plain 'words' - all", "plain 'words' - all"),
+        ("“a”, „b‟ and «c», « d »", '"a", "b" and "c", "d"'),
+        ("‘a’ isn’t ‹b›", "'a' isn't 'b'"),
+        ("1914–1918, Donau‑Main, −5", "1914-1918, Donau-Main, -5"),
+        ("a—b, c — d", "a - b, c  -  d"),  # the sentence loses double spaces afterwards
+        ("wait…", "wait..."),
+        ("house\u00adwife\u200b", "housewife"),
+        ("ﬁne eﬀort ＡＢＣ！", "fine effort ABC!"),
+        ("é ü ½ € 中", "é ü ½ € 中"),
+    ],
+)
+def test_plain_characters_are_sent(text: str, simplified: str) -> None:
+    assert ASCII.simplify(text) == simplified
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "restored"),
+    [
+        ("“a” and “b”", '"A" "B"', "“A” “B”"),
+        ("„a“ and \"b\"", '"A" "B"', "„A“ \"B\""),
+        ("« a » is «b»", '"A" "B"', "« A » «B»"),
+        ("“a”", "A", "A"),
+        ("“a”", '"A" "B"', '"A" "B"'),
+        ("“a”", "„A“", "„A“"),
+        ('"a"', '"A"', '"A"'),
+        ("‘a’ b", "'A' B", "‘A’ B"),
+        ("‘a’ b", "A B'", "A B'"),
+        ("it isn’t a’s", "c'est l'A", "c’est l’A"),
+        ("it isn’t a's", "c'est l'A", "c'est l'A"),
+        ("a – b — c - d", "A - B - C - D", "A – B — C - D"),
+        ("a—b", "A - B", "A—B"),
+        ("a—b", "A, B", "A, B"),
+        ("— a", "- A", "— A"),
+        ("1914–1918 x-y", "X-Y 1914-1918", "X-Y 1914–1918"),
+        ("Donau–Main", "Danube-Main", "Danube–Main"),
+        ("Donau–Main", "a Danube-Main-link", "a Danube-Main-link"),
+        ("−5 or -6", "-5 o -6", "−5 o -6"),
+        ("a… b...", "A... B...", "A… B..."),
+        ("“1914–1918” isn’t… so", '"1914-1918" n\'est... pas', "“1914–1918” n’est… pas"),
+    ],
+)  # fmt: skip
+def test_they_are_put_back_where_it_is_clear(source: str, translation: str, restored: str) -> None:
+    assert ASCII.restore(source, translation) == restored
+
+
+def test_only_what_is_lacking_is_replaced() -> None:
+    readable = set(string.printable) | set("“”–")
+    typography = Typography.readable_by(lambda text: set(text) <= readable)
+    assert typography.simplify("“a” – ‘b’") == "“a” – 'b'"
+    assert typography.restore("“a” ‘b’", "'B' \"A\"") == '‘B’ "A"'
+
+
+def test_the_next_form_is_taken_where_the_first_is_lacking() -> None:
+    typography = Typography.readable_by(lambda text: text.isascii() and '"' not in text)
+    assert typography.simplify("“a” …") == "'a' ..."
+
+
+def test_a_character_that_begins_words_only_is_replaced_everywhere() -> None:
+    typography = Typography.readable_by(lambda text: text.isascii() or text == "“")
+    assert typography.simplify("(“a”)") == '("a")'
