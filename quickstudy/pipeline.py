@@ -22,13 +22,7 @@ from training.config.model import (
 from training.config.recipe import RecipeError, SourceConfig, TokenizerConfig
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
-from training.data.tokenizer import (
-    SOURCE_TOKENIZER,
-    Tokenizer,
-    encode_rows,
-    train_tokenizer,
-    write_tokens,
-)
+from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
 from training.logging import Ticker
 from training.run import (
     Run,
@@ -44,7 +38,7 @@ from training.run import (
     write_source_tokenizer,
 )
 from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
-from training.teacher_files import read_json
+from training.teacher_files import SOURCE_TOKENIZER, read_json
 from training.trainer import TrainingRun, train
 
 if TYPE_CHECKING:
@@ -106,6 +100,41 @@ def _training_pairs(run: Run) -> Any:
         yield from read_rows(shard)
 
 
+def _write_tokenizers(run: Run) -> None:
+    """Write the run's SentencePiece model, or its two."""
+    config = run.recipe.tokenizer
+    if isinstance(config, TokenizerConfig):
+        train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
+    elif isinstance(config, SeparateTokenizers):
+        write_source_tokenizer(config, run.tokenizer.with_name(SOURCE_TOKENIZER))
+        targets = ((None, trg) for _, trg in _training_pairs(run))
+        train_tokenizer(targets, config.target, run.tokenizer, run.recipe.seed)
+    else:
+        adopt_tokenizer(run.recipe, run.tokenizer)
+
+
+def _encode_corpus(run: Run, longest: int) -> None:
+    """Write the training text as token ids, pairs of `longest` tokens or more left out."""
+    tokenizer = Tokenizer(run.tokenizer)
+    source = Tokenizer(run.source_tokenizer) if run.source_tokenizer else None
+    kept = too_long = unread = tokens = alone = 0
+    with atomic_folder(run.folder / "tokens" / "train") as draft:
+        for shard in train_shards(run.folder / "corpus"):
+            encoded = encode_rows(map_table(shard), tokenizer, longest, source)
+            write_tokens(draft / shard.name, encoded.table)
+            lengths = encoded.table["trg"].combine_chunks().value_lengths().to_numpy()
+            kept, tokens = kept + len(encoded.table), tokens + int(lengths.sum())
+            too_long, unread = too_long + encoded.too_long, unread + encoded.unread
+            alone += int((lengths == 0).sum())
+    say(
+        f"tokenize: {len(tokenizer)} pieces; {kept:,} pairs"
+        + (f", of which {alone:,} without a reference" if alone else "")
+        + f"; {tokens:,} target tokens"
+        + (f"; {too_long:,} pairs over {longest} tokens left out" if too_long else "")
+        + (f"; {unread:,} left out that the source's tokenizer cannot read" if unread else "")
+    )
+
+
 def _tokenize_stage(run: Run) -> Stage:
     config = run.recipe.tokenizer
     folder = run.folder / "tokens"
@@ -117,31 +146,8 @@ def _tokenize_stage(run: Run) -> Stage:
         return [settings, longest, run.recipe.seed, *adopted]
 
     def execute() -> None:
-        if isinstance(config, TokenizerConfig):
-            train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
-        elif isinstance(config, SeparateTokenizers):
-            write_source_tokenizer(config, folder / SOURCE_TOKENIZER)
-            targets = ((None, trg) for _, trg in _training_pairs(run))
-            train_tokenizer(targets, config.target, run.tokenizer, run.recipe.seed)
-        else:
-            adopt_tokenizer(run.recipe, run.tokenizer)
-        tokenizer = Tokenizer(run.tokenizer)
-        source = Tokenizer(run.source_tokenizer) if run.source_tokenizer else None
-        kept = dropped = unread = tokens = alone = 0
-        with atomic_folder(folder / "train") as draft:
-            for shard in train_shards(run.folder / "corpus"):
-                table, too_long, unknown = encode_rows(map_table(shard), tokenizer, longest, source)
-                write_tokens(draft / shard.name, table)
-                kept, dropped, unread = kept + len(table), dropped + too_long, unread + unknown
-                lengths = table["trg"].combine_chunks().value_lengths().to_numpy()
-                tokens, alone = tokens + int(lengths.sum()), alone + int((lengths == 0).sum())
-        say(
-            f"tokenize: {len(tokenizer)} pieces; {kept:,} pairs"
-            + (f", of which {alone:,} without a reference" if alone else "")
-            + f"; {tokens:,} target tokens"
-            + (f"; {dropped:,} pairs over {longest} tokens left out" if dropped else "")
-            + (f"; {unread:,} with characters unknown to the source tokenizer" if unread else "")
-        )
+        _write_tokenizers(run)
+        _encode_corpus(run, longest)
 
     return Stage(
         name="tokenize",
@@ -283,6 +289,7 @@ def _export_stage(run: Run) -> Stage:
         bundle = export_bundle(
             model=checkpoint.model,
             tokenizer_path=checkpoint.tokenizer,
+            source_tokenizer_path=checkpoint.source_tokenizer,
             recipe_text=public_recipe(dump_recipe(recipe)),
             out=run.bundle,
             name=recipe.name,
@@ -324,11 +331,17 @@ def _validation_text(run: Run) -> EvalSet:
 
 def _evaluate_stage(run: Run) -> Stage:
     folder = run.folder / "evaluation"
-    trained = ("teacher",) if isinstance(run.recipe.teacher, TrainedTeacher) else ()
+    recipe = run.recipe
+    trained = ("teacher",) if isinstance(recipe.teacher, TrainedTeacher) else ()
 
     def execute() -> None:
         from benchmarks.evaluate import evaluate_run
 
+        if recipe.teacher is None:
+            raise RecipeError(
+                "evaluate compares students with a teacher, and this recipe has none; measure the "
+                "bundle with `quickstudy bench quality`"
+            )
         evaluate_run(run, folder)
 
     return Stage(

@@ -2,8 +2,8 @@
 
 A checkpoint folder holds `model.safetensors`, `checkpoint.json` (dimensions, vocabulary, metrics),
 `tokenizer.model`, the `recipe.yaml` that made it, `source_tokenizer.model` where the source has a
-vocabulary of its own and, after gated distillation, `objective.safetensors`. Nothing in it is code: loading a stranger's checkpoint runs none.
-
+vocabulary of its own and, after gated distillation, `objective.safetensors`. Nothing in it is code:
+loading a stranger's checkpoint runs none.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from torch import Tensor, nn
 from quickstudy.atomic import atomic_folder
 from training.config.model import ModelConfig
 from training.config.recipe import RecipeError
-from training.data.tokenizer import SOURCE_TOKENIZER
 from training.model.transformer import (
     SSRU,
     CrossAttention,
@@ -34,6 +33,7 @@ from training.model.transformer import (
     SelfAttention,
     Transformer,
 )
+from training.teacher_files import SOURCE_TOKENIZER
 
 FORMAT = 1
 

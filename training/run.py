@@ -16,6 +16,7 @@ from training.config.model import (
     AdoptedTokenizer,
     CheckpointTeacher,
     FreezeConfig,
+    GivenTeacher,
     SeparateTokenizers,
     TeacherConfig,
     TrainedTeacher,
@@ -26,8 +27,7 @@ from training.config.model import (
 from training.config.recipe import ModelConfig, Recipe, RecipeError, TrainingConfig
 from training.pretrained.reader import read_pretrained
 from training.stage import Stage, file_digest, fingerprint_of, say
-from training.teacher_files import adopted_file, read_json, teacher_files
-from training.data.tokenizer import SOURCE_TOKENIZER
+from training.teacher_files import SOURCE_TOKENIZER, adopted_file, read_json, teacher_files
 from training.trainer import TrainingRun, train
 from training.warm_start import (
     check_tokens,
@@ -54,17 +54,21 @@ def adopted_identity(recipe: Recipe) -> list[str]:
     """Hash of the SentencePiece model that the student takes over, if it does."""
     if not isinstance(recipe.tokenizer, AdoptedTokenizer):
         return []
-    assert recipe.teacher is not None and not isinstance(recipe.teacher, TrainedTeacher)
-    return [file_digest(adopted_file(recipe.teacher))]
+    return [file_digest(adopted_file(_given_teacher(recipe)))]
 
 
 def adopt_tokenizer(recipe: Recipe, path: Path) -> None:
     """Write the given teacher's SentencePiece model with our special ids."""
     from training.data.adopted_tokenizer import adopt
 
-    given = recipe.teacher is not None and not isinstance(recipe.teacher, TrainedTeacher)
-    assert given, "a checked recipe adopts given ones only"
-    atomic_write(path, adopt(adopted_file(recipe.teacher)))
+    atomic_write(path, adopt(adopted_file(_given_teacher(recipe))))
+
+
+def _given_teacher(recipe: Recipe) -> GivenTeacher:
+    teacher = recipe.teacher
+    if teacher is None or isinstance(teacher, TrainedTeacher):
+        raise AssertionError("a checked recipe adopts the tokenizer of a given teacher only")
+    return teacher
 
 
 def source_identity(recipe: Recipe) -> list[str]:
@@ -150,6 +154,7 @@ class Run:
             adopted=isinstance(self.recipe.tokenizer, AdoptedTokenizer),
             max_length=self.recipe.student.model.max_length,
             trained=self.teacher.resolve(),
+            source_tokenizer=self.source_tokenizer.resolve() if self.source_tokenizer else None,
         )
 
     @property
@@ -243,7 +248,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
 
     def train_student() -> None:
         if plan.start is not None:
-            check_tokens(plan.start, run.tokenizer)
+            check_tokens(plan.start, run.tokenizer, run.source_tokenizer)
         train(
             TrainingRun(
                 name=plan.name,

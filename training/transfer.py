@@ -20,10 +20,22 @@ from training.config.model import FreezeConfig
 from training.config.recipe import RecipeError
 from training.data.tokenizer import pieces_of
 from training.model.transformer import BOS, PAD, Transformer
+from training.pretrained.base import PretrainedModel
 from training.pretrained.reader import read_pretrained
 
-
 # --- start -------------------------------------------------------------------------------------
+
+
+def to_transformer(model: PretrainedModel) -> Transformer:
+    """A pretrained model in torch, in float32, for evaluation."""
+    table = model.state.get("source_embedding.weight")
+    transformer = build_model(
+        model.config,
+        len(model.state["embedding.weight"]),
+        None if table is None else len(table),
+    )
+    transformer.load_state_dict({name: torch.from_numpy(w) for name, w in model.state.items()})
+    return transformer.eval()
 
 
 def start_from_pretrained(student: Transformer, folder: Path, target_tokenizer: Path) -> None:
@@ -35,13 +47,7 @@ def start_from_pretrained(student: Transformer, folder: Path, target_tokenizer: 
     are the same. Raises RecipeError where the dimensions or the source's vocabulary differ.
     """
     pretrained = read_pretrained(folder)
-    table = pretrained.state.get("source_embedding.weight")
-    other = build_model(
-        pretrained.config,
-        len(pretrained.state["embedding.weight"]),
-        None if table is None else len(table),
-    )
-    other.load_state_dict({k: torch.from_numpy(v) for k, v in pretrained.state.items()})
+    other = to_transformer(pretrained)
     theirs, ours = pieces_of(pretrained.tokenizer), pieces_of(target_tokenizer.read_bytes())
     same = theirs == ours
     start_from_model(student, other, target_words=same)

@@ -13,7 +13,7 @@ from training.config.recipe import CheckpointStart, PretrainedStart, Recipe, Rec
 from training.pretrained.base import PretrainedModel
 from training.pretrained.files import PretrainedError
 from training.pretrained.reader import read_pretrained
-from training.teacher_files import CHECKPOINT_FILES, read_json
+from training.teacher_files import CHECKPOINT_FILES, SOURCE_TOKENIZER, read_json
 
 
 def start_folder(recipe: Recipe, teacher: Path | None) -> Path | None:
@@ -90,9 +90,13 @@ def pretrained_faults(recipe: Recipe) -> list[str]:
     return faults
 
 
-def check_tokens(start: Path, tokenizer: Path) -> None:
-    """Raises RecipeError where a checkpoint to start from has another tokenizer than the run."""
-    if (start / "tokenizer.model").read_bytes() != tokenizer.read_bytes():
+def check_tokens(start: Path, tokenizer: Path, source_tokenizer: Path | None) -> None:
+    """Raises RecipeError where a checkpoint to start from has another tokenizer than the run, of
+    either side."""
+    own = start / SOURCE_TOKENIZER
+    theirs = [start / "tokenizer.model", *([own] if own.exists() else [])]
+    ours = [tokenizer, *([source_tokenizer] if source_tokenizer else [])]
+    if [path.read_bytes() for path in theirs] != [path.read_bytes() for path in ours]:
         raise RecipeError(
             f"student.start: {start} has another tokenizer than this run, so its embeddings are of "
             "other words. Start from a checkpoint of a run on the same text with the same "

@@ -285,7 +285,8 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
     from training.run import max_pair_length
     from training.teacher_files import teacher_files
 
-    given, labels, job = run.recipe.teacher, run.recipe.labels, run.teacher_job
+    labels, job = run.recipe.labels, run.teacher_job
+    given = job.config
     about = build_teacher(job, to_ctranslate2).about
     files = (
         [run.teacher / "model.safetensors", run.teacher / "tokenizer.model"]

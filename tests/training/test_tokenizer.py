@@ -22,8 +22,8 @@ def test_source_text_alone_is_learnt_and_encoded(tmp_path: Path) -> None:
     train_tokenizer(((src, None) for src in sources), config, tmp_path / "spm.model")
     tokenizer = Tokenizer(tmp_path / "spm.model")
     rows = {"id": [0, 1, 2], "src": sources[:3], "trg": pa.array([None, "ab", None], pa.string())}
-    table, dropped = encode_rows(pa.table(rows), tokenizer, 200)
-    assert dropped == 0
+    table, *left_out = encode_rows(pa.table(rows), tokenizer, 200)
+    assert left_out == [0, 0]
     assert table["trg"].to_pylist() == [[], [*tokenizer.encode(["ab"])[0]], []]
     assert tokenizer.decode(table["src"].to_pylist()) == sources[:3]
     assert all(row[-1] == EOS for row in table["src"].to_pylist())

@@ -42,8 +42,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
     )
     train_tokenizer(iter(pairs[:500]), TokenizerConfig(vocab_size=400), folder / "tokenizer.model")
-    tokens, dropped = encode_rows(text, Tokenizer(folder / "tokenizer.model"), 100)
-    assert dropped == 0
+    tokens, *left_out = encode_rows(text, Tokenizer(folder / "tokenizer.model"), 100)
+    assert left_out == [0, 0]
     write_tokens(folder / "00000.arrow", tokens.slice(0, 250))
     write_tokens(folder / "00001.arrow", tokens.slice(250))
     held_out = pa.table(

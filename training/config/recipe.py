@@ -370,8 +370,8 @@ class Recipe(Section):
         """Faults between tokenizers of two sides, a pretrained start and what is frozen."""
         student, separate = self.student, isinstance(self.tokenizer, SeparateTokenizers)
         faults = []
-        if separate and self.teacher is not None:
-            faults.append("tokenizer.kind separate needs `teacher: null`")
+        if separate and isinstance(self.teacher, TrainedTeacher):
+            faults.append("tokenizer.kind separate needs a given teacher, or `teacher: null`")
         if isinstance(student.start, PretrainedStart) and not separate:
             faults.append("student.start.pretrained needs tokenizer.kind separate")
         if student.freeze and student.start == "random":

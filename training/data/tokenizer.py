@@ -11,6 +11,7 @@ import io
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import sentencepiece as spm
@@ -18,9 +19,6 @@ import sentencepiece as spm
 from quickstudy.atomic import atomic_write
 from training.config.recipe import RecipeError, TokenizerConfig
 from training.model.transformer import BOS, EOS, PAD, UNK
-
-SOURCE_TOKENIZER = "source_tokenizer.model"
-"""Name of the source's SentencePiece model where it has one of its own, beside `tokenizer.model`"""
 
 TOKEN_SCHEMA = pa.schema(
     [
@@ -107,34 +105,45 @@ class Tokenizer:
         """Ids of each text, EOS last."""
         return self._processor.encode(texts, out_type=int, add_eos=True)
 
-    def reads(self, ids: list[int]) -> bool:
-        """Whether a text had a piece for all of its characters."""
-        return UNK not in ids
-
     def decode(self, ids: list[list[int]]) -> list[str]:
         """Text of each list of ids; special ids are left out."""
         return self._processor.decode([[i for i in row if i > EOS] for row in ids])
 
 
+class Encoded(NamedTuple):
+    """A table of token ids, and how many rows were left out: those of too many tokens, and those
+    whose source has characters that its tokenizer lacks."""
+
+    table: pa.Table
+    too_long: int
+    unread: int
+
+
 def encode_rows(
     table: pa.Table, tokenizer: Tokenizer, max_length: int, source: Tokenizer | None = None
-) -> tuple[pa.Table, int, int]:
+) -> Encoded:
     """A table of text (`id`, `src`, `trg`) → one of token ids (EOS last; an empty list where the
-    target is missing), and how many were left out: because a side has `max_length` tokens or more
-    (BOS counted), and because `source`, the tokenizer of the sources if they have their own, has no
-    piece for some character."""
+    target is missing).
+
+    Left out are rows of which a side has `max_length` tokens or more (BOS counted) and, with
+    `source`, a tokenizer of the sources' own, those that it has an unknown piece in.
+    """
     src = (source or tokenizer).encode(table["src"].to_pylist())
     texts = table["trg"].to_pylist()
     encoded = iter(tokenizer.encode([text for text in texts if text is not None]))
     trg: list[list[int]] = [[] if text is None else next(encoded) for text in texts]
     ids = table["id"].to_pylist()
     short = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
-    kept = short if source is None else [i for i in short if source.reads(src[i])]
+    kept = short if source is None else [i for i in short if UNK not in src[i]]
     columns = {
         name: [values[i] for i in kept]
         for name, values in (("id", ids), ("src", src), ("trg", trg))
     }
-    return pa.table(columns, schema=TOKEN_SCHEMA), len(ids) - len(short), len(short) - len(kept)
+    return Encoded(
+        pa.table(columns, schema=TOKEN_SCHEMA),
+        too_long=len(ids) - len(short),
+        unread=len(short) - len(kept),
+    )
 
 
 def write_tokens(path: Path, table: pa.Table) -> None:
