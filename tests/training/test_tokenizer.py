@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from tests.training.tiny_pretrained import sentencepiece_model
 from training.config.recipe import TokenizerConfig
 from training.data.tokenizer import Tokenizer, encode_rows, sample_lines, train_tokenizer
 from training.data.toy import make_toy
@@ -14,6 +15,20 @@ from training.model.transformer import EOS
 
 def test_a_missing_target_is_no_line() -> None:
     assert sample_lines([("a", "b"), ("c", None), ("d", "e")], 9, 0) == ["a", "b", "c", "d", "e"]
+
+
+def test_sources_that_their_own_tokenizer_cannot_read_are_left_out(tmp_path: Path) -> None:
+    pairs = make_toy(300, 1)
+    train_tokenizer(pairs, TokenizerConfig(vocab_size=320), tmp_path / "trg.model")
+    (tmp_path / "src.model").write_bytes(sentencepiece_model())
+    target, source = Tokenizer(tmp_path / "trg.model"), Tokenizer(tmp_path / "src.model")
+    src = [pairs[0][0], "{name}", pairs[1][0] * 20]
+    rows = pa.table({"id": [0, 1, 2], "src": src, "trg": ["ab", "ab", "ab"]})
+    encoded = encode_rows(rows, target, 100, source)
+    assert encoded.table["id"].to_pylist() == [0]
+    assert encoded.table["src"].to_pylist() == source.encode([src[0]])
+    assert (encoded.too_long, encoded.unread) == (1, 1)
+    assert encode_rows(rows, target, 100).unread == 0
 
 
 def test_source_text_alone_is_learnt_and_encoded(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import shlex
 import signal
@@ -111,20 +112,16 @@ def train_and_kill(run: TrainingRun, kill_at: int) -> None:
 
     Returns when its orphans have ended too: their log stops growing.
     """
-    process = subprocess.Popen(
-        training_command(run),
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        cwd=ROOT,
-        stderr=subprocess.DEVNULL,
-    )
+    process = multiprocessing.get_context("spawn").Process(target=train, args=(run,))
+    process.start()
     log = run.folder / "log.jsonl"
     deadline = time.monotonic() + 180
     while not log.exists() or log.read_text().count('"loss"') < kill_at:
-        assert process.poll() is None, "the training ended before it could be killed"
+        assert process.is_alive(), "the training ended before it could be killed"
         assert time.monotonic() < deadline, "the training does not get going"
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.join()
     size = -1
     while size != (size := log.stat().st_size):
         assert time.monotonic() < deadline, "the killed run goes on training"

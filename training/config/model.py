@@ -114,12 +114,12 @@ class FreezeConfig(Section):
     """First share of the run in which the source's embeddings do not learn; they need a table of
     their own (tokenizer.kind separate)."""
     rate: float = Field(0.2, gt=0, le=1)
-    """Learning rate of the encoder and of the source's own embeddings when they learn, a share of
-    that of the rest."""
+    """Learning rate of what was frozen, once it learns, a share of that of the rest."""
 
 
 class TokenizerConfig(Section):
-    """A joint SentencePiece model of both languages, trained on the run's text."""
+    """A SentencePiece model trained on the run's text: of both languages, or, as
+    `tokenizer.target`, of the target alone."""
 
     kind: Literal["train"] = "train"
     vocab_size: int = Field(6000, ge=300)
@@ -151,7 +151,9 @@ class SeparateTokenizers(Section):
 
     kind: Literal["separate"] = "separate"
     source: PretrainedTokenizer
+    """The source's."""
     target: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    """The target's."""
 
 
 DEFAULT_KIND = "train"

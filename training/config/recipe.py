@@ -6,9 +6,9 @@ tokens unless a description says otherwise; times in minutes.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from quickstudy.errors import QuickstudyError
 from training.config.losses import (
@@ -238,6 +238,23 @@ class PretrainedStart(Section):
     activation, norm, decoder cell and sinusoids; one of more layers lends evenly spaced ones."""
 
 
+def _kind_of_start(value: Any) -> str:
+    """Which of its kinds a student's start is meant to be, for the faults of that one alone."""
+    if isinstance(value, PretrainedStart) or (isinstance(value, dict) and "pretrained" in value):
+        return PretrainedStart.__name__
+    if isinstance(value, CheckpointStart | dict):
+        return CheckpointStart.__name__
+    return "name"
+
+
+StudentStart = Annotated[
+    Annotated[Literal["random", "teacher"], Tag("name")]
+    | Annotated[CheckpointStart, Tag(CheckpointStart.__name__)]
+    | Annotated[PretrainedStart, Tag(PretrainedStart.__name__)],
+    Discriminator(_kind_of_start),
+]
+
+
 class StudentConfig(Section):
     """The small, fast model."""
 
@@ -245,7 +262,7 @@ class StudentConfig(Section):
     training: TrainingConfig
     objective: ObjectiveConfig = Field(default_factory=HybridObjective)
     """What the student is taught by."""
-    start: Literal["random", "teacher"] | CheckpointStart | PretrainedStart = "random"
+    start: StudentStart = "random"
     """Its weights before training: random, copied from evenly spaced layers of the teacher, which
     needs the teacher's width, heads, ffn and activation, a checkpoint's, or a pretrained model's.
     Baselines start at random."""
@@ -264,7 +281,7 @@ class Recipe(Section):
     """Of every random choice in the run."""
     corpus: CorpusConfig
     tokenizer: AnyTokenizer = Field(default_factory=TokenizerConfig)
-    """The student's SentencePiece model: trained on the text, or the given teacher's."""
+    """The student's SentencePiece model: trained on the text, the given teacher's, or one a side."""
     teacher: TeacherConfig | None
     """The strong, slow model: trained by the run (the default), or given; null where every student
     learns from references alone."""
