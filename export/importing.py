@@ -174,6 +174,7 @@ def _import_argos(path: Path, choose: ChooseOut, options: ImportOptions) -> Bund
         target=target,
         licence=options.licence,
         name=options.name,
+        attribution=options.attribution,
         source_prefix=options.source_prefix,
         target_prefix=options.target_prefix,
         gate=_gate_of_integers(options, source),
@@ -192,6 +193,7 @@ def _import_ctranslate2(path: Path, choose: ChooseOut, options: ImportOptions) -
         target_sentencepiece=options.target_sentencepiece,
         licence=options.licence,
         name=options.name,
+        attribution=options.attribution,
         source_prefix=options.source_prefix,
         source_suffix=options.source_suffix,
         target_prefix=options.target_prefix,
@@ -210,8 +212,8 @@ def _import_pretrained(path: Path, choose: ChooseOut, options: ImportOptions) ->
     source, target = languages_of(model.languages, options, path)
     if options.licence is None:
         raise BundleError(
-            f"{path.name} does not say its licence: give --licence (Mozilla publishes Firefox's models "
-            "under MPL-2.0)"
+            f"{path.name} does not say its licence: give --licence (Mozilla publishes Firefox's "
+            "models under MPL-2.0)"
         )
     name = options.name or f"{model.format}-{source}-{target}"
     gate = None

@@ -258,6 +258,8 @@ class Framing:
 
     `returned_prefix`: tokens of `target_prefix` that CTranslate2 gives back. `added` counts the
     tokens that a source has besides its pieces. `never` is what no translation may hold.
+    `source_vocabulary`: the pieces that the model reads, where they may not be all of the
+    tokenizer's.
     """
 
     source_prefix: tuple[str, ...] = ()
@@ -266,6 +268,7 @@ class Framing:
     returned_prefix: int = 0
     added: int = 1
     never: tuple[str, ...] = ()
+    source_vocabulary: frozenset[str] | None = None
 
 
 def open_framing(
@@ -343,6 +346,7 @@ def framing_of(model: ForeignModel, manifest: BundleInfo, pieces: Collection[str
         returned_prefix=len(manifest.target_prefix) - (config.decoder_start is None),
         added=framed + config.add_bos + config.add_eos,
         never=_never(model, manifest, pieces),
+        source_vocabulary=frozenset(model.source_vocabulary),
     )
 
 

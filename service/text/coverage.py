@@ -3,17 +3,19 @@
 A vocabulary without byte fallback reads a character that it lacks as `<unk>`; what stands there is
 lost, and words beside it go wrong. `Coverage.protect` makes such text elements of the paragraph
 before it is sent: a word (`Müller`, `中国`, `x^2`) or an amount (`€3`) gets a placeholder, a mark
-(`•`, `¿`) is taken out and put back. Typographic marks are sent as plain ones.
+(`•`, `¿`) is taken out and put back. Typographic marks are sent as plain ones, some capitals as
+small letters.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.text.capitals import Capitals, are_capitals
 from service.text.inline import MARK, InlineText, InlineTextBuilder, Kind, kept
 from service.text.typography import Typography
 
@@ -35,8 +37,10 @@ AMOUNT_AFTER = re.compile(r"\s?\d(?:[\d.,]{0,25}\d)?")
 AMOUNT_CHARS = 30
 
 UnknownSpans = Callable[[str], Sequence[tuple[int, int]]]
-Stretch = tuple[int, int, Kind]
-"""Start and end of a stretch to protect, and the kind of its element."""
+CAPITALISED = "capitalised"
+"""Name of a protected word that the model could read if its first letter were a small one."""
+Stretch = tuple[int, int, Kind, str]
+"""Start and end of a stretch to protect, and the kind and the name of its element."""
 
 
 class Reader(Protocol):
@@ -54,6 +58,7 @@ class Coverage:
 
     unknown_spans: UnknownSpans
     typography: Typography
+    capitals: Capitals
     _harmless: dict[int, str]
     """Characters that never reach the model as they are, each with one that stands for it where
     unknown text is looked for."""
@@ -72,11 +77,39 @@ class Coverage:
         harmless = {ord(MARK): " "}
         harmless |= {code: " " for code in range(0x3001) if chr(code).isspace()}
         harmless |= {ord(c): form.strip()[:1] or filler for c, form in typography.plain.items()}
-        return cls(engine.unknown_spans, typography, harmless)
+        return cls(engine.unknown_spans, typography, Capitals.readable_by(reads), harmless)
 
     def reads(self, text: str) -> bool:
         """Whether the model can read all of a text that is sent."""
         return not self.unknown_spans(text)
+
+    def simplify(self, text: str) -> str:
+        """The text with plain characters for those that the model lacks."""
+        return self.capitals.lowered(self.typography.simplify(text))
+
+    def restore(self, source: str, translation: str) -> str:
+        """The translation with the typography and the capitals of its source, where those were
+        replaced and it is clear what belongs where."""
+        return self.typography.restore(source, self.capitals.restore(source, translation))
+
+    def with_first_word(self, sentence: InlineText) -> InlineText:
+        """The sentence without the protection of its first word, if a small first letter makes that
+        readable; else the sentence itself."""
+        words = (
+            (place, element)
+            for place, element in zip(sentence.places, sentence.elements, strict=True)
+            if element.stands_for_word
+        )
+        place, element = next(words, (0, None))
+        if element is None or element.name != CAPITALISED:
+            return sentence
+        if any(map(str.isalnum, sentence.text[:place])):
+            return sentence
+        builder = InlineTextBuilder()
+        builder.add_inline(sentence.cut(0, place))
+        builder.add(element.shown)
+        builder.add_inline(sentence.cut(place + 1, len(sentence.text)))
+        return builder.build()
 
     def protect(self, inline: InlineText) -> InlineText:
         """The paragraph with everything that the model cannot read as elements. Linear time."""
@@ -86,30 +119,34 @@ class Coverage:
             return inline
         builder = InlineTextBuilder()
         place = 0
-        for start, end, kind in _joined(text, _stretches(text, spans)):
+        stretches = _stretches(text, spans, self.capitals.letters)
+        for start, end, kind, name in _joined(text, stretches):
             builder.add_inline(inline.cut(place, start))
             inside = inline.cut(start, end)
-            builder.add_element(kept(inside.raw(), kind, inside.shown()))
+            builder.add_element(kept(inside.raw(), kind, inside.shown(), name))
             place = end
         builder.add_inline(inline.cut(place, len(text)))
         return builder.build()
 
 
-def _stretches(text: str, spans: Sequence[tuple[int, int]]) -> Iterator[Stretch]:
-    """What to protect so that each unknown character is in it: whole words, amounts, marks."""
+def _stretches(
+    text: str, spans: Sequence[tuple[int, int]], capitals: Container[str]
+) -> Iterator[Stretch]:
+    """What to protect so that each unknown character is in it (whole words, amounts, marks), but
+    for words in capitals that the model can read in small letters."""
     unknown = bytearray(len(text))
     for start, end in spans:
         unknown[start:end] = bytes([1]) * (end - start)
     place = unknown.find(1)
-    done = 0
+    done = end = 0
     while place >= 0:
         if NO_SPACES.match(text[place]):
             stretches = [_without_spaces(text, place, done, unknown)]
         else:
             start, end = _run(text, place, done)
-            stretches = list(_of_run(text, start, end, done, unknown))
+            stretches = list(_of_run(text, start, end, done, unknown, capitals))
         yield from stretches
-        done = stretches[-1][1]
+        done = stretches[-1][1] if stretches else end
         place = unknown.find(1, done)
 
 
@@ -122,7 +159,7 @@ def _without_spaces(text: str, place: int, earliest: int, unknown: bytearray) ->
         (unknown[end] and NO_SPACES.match(text[end])) or unicodedata.combining(text[end])
     ):
         end += 1
-    return start, end, "word"
+    return start, end, "word", ""
 
 
 def _run(text: str, place: int, earliest: int) -> tuple[int, int]:
@@ -140,7 +177,12 @@ def _is_break(character: str) -> bool:
 
 
 def _of_run(
-    text: str, start: int, end: int, earliest: int, unknown: bytearray
+    text: str,
+    start: int,
+    end: int,
+    earliest: int,
+    unknown: bytearray,
+    capitals: Container[str],
 ) -> Iterator[Stretch]:
     """The word of a run without spaces, and the unknown marks around it."""
     first, last = _word_of_run(text, start, end, unknown)
@@ -151,8 +193,11 @@ def _of_run(
         if not any(map(str.isalnum, text[first:last])):
             first = last = start
     yield from _marks(start, first, unknown)
-    if first < last:
-        yield first, last, _kind(text[first:last])
+    lacking = [text[place] for place in range(first, last) if unknown[place]]
+    are_small_readable = all(letter in capitals for letter in lacking)
+    if first < last and not (are_small_readable and are_capitals(text[first:last])):
+        is_first_only = are_small_readable and len(lacking) == 1 and bool(unknown[first])
+        yield first, last, _kind(text[first:last]), CAPITALISED if is_first_only else ""
     yield from _marks(last, end, unknown)
 
 
@@ -199,19 +244,20 @@ def _marks(start: int, end: int, unknown: bytearray) -> Iterator[Stretch]:
         first = place
         while place < end and unknown[place]:
             place += 1
-        yield first, place, "point"
+        yield first, place, "point", ""
         place = unknown.find(1, place, end)
 
 
 def _joined(text: str, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
     """The same, with words that only spaces part as one: a name, a phrase in another script."""
     last: Stretch | None = None
-    for start, end, kind in stretches:
-        if last and last[2] == kind == "word" and text[last[1] : start].isspace():
-            last = (last[0], end, kind)
+    for stretch in stretches:
+        is_word = last and last[2:] == stretch[2:] == ("word", "")
+        if last and is_word and text[last[1] : stretch[0]].isspace():
+            last = (last[0], *stretch[1:])
             continue
         if last:
             yield last
-        last = (start, end, kind)
+        last = stretch
     if last:
         yield last

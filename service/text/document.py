@@ -183,6 +183,10 @@ def open_document(
             block.inline, glossary, block.escape, tags=format == "text", coverage=coverage
         )
         for part, translate in split_inline(inline, language, too_long, split=split):
+            if coverage is not None:
+                readable = coverage.with_first_word(part)
+                if readable is not part and not too_long(readable):
+                    part, translate = readable, True
             for core, known in _assignable(part, translate, placeholder_words, coverage):
                 if known is None:
                     document.layout.append(core.output())

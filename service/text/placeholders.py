@@ -378,7 +378,7 @@ def assign(
 
 
 def _is_readable(text: str, coverage: Coverage | None) -> bool:
-    return coverage is None or coverage.reads(coverage.typography.simplify(text))
+    return coverage is None or coverage.reads(coverage.simplify(text))
 
 
 def protected_words(core: InlineText) -> list[InlineElement]:
@@ -396,7 +396,7 @@ def engine_text(
     """
     text = _with_words(core, words) if core.elements else core.text
     if coverage is not None:
-        text = coverage.typography.simplify(text)
+        text = coverage.simplify(text)
     text = SPACES.sub(" ", text).strip()
     needs_stop = text and text[-1].isalnum() and text[-1] < WESTERN
     return f"{text}." if needs_stop and (coverage is None or coverage.reads(".")) else text

@@ -253,9 +253,7 @@ class Segment:
 
     def _other_words(self) -> list[list[SentPlaceholder]]:
         """Other placeholder words for the protected words, for when the model dropped one."""
-        retries = (
-            assign(self.core, self.placeholder_words, attempt, self.coverage) for attempt in RETRIES
-        )
+        retries = (assign(self.core, self.placeholder_words, attempt) for attempt in RETRIES)
         return [words for words in retries if words and words != list(self.words)]
 
     def _translatable(self, text: str) -> bool:
@@ -265,12 +263,12 @@ class Segment:
         return engine_text(core, words, self.coverage)
 
     def _translated(self, core: InlineText, translation: str) -> str:
-        """A translation without invented markup and the added full stop, in its source's
-        typography."""
+        """A translation without invented markup and the added full stop, with what plain characters
+        stood for."""
         text = strip_added_stop(clean(translation), core)
         if self.coverage is None:
             return text
-        return self.coverage.typography.restore(core.text, text)
+        return self.coverage.restore(core.text, text)
 
     def _compose(
         self, whole: str, words: Sequence[SentPlaceholder], known: Mapping[str, str], final: bool

@@ -145,7 +145,7 @@ def test_bombs(tmp_path: Path, scratch: Path, monkeypatch: pytest.MonkeyPatch) -
     refused(path, "is made to do harm", scratch)
     many = {f"top/x{number}": "" for number in range(1001)}
     refused(package(tmp_path / "many.argosmodel", {**FILES, **many}), "over 1000 files", scratch)
-    monkeypatch.setattr("export.argos_package.MAX_DOWNLOAD_BYTES", 20)
+    monkeypatch.setattr("export.archives.MAX_DOWNLOAD_BYTES", 20)
     refused(package(tmp_path / "large.argosmodel", FILES), "unpacks to 6 files of", scratch)
 
 

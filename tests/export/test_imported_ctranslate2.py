@@ -268,8 +268,9 @@ def test_what_the_card_and_manifest_say(tmp_path: Path, english: Path) -> None:
     folder = make_folder(tmp_path / "model", english)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
     (folder / "vmap.txt").write_text("\ta\n")
-    bundle = import_ctranslate2(folder, tmp_path / "out", **LANGUAGES)
+    bundle = import_ctranslate2(folder, tmp_path / "out", **LANGUAGES, attribution="By them.")
     manifest = bundle.manifest
+    assert manifest.attribution.startswith("By them.\n\nWhat came with it is in `origin/`")
     assert manifest.licence == "apache-2.0"
     assert manifest.recipe is None
     origin = manifest.origin
@@ -296,6 +297,22 @@ def test_what_the_card_and_manifest_say(tmp_path: Path, english: Path) -> None:
         upgrade_bundle(bundle.path, tmp_path / "upgraded")
 
 
+def test_pieces_that_the_model_lacks_are_unknown(tmp_path: Path, english: Path) -> None:
+    """The tokenizer has them, the model's vocabulary does not."""
+    folder = make_folder(tmp_path / "model", english)
+    bundle = import_ctranslate2(folder, tmp_path / "whole", **LICENSED)
+    assert '"' in bundle.manifest.missing_characters
+    assert "a" not in bundle.manifest.missing_characters
+    whole = load_engine(bundle)
+    vocabulary = json.loads((folder / "shared_vocabulary.json").read_text())
+    renamed = ["zzz" if token == "man" else token for token in vocabulary]
+    (folder / "shared_vocabulary.json").write_text(json.dumps(renamed))
+    lacking = load_engine(import_ctranslate2(folder, tmp_path / "lacking", **LICENSED))
+    assert whole.unknown_spans("old man") == []
+    assert lacking.unknown_spans("old man") == [(4, 7)]
+    assert whole.unknown_spans("old ☃") == [(4, 5)]
+
+
 def test_the_gate_compares_with_the_same_weights(tmp_path: Path, english: Path) -> None:
     folder = make_marian(tmp_path / "model", english)
 
@@ -307,6 +324,7 @@ def test_the_gate_compares_with_the_same_weights(tmp_path: Path, english: Path) 
     assert record is not None
     assert record.sentences == len(sentences())
     assert "same weights computed in float32" in record.reference
+    assert record.torch_bleu == 100
     rounded, exact = record.engines
     assert exact.identical == 1
     assert exact.bleu_difference == 0
@@ -385,6 +403,11 @@ def test_what_is_asked_for_must_make_sense(tmp_path: Path, english: Path, russia
         import_ctranslate2(english, out, **LICENSED)
     with pytest.raises(BundleError, match="no folder"):
         import_ctranslate2(tmp_path / "nowhere", out, **LICENSED)
+    (tmp_path / "many").mkdir()
+    for number in range(1001):
+        (tmp_path / "many" / str(number)).touch()
+    with pytest.raises(BundleError, match="holds over 1000 files"):
+        import_ctranslate2(tmp_path / "many", out, **LICENSED)
     (tmp_path / "mine").mkdir()
     with pytest.raises(BundleError, match="is not a bundle: remove it"):
         import_ctranslate2(folder, tmp_path / "mine", **LICENSED)
@@ -395,6 +418,7 @@ def test_verify_looks_at_every_engine(tmp_path: Path, english: Path) -> None:
     bundle = import_ctranslate2(folder, tmp_path / "out", **LICENSED)
     looked_at = list(checks(bundle.path))
     assert [check.fault for check in looked_at] == [None] * 5
+    assert looked_at[2].seen == "31 pieces"
     assert looked_at[-1].name == "engine ctranslate2-int8-float32"
 
 

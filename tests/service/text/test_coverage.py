@@ -115,6 +115,40 @@ def test_markup_stays_around_it(text: str, format: Format, expected: str) -> Non
     assert run(text, format) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "expected", "translated"),
+    [
+        ("Écoles are here", "écoles are here.", "ÉCOLES ARE HERE"),
+        ("“École” and École", '"école" and Boston', "“ÉCOLE” AND École"),
+        ("École! É", "é.", "ÉCOLE! É"),
+        ("• École", "école.", "• ÉCOLE"),
+        ("the CAFÉ École is here", "the café Boston is here.", "THE CAFÉ École IS HERE"),
+        ("CAFÉ €3", "café 20", "CAFÉ €3"),
+        ("THE CAFÉ", "the café.", "THE CAFÉ"),
+        ("ÉÜ is here", "Boston is here.", "ÉÜ IS HERE"),
+    ],
+)
+def test_a_capital_that_is_lacking_is_sent_as_a_small_letter(
+    text: str, expected: str, translated: str
+) -> None:
+    """The vocabulary has é, but not É."""
+    assert sent(text)[-1].rstrip(".") == expected.rstrip(".")
+    assert run(text) == translated
+
+
+def test_capitals_come_back() -> None:
+    assert run("École of the house.", translate=lambda _: ["school of it."]) == "School of it."
+    assert run("“École.”", translate=lambda _: ['"school."']) == "“School.”"
+    assert run("CAFÉ HERE", translate=lambda _: ["coffee here."]) == "COFFEE HERE"
+    assert run("the CAFÉ", translate=lambda _: ["coffee here."]) == "coffee here"
+
+
+def test_a_first_word_too_long_for_the_model_stays_protected() -> None:
+    text = f"É{'xq' * 30} is here"
+    document = open_document(text, "text", "en", ENGINE.count_tokens, 20, coverage=COVERAGE)
+    assert [segment.text for segment in document.segments] == ["Boston is here."]
+
+
 def test_a_number_in_tags_is_sent_as_one() -> None:
     assert sent("<p>it costs <b>€3</b> now</p>", "html") == ["it costs 20 now."]
 

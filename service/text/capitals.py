@@ -1,0 +1,67 @@
+"""Capital letters that a model's vocabulary lacks though it has the small ones (`Ú` of `ú`).
+
+A word all in capitals is sent in small letters, and so is the first letter of a sentence; the
+translation gets its capitals back. A capital elsewhere may be a name's, and is left to coverage.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import chain
+
+from service.text.inline import MARK
+
+CASED = [chr(code) for code in chain(range(0x530), range(0x1E00, 0x2000)) if chr(code).isupper()]
+"""Capital letters of Latin, Greek and Cyrillic."""
+FIRST = re.compile(rf"[\w{MARK}]")
+
+
+@dataclass(frozen=True)
+class Capitals:
+    """The capital letters that a vocabulary has as small ones only."""
+
+    letters: frozenset[str]
+    _word: re.Pattern[str] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        letters = "".join(sorted(self.letters))
+        # From a word's beginning, so that the search takes linear time.
+        pattern = rf"\b(?=\w{{0,60}}[{letters}])\w+" if letters else r"(?!)"
+        object.__setattr__(self, "_word", re.compile(pattern))
+
+    @classmethod
+    def readable_by(cls, reads: Callable[[str], bool]) -> Capitals:
+        """Those of a vocabulary; `reads` says whether it has all of a text."""
+        return cls(frozenset(c for c in CASED if not reads(c * 2) and reads(c.lower() * 2)))
+
+    def lowered(self, text: str) -> str:
+        """The text with small letters for those. What is in capitals, the text or a word, becomes
+        small as a whole."""
+        if not self._word.search(text):
+            return text
+        return text.lower() if are_capitals(text) else self._word.sub(self._lowered_word, text)
+
+    def _lowered_word(self, match: re.Match[str]) -> str:
+        word = match[0]
+        if are_capitals(word):
+            return word.lower()
+        return "".join(letter.lower() if letter in self.letters else letter for letter in word)
+
+    def restore(self, source: str, translation: str) -> str:
+        """The translation with the capitals of a source that was sent in small letters: all of it,
+        or the first one."""
+        if not self._word.search(source):
+            return translation
+        if are_capitals(source) and MARK not in source:
+            return translation.upper()
+        start, place = FIRST.search(source), FIRST.search(translation)
+        if start is None or place is None or start[0] not in self.letters:
+            return translation
+        return translation[: place.start()] + place[0].upper() + translation[place.end() :]
+
+
+def are_capitals(text: str) -> bool:
+    """Whether a text is in capitals: two letters at least, and no small one."""
+    return text.isupper() and sum(map(str.isalpha, text)) > 1
