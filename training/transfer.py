@@ -19,7 +19,7 @@ from training.checkpoint import build_model, start_from_model
 from training.config.model import FreezeConfig
 from training.config.recipe import RecipeError
 from training.data.tokenizer import pieces_of
-from training.model.transformer import BOS, PAD, Transformer
+from training.model.transformer import Transformer
 from training.pretrained.base import PretrainedModel
 from training.pretrained.reader import read_pretrained
 
@@ -41,10 +41,10 @@ def to_transformer(model: PretrainedModel) -> Transformer:
 def start_from_pretrained(student: Transformer, folder: Path, target_tokenizer: Path) -> None:
     """Copy a pretrained model's source embeddings, encoder and decoder into a student.
 
-    Target embeddings are copied for the pieces that stand in both vocabularies; those of the rest
-    are random, normal with the spread of the pretrained ones. Output biases start at zero, since
-    they say how frequent a piece is in the other language; they are copied where the vocabularies
-    are the same. Raises RecipeError where the dimensions or the source's vocabulary differ.
+    Target embeddings are copied for the pieces that stand in both vocabularies, `<pad>` and `<s>`
+    with their zeros among them; those of the rest are random, normal with the spread of the
+    pretrained ones. Output biases, which say how frequent a piece is in the other language, are
+    copied where the vocabularies are the same, and else stay zero. Raises RecipeError where the dimensions or the source's vocabulary differ.
     """
     pretrained = read_pretrained(folder)
     other = to_transformer(pretrained)
@@ -54,7 +54,6 @@ def start_from_pretrained(student: Transformer, folder: Path, target_tokenizer: 
     if not same:
         with torch.no_grad():
             student.embedding.weight.copy_(_target_table(other.embedding.weight, theirs, ours))
-            student.output_bias.zero_()
 
 
 def _target_table(table: Tensor, theirs: list[str], ours: list[str]) -> Tensor:
@@ -64,7 +63,6 @@ def _target_table(table: Tensor, theirs: list[str], ours: list[str]) -> Tensor:
     shared = [(index, ids[piece]) for index, piece in enumerate(ours) if piece in ids]
     rows, others = torch.tensor(shared).T
     fresh[rows] = table[others]
-    fresh[[PAD, BOS]] = 0.0
     return fresh
 
 

@@ -29,6 +29,7 @@ from training.config.io import dump_recipe
 from training.config.model import FreezeConfig, ModelConfig
 from training.config.recipe import RecipeError
 from training.data.batching import map_table
+from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer, pieces_of
 from training.distill.teachers.base import About
 from training.distill.teachers.external import RetokenisedTeacher
@@ -36,7 +37,7 @@ from training.model.transformer import BOS, PAD, Transformer
 from training.pretrained.reader import read_pretrained
 from training.run import Run, public_recipe, recipe_students
 from training.stage import fingerprint, run_stage
-from training.trainer import Trainer, TrainingRun, train
+from training.trainer import Trainer, TrainingRun, Validator, train
 from training.transfer import Freezing, start_from_pretrained, to_transformer
 from training.warm_start import check_tokens
 
@@ -243,6 +244,11 @@ def test_the_encoder_learns_from_its_step_on_at_its_rate(
         rates = [group["lr"] for group in self.optimizer.param_groups]
         assert rates == [rates[0], rates[0] * 0.5, rates[0] * 0.5]
 
+        assert self.validator.rows[0] == sources[0]
+
+    assert tokenized.source_tokenizer is not None
+    first, _ = next(read_pairs(tokenized.validation))
+    sources = Tokenizer(tokenized.source_tokenizer).encode([first])
     monkeypatch.setattr(Trainer, "_step", watched)
     train(training_run(tokenized, tmp_path / "run", pretrained))
     assert changes == [False] * (STEPS // 2) + [True] * (STEPS // 2)
@@ -375,6 +381,14 @@ def test_sources_are_cut_by_the_pretrained_model_and_targets_by_their_own(
         assert row["trg"] == target.encode([text[row["id"]]["trg"]])[0]
     assert len(target) == 350
     assert any("ü" in piece for piece in target.pieces)
+
+
+def test_validation_sources_are_cut_by_their_own_tokenizer(tokenized: Run) -> None:
+    assert tokenized.source_tokenizer is not None
+    source, target = Tokenizer(tokenized.source_tokenizer), Tokenizer(tokenized.tokenizer)
+    texts = [src for src, _ in read_pairs(tokenized.validation)][:5]
+    assert Validator(tokenized.validation, target, 5, 200, source).rows == source.encode(texts)
+    assert Validator(tokenized.validation, target, 5, 200).rows == target.encode(texts)
 
 
 @pytest.mark.slow
