@@ -44,7 +44,8 @@ def start_from_pretrained(student: Transformer, folder: Path, target_tokenizer: 
     Target embeddings are copied for the pieces that stand in both vocabularies, `<pad>` and `<s>`
     with their zeros among them; those of the rest are random, normal with the spread of the
     pretrained ones. Output biases, which say how frequent a piece is in the other language, are
-    copied where the vocabularies are the same, and else stay zero. Raises RecipeError where the dimensions or the source's vocabulary differ.
+    copied where the vocabularies are the same, and else stay zero. Raises RecipeError where the
+    dimensions or the source's vocabulary differ.
     """
     pretrained = read_pretrained(folder)
     other = to_transformer(pretrained)

@@ -281,7 +281,8 @@ class Recipe(Section):
     """Of every random choice in the run."""
     corpus: CorpusConfig
     tokenizer: AnyTokenizer = Field(default_factory=TokenizerConfig)
-    """The student's SentencePiece model: trained on the text, the given teacher's, or one a side."""
+    """The student's SentencePiece model: trained on the text, the given teacher's, or one a
+    side."""
     teacher: TeacherConfig | None
     """The strong, slow model: trained by the run (the default), or given; null where every student
     learns from references alone."""
