@@ -331,17 +331,11 @@ def _validation_text(run: Run) -> EvalSet:
 
 def _evaluate_stage(run: Run) -> Stage:
     folder = run.folder / "evaluation"
-    recipe = run.recipe
-    trained = ("teacher",) if isinstance(recipe.teacher, TrainedTeacher) else ()
+    trained = ("teacher",) if isinstance(run.recipe.teacher, TrainedTeacher) else ()
 
     def execute() -> None:
         from benchmarks.evaluate import evaluate_run
 
-        if recipe.teacher is None:
-            raise RecipeError(
-                "evaluate compares students with a teacher, and this recipe has none; measure the "
-                "bundle with `quickstudy bench quality`"
-            )
         evaluate_run(run, folder)
 
     return Stage(
