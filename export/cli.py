@@ -153,7 +153,9 @@ def import_(
     ref: Annotated[Path | None, typer.Option(help="Their references.")] = None,
     sentencepiece: Annotated[
         Path | None,
-        typer.Option(help="SentencePiece model of a CTranslate2 folder.", show_default="in it"),
+        typer.Option(
+            help="SentencePiece model of a CTranslate2 folder.", show_default="the one in it"
+        ),
     ] = None,
     target_sentencepiece: Annotated[
         Path | None, typer.Option(help="That of its target side, where it has one of its own.")

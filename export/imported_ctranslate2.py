@@ -32,6 +32,7 @@ from export.runtime.bundle import (
 )
 from export.runtime.foreign_ctranslate2 import (
     LANGUAGE_TOKEN,
+    LOST_LANGUAGE,
     ForeignModel,
     check_framing,
     check_room,
@@ -358,7 +359,16 @@ def _with_room(info: BundleInfo, request: ImportRequest, model: ForeignModel) ->
 
 
 def _check_languages(model: ForeignModel, info: BundleInfo) -> None:
-    """A model of many languages has to be told which one to write."""
+    """A model of many languages has to be told which one to write.
+
+    M2M100's converter takes the languages from Transformers, which since version 5 does not list
+    them; fillers then have their places.
+    """
+    if model.lost_languages:
+        raise ValueError(
+            f"its vocabulary has {LOST_LANGUAGE} where M2M100 has its languages: convert it again "
+            "with Transformers 4"
+        )
     if not model.needs_target_language or info.target_prefix:
         return
     languages = [token for token in model.target_vocabulary if LANGUAGE_TOKEN.fullmatch(token)]

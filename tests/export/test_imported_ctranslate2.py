@@ -18,6 +18,7 @@ from export.imported_gate import check_imported_engines
 from export.licences import licence_of
 from export.runtime.bundle import Bundle, BundleError, load_bundle
 from export.runtime.engines import TranslateOptions, load_engine
+from export.runtime.foreign_ctranslate2 import framing_of, read_foreign_model
 from export.runtime.manifest import GateRecord
 from export.verify import checks
 from tests.export import foreign
@@ -163,15 +164,20 @@ def test_languages_in_front(tmp_path: Path, english: Path) -> None:
         english,
         M2M,
         special=FAIRSEQ_SPECIAL,
-        more=("__en__", "__de__", "madeupword0"),
+        more=("__en__", "__de__", "__fr__", "madeupword0"),
         decoder_start_token="</s>",
     )
-    with pytest.raises(BundleError, match=r"2 languages \(__en__, __de__ …\): give"):
+    with pytest.raises(BundleError, match=r"3 languages \(__en__, __de__, __fr__ …\): give"):
         import_ctranslate2(folder, tmp_path / "out", **LICENSED)
     framed = {"source_prefix": ("__en__",), "target_prefix": ("__de__",)}
     bundle = import_ctranslate2(folder, tmp_path / "out", **LICENSED, **framed)
     assert bundle.manifest.source_suffix == ("</s>",)
-    never = ("<s>", "<pad>", "__en__", "__de__", "madeupword0")
+    assert bundle.manifest.decoding.max_input_tokens == foreign.POSITIONS - 2
+    assert bundle.manifest.decoding.max_output_tokens == foreign.POSITIONS - 2
+    never = ("<s>", "<pad>", "__en__", "__de__", "__fr__", "madeupword0")
+    pieces = set(foreign.pieces_of(english))
+    model = read_foreign_model(folder, {path.name for path in folder.iterdir()})
+    assert framing_of(model, bundle.manifest, pieces).never == never
     for beam_size in (1, 3):
         ours = translations(bundle, beam_size=beam_size)
         assert ours == direct(
@@ -186,8 +192,14 @@ def test_languages_in_front(tmp_path: Path, english: Path) -> None:
             beam_size=beam_size,
         )
         assert not any(token in text for text in ours for token in never)
-    with pytest.raises(BundleError, match="target_prefix: its vocabulary has no '__fr__'"):
-        import_ctranslate2(folder, tmp_path / "out", **LICENSED, target_prefix=("__fr__",))
+    with pytest.raises(BundleError, match="target_prefix: its vocabulary has no '__es__'"):
+        import_ctranslate2(folder, tmp_path / "out", **LICENSED, target_prefix=("__es__",))
+
+
+def test_an_m2m100_that_lost_its_languages(tmp_path: Path, english: Path) -> None:
+    folder = make_folder(tmp_path / "model", english, M2M, more=("madeupword0", "madeupword1"))
+    with pytest.raises(BundleError, match="madeupword0 where M2M100 has its languages"):
+        import_ctranslate2(folder, tmp_path / "out", **LICENSED)
 
 
 def test_a_decoder_that_starts_with_the_language(tmp_path: Path, english: Path) -> None:
@@ -430,6 +442,15 @@ def test_a_refused_import_leaves_the_former_bundle(tmp_path: Path, english: Path
         import_ctranslate2(folder, tmp_path / "out", **LICENSED)
     assert load_bundle(tmp_path / "out").manifest == former.manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+
+
+def test_a_file_that_changes_while_it_is_copied(
+    tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "model", english)
+    monkeypatch.setattr("export.imported_ctranslate2._sha256", lambda _: "0" * 64)
+    with pytest.raises(BundleError, match="was changed while it was read"):
+        import_ctranslate2(folder, tmp_path / "out", **LICENSED)
 
 
 def test_a_bundle_whose_folder_is_another_does_not_load(tmp_path: Path, english: Path) -> None:

@@ -160,6 +160,18 @@ def test_ctranslate2_and_argos_come_by_the_same_command(tmp_path: Path) -> None:
     assert [origin and origin.format for origin in formats] == ["ctranslate2", "argos"]
 
 
+def test_a_ctranslate2_folder_without_its_tokenizer_is_given_it(tmp_path: Path) -> None:
+    sentencepiece = train_sentencepiece(tmp_path / "spm.model")
+    folder = make_folder(tmp_path / "ct2", sentencepiece)
+    (folder / "sentencepiece.model").unlink()
+    given = ("--source", "en", "--target", "fr", "--licence", "CC0-1.0", "--force")
+    code, output = run(folder, "--out", tmp_path / "out", *given)
+    assert code == 1
+    assert "a SentencePiece model (*.spm, *.model) is missing" in output
+    code, output = run(folder, "--out", tmp_path / "out", *given, "--sentencepiece", sentencepiece)
+    assert code == 0, output
+
+
 def test_what_is_missing_is_asked_for(firefox: Path, tmp_path: Path) -> None:
     out = ("--out", tmp_path / "out")
     assert "give --licence" in run(firefox, *out)[1]

@@ -68,8 +68,8 @@ class CTranslate2Engine(SentenceEngine):
             return open_framing(folder, manifest, engine, text_pieces(self._tokenizer))
         limits = manifest.decoding
         positions = max(limits.max_input_tokens + 1, limits.max_output_tokens)
-        known = pieces(self._tokenizer)
-        check_ctranslate2(folder, known, manifest.special_tokens, positions=positions)
+        ours = pieces(self._tokenizer)
+        check_ctranslate2(folder, ours, manifest.special_tokens, positions=positions)
         return Framing(never=NEVER)
 
     def decode(
