@@ -142,7 +142,7 @@ def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
     }
     if request.student is not None:
         students["student"] = request.student
-    if teacher is None:
+    if teacher is None and run.recipe.teacher is not None:
         _add_labelling_teacher(plan, run)
     _add_checkpoints(plan, teacher, students, request, folder)
     _add_peers(plan, request, students.get("student"), teacher, folder)
