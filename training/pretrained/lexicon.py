@@ -61,7 +61,8 @@ class Lexicon:
         words = np.unique(np.concatenate([self.always, own, *lists]))
         missing = -len(words) % MULTIPLE
         if missing:
-            extra = self.fill[~np.isin(self.fill, words)][:missing]
+            following = self.fill[: len(words) + missing]
+            extra = following[~np.isin(following, words)][:missing]
             words = np.sort(np.concatenate([words, extra]))
         return words
 

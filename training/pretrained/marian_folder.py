@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ def model_files(folder: Folder) -> list[str]:
     return [
         name
         for name in folder.matching(*MODELS)
-        if name not in lexicons and not name.startswith("pytorch_model")
+        if name not in lexicons and not name.endswith(".optimizer.npz")
     ]
 
 
@@ -103,8 +104,8 @@ def read_marian_folder(folder: Folder, source_prefix: tuple[str, ...] = ()) -> P
 def _model_name(folder: Folder, decoding: dict[str, Any]) -> str:
     names = model_files(folder)
     if len(names) > 1 and isinstance(decoding.get("models"), list):
-        named = [name for name in names if name in decoding["models"]]
-        names = named or names
+        chosen = {PurePath(name).name for name in decoding["models"] if isinstance(name, str)}
+        names = [name for name in names if name in chosen] or names
     if len(names) != 1:
         raise PretrainedError(
             f"{folder.path}: {', '.join(names) or 'no .bin or .npz'} instead of one model; "
