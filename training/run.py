@@ -23,7 +23,12 @@ from training.config.model import (
 )
 from training.config.recipe import ModelConfig, Recipe, RecipeError, TrainingConfig
 from training.stage import Stage, file_digest, fingerprint_of, say
-from training.teacher_files import adopted_file, read_json, teacher_files
+from training.teacher_files import (
+    adopted_tokenizer,
+    adopted_tokenizer_files,
+    read_json,
+    teacher_files,
+)
 from training.trainer import TrainingRun, train
 from training.warm_start import check_tokens, start_folder, start_identity
 
@@ -41,18 +46,17 @@ def teacher_identity(teacher: TeacherConfig) -> list[Any]:
 
 
 def adopted_identity(recipe: Recipe) -> list[str]:
-    """Hash of the SentencePiece model that the student takes over, if it does."""
+    """Hash of what the student's SentencePiece model is taken over from, if it is."""
     if isinstance(recipe.teacher, TrainedTeacher) or isinstance(recipe.tokenizer, TokenizerConfig):
         return []
-    return [file_digest(adopted_file(recipe.teacher))]
+    return [file_digest(path) for path in adopted_tokenizer_files(recipe.teacher)]
 
 
 def adopt_tokenizer(recipe: Recipe, path: Path) -> None:
-    """Write the given teacher's SentencePiece model with our special ids."""
-    from training.data.adopted_tokenizer import adopt
-
+    """Write the given teacher's SentencePiece model with our special ids and the added pieces."""
     assert not isinstance(recipe.teacher, TrainedTeacher), "a checked recipe adopts given ones only"
-    atomic_write(path, adopt(adopted_file(recipe.teacher)))
+    assert isinstance(recipe.tokenizer, AdoptedTokenizer)
+    atomic_write(path, adopted_tokenizer(recipe.teacher, recipe.tokenizer))
 
 
 def max_pair_length(recipe: Recipe) -> int:
