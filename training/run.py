@@ -27,7 +27,13 @@ from training.config.model import (
 from training.config.recipe import ModelConfig, Recipe, RecipeError, TrainingConfig
 from training.pretrained.reader import read_pretrained
 from training.stage import Stage, file_digest, fingerprint_of, say
-from training.teacher_files import SOURCE_TOKENIZER, adopted_file, read_json, teacher_files
+from training.teacher_files import (
+    SOURCE_TOKENIZER,
+    adopted_tokenizer,
+    adopted_tokenizer_files,
+    read_json,
+    teacher_files,
+)
 from training.trainer import TrainingRun, train
 from training.warm_start import (
     check_tokens,
@@ -51,17 +57,16 @@ def teacher_identity(teacher: TeacherConfig | None) -> list[Any]:
 
 
 def adopted_identity(recipe: Recipe) -> list[str]:
-    """Hash of the SentencePiece model that the student takes over, if it does."""
+    """Hash of what the student's SentencePiece model is taken over from, if it is."""
     if not isinstance(recipe.tokenizer, AdoptedTokenizer):
         return []
-    return [file_digest(adopted_file(_given_teacher(recipe)))]
+    return [file_digest(path) for path in adopted_tokenizer_files(_given_teacher(recipe))]
 
 
 def adopt_tokenizer(recipe: Recipe, path: Path) -> None:
-    """Write the given teacher's SentencePiece model with our special ids."""
-    from training.data.adopted_tokenizer import adopt
-
-    atomic_write(path, adopt(adopted_file(_given_teacher(recipe))))
+    """Write the given teacher's SentencePiece model with our special ids and the added pieces."""
+    assert isinstance(recipe.tokenizer, AdoptedTokenizer)
+    atomic_write(path, adopted_tokenizer(_given_teacher(recipe), recipe.tokenizer))
 
 
 def _given_teacher(recipe: Recipe) -> GivenTeacher:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from training.config.model import (
     CTranslate2Folder,
     GivenTeacher,
     HuggingFaceFolder,
+    MarianFolder,
     MemberConfig,
     ModelConfig,
     TeacherEnsemble,
@@ -22,12 +24,18 @@ from training.config.model import (
     start_faults,
 )
 from training.config.recipe import Recipe, RecipeError
-from training.data.adopted_tokenizer import segmentation
+from training.data.adopted_tokenizer import adopt, segmentation_of
+from training.pretrained.coverage import extend
+from training.pretrained.files import PretrainedError
+from training.pretrained.marian_folder import DECODING, LEXICONS, MODELS, VOCABULARIES
+from training.pretrained.reader import read_pretrained
 
 HUGGINGFACE_FILES = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt")
 CTRANSLATE2_FILES = ("model.bin", "*.json", "*.txt")
 SOURCE_TOKENIZER = "source_tokenizer.model"
 """The source's SentencePiece model where it has one of its own, beside `tokenizer.model`."""
+MARIAN_FILES = (*MODELS, *VOCABULARIES, *LEXICONS, *DECODING, "*.json", "*.safetensors")
+MARIAN_VOCABULARY_FILES = (*VOCABULARIES, "*vocab*.json", "*vocab*.yml", "*vocab*.yaml")
 CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json", "tokenizer.model")
 
 
@@ -40,9 +48,15 @@ def _member_files(member: MemberConfig) -> list[Path]:
     folder = Path(member.path)
     if isinstance(member, CheckpointTeacher):
         return [folder / name for name in CHECKPOINT_FILES]
-    patterns = CTRANSLATE2_FILES if member.kind == "ctranslate2" else HUGGINGFACE_FILES
-    found = sorted({path for pattern in patterns for path in folder.glob(pattern)})
-    return found + (sentencepiece_files(member) if member.kind == "ctranslate2" else [])
+    if isinstance(member, MarianFolder):
+        return _matching(folder, MARIAN_FILES)
+    if isinstance(member, CTranslate2Folder):
+        return _matching(folder, CTRANSLATE2_FILES) + sentencepiece_files(member)
+    return _matching(folder, HUGGINGFACE_FILES)
+
+
+def _matching(folder: Path, patterns: tuple[str, ...]) -> list[Path]:
+    return sorted({path for pattern in patterns for path in folder.glob(pattern)})
 
 
 def sentencepiece_files(member: MemberConfig) -> list[Path]:
@@ -56,6 +70,65 @@ def sentencepiece_files(member: MemberConfig) -> list[Path]:
     found = [path for pattern in ("*.spm", "*.model") for path in sorted(folder.glob(pattern))]
     same = len({path.read_bytes() for path in found}) == 1
     return found[:1] if same else found
+
+
+def marian_tokenizers(member: MarianFolder) -> tuple[bytes, bytes | None]:
+    """A Marian model's SentencePiece model of the target, with our ids, and of the source where it
+    is another one. The whole model is checked.
+
+    Raises RecipeError where it cannot be read.
+    """
+    stamps = [(path.name, *_stamp(path)) for path in _matching(Path(member.path), MARIAN_FILES)]
+    return _marian_tokenizers(member.path, tuple(member.source_prefix), tuple(stamps))
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
+@functools.lru_cache(maxsize=8)
+def _marian_tokenizers(
+    path: str, source_prefix: tuple[str, ...], stamps: tuple[Any, ...]
+) -> tuple[bytes, bytes | None]:
+    """`stamps` are what tells a changed folder, which is read again."""
+    try:
+        pretrained = read_pretrained(Path(path), source_prefix)
+    except PretrainedError as error:
+        raise RecipeError(str(error)) from None
+    return pretrained.tokenizer, pretrained.source_tokenizer
+
+
+def adopted_tokenizer(teacher: GivenTeacher, tokenizer: AdoptedTokenizer | None = None) -> bytes:
+    """The SentencePiece model, with our ids, that a student takes over from a teacher, or from an
+    ensemble's first member; with the pieces that `tokenizer` adds.
+
+    Raises RecipeError where the teacher has not exactly one, or a piece cannot be added.
+    """
+    own = _own_tokenizer(members_of(teacher)[0][1])
+    if tokenizer is None or not tokenizer.extended:
+        return own
+    try:
+        return extend(own, tokenizer.add, tokenizer.byte_fallback)
+    except PretrainedError as error:
+        raise RecipeError(f"tokenizer.add: {error}") from None
+
+
+def _own_tokenizer(member: MemberConfig) -> bytes:
+    if not isinstance(member, MarianFolder):
+        return adopt(adopted_file(member))
+    target, source = marian_tokenizers(member)
+    if source is not None:
+        raise RecipeError(f"{member.path}: 2 SentencePiece models instead of one")
+    return target
+
+
+def adopted_tokenizer_files(teacher: GivenTeacher) -> list[Path]:
+    """The files that an adopted tokenizer is made of."""
+    member = members_of(teacher)[0][1]
+    if isinstance(member, MarianFolder):
+        return _matching(Path(member.path), MARIAN_VOCABULARY_FILES)
+    return [adopted_file(teacher)]
 
 
 def adopted_file(teacher: GivenTeacher) -> Path:
@@ -113,9 +186,19 @@ def teacher_faults(recipe: Recipe) -> list[str]:
         faults = [fault for place, member in places for fault in _vocabulary(place, member)]
         if not faults:
             faults = _different_vocabularies(teacher)
+    if not faults and isinstance(recipe.tokenizer, AdoptedTokenizer):
+        faults = _extension_faults(teacher, recipe.tokenizer)
     if not faults and isinstance(teacher, CheckpointTeacher) and adopted:
         faults = _student_faults(recipe, Path(teacher.path))
     return faults
+
+
+def _extension_faults(teacher: GivenTeacher, tokenizer: AdoptedTokenizer) -> list[str]:
+    try:
+        adopted_tokenizer(teacher, tokenizer)
+    except RecipeError as error:
+        return [str(error)]
+    return []
 
 
 def _missing(place: str, member: MemberConfig) -> list[str]:
@@ -133,6 +216,12 @@ def _missing(place: str, member: MemberConfig) -> list[str]:
             return _ctranslate2_missing(place, member)
         case HuggingFaceFolder():
             return _huggingface_missing(place, member)
+        case MarianFolder():
+            try:
+                marian_tokenizers(member)
+            except RecipeError as error:
+                return [f"{place}.path: {error}"]
+            return []
 
 
 def _ctranslate2_missing(place: str, member: CTranslate2Folder) -> list[str]:
@@ -174,7 +263,10 @@ def _huggingface_missing(place: str, member: HuggingFaceFolder) -> list[str]:
 def _vocabulary(place: str, member: MemberConfig) -> list[str]:
     """Why a teacher cannot be asked by the pieces of one SentencePiece model."""
     files = sentencepiece_files(member)
-    if len(files) != 1:
+    joint = len(files) == 1
+    if isinstance(member, MarianFolder):
+        joint = marian_tokenizers(member)[1] is None
+    if not joint:
         names = ", ".join(path.name for path in files) or "none"
         return [
             f"{place}.path: distributions over the student's vocabulary (and ensembles) need one "
@@ -182,7 +274,7 @@ def _vocabulary(place: str, member: MemberConfig) -> list[str]:
             "train with sentence-level objectives"
         ]
     try:
-        pieces, _ = segmentation(files[0])
+        pieces, _ = segmentation_of(_own_tokenizer(member))
         if isinstance(member, CTranslate2Folder):
             known = set(target_vocabulary(Path(member.path)))
             words = [piece for piece, _, _ in pieces if not piece.startswith("<")]
@@ -199,12 +291,12 @@ def _vocabulary(place: str, member: MemberConfig) -> list[str]:
 
 def _different_vocabularies(teacher: GivenTeacher) -> list[str]:
     (_, first), *others = members_of(teacher)
-    expected = segmentation(sentencepiece_files(first)[0])
+    expected = segmentation_of(_own_tokenizer(first))
     return [
         f"{place}: its SentencePiece model differs from the first member's; an ensemble needs "
         "teachers of one vocabulary"
         for place, member in others
-        if segmentation(sentencepiece_files(member)[0]) != expected
+        if segmentation_of(_own_tokenizer(member)) != expected
     ]
 
 

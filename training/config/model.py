@@ -133,9 +133,20 @@ class TokenizerConfig(Section):
 
 
 class AdoptedTokenizer(Section):
-    """The given teacher's own SentencePiece model, so that its distributions can be learned."""
+    """The given teacher's own SentencePiece model, so that its distributions can be learned; more
+    pieces may follow its own."""
 
     kind: Literal["teacher"] = "teacher"
+    add: list[str] = Field(default_factory=list)
+    """Pieces that the teacher lacks, such as `€`: single characters, or longer texts that are never
+    cut. What its vocabulary can write already is left out."""
+    byte_fallback: bool = False
+    """Let characters without a piece fall back to bytes, so that none is unknown to the student."""
+
+    @property
+    def extended(self) -> bool:
+        """Whether the student may have pieces that the teacher lacks."""
+        return bool(self.add) or self.byte_fallback
 
 
 class PretrainedTokenizer(Section):
@@ -229,8 +240,21 @@ class HuggingFaceFolder(Section):
     token without the signs, `deu` for `>>deu<<`."""
 
 
+class MarianFolder(Section):
+    """A pretrained Marian model: a folder of Firefox, Bergamot, translateLocally or Marian, or
+    Hugging Face's form of one. It computes in float32 in torch."""
+
+    kind: Literal["marian"] = "marian"
+    path: str = Field(min_length=1)
+    """Folder of model (`.bin`, `.npz` or `.safetensors`), SentencePiece vocabulary and, if there is
+    one, lexicon; absolute or relative to the recipe's folder."""
+    source_prefix: list[str] = Field(default_factory=list)
+    """Pieces before every source sentence, such as the language `>>deu<<`."""
+
+
 MemberConfig = Annotated[
-    CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder, Field(discriminator="kind")
+    CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder | MarianFolder,
+    Field(discriminator="kind"),
 ]
 
 
@@ -253,7 +277,9 @@ class TeacherEnsemble(Section):
         return self
 
 
-GivenTeacher = CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder | TeacherEnsemble
+GivenTeacher = (
+    CheckpointTeacher | CTranslate2Folder | HuggingFaceFolder | MarianFolder | TeacherEnsemble
+)
 TeacherConfig = Annotated[
     TrainedTeacher | GivenTeacher, Field(discriminator="kind"), BeforeValidator(with_kind)
 ]

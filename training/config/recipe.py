@@ -210,6 +210,14 @@ class LabelsConfig(Section):
     precision: Literal["int8", "float32"] = "int8"
     """Weights of the teacher while it translates; int8 keeps 7 bits. Distributions are always
     float32."""
+    shortlist: bool = True
+    """Let a `marian` teacher that comes with a lexicon score only the words that it lists for each
+    sentence, some hundreds; its distributions are over those. Other teachers have no lexicon."""
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether greedy decoding has all that is asked: one path, along its own words."""
+        return self.beam_size == 1 and list(self.paths) == ["hypothesis"] and self.top_k > 0
 
     @model_validator(mode="after")
     def _n_best_fits(self) -> Self:
@@ -358,6 +366,11 @@ class Recipe(Section):
             faults.append(
                 "student.start = teacher needs teacher.kind train, or teacher.kind checkpoint with "
                 "tokenizer.kind teacher"
+            )
+        elif starts and isinstance(self.tokenizer, AdoptedTokenizer) and self.tokenizer.extended:
+            faults.append(
+                "student.start = teacher copies the teacher's embeddings: leave out tokenizer.add "
+                "and tokenizer.byte_fallback"
             )
         if (
             isinstance(teacher, CTranslate2Folder)

@@ -76,7 +76,12 @@ def segmentation(path: Path) -> tuple[list[tuple[str, float, int]], bytes]:
 
     Raises RecipeError where the file is no SentencePiece model.
     """
-    model = ModelProto.FromString(adopt(path))
+    return segmentation_of(adopt(path))
+
+
+def segmentation_of(sentencepiece: bytes) -> tuple[list[tuple[str, float, int]], bytes]:
+    """What decides how a model, which has our ids already, cuts text."""
+    model = ModelProto.FromString(sentencepiece)
     pieces = [(piece.piece, piece.score, piece.type) for piece in model.pieces]
     spec = [model.trainer_spec.model_type, model.trainer_spec.byte_fallback]
     return pieces, model.normalizer_spec.SerializeToString() + repr(spec).encode()

@@ -39,7 +39,14 @@ from training.distill.label_store import (
     write_shard,
 )
 from training.distill.teachers import Distributions, Teacher
-from training.distributed import die_with_parent, end_children, thread_count, unreached
+from training.distill.teachers.base import GreedyLabel, OnePassTeacher
+from training.distributed import (
+    die_with_parent,
+    end_children,
+    keep_memory,
+    thread_count,
+    unreached,
+)
 
 CHUNK = 2048
 """Pairs that a teacher is given at a time."""
@@ -82,6 +89,8 @@ def label_rows(
     tokenizer: Tokenizer,
 ) -> dict[str, list[object]]:
     """Columns of a label shard (without `id`) for some pairs; an empty target is a missing one."""
+    if config.one_pass and isinstance(teacher, OnePassTeacher) and teacher.one_pass:
+        return _greedy_columns(teacher.greedy_labels(src, config.top_k))
     nbest = teacher.translate(src, config.beam_size, config.n_best, config.length_penalty)
     hypotheses = [found[0][0] for found in nbest]
     columns: dict[str, list[object]] = {
@@ -94,11 +103,28 @@ def label_rows(
         along["closest"] = _closest(nbest, trg, tokenizer)
         columns["closest"] = list(along["closest"])
     for path in config.paths:
-        found = _distributions(teacher, src, along[path], config.top_k)
-        columns[f"{path}_ids"] = [one.ids.astype(np.int32).ravel() for one in found]
-        columns[f"{path}_logp"] = [one.logp.astype(np.float16).ravel() for one in found]
-        columns[f"{path}_tail"] = [one.tail.astype(np.float32) for one in found]
+        columns |= _path_columns(path, _distributions(teacher, src, along[path], config.top_k))
     return columns
+
+
+def _greedy_columns(labels: list[GreedyLabel]) -> dict[str, list[object]]:
+    """Columns of translations that came with the distributions along them."""
+    hypotheses = [found[0] for found, _ in labels]
+    columns: dict[str, list[object]] = {
+        "nbest": [[ids] for ids, _ in hypotheses],
+        "scores": [[score] for _, score in hypotheses],
+        "hypothesis": [ids for ids, _ in hypotheses],
+    }
+    return columns | _path_columns("hypothesis", [distribution for _, distribution in labels])
+
+
+def _path_columns(path: str, distributions: list[Distributions]) -> dict[str, list[object]]:
+    """Columns of the distributions along a path."""
+    return {
+        f"{path}_ids": [each.ids.astype(np.int32).ravel() for each in distributions],
+        f"{path}_logp": [each.logp.astype(np.float16).ravel() for each in distributions],
+        f"{path}_tail": [each.tail.astype(np.float32) for each in distributions],
+    }
 
 
 def _distributions(
@@ -177,6 +203,7 @@ def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -
     """Label the shards in this process; `done` is called after every chunk."""
     if not shards:
         return
+    keep_memory()
     teacher = job.make_teacher()
     for shard in shards:
         job.label(shard, teacher, done)
@@ -191,6 +218,7 @@ class LabelWorker:
         # Teachers and torch take their threads from here, see training.distributed.thread_count.
         os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
+        keep_memory()
 
     def label(self, shard: Path) -> int:
         """Label a shard unless it is; → its rows."""

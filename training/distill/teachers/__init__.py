@@ -15,22 +15,28 @@ from training.config.model import (
     CTranslate2Folder,
     GivenTeacher,
     HuggingFaceFolder,
+    MarianFolder,
     TeacherConfig,
     TeacherEnsemble,
     TrainedTeacher,
 )
 from training.config.recipe import LabelsConfig
-from training.data.adopted_tokenizer import adopt
 from training.distill.teachers.base import Distributions, Member, Teacher
 from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher, CTranslate2Texts
-from training.distill.teachers.external import RetokenisedTeacher, TextOfTokensTeacher, TextTeacher
+from training.distill.teachers.external import (
+    ExtendedTeacher,
+    RetokenisedTeacher,
+    TextOfTokensTeacher,
+    TextTeacher,
+)
 from training.distill.teachers.huggingface import HuggingFaceTeacher, HuggingFaceTexts
+from training.distill.teachers.marian import MarianTeacher
 from training.distill.teachers.native import (
     CTranslate2Converter,
     EnsembleTeacher,
     NativeTeacher,
 )
-from training.teacher_files import adopted_file
+from training.teacher_files import adopted_tokenizer
 
 __all__ = ["Distributions", "NativeTeacher", "Teacher", "TeacherJob", "build_teacher"]
 
@@ -44,7 +50,7 @@ class TeacherJob:
     tokenizer: Path
     """The student's."""
     adopted: bool
-    """Whether that tokenizer is the given teacher's own."""
+    """Whether that tokenizer is the given teacher's own, maybe with pieces added."""
     max_length: int
     """The student's, in tokens."""
     trained: Path
@@ -62,9 +68,22 @@ def build_teacher(job: TeacherJob, converter: CTranslate2Converter | None = None
     if isinstance(job.config, TrainedTeacher):
         return NativeTeacher(job.trained, job.labels.batch_tokens, job.labels.precision, converter)
     if job.adopted:
-        return _by_pieces(job.config, job.tokenizer, job, converter)
+        return _by_adopted_pieces(job.config, job, converter)
     teacher = _by_text(job.config, job, converter)
     return RetokenisedTeacher(teacher, job.tokenizer, job.max_length, job.source_tokenizer)
+
+
+def _by_adopted_pieces(
+    config: GivenTeacher, job: TeacherJob, converter: CTranslate2Converter | None
+) -> Member:
+    """A teacher that is asked by the student's ids, which are its own, or begin with them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        own = Path(scratch) / "tokenizer.model"
+        own.write_bytes(adopted_tokenizer(config))
+        teacher = _by_pieces(config, own, job, converter)
+        if own.read_bytes() == job.tokenizer.read_bytes():
+            return teacher
+        return ExtendedTeacher(teacher, own, job.tokenizer)
 
 
 def _by_pieces(
@@ -79,6 +98,8 @@ def _by_pieces(
             return CTranslate2Teacher(config, tokenizer, job.max_length, budget)
         case HuggingFaceFolder():
             return HuggingFaceTeacher(config, tokenizer, job.max_length, budget)
+        case MarianFolder():
+            return MarianTeacher(config, job.max_length, budget, job.labels.shortlist)
         case TeacherEnsemble():
             members = [_by_pieces(member, tokenizer, job, converter) for member in config.members]
             return EnsembleTeacher(members, config.weights)
@@ -95,8 +116,21 @@ def _by_text(
             return CTranslate2Texts(config, job.max_length, budget)
         case HuggingFaceFolder():
             return HuggingFaceTexts(config, job.max_length, budget)
+        case MarianFolder():
+            return _marian_by_text(config, job)
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer = Path(scratch) / "tokenizer.model"
-        tokenizer.write_bytes(adopt(adopted_file(config)))
+        tokenizer.write_bytes(adopted_tokenizer(config))
         teacher = _by_pieces(config, tokenizer, job, converter)
         return TextOfTokensTeacher(teacher, tokenizer, teacher.max_length)
+
+
+def _marian_by_text(config: MarianFolder, job: TeacherJob) -> TextTeacher:
+    """A Marian model with one vocabulary, or one a side."""
+    teacher = MarianTeacher(config, job.max_length, job.labels.batch_tokens, job.labels.shortlist)
+    pretrained = teacher.pretrained
+    with tempfile.TemporaryDirectory() as scratch:
+        source, target = Path(scratch) / "source.model", Path(scratch) / "target.model"
+        source.write_bytes(pretrained.source_tokenizer or pretrained.tokenizer)
+        target.write_bytes(pretrained.tokenizer)
+        return TextOfTokensTeacher(teacher, source, teacher.max_length, target)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -61,6 +61,24 @@ class Teacher(Protocol):
 
         Raises RecipeError where the teacher has none over the student's vocabulary.
         """
+        ...
+
+
+GreedyLabel = tuple[Hypotheses, Distributions]
+"""The greedy translation of a source, and the distributions along it."""
+
+
+@runtime_checkable
+class OnePassTeacher(Protocol):
+    """A teacher that can keep the distributions along its translations while it decodes."""
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether that is its quickest way."""
+        ...
+
+    def greedy_labels(self, src: list[Ids], top_k: int) -> list[GreedyLabel]:
+        """The greedy translation of each source and its distributions."""
         ...
 
 

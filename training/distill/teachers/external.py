@@ -22,9 +22,14 @@ from training.distill.teachers.base import (
     NO_LOGP,
     About,
     Distributions,
+    GreedyLabel,
     Hypotheses,
     Ids,
+    Member,
+    OnePassTeacher,
+    Steps,
     Teacher,
+    batched_distributions,
 )
 from training.model.transformer import EOS, UNK
 
@@ -92,11 +97,15 @@ class RetokenisedTeacher:
 
 
 class TextOfTokensTeacher:
-    """A teacher that is asked by ids of its own tokenizer, as a text teacher."""
+    """A teacher that is asked by ids of its own tokenizer, as a text teacher; its translations may
+    be of another, the `target`'s."""
 
-    def __init__(self, teacher: Teacher, tokenizer: Path, max_length: int) -> None:
+    def __init__(
+        self, teacher: Teacher, tokenizer: Path, max_length: int, target: Path | None = None
+    ) -> None:
         self.teacher = teacher
         self.tokenizer = Tokenizer(tokenizer)
+        self.target = self.tokenizer if target is None else Tokenizer(target)
         self.max_length = max_length
 
     @property
@@ -111,7 +120,7 @@ class TextOfTokensTeacher:
         return [
             list(
                 zip(
-                    self.tokenizer.decode([ids for ids, _ in hypotheses]),
+                    self.target.decode([ids for ids, _ in hypotheses]),
                     [score for _, score in hypotheses],
                     strict=True,
                 )
@@ -159,3 +168,88 @@ class PieceMap:
         """
         gathered = logp.index_select(1, self._columns).clamp(min=NO_LOGP)
         return gathered.masked_fill(self._missing, NO_LOGP)
+
+
+class ExtendedTeacher:
+    """A teacher behind a student's vocabulary that has pieces after the teacher's own.
+
+    The teacher's ids are the student's first ones. A source with a piece that the teacher lacks is
+    given to it as its own tokenizer reads that text; in a given target the piece is its unknown
+    token. It never writes such a piece: its probability is 0.
+    """
+
+    def __init__(self, teacher: Member, own: Path, tokenizer: Path) -> None:
+        """`own` is the SentencePiece model of the teacher, `tokenizer` the student's."""
+        self.teacher = teacher
+        self.batch_tokens = teacher.batch_tokens
+        self.max_length = teacher.max_length
+        self._own, self._tokenizer = Tokenizer(own), Tokenizer(tokenizer)
+        self._known = len(self._own)
+
+    @property
+    def about(self) -> About:
+        return self.teacher.about
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether `greedy_labels` is the way to labels."""
+        return isinstance(self.teacher, OnePassTeacher) and self.teacher.one_pass
+
+    def _sources(self, src: list[Ids]) -> list[Ids]:
+        sources = list(src)
+        rows = [row for row, ids in enumerate(src) if max(ids) >= self._known]
+        texts = self._tokenizer.decode([src[row] for row in rows])
+        read = clipped(self._own.encode(texts), self.max_length - 1)
+        for row, ids in zip(rows, read, strict=True):
+            sources[row] = ids
+        return sources
+
+    def _targets(self, trg: list[Ids]) -> list[Ids]:
+        return [[self._target(token) for token in ids] for ids in trg]
+
+    def _target(self, token: int) -> int:
+        return token if token < self._known else UNK
+
+    def translate(
+        self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
+    ) -> list[Hypotheses]:
+        return self.teacher.translate(self._sources(src), beam_size, n_best, length_penalty)
+
+    def greedy_labels(self, src: list[Ids], top_k: int) -> list[GreedyLabel]:
+        """The teacher's greedy translations and their top-k."""
+        assert isinstance(self.teacher, OnePassTeacher)
+        return self.teacher.greedy_labels(self._sources(src), top_k)
+
+    def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
+        if top_k:
+            return self.teacher.distributions(self._sources(src), self._targets(trg), top_k)
+        return batched_distributions(self.log_probs, src, trg, top_k, self.batch_tokens)
+
+    def log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
+        """Log-probabilities [N, V] along the targets of one batch."""
+        logp = self.teacher.log_probs(self._sources(src), self._targets(trg))
+        return self.widened(logp, NO_LOGP)
+
+    def steps(self, src: list[Ids], times: int) -> ExtendedSteps:
+        """The teacher's decoding of some sources, each `times` times in turn."""
+        return ExtendedSteps(self, self.teacher.steps(self._sources(src), times))
+
+    def widened(self, values: Tensor, absent: float) -> Tensor:
+        """Values [N, U] of the teacher's pieces → [N, V]."""
+        added = len(self._tokenizer) - self._known
+        return torch.cat([values, values.new_full((len(values), added), absent)], dim=1)
+
+
+class ExtendedSteps:
+    """A teacher's steps behind a larger vocabulary."""
+
+    def __init__(self, teacher: ExtendedTeacher, steps: Steps) -> None:
+        self._teacher, self._steps = teacher, steps
+
+    def next_probabilities(self, last: Tensor) -> Tensor:
+        """Tokens [B], which the teacher has, → probabilities [B, V] of the next ones."""
+        return self._teacher.widened(self._steps.next_probabilities(last), 0.0)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in that order."""
+        self._steps.select(rows)

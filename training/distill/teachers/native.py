@@ -1,4 +1,4 @@
-"""Quickstudy checkpoints as teachers, and ensembles of teachers.
+"""Models in torch as teachers, Quickstudy checkpoints above all, and ensembles of teachers.
 
 An ensemble averages probabilities, not log-probabilities, over whole distributions, before any
 top-k. Its members translate together: one beam search over the averaged probabilities.
@@ -22,8 +22,10 @@ from training.checkpoint import load_checkpoint
 from training.data.batching import pad_rows, target_sequence
 from training.data.tokenizer import Tokenizer
 from training.distill.teachers.base import (
+    NO_LOGP,
     About,
     Distributions,
+    GreedyLabel,
     Hypotheses,
     Ids,
     Member,
@@ -32,39 +34,52 @@ from training.distill.teachers.base import (
     batches_by_length,
 )
 from training.distill.teachers.ctranslate2_teacher import translate_tokens
+from training.distill.teachers.greedy import greedy_labels
 from training.distributed import settle_gpu, thread_count
-from training.model.decoding import NEVER, TransformerSteps, beam, beam_search, output_limit
+from training.model.decoding import NEVER, TransformerSteps, beam_search, output_limit
+from training.model.packed import packed
+from training.model.shortlisted import AllWords, CandidateSteps, CandidateWords, Words
 from training.model.transformer import EOS, Transformer, parameter_count
 
 Precision = Literal["float32", "int8"]
 CTranslate2Converter = Callable[[Transformer, list[str], Path, Precision], None]
 """Writes a model, whose pieces are given in the order of their ids, as a CTranslate2 folder. A
 module-level function, so that it can be sent to worker processes."""
+Candidates = Callable[[Ids], np.ndarray]
+"""Source ids, EOS last → the ids of the words that this sentence may become, EOS among them."""
 
 
-class NativeTeacher:
-    """A checkpoint whose tokens are the student's.
+class TorchTeacher:
+    """A Transformer whose tokens are the student's.
 
     With a `converter` it translates in CTranslate2, which is faster on a CPU; without one, or on a
-    GPU, in torch.
+    GPU, or with a decoder cell that CTranslate2 lacks, in torch. With `candidates`, source ids →
+    the ids of the words that this sentence may become, only those are scored. `source_prefix` are
+    ids in front of every source; `max_length` is the most tokens of either side, without the
+    prefix.
     """
 
     def __init__(
         self,
-        checkpoint: Path,
+        model: Transformer,
+        pieces: list[str],
         batch_tokens: int = 1024,
         precision: Precision = "float32",
         converter: CTranslate2Converter | None = None,
+        candidates: Candidates | None = None,
+        source_prefix: Sequence[int] = (),
+        max_length: int | None = None,
     ) -> None:
-        loaded = load_checkpoint(checkpoint)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         settle_gpu()
-        self.model = loaded.model.to(self.device)
-        self.max_length = self.model.max_length
+        self.model = model.to(self.device)
+        self.max_length = max_length or self.model.max_length
         self.batch_tokens = batch_tokens
         self.precision: Precision = precision
         self._converter = converter
-        self.pieces = Tokenizer(loaded.tokenizer).pieces
+        self._candidates = candidates
+        self._source_prefix = list(source_prefix)
+        self.pieces = pieces
         self._ids = {piece: index for index, piece in enumerate(self.pieces)}
 
     @property
@@ -78,7 +93,14 @@ class NativeTeacher:
     def _converter_in_use(self) -> CTranslate2Converter | None:
         """None where torch translates. On a GPU it always does: CTranslate2's wheels need a CUDA
         of their own."""
-        return None if self.device.type == "cuda" else self._converter
+        if self.device.type == "cuda" or not ctranslate2_has(self.model):
+            return None
+        return self._converter
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether `greedy_labels` is the way to labels: torch translates."""
+        return self._converter_in_use is None
 
     @functools.cached_property
     def _translator(self) -> Any:
@@ -92,10 +114,21 @@ class NativeTeacher:
                 str(folder), inter_threads=thread_count(1), intra_threads=1
             )
 
+    @functools.cached_property
+    def _network(self) -> Transformer:
+        """The model as it computes here."""
+        return packed(self.model)
+
+    @functools.cached_property
+    def _all_words(self) -> AllWords:
+        return AllWords(self.model)
+
     def translate(
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
         if self._converter_in_use is None:
+            if beam_size == 1:
+                return [hypotheses for hypotheses, _ in self.greedy_labels(src, 0)]
             return self.search(src, beam_size, n_best, length_penalty)
         translations = translate_tokens(
             self._translator,
@@ -119,15 +152,44 @@ class NativeTeacher:
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
         """`n_best` translations of each source by beam search in torch, on the model's device."""
-        translations: dict[int, Hypotheses] = {}
+        translations: list[Hypotheses] = [[]] * len(src)
         for rows in batches_by_length(src, src, self.batch_tokens):
-            batch = self._padded([src[row] for row in rows])
-            hypotheses = beam(self.model, batch, beam_size, length_penalty)
-            for row, best in zip(rows, hypotheses, strict=True):
+            sources = [src[row] for row in rows]
+            steps = self.steps(sources, beam_size)
+            searched = beam_search(steps, self._limits(sources), beam_size, length_penalty)
+            for row, best in zip(rows, searched, strict=True):
                 translations[row] = [
                     ([*hypothesis.ids, EOS], hypothesis.score) for hypothesis in best[:n_best]
                 ]
-        return [translations[row] for row in range(len(src))]
+        return translations
+
+    def greedy_labels(self, src: list[Ids], top_k: int) -> list[GreedyLabel]:
+        """The greedy translation of each source and its top-k, in one pass in torch."""
+        labels: dict[int, GreedyLabel] = {}
+        for rows in batches_by_length(src, src, self.batch_tokens):
+            sources = [src[row] for row in rows]
+            labels |= zip(
+                rows,
+                greedy_labels(
+                    self._network,
+                    self._padded(sources),
+                    self._limits(sources),
+                    self._words(sources),
+                    top_k,
+                ),
+                strict=True,
+            )
+        return [labels[row] for row in range(len(src))]
+
+    def _limits(self, src: list[Ids]) -> list[int]:
+        return [output_limit(len(ids), self.max_length) for ids in src]
+
+    def _words(self, src: list[Ids]) -> Words:
+        if self._candidates is None:
+            return self._all_words
+        return CandidateWords(
+            self.model, [self._candidates([*self._source_prefix, *ids]) for ids in src]
+        )
 
     def distributions(self, src: list[Ids], trg: list[Ids], top_k: int) -> list[Distributions]:
         return batched_distributions(self._log_probs, src, trg, top_k, self.batch_tokens)
@@ -138,19 +200,51 @@ class NativeTeacher:
 
     @torch.inference_mode()
     def _log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
-        """Log-probabilities [N, V] on the model's device."""
+        """Log-probabilities [N, V] on the model's device; `NO_LOGP` of what is no candidate."""
         target = target_sequence([np.asarray(row) for row in trg])
-        memory, bias = self.model.encode(self._padded(src))
-        states = self.model.decode(target.trg_in.to(self.device), memory, bias)
-        return torch.log_softmax(self.model.logits(states[target.mask]).float(), dim=-1)
+        memory, bias = self._network.encode(self._padded(src))
+        states = self._network.decode(target.trg_in.to(self.device), memory, bias)
+        states = states[target.mask.to(self.device)]
+        words = self._words(src)
+        if not isinstance(words, CandidateWords):
+            return words.logits(states).log_softmax(1)
+        rows = torch.arange(len(trg)).repeat_interleave(torch.tensor([len(ids) for ids in trg]))
+        words = words.select(rows.to(self.device))
+        logp = words.logits(states).log_softmax(1).clamp(min=NO_LOGP)
+        return words.spread(logp, self.model.vocab_size, NO_LOGP)
 
     def _padded(self, src: list[Ids]) -> Tensor:
-        """Sources [B, S] on the model's device."""
-        return pad_rows([np.asarray(row) for row in src]).to(self.device)
+        """Sources [B, S] with their prefix, on the model's device."""
+        return pad_rows([np.array([*self._source_prefix, *row]) for row in src]).to(self.device)
 
     def steps(self, src: list[Ids], times: int) -> TransformerSteps:
         """The decoding of some sources in torch, from its start; each source `times` times."""
-        return TransformerSteps(self.model, self._padded(src), times)
+        words = self._words(src)
+        if isinstance(words, CandidateWords):
+            return CandidateSteps(self._network, self._padded(src), times, words)
+        return TransformerSteps(self._network, self._padded(src), times)
+
+
+def ctranslate2_has(model: Transformer) -> bool:
+    """Whether CTranslate2 has all that a model is made of, as our converter writes it."""
+    return (
+        model.decoder_cell == "attention" and not model.post_norm and model.source_embedding is None
+    )
+
+
+class NativeTeacher(TorchTeacher):
+    """A Quickstudy checkpoint."""
+
+    def __init__(
+        self,
+        checkpoint: Path,
+        batch_tokens: int = 1024,
+        precision: Precision = "float32",
+        converter: CTranslate2Converter | None = None,
+    ) -> None:
+        loaded = load_checkpoint(checkpoint)
+        pieces = Tokenizer(loaded.tokenizer).pieces
+        super().__init__(loaded.model, pieces, batch_tokens, precision, converter)
 
 
 # --- ensembles ---------------------------------------------------------------------------------

@@ -1,0 +1,151 @@
+"""Output layers over the whole vocabulary, or over the few words that each sentence may become.
+
+The output layer is most of a small model's work. A lexical shortlist names some hundreds of words
+a sentence; one product computes the union of a batch's words, and each row then looks at its own
+ones only, so that a sentence's result does not depend on the others of its batch.
+
+Shapes: B batch rows, D width, V vocabulary, C most words of a row, U union of a batch's words, K
+best ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.model.decoding import IMPOSSIBLE, NEVER, TransformerSteps
+from training.model.packed import PackedLinear
+from training.model.transformer import EOS, PAD, Transformer
+
+ABSENT = -1e9
+"""Score of a place in which a row has no word."""
+
+
+class Words(Protocol):
+    """Which words are scored for each row of a batch, and by what."""
+
+    def logits(self, states: Tensor) -> Tensor:
+        """States [B, D] → scores [B, C]."""
+        ...
+
+    def ids(self, places: Tensor) -> Tensor:
+        """Places among each row's scores [B, K] → token ids [B, K]."""
+        ...
+
+    def select(self, rows: Tensor) -> Words:
+        """The words of these rows, in that order; a row may come again."""
+        ...
+
+    def never(self, logits: Tensor) -> Tensor | None:
+        """Of scores [B, C] those of the tokens that no translation holds; None without any."""
+        ...
+
+
+class AllWords:
+    """The whole vocabulary for every row: C = V, and a place is an id."""
+
+    def __init__(self, model: Transformer) -> None:
+        self._layer = PackedLinear(model.embedding.weight, model.output_bias.detach())
+
+    def logits(self, states: Tensor) -> Tensor:
+        """States [B, D] → scores [B, V]."""
+        scores: Tensor = self._layer(states)
+        return scores
+
+    def ids(self, places: Tensor) -> Tensor:
+        """The same numbers."""
+        return places
+
+    def select(self, rows: Tensor) -> AllWords:
+        """Itself: all rows have the same words."""
+        return self
+
+    def never(self, logits: Tensor) -> Tensor | None:
+        """Scores [B, 3] of `NEVER`, which have the first ids."""
+        return logits[:, : len(NEVER)]
+
+
+class CandidateWords:
+    """Words of each row alone, without those of `NEVER`; EOS is always among them."""
+
+    def __init__(self, model: Transformer, candidates: Sequence[np.ndarray]) -> None:
+        words = [ids[ids >= EOS] for ids in candidates]
+        device = model.embedding.weight.device
+        union = np.unique(np.concatenate(words))
+        # Where a row has fewer words than another, it looks at a last column that is no word.
+        columns = np.full((len(words), max(map(len, words))), len(union), dtype=np.int64)
+        for row, ids in enumerate(words):
+            columns[row, : len(ids)] = np.searchsorted(union, ids)
+        chosen = torch.from_numpy(union.astype(np.int64)).to(device)
+        weight, bias = model.embedding.weight.detach(), model.output_bias.detach()
+        self._layer = PackedLinear(
+            torch.cat([weight.index_select(0, chosen), weight.new_zeros(1, weight.shape[1])]),
+            torch.cat([bias.index_select(0, chosen), bias.new_full((1,), ABSENT)]),
+        )
+        self._union = torch.cat([chosen, chosen.new_full((1,), PAD)])
+        self._columns = torch.from_numpy(columns).to(device)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """States [B, D] → scores [B, C], `ABSENT` where a row has no more words."""
+        scores: Tensor = self._layer(states)
+        return scores.gather(1, self._columns)
+
+    def ids(self, places: Tensor) -> Tensor:
+        """Places [B, K] → token ids [B, K], PAD where a row has no more words."""
+        return self._union[self._columns.gather(1, places)]
+
+    def select(self, rows: Tensor) -> CandidateWords:
+        """The words of these rows, in that order; the union stays."""
+        selected = object.__new__(CandidateWords)
+        selected._layer, selected._union = self._layer, self._union
+        selected._columns = self._columns.index_select(0, rows)
+        return selected
+
+    def never(self, logits: Tensor) -> Tensor | None:
+        """None: such tokens are no candidates."""
+        return None
+
+    def spread(self, values: Tensor, vocab_size: int, absent: float) -> Tensor:
+        """Values [B, C] of the rows' words → [B, V], `absent` elsewhere."""
+        whole = values.new_full((len(values), vocab_size), absent)
+        # A place without a word writes to PAD, which is no candidate.
+        whole.scatter_(1, self._union[self._columns], values)
+        whole[:, list(NEVER)] = absent
+        return whole
+
+
+class CandidateSteps(TransformerSteps):
+    """Cached decoding of sources [B, S], each `times` times in turn, over their own words."""
+
+    def __init__(self, model: Transformer, src: Tensor, times: int, words: CandidateWords) -> None:
+        super().__init__(model, src, times)
+        self._words = words.select(
+            torch.arange(len(src), device=src.device).repeat_interleave(times)
+        )
+
+    def _next_logp(self, last: Tensor) -> Tensor:
+        """Log-probabilities [B, C] of each row's words."""
+        states = self._model.decode(
+            last[:, None].to(self._memory.device),
+            self._memory,
+            self._cache.memory_bias,
+            self._cache,
+        )
+        return self._words.logits(states[:, -1]).log_softmax(1)
+
+    def next_log_probs(self, last: Tensor) -> Tensor:
+        """Log-probabilities [B, V] of the next tokens, none for those that are no candidates."""
+        return self._words.spread(self._next_logp(last), self._model.vocab_size, IMPOSSIBLE)
+
+    def next_probabilities(self, last: Tensor) -> Tensor:
+        """Probabilities [B, V] of the next tokens, 0 for those that are no candidates."""
+        return self._words.spread(self._next_logp(last).exp(), self._model.vocab_size, 0.0)
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows, in that order."""
+        super().select(rows)
+        self._words = self._words.select(rows.to(self._memory.device))
