@@ -139,7 +139,8 @@ def import_(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            help="onnx-int8 or onnx-float32; may be repeated, the first is the default.",
+            help="onnx-int8, onnx-float32 or onnx-float32-shortlist; may be repeated, the first is "
+            "the default.",
             show_default="onnx-int8",
         ),
     ] = None,

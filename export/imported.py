@@ -26,6 +26,7 @@ from export.runtime.manifest import (
     Decoding,
     EngineEntry,
     Origin,
+    Precision,
 )
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import check_translates
@@ -37,7 +38,7 @@ from training.transfer import to_transformer
 MAX_INPUT_TOKENS = 128
 OUTPUT_RATIO = 2.5
 """Most output tokens a source token, where the model's files do not set it."""
-ENGINES = ("onnx-int8", "onnx-float32")
+ENGINES = ("onnx-int8", "onnx-float32", "onnx-float32-shortlist")
 
 
 @dataclass(frozen=True)
@@ -158,22 +159,22 @@ def _entries(model: PretrainedModel, engines: Sequence[str]) -> tuple[EngineEntr
         raise BundleError(
             f"engines: {list(engines)}; of an imported model choose from {list(ENGINES)}, each once"
         )
-    int8 = EngineEntry(
-        name="onnx-int8",
+    if "onnx-float32-shortlist" in engines and model.lexicon is None:
+        raise BundleError("engines: onnx-float32-shortlist needs a lexicon, and the model has none")
+    return tuple(_entry(name, model) for name in engines)
+
+
+def _entry(name: str, model: PretrainedModel) -> EngineEntry:
+    own = name == "onnx-int8"
+    quantised: Precision = "int8" if model.format == "firefox" else "int8-7bit"
+    return EngineEntry(
+        name=name,
         kind="onnx",
-        precision="int8" if model.format == "firefox" else "int8-7bit",
-        compute="int8",
-        path=f"{ENGINES_FOLDER}/onnx-int8",
-        shortlist=model.lexicon is not None,
+        precision=quantised if own else "float32",
+        compute="int8" if own else "float32",
+        path=f"{ENGINES_FOLDER}/{name}",
+        shortlist=model.lexicon is not None if own else name.endswith("-shortlist"),
     )
-    float32 = EngineEntry(
-        name="onnx-float32",
-        kind="onnx",
-        precision="float32",
-        compute="float32",
-        path=f"{ENGINES_FOLDER}/onnx-float32",
-    )
-    return tuple({"onnx-int8": int8, "onnx-float32": float32}[name] for name in engines)
 
 
 PRECISIONS = {"int8": "int8-own", "int8-7bit": "int8", "float32": "float32"}

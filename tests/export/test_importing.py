@@ -96,6 +96,22 @@ def test_int8_keeps_the_bytes_and_chooses_among_candidates(firefox: Path, tmp_pa
         assert set(tokenizer.encode(text)) <= candidates
 
 
+def test_float32_has_an_engine_with_candidates_too(firefox: Path, tmp_path: Path) -> None:
+    names = ("onnx-float32-shortlist", "onnx-int8")
+    bundle = imported(firefox, tmp_path / "out", engines=names)
+    entries = {entry.name: entry for entry in bundle.manifest.engines}
+    assert entries["onnx-float32-shortlist"].precision == "float32"
+    assert all(entry.shortlist for entry in entries.values())
+    texts = [
+        [t.text for t in load_engine(bundle, name).translate_batch(SENTENCES, TranslateOptions())]
+        for name in names
+    ]
+    assert all(map(any, texts))
+    next(firefox.glob("lex*")).unlink()
+    with pytest.raises(BundleError, match="needs a lexicon"):
+        imported(firefox, tmp_path / "out", engines=names)
+
+
 def test_the_manifest_says_what_the_model_was(firefox: Path, tmp_path: Path) -> None:
     manifest = imported(firefox, tmp_path / "out").manifest
     assert (manifest.source_lang, manifest.target_lang) == ("en", "pt")
