@@ -61,7 +61,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     `more.model`, the same with pieces added."""
     folder = tmp_path_factory.mktemp("marian")
     arrays = firefox_folder(folder / "model", sentencepiece_model(), None)
-    arrays["decoder_ff_logit_out_b"][0, 0] += 4.0  # so that some translations end
+    arrays["decoder_ff_logit_out_b"][0, 0] += 2.0  # so that some translations end
     items = bin_items(arrays, marian_settings(), "i1")
     (folder / "model" / "model.enpt.intgemm.alphas.bin").write_bytes(write_bin(items))
     (folder / "own.model").write_bytes(adopted_tokenizer(config(folder)))
