@@ -262,8 +262,12 @@ def test_the_teacher_never_writes_an_added_piece(place: Path) -> None:
         assert found.logp.shape == (len(trg), len(more))
         assert (found.logp[:, len(own) :] == NO_LOGP).all()
         assert np.exp(found.logp).sum(1) == pytest.approx(np.ones(len(trg)), abs=1e-5)
-    for found in teacher.distributions(src, src, 4):
+    read = own.encode(PRICES)
+    fed = [[token if token < len(own) else UNK for token in ids] for ids in src]
+    given = marian(place).distributions(read, fed, 4)
+    for found, other in zip(teacher.distributions(src, src, 4), given, strict=True):
         assert found.ids.max() < len(own)
+        np.testing.assert_allclose(found.logp, other.logp, atol=1e-4)
 
 
 @pytest.mark.parametrize("labels", [GREEDY, BEAM, BEAM.model_copy(update={"top_k": 0})])
