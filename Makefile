@@ -25,11 +25,11 @@ help:  ## Show these commands
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## */\1\t/' | expand -t 14
 	@echo
 	@echo "PORT=3000 and HOST=127.0.0.1 choose where 'make serve' listens,"
-	@echo "QUICKSTUDY_MODEL which bundle it serves, PYTHON which interpreter makes $(VENV)."
+	@echo "QUICKSTUDY_MODEL which bundle it serves (QUICKSTUDY_MODELS: which ones), PYTHON which interpreter makes $(VENV)."
 	@echo "'make bench-readme' reads RESULTS=benchmarks/results/bench-en-de/results.json."
 	@echo "'make demo-web' listens at PORT=8000 and takes its bundle from MODEL=models/en-de."
 
-serve: $(served)  ## Install what serving needs into .venv and serve models/en-de
+serve: $(served)  ## Install what serving needs into .venv and serve every bundle in models/
 	$(bin)/python -m service.supervisor --host $(HOST) --port $(PORT)
 
 demo-web: $(served) $(packages)  ## Build a page that translates in the browser, and serve it

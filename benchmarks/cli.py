@@ -38,8 +38,9 @@ Baselines = Annotated[
     list[str] | None,
     typer.Option(
         "--baseline",
-        metavar="NAME=CHECKPOINT",
-        help="Another student to measure in torch, by a name of your own; may be repeated.",
+        metavar="NAME=FOLDER",
+        help="Another student's checkpoint, measured in torch, or another bundle, such as an "
+        "imported one, by a name of your own; may be repeated.",
     ),
 ]
 Quick = Annotated[
@@ -312,19 +313,20 @@ def _request(
 
 
 def _baselines(given: list[str]) -> dict[str, Path]:
-    checkpoints: dict[str, Path] = {}
+    folders: dict[str, Path] = {}
     for text in given:
         name, _, folder = text.partition("=")
-        if not name or not (Path(folder) / "checkpoint.json").is_file():
+        files = [Path(folder) / file for file in ("checkpoint.json", "manifest.json")]
+        if not name or not any(file.is_file() for file in files):
             raise typer.BadParameter(
-                f"{text!r}: give a name and a checkpoint's folder, as in former=runs/old/student/"
-                "checkpoint",
+                f"{text!r}: give a name and the folder of a checkpoint or bundle, as in "
+                "former=runs/old/student/checkpoint or firefox=models/en-pt",
                 param_hint="--baseline",
             )
-        if name in checkpoints:
+        if name in folders:
             raise typer.BadParameter(f"{name!r} is there twice", param_hint="--baseline")
-        checkpoints[name] = Path(folder)
-    return checkpoints
+        folders[name] = Path(folder)
+    return folders
 
 
 def _plan(

@@ -58,12 +58,13 @@ class EvaluationRow:
 
 
 def systems_of(run: Run) -> Iterator[EvaluationRow]:
-    """Every system of a run, in the order of its table."""
+    """Every system of a run, in the order of its table; a run may have no teacher."""
     languages = run.recipe.corpus.src_lang, run.recipe.corpus.trg_lang
     if run.teacher_checkpoint is not None:
         (greedy,) = torch_systems(run.teacher_checkpoint, "teacher", "teacher", *languages)
         yield EvaluationRow("teacher", greedy)
-    yield EvaluationRow("teacher", labelling_teacher(run))
+    if run.recipe.teacher is not None:
+        yield EvaluationRow("teacher", labelling_teacher(run))
     for name in run.recipe.objectives():
         checkpoint = run.student_folder(name) / "checkpoint"
         (student,) = torch_systems(checkpoint, name, "student", *languages)
@@ -143,8 +144,8 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
     process."""
     sentences = [src for src, _ in list(read_pairs(path))[:SPEED_SENTENCES]]
     # The teacher's first row: greedy in torch where it can be, else as it labelled.
-    teacher = next(row for row in systems if row.name == "teacher")
-    chosen = [teacher, *(row for row in systems if row.name == "student")]
+    teacher = next((row for row in systems if row.name == "teacher"), None)
+    chosen = [row for row in systems if row is teacher or row.name == "student"]
     before, failed = describe_machine(), dict[str, str]()
     with start_systems([row.system for row in chosen], 1, failed) as running:
         turns = take_turns(running, sentences, 1, ROUNDS, failed)
@@ -153,7 +154,7 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
         for row in chosen
         if row.system.info.name in turns
     }
-    slow = rounds.get(teacher.label)
+    slow = rounds.get(teacher.label) if teacher is not None else None
     return {
         "batch": 1,
         "threads": 1,
@@ -169,7 +170,7 @@ def _speed(systems: list[EvaluationRow], path: Path) -> dict[str, Any]:
         "times_the_teacher": {
             label: ratios(times, slow)
             for label, times in rounds.items()
-            if slow is not None and label != teacher.label
+            if slow is not None and teacher is not None and label != teacher.label
         },
         "failed": failed,
         "machine": before,
@@ -215,8 +216,11 @@ def _render_speed(speed: dict[str, Any]) -> list[str]:
         "| system | sentences/s | times the teacher (least–most) |",
         "|---|--:|--:|",
     ]
+    compared = speed["times_the_teacher"]
     for row in speed["systems"]:
-        times = speed["times_the_teacher"].get(row["system"])
-        shown = f"{times['median']} ({times['least']}–{times['most']})" if times else "1"
+        times = compared.get(row["system"])
+        shown = "1" if compared else "–"
+        if times:
+            shown = f"{times['median']} ({times['least']}–{times['most']})"
         lines.append(f"| {row['system']} | {row['sentences_per_second']} | {shown} |")
     return lines

@@ -25,8 +25,8 @@ from benchmarks.systems.base import PEERS, Role, Subject, System, Unavailable, p
 from benchmarks.systems.ours import TorchCheckpoint, bundle_systems, torch_systems
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import export_bundle, weights_of
-from export.runtime.bundle import Bundle, load_bundle, load_tokenizer
-from export.runtime.manifest import BundleError
+from export.runtime.bundle import Bundle, load_bundle, load_source_tokenizer, load_tokenizer
+from export.runtime.manifest import MANIFEST_FILE, BundleError
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config.model import ModelConfig
 from training.model.transformer import EncoderLayer, Transformer
@@ -51,7 +51,7 @@ class BenchRequest:
     src: Path | None = None
     ref: Path | None = None
     baselines: dict[str, Path] = field(default_factory=dict)
-    """Checkpoints of other students, by names that the run has no student of."""
+    """Checkpoints of other students, and other bundles, by names that the run has no student of."""
 
 
 @dataclass
@@ -88,7 +88,7 @@ def plan_bundle(path: Path, request: BenchRequest, folder: Path) -> BenchPlan:
             "a bundle has no test set: give --src FILE and --ref FILE, a sentence a line, or the "
             "recipe that made it instead of the bundle"
         )
-    tokenizer = load_tokenizer(bundle)
+    tokenizer = load_source_tokenizer(bundle, load_tokenizer(bundle))
     plan = _plan(bundle, bundle.manifest.name, request)
     plan.texts = [_file_text(request.src, request.ref, tokenizer, _piece_rarity(tokenizer))]
     student = request.student or _checkpoint_of_bundle(plan, folder)
@@ -103,7 +103,7 @@ def _checkpoint_of_bundle(plan: BenchPlan, folder: Path) -> Path | None:
     try:
         return bundle_to_checkpoint(plan.bundle, folder / "own-weights")
     except BundleError as error:
-        plan.skipped.append(Skipped(name="student torch", reason=str(error)))
+        plan.skipped.append(Skipped(name="torch", reason=str(error)))
         return None
 
 
@@ -142,7 +142,7 @@ def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
     }
     if request.student is not None:
         students["student"] = request.student
-    if teacher is None:
+    if teacher is None and run.recipe.teacher is not None:
         _add_labelling_teacher(plan, run)
     _add_checkpoints(plan, teacher, students, request, folder)
     _add_peers(plan, request, students.get("student"), teacher, folder)
@@ -150,7 +150,8 @@ def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
 
 
 def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
-    systems: list[System] = [*bundle_systems(bundle, request.beams)]
+    name_of_ours = "student" if bundle.manifest.origin is None else "imported"
+    systems: list[System] = [*bundle_systems(bundle, request.beams, prefix=name_of_ours)]
     main = next(one.info.name for one in systems if one.info.note == "as shipped")
     return BenchPlan(name, bundle, main, systems, [])
 
@@ -162,7 +163,7 @@ def _add_checkpoints(
     request: BenchRequest,
     folder: Path,
 ) -> None:
-    """Teacher and students in torch, and the teacher as a bundle of its own."""
+    """Teacher and students in torch, the teacher as a bundle of its own, and other bundles."""
     if taken := sorted({*students, "teacher"} & set(request.baselines)):
         raise ResultsError(f"--baseline {taken[0]}: the run has one of that name: choose another")
     ends = plan.source, plan.target
@@ -171,7 +172,13 @@ def _add_checkpoints(
         plan.systems += torch_systems(teacher, "teacher", "teacher", *ends, beams)
         made = checkpoint_to_bundle(teacher, folder / "teacher-bundle", *ends)
         plan.systems += bundle_systems(made, beams, "teacher", "teacher")
-    for name, checkpoint in {**students, **request.baselines}.items():
+    bundles = {
+        name: path for name, path in request.baselines.items() if (path / MANIFEST_FILE).exists()
+    }
+    for name, path in bundles.items():
+        plan.systems += bundle_systems(load_bundle(path), (1,), "baseline", name)
+    checkpoints = {name: p for name, p in request.baselines.items() if name not in bundles}
+    for name, checkpoint in {**students, **checkpoints}.items():
         if checkpoint is not None and _is_checkpoint(plan, name, checkpoint):
             role: Role = "student" if name == "student" else "baseline"
             plan.systems += torch_systems(checkpoint, name, role, *ends)
@@ -266,7 +273,7 @@ WEIGHTS_NOTE = "the weights of the bundle, in float32"
 def bundle_to_checkpoint(bundle: Bundle, out: Path) -> Path:
     """Write the checkpoint of a bundle at `out`; int8 weights keep their 7 bits.
 
-    Raises BundleError where the bundle has no engine to take them from.
+    Raises BundleError where the bundle has no engine to take them from, or was imported.
     """
     model = from_ctranslate2(weights_of(bundle))
     recipe = bundle.recipe_text()

@@ -188,8 +188,11 @@ def measure_peaks(threads: Sequence[int], rounds: int, seconds: float) -> list[P
 
 
 def dimensions(plan: BenchPlan) -> dict[int, ModelConfig]:
-    """The models that the bundle's recipe describes, by their number of parameters."""
+    """The models that the bundle's recipe describes, by their number of parameters; an imported
+    bundle has none."""
     manifest = plan.bundle.manifest
+    if manifest.recipe is None:
+        return {}
     text = plan.bundle.recipe_text()
     configs = {}
     tree = yaml.safe_load(text)

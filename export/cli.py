@@ -153,7 +153,9 @@ def import_(
     ref: Annotated[Path | None, typer.Option(help="Their references.")] = None,
     sentencepiece: Annotated[
         Path | None,
-        typer.Option(help="SentencePiece model of a CTranslate2 folder.", show_default="in it"),
+        typer.Option(
+            help="SentencePiece model of a CTranslate2 folder.", show_default="the one in it"
+        ),
     ] = None,
     target_sentencepiece: Annotated[
         Path | None, typer.Option(help="That of its target side, where it has one of its own.")
@@ -260,7 +262,7 @@ def show_bundle(bundle: Bundle, console: Console) -> None:
     sections: list[RenderableType] = [_facts(bundle), _engines(manifest)]
     if manifest.metrics:
         sections.append(_metrics(manifest))
-    sections.append(_gate(manifest.gate))
+    sections.append(_gate(manifest.gate, "torch" if manifest.origin is None else "reference"))
     sections.append(_files(manifest))
     for section in sections:
         console.print(Group(section, ""))
@@ -325,10 +327,11 @@ def _metrics(manifest: Manifest) -> Table:
     return _table(head, rows, numbers={"score"})
 
 
-def _gate(gate: GateRecord | None) -> RenderableType:
+def _gate(gate: GateRecord | None, reference: str) -> RenderableType:
     if gate is None:
-        return Text("Export gate: not run; its engines were not compared with torch.")
-    head = ("export gate", "identical", "BLEU", "less torch's", "chrF2 less torch's", "result")
+        return Text("Export gate: not run; its engines were not compared with float32.")
+    less = (f"less {reference}'s", f"chrF2 less {reference}'s")
+    head = ("export gate", "identical", "BLEU", *less, "result")
     rows = [
         (
             check.engine,
@@ -340,9 +343,9 @@ def _gate(gate: GateRecord | None) -> RenderableType:
         )
         for check in gate.engines
     ]
-    said = f"{gate.sentences} sentences of {gate.dataset}, torch {gate.torch_bleu:.2f} BLEU"
+    said = f"{gate.sentences} sentences of {gate.dataset}, {reference} {gate.torch_bleu:.2f} BLEU"
     forced = ["Published by force, although it broke a limit."] if gate.forced else []
-    numbers = {"identical", "BLEU", "less torch's", "chrF2 less torch's"}
+    numbers = {"identical", "BLEU", *less}
     return Group(_table(head, rows, numbers), _text(said), *map(_text, forced))
 
 

@@ -12,12 +12,14 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import sentencepiece as spm
 
 from export.ctranslate2 import (
     VMAP_FILE,
     Sentence,
+    ctranslate2_fault,
     from_ctranslate2,
     lexical_table,
     to_ctranslate2,
@@ -37,6 +39,7 @@ from export.runtime.manifest import (
     ENGINES_FOLDER,
     FORMAT_VERSION,
     RECIPE_FILE,
+    SOURCE_TOKENIZER_FILE,
     TOKENIZER_FILE,
     BundleError,
     BundleInfo,
@@ -47,6 +50,7 @@ from export.runtime.manifest import (
 from export.verify import SAMPLES, check_translates
 from training.config.recipe import GateLimits
 from training.model.transformer import Transformer, parameter_count
+from training.pretrained.coverage import missing_characters
 
 TranslatedText = Callable[[], Iterable[Sentence]]
 """(source ids, translation's ids) of every training pair, without special tokens."""
@@ -217,6 +221,7 @@ def export_bundle(
     *,
     model: Transformer,
     tokenizer_path: Path,
+    source_tokenizer_path: Path | None = None,
     recipe_text: str,
     out: Path,
     name: str,
@@ -236,7 +241,8 @@ def export_bundle(
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
-    `engines` are names in `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from.
+    `source_tokenizer_path` is the source's, where it has one of its own. `engines` are names in
+    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -259,11 +265,30 @@ def export_bundle(
         metrics=tuple(metrics),
         licence=licence,
         attribution=attribution,
+        **_source_side(source_tokenizer_path),
     )
     gate_settings = GateSettings(held_out, limits or GateLimits(), force) if held_out else None
     return write_engines(
-        model, tokenizer_path, recipe_text, Path(out), info, gate_settings, translated_text
+        model,
+        tokenizer_path,
+        recipe_text,
+        Path(out),
+        info,
+        gate_settings,
+        translated_text,
+        source_tokenizer_path,
     )
+
+
+def _source_side(tokenizer_path: Path | None) -> dict[str, Any]:
+    """What the manifest says of a source tokenizer of its own."""
+    if tokenizer_path is None:
+        return {}
+    return {
+        "source_tokenizer": SOURCE_TOKENIZER_FILE,
+        "source_vocab_size": len(pieces_of(tokenizer_path)),
+        "missing_characters": missing_characters(tokenizer_path.read_bytes()),
+    }
 
 
 def write_engines(
@@ -274,17 +299,22 @@ def write_engines(
     info: BundleInfo,
     gate_settings: GateSettings | None,
     translated_text: TranslatedText | None = None,
+    source_tokenizer_path: Path | None = None,
 ) -> Bundle:
     """Write the engines that `info` names, and all else, as a bundle at `out`.
 
-    Raises as `export_bundle` does.
+    The scores of a model that CTranslate2 cannot compute are not held against torch. Raises as
+    `export_bundle` does.
     """
     model.eval()
     pieces = pieces_of(tokenizer_path)
-    check_scores(engine_parity(model, tokenizer_path))
+    if ctranslate2_fault(model) is None:
+        check_scores(engine_parity(model, tokenizer_path))
 
     def fill(draft: Path) -> None:
         shutil.copyfile(tokenizer_path, draft / TOKENIZER_FILE)
+        if source_tokenizer_path is not None:
+            shutil.copyfile(source_tokenizer_path, draft / SOURCE_TOKENIZER_FILE)
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
         job = ExportJob(model, pieces, info, translated_text)
         for exporter in exporters_of([engine.name for engine in info.engines]):
@@ -388,7 +418,7 @@ def weights_of(bundle: Bundle) -> Path:
 
 def _source(bundle: Bundle) -> EngineEntry:
     """The engine whose weights are nearest to the model's."""
-    if bundle.manifest.keeps_original_folder:
+    if bundle.manifest.origin is not None:
         raise BundleError(
             f"{bundle.path} holds an imported model as it was: "
             "import it again instead, with the options that you want"

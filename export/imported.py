@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sentencepiece as spm
-import torch
 
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import GateSettings, check_bundle
 from export.runtime.bundle import Bundle, now, own_version, pieces, write_bundle
 from export.runtime.manifest import (
     ENGINES_FOLDER,
+    SOURCE_TOKENIZER_FILE,
     TOKENIZER_FILE,
     BundleError,
     BundleInfo,
@@ -29,12 +29,11 @@ from export.runtime.manifest import (
 )
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import check_translates
-from training.checkpoint import build_model
 from training.model.transformer import Transformer, parameter_count
 from training.pretrained.base import PretrainedModel
 from training.pretrained.coverage import missing_characters
+from training.transfer import to_transformer
 
-SOURCE_TOKENIZER_FILE = "source_tokenizer.model"
 MAX_INPUT_TOKENS = 128
 OUTPUT_RATIO = 2.5
 """Most output tokens a source token, where the model's files do not set it."""
@@ -81,18 +80,6 @@ def import_pretrained(
         return info.model_copy(update={"gate": gate})
 
     return write_bundle(out, info, fill=fill, verify=check_translates, check=check)
-
-
-def to_transformer(model: PretrainedModel) -> Transformer:
-    """The model in torch, in float32, for evaluation."""
-    source_table = model.state.get("source_embedding.weight")
-    transformer = build_model(
-        model.config,
-        len(model.state["embedding.weight"]),
-        None if source_table is None else len(source_table),
-    )
-    transformer.load_state_dict({name: torch.from_numpy(w) for name, w in model.state.items()})
-    return transformer.eval()
 
 
 # --- what the bundle says of itself ------------------------------------------------------------

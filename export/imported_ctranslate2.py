@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import sentencepiece as spm
@@ -31,6 +32,7 @@ from export.runtime.bundle import (
 )
 from export.runtime.foreign_ctranslate2 import (
     LANGUAGE_TOKEN,
+    LOST_LANGUAGE,
     ForeignModel,
     check_framing,
     check_room,
@@ -39,6 +41,7 @@ from export.runtime.foreign_ctranslate2 import (
 )
 from export.runtime.manifest import (
     ENGINES_FOLDER,
+    MAX_FILES,
     MAX_TOTAL_BYTES,
     QUANTISED,
     TOKENIZER_FILE,
@@ -84,6 +87,7 @@ def import_ctranslate2(
     licence: str | None = None,
     name: str | None = None,
     description: str | None = None,
+    attribution: str = "",
     source_prefix: Sequence[str] = (),
     source_suffix: Sequence[str] = (),
     target_prefix: Sequence[str] = (),
@@ -115,6 +119,7 @@ def import_ctranslate2(
         texts=tuple(texts),
         licence=licence or _licence(folder, licence_of(texts)),
         description=description,
+        attribution=attribution,
         source_prefix=tuple(source_prefix),
         source_suffix=tuple(source_suffix),
         target_prefix=tuple(target_prefix),
@@ -132,6 +137,7 @@ def import_argos(
     licence: str | None = None,
     name: str | None = None,
     description: str | None = None,
+    attribution: str = "",
     source_prefix: Sequence[str] = (),
     target_prefix: Sequence[str] = (),
     beam_size: int = 1,
@@ -165,6 +171,7 @@ def import_argos(
             texts=tuple(texts),
             licence=licence or _licence(Path(path), licence_of(texts, package.metadata)),
             description=description,
+            attribution=attribution,
             source_prefix=tuple(source_prefix),
             target_prefix=tuple(target_prefix) or ((own_prefix,) if own_prefix else ()),
             beam_size=beam_size,
@@ -188,6 +195,7 @@ class ImportRequest:
     texts: tuple[Path, ...]
     licence: str
     description: str | None
+    attribution: str = ""
     version: str = ""
     source_prefix: tuple[str, ...] = ()
     source_suffix: tuple[str, ...] = ()
@@ -351,7 +359,16 @@ def _with_room(info: BundleInfo, request: ImportRequest, model: ForeignModel) ->
 
 
 def _check_languages(model: ForeignModel, info: BundleInfo) -> None:
-    """A model of many languages has to be told which one to write."""
+    """A model of many languages has to be told which one to write.
+
+    M2M100's converter takes the languages from Transformers, which since version 5 does not list
+    them; fillers then have their places.
+    """
+    if model.lost_languages:
+        raise ValueError(
+            f"its vocabulary has {LOST_LANGUAGE} where M2M100 has its languages: convert it again "
+            "with Transformers 4"
+        )
     if not model.needs_target_language or info.target_prefix:
         return
     languages = [token for token in model.target_vocabulary if LANGUAGE_TOKEN.fullmatch(token)]
@@ -394,10 +411,9 @@ def _origin_path(path: Path, request: ImportRequest) -> str:
 
 
 def _attribution(request: ImportRequest) -> str:
-    if not request.texts:
-        return ""
     names = ", ".join(text.name for text in request.texts)
-    return f"What came with it is in `{ORIGIN_FOLDER}/`: {names}."
+    own = f"What came with it is in `{ORIGIN_FOLDER}/`: {names}." if names else ""
+    return "\n\n".join(filter(None, (request.attribution, own)))
 
 
 def _missing_characters(tokenizer: spm.SentencePieceProcessor, model: ForeignModel) -> str:
@@ -420,7 +436,10 @@ def _names(folder: Path) -> frozenset[str]:
         kind = "is a file: give the folder of a CTranslate2 model" if folder.is_file() else ""
         raise BundleError(f"{folder} {kind or 'is no folder: give that of a CTranslate2 model'}")
     with os.scandir(folder) as entries:
-        return frozenset(entry.name for entry in entries if not entry.is_dir())
+        names = frozenset(e.name for e in islice(entries, MAX_FILES + 1) if not e.is_dir())
+    if len(names) > MAX_FILES:
+        raise BundleError(f"{folder} holds over {MAX_FILES} files: give a folder of one model's")
+    return names
 
 
 def _tokenizers(

@@ -11,7 +11,7 @@ import contextlib
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path
@@ -20,7 +20,7 @@ from export.archives import unpack
 from export.argos_package import open_argos
 from export.imported_ctranslate2 import import_argos, import_ctranslate2
 from export.runtime.bundle import Bundle
-from export.runtime.foreign import ForeignModel, recognise
+from export.runtime.foreign import TOKENIZER, ForeignModel, recognise
 from export.runtime.manifest import BundleError, GateRecord, printable
 from training.config.recipe import GateLimits
 
@@ -64,7 +64,7 @@ def import_models(
     `folder`, each named by its languages. Raises BundleError, saying what was found and what to do;
     a former bundle then stays as it was.
     """
-    with _models_in(Path(path)) as models:
+    with _models_in(Path(path), options.sentencepiece is not None) as models:
         if len(models) > 1 and (options.source or options.target or options.name):
             names = ", ".join(printable(place.name) for place, _ in models[:10])
             raise BundleError(
@@ -83,10 +83,15 @@ def import_models(
 
 
 @contextlib.contextmanager
-def _models_in(path: Path) -> Iterator[list[tuple[Path, ForeignModel]]]:
-    """The models at a path: the one that it is, or those in the folder or archive."""
+def _models_in(path: Path, has_tokenizer: bool) -> Iterator[list[tuple[Path, ForeignModel]]]:
+    """The models at a path: the one that it is, or those in the folder or archive; `has_tokenizer`
+    where a SentencePiece model was given besides."""
     if path.suffix not in ARCHIVES or not path.is_file():
-        yield _found(path, path)
+        model = recognise(path)
+        if has_tokenizer and model is not None and model.missing == (TOKENIZER,):
+            yield [(path, replace(model, missing=()))]
+        else:
+            yield _found(path, path)
         return
     with tempfile.TemporaryDirectory(prefix="quickstudy-import-") as scratch:
         unpack(path, Path(scratch), _chosen)
@@ -174,6 +179,7 @@ def _import_argos(path: Path, choose: ChooseOut, options: ImportOptions) -> Bund
         target=target,
         licence=options.licence,
         name=options.name,
+        attribution=options.attribution,
         source_prefix=options.source_prefix,
         target_prefix=options.target_prefix,
         gate=_gate_of_integers(options, source),
@@ -192,6 +198,7 @@ def _import_ctranslate2(path: Path, choose: ChooseOut, options: ImportOptions) -
         target_sentencepiece=options.target_sentencepiece,
         licence=options.licence,
         name=options.name,
+        attribution=options.attribution,
         source_prefix=options.source_prefix,
         source_suffix=options.source_suffix,
         target_prefix=options.target_prefix,
@@ -210,8 +217,8 @@ def _import_pretrained(path: Path, choose: ChooseOut, options: ImportOptions) ->
     source, target = languages_of(model.languages, options, path)
     if options.licence is None:
         raise BundleError(
-            f"{path.name} does not say its licence: give --licence (Mozilla publishes Firefox's models "
-            "under MPL-2.0)"
+            f"{path.name} does not say its licence: give --licence (Mozilla publishes Firefox's "
+            "models under MPL-2.0)"
         )
     name = options.name or f"{model.format}-{source}-{target}"
     gate = None

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from export.runtime.bundle import Bundle, load_bundle, load_tokenizer
+import sentencepiece as spm
+
+from export.runtime.bundle import Bundle, load_bundle, load_source_tokenizer, load_tokenizer
 from export.runtime.engines import TranslateOptions, load_engine
-from export.runtime.manifest import BundleError
+from export.runtime.manifest import BundleError, Manifest
 
 SAMPLES = ("Hello.", "This is a test of a somewhat longer sentence, with a comma.", "42 %")
 ENGINE_SECONDS = 120.0
@@ -68,14 +70,25 @@ def checks(path: Path) -> Iterator[Check]:
     yield Check("manifest", f"{manifest.name} {manifest.version}, all of its fields make sense")
     yield Check("files", f"{len(manifest.files)} of {manifest.total_bytes:,} bytes, unchanged")
     try:
-        load_tokenizer(bundle)
+        target = load_tokenizer(bundle)
+        source = load_source_tokenizer(bundle, target)
     except BundleError as error:
         yield Check("tokenizer", fault=str(error))
         return
-    yield Check("tokenizer", f"{manifest.vocab_size:,} pieces, as the manifest says")
+    yield Check("tokenizer", _pieces_seen(manifest, source, target))
     for engine in manifest.engines:
         fault = _try_apart(path, engine.name)
         yield Check(f"engine {engine.name}", "loads and translates", fault)
+
+
+def _pieces_seen(
+    manifest: Manifest, source: spm.SentencePieceProcessor, target: spm.SentencePieceProcessor
+) -> str:
+    """How many pieces there are; an imported model's vocabulary may be larger or smaller."""
+    pieces = f"{target.get_piece_size():,} pieces"
+    if source is not target:
+        pieces = f"{source.get_piece_size():,} pieces of the source, {pieces} of the target"
+    return pieces if manifest.keeps_original_folder else f"{pieces}, as the manifest says"
 
 
 Attempt = Callable[[Path, str, Connection], None]

@@ -95,10 +95,18 @@ def assemble(model: Path, out: Path, page: Path = PAGE_FOLDER) -> Path:
 
 
 def bundle_files(bundle: Bundle) -> list[str]:
-    """Files of a bundle that the browser loads; of its ONNX engines, the first. Raises BundleError
-    if it has none."""
+    """Files of a bundle that the browser loads; of its ONNX engines, the first without a shortlist,
+    which the page cannot read. Raises BundleError if it has none."""
     manifest = bundle.manifest
-    engine = next((engine for engine in manifest.engines if engine.kind == "onnx"), None)
+    if manifest.source_tokenizer is not None:
+        raise BundleError(f"{bundle.path} has a tokenizer a side, and the page knows one for both")
+    engines = [engine for engine in manifest.engines if engine.kind == "onnx"]
+    engine = next((engine for engine in engines if not engine.shortlist), None)
+    if engine is None and engines:
+        raise BundleError(
+            f"{bundle.path} has ONNX engines with a shortlist only, which the page cannot read: "
+            "import it again with --engine onnx-float32"
+        )
     if engine is None:
         raise BundleError(
             f"{bundle.path} has no ONNX engine, which is what a browser runs: write "

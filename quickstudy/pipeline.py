@@ -13,7 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from quickstudy.atomic import atomic_folder, atomic_write
 from training.config.io import dump_recipe
-from training.config.model import CheckpointTeacher, TrainedTeacher, members_of
+from training.config.model import (
+    CheckpointTeacher,
+    SeparateTokenizers,
+    TrainedTeacher,
+    members_of,
+)
 from training.config.recipe import RecipeError, SourceConfig, TokenizerConfig
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
@@ -27,11 +32,13 @@ from training.run import (
     max_pair_length,
     public_recipe,
     recipe_students,
+    source_identity,
     student_stage,
     teacher_identity,
+    write_source_tokenizer,
 )
 from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
-from training.teacher_files import read_json
+from training.teacher_files import SOURCE_TOKENIZER, read_json
 from training.trainer import TrainingRun, train
 
 if TYPE_CHECKING:
@@ -93,42 +100,65 @@ def _training_pairs(run: Run) -> Any:
         yield from read_rows(shard)
 
 
+def _write_tokenizers(run: Run) -> None:
+    """Write the run's SentencePiece model, or its two."""
+    config = run.recipe.tokenizer
+    if isinstance(config, TokenizerConfig):
+        train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
+    elif isinstance(config, SeparateTokenizers):
+        write_source_tokenizer(config, run.tokenizer.with_name(SOURCE_TOKENIZER))
+        targets = ((None, trg) for _, trg in _training_pairs(run))
+        train_tokenizer(targets, config.target, run.tokenizer, run.recipe.seed)
+    else:
+        adopt_tokenizer(run.recipe, run.tokenizer)
+
+
+def _encode_corpus(run: Run, longest: int) -> None:
+    """Write the training text as token ids, pairs of `longest` tokens or more left out."""
+    tokenizer = Tokenizer(run.tokenizer)
+    source = Tokenizer(run.source_tokenizer) if run.source_tokenizer else None
+    kept = too_long = unread = tokens = alone = 0
+    with atomic_folder(run.folder / "tokens" / "train") as draft:
+        for shard in train_shards(run.folder / "corpus"):
+            encoded = encode_rows(map_table(shard), tokenizer, longest, source)
+            write_tokens(draft / shard.name, encoded.table)
+            lengths = encoded.table["trg"].combine_chunks().value_lengths().to_numpy()
+            kept, tokens = kept + len(encoded.table), tokens + int(lengths.sum())
+            too_long, unread = too_long + encoded.too_long, unread + encoded.unread
+            alone += int((lengths == 0).sum())
+    say(
+        f"tokenize: {len(tokenizer)} pieces; {kept:,} pairs"
+        + (f", of which {alone:,} without a reference" if alone else "")
+        + f"; {tokens:,} target tokens"
+        + (f"; {too_long:,} pairs over {longest} tokens left out" if too_long else "")
+        + (f"; {unread:,} left out that the source's tokenizer cannot read" if unread else "")
+    )
+
+
 def _tokenize_stage(run: Run) -> Stage:
     config = run.recipe.tokenizer
     folder = run.folder / "tokens"
     longest = max_pair_length(run.recipe)
 
     def inputs() -> Any:
-        settings = fingerprint_of(config, ("kind",))
-        return [settings, longest, run.recipe.seed, *adopted_identity(run.recipe)]
+        settings = fingerprint_of(config, ("kind", "source"))
+        adopted = [*adopted_identity(run.recipe), *source_identity(run.recipe)]
+        return [settings, longest, run.recipe.seed, *adopted]
 
     def execute() -> None:
-        if isinstance(config, TokenizerConfig):
-            train_tokenizer(_training_pairs(run), config, run.tokenizer, run.recipe.seed)
-        else:
-            adopt_tokenizer(run.recipe, run.tokenizer)
-        tokenizer = Tokenizer(run.tokenizer)
-        kept = dropped = tokens = alone = 0
-        with atomic_folder(folder / "train") as draft:
-            for shard in train_shards(run.folder / "corpus"):
-                table, too_long = encode_rows(map_table(shard), tokenizer, longest)
-                write_tokens(draft / shard.name, table)
-                kept, dropped = kept + len(table), dropped + too_long
-                lengths = table["trg"].combine_chunks().value_lengths().to_numpy()
-                tokens, alone = tokens + int(lengths.sum()), alone + int((lengths == 0).sum())
-        say(
-            f"tokenize: {len(tokenizer)} pieces; {kept:,} pairs"
-            + (f", of which {alone:,} without a reference" if alone else "")
-            + f"; {tokens:,} target tokens"
-            + (f"; {dropped:,} pairs over {longest} tokens left out" if dropped else "")
-        )
+        _write_tokenizers(run)
+        _encode_corpus(run, longest)
 
     return Stage(
         name="tokenize",
         folder=folder,
         inputs=inputs,
         run=execute,
-        outputs=lambda: [run.tokenizer, folder / "train"],
+        outputs=lambda: [
+            run.tokenizer,
+            *([run.source_tokenizer] if run.source_tokenizer else []),
+            folder / "train",
+        ],
         depends_on=("prepare",),
     )
 
@@ -170,7 +200,9 @@ def _label_stage(run: Run) -> Stage:
     config = run.recipe.labels
     if not run.recipe.gives_distributions:
         config = config.model_copy(update={"paths": []})
-    given = not isinstance(run.recipe.teacher, TrainedTeacher)
+    teacher = run.recipe.teacher
+    assert teacher is not None, "a checked recipe without a teacher has no labels"
+    given = not isinstance(teacher, TrainedTeacher)
 
     def execute() -> None:
         from export.ctranslate2 import to_ctranslate2
@@ -194,7 +226,7 @@ def _label_stage(run: Run) -> Stage:
 
     def inputs() -> Any:
         asked = fingerprint_of(config, ("batch_tokens",))
-        return [asked, *teacher_identity(run.recipe.teacher)] if given else asked
+        return [asked, *teacher_identity(teacher)] if given else asked
 
     return Stage(
         name="label",
@@ -214,6 +246,7 @@ def _check_teacher(run: Run) -> None:
     if run.recipe.corpus.trg_lang.split("-")[0] in WITHOUT_SPACES:
         return
     given = run.recipe.teacher
+    assert given is not None
     if isinstance(given, TrainedTeacher):
         advice = (
             f"look at {run.teacher.parent}/log.jsonl and at the corpus, and train it longer or "
@@ -256,6 +289,7 @@ def _export_stage(run: Run) -> Stage:
         bundle = export_bundle(
             model=checkpoint.model,
             tokenizer_path=checkpoint.tokenizer,
+            source_tokenizer_path=checkpoint.source_tokenizer,
             recipe_text=public_recipe(dump_recipe(recipe)),
             out=run.bundle,
             name=recipe.name,

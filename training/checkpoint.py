@@ -1,9 +1,9 @@
 """Checkpoints: the contract between training and everything after it, and what a run resumes from.
 
 A checkpoint folder holds `model.safetensors`, `checkpoint.json` (dimensions, vocabulary, metrics),
-`tokenizer.model`, the `recipe.yaml` that made it and, after gated distillation,
-`objective.safetensors`. Nothing in it is code: loading a stranger's checkpoint runs none.
-
+`tokenizer.model`, the `recipe.yaml` that made it, `source_tokenizer.model` where the source has a
+vocabulary of its own and, after gated distillation, `objective.safetensors`. Nothing in it is code:
+loading a stranger's checkpoint runs none.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from training.model.transformer import (
     SelfAttention,
     Transformer,
 )
+from training.teacher_files import SOURCE_TOKENIZER
 
 FORMAT = 1
 
@@ -64,6 +65,12 @@ class Checkpoint:
     @property
     def tokenizer(self) -> Path:
         return self.folder / "tokenizer.model"
+
+    @property
+    def source_tokenizer(self) -> Path | None:
+        """The source's SentencePiece model, where it has one of its own."""
+        path = self.folder / SOURCE_TOKENIZER
+        return path if path.exists() else None
 
     @property
     def recipe_text(self) -> str:
@@ -101,6 +108,7 @@ def save_checkpoint(
     recipe_text: str,
     metrics: dict[str, Any],
     objective_state: dict[str, Tensor] | None = None,
+    source_tokenizer: Path | None = None,
 ) -> None:
     """Write a checkpoint folder atomically."""
     about = {
@@ -118,6 +126,8 @@ def save_checkpoint(
         (draft / "checkpoint.json").write_text(json.dumps(about, indent=2))
         (draft / "recipe.yaml").write_text(recipe_text, encoding="utf-8")
         shutil.copyfile(tokenizer, draft / "tokenizer.model")
+        if source_tokenizer is not None:
+            shutil.copyfile(source_tokenizer, draft / SOURCE_TOKENIZER)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -181,8 +191,9 @@ def _silence(layer: nn.Module) -> None:
         nn.init.zeros_(projection.bias)
 
 
-def start_from_model(student: Transformer, other: Transformer) -> None:
-    """Copy another model's embedding, norms and chosen layers into a student of the same width.
+def start_from_model(student: Transformer, other: Transformer, target_words: bool = True) -> None:
+    """Copy another model's embeddings, norms and chosen layers into a student of the same width;
+    those of the target's words only with `target_words`.
 
     Layers that the student has beyond the other's start as the identity: what they add to the
     residual stream is projected to zero, so that a deeper student begins by computing what the
@@ -196,12 +207,13 @@ def start_from_model(student: Transformer, other: Transformer) -> None:
             "the student cannot start from that model: with post-norm it must not be deeper"
         )
     try:
-        student.embedding.load_state_dict(other.embedding.state_dict())
+        if target_words:
+            student.embedding.load_state_dict(other.embedding.state_dict())
+            with torch.no_grad():
+                student.output_bias.copy_(other.output_bias)
         student.source_table.load_state_dict(other.source_table.state_dict())
         student.encoder_norm.load_state_dict(other.encoder_norm.state_dict())
         student.decoder_norm.load_state_dict(other.decoder_norm.state_dict())
-        with torch.no_grad():
-            student.output_bias.copy_(other.output_bias)
         for mine, theirs in (
             (student.encoder, other.encoder),
             (student.decoder, other.decoder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,32 +15,42 @@ from training.config.losses import ObjectiveConfig, needs_labels
 from training.config.model import (
     AdoptedTokenizer,
     CheckpointTeacher,
+    FreezeConfig,
+    GivenTeacher,
+    SeparateTokenizers,
     TeacherConfig,
-    TokenizerConfig,
     TrainedTeacher,
     members_of,
     with_paths,
     without_folders,
 )
 from training.config.recipe import ModelConfig, Recipe, RecipeError, TrainingConfig
+from training.pretrained.reader import read_pretrained
 from training.stage import Stage, file_digest, fingerprint_of, say
 from training.teacher_files import (
+    SOURCE_TOKENIZER,
     adopted_tokenizer,
     adopted_tokenizer_files,
     read_json,
     teacher_files,
 )
 from training.trainer import TrainingRun, train
-from training.warm_start import check_tokens, start_folder, start_identity
+from training.warm_start import (
+    check_tokens,
+    pretrained_start,
+    source_tokenizer,
+    start_folder,
+    start_identity,
+)
 
 if TYPE_CHECKING:
     from training.distill.teachers import TeacherJob
 
 
-def teacher_identity(teacher: TeacherConfig) -> list[Any]:
+def teacher_identity(teacher: TeacherConfig | None) -> list[Any]:
     """What a given teacher is, for a fingerprint: its settings and the content of its files,
-    wherever they lie. Empty for a teacher that the run trains."""
-    if isinstance(teacher, TrainedTeacher):
+    wherever they lie. Empty for a teacher that the run trains, and without one."""
+    if teacher is None or isinstance(teacher, TrainedTeacher):
         return []
     settings = with_paths(fingerprint_of(teacher), lambda _: "")
     return [settings, [[path.name, file_digest(path)] for path in teacher_files(teacher)]]
@@ -47,16 +58,35 @@ def teacher_identity(teacher: TeacherConfig) -> list[Any]:
 
 def adopted_identity(recipe: Recipe) -> list[str]:
     """Hash of what the student's SentencePiece model is taken over from, if it is."""
-    if isinstance(recipe.teacher, TrainedTeacher) or isinstance(recipe.tokenizer, TokenizerConfig):
+    if not isinstance(recipe.tokenizer, AdoptedTokenizer):
         return []
-    return [file_digest(path) for path in adopted_tokenizer_files(recipe.teacher)]
+    return [file_digest(path) for path in adopted_tokenizer_files(_given_teacher(recipe))]
 
 
 def adopt_tokenizer(recipe: Recipe, path: Path) -> None:
     """Write the given teacher's SentencePiece model with our special ids and the added pieces."""
-    assert not isinstance(recipe.teacher, TrainedTeacher), "a checked recipe adopts given ones only"
     assert isinstance(recipe.tokenizer, AdoptedTokenizer)
-    atomic_write(path, adopted_tokenizer(recipe.teacher, recipe.tokenizer))
+    atomic_write(path, adopted_tokenizer(_given_teacher(recipe), recipe.tokenizer))
+
+
+def _given_teacher(recipe: Recipe) -> GivenTeacher:
+    teacher = recipe.teacher
+    if teacher is None or isinstance(teacher, TrainedTeacher):
+        raise AssertionError("a checked recipe adopts the tokenizer of a given teacher only")
+    return teacher
+
+
+def source_identity(recipe: Recipe) -> list[str]:
+    """Hash of the source's SentencePiece model where it comes from a pretrained model."""
+    if not isinstance(recipe.tokenizer, SeparateTokenizers):
+        return []
+    model = read_pretrained(Path(recipe.tokenizer.source.pretrained))
+    return [sha256(source_tokenizer(model)).hexdigest()]
+
+
+def write_source_tokenizer(config: SeparateTokenizers, path: Path) -> None:
+    """Write the SentencePiece model of a pretrained model's source side."""
+    atomic_write(path, source_tokenizer(read_pretrained(Path(config.source.pretrained))))
 
 
 def max_pair_length(recipe: Recipe) -> int:
@@ -64,7 +94,7 @@ def max_pair_length(recipe: Recipe) -> int:
     teacher, student = recipe.teacher, recipe.student.model.max_length
     if isinstance(teacher, TrainedTeacher):
         return min(teacher.model.max_length, student)
-    if isinstance(recipe.tokenizer, TokenizerConfig):
+    if teacher is None or not isinstance(recipe.tokenizer, AdoptedTokenizer):
         return student
     lengths = [
         read_json(Path(member.path) / "checkpoint.json")["model"]["max_length"]
@@ -92,6 +122,13 @@ class Run:
         return self.folder / "tokens" / "tokenizer.model"
 
     @property
+    def source_tokenizer(self) -> Path | None:
+        """The source's, where it has one of its own."""
+        if not isinstance(self.recipe.tokenizer, SeparateTokenizers):
+            return None
+        return self.folder / "tokens" / SOURCE_TOKENIZER
+
+    @property
     def token_shards(self) -> list[Path]:
         return sorted((self.folder / "tokens" / "train").glob("*.arrow"))
 
@@ -113,6 +150,8 @@ class Run:
         """What the teacher is built from."""
         from training.distill.teachers import TeacherJob
 
+        if self.recipe.teacher is None:
+            raise RecipeError("this recipe has no teacher: teacher is null")
         return TeacherJob(
             config=self.recipe.teacher,
             labels=self.recipe.labels,
@@ -120,6 +159,7 @@ class Run:
             adopted=isinstance(self.recipe.tokenizer, AdoptedTokenizer),
             max_length=self.recipe.student.model.max_length,
             trained=self.teacher.resolve(),
+            source_tokenizer=self.source_tokenizer.resolve() if self.source_tokenizer else None,
         )
 
     @property
@@ -165,7 +205,12 @@ class StudentPlan:
     objective: ObjectiveConfig
     seed: int
     start: Path | None = None
-    """Checkpoint whose layers it starts from; None starts at random."""
+    """Checkpoint whose layers it starts from."""
+    pretrained: Path | None = None
+    """Folder of a pretrained model whose layers it starts from; without either it starts at
+    random."""
+    freeze: FreezeConfig | None = None
+    """What does not learn at first."""
 
     @property
     def checkpoint(self) -> Path:
@@ -195,6 +240,8 @@ def recipe_students(run: Run) -> list[StudentPlan]:
             objective=objective,
             seed=run.recipe.seed,
             start=start if name == "student" else None,
+            pretrained=pretrained_start(run.recipe) if name == "student" else None,
+            freeze=student.freeze if name == "student" else None,
         )
         for name, objective in run.recipe.objectives().items()
     ]
@@ -206,7 +253,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
 
     def train_student() -> None:
         if plan.start is not None:
-            check_tokens(plan.start, run.tokenizer)
+            check_tokens(plan.start, run.tokenizer, run.source_tokenizer)
         train(
             TrainingRun(
                 name=plan.name,
@@ -221,6 +268,9 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
                 seed=plan.seed,
                 recipe_text=public_recipe(dump_recipe(run.recipe)),
                 start=plan.start,
+                source_tokenizer=run.source_tokenizer,
+                pretrained=plan.pretrained,
+                freeze=plan.freeze,
             )
         )
 
@@ -231,10 +281,13 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
 
     def inputs() -> Any:
         described = [fingerprint_of(part) for part in (plan.model, plan.training, plan.objective)]
-        start = []
+        start: list[Any] = []
         if plan.start is not None:
             start = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)
-        return [*described, plan.seed, plan.start is not None, *start]
+        elif plan.pretrained is not None:
+            start = start_identity(run.recipe)
+        frozen = [] if plan.freeze is None else [fingerprint_of(plan.freeze)]
+        return [*described, plan.seed, plan.start is not None, *start, *frozen]
 
     depends_on: tuple[str, ...] = ("label",) if labelled else ("tokenize",)
     if plan.start == run.teacher:

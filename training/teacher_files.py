@@ -32,6 +32,8 @@ from training.pretrained.reader import read_pretrained
 
 HUGGINGFACE_FILES = ("*.json", "*.safetensors", "*.spm", "*.model", "*.txt")
 CTRANSLATE2_FILES = ("model.bin", "*.json", "*.txt")
+SOURCE_TOKENIZER = "source_tokenizer.model"
+"""The source's SentencePiece model where it has one of its own, beside `tokenizer.model`."""
 MARIAN_FILES = (*MODELS, *VOCABULARIES, *LEXICONS, *DECODING, "*.json", "*.safetensors")
 MARIAN_VOCABULARY_FILES = (*VOCABULARIES, "*vocab*.json", "*vocab*.yml", "*vocab*.yaml")
 CHECKPOINT_FILES = ("model.safetensors", "checkpoint.json", "tokenizer.model")
@@ -175,7 +177,7 @@ def teacher_faults(recipe: Recipe) -> list[str]:
     """Every fault of a given teacher's files, each with its field; empty where there is none or
     the run trains its teacher."""
     teacher = recipe.teacher
-    if teacher.kind == "train":
+    if teacher is None or teacher.kind == "train":
         return []
     adopted = isinstance(recipe.tokenizer, AdoptedTokenizer)
     places = members_of(teacher)

@@ -30,6 +30,7 @@ from training.checkpoint import (
     start_from_model,
 )
 from training.config.losses import ObjectiveConfig
+from training.config.model import FreezeConfig
 from training.config.recipe import ModelConfig, RecipeError, TrainingConfig
 from training.data.batching import Batch, map_table
 from training.data.dataset import ParallelDataset
@@ -42,6 +43,7 @@ from training.logging import Monitor, clock
 from training.model.decoding import greedy_corpus
 from training.model.transformer import PAD, Transformer, parameter_count
 from training.stage import say
+from training.transfer import Freezing, start_from_pretrained
 
 CLOCK_EVERY = 5
 WARM = 2
@@ -84,11 +86,19 @@ class Validator:
     Scores are sacreBLEU's corpus BLEU of detokenised, cased text with its defaults.
     """
 
-    def __init__(self, path: Path, tokenizer: Tokenizer, limit: int, max_length: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        tokenizer: Tokenizer,
+        limit: int,
+        max_length: int,
+        source: Tokenizer | None = None,
+    ) -> None:
+        """`source` is the tokenizer of the sources, where they have one of their own."""
         pairs = list(read_pairs(path))[:limit]
         self.references = [trg for _, trg in pairs]
         self.tokenizer = tokenizer
-        rows = tokenizer.encode([src for src, _ in pairs])
+        rows = (source or tokenizer).encode([src for src, _ in pairs])
         # What is too long for the model is cut: it still counts, and is worth little.
         self.rows = [row[: max_length - 1] for row in rows]
 
@@ -140,7 +150,13 @@ class TrainingRun:
     seed: int
     recipe_text: str
     start: Path | None = None
-    """Checkpoint of a teacher whose layers the model starts from; None starts at random."""
+    """Checkpoint of a teacher whose layers the model starts from."""
+    source_tokenizer: Path | None = None
+    """The source's, where it has one of its own."""
+    pretrained: Path | None = None
+    """Folder of a pretrained model that the model starts from; without either, at random."""
+    freeze: FreezeConfig | None = None
+    """What does not learn at first."""
 
     @property
     def checkpoint(self) -> Path:
@@ -198,14 +214,16 @@ class Trainer:
         self.parent = ParentWatch()
         seed_everything(run.seed, verbose=False)
         self.tokenizer = Tokenizer(run.tokenizer)
+        source = Tokenizer(run.source_tokenizer) if run.source_tokenizer else None
         labels = LabelStore(run.labels) if run.labels is not None else None
         self.data = ParallelDataset(run.token_shards, labels)
         limit, longest = self.config.validation_pairs, run.model.max_length
-        self.validator = Validator(run.validation, self.tokenizer, limit, longest)
-        self.model = build_model(run.model, len(self.tokenizer))
+        self.validator = Validator(run.validation, self.tokenizer, limit, longest, source)
+        self.model = build_model(run.model, len(self.tokenizer), len(source) if source else None)
         self.loss = build_loss(run.objective, run.model.width)
+        self.freezing = Freezing(self.model, run.freeze)
         self.optimizer = torch.optim.AdamW(
-            [p for module in (self.model, self.loss) for p in module.parameters()],
+            self.freezing.groups([self.model, self.loss]),
             lr=self.config.learning_rate,
             betas=self.config.betas,
             eps=1e-9,
@@ -214,15 +232,21 @@ class Trainer:
         )
         self.state = RunState(kept=[])
         moments = self._restore()
-        self.module, self.wrapped_optimizer = fabric.setup(
-            DistillationModule(self.model, self.loss), self.optimizer
-        )
+        self._batches_an_epoch = self._count_batches()
+        self.freezing.apply(self._share())
+        self._set_up()
         # After the setup, so that the moments go where the weights are.
         restore_optimizer(self.optimizer, moments)
         self.monitor = Monitor(run.folder, run.name, self.state.step, fabric.is_global_zero)
         self._tokens = 0
         self._since = time.perf_counter()
         self._saved_at = self.state.seconds
+
+    def _set_up(self) -> None:
+        """Wrap model and optimiser, which must be done again when other weights learn."""
+        self.module, self.wrapped_optimizer = self.fabric.setup(
+            DistillationModule(self.model, self.loss), self.optimizer
+        )
 
     # --- state -------------------------------------------------------------------------------
 
@@ -235,6 +259,8 @@ class Trainer:
         if saved is None:
             if self.run.start is not None:
                 start_from_model(self.model, load_checkpoint(self.run.start).model)
+            if self.run.pretrained is not None:
+                start_from_pretrained(self.model, self.run.pretrained, self.run.tokenizer)
             return {}
         tensors, self.state = saved
         saved_world = tensors["rng"].shape[0]
@@ -305,7 +331,6 @@ class Trainer:
             self.monitor.stop_bar()
 
     def _fit(self) -> None:
-        self._batches_an_epoch = self._count_batches()
         if self._batches_an_epoch < self.config.accumulate:
             raise RecipeError(
                 f"{self.run.name}: the text makes too few batches for {self.fabric.world_size} "
@@ -383,7 +408,10 @@ class Trainer:
         step = self.state.step + 1
         self.loss.progress = self._share()
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step, self.loss.progress)
+            group["lr"] = group["rate"] * learning_rate(self.config, step, self.loss.progress)
+        if self.freezing.apply(self.loss.progress):
+            self._set_up()
+            self.monitor.say(f"step {step}: more weights learn from here")
         for index, batch in enumerate(batches):
             last = index == len(batches) - 1
             with self.fabric.no_backward_sync(self.module, enabled=not last):
@@ -503,6 +531,7 @@ class Trainer:
             self.run.recipe_text,
             metrics,
             self.loss.state_dict() or None,
+            self.run.source_tokenizer,
         )
 
 

@@ -164,6 +164,7 @@ class TorchCheckpoint:
     checkpoint: Path
     _model: Any = field(default=None, repr=False)
     _tokenizer: Any = field(default=None, repr=False)
+    _source_tokenizer: Any = field(default=None, repr=False)
 
     def load(self, threads: int) -> None:
         import torch
@@ -175,6 +176,7 @@ class TorchCheckpoint:
         loaded = load_checkpoint(self.checkpoint)
         self._model = loaded.model.eval()
         self._tokenizer = Tokenizer(loaded.tokenizer)
+        self._source_tokenizer = Tokenizer(loaded.source_tokenizer or loaded.tokenizer)
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
         """Whole files are sorted by length and cut into batches of PLAIN_BATCH sentences."""
@@ -182,13 +184,13 @@ class TorchCheckpoint:
         return [text for call in calls for text in self._batch(list(call), batch_size)]
 
     def close(self) -> None:
-        self._model = self._tokenizer = None
+        self._model = self._tokenizer = self._source_tokenizer = None
 
     def _batch(self, sentences: list[str], batch_size: int) -> list[str]:
         from training.data.batching import clipped
         from training.model.decoding import beam_corpus, greedy_corpus
 
-        rows = clipped(self._tokenizer.encode(sentences), self._model.max_length - 1)
+        rows = clipped(self._source_tokenizer.encode(sentences), self._model.max_length - 1)
         size = batch_size or PLAIN_BATCH
         if self.info.beam_size == 1:
             hypotheses = greedy_corpus(self._model, rows, size)
@@ -285,7 +287,8 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
     from training.run import max_pair_length
     from training.teacher_files import teacher_files
 
-    given, labels, job = run.recipe.teacher, run.recipe.labels, run.teacher_job
+    labels, job = run.recipe.labels, run.teacher_job
+    given = job.config
     about = build_teacher(job, to_ctranslate2).about
     files = (
         [run.teacher / "model.safetensors", run.teacher / "tokenizer.model"]

@@ -17,6 +17,8 @@ from export.runtime.manifest import SourceFormat, printable, strict_json
 
 MAX_NAMES = 2000
 MAX_JSON_BYTES = 1 << 20
+TOKENIZER = "a SentencePiece model (*.spm, *.model)"
+"""What a CTranslate2 folder lacks that was converted from a model without one; it can be given."""
 LABELS: dict[SourceFormat, str] = {
     "firefox": "a Firefox or Bergamot model",
     "marian": "a Marian model",
@@ -111,7 +113,7 @@ def _ctranslate2(names: set[str]) -> ForeignModel:
         "ctranslate2",
         "model.bin" not in names and "model.bin",
         not vocabulary and "shared_vocabulary.json",
-        not _any(names, "*.spm", "*.model") and "a SentencePiece model (*.spm, *.model)",
+        not _any(names, "*.spm", "*.model") and TOKENIZER,
     )
 
 

@@ -45,6 +45,8 @@ LANGUAGE_TOKEN = re.compile(
 """A language as M2M100, NLLB, mBART, OPUS-MT and MADLAD write it."""
 FILLER_TOKEN = re.compile(r"<?madeupword\d+>?|<blank>|<pad>|<mask>|<special\d+>|<extra_id_\d+>")
 """What fills a vocabulary up, or stands for nothing in a translation."""
+LOST_LANGUAGE = "madeupword0"
+"""What M2M100's converter fills its vocabulary up with."""
 FAIRSEQ_SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 """How the vocabularies of fairseq begin: BART, mBART, M2M100, NLLB."""
 
@@ -92,8 +94,17 @@ class ForeignModel:
     def needs_target_language(self) -> bool:
         """Whether the first token of a translation has to be its language."""
         first = tuple(self.target_vocabulary[: len(FAIRSEQ_SPECIAL)])
-        languages = any(map(LANGUAGE_TOKEN.fullmatch, self.target_vocabulary))
-        return self.config.decoder_start is None or (first == FAIRSEQ_SPECIAL and languages)
+        languages = first == FAIRSEQ_SPECIAL and self._has_languages
+        return self.config.decoder_start is None or languages
+
+    @property
+    def lost_languages(self) -> bool:
+        """Whether it is an M2M100 without the tokens of its languages."""
+        return LOST_LANGUAGE in self.target_vocabulary and not self._has_languages
+
+    @property
+    def _has_languages(self) -> bool:
+        return any(map(LANGUAGE_TOKEN.fullmatch, self.target_vocabulary))
 
 
 def read_foreign_model(folder: Path, names: Collection[str]) -> ForeignModel:
@@ -133,7 +144,7 @@ def model_files(names: Collection[str]) -> tuple[str, ...]:
     several = [name for name in names if re.fullmatch(r"source_\d+_vocabulary\.(json|txt)", name)]
     if several:
         raise ValueError(f"{several[0]} is of a model with several source features")
-    doubled = [found for found in by_role.values() if len(found) > 1]
+    doubled = [files for files in by_role.values() if len(files) > 1]
     separate = by_role[SOURCE] + by_role[TARGET]
     if doubled or (by_role[SHARED] and separate):
         clash = doubled[0] if doubled else by_role[SHARED] + separate
@@ -258,6 +269,8 @@ class Framing:
 
     `returned_prefix`: tokens of `target_prefix` that CTranslate2 gives back. `added` counts the
     tokens that a source has besides its pieces. `never` is what no translation may hold.
+    `source_vocabulary`: the pieces that the model reads, where they may not be all of the
+    tokenizer's.
     """
 
     source_prefix: tuple[str, ...] = ()
@@ -266,6 +279,7 @@ class Framing:
     returned_prefix: int = 0
     added: int = 1
     never: tuple[str, ...] = ()
+    source_vocabulary: frozenset[str] | None = None
 
 
 def open_framing(
@@ -290,9 +304,9 @@ def open_framing(
 
 def _check_manifest(model: ForeignModel, manifest: Manifest, engine: EngineEntry) -> None:
     sizes = (manifest.source_vocab_size or manifest.vocab_size, manifest.vocab_size)
-    found = (len(model.source_vocabulary), len(model.target_vocabulary))
-    if sizes != found:
-        raise ValueError(f"its vocabularies have {found} tokens, the manifest says {sizes}")
+    actual = (len(model.source_vocabulary), len(model.target_vocabulary))
+    if sizes != actual:
+        raise ValueError(f"its vocabularies have {actual} tokens, the manifest says {sizes}")
     if model.variables.precision != engine.precision:
         raise ValueError(
             f"its weights are {model.variables.precision}, the manifest says {engine.precision}"
@@ -343,6 +357,7 @@ def framing_of(model: ForeignModel, manifest: BundleInfo, pieces: Collection[str
         returned_prefix=len(manifest.target_prefix) - (config.decoder_start is None),
         added=framed + config.add_bos + config.add_eos,
         never=_never(model, manifest, pieces),
+        source_vocabulary=frozenset(model.source_vocabulary),
     )
 
 

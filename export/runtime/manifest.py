@@ -88,6 +88,7 @@ OLDEST_VERSION = 1
 """The oldest format that is still read; `up_to_date` brings it up to date."""
 MANIFEST_FILE = "manifest.json"
 CARD_FILE = "README.md"
+SOURCE_TOKENIZER_FILE = "source_tokenizer.model"
 TOKENIZER_FILE = "tokenizer.model"
 RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"

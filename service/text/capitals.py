@@ -37,13 +37,17 @@ class Capitals:
         return cls(frozenset(c for c in CASED if not reads(c * 2) and reads(c.lower() * 2)))
 
     def lowered(self, text: str) -> str:
-        """The text with small letters for those: in all of it if it is in capitals, else in words
-        that are, and at the beginning of words."""
+        """The text with small letters for those. What is in capitals, the text or a word, becomes
+        small as a whole."""
         if not self._word.search(text):
             return text
-        if are_capitals(text):
-            return text.lower()
-        return self._word.sub(_lowered_word, text)
+        return text.lower() if are_capitals(text) else self._word.sub(self._lowered_word, text)
+
+    def _lowered_word(self, match: re.Match[str]) -> str:
+        word = match[0]
+        if are_capitals(word):
+            return word.lower()
+        return "".join(letter.lower() if letter in self.letters else letter for letter in word)
 
     def restore(self, source: str, translation: str) -> str:
         """The translation with the capitals of a source that was sent in small letters: all of it,
@@ -61,8 +65,3 @@ class Capitals:
 def are_capitals(text: str) -> bool:
     """Whether a text is in capitals: two letters at least, and no small one."""
     return text.isupper() and sum(map(str.isalpha, text)) > 1
-
-
-def _lowered_word(match: re.Match[str]) -> str:
-    word = match[0]
-    return word.lower() if are_capitals(word) else word[0].lower() + word[1:]

@@ -253,9 +253,7 @@ class Segment:
 
     def _other_words(self) -> list[list[SentPlaceholder]]:
         """Other placeholder words for the protected words, for when the model dropped one."""
-        retries = (
-            assign(self.core, self.placeholder_words, attempt, self.coverage) for attempt in RETRIES
-        )
+        retries = (assign(self.core, self.placeholder_words, attempt) for attempt in RETRIES)
         return [words for words in retries if words and words != list(self.words)]
 
     def _translatable(self, text: str) -> bool:

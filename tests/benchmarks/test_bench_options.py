@@ -51,11 +51,12 @@ def test_what_is_wrong_is_refused_with_quick_too() -> None:
         options(True, beams="many")
 
 
-def test_baselines_are_checkpoints_by_name(tmp_path: Path) -> None:
-    (tmp_path / "checkpoint.json").touch()
+@pytest.mark.parametrize("file", ["checkpoint.json", "manifest.json"])
+def test_baselines_are_checkpoints_and_bundles_by_name(tmp_path: Path, file: str) -> None:
+    (tmp_path / file).touch()
     assert _baselines([f"a={tmp_path}", f"b={tmp_path}"]) == {"a": tmp_path, "b": tmp_path}
     for text in ("a", f"={tmp_path}", f"a={tmp_path / 'nowhere'}"):
-        with pytest.raises(typer.BadParameter, match="give a name and a checkpoint's folder"):
+        with pytest.raises(typer.BadParameter, match="give a name and the folder of a checkpoint"):
             _baselines([text])
     with pytest.raises(typer.BadParameter, match="'a' is there twice"):
         _baselines([f"a={tmp_path}", f"a={tmp_path}"])

@@ -14,6 +14,7 @@ from benchmarks.run import reference_of
 from benchmarks.systems.ours import TorchCheckpoint
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import weights_of
+from export.runtime.bundle import load_bundle
 from tests.benchmarks.made_run import BASELINES, make_run
 from tests.export import tiny
 from training.checkpoint import load_checkpoint
@@ -74,6 +75,18 @@ def test_students_of_other_runs_are_scored_beside_it(run: Run, tmp_path: Path) -
     for name in ("student", "nll", "teacher"):
         with pytest.raises(ResultsError, match=f"--baseline {name}: the run has one of that name"):
             plan_run(run, replace(request, baselines={name: other}), tmp_path)
+
+
+def test_other_bundles_run_on_their_own_engines_beside_it(run: Run, tmp_path: Path) -> None:
+    request = BenchRequest(beams=(1, 2), baselines={"firefox": run.bundle})
+    systems = [
+        system
+        for system in plan_run(run, request, tmp_path).systems
+        if system.info.name.startswith("firefox ")
+    ]
+    engines = load_bundle(run.bundle).manifest.engines
+    assert [system.info.name for system in systems] == [f"firefox {e.name}" for e in engines]
+    assert {system.info.role for system in systems} == {"baseline"}
 
 
 def test_a_bundle_runs_in_torch_by_its_own_weights(run: Run, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def edited(name: str, change: Callable[[Any], object]) -> Callable[[Path], objec
 
 
 def without(token: str) -> Callable[[Any], object]:
-    return lambda tokens: ["zzz" if one == token else one for one in tokens]
+    return lambda tokens: ["zzz" if other == token else other for other in tokens]
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from export.imported_gate import check_imported_engines
 from export.licences import licence_of
 from export.runtime.bundle import Bundle, BundleError, load_bundle
 from export.runtime.engines import TranslateOptions, load_engine
+from export.runtime.foreign_ctranslate2 import framing_of, read_foreign_model
 from export.runtime.manifest import GateRecord
 from export.verify import checks
 from tests.export import foreign
@@ -163,15 +164,20 @@ def test_languages_in_front(tmp_path: Path, english: Path) -> None:
         english,
         M2M,
         special=FAIRSEQ_SPECIAL,
-        more=("__en__", "__de__", "madeupword0"),
+        more=("__en__", "__de__", "__fr__", "madeupword0"),
         decoder_start_token="</s>",
     )
-    with pytest.raises(BundleError, match=r"2 languages \(__en__, __de__ …\): give"):
+    with pytest.raises(BundleError, match=r"3 languages \(__en__, __de__, __fr__ …\): give"):
         import_ctranslate2(folder, tmp_path / "out", **LICENSED)
     framed = {"source_prefix": ("__en__",), "target_prefix": ("__de__",)}
     bundle = import_ctranslate2(folder, tmp_path / "out", **LICENSED, **framed)
     assert bundle.manifest.source_suffix == ("</s>",)
-    never = ("<s>", "<pad>", "__en__", "__de__", "madeupword0")
+    assert bundle.manifest.decoding.max_input_tokens == foreign.POSITIONS - 2
+    assert bundle.manifest.decoding.max_output_tokens == foreign.POSITIONS - 2
+    never = ("<s>", "<pad>", "__en__", "__de__", "__fr__", "madeupword0")
+    pieces = set(foreign.pieces_of(english))
+    model = read_foreign_model(folder, {path.name for path in folder.iterdir()})
+    assert framing_of(model, bundle.manifest, pieces).never == never
     for beam_size in (1, 3):
         ours = translations(bundle, beam_size=beam_size)
         assert ours == direct(
@@ -186,8 +192,14 @@ def test_languages_in_front(tmp_path: Path, english: Path) -> None:
             beam_size=beam_size,
         )
         assert not any(token in text for text in ours for token in never)
-    with pytest.raises(BundleError, match="target_prefix: its vocabulary has no '__fr__'"):
-        import_ctranslate2(folder, tmp_path / "out", **LICENSED, target_prefix=("__fr__",))
+    with pytest.raises(BundleError, match="target_prefix: its vocabulary has no '__es__'"):
+        import_ctranslate2(folder, tmp_path / "out", **LICENSED, target_prefix=("__es__",))
+
+
+def test_an_m2m100_that_lost_its_languages(tmp_path: Path, english: Path) -> None:
+    folder = make_folder(tmp_path / "model", english, M2M, more=("madeupword0", "madeupword1"))
+    with pytest.raises(BundleError, match="madeupword0 where M2M100 has its languages"):
+        import_ctranslate2(folder, tmp_path / "out", **LICENSED)
 
 
 def test_a_decoder_that_starts_with_the_language(tmp_path: Path, english: Path) -> None:
@@ -268,8 +280,9 @@ def test_what_the_card_and_manifest_say(tmp_path: Path, english: Path) -> None:
     folder = make_folder(tmp_path / "model", english)
     (folder / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
     (folder / "vmap.txt").write_text("\ta\n")
-    bundle = import_ctranslate2(folder, tmp_path / "out", **LANGUAGES)
+    bundle = import_ctranslate2(folder, tmp_path / "out", **LANGUAGES, attribution="By them.")
     manifest = bundle.manifest
+    assert manifest.attribution.startswith("By them.\n\nWhat came with it is in `origin/`")
     assert manifest.licence == "apache-2.0"
     assert manifest.recipe is None
     origin = manifest.origin
@@ -296,6 +309,22 @@ def test_what_the_card_and_manifest_say(tmp_path: Path, english: Path) -> None:
         upgrade_bundle(bundle.path, tmp_path / "upgraded")
 
 
+def test_pieces_that_the_model_lacks_are_unknown(tmp_path: Path, english: Path) -> None:
+    """The tokenizer has them, the model's vocabulary does not."""
+    folder = make_folder(tmp_path / "model", english)
+    bundle = import_ctranslate2(folder, tmp_path / "whole", **LICENSED)
+    assert '"' in bundle.manifest.missing_characters
+    assert "a" not in bundle.manifest.missing_characters
+    whole = load_engine(bundle)
+    vocabulary = json.loads((folder / "shared_vocabulary.json").read_text())
+    renamed = ["zzz" if token == "man" else token for token in vocabulary]
+    (folder / "shared_vocabulary.json").write_text(json.dumps(renamed))
+    lacking = load_engine(import_ctranslate2(folder, tmp_path / "lacking", **LICENSED))
+    assert whole.unknown_spans("old man") == []
+    assert lacking.unknown_spans("old man") == [(4, 7)]
+    assert whole.unknown_spans("old ☃") == [(4, 5)]
+
+
 def test_the_gate_compares_with_the_same_weights(tmp_path: Path, english: Path) -> None:
     folder = make_marian(tmp_path / "model", english)
 
@@ -307,6 +336,7 @@ def test_the_gate_compares_with_the_same_weights(tmp_path: Path, english: Path) 
     assert record is not None
     assert record.sentences == len(sentences())
     assert "same weights computed in float32" in record.reference
+    assert record.torch_bleu == 100
     rounded, exact = record.engines
     assert exact.identical == 1
     assert exact.bleu_difference == 0
@@ -385,6 +415,11 @@ def test_what_is_asked_for_must_make_sense(tmp_path: Path, english: Path, russia
         import_ctranslate2(english, out, **LICENSED)
     with pytest.raises(BundleError, match="no folder"):
         import_ctranslate2(tmp_path / "nowhere", out, **LICENSED)
+    (tmp_path / "many").mkdir()
+    for number in range(1001):
+        (tmp_path / "many" / str(number)).touch()
+    with pytest.raises(BundleError, match="holds over 1000 files"):
+        import_ctranslate2(tmp_path / "many", out, **LICENSED)
     (tmp_path / "mine").mkdir()
     with pytest.raises(BundleError, match="is not a bundle: remove it"):
         import_ctranslate2(folder, tmp_path / "mine", **LICENSED)
@@ -395,6 +430,7 @@ def test_verify_looks_at_every_engine(tmp_path: Path, english: Path) -> None:
     bundle = import_ctranslate2(folder, tmp_path / "out", **LICENSED)
     looked_at = list(checks(bundle.path))
     assert [check.fault for check in looked_at] == [None] * 5
+    assert looked_at[2].seen == "31 pieces"
     assert looked_at[-1].name == "engine ctranslate2-int8-float32"
 
 
@@ -406,6 +442,15 @@ def test_a_refused_import_leaves_the_former_bundle(tmp_path: Path, english: Path
         import_ctranslate2(folder, tmp_path / "out", **LICENSED)
     assert load_bundle(tmp_path / "out").manifest == former.manifest
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "out"]
+
+
+def test_a_file_that_changes_while_it_is_copied(
+    tmp_path: Path, english: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = make_folder(tmp_path / "model", english)
+    monkeypatch.setattr("export.imported_ctranslate2._sha256", lambda _: "0" * 64)
+    with pytest.raises(BundleError, match="was changed while it was read"):
+        import_ctranslate2(folder, tmp_path / "out", **LICENSED)
 
 
 def test_a_bundle_whose_folder_is_another_does_not_load(tmp_path: Path, english: Path) -> None:

@@ -15,6 +15,7 @@ from training.data.cleaning import (
     clean,
     held_out_keys,
     normalise,
+    plain_characters,
     rule_names,
 )
 from training.data.readers import CorpusError, RawPair
@@ -43,6 +44,12 @@ def test_normalise_is_idempotent():
         assert unicodedata.is_normalized("NFC", once)
         assert once == once.strip()
         assert "  " not in once
+
+
+def test_typographic_characters_become_those_of_a_keyboard():
+    typographic = "“It’s\u00a0here”\u2014she said\u2026 1\u20132\u00ad"
+    assert plain_characters(typographic) == '"It\'s here" - she said... 1-2'
+    assert plain_characters("schön – 20 °C") == "schön - 20 °C"
 
 
 def test_bare_keeps_letters_marks_and_digits():

@@ -167,6 +167,18 @@ def test_held_out_text_needs_both_sides(folder):
             corpus(folder, **fields)
 
 
+def test_plain_sources_are_plain_in_training_and_held_out_text(folder):
+    write(folder, "quotes", [("It’s “plain”.", "Es ist „schlicht“.")])
+    fields = {"train": [plain("quotes")], "test": {"same": plain("quotes")}}
+    rules = {"clean": {"drop_overlap": False}}
+    expected = [('It\'s "plain".', "Es ist „schlicht“.")]
+    out, _, pairs = prepared(folder, **fields, **rules, plain_source=True)
+    assert pairs == expected
+    assert list(read_pairs(out / "test.same.arrow")) == expected
+    _, _, pairs = prepared(folder, **fields, **rules)
+    assert pairs == [("It’s “plain”.", "Es ist „schlicht“.")]
+
+
 def test_duplicates_may_stay(folder):
     _, report, pairs = prepared(folder, clean={"drop_duplicates": False})
     assert [src for src, _ in pairs] == ["first", "second", "first", "second", "third"]

@@ -124,6 +124,7 @@ def test_the_row_that_decoding_starts_from_is_that_of_begin(
     tensors = huggingface_folder(tmp_path / "m", source, target, decoder_start_token_id=0)
     state = read_pretrained(tmp_path / "m").state
     table = tensors["model.shared.weight"]
+    assert table[0].any()
     np.testing.assert_array_equal(state["embedding.weight"][BOS], table[0])
     assert not state["embedding.weight"][PAD].any()
     assert (state["output_bias"][[PAD, BOS]] < -100).all()

@@ -33,7 +33,7 @@ from tests.training.tiny_pretrained import (
 from training.checkpoint import build_model
 from training.model.transformer import BOS, EOS, Transformer
 from training.pretrained.base import PretrainedModel
-from training.pretrained.files import PretrainedError
+from training.pretrained.files import Folder, PretrainedError
 from training.pretrained.marian_container import read_container
 from training.pretrained.reader import read_pretrained
 
@@ -92,6 +92,24 @@ def test_a_firefox_folder_computes_what_marian_does(tmp_path: Path, vocabulary: 
     name = "model.enpt.intgemm.alphas.bin"
     assert set(model.files) == {path.name for path in (tmp_path / "enpt").iterdir()}
     assert model.files[name] == hashlib.sha256((tmp_path / "enpt" / name).read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("about", "languages"),
+    [
+        ('{"sourceLanguage": "en", "targetLanguage": "zh_hant"}', ("en", "zh-hant")),
+        ('{"shortName": "hbs-en-tiny", "src": "Serbo-Croatian"}', ("hbs", "en")),
+        ('{"shortName": "fast model"}', ("en", "pt")),
+        ('{"sourceLanguage": ["en"]', ("en", "pt")),
+        ("[1]", ("en", "pt")),
+    ],
+)
+def test_languages_come_from_descriptions_or_names(
+    tmp_path: Path, vocabulary: bytes, about: str, languages: tuple[str, str]
+) -> None:
+    firefox_folder(tmp_path / "m", vocabulary)
+    (tmp_path / "m" / "metadata.json").write_text(about)
+    assert read_pretrained(tmp_path / "m").languages == languages
 
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -292,6 +310,15 @@ def test_links_are_not_followed(tmp_path: Path, vocabulary: bytes) -> None:
     path.symlink_to(tmp_path / "elsewhere.spm")
     with pytest.raises(PretrainedError, match="a link or special file; copy the file itself"):
         read_pretrained(tmp_path / "m")
+
+
+def test_files_have_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1234")
+    assert Folder.open(tmp_path).read("a", 4) == b"1234"
+    with pytest.raises(PretrainedError, match="4 bytes, at most 3 are read of such a file"):
+        Folder.open(tmp_path).read("a", 3)
+    with pytest.raises(PretrainedError, match="only files at the top of the folder"):
+        Folder.open(tmp_path).read("../a", 3)
 
 
 def bin_with(items: list[Any]) -> bytes:

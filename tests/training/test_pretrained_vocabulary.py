@@ -98,7 +98,16 @@ def test_two_models_share_the_ids_of_a_list(kind: str) -> None:
                 assert piece.type == Piece.UNUSED
         words = processor(source).encode(TEXTS[0], out_type=str)
         assert ours.decode([ours.piece_to_id(word) for word in words]) == TEXTS[0]
-    assert ">>deu<<" not in processor(both[0].model).encode(">>deu<< a", out_type=str)
+
+
+def test_text_never_becomes_a_language_code() -> None:
+    model = sentencepiece_model(user_defined_symbols=[">>deu<<"])
+    assert ">>deu<<" in processor(model).encode(">>deu<< a", out_type=str)
+    ids = piece_ids(model)
+    (vocabulary,) = numbered_by_list([(model, "m")], ids, "vocab.json", len(ids))
+    ours = processor(vocabulary.model)
+    assert ">>deu<<" not in ours.encode(">>deu<< a", out_type=str)
+    assert vocabulary.original_ids[ours.piece_to_id(">>deu<<")] == ids[">>deu<<"]
 
 
 def test_pieces_that_the_list_lacks_are_unknown_and_cut_as_before(model: bytes) -> None:
@@ -208,6 +217,16 @@ def test_a_character_inside_a_longer_piece_changes_no_segmentation() -> None:
         assert processor(extended).encode(text) == processor(model).encode(text)
     assert UNK in processor(model).encode("åa")
     assert processor(extended).encode("åa", out_type=str)[1] == "å"
+
+
+def test_an_added_character_costs_what_an_unknown_one_did() -> None:
+    proto = ModelProto.FromString(renumbered(sentencepiece_model(), "m").model)
+    proto.pieces.add(piece="aå", score=-20.0, type=Piece.NORMAL)
+    model = proto.SerializeToString()
+    extended = extend(model, ["å"], False)
+    assert ModelProto.FromString(extended).pieces[-1].score == -30
+    assert processor(model).encode("aåaå", out_type=str) == ["▁", "aå", "aå"]
+    assert processor(extended).encode("aåaå", out_type=str) == ["▁", "aå", "aå"]
 
 
 @pytest.mark.parametrize("piece", ["", "a b", " ", "\ud800", "a\0"])

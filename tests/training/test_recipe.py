@@ -115,6 +115,57 @@ def test_risk_is_for_a_student_that_has_been_taught():
         parse_recipe(tree)
 
 
+def separate():
+    """A recipe that transfers a pretrained model, without a teacher."""
+    tree = minimal()
+    tree["teacher"] = None
+    tree["tokenizer"] = {"kind": "separate", "source": {"pretrained": "enpt"}}
+    tree["student"] |= {
+        "objective": {"kind": "nll"},
+        "start": {"pretrained": "enpt"},
+        "freeze": {"encoder": 0.5, "source_embedding": 1.0},
+    }
+    return tree
+
+
+def test_a_student_of_references_needs_no_teacher():
+    recipe = parse_recipe(separate())
+    assert recipe.teacher is None
+    assert not recipe.needs_teacher
+    assert recipe.tokenizer.target.vocab_size == 6000
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "fault"),
+    [
+        (("student", "objective"), {"kind": "sentence"}, r"student \(sentence\) needs a teacher"),
+        (("baselines",), {"kd": {"kind": "hybrid"}}, r"kd \(hybrid\) needs a teacher"),
+        (("tokenizer",), {"kind": "teacher"}, "tokenizer.kind teacher needs a given teacher"),
+        (("student", "start"), "teacher", "student.start = teacher needs a teacher"),
+        (("teacher",), minimal()["teacher"], "tokenizer.kind separate needs a given teacher"),
+        (("tokenizer",), {}, "student.start.pretrained needs tokenizer.kind separate"),
+        (("tokenizer",), {}, "student.freeze.source_embedding needs tokenizer.kind separate"),
+        (("student", "start"), "random", "student.freeze keeps what a student starts with"),
+    ],
+)
+def test_faults_of_a_transfer(place, value, fault):
+    tree = separate()
+    *parents, last = place
+    section = tree
+    for parent in parents:
+        section = section[parent]
+    section[last] = value
+    with pytest.raises(RecipeError, match=fault):
+        parse_recipe(tree)
+
+
+def test_paths_to_a_pretrained_model_start_from_the_recipe(tmp_path):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(write(tmp_path, separate()))
+    for field in ("tokenizer.source.pretrained", "student.start.pretrained"):
+        assert f"{field}: {tmp_path / 'enpt'} is no folder" in str(caught.value)
+
+
 def test_text_without_references():
     tree = minimal()
     tree["corpus"]["train"].append({"src": "mono.en", "trg": None})

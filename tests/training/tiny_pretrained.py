@@ -367,7 +367,7 @@ def huggingface_config(source_size: int, target_size: int | None = None, **chang
 
 
 def huggingface_tensors(config: dict[str, Any], seed: int = 1) -> dict[str, Array]:
-    """Random weights under Hugging Face's names; the row that decoding starts from is zero."""
+    """Random weights under Hugging Face's names; the row of padding is zero."""
     random = np.random.default_rng(seed)
     tensors: dict[str, Array] = {}
 
@@ -387,7 +387,7 @@ def huggingface_tensors(config: dict[str, Any], seed: int = 1) -> dict[str, Arra
         table = "model.decoder.embed_tokens.weight"
         put("model.encoder.embed_tokens.weight", config["vocab_size"], WIDTH)
     put(table, target_size, WIDTH)
-    tensors[table][config["decoder_start_token_id"]] = 0
+    tensors[table][config["pad_token_id"]] = 0
     put("final_logits_bias", 1, target_size)
     for side in ("encoder", "decoder"):
         for index in range(config[f"{side}_layers"]):

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from training.config.model import DEFAULT_KIND, TrainedTeacher, with_paths, with_start
+from training.config.model import DEFAULT_KIND, TrainedTeacher, with_paths, with_source, with_start
 from training.config.recipe import Recipe, RecipeError
 
 
@@ -178,6 +178,8 @@ def change_paths(tree: Any, change: Callable[[str], str]) -> Any:
     changed = dict(tree)
     if isinstance(teacher := tree.get("teacher"), dict):
         changed["teacher"] = with_paths(teacher, change)
+    if isinstance(tokenizer := tree.get("tokenizer"), dict):
+        changed["tokenizer"] = with_source(tokenizer, change)
     if isinstance(student := tree.get("student"), dict):
         changed["student"] = with_start(student, change)
     return changed
@@ -185,10 +187,10 @@ def change_paths(tree: Any, change: Callable[[str], str]) -> Any:
 
 def _file_faults(recipe: Recipe) -> list[str]:
     """What is wrong with the files of models that a recipe names."""
-    from training.warm_start import checkpoint_faults
+    from training.warm_start import checkpoint_faults, pretrained_faults
 
-    faults = checkpoint_faults(recipe)
-    if not isinstance(recipe.teacher, TrainedTeacher):
+    faults = [*checkpoint_faults(recipe), *pretrained_faults(recipe)]
+    if recipe.teacher is not None and not isinstance(recipe.teacher, TrainedTeacher):
         from training.teacher_files import teacher_faults
 
         faults += teacher_faults(recipe)

@@ -104,8 +104,22 @@ class TrainingConfig(Section):
         return self
 
 
+class FreezeConfig(Section):
+    """What a student keeps as it started with, and for how long."""
+
+    encoder: float = Field(0.0, ge=0, le=1)
+    """First share of the run (of its nearest limit) in which the encoder does not learn; 1 is the
+    whole run."""
+    source_embedding: float = Field(0.0, ge=0, le=1)
+    """First share of the run in which the source's embeddings do not learn; they need a table of
+    their own (tokenizer.kind separate)."""
+    rate: float = Field(0.2, gt=0, le=1)
+    """Learning rate of what was frozen, once it learns, a share of that of the rest."""
+
+
 class TokenizerConfig(Section):
-    """A joint SentencePiece model of both languages, trained on the run's text."""
+    """A SentencePiece model trained on the run's text: of both languages, or, as
+    `tokenizer.target`, of the target alone."""
 
     kind: Literal["train"] = "train"
     vocab_size: int = Field(6000, ge=300)
@@ -135,6 +149,24 @@ class AdoptedTokenizer(Section):
         return bool(self.add) or self.byte_fallback
 
 
+class PretrainedTokenizer(Section):
+    """The SentencePiece model of a pretrained model's source side."""
+
+    pretrained: str = Field(min_length=1)
+    """Folder of the pretrained model, absolute or relative to the recipe's folder."""
+
+
+class SeparateTokenizers(Section):
+    """A SentencePiece model a side: the source's from a pretrained model, the target's trained on
+    the run's text. Pairs whose source has characters that the former lacks are left out."""
+
+    kind: Literal["separate"] = "separate"
+    source: PretrainedTokenizer
+    """The source's."""
+    target: TokenizerConfig = Field(default_factory=TokenizerConfig)
+    """The target's."""
+
+
 DEFAULT_KIND = "train"
 """Kind of a tokenizer or teacher that names none."""
 
@@ -145,7 +177,9 @@ def with_kind(value: Any) -> Any:
 
 
 AnyTokenizer = Annotated[
-    TokenizerConfig | AdoptedTokenizer, Field(discriminator="kind"), BeforeValidator(with_kind)
+    TokenizerConfig | AdoptedTokenizer | SeparateTokenizers,
+    Field(discriminator="kind"),
+    BeforeValidator(with_kind),
 ]
 
 
@@ -275,9 +309,23 @@ def with_paths(teacher: dict[str, Any], change: Callable[[str], str]) -> dict[st
 def with_start(student: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """The section of a student, as a mapping, with the path changed that it starts from."""
     start = student.get("start")
-    if not isinstance(start, dict) or not isinstance(path := start.get("checkpoint"), str):
+    if not isinstance(start, dict):
         return student
-    return {**student, "start": {**start, "checkpoint": change(path)}}
+    changed = {
+        name: change(value)
+        if name in ("checkpoint", "pretrained") and isinstance(value, str)
+        else value
+        for name, value in start.items()
+    }
+    return {**student, "start": changed}
+
+
+def with_source(tokenizer: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The section of a tokenizer, as a mapping, with the path of a pretrained one changed."""
+    source = tokenizer.get("source")
+    if not isinstance(source, dict) or not isinstance(path := source.get("pretrained"), str):
+        return tokenizer
+    return {**tokenizer, "source": {**source, "pretrained": change(path)}}
 
 
 def without_folders(path: str) -> str:

@@ -6,9 +6,9 @@ tokens unless a description says otherwise; times in minutes.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from quickstudy.errors import QuickstudyError
 from training.config.losses import (
@@ -24,7 +24,9 @@ from training.config.model import (
     AnyTokenizer,
     CheckpointTeacher,
     CTranslate2Folder,
+    FreezeConfig,
     ModelConfig,
+    SeparateTokenizers,
     TeacherConfig,
     TokenizerConfig,
     TrainedTeacher,
@@ -112,6 +114,9 @@ class CorpusConfig(Section):
     """Test sets by name; only ever measured."""
     clean: CleanConfig = Field(default_factory=CleanConfig)
     """Cleaning rules of the training corpora."""
+    plain_source: bool = False
+    """Write typographic quotes, dashes, ellipses and spaces of the source, in training and held-out
+    text alike, as those of a keyboard: for a source tokenizer that lacks them."""
     noise: float = Field(0.0, ge=0, lt=1)
     """Share of the source words, of training and held-out text alike, that are dropped, exchanged
     or misspelt, for studies of text complexity; 0 to below 1."""
@@ -231,6 +236,33 @@ class CheckpointStart(Section):
     ffn and activation; one of more layers lends evenly spaced ones."""
 
 
+class PretrainedStart(Section):
+    """A model of another toolkit to start from: Firefox's, Bergamot's or Marian's. Source
+    embeddings, encoder and decoder are copied; of the target's embeddings those of pieces that
+    stand in both vocabularies, the rest is random."""
+
+    pretrained: str = Field(min_length=1)
+    """Its folder, absolute or relative to the recipe's folder. Of the student's width, heads, ffn,
+    activation, norm, decoder cell and sinusoids; one of more layers lends evenly spaced ones."""
+
+
+def _kind_of_start(value: Any) -> str:
+    """Which of its kinds a student's start is meant to be, for the faults of that one alone."""
+    if isinstance(value, PretrainedStart) or (isinstance(value, dict) and "pretrained" in value):
+        return PretrainedStart.__name__
+    if isinstance(value, CheckpointStart | dict):
+        return CheckpointStart.__name__
+    return "name"
+
+
+StudentStart = Annotated[
+    Annotated[Literal["random", "teacher"], Tag("name")]
+    | Annotated[CheckpointStart, Tag(CheckpointStart.__name__)]
+    | Annotated[PretrainedStart, Tag(PretrainedStart.__name__)],
+    Discriminator(_kind_of_start),
+]
+
+
 class StudentConfig(Section):
     """The small, fast model."""
 
@@ -238,10 +270,12 @@ class StudentConfig(Section):
     training: TrainingConfig
     objective: ObjectiveConfig = Field(default_factory=HybridObjective)
     """What the student is taught by."""
-    start: Literal["random", "teacher"] | CheckpointStart = "random"
+    start: StudentStart = "random"
     """Its weights before training: random, copied from evenly spaced layers of the teacher, which
-    needs the teacher's width, heads, ffn and activation, or a checkpoint's. Baselines start at
-    random."""
+    needs the teacher's width, heads, ffn and activation, a checkpoint's, or a pretrained model's.
+    Baselines start at random."""
+    freeze: FreezeConfig | None = None
+    """What does not learn at first. Default: everything learns from the start."""
 
 
 class Recipe(Section):
@@ -255,9 +289,11 @@ class Recipe(Section):
     """Of every random choice in the run."""
     corpus: CorpusConfig
     tokenizer: AnyTokenizer = Field(default_factory=TokenizerConfig)
-    """The student's SentencePiece model: trained on the text, or the given teacher's."""
-    teacher: TeacherConfig
-    """The strong, slow model: trained by the run (the default), or given."""
+    """The student's SentencePiece model: trained on the text, the given teacher's, or one a
+    side."""
+    teacher: TeacherConfig | None
+    """The strong, slow model: trained by the run (the default), or given; null where every student
+    learns from references alone."""
     labels: LabelsConfig = Field(default_factory=LabelsConfig)
     student: StudentConfig
     baselines: dict[RunName, ObjectiveConfig] = Field(default_factory=dict)
@@ -276,7 +312,8 @@ class Recipe(Section):
             for name in self.baselines
             if name in STAGE_NAMES
         ]
-        faults += self._teacher_faults()
+        faults += self._teacher_faults() if self.teacher is not None else self._alone_faults()
+        faults += self._transfer_faults()
         if self.export.max_input_tokens >= self.student.model.max_length:
             faults.append(
                 f"export.max_input_tokens {self.export.max_input_tokens} must be below "
@@ -346,13 +383,41 @@ class Recipe(Section):
             )
         return faults
 
+    def _alone_faults(self) -> list[str]:
+        """Faults of a recipe without a teacher."""
+        faults = []
+        if isinstance(self.tokenizer, AdoptedTokenizer):
+            faults.append("tokenizer.kind teacher needs a given teacher: teacher is null")
+        if self.student.start == "teacher":
+            faults.append("student.start = teacher needs a teacher: teacher is null")
+        faults += [
+            f"{name} ({objective.kind}) needs a teacher: teacher is null"
+            for name, objective in self.objectives().items()
+            if needs_labels(objective)
+        ]
+        return faults
+
+    def _transfer_faults(self) -> list[str]:
+        """Faults between tokenizers of two sides, a pretrained start and what is frozen."""
+        student, separate = self.student, isinstance(self.tokenizer, SeparateTokenizers)
+        faults = []
+        if separate and isinstance(self.teacher, TrainedTeacher):
+            faults.append("tokenizer.kind separate needs a given teacher, or `teacher: null`")
+        if isinstance(student.start, PretrainedStart) and not separate:
+            faults.append("student.start.pretrained needs tokenizer.kind separate")
+        if student.freeze and student.start == "random":
+            faults.append("student.freeze keeps what a student starts with: set student.start")
+        if student.freeze and student.freeze.source_embedding and not separate:
+            faults.append("student.freeze.source_embedding needs tokenizer.kind separate")
+        return faults
+
     def _monolingual_faults(self) -> list[str]:
         if not self.corpus.has_monolingual:
             return []
         faults = []
-        trained = isinstance(self.teacher, TrainedTeacher)
-        if trained and all(source.monolingual for source in self.corpus.train):
-            faults.append("corpus.train needs text with references, which train the teacher")
+        references = self.teacher is None or isinstance(self.teacher, TrainedTeacher)
+        if references and all(source.monolingual for source in self.corpus.train):
+            faults.append("corpus.train needs text with references, which are learnt from")
         asked = self.needs_teacher and self.gives_distributions
         if asked and "hypothesis" not in self.labels.paths:
             faults.append(
@@ -364,6 +429,8 @@ class Recipe(Section):
     @property
     def gives_distributions(self) -> bool:
         """Whether the teacher has distributions over the student's vocabulary."""
+        if self.teacher is None:
+            return False
         return isinstance(self.teacher, TrainedTeacher) or isinstance(
             self.tokenizer, AdoptedTokenizer
         )

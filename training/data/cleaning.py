@@ -54,6 +54,25 @@ def normalise(text: str) -> str:
     return " ".join(text.split())
 
 
+_PLAIN = str.maketrans(
+    {
+        **dict.fromkeys("“”„‟«»″", '"'),
+        **dict.fromkeys("‘’‚‛‹›ʼ′", "'"),
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212", "-"),
+        **dict.fromkeys("\u2014\u2015", " - "),
+        **dict.fromkeys("\u00a0\u2007\u2009\u202f", " "),
+        **dict.fromkeys("\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff", ""),
+        "…": "...",
+    }
+)
+
+
+def plain_characters(text: str) -> str:
+    """Typographic quotes, dashes, ellipses and spaces as those of a keyboard; soft hyphens and
+    spaces without width left out."""
+    return text if text.isascii() else text.translate(_PLAIN)
+
+
 class _Bare(dict[int, str | None]):
     """A translation table that keeps letters, marks and digits; filled as characters appear."""
 

@@ -36,6 +36,7 @@ from training.data.cleaning import (
     clean,
     held_out_keys,
     noisy,
+    plain_characters,
     rule_names,
 )
 from training.data.readers import CorpusError, RawPair, read_source, source_name
@@ -126,6 +127,14 @@ def render_report(report: dict[str, Any]) -> str:
     return "\n".join([*lines, f"{shards}; held out: {sizes} pairs"])
 
 
+def _read(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """The pairs of a source, with plain characters in their sources if the recipe says so."""
+    pairs = read_source(source, corpus)
+    if not corpus.plain_source:
+        return pairs
+    return (pair._replace(src=plain_characters(pair.src)) for pair in pairs)
+
+
 # --- validation and test text ------------------------------------------------------------------
 
 
@@ -156,7 +165,7 @@ def _write_held_out(corpus: CorpusConfig, draft: Path) -> tuple[dict[str, Any], 
 
 
 def _held_out_pairs(source: SourceConfig, corpus: CorpusConfig) -> Iterator[tuple[str, str]]:
-    for number, pair in enumerate(read_source(source, corpus), start=1):
+    for number, pair in enumerate(_read(source, corpus), start=1):
         src, trg = (unicodedata.normalize("NFC", side or "").strip() for side in pair[:2])
         if pair.fault is not None or not src or not trg:
             raise CorpusError(
@@ -213,7 +222,7 @@ def _clean_sources(
     done = 0
     for source in corpus.train:
         read, counts = 0, Counter[str]()
-        for batch in _batched(read_source(source, corpus)):
+        for batch in _batched(_read(source, corpus)):
             cleaned = [clean(pair, rules) for pair in batch]
             counts.update(pair.dropped_by for pair in cleaned if pair.dropped_by is not None)
             survivors.add([(pair.src, pair.trg) for pair in cleaned if pair.dropped_by is None])

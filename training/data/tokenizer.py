@@ -11,6 +11,7 @@ import io
 import random
 from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import sentencepiece as spm
@@ -28,10 +29,13 @@ TOKEN_SCHEMA = pa.schema(
 )
 
 
-def sample_lines(pairs: Iterable[tuple[str, str | None]], limit: int, seed: int) -> list[str]:
+TextPairs = Iterable[tuple[str | None, str | None]]
+
+
+def sample_lines(pairs: TextPairs, limit: int, seed: int) -> list[str]:
     """At most `limit` lines of both sides, a uniform sample (reservoir, Vitter 1985).
 
-    A missing target is no line.
+    A missing side is no line.
     """
     chosen: list[str] = []
     generator = random.Random(seed)
@@ -44,10 +48,8 @@ def sample_lines(pairs: Iterable[tuple[str, str | None]], limit: int, seed: int)
     return chosen
 
 
-def train_tokenizer(
-    pairs: Iterable[tuple[str, str | None]], config: TokenizerConfig, path: Path, seed: int = 0
-) -> None:
-    """Write a SentencePiece model trained on both sides of `pairs`.
+def train_tokenizer(pairs: TextPairs, config: TokenizerConfig, path: Path, seed: int = 0) -> None:
+    """Write a SentencePiece model trained on both sides of `pairs`, as far as they are there.
 
     Raises RecipeError where the text is too small for the vocabulary.
     """
@@ -76,6 +78,12 @@ def train_tokenizer(
     atomic_write(path, model.getvalue())
 
 
+def pieces_of(model: bytes) -> list[str]:
+    """The vocabulary of a SentencePiece model in the order of its ids."""
+    processor = spm.SentencePieceProcessor(model_proto=model)
+    return [processor.id_to_piece(index) for index in range(processor.get_piece_size())]
+
+
 class Tokenizer:
     """Text ↔ token ids."""
 
@@ -102,21 +110,40 @@ class Tokenizer:
         return self._processor.decode([[i for i in row if i > EOS] for row in ids])
 
 
-def encode_rows(table: pa.Table, tokenizer: Tokenizer, max_length: int) -> tuple[pa.Table, int]:
+class Encoded(NamedTuple):
+    """A table of token ids, and how many rows were left out: those of too many tokens, and those
+    whose source has characters that its tokenizer lacks."""
+
+    table: pa.Table
+    too_long: int
+    unread: int
+
+
+def encode_rows(
+    table: pa.Table, tokenizer: Tokenizer, max_length: int, source: Tokenizer | None = None
+) -> Encoded:
     """A table of text (`id`, `src`, `trg`) → one of token ids (EOS last; an empty list where the
-    target is missing), and how many were left out because a side has `max_length` tokens or more
-    (BOS counted)."""
-    src = tokenizer.encode(table["src"].to_pylist())
+    target is missing).
+
+    Left out are rows of which a side has `max_length` tokens or more (BOS counted) and, with
+    `source`, a tokenizer of the sources' own, those that it has an unknown piece in.
+    """
+    src = (source or tokenizer).encode(table["src"].to_pylist())
     texts = table["trg"].to_pylist()
     encoded = iter(tokenizer.encode([text for text in texts if text is not None]))
     trg: list[list[int]] = [[] if text is None else next(encoded) for text in texts]
     ids = table["id"].to_pylist()
-    kept = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
+    short = [i for i in range(len(ids)) if len(src[i]) < max_length and len(trg[i]) < max_length]
+    kept = short if source is None else [i for i in short if UNK not in src[i]]
     columns = {
         name: [values[i] for i in kept]
         for name, values in (("id", ids), ("src", src), ("trg", trg))
     }
-    return pa.table(columns, schema=TOKEN_SCHEMA), len(ids) - len(kept)
+    return Encoded(
+        pa.table(columns, schema=TOKEN_SCHEMA),
+        too_long=len(ids) - len(short),
+        unread=len(short) - len(kept),
+    )
 
 
 def write_tokens(path: Path, table: pa.Table) -> None:

@@ -180,8 +180,9 @@ class SSRU(nn.Module):
         self, x: Tensor, bias: Tensor | None, causal: bool, cache: LayerCache | None = None
     ) -> Tensor:
         """[B, L, D] → [B, L, D]; `bias` and `causal` are self-attention's and not needed."""
-        forget = torch.sigmoid(self.forget(x))
-        added = (1 - forget) * self.candidate(x)
+        # The sum over all positions is float32 under mixed precision too.
+        forget = torch.sigmoid(self.forget(x).float())
+        added = (1 - forget) * self.candidate(x).float()
         state = cache.state if cache is not None else None
         if state is None:
             state = torch.zeros_like(added[:, 0])
@@ -447,5 +448,5 @@ class Transformer(nn.Module):
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Trainable parameters; tied ones once."""
-    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+    """Parameters, frozen ones too; tied ones once."""
+    return sum(p.numel() for p in model.parameters())

@@ -113,3 +113,10 @@ def plain_name(name: Any, otherwise: str) -> str:
     if isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         return name
     return re.sub(r"[^A-Za-z0-9._-]+", "-", otherwise).strip("-._")[:100] or "model"
+
+
+def language(code: Any) -> str | None:
+    """A language as bundles name it (`en`, `zh-Hant`), or None where `code` is none."""
+    if isinstance(code, str) and re.fullmatch(r"[a-z]{2,3}([_-][A-Za-z0-9]{1,20})?", code):
+        return code.replace("_", "-")
+    return None

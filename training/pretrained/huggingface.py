@@ -37,6 +37,7 @@ from training.pretrained.files import (
     MAX_VOCABULARY_BYTES,
     Folder,
     PretrainedError,
+    language,
     plain_name,
     shown,
 )
@@ -66,7 +67,6 @@ FIXED: dict[str, tuple[Any, ...]] = {
 }
 """Settings and the values that our Transformer computes."""
 _NAME = re.compile(r"opus-mt(?:-tc)?(?:-[a-z]+)*?-([a-z]{2,3})-([a-z]{2,3})")
-_LANGUAGE = re.compile(r"[a-z]{2,3}([_-][A-Za-z]+)?")
 
 
 @dataclass(frozen=True)
@@ -214,10 +214,7 @@ def _starting(vocabulary: Vocabulary, start: int) -> Vocabulary:
 
 
 def _languages(about: dict[str, Any], *names: str) -> Languages:
-    pair = about.get("source_lang"), about.get("target_lang")
-    source, target = (
-        code if isinstance(code, str) and _LANGUAGE.fullmatch(code) else None for code in pair
-    )
+    source, target = (language(about.get(f"{side}_lang")) for side in ("source", "target"))
     if source and target:
         return source, target
     for name in names:

@@ -28,6 +28,7 @@ from training.pretrained.files import (
     MAX_VOCABULARY_BYTES,
     Folder,
     PretrainedError,
+    language,
     plain_name,
     read_yaml,
     shown,
@@ -194,15 +195,13 @@ def _about(folder: Folder) -> dict[str, Any]:
 
 def _languages(folder: Folder, about: dict[str, Any]) -> Languages:
     """From the model's description, else from the names of its files."""
-    pair = about.get("sourceLanguage"), about.get("targetLanguage")
-    if all(
-        isinstance(code, str) and re.fullmatch(r"[a-z]{2,3}(_[A-Za-z]+)?", code) for code in pair
-    ):
-        return pair
+    source, target = (language(about.get(f"{side}Language")) for side in ("source", "target"))
+    if source and target:
+        return source, target
     short = about.get("shortName")
     match = _SHORT_NAME.fullmatch(short) if isinstance(short, str) else None
     if match is not None:
-        return match[1], match[2]
+        return language(match[1]), language(match[2])
     for name in folder.matching(*VOCABULARIES, *LEXICONS, *MODELS):
         match = _PAIR.search(name)
         if match is not None:

@@ -9,6 +9,7 @@ import ctranslate2
 from export.runtime.bundle import Bundle, pieces, text_pieces
 from export.runtime.ctranslate2_format import check_ctranslate2
 from export.runtime.engines.base import Decoded, SentenceEngine, TranslateOptions
+from export.runtime.engines.unknown import UnknownFinder
 from export.runtime.foreign_ctranslate2 import Framing, open_framing
 from export.runtime.manifest import EngineEntry
 
@@ -45,6 +46,10 @@ class CTranslate2Engine(SentenceEngine):
         engine = bundle.engine(name)
         self._framing = self._checked(bundle, engine)
         self._added_tokens = self._framing.added
+        if (vocabulary := self._framing.source_vocabulary) is not None:
+            text = text_pieces(self._source_tokenizer)
+            no_text = set(pieces(self._source_tokenizer)) - text
+            self._unknown = UnknownFinder(self._source_tokenizer, vocabulary | no_text)
         self._never = [[token] for token in self._framing.never]
         self._max_batch_tokens = max_batch_tokens
         self._use_vmap = engine.shortlist
@@ -63,8 +68,8 @@ class CTranslate2Engine(SentenceEngine):
             return open_framing(folder, manifest, engine, text_pieces(self._tokenizer))
         limits = manifest.decoding
         positions = max(limits.max_input_tokens + 1, limits.max_output_tokens)
-        known = pieces(self._tokenizer)
-        check_ctranslate2(folder, known, manifest.special_tokens, positions=positions)
+        ours = pieces(self._tokenizer)
+        check_ctranslate2(folder, ours, manifest.special_tokens, positions=positions)
         return Framing(never=NEVER)
 
     def decode(

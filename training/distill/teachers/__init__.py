@@ -55,6 +55,8 @@ class TeacherJob:
     """The student's, in tokens."""
     trained: Path
     """Checkpoint of the teacher that the run trained, where it did."""
+    source_tokenizer: Path | None = None
+    """The student's of the source side, where that has one of its own."""
 
 
 def build_teacher(job: TeacherJob, converter: CTranslate2Converter | None = None) -> Teacher:
@@ -68,7 +70,7 @@ def build_teacher(job: TeacherJob, converter: CTranslate2Converter | None = None
     if job.adopted:
         return _by_adopted_pieces(job.config, job, converter)
     teacher = _by_text(job.config, job, converter)
-    return RetokenisedTeacher(teacher, job.tokenizer, job.max_length)
+    return RetokenisedTeacher(teacher, job.tokenizer, job.max_length, job.source_tokenizer)
 
 
 def _by_adopted_pieces(

@@ -52,11 +52,18 @@ class TextTeacher(Protocol):
 
 class RetokenisedTeacher:
     """A text teacher as a `Teacher`: its translations in the student's tokens, cut to
-    `max_length` positions."""
+    `max_length` positions. Sources are of `source_tokenizer`, where they have one of their own."""
 
-    def __init__(self, teacher: TextTeacher, tokenizer: Path, max_length: int) -> None:
+    def __init__(
+        self,
+        teacher: TextTeacher,
+        tokenizer: Path,
+        max_length: int,
+        source_tokenizer: Path | None = None,
+    ) -> None:
         self.teacher = teacher
         self.tokenizer = Tokenizer(tokenizer)
+        self.source_tokenizer = Tokenizer(source_tokenizer or tokenizer)
         self.max_length = max_length
 
     @property
@@ -67,7 +74,7 @@ class RetokenisedTeacher:
         self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
     ) -> list[Hypotheses]:
         """Translations in the student's ids; scores are the teacher's, of its own tokens."""
-        texts = self.tokenizer.decode(src)
+        texts = self.source_tokenizer.decode(src)
         return [
             [
                 (ids, score)
