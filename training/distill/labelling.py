@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import numpy as np
 import pyarrow as pa
@@ -50,6 +50,8 @@ from training.distributed import (
 
 CHUNK = 2048
 """Pairs that a teacher is given at a time."""
+ONE_PASS_CHUNK = 8192
+"""The same for a teacher that labels in one pass, quickly and in large batches of like length."""
 _BLEU = BLEU(effective_order=True)
 TRIES = 3
 """How often a shard is tried whose worker died."""
@@ -89,7 +91,7 @@ def label_rows(
     tokenizer: Tokenizer,
 ) -> dict[str, list[object]]:
     """Columns of a label shard (without `id`) for some pairs; an empty target is a missing one."""
-    if config.one_pass and isinstance(teacher, OnePassTeacher) and teacher.one_pass:
+    if _in_one_pass(teacher, config):
         return _greedy_columns(teacher.greedy_labels(src, config.top_k))
     nbest = teacher.translate(src, config.beam_size, config.n_best, config.length_penalty)
     hypotheses = [found[0][0] for found in nbest]
@@ -105,6 +107,10 @@ def label_rows(
     for path in config.paths:
         columns |= _path_columns(path, _distributions(teacher, src, along[path], config.top_k))
     return columns
+
+
+def _in_one_pass(teacher: Teacher, config: LabelsConfig) -> TypeGuard[OnePassTeacher]:
+    return config.one_pass and isinstance(teacher, OnePassTeacher) and teacher.one_pass
 
 
 def _greedy_columns(labels: list[GreedyLabel]) -> dict[str, list[object]]:
@@ -156,8 +162,9 @@ def label_shard(
     schema = label_schema(list(config.paths), config.n_best)
     # A token shard without a pair that was short enough still has a label shard.
     parts = [schema.empty_table()]
-    for start in range(0, len(table), CHUNK):
-        chunk = table.slice(start, CHUNK)
+    size = ONE_PASS_CHUNK if _in_one_pass(teacher, config) else CHUNK
+    for start in range(0, len(table), size):
+        chunk = table.slice(start, size)
         src, trg = chunk["src"].to_pylist(), chunk["trg"].to_pylist()
         columns = label_rows(teacher, src, trg, config, tokenizer)
         parts.append(pa.table({"id": chunk["id"].to_pylist(), **columns}, schema=schema))

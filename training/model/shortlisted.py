@@ -21,6 +21,8 @@ from training.model.decoding import IMPOSSIBLE, NEVER, TransformerSteps
 from training.model.packed import PackedLinear
 from training.model.transformer import EOS, PAD, Transformer
 
+GROUP = 32
+"""Rows whose words are scored together."""
 ABSENT = -1e9
 """Score of a place in which a row has no word."""
 
@@ -70,39 +72,55 @@ class AllWords:
 
 
 class CandidateWords:
-    """Words of each row alone, without those of `NEVER`; EOS is always among them."""
+    """Words of each row alone, without those of `NEVER`; EOS is always among them.
+
+    The words of `GROUP` rows are scored by one product: the union of more rows' words grows faster
+    than products of more rows become quicker.
+    """
 
     def __init__(self, model: Transformer, candidates: Sequence[np.ndarray]) -> None:
         words = [ids[ids >= EOS] for ids in candidates]
+        width = max(map(len, words))
+        ids = np.full((len(words), width), PAD, dtype=np.int64)
+        columns = np.zeros((len(words), width), dtype=np.int64)
         device = model.embedding.weight.device
-        union = np.unique(np.concatenate(words))
-        # Where a row has fewer words than another, it looks at a last column that is no word.
-        columns = np.full((len(words), max(map(len, words))), len(union), dtype=np.int64)
-        for row, ids in enumerate(words):
-            columns[row, : len(ids)] = np.searchsorted(union, ids)
-        chosen = torch.from_numpy(union.astype(np.int64)).to(device)
-        weight, bias = model.embedding.weight.detach(), model.output_bias.detach()
-        self._layer = PackedLinear(
-            torch.cat([weight.index_select(0, chosen), weight.new_zeros(1, weight.shape[1])]),
-            torch.cat([bias.index_select(0, chosen), bias.new_full((1,), ABSENT)]),
-        )
-        self._union = torch.cat([chosen, chosen.new_full((1,), PAD)])
+        self._layers: list[PackedLinear] = []
+        for start in range(0, len(words), GROUP):
+            rows = range(start, min(start + GROUP, len(words)))
+            listed = np.zeros(model.vocab_size, dtype=np.bool_)
+            for row in rows:
+                listed[words[row]] = True
+            union = np.flatnonzero(listed)
+            places = listed.cumsum() - 1
+            # Where a row has fewer words than another, it looks at a last column that is no word.
+            columns[start : rows.stop] = len(union)
+            for row in rows:
+                ids[row, : len(words[row])] = words[row]
+                columns[row, : len(words[row])] = places[words[row]]
+            self._layers.append(_layer(model, torch.from_numpy(union).to(device)))
+        self._ids = torch.from_numpy(ids).to(device)
         self._columns = torch.from_numpy(columns).to(device)
+        self._groups = torch.arange(len(words)) // GROUP
 
     def logits(self, states: Tensor) -> Tensor:
         """States [B, D] → scores [B, C], `ABSENT` where a row has no more words."""
-        scores: Tensor = self._layer(states)
-        return scores.gather(1, self._columns)
+        sizes = self._groups.bincount(minlength=len(self._layers)).tolist()
+        parts = zip(self._layers, states.split(sizes), self._columns.split(sizes), strict=True)
+        return torch.cat(
+            [layer(rows).gather(1, columns) for layer, rows, columns in parts if len(rows)]
+        )
 
     def ids(self, places: Tensor) -> Tensor:
         """Places [B, K] → token ids [B, K], PAD where a row has no more words."""
-        return self._union[self._columns.gather(1, places)]
+        return self._ids.gather(1, places)
 
     def select(self, rows: Tensor) -> CandidateWords:
-        """The words of these rows, in that order; the union stays."""
+        """The words of these rows; rows of one source must stay side by side."""
         selected = object.__new__(CandidateWords)
-        selected._layer, selected._union = self._layer, self._union
+        selected._layers = self._layers
+        selected._ids = self._ids.index_select(0, rows)
         selected._columns = self._columns.index_select(0, rows)
+        selected._groups = self._groups[rows.cpu()]
         return selected
 
     def never(self, logits: Tensor) -> Tensor | None:
@@ -113,9 +131,18 @@ class CandidateWords:
         """Values [B, C] of the rows' words → [B, V], `absent` elsewhere."""
         whole = values.new_full((len(values), vocab_size), absent)
         # A place without a word writes to PAD, which is no candidate.
-        whole.scatter_(1, self._union[self._columns], values)
+        whole.scatter_(1, self._ids, values)
         whole[:, list(NEVER)] = absent
         return whole
+
+
+def _layer(model: Transformer, words: Tensor) -> PackedLinear:
+    """The output layer of some words, and of none at its end."""
+    weight, bias = model.embedding.weight.detach(), model.output_bias.detach()
+    return PackedLinear(
+        torch.cat([weight.index_select(0, words), weight.new_zeros(1, weight.shape[1])]),
+        torch.cat([bias.index_select(0, words), bias.new_full((1,), ABSENT)]),
+    )
 
 
 class CandidateSteps(TransformerSteps):

@@ -225,7 +225,9 @@ class CrossAttention(nn.Module):
             key, value = self.project_memory(memory)
         else:
             if cache.memory_keys is None or cache.memory_values is None:
-                cache.memory_keys, cache.memory_values = self.project_memory(memory)
+                # Read at every step, so laid out for it.
+                key, value = self.project_memory(memory)
+                cache.memory_keys, cache.memory_values = key.contiguous(), value.contiguous()
             key, value = cache.memory_keys, cache.memory_values
         mixed = attend(query, key, value, bias)
         return self.out(mixed.transpose(1, 2).reshape(batch, length, width))

@@ -198,6 +198,8 @@ class ExtendedTeacher:
     def _sources(self, src: list[Ids]) -> list[Ids]:
         sources = list(src)
         rows = [row for row, ids in enumerate(src) if max(ids) >= self._known]
+        if not rows:
+            return sources
         texts = self._tokenizer.decode([src[row] for row in rows])
         read = clipped(self._own.encode(texts), self.max_length - 1)
         for row, ids in zip(rows, read, strict=True):

@@ -45,6 +45,9 @@ Precision = Literal["float32", "int8"]
 CTranslate2Converter = Callable[[Transformer, list[str], Path, Precision], None]
 """Writes a model, whose pieces are given in the order of their ids, as a CTranslate2 folder. A
 module-level function, so that it can be sent to worker processes."""
+GREEDY_BATCHES = 3
+"""How many batches greedy decoding takes at once: rows leave as they end, and products of few rows
+are slow."""
 Candidates = Callable[[Ids], np.ndarray]
 """Source ids, EOS last → the ids of the words that this sentence may become, EOS among them."""
 
@@ -166,7 +169,7 @@ class TorchTeacher:
     def greedy_labels(self, src: list[Ids], top_k: int) -> list[GreedyLabel]:
         """The greedy translation of each source and its top-k, in one pass in torch."""
         labels: dict[int, GreedyLabel] = {}
-        for rows in batches_by_length(src, src, self.batch_tokens):
+        for rows in batches_by_length(src, src, GREEDY_BATCHES * self.batch_tokens):
             sources = [src[row] for row in rows]
             labels |= zip(
                 rows,
