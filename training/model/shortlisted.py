@@ -16,9 +16,9 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from training.model.decoding import IMPOSSIBLE, NEVER, TransformerSteps
-from training.model.packed import PackedLinear
 from training.model.transformer import EOS, PAD, Transformer
 
 GROUP = 32
@@ -51,12 +51,11 @@ class AllWords:
     """The whole vocabulary for every row: C = V, and a place is an id."""
 
     def __init__(self, model: Transformer) -> None:
-        self._layer = PackedLinear(model.embedding.weight, model.output_bias.detach())
+        self._model = model
 
     def logits(self, states: Tensor) -> Tensor:
         """States [B, D] → scores [B, V]."""
-        scores: Tensor = self._layer(states)
-        return scores
+        return self._model.logits(states)
 
     def ids(self, places: Tensor) -> Tensor:
         """The same numbers."""
@@ -84,7 +83,7 @@ class CandidateWords:
         ids = np.full((len(words), width), PAD, dtype=np.int64)
         columns = np.zeros((len(words), width), dtype=np.int64)
         device = model.embedding.weight.device
-        self._layers: list[PackedLinear] = []
+        self._layers: list[OutputLayer] = []
         for start in range(0, len(words), GROUP):
             rows = range(start, min(start + GROUP, len(words)))
             listed = np.zeros(model.vocab_size, dtype=np.bool_)
@@ -107,7 +106,11 @@ class CandidateWords:
         sizes = self._groups.bincount(minlength=len(self._layers)).tolist()
         parts = zip(self._layers, states.split(sizes), self._columns.split(sizes), strict=True)
         return torch.cat(
-            [layer(rows).gather(1, columns) for layer, rows, columns in parts if len(rows)]
+            [
+                F.linear(rows, *layer).gather(1, columns)
+                for layer, rows, columns in parts
+                if len(rows)
+            ]
         )
 
     def ids(self, places: Tensor) -> Tensor:
@@ -136,10 +139,14 @@ class CandidateWords:
         return whole
 
 
-def _layer(model: Transformer, words: Tensor) -> PackedLinear:
+OutputLayer = tuple[Tensor, Tensor]
+"""Weights [U + 1, D] and biases [U + 1] of some words, and of none at their end."""
+
+
+def _layer(model: Transformer, words: Tensor) -> OutputLayer:
     """The output layer of some words, and of none at its end."""
     weight, bias = model.embedding.weight.detach(), model.output_bias.detach()
-    return PackedLinear(
+    return (
         torch.cat([weight.index_select(0, words), weight.new_zeros(1, weight.shape[1])]),
         torch.cat([bias.index_select(0, words), bias.new_full((1,), ABSENT)]),
     )

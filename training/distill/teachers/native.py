@@ -37,7 +37,6 @@ from training.distill.teachers.ctranslate2_teacher import translate_tokens
 from training.distill.teachers.greedy import greedy_labels
 from training.distributed import settle_gpu, thread_count
 from training.model.decoding import NEVER, TransformerSteps, beam_search, output_limit
-from training.model.packed import packed
 from training.model.shortlisted import AllWords, CandidateSteps, CandidateWords, Words
 from training.model.transformer import EOS, Transformer, parameter_count
 
@@ -118,11 +117,6 @@ class TorchTeacher:
             )
 
     @functools.cached_property
-    def _network(self) -> Transformer:
-        """The model as it computes here."""
-        return packed(self.model)
-
-    @functools.cached_property
     def _all_words(self) -> AllWords:
         return AllWords(self.model)
 
@@ -174,7 +168,7 @@ class TorchTeacher:
             labels |= zip(
                 rows,
                 greedy_labels(
-                    self._network,
+                    self.model,
                     self._padded(sources),
                     self._limits(sources),
                     self._words(sources),
@@ -205,8 +199,8 @@ class TorchTeacher:
     def _log_probs(self, src: list[Ids], trg: list[Ids]) -> Tensor:
         """Log-probabilities [N, V] on the model's device; `NO_LOGP` of what is no candidate."""
         target = target_sequence([np.asarray(row) for row in trg])
-        memory, bias = self._network.encode(self._padded(src))
-        states = self._network.decode(target.trg_in.to(self.device), memory, bias)
+        memory, bias = self.model.encode(self._padded(src))
+        states = self.model.decode(target.trg_in.to(self.device), memory, bias)
         states = states[target.mask.to(self.device)]
         words = self._words(src)
         if not isinstance(words, CandidateWords):
@@ -224,8 +218,8 @@ class TorchTeacher:
         """The decoding of some sources in torch, from its start; each source `times` times."""
         words = self._words(src)
         if isinstance(words, CandidateWords):
-            return CandidateSteps(self._network, self._padded(src), times, words)
-        return TransformerSteps(self._network, self._padded(src), times)
+            return CandidateSteps(self.model, self._padded(src), times, words)
+        return TransformerSteps(self.model, self._padded(src), times)
 
 
 def ctranslate2_has(model: Transformer) -> bool:
