@@ -104,7 +104,7 @@ def _info(
         engines=entries,
         default_engine=entries[0].name,
         decoding=Decoding(
-            max_input_tokens=min(MAX_INPUT_TOKENS, room),
+            max_input_tokens=min(MAX_INPUT_TOKENS, room - len(model.source_prefix)),
             max_output_ratio=min(model.max_length_factor or OUTPUT_RATIO, 10),
             max_output_tokens=room,
         ),

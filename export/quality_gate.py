@@ -151,8 +151,10 @@ def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) ->
     tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
     source_tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.source_tokenizer_path))
     engine = load_engine(bundle)
-    rows = [[*source_tokenizer.encode(text), EOS] for text in held_out.src]
-    fits = [1 < len(row) <= engine.max_input_tokens + 1 for row in rows]
+    prefix = [source_tokenizer.piece_to_id(piece) for piece in bundle.manifest.source_prefix]
+    added = len(prefix) + 1
+    rows = [[*prefix, *source_tokenizer.encode(text), EOS] for text in held_out.src]
+    fits = [added < len(row) <= engine.max_input_tokens + added for row in rows]
     if not any(fits):
         raise BundleError(
             f"the export gate has no sentence to judge by: {held_out.dataset} is empty or longer "
@@ -161,7 +163,7 @@ def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) ->
     hypotheses = greedy_corpus(
         model,
         [row for row, fit in zip(rows, fits, strict=True) if fit],
-        limit_of=lambda length: engine.output_limit(length - 1),
+        limit_of=lambda length: engine.output_limit(length - added),
         min_length=1,
     )
     texts = [

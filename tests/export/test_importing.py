@@ -21,7 +21,11 @@ from export.verify import checks
 from export.web import bundle_files
 from quickstudy.cli import app
 from tests.export.foreign import make_argos, make_folder, train_sentencepiece
-from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
+from tests.training.tiny_pretrained import (
+    firefox_folder,
+    huggingface_folder,
+    sentencepiece_model,
+)
 from training.model.decoding import greedy_corpus
 from training.model.transformer import EOS
 from training.pretrained.reader import read_pretrained
@@ -176,6 +180,29 @@ def test_ctranslate2_and_argos_come_by_the_same_command(tmp_path: Path) -> None:
     assert code == 0, output
     formats = [load_bundle(tmp_path / name).manifest.origin for name in ("one", "two")]
     assert [origin and origin.format for origin in formats] == ["ctranslate2", "argos"]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_an_opus_model_is_served_as_torch_translates(tmp_path: Path, shared: bool) -> None:
+    sides = sentencepiece_model(), sentencepiece_model(80)
+    codes = (">>deu<<", ">>fra<<") if shared else ()
+    huggingface_folder(tmp_path / "opus-mt-en-de", *sides, shared, codes)
+    options = {"source_prefix": codes[:1], "source": "en", "target": "de"}
+    engines = ("onnx-float32", "onnx-int8")
+    bundle = imported(tmp_path / "opus-mt-en-de", tmp_path / "out", engines=engines, **options)
+    assert bundle.manifest.source_tokenizer is not None
+    assert bundle.manifest.source_prefix == codes[:1]
+    assert bundle.engine("onnx-int8").precision == "int8-7bit"
+    gate = bundle.manifest.gate
+    assert gate is not None
+    assert gate.engines[0].identical > 0.99
+    assert (gate.engines[0].score_difference or 0) < 1e-4
+    if shared:  # another language before the source gives other probabilities
+        options["source_prefix"] = codes[1:]
+        other = imported(tmp_path / "opus-mt-en-de", tmp_path / "other", engines=engines, **options)
+        scored = TranslateOptions(return_scores=True)
+        here, there = (load_engine(b).translate_batch(SENTENCES, scored) for b in (bundle, other))
+        assert abs((here[0].score or 0) - (there[0].score or 0)) > 1e-3
 
 
 def test_a_ctranslate2_folder_without_its_tokenizer_is_given_it(tmp_path: Path) -> None:

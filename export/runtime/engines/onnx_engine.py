@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import sentencepiece as spm
 from numpy.typing import NDArray
 
 from export.runtime.bundle import Bundle, BundleError
@@ -154,11 +155,13 @@ class OnnxEngine(SentenceEngine):
         super().__init__(bundle)
         self._max_batch_tokens = max_batch_tokens
         self._vocab_size = bundle.manifest.vocab_size
+        self._prefix = _source_prefix(bundle, self._source_tokenizer)
+        self._added_tokens = 1 + len(self._prefix)
         self._running = BoundedSemaphore(inter_threads)
         self._threads = ThreadPoolExecutor(inter_threads)
         folder = bundle.engine_path(name)
         files = [GREEDY_FILE, *([BEAM_FILE] if (folder / BEAM_FILE).exists() else [])]
-        source_vocab_size = bundle.manifest.source_vocab_size or self._vocab_size
+        source_vocab_size = self._source_tokenizer.get_piece_size()
         self._shortlist = (
             read_shortlist(folder / SHORTLIST_FILE, source_vocab_size, self._vocab_size)
             if bundle.engine(name).shortlist
@@ -181,6 +184,8 @@ class OnnxEngine(SentenceEngine):
                 "set beam_size to 1, use a ctranslate2 engine of the bundle, or export with the "
                 "engine onnx-int8-beam"
             )
+        if self._prefix:
+            sources = [[*self._prefix, *source] for source in sources]
         batches = batches_of(sources, self._max_batch_tokens)
         decoded: list[Decoded] = [Decoded([])] * len(sources)
 
@@ -220,6 +225,33 @@ class OnnxEngine(SentenceEngine):
         if not options.return_scores:
             decoded = [replace(sentence, score=None) for sentence in decoded]
         return decoded
+
+
+def _source_prefix(bundle: Bundle, tokenizer: spm.SentencePieceProcessor) -> list[int]:
+    """The ids that stand before every source.
+
+    Raises BundleError where the manifest asks for what ONNX engines do not do, or does not fit the
+    source's tokenizer.
+    """
+    manifest = bundle.manifest
+    if manifest.source_suffix or manifest.target_prefix:
+        raise BundleError(
+            f"{bundle.path}: ONNX engines know neither source_suffix nor target_prefix: export or "
+            "import the bundle again"
+        )
+    size = manifest.source_vocab_size or manifest.vocab_size
+    if tokenizer.get_piece_size() != size:
+        raise BundleError(
+            f"{bundle.source_tokenizer_path} has {tokenizer.get_piece_size()} pieces, the manifest "
+            f"says {size}: export or import the bundle again"
+        )
+    ids = [tokenizer.piece_to_id(piece) for piece in manifest.source_prefix]
+    if any(tokenizer.is_unknown(index) for index in ids):
+        raise BundleError(
+            f"{bundle.source_tokenizer_path} lacks a piece of {list(manifest.source_prefix)}: "
+            "import the bundle again"
+        )
+    return ids
 
 
 def _load(
