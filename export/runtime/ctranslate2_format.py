@@ -394,26 +394,39 @@ def _expected(
             yield from _layer(entries, f"{side}/layer_{layer}", side, width)
 
 
-def _layer(
+def linear_shapes(
     entries: dict[str, VariableEntry], scope: str, side: str, width: int
-) -> Iterator[tuple[str, Shape]]:
+) -> dict[str, Shape]:
+    """Names and shapes of the weights of a layer's linear layers, as every Transformer has them.
+
+    Raises ValueError where the layer has no feed-forward weight.
+    """
     hidden = shape_of(entries, f"{scope}/ffn/linear_0/weight", 2)[0]
-    linears = {
+    shapes = {
         "self_attention/linear_0": (3 * width, width),
         "self_attention/linear_1": (width, width),
         "ffn/linear_0": (hidden, width),
         "ffn/linear_1": (width, hidden),
     }
-    norms = ["self_attention", "ffn"]
     if side == "decoder":
-        norms.append("attention")
-        linears["attention/linear_0"] = (width, width)
-        linears["attention/linear_1"] = (2 * width, width)
-        linears["attention/linear_2"] = (width, width)
-    for name, shape in linears.items():
+        shapes["attention/linear_0"] = (width, width)
+        shapes["attention/linear_1"] = (2 * width, width)
+        shapes["attention/linear_2"] = (width, width)
+    return shapes
+
+
+def blocks_of(side: str) -> list[str]:
+    """The blocks of a layer that have a layer norm."""
+    return ["self_attention", "ffn", *(["attention"] if side == "decoder" else [])]
+
+
+def _layer(
+    entries: dict[str, VariableEntry], scope: str, side: str, width: int
+) -> Iterator[tuple[str, Shape]]:
+    for name, shape in linear_shapes(entries, scope, side, width).items():
         yield f"{scope}/{name}/weight", shape
         yield f"{scope}/{name}/bias", shape[:1]
-    for name in norms:
+    for name in blocks_of(side):
         yield from _norm(f"{scope}/{name}/layer_norm", width)
 
 

@@ -27,7 +27,9 @@ from export.runtime.ctranslate2_format import (
     Shape,
     VariableEntry,
     VariableTable,
+    blocks_of,
     layer_count,
+    linear_shapes,
     parse_table,
     read_array,
     shape_of,
@@ -237,21 +239,10 @@ def _arrays(
 def _layer(
     entries: dict[str, VariableEntry], scope: str, side: str, width: int
 ) -> Iterator[tuple[str, Shape]]:
-    hidden = shape_of(entries, f"{scope}/ffn/linear_0/weight", 2)[0]
-    linears = {
-        "self_attention/linear_0": (3 * width, width),
-        "self_attention/linear_1": (width, width),
-        "ffn/linear_0": (hidden, width),
-        "ffn/linear_1": (width, hidden),
-    }
-    blocks = ["self_attention", "ffn"]
-    if side == "decoder":
-        blocks.append("attention")
-        linears["attention/linear_0"] = (width, width)
-        linears["attention/linear_1"] = (2 * width, width)
-        linears["attention/linear_2"] = (width, width)
+    linears = linear_shapes(entries, scope, side, width)
+    blocks = blocks_of(side)
     if f"{scope}/ffn/linear_0_noact/weight" in entries:
-        linears["ffn/linear_0_noact"] = (hidden, width)
+        linears["ffn/linear_0_noact"] = linears["ffn/linear_0"]
     for name, shape in linears.items():
         yield from _optional_bias(entries, f"{scope}/{name}", shape)
     for block in blocks:
