@@ -145,7 +145,7 @@ def test_without_onnx_runtime_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "export.runtime.engines.onnx_engine")
     assert load_engine(onnx_bundle, "ctranslate2-int8").translate_batch(["old cat."], GREEDY)
-    with pytest.raises(BundleError, match=r"pip install 'quickstudy\[onnx\]'"):
+    with pytest.raises(BundleError, match=r"engine onnx-int8 of .*: run `pip install onnxruntime`"):
         load_engine(onnx_bundle)
 
 

@@ -58,7 +58,7 @@ def _load(
                 max_batch_tokens=max_batch_tokens,
             )
         case "onnx":
-            return _onnx_engine()(
+            return _onnx_engine(bundle, engine.name)(
                 bundle,
                 engine.name,
                 inter_threads=inter_threads,
@@ -68,13 +68,13 @@ def _load(
     raise AssertionError(f"no engine is registered for {engine.kind!r}")
 
 
-def _onnx_engine() -> type[OnnxEngine]:
+def _onnx_engine(bundle: Bundle, name: str) -> type[OnnxEngine]:
     """The class, if ONNX Runtime is there."""
     try:
         from export.runtime.engines.onnx_engine import OnnxEngine
     except ImportError as error:
         raise BundleError(
-            f"this engine needs ONNX Runtime, which does not import ({error}): "
-            "run `pip install 'quickstudy[onnx]'`, or choose a ctranslate2 engine of the bundle"
+            f"engine {name} of {bundle.path} needs ONNX Runtime, which does not import ({error}): "
+            "run `pip install onnxruntime`, or choose a ctranslate2 engine if the bundle has one"
         ) from error
     return OnnxEngine
