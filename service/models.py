@@ -45,6 +45,10 @@ class Model:
     def pair(self) -> tuple[str, str]:
         return self.manifest.source_lang, self.manifest.target_lang
 
+    def supports(self, option: str) -> bool:
+        """Whether its engine supports an option of a search, `beam_size` or `alternatives`."""
+        return option in self.engine.supported_options
+
     @classmethod
     def of(cls, bundle: Bundle, engine: Engine, settings: Settings) -> Model:
         """A bundle with its loaded engine."""
@@ -103,6 +107,10 @@ class ModelSet:
     def pairs(self) -> str:
         """What is served, for messages."""
         return ", ".join(f"{src} → {trg}" for src, all_ in self.targets.items() for trg in all_)
+
+    def has_alternatives(self, source: str, target: str) -> bool:
+        """Whether `alternatives` may be asked of a served pair. Raises LanguageError."""
+        return self.route(source, target)[-1].supports("alternatives")
 
     def sources_of(self, target: str) -> list[str]:
         """The languages that are translated to this one, in the order of the models."""
