@@ -249,6 +249,25 @@ def onnx_pair(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_bundle(folder / "pt-en", info, fill=fill, verify=lambda _: None)
 
 
+def test_a_bundle_without_the_engine_of_the_settings_is_served_by_its_default(
+    make_pair: MakePair, onnx_pair: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [make_pair("en", "de").path, onnx_pair.path]
+    settings = Settings(inter_threads=1, engine="ctranslate2-int8")
+    names = [model.engine_name for model in load_models(folders, settings).models]
+    assert names == ["ctranslate2-int8", "onnx-int8"]
+    (line,) = caplog.messages
+    assert line == f"{onnx_pair.path} has no engine ctranslate2-int8: serving it by onnx-int8"
+    load_models(folders, SETTINGS)
+    assert len(caplog.messages) == 1
+    nobody = Settings(inter_threads=1, engine="faster")
+    every = "ctranslate2-int8, ctranslate2-float32, onnx-int8"
+    with pytest.raises(BundleError, match=f"has an engine 'faster': choose one of {every}, or"):
+        load_models(folders, nobody)
+    with pytest.raises(BundleError, match="pt-en has no engine 'faster': choose one of onnx-int8"):
+        load_models(folders[1:], nobody)
+
+
 def test_a_greedy_engine_is_asked_for_no_beam_of_its_bundle(onnx_pair: Bundle) -> None:
     async def scenario() -> None:
         translator = Translator(load_models([onnx_pair.path], SETTINGS), SETTINGS)
