@@ -5,14 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.runtime.bundle import Bundle
-from export.runtime.engines.base import Engine, TranslateOptions, Translation, padded_tokens
+from export.runtime.engines.base import (
+    Engine,
+    TranslateOptions,
+    Translation,
+    padded_tokens,
+    unsupported_option,
+)
 from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
 from export.runtime.manifest import BundleError, EngineEntry
 
 if TYPE_CHECKING:
     from export.runtime.engines.onnx_engine import OnnxEngine
 
-__all__ = ["Engine", "TranslateOptions", "Translation", "load_engine", "padded_tokens"]
+__all__ = [
+    "Engine",
+    "TranslateOptions",
+    "Translation",
+    "load_engine",
+    "padded_tokens",
+    "unsupported_option",
+]
 
 
 def load_engine(
