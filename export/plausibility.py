@@ -14,7 +14,7 @@ from export.runtime.bundle import Bundle
 from export.runtime.engines import TranslateOptions, load_engine
 
 MIN_SHARE = 0.6
-SENTENCES = 60
+SENTENCES = 30
 MIN_SENTENCES = 10
 MAX_SHOWN = 120
 MIN_CHARS = 20

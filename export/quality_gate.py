@@ -39,6 +39,8 @@ from training.model.decoding import Hypothesis, greedy_corpus
 from training.model.transformer import BOS, EOS, Transformer
 
 BATCH_SENTENCES = 64
+TORCH_ROWS = 128
+"""Sentences that torch translates at a time: a large output layer likes more rows."""
 WORST_LINES = 5
 VERSIONS = ("torch", "ctranslate2", "onnxruntime")
 
@@ -164,6 +166,7 @@ def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) ->
     hypotheses = greedy_corpus(
         model,
         [row for row, fit in zip(rows, fits, strict=True) if fit],
+        batch_rows=TORCH_ROWS,
         limit_of=lambda length: engine.output_limit(length - added),
         min_length=1,
     )
