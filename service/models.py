@@ -45,6 +45,15 @@ class Model:
     def pair(self) -> tuple[str, str]:
         return self.manifest.source_lang, self.manifest.target_lang
 
+    @property
+    def adds_stop(self) -> bool:
+        """Whether it gets a full stop after headings and labels.
+
+        Without one, students that Quickstudy trained on whole sentences repeat themselves. Imported
+        models know headings, and make up text before an added stop ("STOP." → "STOP ( ( (").
+        """
+        return self.manifest.origin is None
+
     @classmethod
     def of(cls, bundle: Bundle, engine: Engine, settings: Settings) -> Model:
         """A bundle with its loaded engine."""

@@ -227,6 +227,7 @@ async def _open_documents(
                 wrapped=request.wrapped,
                 split=request.split,
                 coverage=model.coverage,
+                adds_stop=model.adds_stop,
             )
             for text in texts
         ]

@@ -148,12 +148,15 @@ def open_document(
     wrapped: bool = False,
     split: bool = True,
     coverage: Coverage | None = None,
+    adds_stop: bool = True,
 ) -> Document:
     """Cut a text into sentences. It is composed to NFC; all else that is not translated stays.
 
     `language` is the source's code; each segment has at most `max_tokens` tokens. Sentences of
     `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
-    is too long. `coverage` is what the model can read, None if it reads any text.
+    is too long. `coverage` is what the model can read, None if it reads any text. With `adds_stop`,
+    the model gets a full stop after what has no mark at its end (a heading, a cell), which its
+    translation then loses.
     """
 
     def fits(sentence: str) -> bool:
@@ -170,7 +173,7 @@ def open_document(
             SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
         ] * len(protected_words(core))
         return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(
-            engine_text(core, words, coverage)
+            engine_text(core, words, coverage, adds_stop=adds_stop)
         )
 
     document = Document()
@@ -192,10 +195,17 @@ def open_document(
                     document.layout.append(core.output())
                     continue
                 document.layout.append(len(document.segments))
-                sentence = engine_text(core, known, coverage)
-                document.segments.append(
-                    Segment(sentence, core, known, placeholder_words, fits, block.escape, coverage)
+                segment = Segment(
+                    engine_text(core, known, coverage, adds_stop=adds_stop),
+                    core,
+                    known,
+                    placeholder_words,
+                    fits,
+                    block.escape,
+                    coverage,
+                    adds_stop,
                 )
+                document.segments.append(segment)
     return document
 
 

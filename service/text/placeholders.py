@@ -386,19 +386,23 @@ def protected_words(core: InlineText) -> list[InlineElement]:
 
 
 def engine_text(
-    core: InlineText, words: Iterable[SentPlaceholder], coverage: Coverage | None = None
+    core: InlineText,
+    words: Iterable[SentPlaceholder],
+    coverage: Coverage | None = None,
+    *,
+    adds_stop: bool = True,
 ) -> str:
     """What the engine gets for a sentence: placeholder words for protected ones, no tags, and
     plain characters for typographic ones that the model lacks.
 
-    A full stop is added if no mark ends it: a heading or a span between tags makes a student of
-    whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
+    With `adds_stop`, it gets a full stop if no mark ends it: a heading or a span between tags makes
+    a student of whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
     """
     text = _with_words(core, words) if core.elements else core.text
     if coverage is not None:
         text = coverage.simplify(text)
     text = SPACES.sub(" ", text).strip()
-    needs_stop = text and text[-1].isalnum() and text[-1] < WESTERN
+    needs_stop = adds_stop and text and text[-1].isalnum() and text[-1] < WESTERN
     return f"{text}." if needs_stop and (coverage is None or coverage.reads(".")) else text
 
 

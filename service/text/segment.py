@@ -196,6 +196,8 @@ class Segment:
     """Plain text → the document's format."""
     coverage: Coverage | None = None
     """What the model can read; None if it reads any text."""
+    adds_stop: bool = True
+    """Whether a sentence without a mark at its end gets a full stop for the model."""
 
     @property
     def is_unread(self) -> bool:
@@ -260,12 +262,14 @@ class Segment:
         return any(map(str.isalpha, text)) and self.fits(text)
 
     def _engine_text(self, core: InlineText, words: Sequence[SentPlaceholder]) -> str:
-        return engine_text(core, words, self.coverage)
+        return engine_text(core, words, self.coverage, adds_stop=self.adds_stop)
 
     def _translated(self, core: InlineText, translation: str) -> str:
         """A translation without invented markup and the added full stop, with what plain characters
         stood for."""
-        text = strip_added_stop(clean(translation), core)
+        text = clean(translation)
+        if self.adds_stop:
+            text = strip_added_stop(text, core)
         if self.coverage is None:
             return text
         return self.coverage.restore(core.text, text)

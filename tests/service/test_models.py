@@ -228,6 +228,31 @@ def test_a_bundle_that_has_not_changed_is_not_loaded_again(
     assert again.bundle == load_bundle(copy)
 
 
+def test_imported_models_get_headings_as_they_are(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[str] = []
+
+    def translate_batch(
+        self: Tagging, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        received.extend(sentences)
+        return [Translation(sentence, 1) for sentence in sentences]
+
+    async def translated(bundle: Bundle) -> str:
+        translator = Translator(ModelSet([tagging(bundle)]), SETTINGS)
+        result = await translator.translate(TranslationRequest(["Stop"]))
+        await translator.close()
+        return result.texts[0].text
+
+    monkeypatch.setattr(Tagging, "translate_batch", translate_batch)
+    bundle = make_pair("en", "de")
+    origin = Origin(format="marian", name="x", files={})
+    imported = replace(bundle, manifest=bundle.manifest.model_copy(update={"origin": origin}))
+    assert [asyncio.run(translated(one)) for one in (bundle, imported)] == ["Stop", "Stop"]
+    assert received == ["Stop.", "Stop"]
+
+
 @pytest.mark.parametrize("is_imported", [False, True])
 def test_placeholder_words_are_known_for_our_own_english_to_german_only(
     make_pair: MakePair, monkeypatch: pytest.MonkeyPatch, is_imported: bool

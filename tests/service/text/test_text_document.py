@@ -137,6 +137,18 @@ def test_a_full_stop_is_lent_and_taken_back() -> None:
     assert document.rebuild(["mein Bruder.", "Bist du hier?"]) == "mein Bruder\nBist du hier?"
 
 
+def test_a_model_that_knows_headings_gets_no_full_stop() -> None:
+    text = "<p>my <b>brother</b></p><p>max.</p>"
+    document = open_document(text, "html", "en", count_tokens, 100, adds_stop=False)
+    assert [segment.text for segment in document.segments] == ["my brother", "max."]
+    translated = ["mein Herr Bruder", "max."]
+    (repair,) = document.check(translated)
+    assert repair.texts == ("brother",)
+    translated[0] = repair.join(["Bruder."])
+    assert document.rebuild(translated) == "<p>mein Herr <b>Bruder</b></p><p>max.</p>"
+    assert document.rebuild(["Herr.", "max."]) == "<p><b>Herr.</b></p><p>max.</p>"
+
+
 def test_long_sentences_lose_nothing() -> None:
     text = "the dog, who is {age} years old, sleeps; " * 40 + "end."
     assert run(text, max_tokens=12) == text.upper().replace("{AGE}", "{age}")
