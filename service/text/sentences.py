@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import sentencex
 
+from service.text.abbreviations import ends_sentence
 from service.text.inline import InlineElement, InlineText
 
 LINE_BREAK = re.compile("(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
@@ -112,6 +113,8 @@ def _sentences(inline: InlineText, language: str) -> Iterator[InlineText]:
     start = read = 0
     for sentence in sentences[:-1]:
         read += len(sentence)
+        if not ends_sentence(reading, read, language):
+            continue
         part = bisect_left(ends, read)
         within = read - (ends[part - 1] if part else 0)
         end = _after_ends(inline, starts[part] + min(within, widths[part]))
