@@ -183,7 +183,12 @@ def open_document(
             document.layout.append(block)
             continue
         inline = protect(
-            block.inline, glossary, block.escape, tags=format == "text", coverage=coverage
+            block.inline,
+            glossary,
+            block.escape,
+            tags=format == "text",
+            coverage=coverage,
+            language=language,
         )
         for part, translate in split_inline(inline, language, too_long, split=split):
             if coverage is not None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.text.placeholders import PROTECTED_AND_TAGS, SUSPECT
+from service.text.patterns import PROTECTED_AND_TAGS, SUSPECT
 from tests.service.text.engines import run, source_of
 
 HTML = """<!doctype html><html><head><title>My page</title><style>a > b { c: d }</style>
@@ -168,7 +168,7 @@ def test_a_text_that_is_not_suspect_holds_nothing_protected() -> None:
     pieces = [
         "www", "www.", ".com", "de", ".", "-", "/", "a", "Ä", "()", "(", ")", " ", "1", "%", "{",
         "}", "_", "@", "#", "é", "①", "→", "http://", "$", "<b>", "x.py", "'", '"', "!", ",", "~",
-        "[[", "]]", "\ufffc", "…", "\n", "ж",
+        "[[", "]]", "\ufffc", "…", "\n", "ж", "²", "½", "12", "123-", "..", "--", "==", "+1",
     ]  # fmt: skip
     chance = random.Random(5)
     harmless = 0
