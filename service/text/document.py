@@ -50,27 +50,30 @@ def read_text(text: str) -> Iterator[str | Block]:
         yield Block(InlineText(line[start:]), str)
 
 
-def read_wrapped(text: str) -> Iterator[str | Block]:
+def read_wrapped(wrapped: str) -> Iterator[str | Block]:
     """Plain text whose sentences go on over single line breaks; blank lines and list marks begin
-    a paragraph."""
-    lines = LINE_BREAK.split(text)
+    a paragraph, and lines of cells (between tabs) are paragraphs of their own."""
+    lines = LINE_BREAK.split(wrapped)
     builder = InlineTextBuilder()
-    gap = ""
+    gap, had_cells = "", False
     for line, line_break in zip(lines[::2], [*lines[1::2], ""], strict=True):
         mark = LIST_MARK.match(line)
-        if not line or line.isspace() or mark:
+        has_cells = "\t" in line.strip()
+        begins = bool(mark) or has_cells or had_cells
+        start = len(line) - len(line.lstrip())
+        if begins or not line.strip():
             if builder:
                 yield Block(builder.build(), str)
-            start = mark.end() if mark else len(line)
+            start = mark.end() if mark else start
             yield gap + line[:start]
-            builder.add(line[start:])
+        elif builder:
+            space = gap + line[:start]
+            builder.add_element(InlineElement(space, "character", space, " "), " ")
         else:
-            if builder:
-                builder.add_element(InlineElement(gap, "character", gap, " "), " ")
-            else:
-                yield gap
-            builder.add(line)
-        gap = line_break
+            yield gap + line[:start]
+        text = line[start:].rstrip()
+        builder.add(text)
+        gap, had_cells = line[start + len(text) :] + line_break, has_cells
     if builder:
         yield Block(builder.build(), str)
     yield gap
@@ -190,7 +193,9 @@ def open_document(
             coverage=coverage,
             language=language,
         )
-        for part, translate in split_inline(inline, language, too_long, split=split):
+        for part, translate in split_inline(
+            inline, language, too_long, split=split, tabs=format == "text"
+        ):
             if coverage is not None:
                 readable = coverage.with_first_word(part)
                 if readable is not part and not too_long(readable):

@@ -18,6 +18,7 @@ from service.text.abbreviations import ends_sentence
 from service.text.inline import InlineElement, InlineText
 
 LINE_BREAK = re.compile("(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
+TABS = re.compile(r"\s*\t\s*")
 # Where a sentence that is too long may be cut, best first: after a clause, a comma, a word.
 CUTS = (
     re.compile(r"(?<=[;:!?…。！？；：—–])\s*(?=\S)"),
@@ -79,16 +80,33 @@ def join_parts(parts: Sequence[SentencePart], translations: Sequence[str]) -> st
 
 
 def split_inline(
-    inline: InlineText, language: str, too_long: TooLong, *, split: bool = True
+    inline: InlineText,
+    language: str,
+    too_long: TooLong,
+    *,
+    split: bool = True,
+    tabs: bool = False,
 ) -> Iterator[tuple[InlineText, bool]]:
     """Cut a paragraph into stretches, each to translate or not, adding up to it.
 
     What is to be translated starts and ends with something that is part of a sentence; it is cut
-    until it is not `too_long`. Without `split`, sentences stay together.
+    until it is not `too_long`. Without `split`, sentences stay together. With `tabs`, a tab parts
+    what is before it from what is after it.
     """
-    for window in _windows(inline):
-        for sentence in _sentences(window, language) if split else (window,):
-            yield from _cut(sentence, too_long)
+    for cell in _cells(inline) if tabs else (inline,):
+        for window in _windows(cell):
+            for sentence in _sentences(window, language) if split else (window,):
+                yield from _cut(sentence, too_long)
+
+
+def _cells(inline: InlineText) -> Iterator[InlineText]:
+    """What is between tabs, and the tabs."""
+    start = 0
+    for match in TABS.finditer(inline.text):
+        yield inline.cut(start, match.start())
+        yield inline.cut(*match.span())
+        start = match.end()
+    yield inline.cut(start, len(inline.text))
 
 
 def _windows(inline: InlineText) -> Iterator[InlineText]:
