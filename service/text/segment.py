@@ -36,6 +36,7 @@ from service.text.placeholders import (
     strip_invented_markup,
 )
 from service.text.sentences import edges, pair_up
+from service.text.typography import NOTHING_REPLACED
 
 GENITIVE = re.compile("['’]s")
 
@@ -271,7 +272,7 @@ class Segment:
         if self.adds_stop:
             text = strip_added_stop(text, core)
         if self.coverage is None:
-            return text
+            return NOTHING_REPLACED.restore(core.text, text)
         return self.coverage.restore(core.text, text)
 
     def _compose(
