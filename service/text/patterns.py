@@ -43,12 +43,12 @@ PLACEHOLDER = rf"""
       | \[\[[^\[\]]{{1,200}}\]\]
       | __\w{{1,60}}__
     )"""
-SYMBOL = r"""
-    (?P<symbol>
+ONE_SYMBOL = r"""
         (?:[\u00a9\u00ae\u2122\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff\ufffc]
           |[\U0001f000-\U0001faff\ue000-\uf8ff])
-        [\ufe0e\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]{0,30}
-    )"""
+        [\ufe0e\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]{0,30}"""
+SYMBOL = rf"""
+    (?P<symbol>\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|{ONE_SYMBOL})"""
 IDENTIFIER = r"""
     (?P<identifier>
         \b[A-Za-z]\w{0,60}\(\)
@@ -60,7 +60,7 @@ TAG = r"""
     (?P<tag></?[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?/?>)"""
 ARROWS = r"\u2190-\u21ff\u2794\u2798-\u27af\u27b1-\u27be\u27f0-\u27ff\u2900-\u297f\u2b00-\u2b11"
 OPERATOR = rf"""
-    (?P<operator>(?<=\s)(?:[<>=!:]=|=>|<?-{{1,2}}>|<-{{1,2}}|<>|[<>|]|[{ARROWS}\u2200-\u22ff])(?=\s))"""
+    (?P<operator>(?<=\s)(?:[<>=!:]=|=>|<?-{{1,2}}>|<-{{1,2}}|<>|[<>]|[{ARROWS}\u2200-\u22ff])(?=\s))"""
 DIGITS = r"""
     (?P<digits>
         (?<![\w.,/:+-])(?:

@@ -289,6 +289,8 @@ WESTERN = "\u0590"
 NOT_AFTER = r"(?<![\w/@#$%{<&=+~])(?<!\w[-.:_])"
 NOT_BEFORE = r"(?=s?(?![\w/@#$%}<&=+~(]|[-.:_]\w))"
 """What would turn a protected span into another address or placeholder if it touched it."""
+BEFORE_MARK = frozenset(".,;:!?…)]")
+"""What has no space before it once a symbol is taken out there."""
 SPACES = re.compile(r"\s+")
 
 
@@ -414,9 +416,11 @@ def engine_text(
 
 def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
     remaining = iter(words)
-    parts = []
+    parts: list[str] = []
     for part in core:
         if isinstance(part, str):
+            if parts and parts[-1].endswith(" ") and part[0] in BEFORE_MARK:
+                parts[-1] = parts[-1].rstrip()
             parts.append(part)
         elif part.stands_for_word:
             parts.append(next(remaining).text)

@@ -36,7 +36,7 @@ from service.text.placeholders import (
     strip_invented_markup,
 )
 from service.text.sentences import edges, pair_up
-from service.text.typography import NOTHING_REPLACED
+from service.text.typography import NOTHING_REPLACED, with_final_marks
 
 GENITIVE = re.compile("['’]s")
 
@@ -271,6 +271,7 @@ class Segment:
         text = clean(translation)
         if self.adds_stop:
             text = strip_added_stop(text, core)
+        text = with_final_marks(core.text, text)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(core.text, text)
         return self.coverage.restore(core.text, text)

@@ -18,7 +18,8 @@ from service.text.abbreviations import ends_sentence
 from service.text.inline import InlineElement, InlineText
 
 LINE_BREAK = re.compile("(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
-TABS = re.compile(r"\s*\t\s*")
+BARS = re.compile(r"(?<=\s)\|(?=\s)")
+TABS_AND_BARS = re.compile(r"\s*\t\s*|(?<=\s)\|(?=\s)")
 # Where a sentence that is too long may be cut, best first: after a clause, a comma, a word.
 CUTS = (
     re.compile(r"(?<=[;:!?…。！？；：—–])\s*(?=\S)"),
@@ -90,19 +91,19 @@ def split_inline(
     """Cut a paragraph into stretches, each to translate or not, adding up to it.
 
     What is to be translated starts and ends with something that is part of a sentence; it is cut
-    until it is not `too_long`. Without `split`, sentences stay together. With `tabs`, a tab parts
-    what is before it from what is after it.
+    until it is not `too_long`. Without `split`, sentences stay together. Labels that `|` parts are
+    translated by themselves; with `tabs`, so is what a tab parts.
     """
-    for cell in _cells(inline) if tabs else (inline,):
+    for cell in _cells(inline, TABS_AND_BARS if tabs else BARS):
         for window in _windows(cell):
             for sentence in _sentences(window, language) if split else (window,):
                 yield from _cut(sentence, too_long)
 
 
-def _cells(inline: InlineText) -> Iterator[InlineText]:
-    """What is between tabs, and the tabs."""
+def _cells(inline: InlineText, separators: re.Pattern[str]) -> Iterator[InlineText]:
+    """What is between separators, and these."""
     start = 0
-    for match in TABS.finditer(inline.text):
+    for match in separators.finditer(inline.text):
         yield inline.cut(start, match.start())
         yield inline.cut(*match.span())
         start = match.end()

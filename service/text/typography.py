@@ -54,6 +54,20 @@ NORMALISED = "…"
 GUILLEMET_SPACE = re.compile(r"(?<=«)\s|\s(?=»)")
 
 
+FINAL_MARKS = re.compile(r"([!?]+)([\"'”’»)\]]{0,3})\Z")
+
+
+def with_final_marks(source: str, translation: str) -> str:
+    """The translation with as many exclamation and question marks at its end as the source has
+    (`!!!`), if it ends with some of them."""
+    if not source.endswith(("!!", "??", "!?", "?!"), 0, len(source.rstrip("\"'”’»)]"))):
+        return translation
+    marks, written = FINAL_MARKS.search(source), FINAL_MARKS.search(translation)
+    if marks is None or written is None or not set(written[1]) <= set(marks[1]):
+        return translation
+    return translation[: written.start()] + marks[1] + written[2]
+
+
 @dataclass(frozen=True)
 class Typography:
     """The characters that a vocabulary lacks, each with what it has in their place."""

@@ -70,6 +70,7 @@ def run(text: str, format: Format = "text", translate: Translate = shout) -> str
         ("• first item • second item", "first item second item."),
         ("¿we? see `this`", "see this."),
         ("if a < 5 then b", "if a Boston 5 then b."),
+        ("it is done (•) now", "it is done now."),
         ("see <3 €", "see 20."),
         ("x\u0302 is here", "Boston is here."),
         ("ไทยก็ is here", "Boston is here."),

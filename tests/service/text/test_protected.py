@@ -126,10 +126,15 @@ def test_numbers_that_count_are_left_to_the_model(piece: str) -> None:
     assert strip_invented_markup("1/2/2026 e 978-3-16-1") == "1/2/2026 e 978-3-16-1"
 
 
-@pytest.mark.parametrize("sign", ["→", "<=", "=>", "->", "<", "|", "≠", "!=", "➜"])
+@pytest.mark.parametrize("sign", ["→", "<=", "=>", "->", "<", "≠", "!=", "➜"])
 def test_a_sign_between_spaces_keeps_its_place(sign: str) -> None:
     assert sent(f"we go {sign} they stay") == ["we go Boston they stay."]
     assert run(f"we go {sign} they stay") == f"WE GO {sign} THEY STAY"
+
+
+def test_bars_part_labels() -> None:
+    assert sent("Home | about us | <b>a</b> || b|c", "html") == ["Home.", "about us.", "a || b|c."]
+    assert run("| Home | about us |") == "| Home | ABOUT US |"
 
 
 def test_what_touches_is_bounded() -> None:
@@ -185,6 +190,15 @@ def test_terms_beside_what_is_protected(text: str, expected: str) -> None:
 )
 def test_a_symbol_stays_before_the_punctuation_after_it(text: str) -> None:
     assert run(text).lower() == text
+
+
+def test_a_symbol_stays_in_its_brackets() -> None:
+    assert sent("it is done (✓) now [😀] here") == ["it is done now here."]
+    assert run("we saw Rome (✓) now, (a ✓)") == "WE SAW Rome (✓) NOW, (A ✓)"
+
+
+def test_final_marks_stay() -> None:
+    assert run("we go!!!", translate=lambda texts: ["nós vamos!" for _ in texts]) == "nós vamos!!!"
 
 
 def test_a_term_within_a_word_of_tags_is_still_put_in() -> None:

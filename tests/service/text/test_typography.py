@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from service.text.typography import NOTHING_REPLACED, Typography
+from service.text.typography import NOTHING_REPLACED, Typography, with_final_marks
 
 ASCII = Typography.readable_by(str.isascii)
 
@@ -60,6 +60,23 @@ def test_plain_characters_are_sent(text: str, simplified: str) -> None:
 )  # fmt: skip
 def test_they_are_put_back_where_it_is_clear(source: str, translation: str, restored: str) -> None:
     assert ASCII.restore(source, translation) == restored
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "restored"),
+    [
+        ("Hello!!!", "Olá!", "Olá!!!"),
+        ("“What???”", '"O quê??"', '"O quê???"'),
+        ("Really?!", "Realmente?", "Realmente?!"),
+        ("Hello!", "Olá!!", "Olá!!"),
+        ("Hello!!!", "Olá", "Olá"),
+        ("Hello!!", "Olá?", "Olá?"),
+        ("Hello!!! You", "Olá! Tu!", "Olá! Tu!"),
+        ("", "a!", "a!"),
+    ],
+)
+def test_final_marks_are_as_many(source: str, translation: str, restored: str) -> None:
+    assert with_final_marks(source, translation) == restored
 
 
 @pytest.mark.parametrize(
