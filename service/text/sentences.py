@@ -158,7 +158,7 @@ def _reading(inline: InlineText) -> tuple[str, list[int], list[int], list[int]]:
         if isinstance(part, str):
             shown, width = part, len(part)
         else:
-            shown, width = _reads(part), 1
+            shown, width = reads(part), 1
         if shown:
             end += len(shown)
             read.append(shown)
@@ -169,7 +169,8 @@ def _reading(inline: InlineText) -> tuple[str, list[int], list[int], list[int]]:
     return "".join(read), ends, starts, widths
 
 
-def _reads(element: InlineElement) -> str:
+def reads(element: InlineElement) -> str:
+    """What the sentence splitter sees of an element."""
     if element.has_no_width:
         return ""
     return STANDS_FOR_WORD if element.stands_for_word else element.shown

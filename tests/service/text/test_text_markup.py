@@ -164,6 +164,29 @@ def test_broken_html_is_kept() -> None:
         assert run(text, "html").count("<b>") == text.count("<b>")
 
 
+@pytest.mark.parametrize(
+    ("html", "translation", "expected"),
+    [
+        ("see <i>Tom…</i> now", "VEJA Tom... JA", "VEJA <i>Tom…</i> JA"),
+        ("see <i>Tom!!!</i> now", "VEJA Tom!!! JA", "VEJA <i>Tom!!!</i> JA"),
+        ("<i>“Tom,”</i> we see", "“Tom”, VEMOS", "<i>“Tom”,</i> VEMOS"),
+        ("we see (<i>'Tom'</i>)", "VEMOS ('Tom')", "VEMOS (<i>'Tom'</i>)"),
+        ("we see (<b>call()</b>)", "VEMOS (Boston)", "VEMOS (<b>call()</b>)"),
+        ("<i>&ldquo;Tom&hellip;</i> now", "“Tom... JA", "<i>“Tom…</i> JA"),
+        ("we “<i>Tom</i>” see", "VEMOS “Tom” JA", "VEMOS “<i>Tom</i>” JA"),
+        ("<b>a <i>“Tom”</i></b> now", "A “Tom” JA", "<b>A <i>“Tom”</i></b> JA"),
+        ("we <i>Tom'</i><b>'Anna</b>", "Tom'Anna", "<i>Tom'</i><b>Anna</b>"),
+    ],
+)
+def test_tags_are_around_the_marks_of_their_span(
+    html: str, translation: str, expected: str
+) -> None:
+    def translate(texts: Sequence[str]) -> list[str]:
+        return [translation if len(text) > 6 else text.upper() for text in texts]
+
+    assert run(html, "html", translate) == expected
+
+
 def test_a_text_that_is_not_suspect_holds_nothing_protected() -> None:
     pieces = [
         "www", "www.", ".com", "de", ".", "-", "/", "a", "Ä", "()", "(", ")", " ", "1", "%", "{",
