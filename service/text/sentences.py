@@ -11,6 +11,7 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import sentencex
 
@@ -26,6 +27,8 @@ CUTS = (
     re.compile(r"(?<=[,、，)\]])\s+(?=\S)"),
     re.compile(r"\s+(?=\S)"),
 )
+AFTER_ELLIPSIS = re.compile(r"…[\"'”’»)\]]{0,3}\s++(?=[\"'“„«(¿¡]{0,3}[A-ZÀ-ÖØ-ÞΑ-ΩА-Я])")
+"""A new sentence after `…`, which `sentencex` sees after `...` alone."""
 MIDDLE = (0.15, 0.85)
 """Where in a sentence a cut must fall, as a share of its length."""
 CHARS_PER_TOKEN = 32
@@ -125,15 +128,8 @@ def _windows(inline: InlineText) -> Iterator[InlineText]:
 def _sentences(inline: InlineText, language: str) -> Iterator[InlineText]:
     """Sentences, in order, adding up to the text."""
     reading, ends, starts, widths = _reading(inline)
-    sentences = [] if reading.isspace() else list(sentencex.segment(language, reading))
-    if len(sentences) < 2 or "".join(sentences) != reading:
-        yield inline
-        return
-    start = read = 0
-    for sentence in sentences[:-1]:
-        read += len(sentence)
-        if not ends_sentence(reading, read, language):
-            continue
+    start = 0
+    for read in _sentence_ends(reading, language):
         part = bisect_left(ends, read)
         within = read - (ends[part - 1] if part else 0)
         end = _after_ends(inline, starts[part] + min(within, widths[part]))
@@ -141,6 +137,16 @@ def _sentences(inline: InlineText, language: str) -> Iterator[InlineText]:
             yield inline.cut(start, end)
             start = end
     yield inline.cut(start, len(inline.text))
+
+
+def _sentence_ends(reading: str, language: str) -> list[int]:
+    """Where sentences end within a text, in order, the spaces after them counted."""
+    sentences = [] if reading.isspace() else list(sentencex.segment(language, reading))
+    ends = {match.end() for match in AFTER_ELLIPSIS.finditer(reading)} if "…" in reading else set()
+    if len(sentences) > 1 and "".join(sentences) == reading:
+        found = accumulate(map(len, sentences[:-1]))
+        ends |= {end for end in found if ends_sentence(reading, end, language)}
+    return sorted(ends)
 
 
 def _reading(inline: InlineText) -> tuple[str, list[int], list[int], list[int]]:
