@@ -104,7 +104,8 @@ PROTECTED_AND_TAGS = re.compile(
 )
 INVENTED = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 SUSPECT = re.compile(
-    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)|-{3}"""
-    r"""|\d[ –-]\d|\d{7}"""
+    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)"""
 )
-"""What a Latin text contains if it has a protected span; most sentences contain none of it."""
+"""What a Latin text contains if `INVENTED` matches it; most sentences contain none of it."""
+SUSPECT_DIGITS = re.compile(r"[-0-9](?:(?<=-)--|(?<=\d)[ –-]\d|(?<=\d)\d{6})")
+"""What it contains besides if `PROTECTED` or `PROTECTED_AND_TAGS` matches it."""

@@ -25,7 +25,14 @@ from service.text.inline import (
     Kind,
     kept,
 )
-from service.text.patterns import COMPOSED, INVENTED, PROTECTED, PROTECTED_AND_TAGS, SUSPECT
+from service.text.patterns import (
+    COMPOSED,
+    INVENTED,
+    PROTECTED,
+    PROTECTED_AND_TAGS,
+    SUSPECT,
+    SUSPECT_DIGITS,
+)
 
 KINDS: dict[str, Kind] = {"number": "number", "symbol": "point", "rule": "point"}
 MAKES_PROTECTED = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
@@ -91,7 +98,8 @@ def _protected_spans(
     """The spans in order; a term that overlaps another span is left out."""
     terms = glossary.find(inline.text) if glossary.terms else iter(())
     term = next(terms, None)
-    if term is None and not SUSPECT.search(inline.text):
+    text = inline.text
+    if term is None and not (SUSPECT.search(text) or SUSPECT_DIGITS.search(text)):
         return
     for start, end, kind in _matches(inline, pattern, language):
         while term is not None and term[1] <= start:

@@ -97,7 +97,9 @@ def split_inline(
     until it is not `too_long`. Without `split`, sentences stay together. Labels that `|` parts are
     translated by themselves; with `tabs`, so is what a tab parts.
     """
-    for cell in _cells(inline, TABS_AND_BARS if tabs else BARS):
+    has_cells = "|" in inline.text or (tabs and "\t" in inline.text)
+    cells = _cells(inline, TABS_AND_BARS if tabs else BARS) if has_cells else (inline,)
+    for cell in cells:
         for window in _windows(cell):
             for sentence in _sentences(window, language) if split else (window,):
                 yield from _cut(sentence, too_long)
