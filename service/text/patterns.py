@@ -93,7 +93,7 @@ def _has_other_letters(character: str) -> bool:
 SCRIPTS = "".join(map(chr, range(0x2070, 0x20A0)))
 """Superscripts and subscripts, but `¹²³`."""
 COMPOSED = SCRIPTS + "".join(c for c in map(chr, range(0xA0, 0x3400)) if _has_other_letters(c))
-COMPATIBLE = rf"(?P<compatible>[{COMPOSED}])|(?P<ordinal>\d{{1,9}}+\.?[ºª])"
+COMPATIBLE = rf"(?P<compatible>[{COMPOSED}])|(?P<ordinal>(?<!\w)[A-Za-z0-9]{{1,9}}+\.?[ºª])"
 
 _SOURCE = (DIGITS, OPERATOR, FIELD)
 PROTECTED = re.compile(

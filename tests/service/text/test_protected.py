@@ -65,7 +65,7 @@ def test_what_touches_goes_along(text: str, expected: str) -> None:
         ("it has 5 m², 5 kg/m³ and 3·10⁻⁵ of it", "it has 5 Boston, 5 Tom and 20 of it."),
         ("CO₂ and x₁ rise to 1½ or 2 ½ cups", "Boston and Tom rise to 20 or 5 cups."),
         ("it is 20℃ now, Na⁺ too", "it is 20 now, Boston too."),
-        ("the 5º and 10ª of it", "the Boston and Tom of it."),
+        ("the 5º and 10ª of it, n.º 3", "the Boston and Tom of it, Japan 3."),
         ("2² is it", "20 is it."),
         ("we saw 人² now", "we saw 人20 now."),
         ("ﬁne ＡＢＣ５ is Größe", "ﬁne ＡＢＣ５ is Größe."),
