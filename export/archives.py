@@ -6,11 +6,12 @@ no more of it than the archive declares.
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +23,8 @@ from export.runtime.manifest import (
     path_fault,
     printable,
 )
+from quickstudy.atomic import scratch_folder
+from training.pretrained.files import PretrainedError
 
 MAX_RATIO = 100
 """Of a file's size to its compressed size, from RATIO_FREE_BYTES on."""
@@ -41,11 +44,25 @@ Choose = Callable[[list[str]], dict[str, str]]
 """The names in an archive → those to unpack, with their paths in the folder."""
 
 
-def unpack(path: Path, out: Path, choose: Choose) -> None:
-    """Unpack what is chosen of a zip archive into a folder.
+@contextlib.contextmanager
+def unpacked(path: Path, choose: Choose) -> Iterator[Path]:
+    """Yield a temporary folder with what is chosen of a zip archive.
 
-    Raises BundleError for an archive that is not one, breaks a limit or leads outside.
+    Raises BundleError for an archive that is not one, breaks a limit or leads outside. What is
+    raised inside the block names the archive in place of the folder.
     """
+    with scratch_folder("quickstudy-import") as folder:
+        _unpack(path, folder, choose)
+        try:
+            yield folder
+        except (BundleError, PretrainedError) as error:
+            text = str(error)
+            if str(folder) not in text:
+                raise
+            raise BundleError(text.replace(str(folder), str(path))) from error
+
+
+def _unpack(path: Path, out: Path, choose: Choose) -> None:
     with open_plain(path) as file:
         _check_end(file, path)
         try:

@@ -13,13 +13,12 @@ A package comes from a stranger: see `export.archives`.
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from export.archives import unpack
+from export.archives import unpacked
 from export.runtime.bundle import list_files, read_small
 from export.runtime.manifest import BundleError, printable, strict_json
 
@@ -57,9 +56,8 @@ def open_argos(path: Path) -> Iterator[ArgosPackage]:
         return
     if not path.is_file():
         raise BundleError(f"there is no Argos package at {path}: give an .argosmodel file")
-    with tempfile.TemporaryDirectory(prefix="quickstudy-argos-") as scratch:
-        unpack(path, Path(scratch), lambda names: _chosen(names, path))
-        yield _package(Path(scratch), path)
+    with unpacked(path, lambda names: _chosen(names, path)) as folder:
+        yield _package(folder, path)
 
 
 def _package(folder: Path, given: Path) -> ArgosPackage:

@@ -198,8 +198,11 @@ def import_(
     made = []
     for bundle in import_models(path, out, options):
         print(_imported(bundle), flush=True)
-        made.append(str(bundle.path))
-    print(f"Serve it: QUICKSTUDY_MODELS={','.join(made)} make serve")
+        made.append(bundle.path)
+    if all(path.parent == Path("models") for path in made):
+        print("Serve it, with every other bundle in models: make serve")
+    else:
+        print(f"Serve it: QUICKSTUDY_MODELS={','.join(map(str, made))} make serve")
 
 
 def _imported(bundle: Bundle) -> str:

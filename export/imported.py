@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sentencepiece as spm
+from pydantic import ValidationError
 
 from export.onnx import OnnxModelInfo, to_onnx
+from export.plausibility import language_fault
 from export.quality_gate import GateSettings, check_bundle
 from export.runtime.bundle import Bundle, now, own_version, pieces, write_bundle
 from export.runtime.manifest import (
@@ -61,7 +63,8 @@ def import_pretrained(
 ) -> Bundle:
     """Write the bundle of a pretrained model at `out`; the first of `engines` is its default.
 
-    Raises BundleError for an unknown engine, GateError where an engine is further from the model
+    Raises BundleError for an unknown engine, for translations that are not in the target language,
+    and for facts that no manifest can hold, GateError where an engine is further from the model
     than the gate allows; a former bundle then stays as it was.
     """
     transformer = to_transformer(model)
@@ -77,6 +80,9 @@ def import_pretrained(
     def check(draft: Bundle) -> BundleInfo:
         if gate_settings is None:
             return info
+        fault = language_fault(draft, gate_settings.held_out.src)
+        if fault and not gate_settings.force:
+            raise BundleError(f"{fault}. --force imports it all the same")
         gate = check_bundle(draft, transformer, gate_settings)
         return info.model_copy(update={"gate": gate})
 
@@ -94,6 +100,21 @@ def _info(
 ) -> BundleInfo:
     room = transformer.max_length - 1
     own = model.source_tokenizer
+    try:
+        return _bundle_info(model, transformer, facts, entries, room, own)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors()]
+        raise BundleError(f"the bundle cannot say this: {'; '.join(faults)}") from None
+
+
+def _bundle_info(
+    model: PretrainedModel,
+    transformer: Transformer,
+    facts: Facts,
+    entries: tuple[EngineEntry, ...],
+    room: int,
+    own: bytes | None,
+) -> BundleInfo:
     return BundleInfo(
         name=facts.name,
         created=now(),

@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import contextlib
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from export.archives import unpack
+from export.archives import unpacked
 from export.argos_package import open_argos
 from export.imported_ctranslate2 import import_argos, import_ctranslate2
-from export.runtime.bundle import Bundle
+from export.plausibility import language_fault
+from export.runtime.bundle import Bundle, load_bundle
 from export.runtime.foreign import TOKENIZER, ForeignModel, recognise
-from export.runtime.manifest import BundleError, GateRecord, printable
+from export.runtime.manifest import MANIFEST_FILE, BundleError, GateRecord, printable
 from training.config.recipe import GateLimits
+
+if TYPE_CHECKING:
+    from export.quality_gate import EvalSet
 
 MAX_DEPTH = 5
 """Of folders in which models are looked for."""
@@ -71,15 +75,52 @@ def import_models(
                 f"{path} holds {len(models)} models ({names}): import them one by one to say what "
                 "they are, or leave --source, --target and --name out"
             )
+        targets = _Targets(out, folder, single=len(models) == 1)
         for place, model in models:
-            single = len(models) == 1
+            yield import_model(place, model, targets.chooser(model), options)
 
-            def choose(source: str, target: str, single: bool = single) -> Path:
-                if out is not None and single:
-                    return out
-                return (out or folder) / f"{source}-{target}"
 
-            yield import_model(place, model, choose, options)
+@dataclass
+class _Targets:
+    """Where bundles are written: at `out`, or named by their languages in `out` or `folder`."""
+
+    out: Path | None
+    folder: Path
+    single: bool
+    written: set[Path] = field(default_factory=set)
+
+    def chooser(self, model: ForeignModel) -> ChooseOut:
+        """Raises BundleError where a bundle would be overwritten that nobody named."""
+        if self.out is not None and not self.single and (self.out / MANIFEST_FILE).exists():
+            raise BundleError(
+                f"{self.out} is a bundle, and there are several models: give a folder for theirs"
+            )
+
+        def choose(source: str, target: str) -> Path:
+            if self.out is not None and self.single:
+                return self.out
+            path = (self.out or self.folder) / f"{source}-{target}"
+            if path in self.written:
+                raise BundleError(
+                    f"there are several models for {source} → {target}: import them one by one, "
+                    "each with --out"
+                )
+            _check_replaceable(path, model)
+            self.written.add(path)
+            return path
+
+        return choose
+
+
+def _check_replaceable(path: Path, model: ForeignModel) -> None:
+    """Raise BundleError for a bundle at `path` that was not imported from such a model."""
+    if not (path / MANIFEST_FILE).exists():
+        return
+    manifest = load_bundle(path).manifest
+    if manifest.origin is None or manifest.origin.format != model.format:
+        raise BundleError(
+            f"{path} holds another bundle, {manifest.name}: give --out FOLDER, or remove it first"
+        )
 
 
 @contextlib.contextmanager
@@ -93,9 +134,8 @@ def _models_in(path: Path, has_tokenizer: bool) -> Iterator[list[tuple[Path, For
         else:
             yield _found(path, path)
         return
-    with tempfile.TemporaryDirectory(prefix="quickstudy-import-") as scratch:
-        unpack(path, Path(scratch), _chosen)
-        yield _found(Path(scratch), path)
+    with unpacked(path, _chosen) as folder:
+        yield _found(folder, path)
 
 
 def _chosen(names: list[str]) -> dict[str, str]:
@@ -208,26 +248,21 @@ def _import_ctranslate2(path: Path, choose: ChooseOut, options: ImportOptions) -
 
 def _import_pretrained(path: Path, choose: ChooseOut, options: ImportOptions) -> Bundle:
     from export.imported import ENGINES, Facts, import_pretrained
-    from export.quality_gate import EvalSet, GateSettings
+    from export.quality_gate import GateSettings
     from training.pretrained.reader import read_pretrained
 
     not_theirs = ("sentencepiece", "target_sentencepiece", "source_suffix", "target_prefix")
     _refuse(options, "a model that is written for our own engines", not_theirs)
     model = read_pretrained(path, options.source_prefix)
     source, target = languages_of(model.languages, options, path)
-    if options.licence is None:
+    if not options.licence:
         raise BundleError(
             f"{path.name} does not say its licence: give --licence (Mozilla publishes Firefox's "
             "models under MPL-2.0)"
         )
     name = options.name or f"{model.format}-{source}-{target}"
     gate = None
-    if options.text is not None or built_in_sentences(source):
-        text = (
-            EvalSet.read(options.text, options.references)
-            if options.text is not None
-            else EvalSet(BUILT_IN.format(source), built_in_sentences(source))
-        )
+    if (text := _text_of(options, source)) is not None:
         gate = GateSettings(text, LIMITS, options.force, "the imported weights in float32")
     facts = Facts(source, target, options.licence, name, options.attribution)
     engines = options.engines or ENGINES[:1]
@@ -255,6 +290,8 @@ def languages_of(
         if not LANGUAGE.fullmatch(tag):
             shown = printable(tag)[:40]
             raise BundleError(f"{shown!r} is no language: give a tag such as pt or pt-BR")
+    if tags[0] == tags[1]:
+        raise BundleError(f"source and target are both {tags[0]}: give --source and --target")
     return tags[0], tags[1]
 
 
@@ -283,23 +320,41 @@ def built_in_sentences(language: str) -> list[str]:
     return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
 
+def _text_of(options: ImportOptions, source: str) -> EvalSet | None:
+    """The given text, or the built-in sentences of a language; None where there are none.
+
+    Raises BundleError where a file cannot be used.
+    """
+    from export.quality_gate import EvalSet
+
+    for option, path in (("--text", options.text), ("--ref", options.references)):
+        if path is not None and not path.is_file():
+            raise BundleError(f"{option} {path}: no file there, give one with a sentence a line")
+    if options.text is None:
+        sentences = built_in_sentences(source)
+        return EvalSet(BUILT_IN.format(source), sentences) if sentences else None
+    text = EvalSet.read(options.text, options.references)
+    if not any(sentence.strip() for sentence in text.src):
+        raise BundleError(f"--text {options.text}: it holds no sentences")
+    return text
+
+
 def _gate_of_integers(options: ImportOptions, source: str) -> Callable[[Bundle], GateRecord] | None:
     """What holds a CTranslate2 model's integers against float32, over the given text or the
     built-in sentences; None where there is no text."""
     from export.imported_gate import check_imported_engines
-    from export.quality_gate import EvalSet, GateError
+    from export.quality_gate import GateError
 
     if options.references is not None:
         raise BundleError("--ref: engines of CTranslate2 are held against float32, leave it out")
-    sentences, dataset = built_in_sentences(source), BUILT_IN.format(source)
-    if options.text is not None:
-        text = EvalSet.read(options.text, None)
-        sentences, dataset = list(text.src), text.dataset
-    if not sentences:
+    text = _text_of(options, source)
+    if text is None:
         return None
 
     def gate(draft: Bundle) -> GateRecord:
-        record = check_imported_engines(draft, sentences, dataset=dataset, limits=LIMITS)
+        if not options.force and (fault := language_fault(draft, text.src)):
+            raise BundleError(f"{fault}. --force imports it all the same")
+        record = check_imported_engines(draft, text.src, dataset=text.dataset, limits=LIMITS)
         if record.faults and not options.force:
             raise GateError(record)
         return record.model_copy(update={"forced": bool(record.faults)})

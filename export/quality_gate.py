@@ -51,8 +51,8 @@ class GateError(BundleError):
         faults = "\n  ".join(gate.faults)
         super().__init__(
             f"the export gate refuses the bundle, on {gate.sentences} sentences of "
-            f"{gate.dataset}:\n  {faults}\nExport another engine or precision, change the limits "
-            "(export.gate in the recipe), or publish it all the same with --force, which records it"
+            f"{gate.dataset}:\n  {faults}\nChoose another engine or precision, change the limits "
+            "(export.gate of a recipe), or publish it all the same with --force, which records it"
         )
 
 
@@ -157,8 +157,9 @@ def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) ->
     fits = [added < len(row) <= engine.max_input_tokens + added for row in rows]
     if not any(fits):
         raise BundleError(
-            f"the export gate has no sentence to judge by: {held_out.dataset} is empty or longer "
-            "than export.max_input_tokens; give validation text that the model can translate"
+            f"the export gate has no sentence to judge by: {held_out.dataset} is empty, or all of "
+            f"it longer than {engine.max_input_tokens} tokens; give text that the model can "
+            "translate"
         )
     hypotheses = greedy_corpus(
         model,

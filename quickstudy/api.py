@@ -30,7 +30,13 @@ from quickstudy.errors import QuickstudyError
 from service import models as served_models
 from service.batching import ClosedError
 from service.fallback import TranslationWarning
-from service.pivot import SearchError, TranslatedText, TranslationRequest, translate_with_model
+from service.pivot import (
+    SearchError,
+    TranslatedText,
+    TranslationRequest,
+    check_search,
+    translate_with_model,
+)
 from service.scheduler import Scheduler
 from service.settings import Settings, find_bundle, usable_cores
 from service.text.document import Format
@@ -258,6 +264,7 @@ class Model:
         if served is None:
             raise ModelClosedError(CLOSED)
         try:
+            check_search((served,), request)
             return self._thread.run(_translate(self._scheduler, served, request))
         except SearchError as error:
             raise OptionError(str(error)) from None

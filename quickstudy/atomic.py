@@ -13,6 +13,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -153,6 +154,24 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     except BaseException:
         _remove(draft)
         raise
+
+
+@contextlib.contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """Yield a new empty folder in the folder of temporary files, removed when the block ends.
+
+    Folders of the same name that killed processes left behind are removed first. Raises OSError.
+    """
+    path = Path(tempfile.gettempdir()) / name
+    with writing(path.parent):
+        _clean_up(path)
+        draft = _sibling(path, DRAFT)
+        draft.mkdir(mode=0o700)
+    try:
+        with writing(path.parent), _locked(draft):
+            yield draft
+    finally:
+        _remove(draft)
 
 
 def _move_into_place(draft: Path, path: Path) -> None:

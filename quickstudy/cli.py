@@ -371,6 +371,7 @@ def translate(
     from quickstudy import load
 
     with load(bundle, engine=engine) as model:
+        model.translate([], beam_size=beam_size)  # refuses the beam before it waits for input
         if format == "text":
             for lines in _waiting_lines():
                 for translation in model.translate(lines, beam_size=beam_size):

@@ -161,7 +161,7 @@ def as_api_errors(settings: Settings) -> Iterator[None]:
     except LanguageError as error:
         raise ApiError(422, "unsupported_language", str(error), error.field) from error
     except SearchError as error:
-        raise ApiError(422, "unsupported_search", str(error)) from error
+        raise ApiError(422, "unsupported_search", str(error), error.field) from error
     except DeadlineError as error:
         raise ApiError(504, "timeout", f"{error}: send less text at once") from error
     except QueueFullError as error:

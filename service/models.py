@@ -6,6 +6,7 @@ keeps the set it began with, and the old set is freed after its last request.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -18,6 +19,8 @@ from service.languages import match_language
 from service.settings import Settings
 from service.text.coverage import Coverage
 from service.text.placeholders import EN_DE, PlaceholderWords, choose_placeholder_words
+
+logger = logging.getLogger("quickstudy.service")
 
 PIVOT = "en"
 """The language between two models where no model translates a pair directly."""
@@ -54,10 +57,14 @@ class Model:
         """
         return self.manifest.origin is None
 
+    def supports(self, option: str) -> bool:
+        """Whether its engine supports an option of a search, `beam_size` or `alternatives`."""
+        return option in self.engine.supported_options
+
     @classmethod
     def of(cls, bundle: Bundle, engine: Engine, settings: Settings) -> Model:
         """A bundle with its loaded engine."""
-        name = bundle.engine(settings.engine).name
+        name = _engine_name(bundle, settings)
         coverage = Coverage.of(engine)
         return cls(_identity(bundle, name), bundle, engine, name, coverage=coverage)
 
@@ -113,6 +120,10 @@ class ModelSet:
         """What is served, for messages."""
         return ", ".join(f"{src} → {trg}" for src, all_ in self.targets.items() for trg in all_)
 
+    def has_alternatives(self, source: str, target: str) -> bool:
+        """Whether `alternatives` may be asked of a served pair. Raises LanguageError."""
+        return self.route(source, target)[-1].supports("alternatives")
+
     def sources_of(self, target: str) -> list[str]:
         """The languages that are translated to this one, in the order of the models."""
         return [source for source, targets in self.targets.items() if target in targets]
@@ -162,17 +173,50 @@ def load_models(
 ) -> ModelSet:
     """Check and load bundles, and prove that each translates.
 
-    A bundle that equals one of `loaded`, file for file, is not loaded again. Raises BundleError.
+    A bundle that equals one of `loaded`, file for file, is not loaded again. Where some bundles
+    have the engine of the settings, the others are served by their default ones, which the log
+    says. Raises BundleError.
     """
-    return ModelSet([_load(folder, settings, loaded) for folder in folders])
+    bundles = [_open(folder) for folder in folders]
+    _check_engine(bundles, settings)
+    return ModelSet([_load(bundle, settings, loaded) for bundle in bundles])
 
 
-def _load(folder: Path, settings: Settings, loaded: Sequence[Model]) -> Model:
+def _open(folder: Path) -> Bundle:
     try:
-        bundle = load_bundle(folder)
+        return load_bundle(folder)
     except OSError as error:
         raise BundleError(f"{str(folder)[:200]} cannot be read: {error.strerror}") from error
-    name = bundle.engine(settings.engine).name
+
+
+def _check_engine(bundles: Sequence[Bundle], settings: Settings) -> None:
+    """Log which bundles lack the engine of the settings. Raises BundleError if all do."""
+    wanted = settings.engine
+    lacking = [bundle for bundle in bundles if _engine_name(bundle, settings) != wanted]
+    if wanted is None or not lacking:
+        return
+    if len(bundles) == 1:
+        bundles[0].engine(wanted)  # raises
+    if len(lacking) == len(bundles):
+        names = dict.fromkeys(one.name for bundle in bundles for one in bundle.manifest.engines)
+        raise BundleError(
+            f"no bundle has an engine {wanted!r}: choose one of {', '.join(names)}, or leave "
+            "QUICKSTUDY_ENGINE unset"
+        )
+    for bundle in lacking:
+        default = bundle.manifest.default_engine
+        logger.warning("%s has no engine %s: serving it by %s", bundle.path, wanted, default)
+
+
+def _engine_name(bundle: Bundle, settings: Settings) -> str:
+    """The engine of the settings, or the default one of a bundle that lacks it."""
+    names = [engine.name for engine in bundle.manifest.engines]
+    wanted = settings.engine
+    return wanted if wanted in names else bundle.manifest.default_engine
+
+
+def _load(bundle: Bundle, settings: Settings, loaded: Sequence[Model]) -> Model:
+    name = _engine_name(bundle, settings)
     identity = _identity(bundle, name)
     for model in loaded:
         if model.identity == identity:

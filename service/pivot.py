@@ -8,8 +8,7 @@ translated once more, in pieces.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -32,8 +31,12 @@ UNKNOWN_CHARACTERS = TranslationWarning(
 
 
 class SearchError(Exception):
-    """The engine does not support the search (a beam, alternatives); the message says what to
-    do."""
+    """The engine does not support the search that `field` (`beam_size`, `alternatives`) asks for;
+    the message says what to do."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class TranslationRequest:
 
     A source or target of None is the first model's; a source of `auto` is detected for each text.
     Bulk requests, for files, leave room for others. Sentences of `wrapped` plain text go on over
-    line breaks; without `split`, a paragraph is only cut where it is too long.
+    line breaks; without `split`, a paragraph is only cut where it is too long. Where
+    `needs_alternatives` is false, a model that gives none translates without.
     """
 
     texts: Sequence[str]
@@ -51,6 +55,7 @@ class TranslationRequest:
     format: Format = "text"
     beam_size: int | None = None
     alternatives: int = 0
+    needs_alternatives: bool = True
     scores: bool = False
     glossary: Glossary = NO_GLOSSARY
     priority: Priority = Priority.INTERACTIVE
@@ -100,6 +105,22 @@ class TranslationResult:
     seconds: Mapping[str, float]
 
 
+def check_search(route: Sequence[Model], request: TranslationRequest) -> None:
+    """Raise SearchError unless every model of a route supports the request's beam, and the last one
+    its alternatives."""
+    if request.beam_size is not None and request.beam_size > 1:
+        for model in route:
+            _check_option(model, "beam_size", request.beam_size)
+    if request.alternatives and request.needs_alternatives:
+        _check_option(route[-1], "alternatives", request.alternatives)
+
+
+def _check_option(model: Model, option: str, value: int) -> None:
+    if not model.supports(option):
+        message = model.manifest.no_such_search(model.engine_name, option, value)
+        raise SearchError(message, option)
+
+
 async def translate_via_pivot(
     scheduler: Scheduler, route: Sequence[Model], texts: Sequence[str], request: TranslationRequest
 ) -> list[TranslatedText]:
@@ -134,13 +155,12 @@ async def translate_with_model(
     """Translate texts by one model, keeping what is around their sentences."""
     documents = await _open_documents(model, texts, request)
     options = _options_for(model, request)
-    with _unsupported_search(request):
-        checked = await scheduler.translate(
-            model,
-            [segment.text for document in documents for segment in document.segments],
-            options,
-            priority=request.priority,
-        )
+    checked = await scheduler.translate(
+        model,
+        [segment.text for document in documents for segment in document.segments],
+        options,
+        priority=request.priority,
+    )
     return await _finish(scheduler, model, documents, checked, options, request.priority)
 
 
@@ -177,8 +197,7 @@ async def stream_via_pivot(
     async with stream as outcomes:
         async for outcome in outcomes:
             if isinstance(outcome, Exception):
-                with _unsupported_search(request):
-                    raise outcome
+                raise outcome
             segment = segments[len(checked)]
             shown = segment.finish(outcome.translation.text).shown
             yield TranslatedSentence(len(checked), len(segments), segment.source, shown)
@@ -190,19 +209,15 @@ _cached_options = lru_cache(256)(TranslateOptions)
 
 
 def _options_for(model: Model, request: TranslationRequest) -> TranslateOptions:
+    """The options of a request that `check_search` has passed. A bundle's own beam is for those of
+    its engines that have one."""
     beam_size = request.beam_size or model.manifest.decoding.beam_size
-    return _cached_options(beam_size, request.scores, request.alternatives)
-
-
-@contextmanager
-def _unsupported_search(request: TranslationRequest) -> Iterator[None]:
-    """Raise SearchError for the ValueError by which engines refuse a search."""
-    try:
-        yield
-    except ValueError as error:
-        if request.alternatives or (request.beam_size or 1) > 1:
-            raise SearchError(str(error)) from error
-        raise
+    if beam_size > 1 and not model.supports("beam_size"):
+        beam_size = 1
+    alternatives = request.alternatives
+    if alternatives and not model.supports("alternatives"):
+        alternatives = 0
+    return _cached_options(beam_size, request.scores, alternatives)
 
 
 def _is_long(texts: Iterable[str]) -> bool:

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
-from export.runtime.engines import Engine, TranslateOptions, Translation
+from export.runtime.engines import Engine, TranslateOptions, Translation, unsupported_option
 from service import observability
 from service.batching import Batcher, ClosedError, DeadlineError, QueuedRequest, QueueFullError
 from service.fair_queue import Priority
@@ -196,8 +196,6 @@ class Scheduler:
     def __init__(self, settings: Settings) -> None:
         self._fallback = settings.fallback_decoding
         self._cache: TranslationCache[Outcome] = TranslationCache(settings.cache_bytes)
-        # By identity: a model that was swapped out is not held.
-        self._unsupported: set[tuple[str, TranslateOptions]] = set()
         self.batcher: Batcher[BatchKey] = Batcher(
             lambda sentences, key: key.model.engine.translate_batch(sentences, key.options),
             workers=settings.inter_threads,
@@ -468,17 +466,13 @@ class Scheduler:
     ) -> None:
         """Decode sentences with these options; keep what is better, settle what looks right."""
         batch_key = BatchKey(request.batch_key.model, options)
-        search = (batch_key.model.identity, options)
-        if not tasks or search in self._unsupported:
+        if not tasks or unsupported_option(options, batch_key.model.engine.supported_options):
             return
         again = _request_for(tasks, batch_key, request.priority, request.deadline)
         try:
             with self.batcher.queued(again):
                 for row, task in enumerate(tasks):
                     result = await again.result(row)
-                    if isinstance(result, ValueError):
-                        self._unsupported.add(search)
-                        return
                     if isinstance(result, Exception) or task.best is None:
                         continue
                     better = pick_better(task.key.sentence, task.tokens, task.best, result)

@@ -88,7 +88,7 @@ class Settings(BaseSettings):
         max_length=100,
     )
     engine: str | None = setting(
-        None, "name", "Engine of the bundle by name; its default one if unset."
+        None, "name", "Engine of each bundle by name; its default one if unset or not there."
     )
     inter_threads: int = setting(
         usable_cores, "threads", "Translations at the same time.", ge=1, le=256

@@ -2,7 +2,8 @@
 
 This process imports nothing of the service, so it needs little memory. It holds the listening
 socket: connections wait while a worker that died is replaced. A worker reports through a pipe that
-it translates. One that exits by itself before that would fail again, so it is not restarted.
+it translates; only then does this process say that it serves. One that exits by itself before that
+would fail again, so it is not restarted.
 """
 
 from __future__ import annotations
@@ -27,24 +28,29 @@ ready."""
 
 BACKLOG = 2048
 IDLE_WAIT_S = 3600.0
+READY_POLL_S = 0.1
+"""Seconds between two looks at the pipe of a worker that is not ready yet."""
 SIGNALS = (signal.SIGCHLD, signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 class Supervisor:
     """Keeps `command` running. SIGHUP is passed on to it, SIGTERM and SIGINT stop it.
 
-    A worker that takes longer than `stop_timeout_s` seconds to stop is killed. Signals are blocked
-    once a supervisor is made; `run` waits for them.
+    Once a worker is ready, it says that it serves at `url`. A worker that takes longer than
+    `stop_timeout_s` seconds to stop is killed. Signals are blocked once a supervisor is made; `run`
+    waits for them.
     """
 
     def __init__(
-        self, command: Sequence[str], listener: socket.socket, stop_timeout_s: float
+        self, command: Sequence[str], listener: socket.socket, url: str, stop_timeout_s: float
     ) -> None:
         self.command = list(command)
         self.listener = listener
+        self.url = url
         self.stop_timeout_s = stop_timeout_s
         self.pid: int | None = None
         self.ready_fd: int | None = None
+        self.is_ready = False
         self.due: float | None = None
         self.failed_starts = 0
         self.is_stopping = False
@@ -58,10 +64,9 @@ class Supervisor:
         """
         self._start()
         while True:
-            wait = IDLE_WAIT_S if self.due is None else max(0.0, self.due - time.monotonic())
-            signalled = signal.sigtimedwait(SIGNALS, wait)
+            signalled = signal.sigtimedwait(SIGNALS, self._wait_s())
             if signalled is None:
-                self._on_due()
+                self._on_timeout()
             elif signalled.si_signo == signal.SIGHUP:
                 self._pass_on(signal.SIGHUP)
             elif signalled.si_signo != signal.SIGCHLD:
@@ -73,8 +78,21 @@ class Supervisor:
             if self.is_stopping and self.pid is None:
                 return 0
 
+    def _wait_s(self) -> float:
+        """Seconds until something is due, whatever signals come."""
+        if self.due is not None:
+            return max(0.0, self.due - time.monotonic())
+        return IDLE_WAIT_S if self.is_ready else READY_POLL_S
+
+    def _on_timeout(self) -> None:
+        if self.due is not None:
+            self._on_due()
+        elif not self.is_ready and not self.is_stopping and self._has_reported():
+            self.is_ready = True
+            say(f"serving at {self.url}")
+
     def _start(self) -> None:
-        self.due = None
+        self.due, self.is_ready = None, False
         self.ready_fd, worker_fd = os.pipe()
         os.set_blocking(self.ready_fd, False)
         os.set_inheritable(worker_fd, True)
@@ -119,7 +137,11 @@ class Supervisor:
         if self.is_stopping:
             return 0 if code in (0, -signal.SIGTERM) else 1
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
-        if self._was_ready():
+        was_ready = self.is_ready or self._has_reported()
+        assert self.ready_fd is not None
+        os.close(self.ready_fd)
+        self.ready_fd = None
+        if was_ready:
             self.failed_starts = 0
         elif code >= 0:
             if code != CANNOT_START:
@@ -134,16 +156,13 @@ class Supervisor:
         self.due = time.monotonic() + PAUSES_S[self.failed_starts]
         return None
 
-    def _was_ready(self) -> bool:
-        """Whether the worker that has ended had reported that it translates."""
+    def _has_reported(self) -> bool:
+        """Whether the worker has reported, since the last look, that it translates."""
         assert self.ready_fd is not None
         try:
             return bool(os.read(self.ready_fd, 64))
-        except BlockingIOError:  # a process that it has started still has the pipe
+        except BlockingIOError:  # it, or a process that it has started, still has the pipe
             return False
-        finally:
-            os.close(self.ready_fd)
-            self.ready_fd = None
 
 
 def say(message: str) -> None:
@@ -194,8 +213,9 @@ def main() -> int:
     grace = math.ceil(seconds("QUICKSTUDY_SHUTDOWN_GRACE_S", 5.0, former="QUICKSTUDY_GRACE_S"))
     drain = math.ceil(seconds("QUICKSTUDY_DRAIN_S", 1.0))
     command = [sys.executable, *WORKER, "--fd", str(listener.fileno())]
-    say(f"serving at http://{chosen.host}:{listener.getsockname()[1]}")
-    return Supervisor(command, listener, stop_timeout_s=drain + 2 * grace + 5).run()
+    url = f"http://{chosen.host}:{listener.getsockname()[1]}"
+    say("loading the models")
+    return Supervisor(command, listener, url, stop_timeout_s=drain + 2 * grace + 5).run()
 
 
 if __name__ == "__main__":

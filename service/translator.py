@@ -16,13 +16,14 @@ from typing import Any
 
 from service.fallback import TranslationWarning
 from service.languages import AUTO, Detection, Detector, language_name
-from service.models import PROOF_SENTENCE, ModelSet, load_models
+from service.models import PROOF_SENTENCE, Model, ModelSet, load_models
 from service.observability import QUEUE_SENTENCES, current_metrics, show_bundles
 from service.pivot import (
     TranslatedSentence,
     TranslatedText,
     TranslationRequest,
     TranslationResult,
+    check_search,
     stream_via_pivot,
     translate_via_pivot,
 )
@@ -129,20 +130,21 @@ class Translator:
         rows_of: dict[str, list[int]] = {}
         for row, text in enumerate(untranslated):
             rows_of.setdefault(text.source, []).append(row)
+        routes = {source: models.route(source, target) for source in rows_of if source != target}
+        for route in routes.values():
+            check_search(route, request)
         results = list(untranslated)
         model_names: list[str] = []
 
-        async def translate_from(source: str, rows: list[int]) -> None:
-            route = models.route(source, target)
+        async def translate_from(source: str, route: tuple[Model, ...]) -> None:
+            rows = rows_of[source]
             model_names.extend(model.manifest.name for model in route)
             texts = [request.texts[row] for row in rows]
             translated = await translate_via_pivot(self.scheduler, route, texts, request)
             for row, text in zip(rows, translated, strict=True):
                 results[row] = _with_language(text, untranslated[row])
 
-        await all_or_none(
-            [translate_from(source, rows) for source, rows in rows_of.items() if source != target]
-        )
+        await all_or_none([translate_from(source, route) for source, route in routes.items()])
         total_s = time.perf_counter() - begin
         _count(results)
         return TranslationResult(
@@ -161,6 +163,8 @@ class Translator:
         within_s = self.settings.stream_timeout_s
         models = self.models
         untranslated, target = await self._with_languages(request, models)
+        for source in {text.source for text in untranslated} - {target}:
+            check_search(models.route(source, target), request)
         for row, text in enumerate(untranslated):
             if text.source == target:
                 _count([text])

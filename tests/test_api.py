@@ -266,16 +266,16 @@ def test_what_cannot_be_loaded_says_what_to_do(bundle: Bundle, tmp_path: Path) -
     assert issubclass(quickstudy.BundleError, quickstudy.QuickstudyError)
 
 
-def test_an_engine_without_a_beam_says_so(bundle: Bundle) -> None:
-    class Greedy(StubEngine):
-        def translate_batch(self, sentences: Sequence[str], options: Any) -> Any:
-            raise ValueError("this engine has no beam search: set beam_size to 1")
-
-    with (
-        stub_model(bundle, Greedy()) as model,
-        pytest.raises(quickstudy.OptionError, match="set beam_size to 1"),
-    ):
-        model.translate("a", beam_size=2)
+@pytest.mark.parametrize("text", ["a", "1", []])
+def test_an_engine_without_a_beam_says_so(bundle: Bundle, text: str | list[str]) -> None:
+    engine = StubEngine(supported_options=frozenset())
+    with stub_model(bundle, engine) as model:
+        with pytest.raises(quickstudy.OptionError, match="beam_size is 2, but the engine"):
+            model.translate(text, beam_size=2)
+        with pytest.raises(quickstudy.OptionError, match="alternatives is 1, but the engine"):
+            model.translate_with_details(text, alternatives=1)
+        assert engine.batches == []
+        model.translate_with_details(text, beam_size=1, alternatives=0)
 
 
 def test_settings_of_the_service_have_no_effect(

@@ -121,6 +121,17 @@ def test_translate_takes_markup_as_one_document() -> None:
         assert done.stdout.decode() == model.translate(text, format="html")
 
 
+def test_translate_refuses_a_beam_before_it_waits_for_text() -> None:
+    command = [*TRANSLATE, str(BUNDLE), "--engine", "onnx-int8", "--beam-size", "2"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stderr is not None
+        message = process.stderr.read().decode()  # standard input stays open
+        assert process.wait(60) == 1
+    assert message.startswith("quickstudy: beam_size is 2, but the engine onnx-int8 of ")
+    assert message.endswith("or use the bundle's engine ctranslate2-int8\n")
+
+
 def test_translate_refuses_what_is_not_text() -> None:
     done = translate(b"caf\xe9\n")
     assert done.returncode == 1

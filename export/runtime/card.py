@@ -153,7 +153,6 @@ def _worst_lines(gate: GateRecord, reference: str) -> str:
 
 def _usage(manifest: Manifest) -> str:
     decoding = manifest.decoding
-    search = "greedy" if decoding.beam_size == 1 else f"beam {decoding.beam_size}"
     return f"""## Use
 
 Serve the bundle (`QUICKSTUDY_MODEL=path/to/this/folder make serve`), then:
@@ -165,10 +164,18 @@ curl -s http://127.0.0.1:3000/v1/translate \\
 "target": "{manifest.target_lang}"}}'
 ```
 
-Decoding is {search} unless a request asks for more. Sentences of more than \
+{_search(manifest)} Sentences of more than \
 {decoding.max_input_tokens} tokens are split, and the output for n source tokens is at most \
 {decoding.max_output_ratio:g} n + {decoding.max_output_constant} tokens long \
 ({decoding.max_output_tokens} at the most)."""
+
+
+def _search(manifest: Manifest) -> str:
+    if not any(manifest.supported_options(engine) for engine in manifest.engines):
+        return "Decoding is greedy: no engine here has a beam search or alternatives."
+    beam_size = manifest.decoding.beam_size
+    search = "greedy" if beam_size == 1 else f"beam {beam_size}"
+    return f"Decoding is {search} unless a request asks for more."
 
 
 def _metrics(metrics: Iterable[Metric]) -> str:

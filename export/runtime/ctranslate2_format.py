@@ -402,7 +402,7 @@ def linear_shapes(
     Raises ValueError where the layer has no feed-forward weight.
     """
     hidden = shape_of(entries, f"{scope}/ffn/linear_0/weight", 2)[0]
-    shapes = {
+    shapes: dict[str, Shape] = {
         "self_attention/linear_0": (3 * width, width),
         "self_attention/linear_1": (width, width),
         "ffn/linear_0": (hidden, width),

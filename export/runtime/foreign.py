@@ -76,6 +76,8 @@ def _file(path: Path) -> ForeignModel | None:
 
 def _folder(path: Path) -> ForeignModel | None:
     names = _names(path)
+    if {"manifest.json", "engines"} <= names:
+        return ForeignModel(None, "a bundle already: serve it as it is")
     if "checkpoint.json" in names:
         return ForeignModel(None, "a Quickstudy checkpoint: export the recipe that made it")
     if "metadata.json" in names and (path / "model").is_dir():

@@ -92,6 +92,12 @@ SOURCE_TOKENIZER_FILE = "source_tokenizer.model"
 TOKENIZER_FILE = "tokenizer.model"
 RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"
+BEAM_FILE = "beam.onnx"
+"""The file of an ONNX engine that searches with a beam."""
+SEARCH_OPTIONS = frozenset(
+    ("beam_size", "alternatives", "repetition_penalty", "no_repeat_ngram_size")
+)
+"""The options of decoding (`TranslateOptions`) that greedy decoding does not have."""
 
 Precision = Literal["int8-7bit", "int8", "int16", "float16", "bfloat16", "float32"]
 QUANTISED: tuple[Precision, ...] = ("int8-7bit", "int8", "int16")
@@ -361,6 +367,22 @@ class Manifest(BundleInfo):
         """Size in bytes of an engine's files."""
         inside = f"{engine.path}/"
         return sum(entry.bytes for path, entry in self.files.items() if path.startswith(inside))
+
+    def supported_options(self, engine: EngineEntry) -> frozenset[str]:
+        """Which of `SEARCH_OPTIONS` an engine supports; none if it only decodes greedily."""
+        if engine.kind == "ctranslate2":
+            return SEARCH_OPTIONS
+        has_beam = f"{engine.path}/{BEAM_FILE}" in self.files
+        return frozenset(("beam_size",) if has_beam else ())
+
+    def no_such_search(self, name: str, option: str, value: object) -> str:
+        """What to tell someone who asks this of the engine `name`, which does not support it."""
+        supported = {engine.name: self.supported_options(engine) for engine in self.engines}
+        lack = f"gives no {option}" if supported.get(name) else "only decodes greedily"
+        others = [other for other, options in supported.items() if option in options]
+        return f"{option} is {value}, but the engine {name} of {self.name} {lack}: leave it out" + (
+            f", or use the bundle's engine {' or '.join(others)}" if others else ""
+        )
 
 
 def up_to_date(raw: dict[str, Any]) -> dict[str, Any]:

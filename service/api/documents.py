@@ -37,6 +37,7 @@ from service.jobs.readers import BusyError, FileLimitError
 from service.jobs.storage import Job
 from service.languages import AUTO
 from service.middleware import repeated_key
+from service.pivot import TranslationRequest, check_search
 from service.settings import Settings
 from service.translator import Translator
 
@@ -102,8 +103,9 @@ async def submit_job(
 ) -> Job:
     """Make a job for a file, charged to the key. If `is_shared`, its id is enough to access it.
 
-    Raises ApiError: 413 for too much text, 422 for languages that are not served and files that
-    cannot be translated, 429 over the quota, 503 if too many files are read.
+    Raises ApiError: 413 for too much text, 422 for languages that are not served, a beam that the
+    engine does not have and files that cannot be translated, 429 over the quota, 503 if too many
+    files are read.
     """
     translator: Translator = get_translator(request)
     access: Access = get_access(request)
@@ -111,6 +113,9 @@ async def submit_job(
         pair = translator.models.pair(None if source == AUTO else source, target)
         source = AUTO if source == AUTO else pair[0]
         reading = await jobs.read(file.name, file.data, source, pair[1], translator)
+        if reading.source != pair[1]:
+            route = translator.models.route(reading.source, pair[1])
+            check_search(route, TranslationRequest([], beam_size=beam_size))
     access.charge(key, reading.characters)
     job = Job(
         name=clean_name(file.name, reading.kind.extension),

@@ -48,7 +48,6 @@ DIALECT = ErrorDialect(
     body=lambda error: {"error": error.message},
     statuses={
         "unsupported_language": 400,
-        "unsupported_search": 400,
         "too_large": 400,
         "key_missing": 400,
         "bad_file": 400,
@@ -79,7 +78,10 @@ class TranslateRequest(BaseModel):
     target: Code = Field(description="Language to translate to.", examples=["de"])
     format: Annotated[Literal["text", "html"] | None, BeforeValidator(_none_if_empty)] = "text"
     alternatives: Annotated[Annotated[int, Field(ge=0)] | None, BeforeValidator(_none_if_empty)] = (
-        Field(default=0, description="Other translations to give; five at most are given.")
+        Field(
+            default=0,
+            description="Other translations to give: five at most, where there are any.",
+        )
     )
     api_key: str | None = None
 
@@ -122,6 +124,7 @@ async def translate(request: Request, translator: TranslatorDep) -> dict[str, An
         target=body.target,
         format=body.format or "text",
         alternatives=min(body.alternatives or 0, MAX_ALTERNATIVES),
+        needs_alternatives=False,
     )
     result = await translate_request(request, translator, translation_request, body.api_key)
     columns: dict[str, list[Any]] = {"translatedText": [text.text for text in result.texts]}

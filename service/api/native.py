@@ -52,6 +52,9 @@ router = APIRouter()
 logger = logging.getLogger("quickstudy.service")
 
 Wish = Literal["scores", "sentences", "timings"]
+SearchField = Literal["beam_size", "alternatives"]
+SEARCH_FIELDS: tuple[SearchField, ...] = ("beam_size", "alternatives")
+"""Fields of a request that greedy decoding does not have."""
 MAX_TERMS = 1000
 MAX_TERM_CHARS = 200
 MAX_DETECTIONS = 5
@@ -118,7 +121,8 @@ class TranslateRequest(BaseModel):
         ge=0,
         le=5,
         strict=True,
-        description="Other translations to give at most, likeliest first.",
+        description="Other translations to give at most, likeliest first; `/v1/languages` says "
+        "where there are any.",
     )
     glossary: dict[Term, Term] = Field(
         default_factory=dict,
@@ -215,6 +219,9 @@ class ModelInfo(BaseModel):
     source: str
     target: str
     engine: str
+    supports: list[SearchField] = Field(
+        description="Fields that its engine supports; none if it only decodes greedily."
+    )
     precision: str
     parameters: int
     size_bytes: int = Field(description="Size of the engine's files.")
@@ -235,6 +242,7 @@ class Source(BaseModel):
     code: str
     name: str = Field(description="In English.")
     targets: list[str] = Field(description="Directly, or through English.")
+    alternatives: list[str] = Field(description="The targets for which there are alternatives.")
 
 
 class LanguageList(BaseModel):
@@ -290,10 +298,16 @@ async def models(translator: TranslatorDep) -> ModelList:
 @router.get("/v1/languages", tags=["models"])
 async def languages(translator: TranslatorDep) -> LanguageList:
     """The languages that are served, each with those it is translated to."""
+    served = translator.models
     return LanguageList(
         languages=[
-            Source(code=source, name=language_name(source), targets=sorted(targets))
-            for source, targets in sorted(translator.models.targets.items())
+            Source(
+                code=source,
+                name=language_name(source),
+                targets=sorted(targets),
+                alternatives=sorted(t for t in targets if served.has_alternatives(source, t)),
+            )
+            for source, targets in sorted(served.targets.items())
         ]
     )
 
@@ -369,6 +383,7 @@ def _model_info(model: Model) -> ModelInfo:
         source=manifest.source_lang,
         target=manifest.target_lang,
         engine=engine.name,
+        supports=[option for option in SEARCH_FIELDS if model.supports(option)],
         precision=engine.precision,
         parameters=manifest.parameters,
         size_bytes=manifest.engine_bytes(engine),

@@ -34,7 +34,7 @@ export function deleteFile(id) {
 }
 
 /**
- * What is served: `{languages: [{code, name, targets}], first: {source, target}, maxChars,
+ * What is served: `{languages: [{code, name, targets, alternatives}], first: {source, target}, maxChars,
  * files: {extensions, maxBytes}}`.
  */
 export async function describe() {

@@ -96,7 +96,8 @@ const choiceKey = (sentence) => `${shown.source} ${shown.target} ${sentence}`;
 /** Show the translation, with what was chosen before in the place of the sentences it is for. */
 function applyChoices() {
   shown = { ...shown, ...replaceSentences(shown.text, shown.pairs, (one) => chosen.get(choiceKey(one))) };
-  panes.show(shown.original, shown.text, shown.pairs);
+  const canChoose = languages.hasAlternatives(shown.source, shown.target);
+  panes.show(shown.original, shown.text, shown.pairs, canChoose);
   byId("copy").disabled = byId("copy-link").disabled = false;
 }
 

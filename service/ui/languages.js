@@ -11,6 +11,7 @@ export class Languages {
     this.sourceField = document.getElementById("source");
     this.targetField = document.getElementById("target");
     this.swapButton = document.getElementById("swap");
+    this.chooseNote = document.getElementById("choose-note");
     this.autoOption = new Option("Detect language", AUTO);
     this.sourceField.replaceChildren(
       this.autoOption, ...served.languages.map(({ code, name }) => new Option(name, code)),
@@ -55,6 +56,13 @@ export class Languages {
     this.show();
   }
 
+  /** Whether sentences have other translations; a source of null is any. */
+  hasAlternatives(source, target) {
+    return this.served.languages.some(({ code, alternatives }) => (
+      (source === null || code === source) && alternatives.includes(target)
+    ));
+  }
+
   /** Whether the other direction is served. */
   get canSwap() {
     return this.spoken !== this.target && (this.targets.get(this.target) ?? []).includes(this.spoken);
@@ -67,6 +75,7 @@ export class Languages {
   show() {
     this.autoOption.textContent = this.detected
       ? `${this.name(this.detected)} (detected)` : "Detect language";
+    this.chooseNote.hidden = !this.hasAlternatives(this.spoken, this.target);
     this.swapButton.hidden = !this.canSwap;
     if (this.canSwap) {
       this.swapButton.title = `Swap: ${this.name(this.target)} to ${this.name(this.spoken)}`;

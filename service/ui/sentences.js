@@ -37,7 +37,7 @@ export function replaceSentences(text, pairs, choose) {
 }
 
 export class Panes {
-  /** `onChoose(index, element)` is called when someone clicks a translated sentence. */
+  /** `onChoose(index, element)` is called when someone clicks a sentence that is a button. */
   constructor(onChoose) {
     this.textField = document.getElementById("text");
     this.mirror = document.getElementById("mirror");
@@ -53,9 +53,8 @@ export class Panes {
       if (document.activeElement === this.textField) this.light(this.indexAtCaret());
     });
     this.result.addEventListener("focusin", ({ target }) => this.light(indexOf(target)));
-    const choose = (event) => {
-      const index = indexOf(event.target);
-      if (index !== null && getSelection().isCollapsed) onChoose(index, event.target);
+    const choose = ({ target }) => {
+      if (target.role === "button" && getSelection().isCollapsed) onChoose(indexOf(target), target);
     };
     this.result.addEventListener("click", choose);
     this.result.addEventListener("keydown", (event) => {
@@ -71,10 +70,13 @@ export class Panes {
     this.mirror.replaceChildren(`${this.textField.value}\n`);
   }
 
-  /** Show a translation; `pairs` are `{source, target}`, in order. */
-  show(sourceText, targetText, pairs) {
+  /**
+   * Show a translation; `pairs` are `{source, target}`, in order. With `canChoose`, its sentences
+   * are buttons.
+   */
+  show(sourceText, targetText, pairs, canChoose) {
     this.fill(this.mirror, `${sourceText.normalize("NFC")}\n`, pairs.map((pair) => pair.source), false);
-    this.fill(this.result, targetText, pairs.map((pair) => pair.target), true);
+    this.fill(this.result, targetText, pairs.map((pair) => pair.target), canChoose);
     this.light(null);
   }
 

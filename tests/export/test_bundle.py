@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from export.runtime.bundle import (
     update_metrics,
     write_bundle,
 )
-from export.runtime.manifest import BundleInfo, Manifest, Metric
+from export.runtime.card import render_card
+from export.runtime.engines import TranslateOptions
+from export.runtime.manifest import SEARCH_OPTIONS, BundleInfo, Manifest, Metric
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -45,6 +48,32 @@ def test_a_bundle_says_what_it_is(bundle: Bundle) -> None:
     assert manifest.total_bytes == sum((bundle.path / name).stat().st_size for name in files)
     with pytest.raises(BundleError, match="choose one of ctranslate2-int8, ctranslate2-float32"):
         bundle.engine("onnx")
+
+
+@pytest.mark.parametrize(
+    ("kinds", "files", "sentence"),
+    [
+        (["onnx"], ["greedy.onnx"], "no engine here has a beam search or alternatives."),
+        (["onnx"], ["greedy.onnx", "beam.onnx"], "greedy unless a request asks for more."),
+        (["onnx", "ctranslate2"], ["greedy.onnx"], "greedy unless a request asks for more."),
+    ],
+)
+def test_the_card_says_how_it_decodes(
+    bundle: Bundle, kinds: list[str], files: list[str], sentence: str
+) -> None:
+    manifest = bundle.manifest
+    engine, file = manifest.engines[0], next(iter(manifest.files.values()))
+    engines = [engine.model_copy(update={"name": kind, "kind": kind}) for kind in kinds]
+    listed = {f"{engine.path}/{name}": file for name in files}
+    changed = manifest.model_copy(update={"engines": engines, "files": listed})
+    assert sentence in render_card(changed)
+    assert render_card(changed).count("Decoding is") == 1
+
+
+def test_the_options_of_a_search_are_those_of_decoding() -> None:
+    assert {option.name for option in fields(TranslateOptions)} == SEARCH_OPTIONS | {
+        "return_scores"
+    }
 
 
 def test_the_schema_is_at_hand() -> None:

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from export.exporter import upgrade_bundle
 from export.imported import to_transformer
 from export.importing import ImportOptions, built_in_sentences, import_models
+from export.plausibility import MIN_SHARE, share_in
 from export.runtime.bundle import Bundle, load_bundle
 from export.runtime.engines import TranslateOptions, load_engine
 from export.runtime.foreign import recognise
@@ -20,6 +21,7 @@ from export.runtime.manifest import BundleError
 from export.verify import checks
 from export.web import bundle_files
 from quickstudy.cli import app
+from quickstudy.errors import QuickstudyError
 from tests.export.foreign import make_argos, make_folder, train_sentencepiece
 from tests.training.tiny_pretrained import (
     firefox_folder,
@@ -148,7 +150,7 @@ def test_the_command_imports_every_model_of_a_folder(
     code, output = run(tmp_path / "given", "--licence", "MPL-2.0", "--force")
     assert code == 0, output
     assert "models/en-pt: en → pt, onnx-int8" in output
-    assert "QUICKSTUDY_MODELS=models/en-pt,models/pt-en make serve" in output
+    assert output.endswith("Serve it, with every other bundle in models: make serve\n")
     assert load_bundle(Path("models/pt-en")).manifest.source_lang == "pt"
 
 
@@ -272,6 +274,98 @@ def test_a_page_takes_the_engine_without_a_shortlist(firefox: Path, tmp_path: Pa
         upgrade_bundle(both.path, tmp_path / "new")
 
 
+def test_text_that_cannot_be_used_is_refused(firefox: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n\n")
+    for text, message in (
+        (tmp_path, "no file there"),
+        (tmp_path / "nowhere", "no file there"),
+        (tmp_path / "empty", "holds no sentences"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            imported(firefox, tmp_path / "out", text=text)
+
+
+def test_facts_that_no_manifest_holds_are_refused(firefox: Path, tmp_path: Path) -> None:
+    for options, message in (
+        ({"licence": ""}, "give --licence"),
+        ({"licence": "x" * 20_000}, "licence: String should have at most"),
+        ({"name": "bad/../name"}, "name: String should match"),
+        ({"source": "pt"}, "source and target are both pt"),
+    ):
+        with pytest.raises(BundleError, match=message):
+            imported(firefox, tmp_path / "out", **options)
+
+
+def test_what_nobody_named_is_not_replaced(
+    firefox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sentencepiece = train_sentencepiece(tmp_path / "spm.model")
+    argos = make_argos(tmp_path / "a.argosmodel", make_folder(tmp_path / "ct2", sentencepiece),
+                       sentencepiece, to_code="pt")  # fmt: skip
+    (bundle,) = import_models(argos, None, LICENSED)
+    assert bundle.path == Path("models/en-pt")
+    with pytest.raises(BundleError, match=r"models/en-pt holds another bundle, argos-en-pt"):
+        list(import_models(firefox, None, LICENSED))
+    (again,) = import_models(argos, None, LICENSED)  # its own place
+    assert again.path == bundle.path
+
+
+def test_several_models_need_places_of_their_own(tmp_path: Path, vocabulary: bytes) -> None:
+    given = tmp_path / "given"
+    given.mkdir()
+    firefox_folder(given / "one", vocabulary)
+    firefox_folder(given / "two", vocabulary)
+    with pytest.raises(BundleError, match="several models for en → pt"):
+        list(import_models(given, tmp_path / "out", LICENSED))
+    (bundle,) = import_models(given / "one", tmp_path / "bundle", LICENSED)
+    with pytest.raises(BundleError, match="is a bundle, and there are several models"):
+        list(import_models(given, bundle.path, LICENSED))
+    assert not [check.fault for check in checks(bundle.path) if check.fault]
+
+
+def test_a_lexicon_that_is_named_must_be_there(firefox: Path, tmp_path: Path) -> None:
+    settings = firefox / "config.intgemm8bitalpha.yml"
+    settings.write_text(
+        settings.read_text() + "shortlist:\n  - lex.50.50.enpt.s2t.bin\n  - false\n"
+    )
+    imported(firefox, tmp_path / "out")
+    next(firefox.glob("lex*")).unlink()
+    with pytest.raises(QuickstudyError, match="which its YAML names as `shortlist`"):
+        imported(firefox, tmp_path / "out")
+
+
+def test_what_killed_imports_unpacked_is_removed_by_the_next(
+    firefox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scratch = tmp_path / "scratch"
+    left = scratch / ".quickstudy-import.0123abcd.draft"
+    left.mkdir(parents=True)
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    archive = tmp_path / "models.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(next(firefox.glob("vocab*")), "vocab.enpt.spm")
+        file.write(next(firefox.glob("model*")), "model.enpt.intgemm.alphas.bin")
+    imported(archive, tmp_path / "out")
+    assert not list(scratch.iterdir())
+    with zipfile.ZipFile(archive, "w") as file:
+        file.write(next(firefox.glob("lex*")), "lex.50.50.enpt.s2t.bin")
+    with pytest.raises(BundleError, match=r"models\.zip.* is missing"):
+        imported(archive, tmp_path / "out")
+
+
+def test_translations_in_another_language_are_noticed() -> None:
+    right = ["O conselho da cidade votou na quinta-feira.", "Os preços subiram em outubro."] * 8
+    wrong = [
+        "The city projeto voted mas implant para extenda",
+        "Prices rose ser and the seller",
+    ] * 8
+    assert share_in("pt", "en", right) == 1
+    assert (share_in("pt", "en", wrong) or 0) < MIN_SHARE
+    assert share_in("pt", "en", right[:3]) is None
+    assert share_in("pt", "xx", right) is None
+
+
 def test_the_built_in_sentences_are_200_that_differ() -> None:
     for language in ("en", "pt"):
         lines = built_in_sentences(language)
@@ -292,6 +386,8 @@ def test_an_engine_that_is_too_far_from_float32_is_refused(
         return -quantized[::-1], scale
 
     monkeypatch.setattr("export.onnx_layers.keep_bytes", ruined)
+    text = tmp_path / "text"
+    text.write_text("\n".join(SENTENCES))  # too few to tell their language
     with pytest.raises(BundleError, match="of the lines are torch's"):
-        imported(firefox, tmp_path / "out", force=False)
+        imported(firefox, tmp_path / "out", force=False, text=text)
     assert not (tmp_path / "out").exists()

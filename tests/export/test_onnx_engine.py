@@ -94,8 +94,24 @@ def test_scores_only_when_asked(engine: Engine) -> None:
 
 
 def test_beam_search_is_refused(engine: Engine) -> None:
-    with pytest.raises(ValueError, match="use a ctranslate2 engine of the bundle"):
+    assert engine.supported_options == frozenset()
+    others = "use the bundle's engine onnx-int8-beam or ctranslate2-float32 or ctranslate2-int8$"
+    with pytest.raises(ValueError, match=f"only decodes greedily: leave it out, or {others}"):
         engine.translate_batch(["old cat."], TranslateOptions(beam_size=2))
+
+
+def test_a_beam_is_not_alternatives(onnx_bundle: Bundle) -> None:
+    engine = load_engine(onnx_bundle, "onnx-int8-beam")
+    assert engine.supported_options == {"beam_size"}
+    others = "use the bundle's engine ctranslate2-float32 or ctranslate2-int8$"
+    with pytest.raises(ValueError, match=f"gives no alternatives: leave it out, or {others}"):
+        engine.translate_batch(["old cat."], TranslateOptions(alternatives=2))
+
+
+def test_no_engine_is_named_where_none_can(tmp_path: Path, tokenizer_path: Path) -> None:
+    bundle = tiny.make_bundle(tmp_path / "greedy", tokenizer_path, engines=["onnx-int8"])
+    with pytest.raises(ValueError, match=r"of \S+ only decodes greedily: leave it out$"):
+        load_engine(bundle).translate_batch(["old cat."], TranslateOptions(beam_size=2))
 
 
 def test_beam_search_where_it_was_exported(onnx_bundle: Bundle) -> None:
@@ -145,7 +161,7 @@ def test_without_onnx_runtime_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "export.runtime.engines.onnx_engine")
     assert load_engine(onnx_bundle, "ctranslate2-int8").translate_batch(["old cat."], GREEDY)
-    with pytest.raises(BundleError, match=r"pip install 'quickstudy\[onnx\]'"):
+    with pytest.raises(BundleError, match=r"engine onnx-int8 of .*: run `pip install onnxruntime`"):
         load_engine(onnx_bundle)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from export.runtime.engines import TranslateOptions, Translation
 from export.runtime.engines.unknown import UnknownFinder
+from export.runtime.manifest import SEARCH_OPTIONS
 from tests.export.vocabulary import tokenizer_without_bytes
 
 
@@ -17,6 +18,7 @@ class SmallVocabularyEngine:
 
     max_input_tokens = 200
     reads_all_text = False
+    supported_options = SEARCH_OPTIONS
 
     def __init__(self) -> None:
         self._tokenizer = tokenizer_without_bytes()

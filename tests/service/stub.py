@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from export.runtime.engines import TranslateOptions, Translation
+from export.runtime.manifest import SEARCH_OPTIONS
 
 
 class StubEngine:
@@ -14,9 +15,15 @@ class StubEngine:
     max_input_tokens = 100
     reads_all_text = True
 
-    def __init__(self, seconds: float = 0.0, fails: bool = False) -> None:
+    def __init__(
+        self,
+        seconds: float = 0.0,
+        fails: bool = False,
+        supported_options: frozenset[str] = SEARCH_OPTIONS,
+    ) -> None:
         self.seconds = seconds
         self.fails = fails
+        self.supported_options = supported_options
         self.release = threading.Event()
         self.batches: list[list[str]] = []
 

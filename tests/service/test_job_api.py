@@ -300,6 +300,20 @@ def test_what_cannot_be_is_422(
     assert words in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("text", [LONG, "1"])
+def test_a_beam_that_the_engine_has_not_is_refused_at_once(
+    make_client: MakeClient, text: str
+) -> None:
+    client = make_client(StubEngine(supported_options=frozenset()))
+    for source in ("en", "auto"):
+        refused = send(client, text, data={"source": source, "beam_size": "4"})
+        assert refused.status_code == 422
+        error = refused.json()["error"]
+        assert (error["code"], error["field"]) == ("unsupported_search", "beam_size")
+    greedily = send(client, text, data={"beam_size": "1"})
+    assert ended(client, greedily)["status"] == "done"
+
+
 def test_what_is_no_form(client: TestClient) -> None:
     assert client.post(URL, json={"file": "a"}).status_code == 422
     assert client.post(URL, data={"file": "a"}).status_code == 422

@@ -81,6 +81,17 @@ def test_alternatives_only_where_asked_for(stub: TestClient) -> None:
     assert len(many["alternatives"]) == 2
 
 
+def test_a_greedy_model_answers_without_alternatives(make_client: MakeClient) -> None:
+    greedy = make_client(StubEngine(supported_options=frozenset()))
+    for body in (BASE, {**BASE, "source": "auto"}):
+        answer = greedy.post("/translate", json={**body, "alternatives": 3})
+        assert answer.status_code == 200
+        assert answer.json()["translatedText"] == HELLO.upper()
+        assert answer.json()["alternatives"] == []
+    many = greedy.post("/translate", json={**BASE, "q": ["a", "b"], "alternatives": 1}).json()
+    assert many == {"translatedText": ["A", "B"], "alternatives": [[], []]}
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

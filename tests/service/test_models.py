@@ -11,15 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from export.runtime.bundle import Bundle, load_bundle
+from export.runtime.bundle import Bundle, load_bundle, write_bundle
 from export.runtime.engines import TranslateOptions, Translation, load_engine
-from export.runtime.manifest import BundleError, Origin
+from export.runtime.manifest import CARD_FILE, SEARCH_OPTIONS, BundleError, BundleInfo, Origin
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
-from service.pivot import TranslatedText, TranslationRequest
+from service.pivot import SearchError, TranslatedText, TranslationRequest
 from service.settings import Settings
 from service.text.placeholders import EN_DE
 from service.translator import Translator
+from tests.export import tiny
 
 SETTINGS = Settings(inter_threads=1)
 MakePair = Callable[[str, str], Bundle]
@@ -33,6 +34,7 @@ class Tagging:
 
     def __init__(self, target: str) -> None:
         self.target = target
+        self.supported_options = SEARCH_OPTIONS
         self.go = threading.Event()
         self.go.set()
         self.begun = threading.Event()
@@ -292,6 +294,84 @@ def test_imported_models_get_headings_as_they_are(
     imported = replace(bundle, manifest=bundle.manifest.model_copy(update={"origin": origin}))
     assert [asyncio.run(translated(one)) for one in (bundle, imported)] == ["Stop", "Stop"]
     assert received == ["Stop.", "Stop"]
+
+
+@pytest.fixture(scope="module")
+def onnx_pair(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle pt → en with an ONNX engine alone, whose own beam is for others."""
+    folder = tmp_path_factory.mktemp("onnx")
+    tokenizer = tiny.train_tokenizer(folder / "tokenizer.model")
+    made = tiny.make_bundle(folder / "made", tokenizer, engines=["onnx-int8"])
+    manifest = made.manifest
+    fields = {name: getattr(manifest, name) for name in BundleInfo.model_fields}
+    decoding = manifest.decoding.model_copy(update={"beam_size": 4})
+    info = BundleInfo(**{**fields, "source_lang": "pt", "target_lang": "en", "decoding": decoding})
+
+    def fill(draft: Path) -> None:
+        for name in set(manifest.files) - {CARD_FILE}:
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(made.path / name, draft / name)
+
+    return write_bundle(folder / "pt-en", info, fill=fill, verify=lambda _: None)
+
+
+def test_a_bundle_without_the_engine_of_the_settings_is_served_by_its_default(
+    make_pair: MakePair, onnx_pair: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [make_pair("en", "de").path, onnx_pair.path]
+    settings = Settings(inter_threads=1, engine="ctranslate2-int8")
+    names = [model.engine_name for model in load_models(folders, settings).models]
+    assert names == ["ctranslate2-int8", "onnx-int8"]
+    (line,) = caplog.messages
+    assert line == f"{onnx_pair.path} has no engine ctranslate2-int8: serving it by onnx-int8"
+    load_models(folders, SETTINGS)
+    assert len(caplog.messages) == 1
+    nobody = Settings(inter_threads=1, engine="faster")
+    every = "ctranslate2-int8, ctranslate2-float32, onnx-int8"
+    with pytest.raises(BundleError, match=f"has an engine 'faster': choose one of {every}, or"):
+        load_models(folders, nobody)
+    with pytest.raises(BundleError, match="pt-en has no engine 'faster': choose one of onnx-int8"):
+        load_models(folders[1:], nobody)
+
+
+def test_a_greedy_engine_is_asked_for_no_beam_of_its_bundle(onnx_pair: Bundle) -> None:
+    async def scenario() -> None:
+        translator = Translator(load_models([onnx_pair.path], SETTINGS), SETTINGS)
+        assert (await translator.translate(TranslationRequest(["old cat."]))).texts[0].text
+        with pytest.raises(SearchError, match=r"only decodes greedily: leave it out$"):
+            await translator.translate(TranslationRequest(["old cat."], beam_size=2))
+        await translator.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_search_is_for_every_model_on_the_way(make_pair: MakePair) -> None:
+    """A beam is for both models of a route, alternatives for the last."""
+    first, last = tagging(make_pair("de", "en")), tagging(make_pair("en", "fr"))
+    requests = {
+        "beam_size": TranslationRequest(["a b."], "de", "fr", beam_size=2),
+        "alternatives": TranslationRequest(["a b."], "de", "fr", alternatives=2),
+    }
+
+    async def refused() -> set[str]:
+        translator = Translator(ModelSet([first, last]), SETTINGS)
+        fields = set()
+        for request in requests.values():
+            try:
+                await translator.translate(request)
+            except SearchError as error:
+                fields.add(error.field)
+        await translator.close()
+        return fields
+
+    assert asyncio.run(refused()) == set()
+    first.engine.supported_options = frozenset()
+    assert asyncio.run(refused()) == {"beam_size"}
+    first.engine.supported_options = SEARCH_OPTIONS
+    last.engine.supported_options = frozenset({"beam_size"})
+    assert asyncio.run(refused()) == {"alternatives"}
+    last.engine.supported_options = frozenset()
+    assert asyncio.run(refused()) == {"beam_size", "alternatives"}
 
 
 @pytest.mark.parametrize("is_imported", [False, True])

@@ -15,7 +15,7 @@ from fastapi.testclient import TestClient
 
 from export.runtime.bundle import Bundle, sha256_of
 from export.runtime.engines import Engine, TranslateOptions, Translation
-from export.runtime.manifest import MANIFEST_FILE
+from export.runtime.manifest import MANIFEST_FILE, SEARCH_OPTIONS
 from service.api_keys import KeyStore
 from service.app import create_app
 from service.models import Model, ModelSet
@@ -345,29 +345,48 @@ def test_detect(client: TestClient) -> None:
 
 def test_languages(client: TestClient) -> None:
     assert client.get("/v1/languages").json() == {
-        "languages": [{"code": "en", "name": "English", "targets": ["de"]}]
+        "languages": [{"code": "en", "name": "English", "targets": ["de"], "alternatives": ["de"]}]
     }
 
 
-class Greedy(StubEngine):
-    """Refuses a beam, as engines do that have none."""
-
-    def translate_batch(
-        self, sentences: Sequence[str], options: TranslateOptions
-    ) -> list[Translation]:
-        if options.search_width > 1:
-            raise ValueError("this engine has no such search: leave it out")
-        return super().translate_batch(sentences, options)
-
-
-@pytest.mark.parametrize("search", [{"beam_size": 2}, {"alternatives": 1}])
-def test_a_search_that_the_engine_has_not(make_client: MakeClient, search: dict[str, int]) -> None:
-    client = make_client(Greedy())
+@pytest.mark.parametrize("text", ["a b.", ["a b.", "c"], "1"])
+@pytest.mark.parametrize(
+    ("search", "field", "supported"),
+    [
+        ({"beam_size": 2}, "beam_size", set()),
+        ({"alternatives": 1}, "alternatives", set()),
+        ({"beam_size": 2, "alternatives": 1}, "alternatives", {"beam_size"}),
+    ],
+)
+def test_a_search_that_the_engine_has_not(
+    make_client: MakeClient,
+    text: str | list[str],
+    search: dict[str, int],
+    field: str,
+    supported: set[str],
+) -> None:
+    engine = StubEngine(supported_options=frozenset(supported))
+    client = make_client(engine)
     for url in (URL, f"{URL}/stream"):
-        answer = client.post(url, json={"text": "a b.", **search})
+        answer = client.post(url, json={"text": text, **search})
         assert answer.status_code == 422
-        assert error_of(answer)["code"] == "unsupported_search"
-    assert client.post(URL, json={"text": "a b."}).status_code == 200
+        error = error_of(answer)
+        assert (error["code"], error["field"]) == ("unsupported_search", field)
+        assert error["message"].startswith(f"{field} is {search[field]}, but the engine ")
+    assert engine.batches == []
+    plain = client.post(URL, json={"text": text, "beam_size": 1, "alternatives": 0})
+    assert plain.status_code == 200
+
+
+def test_what_can_be_asked_is_listed(make_client: MakeClient) -> None:
+    for supported, fields, targets in (
+        (SEARCH_OPTIONS, ["beam_size", "alternatives"], ["de"]),
+        (frozenset({"beam_size"}), ["beam_size"], []),
+        (frozenset[str](), [], []),
+    ):
+        client = make_client(StubEngine(supported_options=supported))
+        assert client.get("/v1/models").json()["models"][0]["supports"] == fields
+        assert client.get("/v1/languages").json()["languages"][0]["alternatives"] == targets
 
 
 def test_markup_and_glossary(make_client: MakeClient) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from export.runtime.engines import TranslateOptions, Translation
+from export.runtime.manifest import SEARCH_OPTIONS
 from service.batching import ClosedError, DeadlineError, QueueFullError
 from service.fair_queue import Priority
 from service.observability import exposition
@@ -33,7 +34,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.calls: list[tuple[list[str], TranslateOptions]] = []
-        self.no_penalty = False
+        self.supported_options = SEARCH_OPTIONS
         self._free = threading.Event()
         self._free.set()
 
@@ -63,8 +64,6 @@ class FakeEngine:
         assert self._free.wait(10)
         if any("bad" in sentence for sentence in sentences):
             raise RuntimeError("bad sentence")
-        if self.no_penalty and options.repetition_penalty > 1:
-            raise ValueError("no repetition_penalty here")
         return [self._translation(sentence, options) for sentence in sentences]
 
     def _translation(self, sentence: str, options: TranslateOptions) -> Translation:
@@ -274,15 +273,18 @@ def test_scores_are_shown_only_when_asked() -> None:
     run(scenario)
 
 
-def test_an_engine_without_a_search_is_asked_for_it_once() -> None:
+@pytest.mark.parametrize(
+    ("supported", "searches"), [({"beam_size"}, [(1, 1.0), (4, 1.0)]), (set(), [(1, 1.0)])]
+)
+def test_fallbacks_are_those_that_the_engine_has(
+    supported: set[str], searches: list[tuple[int, float]]
+) -> None:
     async def scenario() -> None:
         scene = Scene()
-        scene.engine.no_penalty = True
-        for number in range(3):
-            found = await scene.scheduler.translate(scene.model, [f"stuck {number}"], GREEDY)
-            assert [warning.code for warning in found[0].warnings] == ["repetition"]
-        asked = [o.repetition_penalty for _, o in scene.engine.calls]
-        assert asked.count(1.3) == 1
+        scene.engine.supported_options = frozenset(supported)
+        found = await scene.scheduler.translate(scene.model, ["stuck"], GREEDY)
+        assert [warning.code for warning in found[0].warnings] == ["repetition"]
+        assert [(o.beam_size, o.repetition_penalty) for _, o in scene.engine.calls] == searches
         await scene.scheduler.close()
 
     run(scenario)
@@ -291,7 +293,6 @@ def test_an_engine_without_a_search_is_asked_for_it_once() -> None:
 def test_a_model_that_was_swapped_out_is_let_go() -> None:
     async def scenario() -> None:
         scene = Scene()
-        scene.engine.no_penalty = True
         await scene.texts("stuck")
         former = weakref.ref(scene.engine)
         scene.engine = FakeEngine()

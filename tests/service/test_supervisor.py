@@ -24,9 +24,10 @@ RUNNER = """
 import sys
 from service import supervisor
 supervisor.PAUSES_S = tuple(0.0 for _ in supervisor.PAUSES_S)
+supervisor.IDLE_WAIT_S = supervisor.READY_POLL_S = 0.02
 listener = supervisor.listen("127.0.0.1", int(sys.argv[1]))
 command = [sys.executable, "-S", "-c", sys.argv[2], str(listener.fileno())]
-raise SystemExit(supervisor.Supervisor(command, listener, stop_timeout_s=0.5).run())
+raise SystemExit(supervisor.Supervisor(command, listener, "http://here", stop_timeout_s=0.5).run())
 """
 
 ANSWERS_ITS_PID = """
@@ -40,6 +41,16 @@ listener = socket.socket(fileno=int(sys.argv[1]))
 while True:
     connection, _ = listener.accept()
     connection.sendall(f"{os.getpid()} {hangups}".encode())
+    connection.close()
+"""
+
+READY_WHEN_ASKED = """
+import os, socket, sys
+listener = socket.socket(fileno=int(sys.argv[1]))
+for report in (b"", b"ready", b"", b""):
+    connection, _ = listener.accept()
+    os.write(int(sys.argv[-1]), report)
+    connection.sendall(f"{os.getpid()} 0".encode())
     connection.close()
 """
 
@@ -117,6 +128,24 @@ def test_a_worker_that_is_killed_is_replaced_and_connections_wait(start: Start, 
     with socket.create_connection(("127.0.0.1", port), timeout=20) as waiting:
         os.kill(first, signal.SIGKILL)
         assert int(waiting.recv(100).split()[0]) != first
+
+
+def test_it_says_that_it_serves_once_the_worker_is_ready(start: Start, port: int) -> None:
+    supervisor = start(READY_WHEN_ASKED)
+    assert supervisor.stderr is not None
+    os.set_blocking(supervisor.stderr.fileno(), False)
+    first = ask(port)
+    time.sleep(0.2)
+    assert supervisor.stderr.read() is None
+    assert ask(port) == first
+    deadline = time.monotonic() + 20
+    while not (told := supervisor.stderr.read()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert told == b"quickstudy: serving at http://here\n"
+    time.sleep(0.2)  # many times as long as it waits for signals
+    assert supervisor.stderr.read() is None
+    assert children(supervisor.pid) == [first[0]]
 
 
 def test_a_hangup_reaches_the_worker(start: Start, port: int) -> None:
@@ -229,7 +258,8 @@ def test_a_service_that_cannot_start_says_why_in_one_line(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
     )
     assert ended.returncode == 1
-    _, *lines = ended.stderr.splitlines()  # the first says where it listens
+    begin, *lines = ended.stderr.splitlines()
+    assert begin == "quickstudy: loading the models"
     assert lines[0].startswith("quickstudy: ")
     assert message.format(folder=tmp_path) in ended.stderr
     assert "Traceback" not in ended.stdout + ended.stderr
@@ -247,27 +277,22 @@ def test_the_service_translates_again_after_its_worker_was_killed(
         "BENTOML_HOME": str(tmp_path / "bentoml"),
     }
     command = [sys.executable, "-m", "service.supervisor", "--port", str(port)]
-    supervisor = subprocess.Popen(command, cwd=ROOT, env=environment)
-    url, body = f"http://127.0.0.1:{port}/v1/translate", {"text": "the old blue street cat."}
+    supervisor = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
+    url, body = f"http://127.0.0.1:{port}", {"text": "the old blue street cat."}
     try:
-        wait_until_listening(port)
-        first = httpx.post(url, json=body, timeout=60)
+        assert supervisor.stderr is not None
+        assert supervisor.stderr.readline() == b"quickstudy: loading the models\n"
+        assert supervisor.stderr.readline() == f"quickstudy: serving at {url}\n".encode()
+        assert httpx.get(f"{url}/readyz", timeout=1).status_code == 200
+        first = httpx.post(f"{url}/v1/translate", json=body, timeout=60)
         assert first.status_code == 200
         [worker] = children(supervisor.pid)
         os.kill(worker, signal.SIGKILL)
-        assert httpx.post(url, json=body, timeout=60).json() == first.json()
+        again = httpx.post(f"{url}/v1/translate", json=body, timeout=60)
+        assert again.json() == first.json()
     finally:
         supervisor.send_signal(signal.SIGTERM)
         assert supervisor.wait(30) == 0
-
-
-def wait_until_listening(port: int) -> None:
-    for _ in range(1000):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.02)
-    pytest.fail("the supervisor does not listen")
 
 
 def children(pid: int) -> list[int]:

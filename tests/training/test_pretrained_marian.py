@@ -243,7 +243,7 @@ def test_integers_are_divided_by_their_multiplier_and_turned() -> None:
         ({"transformer_tied_layers": [1, 5]}, "transformer-tied-layers: .*'5'"),
         ({"lemma_dim_emb": 64}, "lemma-dim-emb: '64'"),
         ({"right_left": True}, "right-left: 'true'"),
-        ({"dim_emb": 32}, r"Wemb is \[100, 16\], its settings ask for \[100, 32\]"),
+        ({"dim_emb": 32}, r"Wemb is \[100, 16\], settings and vocabulary ask for \[100, 32\]"),
         ({"enc_depth": 3}, "it has no encoder_l3_self_Wo_ln_scale"),
         ({"transformer_heads": 3}, "dimensions do not fit"),
     ],
@@ -298,7 +298,7 @@ def test_the_vocabulary_must_be_the_models(tmp_path: Path, vocabulary: bytes) ->
     with pytest.raises(
         PretrainedError,
         match="lists for 100 source words, the vocabulary has 90|"
-        r"Wemb is \[100, 16\], its settings ask for \[90, 16\]",
+        r"Wemb is \[100, 16\], settings and vocabulary ask for \[90, 16\]",
     ):
         read_pretrained(tmp_path / "m")
 

@@ -250,7 +250,8 @@ class _Weights:
             raise PretrainedError(f"{self.origin}: it has no {name}, which its settings ask for")
         if item.shape != shape and not (shape[0] == 1 and item.shape == shape[1:]):
             raise PretrainedError(
-                f"{self.origin}: {name} is {list(item.shape)}, its settings ask for {list(shape)}"
+                f"{self.origin}: {name} is {list(item.shape)}, settings and vocabulary ask for "
+                f"{list(shape)}"
             )
         return item.values(name, self.origin).reshape(shape)
 

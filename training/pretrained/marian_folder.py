@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,7 @@ def read_marian_folder(folder: Folder, source_prefix: tuple[str, ...] = ()) -> P
         state=state,
         tokenizer=target.model,
         source_tokenizer=None if source.model == target.model else source.model,
-        lexicon=_lexicon(folder, source, target),
+        lexicon=_lexicon(folder, decoding, source, target),
         format="firefox" if container.quantized else "marian",
         name=plain_name(about.get("shortName"), folder.path.resolve().name),
         version=architecture.version,
@@ -150,7 +150,16 @@ def _by_list(folder: Folder, lists: list[str], read: list[tuple[bytes, str]]) ->
     return numbered_by_list(read, ids, origin, max(ids.values(), default=0) + 1)
 
 
-def _lexicon(folder: Folder, source: Vocabulary, target: Vocabulary) -> Lexicon | None:
+def _lexicon(
+    folder: Folder, decoding: dict[str, Any], source: Vocabulary, target: Vocabulary
+) -> Lexicon | None:
+    named = decoding.get("shortlist")
+    name = named[0] if isinstance(named, list) and named else None
+    if isinstance(name, str) and Path(name).name not in folder.names:
+        raise PretrainedError(
+            f"{folder.path}: {shown(name)} is missing, which its YAML names as `shortlist`; copy "
+            "it there, or take the line out to go without it"
+        )
     names = folder.matching(*LEXICONS)
     if len(names) > 1:
         raise PretrainedError(f"{folder.path}: {', '.join(names)} instead of one lexicon")

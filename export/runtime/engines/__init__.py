@@ -5,14 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.runtime.bundle import Bundle
-from export.runtime.engines.base import Engine, TranslateOptions, Translation, padded_tokens
+from export.runtime.engines.base import (
+    Engine,
+    TranslateOptions,
+    Translation,
+    padded_tokens,
+    unsupported_option,
+)
 from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
 from export.runtime.manifest import BundleError, EngineEntry
 
 if TYPE_CHECKING:
     from export.runtime.engines.onnx_engine import OnnxEngine
 
-__all__ = ["Engine", "TranslateOptions", "Translation", "load_engine", "padded_tokens"]
+__all__ = [
+    "Engine",
+    "TranslateOptions",
+    "Translation",
+    "load_engine",
+    "padded_tokens",
+    "unsupported_option",
+]
 
 
 def load_engine(
@@ -58,7 +71,7 @@ def _load(
                 max_batch_tokens=max_batch_tokens,
             )
         case "onnx":
-            return _onnx_engine()(
+            return _onnx_engine(bundle, engine.name)(
                 bundle,
                 engine.name,
                 inter_threads=inter_threads,
@@ -68,13 +81,13 @@ def _load(
     raise AssertionError(f"no engine is registered for {engine.kind!r}")
 
 
-def _onnx_engine() -> type[OnnxEngine]:
+def _onnx_engine(bundle: Bundle, name: str) -> type[OnnxEngine]:
     """The class, if ONNX Runtime is there."""
     try:
         from export.runtime.engines.onnx_engine import OnnxEngine
     except ImportError as error:
         raise BundleError(
-            f"this engine needs ONNX Runtime, which does not import ({error}): "
-            "run `pip install 'quickstudy[onnx]'`, or choose a ctranslate2 engine of the bundle"
+            f"engine {name} of {bundle.path} needs ONNX Runtime, which does not import ({error}): "
+            "run `pip install onnxruntime`, or choose a ctranslate2 engine if the bundle has one"
         ) from error
     return OnnxEngine

@@ -17,7 +17,7 @@ import sentencepiece as spm
 
 from export.runtime.bundle import Bundle, load_source_tokenizer, load_tokenizer
 from export.runtime.engines.unknown import UnknownFinder
-from export.runtime.manifest import Decoding
+from export.runtime.manifest import SEARCH_OPTIONS, Decoding
 
 WIDTHS = (8, 9, 11, 15, 23, 24)
 WIDTH_STEP = 8
@@ -98,6 +98,15 @@ class Decoded:
     alternatives: tuple[list[Any], ...] = ()
 
 
+def unsupported_option(options: TranslateOptions, supported: frozenset[str]) -> str | None:
+    """The first option of a search that differs from its default and is not supported, if any."""
+    for field in fields(TranslateOptions):
+        is_supported = field.name in supported or field.name not in SEARCH_OPTIONS
+        if not is_supported and getattr(options, field.name) != field.default:
+            return field.name
+    return None
+
+
 class Engine(Protocol):
     """A loaded model. `translate_batch` may be called from several threads at once.
 
@@ -112,6 +121,10 @@ class Engine(Protocol):
     @property
     def reads_all_text(self) -> bool:
         """Whether no text is unknown to its tokenizer, as with byte fallback."""
+
+    @property
+    def supported_options(self) -> frozenset[str]:
+        """Which of `SEARCH_OPTIONS` may differ from their defaults; none if it is greedy only."""
 
     def count_tokens(self, sentence: str) -> int:
         """Tokens of a sentence."""
@@ -134,16 +147,19 @@ class Engine(Protocol):
 class SentenceEngine:
     """What engines share: SentencePiece on both sides, checked lengths, like lengths in a call.
 
-    An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces, and which
-    options `decode` supports beside `beam_size` and `return_scores`; others are refused.
+    An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces. The manifest
+    says which options of a search it supports; others are refused. Raises BundleError if the bundle
+    has no such engine.
     """
 
     token_type: type = str
-    supported_options: frozenset[str] = frozenset()
     _added_tokens: int = 1
     """Tokens of a source besides its pieces: `</s>`, and what an imported model asks for."""
 
-    def __init__(self, bundle: Bundle) -> None:
+    def __init__(self, bundle: Bundle, name: str | None = None) -> None:
+        self._manifest = bundle.manifest
+        self._entry = bundle.engine(name)
+        self._supported_options = bundle.manifest.supported_options(self._entry)
         self._decoding: Decoding = bundle.manifest.decoding
         self._tokenizer = load_tokenizer(bundle)
         self._source_tokenizer = load_source_tokenizer(bundle, self._tokenizer)
@@ -160,6 +176,10 @@ class SentenceEngine:
     def reads_all_text(self) -> bool:
         return self._unknown.reads_all_text
 
+    @property
+    def supported_options(self) -> frozenset[str]:
+        return self._supported_options
+
     def count_tokens(self, sentence: str) -> int:
         return len(self._tokens(sentence))
 
@@ -170,7 +190,7 @@ class SentenceEngine:
         self, sources: list[list[Any]], limit: int, options: TranslateOptions
     ) -> list[Decoded]:
         """Tokens of sources, without `</s>` → those of translations of at most `limit` tokens,
-        `</s>` counted. Raises ValueError for options that the engine does not support."""
+        `</s>` counted. The options are among the supported ones."""
         raise NotImplementedError
 
     def translate_batch(
@@ -195,16 +215,9 @@ class SentenceEngine:
         return tokens
 
     def _check(self, options: TranslateOptions) -> None:
-        for field in fields(TranslateOptions):
-            value = getattr(options, field.name)
-            supported = (
-                field.name in ("beam_size", "return_scores") or field.name in self.supported_options
-            )
-            if not supported and value != field.default:
-                raise ValueError(
-                    f"{field.name} is {value}, and this engine has no such search: leave it out, "
-                    "or use a ctranslate2 engine of the bundle"
-                )
+        if (option := unsupported_option(options, self.supported_options)) is not None:
+            value = getattr(options, option)
+            raise ValueError(self._manifest.no_such_search(self._entry.name, option, value))
 
     def _calls(self, sources: list[list[Any]]) -> list[tuple[int, list[int]]]:
         """Rows of each call, by like widths, with the call's output limit."""

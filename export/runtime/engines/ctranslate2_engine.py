@@ -31,8 +31,6 @@ class CTranslate2Engine(SentenceEngine):
     log-probability of three alternatives was -5.4, against -0.6 for the beam's.
     """
 
-    supported_options = frozenset({"alternatives", "repetition_penalty", "no_repeat_ngram_size"})
-
     def __init__(
         self,
         bundle: Bundle,
@@ -42,8 +40,8 @@ class CTranslate2Engine(SentenceEngine):
         intra_threads: int = 1,
         max_batch_tokens: int = 1024,
     ) -> None:
-        super().__init__(bundle)
-        engine = bundle.engine(name)
+        super().__init__(bundle, name)
+        engine = self._entry
         self._framing = self._checked(bundle, engine)
         self._added_tokens = self._framing.added
         if (vocabulary := self._framing.source_vocabulary) is not None:

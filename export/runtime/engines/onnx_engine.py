@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from export.runtime.bundle import Bundle, BundleError
 from export.runtime.engines.base import Decoded, SentenceEngine, TranslateOptions
+from export.runtime.manifest import BEAM_FILE
 from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
 
 # --- files from anybody ------------------------------------------------------------------------
@@ -115,7 +116,7 @@ def _varint(message: memoryview, place: int) -> tuple[int, int]:
 
 
 PAD, EOS = 0, 3
-GREEDY_FILE, BEAM_FILE = "greedy.onnx", "beam.onnx"
+GREEDY_FILE = "greedy.onnx"
 FORMAT, FORMAT_VERSION = "quickstudy-onnx", "1"
 OUTPUTS = {"trg": "tensor(int64)", "scores": "tensor(float)"}
 INPUTS = {
@@ -152,7 +153,7 @@ class OnnxEngine(SentenceEngine):
         intra_threads: int = 1,
         max_batch_tokens: int = 1024,
     ) -> None:
-        super().__init__(bundle)
+        super().__init__(bundle, name)
         self._max_batch_tokens = max_batch_tokens
         self._vocab_size = bundle.manifest.vocab_size
         self._prefix = _source_prefix(bundle, self._source_tokenizer)
@@ -160,11 +161,12 @@ class OnnxEngine(SentenceEngine):
         self._running = BoundedSemaphore(inter_threads)
         self._threads = ThreadPoolExecutor(inter_threads)
         folder = bundle.engine_path(name)
-        files = [GREEDY_FILE, *([BEAM_FILE] if (folder / BEAM_FILE).exists() else [])]
+        has_beam = "beam_size" in self.supported_options
+        files = [GREEDY_FILE, *([BEAM_FILE] if has_beam else [])]
         source_vocab_size = self._source_tokenizer.get_piece_size()
         self._shortlist = (
             read_shortlist(folder / SHORTLIST_FILE, source_vocab_size, self._vocab_size)
-            if bundle.engine(name).shortlist
+            if self._entry.shortlist
             else None
         )
         inputs = {**INPUTS}
@@ -178,12 +180,6 @@ class OnnxEngine(SentenceEngine):
     def decode(
         self, sources: list[list[int]], limit: int, options: TranslateOptions
     ) -> list[Decoded]:
-        if options.beam_size > 1 and BEAM_FILE not in self._sessions:
-            raise ValueError(
-                f"beam_size is {options.beam_size}, and this ONNX engine only decodes greedily: "
-                "set beam_size to 1, use a ctranslate2 engine of the bundle, or export with the "
-                "engine onnx-int8-beam"
-            )
         if self._prefix:
             sources = [[*self._prefix, *source] for source in sources]
         batches = batches_of(sources, self._max_batch_tokens)

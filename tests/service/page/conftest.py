@@ -28,10 +28,17 @@ def engine() -> StubEngine:
 
 @pytest.fixture(scope="package")
 def address(make_pair: MakePair, engine: StubEngine) -> Iterator[str]:
-    """A service that translates English to German and French, and German to English."""
+    """A service that translates English to German and French, the latter greedily, and German to
+    English."""
     pairs = [("en", "de"), ("de", "en"), ("en", "fr")]
     settings = Settings(inter_threads=1, max_text_chars=MAX_CHARS)
-    models = ModelSet([Model.of(make_pair(*pair), engine, settings) for pair in pairs])
+    greedy = StubEngine(supported_options=frozenset())
+    models = ModelSet(
+        [
+            Model.of(make_pair(*pair), greedy if pair[1] == "fr" else engine, settings)
+            for pair in pairs
+        ]
+    )
     translator = Translator(models, settings)
     translator.detector.load()
     app = guarded(create_app(settings, translator), settings)

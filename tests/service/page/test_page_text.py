@@ -74,6 +74,25 @@ def test_another_translation_is_chosen_and_kept(open_page: OpenPage) -> None:
     shows(page, "A CAT. Ein Hund. A BIRD.")
 
 
+def test_no_choice_where_the_model_is_greedy(open_page: OpenPage) -> None:
+    page = open_page("#s=en&t=fr&q=A cat. A dog.")
+    shows(page, "A CAT. A DOG.")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    note = page.get_by_text("A click on a translated sentence")
+    sentence = page.locator("#result span").nth(1)
+    sync_api.expect(note).to_be_hidden()
+    sync_api.expect(page.locator("#result [role=button], #result [tabindex]")).to_have_count(0)
+    sentence.click()
+    sync_api.expect(page.locator("#result span.lit")).to_have_text(["A DOG."])
+    sync_api.expect(page.locator("#alternatives")).to_be_hidden()
+    assert asked == []
+    page.locator("#target").select_option("de")
+    shows(page, "A CAT. A DOG.")
+    sync_api.expect(note).to_be_visible()
+    sync_api.expect(page.locator("#result [role=button]")).to_have_count(2)
+
+
 def test_languages_are_swapped_only_where_both_ways_are_served(open_page: OpenPage) -> None:
     page = open_page("#s=en&t=fr&q=The house is old and small.")
     shows(page, "THE HOUSE IS OLD AND SMALL.")
