@@ -22,7 +22,7 @@ MIN_TOKENS_TO_MEASURE = 3
 MIN_SCORE = -1.4
 """Mean log-probability of a token, nats."""
 MIN_ECHO_WORDS = 3
-"""Words in lower case of a sentence that should not come back as it was."""
+"""Words in lower case, of two letters at least, that a sentence needs to be an echo."""
 FALLBACK_BEAM_SIZE = 4
 REPETITION_PENALTY = 1.3
 
@@ -51,6 +51,11 @@ class TranslationWarning:
 
     code: str
     message: str
+
+
+ECHO = TranslationWarning("echo", "The translation is the source text.")
+PARTIAL_ECHO = TranslationWarning("echo", "A part of the translation is the source text.")
+STEP_ECHO = TranslationWarning("echo", "On the way through English, a text came back as it was.")
 
 
 def check_output(
@@ -142,11 +147,11 @@ def _most_in_a_row(words: Sequence[str], size: int) -> int:
 
 
 def _echo(source: str, text: str) -> TranslationWarning | None:
-    """The source itself, unless it is names, numbers or a word or two."""
-    common = [word for word in WORD.findall(source) if word.islower()]
+    """The source itself, unless it is names, numbers, letters (`9 a.m.`) or a word or two."""
+    common = [word for word in WORD.findall(source) if word.islower() and len(word) > 1]
     if len(common) < MIN_ECHO_WORDS or _words(source) != _words(text):
         return None
-    return TranslationWarning("echo", "The translation is the source text.")
+    return ECHO
 
 
 def _length(source_tokens: int, tokens: int) -> TranslationWarning | None:

@@ -48,6 +48,15 @@ class Model:
     def pair(self) -> tuple[str, str]:
         return self.manifest.source_lang, self.manifest.target_lang
 
+    @property
+    def adds_stop(self) -> bool:
+        """Whether it gets a full stop after headings and labels.
+
+        Without one, students that Quickstudy trained on whole sentences repeat themselves. Imported
+        models know headings, and make up text before an added stop ("STOP." → "STOP ( ( (").
+        """
+        return self.manifest.origin is None
+
     def supports(self, option: str) -> bool:
         """Whether its engine supports an option of a search, `beam_size` or `alternatives`."""
         return option in self.engine.supported_options

@@ -14,7 +14,7 @@ from functools import lru_cache
 
 from export.runtime.engines import TranslateOptions, Translation
 from service.fair_queue import Priority
-from service.fallback import TranslationWarning
+from service.fallback import ECHO, PARTIAL_ECHO, STEP_ECHO, TranslationWarning
 from service.languages import Detection
 from service.models import Model
 from service.scheduler import CheckedTranslation, Scheduler
@@ -242,6 +242,7 @@ async def _open_documents(
                 wrapped=request.wrapped,
                 split=request.split,
                 coverage=model.coverage,
+                adds_stop=model.adds_stop,
             )
             for text in texts
         ]
@@ -313,6 +314,8 @@ def _translated_text(
     scored = [one for one in translations if one.score is not None and one.tokens]
     tokens = sum(one.tokens for one in scored)
     warnings = [warning for sentence in checked for warning in sentence.warnings]
+    if not all(ECHO in sentence.warnings for sentence in checked):
+        warnings = [PARTIAL_ECHO if warning == ECHO else warning for warning in warnings]
     if any(segment.is_unread for segment in document.segments):
         warnings.append(UNKNOWN_CHARACTERS)
     total = sum((one.score or 0.0) * one.tokens for one in scored)
@@ -356,6 +359,9 @@ def _chained(first: TranslatedText, second: TranslatedText) -> TranslatedText:
         sources = " ".join(source for source, _ in first.sentences)
         pairs = [(sources, " ".join(target for _, target in second.sentences))]
     tokens = first.tokens + second.tokens
+    warnings = [*first.warnings, *second.warnings]
+    if not (ECHO in first.warnings and ECHO in second.warnings):
+        warnings = [STEP_ECHO if warning.code == ECHO.code else warning for warning in warnings]
     total = (first.score or 0.0) * first.tokens + (second.score or 0.0) * second.tokens
     return replace(
         second,
@@ -363,5 +369,5 @@ def _chained(first: TranslatedText, second: TranslatedText) -> TranslatedText:
         tokens=tokens,
         score=total / tokens if tokens else None,
         truncated=first.truncated or second.truncated,
-        warnings=_distinct([*first.warnings, *second.warnings]),
+        warnings=_distinct(warnings),
     )

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from service.documents.accelerators import put_in, take_out
 from service.documents.base import Encoding, FileError, Unit, check_count, decode
 
 CHARSET = re.compile(rb"charset=([\w-]{1,40})", re.IGNORECASE)
@@ -74,9 +75,9 @@ class PoFile:
         self.sources: list[tuple[int, str]] = []
         for at, entry in enumerate(self.entries):
             self.sources += [(at, name) for name in self._wanted(entry)]
-        self.units: Sequence[Unit] = [
-            Unit(self.entries[at].texts[name].value, "text") for at, name in self.sources
-        ]
+        messages = [take_out(self.entries[at].texts[name].value) for at, name in self.sources]
+        self.accelerators = [accelerators for _, accelerators in messages]
+        self.units: Sequence[Unit] = [Unit(message, "text") for message, _ in messages]
 
     def _wanted(self, entry: PoEntry) -> list[str]:
         """Which of an entry's strings are needed in translation."""
@@ -93,8 +94,10 @@ class PoFile:
         check_count(self.units, translations)
         lines = list(self.lines)
         known: dict[int, dict[str, str]] = {}
-        for (at, name), translation in zip(self.sources, translations, strict=True):
-            known.setdefault(at, {})[name] = translation
+        for (at, name), accelerators, translation in zip(
+            self.sources, self.accelerators, translations, strict=True
+        ):
+            known.setdefault(at, {})[name] = put_in(translation, accelerators)
         for at, by_name in known.items():
             self._write(lines, self.entries[at], by_name)
         return self._encoded("".join(lines))

@@ -50,7 +50,7 @@ class AlignmentPoint:
     spaces: tuple[bool, bool]
     """Whether there is a space before and after it in the source."""
     is_before_mark: bool = False
-    """Whether punctuation that ends a clause follows it directly."""
+    """Whether punctuation that ends a clause, or a closing bracket, follows it directly."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def find_spans(core: InlineText) -> tuple[Span, list[AlignmentPoint]] | None:
             at += 1
         if element.kind in ("point", "space"):
             around = (core.text[:place][-1:].isspace(), core.text[place + 1 :][:1].isspace())
-            is_before_mark = core.text[place + 1 :][:1] in CLAUSE_ENDS
+            is_before_mark = core.text[place + 1 :][:1] in (*CLAUSE_ENDS, ")", "]")
             points.append(AlignmentPoint(element, at, around, is_before_mark))
         elif element.kind == "open":
             span = Span(element, None, at, len(words), (place + 1, len(core.text)))

@@ -192,13 +192,13 @@ def _of_run(
         first, last = _amount(text, first, last, earliest)
         if not any(map(str.isalnum, text[first:last])):
             first = last = start
-    yield from _marks(start, first, unknown)
+    yield from _marks(text, start, first, unknown)
     lacking = [text[place] for place in range(first, last) if unknown[place]]
     are_small_readable = all(letter in capitals for letter in lacking)
     if first < last and not (are_small_readable and are_capitals(text[first:last])):
         is_first_only = are_small_readable and len(lacking) == 1 and bool(unknown[first])
         yield first, last, _kind(text[first:last]), CAPITALISED if is_first_only else ""
-    yield from _marks(last, end, unknown)
+    yield from _marks(text, last, end, unknown)
 
 
 def _word_of_run(text: str, start: int, end: int, unknown: bytearray) -> tuple[int, int]:
@@ -237,13 +237,16 @@ def _kind(stretch: str) -> Kind:
     return "number" if is_number else "word"
 
 
-def _marks(start: int, end: int, unknown: bytearray) -> Iterator[Stretch]:
-    """Unknown marks from `start` up to `end`, those side by side as one."""
+def _marks(text: str, start: int, end: int, unknown: bytearray) -> Iterator[Stretch]:
+    """Unknown marks from `start` up to `end`, those side by side as one, with brackets around
+    them."""
     place = unknown.find(1, start, end)
     while place >= 0:
         first = place
         while place < end and unknown[place]:
             place += 1
+        if start < first and place < end and text[first - 1] + text[place] in ("()", "[]"):
+            first, place = first - 1, place + 1
         yield first, place, "point", ""
         place = unknown.find(1, place, end)
 

@@ -50,27 +50,30 @@ def read_text(text: str) -> Iterator[str | Block]:
         yield Block(InlineText(line[start:]), str)
 
 
-def read_wrapped(text: str) -> Iterator[str | Block]:
+def read_wrapped(wrapped: str) -> Iterator[str | Block]:
     """Plain text whose sentences go on over single line breaks; blank lines and list marks begin
-    a paragraph."""
-    lines = LINE_BREAK.split(text)
+    a paragraph, and lines of cells (between tabs) are paragraphs of their own."""
+    lines = LINE_BREAK.split(wrapped)
     builder = InlineTextBuilder()
-    gap = ""
+    gap, had_cells = "", False
     for line, line_break in zip(lines[::2], [*lines[1::2], ""], strict=True):
         mark = LIST_MARK.match(line)
-        if not line or line.isspace() or mark:
+        has_cells = "\t" in line.strip()
+        begins = bool(mark) or has_cells or had_cells
+        start = len(line) - len(line.lstrip())
+        if begins or not line.strip():
             if builder:
                 yield Block(builder.build(), str)
-            start = mark.end() if mark else len(line)
+            start = mark.end() if mark else start
             yield gap + line[:start]
-            builder.add(line[start:])
+        elif builder:
+            space = gap + line[:start]
+            builder.add_element(InlineElement(space, "character", space, " "), " ")
         else:
-            if builder:
-                builder.add_element(InlineElement(gap, "character", gap, " "), " ")
-            else:
-                yield gap
-            builder.add(line)
-        gap = line_break
+            yield gap + line[:start]
+        text = line[start:].rstrip()
+        builder.add(text)
+        gap, had_cells = line[start + len(text) :] + line_break, has_cells
     if builder:
         yield Block(builder.build(), str)
     yield gap
@@ -148,12 +151,15 @@ def open_document(
     wrapped: bool = False,
     split: bool = True,
     coverage: Coverage | None = None,
+    adds_stop: bool = True,
 ) -> Document:
     """Cut a text into sentences. It is composed to NFC; all else that is not translated stays.
 
     `language` is the source's code; each segment has at most `max_tokens` tokens. Sentences of
     `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
-    is too long. `coverage` is what the model can read, None if it reads any text.
+    is too long. `coverage` is what the model can read, None if it reads any text. With `adds_stop`,
+    the model gets a full stop after what has no mark at its end (a heading, a cell), which its
+    translation then loses.
     """
 
     def fits(sentence: str) -> bool:
@@ -170,7 +176,7 @@ def open_document(
             SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
         ] * len(protected_words(core))
         return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(
-            engine_text(core, words, coverage)
+            engine_text(core, words, coverage, adds_stop=adds_stop)
         )
 
     document = Document()
@@ -180,9 +186,16 @@ def open_document(
             document.layout.append(block)
             continue
         inline = protect(
-            block.inline, glossary, block.escape, tags=format == "text", coverage=coverage
+            block.inline,
+            glossary,
+            block.escape,
+            tags=format == "text",
+            coverage=coverage,
+            language=language,
         )
-        for part, translate in split_inline(inline, language, too_long, split=split):
+        for part, translate in split_inline(
+            inline, language, too_long, split=split, tabs=format == "text"
+        ):
             if coverage is not None:
                 readable = coverage.with_first_word(part)
                 if readable is not part and not too_long(readable):
@@ -192,10 +205,17 @@ def open_document(
                     document.layout.append(core.output())
                     continue
                 document.layout.append(len(document.segments))
-                sentence = engine_text(core, known, coverage)
-                document.segments.append(
-                    Segment(sentence, core, known, placeholder_words, fits, block.escape, coverage)
+                segment = Segment(
+                    engine_text(core, known, coverage, adds_stop=adds_stop),
+                    core,
+                    known,
+                    placeholder_words,
+                    fits,
+                    block.escape,
+                    coverage,
+                    adds_stop,
                 )
+                document.segments.append(segment)
     return document
 
 

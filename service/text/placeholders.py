@@ -9,6 +9,7 @@ translation.
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -24,64 +25,16 @@ from service.text.inline import (
     Kind,
     kept,
 )
-
-TOP_LEVEL = "com|org|net|edu|gov|io|dev|app|de|eu|uk|fr|nl|pl|ru|jp|cn|ch|ca|br"
-NUMBER_NAMES = r"count|num|number|n|total|amount|quantity"
-
-# Every quantifier is bounded or possessive, so that searching takes linear time.
-ADDRESS = rf"""
-    (?P<address>
-        (?<![A-Za-z])(?:[A-Za-z][A-Za-z0-9+.-]{{1,15}}://|www\.|mailto:)[^\s<>"'`{MARK}]{{1,2000}}
-      | (?<![\w.+-])[\w.+-]{{1,64}}@(?:[\w-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}\b
-      | (?<![\w@./-])(?:[a-z0-9-]{{1,63}}\.){{1,6}}(?:{TOP_LEVEL})\b(?:/[^\s<>"'`{MARK}]{{0,2000}})?
-      | (?<![\w/])(?:~|\.{{1,2}})?(?:/[\w.-]{{1,100}}){{2,20}}/?
-      | (?<![\w@])[@\#][A-Za-z_]\w{{1,60}}
-    )"""
-PLACEHOLDER = rf"""
-    (?P<number>
-        %(?:\d{{1,2}}\$)?[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[hlqjzt]{{0,2}}[diufFeEgG](?![A-Za-z])
-      | %\((?:{NUMBER_NAMES})\)[sdif]
-      | \{{\ ?(?:{NUMBER_NAMES})\ ?\}}
-      | \{{\{{\ ?(?:{NUMBER_NAMES})\ ?\}}\}}
-    )
-  | (?P<placeholder>
-        \{{\{{[^{{}}]{{0,200}}\}}\}}
-      | \{{%[^{{}}]{{0,200}}%\}}
-      | [$\#%@]?\{{(?:[^{{}}]|\{{[^{{}}]{{0,100}}\}}){{0,200}}\}}
-      | %\([A-Za-z_][\w.-]{{0,60}}\)[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[A-Za-z]
-      | %(?:\d{{1,2}}\$)?[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[hlqjzt]{{0,2}}
-        [sScCxXoOpaAn@di](?![A-Za-z])
-      | %[A-Za-z_]\w{{1,60}}%
-      | %%
-      | \$[A-Za-z_]\w{{0,60}}
-      | \[\[[^\[\]]{{1,200}}\]\]
-      | __\w{{1,60}}__
-    )"""
-SYMBOL = r"""
-    (?P<symbol>
-        (?:[\u00a9\u00ae\u2122\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff\ufffc]
-          |[\U0001f000-\U0001faff\ue000-\uf8ff])
-        [\ufe0e\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]{0,30}
-    )"""
-IDENTIFIER = r"""
-    (?P<identifier>
-        \b[A-Za-z]\w{0,60}\(\)
-      | \b[\w-]{1,60}\.(?:py|js|ts|json|ya?ml|md|txt|html?|css|pdf|png|jpe?g|docx?|xlsx?|csv
-        |zip|exe|sh)\b
-      | \b[A-Za-z0-9]{1,60}(?:_[A-Za-z0-9]{1,60}){1,20}\b
-    )"""
-TAG = r"""
-    (?P<tag></?[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?/?>)"""
-
-PROTECTED = re.compile("|".join((ADDRESS, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
-PROTECTED_AND_TAGS = re.compile(
-    "|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE
+from service.text.patterns import (
+    COMPOSED,
+    INVENTED,
+    PROTECTED,
+    PROTECTED_AND_TAGS,
+    SUSPECT,
+    SUSPECT_DIGITS,
 )
-SUSPECT = re.compile(
-    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)"""
-)
-"""What a Latin text contains if it has a protected span; most sentences contain none of it."""
-KINDS: dict[str, Kind] = {"number": "number", "symbol": "point"}
+
+KINDS: dict[str, Kind] = {"number": "number", "symbol": "point", "rule": "point"}
 MAKES_PROTECTED = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
 PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
 TRAILING = ".,;:!?…"
@@ -89,6 +42,13 @@ MAX_TOUCHING = 60
 """Characters that a word with tags in it may have."""
 SPACED = "\u0e00"
 """Scripts before this code point put spaces between words."""
+WITHIN_FORMULA = "/·⋅.,^−-⁺⁻₊₋"
+"""Marks between the letters and digits of a quantity."""
+SENTENCE_CHARS = 200
+"""How far words of its sentence are looked for around a line to write on."""
+FRACTION_OF = re.compile(r"(?<![\w.,])\d{1,9}[ \u00a0]\Z")
+ORDINAL_LANGUAGES = frozenset(("ast", "ca", "es", "eu", "gl", "it", "oc", "pt"))
+"""Languages whose models know `3.º`."""
 
 
 def protect(
@@ -98,14 +58,16 @@ def protect(
     *,
     tags: bool = False,
     coverage: Coverage | None = None,
+    language: str = "",
 ) -> InlineText:
     """The text with protected spans and glossary terms as elements.
 
     With `tags`, also what looks like a tag; with `coverage`, also what the model cannot read. What
-    touches such a span without a space belongs to it.
+    touches such a span without a space belongs to it. `language` is the code of the text's.
     `escape` converts the glossary's terms, which are plain text, to the document's format.
     """
-    spans = list(_protected_spans(inline, glossary, PROTECTED_AND_TAGS if tags else PROTECTED))
+    pattern = PROTECTED_AND_TAGS if tags else PROTECTED
+    spans = list(_protected_spans(inline, glossary, pattern, language))
     if spans:
         inline = _with_spans(inline, spans, escape)
     if coverage is not None:
@@ -119,7 +81,7 @@ def strip_invented_markup(text: str) -> str:
         return text
     text = PERCENT.sub(" ", text)
     for _ in range(3):
-        stripped = PROTECTED_AND_TAGS.sub(" ", text)
+        stripped = INVENTED.sub(" ", text)
         if stripped == text:
             return text
         text = " ".join(stripped.split())
@@ -131,28 +93,80 @@ ProtectedSpan = tuple[int, int, Literal["term"] | str, str]
 
 
 def _protected_spans(
-    inline: InlineText, glossary: Glossary, pattern: re.Pattern[str]
+    inline: InlineText, glossary: Glossary, pattern: re.Pattern[str], language: str
 ) -> Iterator[ProtectedSpan]:
     """The spans in order; a term that overlaps another span is left out."""
     terms = glossary.find(inline.text) if glossary.terms else iter(())
     term = next(terms, None)
-    if term is None and not SUSPECT.search(inline.text):
+    text = inline.text
+    if term is None and not (SUSPECT.search(text) or SUSPECT_DIGITS.search(text)):
         return
-    for match in pattern.finditer(inline.text):
-        start, end = match.span()
-        if inline.text[start] == MARK and inline.element_at(start) is not None:
-            continue
-        if match.lastgroup == "address":
-            end = _address_end(inline.text, start, end)
+    for start, end, kind in _matches(inline, pattern, language):
         while term is not None and term[1] <= start:
             yield term[0], term[1], "term", term[2]
             term = next(terms, None)
         while term is not None and term[0] < end:
             term = next(terms, None)
-        yield start, end, match.lastgroup or "", ""
+        yield start, end, kind, ""
     while term is not None:
         yield term[0], term[1], "term", term[2]
         term = next(terms, None)
+
+
+def _matches(
+    inline: InlineText, pattern: re.Pattern[str], language: str
+) -> Iterator[tuple[int, int, str]]:
+    """Start, end and kind of what a pattern finds, in order, none overlapping."""
+    text, done = inline.text, 0
+    knows_ordinals = language.partition("-")[0].lower() in ORDINAL_LANGUAGES
+    for match in pattern.finditer(text):
+        start, end = match.span()
+        kind = match.lastgroup or ""
+        if start < done or (kind == "ordinal" and knows_ordinals):
+            continue
+        if text[start] == MARK and inline.element_at(start) is not None:
+            continue
+        if kind == "address":
+            end = _address_end(text, start, end)
+        elif kind == "compatible":
+            start, end, kind = _quantity(text, start, end, done)
+        elif kind == "field" and not _is_blank(text, start, end):
+            kind = "rule"
+        yield start, end, kind
+        done = end
+
+
+def _quantity(text: str, start: int, end: int, earliest: int) -> tuple[int, int, str]:
+    """A raised, lowered or otherwise composed character with the word or number it is part of."""
+    earliest = max(earliest, start - MAX_TOUCHING)
+    latest = min(len(text), end + MAX_TOUCHING)
+    while start > earliest and _is_of_quantity(text, start - 1, earliest, -1):
+        start -= 1
+    while end < latest and _is_of_quantity(text, end, latest - 1, 1):
+        end += 1
+    if unicodedata.decomposition(text[start]).startswith("<fraction>") and (
+        whole := FRACTION_OF.search(text, earliest, start)
+    ):
+        start = whole.start()
+    is_number = not any(map(str.isalpha, text[start:end]))
+    return start, end, "number" if is_number else "compatible"
+
+
+def _is_of_quantity(text: str, place: int, last: int, step: int) -> bool:
+    """Whether a quantity goes on at a place, in the direction of `step`."""
+    if text[place] in WITHIN_FORMULA and place != last:
+        place += step
+    return _in_word(text[place]) or text[place] in COMPOSED
+
+
+def _is_blank(text: str, start: int, end: int) -> bool:
+    """Whether a line to write on stands for a word within a sentence."""
+    before, after = text[max(0, start - 1) : start], text[end : end + 1]
+    if text[start] != "_" or before.isalnum() or after.isalnum():
+        return False
+    earliest = max(0, start - SENTENCE_CHARS)
+    around = text[earliest:start], text[end : end + SENTENCE_CHARS]
+    return all(any(map(str.isalpha, side)) for side in around)
 
 
 def _address_end(text: str, start: int, end: int) -> int:
@@ -283,6 +297,8 @@ WESTERN = "\u0590"
 NOT_AFTER = r"(?<![\w/@#$%{<&=+~])(?<!\w[-.:_])"
 NOT_BEFORE = r"(?=s?(?![\w/@#$%}<&=+~(]|[-.:_]\w))"
 """What would turn a protected span into another address or placeholder if it touched it."""
+BEFORE_MARK = frozenset(".,;:!?…)]")
+"""What has no space before it once a symbol is taken out there."""
 SPACES = re.compile(r"\s+")
 
 
@@ -386,27 +402,33 @@ def protected_words(core: InlineText) -> list[InlineElement]:
 
 
 def engine_text(
-    core: InlineText, words: Iterable[SentPlaceholder], coverage: Coverage | None = None
+    core: InlineText,
+    words: Iterable[SentPlaceholder],
+    coverage: Coverage | None = None,
+    *,
+    adds_stop: bool = True,
 ) -> str:
     """What the engine gets for a sentence: placeholder words for protected ones, no tags, and
     plain characters for typographic ones that the model lacks.
 
-    A full stop is added if no mark ends it: a heading or a span between tags makes a student of
-    whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
+    With `adds_stop`, it gets a full stop if no mark ends it: a heading or a span between tags makes
+    a student of whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
     """
     text = _with_words(core, words) if core.elements else core.text
     if coverage is not None:
         text = coverage.simplify(text)
     text = SPACES.sub(" ", text).strip()
-    needs_stop = text and text[-1].isalnum() and text[-1] < WESTERN
+    needs_stop = adds_stop and text and text[-1].isalnum() and text[-1] < WESTERN
     return f"{text}." if needs_stop and (coverage is None or coverage.reads(".")) else text
 
 
 def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
     remaining = iter(words)
-    parts = []
+    parts: list[str] = []
     for part in core:
         if isinstance(part, str):
+            if parts and parts[-1].endswith(" ") and part[0] in BEFORE_MARK:
+                parts[-1] = parts[-1].rstrip()
             parts.append(part)
         elif part.stands_for_word:
             parts.append(next(remaining).text)

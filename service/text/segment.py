@@ -35,9 +35,13 @@ from service.text.placeholders import (
     strip_added_stop,
     strip_invented_markup,
 )
-from service.text.sentences import edges, pair_up
+from service.text.sentences import edges, pair_up, reads
+from service.text.typography import NOTHING_REPLACED, with_final_marks
 
 GENITIVE = re.compile("['’]s")
+OPENING_MARKS = "\"'“„‘‚«‹([{¿¡"
+CLOSING_QUOTES = "\"'“”‘’»›"
+CLOSING_MARKS = f".,;:!?…)]}}{CLOSING_QUOTES}"
 
 
 @dataclass(frozen=True)
@@ -99,22 +103,47 @@ def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
     """Opening tags before their first word, closing tags after their last, well nested."""
     edits: list[Edit] = []
 
-    def place(span: Span, depth: int) -> int:
+    def place(span: Span, depth: int) -> tuple[int, int]:
+        start = output.spans[span.first][0] if span.first < len(output) else len(output.text)
         end = output.spans[span.end - 1][1] if span.end else 0
         for child in span.children:
-            end = max(end, place(child, depth + 1))
-        last = core.text[span.stretch[1] - 1]
-        if span.closing and last in ".,;:!?" and output.text[end : end + 1] == last:
-            end += 1
+            child_start, child_end = place(child, depth + 1)
+            start, end = min(start, child_start), max(end, child_end)
+        inside = "".join(
+            part if isinstance(part, str) else reads(part) for part in core.cut(*span.stretch)
+        )
         if span.opening:
-            start = output.spans[span.first][0]
+            start = _before_opening_marks(inside, output.text, start)
             edits.append(Edit(start, start, (2, depth), span.opening.output, ""))
         if span.closing:
+            end = _after_closing_marks(inside, output.text, end)
             edits.append(Edit(end, end, (0, -depth), span.closing.output, ""))
-        return end
+        return start, end
 
     place(root, 0)
     return edits
+
+
+def _before_opening_marks(inside: str, text: str, start: int) -> int:
+    """Where a span begins whose first word is at `start`: before as many opening marks as it has in
+    the source, if nothing but a space or a bracket is before them."""
+    count = len(inside) - len(inside.lstrip(OPENING_MARKS))
+    place = start
+    while count and place and text[place - 1] in OPENING_MARKS:
+        place, count = place - 1, count - 1
+    before = text[place - 1 : place]
+    return place if not before or before.isspace() or before in "([{“„«" else start
+
+
+def _after_closing_marks(inside: str, text: str, end: int) -> int:
+    """Where a span ends whose last word ends at `end`: after the marks that end it in the
+    source."""
+    marks = inside[len(inside.rstrip(CLOSING_MARKS)) :].replace("…", "...…")
+    allowed = set(marks) | (set(CLOSING_QUOTES) if set(marks) & set(CLOSING_QUOTES) else set())
+    count = len(marks)
+    while count and text[end : end + 1] and text[end] in allowed:
+        end, count = end + 1, count - 1
+    return end
 
 
 def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> Edit:
@@ -196,6 +225,8 @@ class Segment:
     """Plain text → the document's format."""
     coverage: Coverage | None = None
     """What the model can read; None if it reads any text."""
+    adds_stop: bool = True
+    """Whether a sentence without a mark at its end gets a full stop for the model."""
 
     @property
     def is_unread(self) -> bool:
@@ -260,14 +291,17 @@ class Segment:
         return any(map(str.isalpha, text)) and self.fits(text)
 
     def _engine_text(self, core: InlineText, words: Sequence[SentPlaceholder]) -> str:
-        return engine_text(core, words, self.coverage)
+        return engine_text(core, words, self.coverage, adds_stop=self.adds_stop)
 
     def _translated(self, core: InlineText, translation: str) -> str:
         """A translation without invented markup and the added full stop, with what plain characters
         stood for."""
-        text = strip_added_stop(clean(translation), core)
+        text = clean(translation)
+        if self.adds_stop:
+            text = strip_added_stop(text, core)
+        text = with_final_marks(core.text, text)
         if self.coverage is None:
-            return text
+            return NOTHING_REPLACED.restore(core.text, text)
         return self.coverage.restore(core.text, text)
 
     def _compose(

@@ -11,18 +11,24 @@ import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import sentencex
 
+from service.text.abbreviations import ends_sentence
 from service.text.inline import InlineElement, InlineText
 
 LINE_BREAK = re.compile("(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
+BARS = re.compile(r"(?<=\s)\|(?=\s)")
+TABS_AND_BARS = re.compile(r"\s*\t\s*|(?<=\s)\|(?=\s)")
 # Where a sentence that is too long may be cut, best first: after a clause, a comma, a word.
 CUTS = (
     re.compile(r"(?<=[;:!?…。！？；：—–])\s*(?=\S)"),
     re.compile(r"(?<=[,、，)\]])\s+(?=\S)"),
     re.compile(r"\s+(?=\S)"),
 )
+AFTER_ELLIPSIS = re.compile(r"…[\"'”’»)\]]{0,3}\s++(?=[\"'“„«(¿¡]{0,3}[A-ZÀ-ÖØ-ÞΑ-ΩА-Я])")
+"""A new sentence after `…`, which `sentencex` sees after `...` alone."""
 MIDDLE = (0.15, 0.85)
 """Where in a sentence a cut must fall, as a share of its length."""
 CHARS_PER_TOKEN = 32
@@ -78,16 +84,35 @@ def join_parts(parts: Sequence[SentencePart], translations: Sequence[str]) -> st
 
 
 def split_inline(
-    inline: InlineText, language: str, too_long: TooLong, *, split: bool = True
+    inline: InlineText,
+    language: str,
+    too_long: TooLong,
+    *,
+    split: bool = True,
+    tabs: bool = False,
 ) -> Iterator[tuple[InlineText, bool]]:
     """Cut a paragraph into stretches, each to translate or not, adding up to it.
 
     What is to be translated starts and ends with something that is part of a sentence; it is cut
-    until it is not `too_long`. Without `split`, sentences stay together.
+    until it is not `too_long`. Without `split`, sentences stay together. Labels that `|` parts are
+    translated by themselves; with `tabs`, so is what a tab parts.
     """
-    for window in _windows(inline):
-        for sentence in _sentences(window, language) if split else (window,):
-            yield from _cut(sentence, too_long)
+    has_cells = "|" in inline.text or (tabs and "\t" in inline.text)
+    cells = _cells(inline, TABS_AND_BARS if tabs else BARS) if has_cells else (inline,)
+    for cell in cells:
+        for window in _windows(cell):
+            for sentence in _sentences(window, language) if split else (window,):
+                yield from _cut(sentence, too_long)
+
+
+def _cells(inline: InlineText, separators: re.Pattern[str]) -> Iterator[InlineText]:
+    """What is between separators, and these."""
+    start = 0
+    for match in separators.finditer(inline.text):
+        yield inline.cut(start, match.start())
+        yield inline.cut(*match.span())
+        start = match.end()
+    yield inline.cut(start, len(inline.text))
 
 
 def _windows(inline: InlineText) -> Iterator[InlineText]:
@@ -105,13 +130,8 @@ def _windows(inline: InlineText) -> Iterator[InlineText]:
 def _sentences(inline: InlineText, language: str) -> Iterator[InlineText]:
     """Sentences, in order, adding up to the text."""
     reading, ends, starts, widths = _reading(inline)
-    sentences = [] if reading.isspace() else list(sentencex.segment(language, reading))
-    if len(sentences) < 2 or "".join(sentences) != reading:
-        yield inline
-        return
-    start = read = 0
-    for sentence in sentences[:-1]:
-        read += len(sentence)
+    start = 0
+    for read in _sentence_ends(reading, language):
         part = bisect_left(ends, read)
         within = read - (ends[part - 1] if part else 0)
         end = _after_ends(inline, starts[part] + min(within, widths[part]))
@@ -119,6 +139,16 @@ def _sentences(inline: InlineText, language: str) -> Iterator[InlineText]:
             yield inline.cut(start, end)
             start = end
     yield inline.cut(start, len(inline.text))
+
+
+def _sentence_ends(reading: str, language: str) -> list[int]:
+    """Where sentences end within a text, in order, the spaces after them counted."""
+    sentences = [] if reading.isspace() else list(sentencex.segment(language, reading))
+    ends = {match.end() for match in AFTER_ELLIPSIS.finditer(reading)} if "…" in reading else set()
+    if len(sentences) > 1 and "".join(sentences) == reading:
+        found = accumulate(map(len, sentences[:-1]))
+        ends |= {end for end in found if ends_sentence(reading, end, language)}
+    return sorted(ends)
 
 
 def _reading(inline: InlineText) -> tuple[str, list[int], list[int], list[int]]:
@@ -136,7 +166,7 @@ def _reading(inline: InlineText) -> tuple[str, list[int], list[int], list[int]]:
         if isinstance(part, str):
             shown, width = part, len(part)
         else:
-            shown, width = _reads(part), 1
+            shown, width = reads(part), 1
         if shown:
             end += len(shown)
             read.append(shown)
@@ -147,7 +177,8 @@ def _reading(inline: InlineText) -> tuple[str, list[int], list[int], list[int]]:
     return "".join(read), ends, starts, widths
 
 
-def _reads(element: InlineElement) -> str:
+def reads(element: InlineElement) -> str:
+    """What the sentence splitter sees of an element."""
     if element.has_no_width:
         return ""
     return STANDS_FOR_WORD if element.stands_for_word else element.shown

@@ -46,7 +46,26 @@ WORD_HYPHEN = re.compile(rf"(?<={WORD}){HYPHEN}(?={LETTER})|(?<={LETTER}){HYPHEN
 ELLIPSIS = re.compile(r"…|\.{3}")
 KINDS = (DOUBLE_QUOTE, DASH, RANGE, SIGN, WORD_HYPHEN, ELLIPSIS)
 """Marks of one kind each, however they are written."""
+TIGHT_DASH = re.compile(rf"(?<=\S)[{HYPHENS}{MINUS}](?=\S)")
+BESIDE_CHARS = 20
+"""Characters on each side of a dash, at most, by which it is found again."""
+NORMALISED = "…"
+"""What models may write in plain form though they can read it: normalisation gives them `...`."""
 GUILLEMET_SPACE = re.compile(r"(?<=«)\s|\s(?=»)")
+
+
+FINAL_MARKS = re.compile(r"([!?]+)([\"'”’»)\]]{0,3})\Z")
+
+
+def with_final_marks(source: str, translation: str) -> str:
+    """The translation with as many exclamation and question marks at its end as the source has
+    (`!!!`), if it ends with some of them."""
+    if not source.endswith(("!!", "??", "!?", "?!"), 0, len(source.rstrip("\"'”’»)]"))):
+        return translation
+    marks, written = FINAL_MARKS.search(source), FINAL_MARKS.search(translation)
+    if marks is None or written is None or not set(written[1]) <= set(marks[1]):
+        return translation
+    return translation[: written.start()] + marks[1] + written[2]
 
 
 @dataclass(frozen=True)
@@ -55,11 +74,13 @@ class Typography:
 
     plain: Mapping[str, str]
     _replaced: re.Pattern[str] = field(init=False, repr=False, compare=False)
+    _restorable: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         characters = "".join(map(re.escape, self.plain))
-        pattern = re.compile(f"[{characters}]" if characters else r"(?!)")
-        object.__setattr__(self, "_replaced", pattern)
+        replaced = re.compile(f"[{characters}]" if characters else r"(?!)")
+        object.__setattr__(self, "_replaced", replaced)
+        object.__setattr__(self, "_restorable", re.compile(f"[{characters}{NORMALISED}]"))
 
     @classmethod
     def readable_by(cls, reads: Callable[[str], bool]) -> Typography:
@@ -87,9 +108,10 @@ class Typography:
 
         Marks of a kind (double quotes, dashes, …) are restored where the translation has as many as
         the source, single quotes where it has as many openings and closings; apostrophes follow the
-        source's style.
+        source's style. A dash without spaces also comes back between the words that it has in the
+        source.
         """
-        if not self._replaced.search(source):
+        if not self._restorable.search(source):
             return translation
         for kind in KINDS:
             if self._is_lost(kind, source, translation):
@@ -99,6 +121,7 @@ class Typography:
             for kind in quotes:
                 if self._is_lost(kind, source, translation):
                     translation = _with_marks(kind, source, translation)
+        translation = self._with_tight_dashes(source, translation)
         apostrophes = set(APOSTROPHE.findall(source))
         if len(apostrophes) == 1 and apostrophes <= self.plain.keys():
             translation = APOSTROPHE.sub(apostrophes.pop(), translation)
@@ -106,9 +129,28 @@ class Typography:
 
     def _is_lost(self, kind: re.Pattern[str], source: str, translation: str) -> bool:
         """Whether a mark of this kind was replaced, and the translation wrote none so itself."""
-        return any(map(self._replaced.search, kind.findall(source))) and not any(
-            map(self._replaced.search, kind.findall(translation))
+        return any(map(self._restorable.search, kind.findall(source))) and not any(
+            map(self._restorable.search, kind.findall(translation))
         )
+
+    def _with_tight_dashes(self, source: str, translation: str) -> str:
+        """The translation with dashes where it has the words beside them once, joined by the plain
+        form."""
+        for match in TIGHT_DASH.finditer(source):
+            plain = self.plain.get(match[0])
+            if plain is None:
+                continue
+            place = match.start()
+            before = re.split(rf"\s|{HYPHEN}", source[max(0, place - BESIDE_CHARS) : place])[-1]
+            after = re.split(rf"\s|{HYPHEN}", source[place + 1 : place + 1 + BESIDE_CHARS])[0]
+            joined = f"{before}{plain}{after}"
+            if before and after and translation.count(joined) == 1:
+                translation = translation.replace(joined, f"{before}{match[0]}{after}")
+        return translation
+
+
+NOTHING_REPLACED = Typography({})
+"""That of a model that gets every character as it is."""
 
 
 def _with_marks(kind: re.Pattern[str], source: str, translation: str) -> str:

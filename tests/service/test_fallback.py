@@ -78,6 +78,7 @@ def test_an_echo_is_seen() -> None:
         "42",
         "COVID-19 2020",
         "OK",
+        "9 a.m.–5 p.m.",
         "Taxi, bitte",
         "",
         "…",

@@ -137,6 +137,47 @@ def test_a_text_cut_off_on_either_way_is_truncated(models: ModelSet) -> None:
     assert [item.truncated for item in found] == [True, True, False, True]
 
 
+def test_the_message_of_an_echo_is_true(make_pair: MakePair) -> None:
+    class Echoing(Tagging):
+        def translate_batch(
+            self, sentences: Sequence[str], options: TranslateOptions
+        ) -> list[Translation]:
+            translations = super().translate_batch(sentences, options)
+            return [
+                Translation(sentence, 3) if sentence.startswith(self.cut) else translation
+                for sentence, translation in zip(sentences, translations, strict=True)
+            ]
+
+    bundles = [make_pair(*pair) for pair in (("de", "en"), ("en", "fr"))]
+    models = ModelSet(
+        [Model.of(one, Echoing(one.manifest.target_lang), SETTINGS) for one in bundles]
+    )
+    same, other = "wir sehen sie.", "Das ist es."
+
+    def messages(target: str, texts: list[str]) -> list[list[str]]:
+        async def scenario() -> list[list[str]]:
+            translator = Translator(models, SETTINGS)
+            done = await translator.translate(TranslationRequest(texts, "de", target))
+            await translator.close()
+            return [
+                [warning.message for warning in text.warnings if warning.code == "echo"]
+                for text in done.texts
+            ]
+
+        return asyncio.run(scenario())
+
+    models.models[0].engine.cut = ("wir",)
+    assert messages("en", [same, f"{same} {other}", other]) == [
+        ["The translation is the source text."],
+        ["A part of the translation is the source text."],
+        [],
+    ]
+    step = "On the way through English, a text came back as it was."
+    assert messages("fr", [same, f"{same} {other}"]) == [[step], [step]]
+    models.models[1].engine.cut = ("wir",)
+    assert messages("fr", [same]) == [["The translation is the source text."]]
+
+
 def test_the_score_through_english_is_the_mean_of_all_tokens(models: ModelSet) -> None:
     """6 tokens of −1 a sentence into English, 2 of −3 from there: (6 · −1 + 2 · −3) / 8."""
     first, second = models.models
@@ -228,6 +269,31 @@ def test_a_bundle_that_has_not_changed_is_not_loaded_again(
     (again,) = load_models([copy], SETTINGS, [model]).models
     assert again.engine is model.engine
     assert again.bundle == load_bundle(copy)
+
+
+def test_imported_models_get_headings_as_they_are(
+    make_pair: MakePair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    received: list[str] = []
+
+    def translate_batch(
+        self: Tagging, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        received.extend(sentences)
+        return [Translation(sentence, 1) for sentence in sentences]
+
+    async def translated(bundle: Bundle) -> str:
+        translator = Translator(ModelSet([tagging(bundle)]), SETTINGS)
+        result = await translator.translate(TranslationRequest(["Stop"]))
+        await translator.close()
+        return result.texts[0].text
+
+    monkeypatch.setattr(Tagging, "translate_batch", translate_batch)
+    bundle = make_pair("en", "de")
+    origin = Origin(format="marian", name="x", files={})
+    imported = replace(bundle, manifest=bundle.manifest.model_copy(update={"origin": origin}))
+    assert [asyncio.run(translated(one)) for one in (bundle, imported)] == ["Stop", "Stop"]
+    assert received == ["Stop.", "Stop"]
 
 
 @pytest.fixture(scope="module")

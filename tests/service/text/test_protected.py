@@ -58,6 +58,85 @@ def test_what_touches_goes_along(text: str, expected: str) -> None:
     assert sent(text) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("we saw 10³ m of it", "we saw 20 m of it."),
+        ("it has 5 m², 5 kg/m³ and 3·10⁻⁵ of it", "it has 5 Boston, 5 Tom and 20 of it."),
+        ("CO₂ and x₁ rise to 1½ or 2 ½ cups", "Boston and Tom rise to 20 or 5 cups."),
+        ("it is 20℃ now, Na⁺ too", "it is 20 now, Boston too."),
+        ("the 5º and 10ª of it, n.º 3", "the Boston and Tom of it, Japan 3."),
+        ("2² is it", "20 is it."),
+        ("we saw 人² now", "we saw 人20 now."),
+        ("ﬁne ＡＢＣ５ is Größe", "ﬁne ＡＢＣ５ is Größe."),
+    ],
+)
+def test_what_normalisation_would_change_is_protected_with_its_word(
+    text: str, expected: str
+) -> None:
+    assert sent(text) == [expected]
+    assert run(text, translate=list) == text
+
+
+@pytest.mark.parametrize("language", ["pt", "pt-BR", "es"])
+def test_models_of_romance_languages_read_ordinals(language: str) -> None:
+    document = open_document("a 3.ª casa, o 5º dia", "text", language, count_tokens, 100)
+    assert document.segments[0].text == "a 3.ª casa, o 5º dia."
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("First name*: ______", "First name*:"),
+        ("Signature: ..........", "Signature:"),
+        ("On: __/__/____", "On:"),
+        ("On __ /__ / ____ we, ____, agree", "On Boston we, Tom, agree."),
+        ("Name______ is it", "Name is it."),
+        ("===== a title =====", "a title."),
+        ("*** a title ---", "a title."),
+        ("a chapter . . . . . . 5", "a chapter 5."),
+        ("a chapter.......... page 5", "a chapter page 5."),
+        ("wait... or 1 - 2, 3 -- or 4 == 5", "wait... or 1 - 2, 3 -- or 4 Boston 5."),
+        ("see __NAME__ and a_b now", "see Boston and Tom now."),
+    ],
+)
+def test_lines_to_write_on_stay(text: str, expected: str) -> None:
+    assert sent(text) == [expected]
+    assert run(text, translate=list).split() == text.split()
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "978-3-16-148410-0", "0-306-40615-X", "+49 30 1234-5678", "+1 (555) 010-9999",
+        "2026-11-29", "1/2/2026", "10:30:15", "1234 5678 9012 3456", "192.168.1.20", "1.2.3",
+        "123456789", "AB-2026-001-5", "12 34 56 78",
+    ],
+)  # fmt: skip
+def test_numbers_that_count_nothing_are_one_stretch(piece: str) -> None:
+    assert sent(f"we gave {piece} to them.") == ["we gave Boston to them."]
+    assert run(f"{piece}, it is. we saw ({piece})") == f"{piece}, IT IS. WE SAW ({piece})"
+
+
+@pytest.mark.parametrize(
+    "piece", ["1,234.56", "1.234.567,89", "1,234,567", "10:30", "1914-1918", "1/2", "5 6", "-5.5"]
+)
+def test_numbers_that_count_are_left_to_the_model(piece: str) -> None:
+    assert sent(f"we gave {piece} to them.") == [f"we gave {piece} to them."]
+    assert strip_invented_markup("1/2/2026 e 978-3-16-1") == "1/2/2026 e 978-3-16-1"
+
+
+@pytest.mark.parametrize("sign", ["→", "<=", "=>", "->", "<", "≠", "!=", "➜"])
+def test_a_sign_between_spaces_keeps_its_place(sign: str) -> None:
+    assert sent(f"we go {sign} they stay") == ["we go Boston they stay."]
+    assert run(f"we go {sign} they stay") == f"WE GO {sign} THEY STAY"
+
+
+def test_bars_part_labels() -> None:
+    assert sent("Home | about us | <b>a</b> || b|c", "html") == ["Home.", "about us.", "a || b|c."]
+    assert run("| Home | about us |") == "| Home | ABOUT US |"
+
+
 def test_what_touches_is_bounded() -> None:
     """60 letters on both sides together; those before it first."""
     for before, after, left in ((0, 60, 0), (0, 61, 1), (58, 2, 0), (59, 2, 1), (61, 0, 0)):
@@ -111,6 +190,15 @@ def test_terms_beside_what_is_protected(text: str, expected: str) -> None:
 )
 def test_a_symbol_stays_before_the_punctuation_after_it(text: str) -> None:
     assert run(text).lower() == text
+
+
+def test_a_symbol_stays_in_its_brackets() -> None:
+    assert sent("it is done (✓) now [😀] here") == ["it is done now here."]
+    assert run("we saw Rome (✓) now, (a ✓)") == "WE SAW Rome (✓) NOW, (A ✓)"
+
+
+def test_final_marks_stay() -> None:
+    assert run("we go!!!", translate=lambda texts: ["nós vamos!" for _ in texts]) == "nós vamos!!!"
 
 
 def test_a_term_within_a_word_of_tags_is_still_put_in() -> None:

@@ -50,6 +50,14 @@ def test_abbreviations_do_not_end_sentences() -> None:
     assert cut("Dr. Smith is here.") == [("Dr. Smith is here.", True)]
 
 
+def test_sentences_end_after_an_ellipsis_before_a_capital() -> None:
+    assert [part for part, translate in cut("“Wait…” He went… and came… “Oh…”") if translate] == [
+        "“Wait…”",
+        "He went… and came…",
+        "“Oh…”",
+    ]
+
+
 @pytest.mark.parametrize(
     ("text", "first"),
     [

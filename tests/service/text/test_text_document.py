@@ -39,6 +39,25 @@ def test_wrapped_lines_are_one_sentence() -> None:
     assert document.rebuild(["1.", "2.", "3."]) == "1. 2. \n\n- 3\n"
 
 
+def test_tabs_part_cells() -> None:
+    text = "Name\tthe age \t\t we go. they stay\n\tan indent\t\nsee {a,\tb}\tx"
+    document = open_document(text, "text", "en", count_tokens, 100, split=False)
+    assert [segment.text for segment in document.segments] == [
+        "Name.", "the age.", "we go. they stay.", "an indent.", "see Boston.", "x.",
+    ]  # fmt: skip
+    assert run(text) == ("Name\tTHE AGE \t\t WE GO. THEY STAY\n\tAN INDENT\t\nSEE {a,\tb}\tX")
+    assert run("<p>we go\n\tand stay</p>", "html") == "<p>WE GO AND STAY</p>"
+
+
+def test_lines_of_cells_are_not_wrapped() -> None:
+    text = "we go\t\n\tand they\nname\tage\nTom\t5\n\tit is\nhere \n"
+    document = open_document(text, "text", "en", count_tokens, 100, wrapped=True)
+    assert [segment.text for segment in document.segments] == [
+        "we go and they.", "name.", "age.", "Tom.", "it is here.",
+    ]  # fmt: skip
+    assert document.rebuild(["1", "2", "3", "4", "5"]) == "1\n2\t3\n4\t5\n\t5 \n"
+
+
 def test_sentences_can_stay_together() -> None:
     document = open_document("We go. They stay.", "text", "en", count_tokens, 100, split=False)
     assert [segment.text for segment in document.segments] == ["We go. They stay."]
@@ -135,6 +154,18 @@ def test_a_full_stop_is_lent_and_taken_back() -> None:
     document = open_document("my brother\nAre you here?", "text", "en", count_tokens, 100)
     assert [segment.text for segment in document.segments] == ["my brother.", "Are you here?"]
     assert document.rebuild(["mein Bruder.", "Bist du hier?"]) == "mein Bruder\nBist du hier?"
+
+
+def test_a_model_that_knows_headings_gets_no_full_stop() -> None:
+    text = "<p>my <b>brother</b></p><p>max.</p>"
+    document = open_document(text, "html", "en", count_tokens, 100, adds_stop=False)
+    assert [segment.text for segment in document.segments] == ["my brother", "max."]
+    translated = ["mein Herr Bruder", "max."]
+    (repair,) = document.check(translated)
+    assert repair.texts == ("brother",)
+    translated[0] = repair.join(["Bruder."])
+    assert document.rebuild(translated) == "<p>mein Herr <b>Bruder</b></p><p>max.</p>"
+    assert document.rebuild(["Herr.", "max."]) == "<p><b>Herr.</b></p><p>max.</p>"
 
 
 def test_long_sentences_lose_nothing() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.text.placeholders import PROTECTED_AND_TAGS, SUSPECT
+from service.text.patterns import INVENTED, PROTECTED_AND_TAGS, SUSPECT, SUSPECT_DIGITS
 from tests.service.text.engines import run, source_of
 
 HTML = """<!doctype html><html><head><title>My page</title><style>a > b { c: d }</style>
@@ -164,17 +164,42 @@ def test_broken_html_is_kept() -> None:
         assert run(text, "html").count("<b>") == text.count("<b>")
 
 
+@pytest.mark.parametrize(
+    ("html", "translation", "expected"),
+    [
+        ("see <i>Tom…</i> now", "VEJA Tom... JA", "VEJA <i>Tom…</i> JA"),
+        ("see <i>Tom!!!</i> now", "VEJA Tom!!! JA", "VEJA <i>Tom!!!</i> JA"),
+        ("<i>“Tom,”</i> we see", "“Tom”, VEMOS", "<i>“Tom”,</i> VEMOS"),
+        ("we see (<i>'Tom'</i>)", "VEMOS ('Tom')", "VEMOS (<i>'Tom'</i>)"),
+        ("we see (<b>call()</b>)", "VEMOS (Boston)", "VEMOS (<b>call()</b>)"),
+        ("<i>&ldquo;Tom&hellip;</i> now", "“Tom... JA", "<i>“Tom…</i> JA"),
+        ("we “<i>Tom</i>” see", "VEMOS “Tom” JA", "VEMOS “<i>Tom</i>” JA"),
+        ("<b>a <i>“Tom”</i></b> now", "A “Tom” JA", "<b>A <i>“Tom”</i></b> JA"),
+        ("we <i>Tom'</i><b>'Anna</b>", "Tom'Anna", "<i>Tom'</i><b>Anna</b>"),
+    ],
+)
+def test_tags_are_around_the_marks_of_their_span(
+    html: str, translation: str, expected: str
+) -> None:
+    def translate(texts: Sequence[str]) -> list[str]:
+        return [translation if len(text) > 6 else text.upper() for text in texts]
+
+    assert run(html, "html", translate) == expected
+
+
 def test_a_text_that_is_not_suspect_holds_nothing_protected() -> None:
     pieces = [
         "www", "www.", ".com", "de", ".", "-", "/", "a", "Ä", "()", "(", ")", " ", "1", "%", "{",
         "}", "_", "@", "#", "é", "①", "→", "http://", "$", "<b>", "x.py", "'", '"', "!", ",", "~",
-        "[[", "]]", "\ufffc", "…", "\n", "ж",
+        "[[", "]]", "\ufffc", "…", "\n", "ж", "²", "½", "12", "123-", "..", "--", "==", "+1",
     ]  # fmt: skip
     chance = random.Random(5)
     harmless = 0
     for _ in range(20_000):
         text = "".join(chance.choices(pieces, k=chance.randint(1, 7)))
         if not SUSPECT.search(text):
+            assert not INVENTED.search(text), text
+        if not SUSPECT.search(text) and not SUSPECT_DIGITS.search(text):
             harmless += 1
             assert not PROTECTED_AND_TAGS.search(text), text
     assert harmless > 500

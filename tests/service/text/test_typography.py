@@ -6,7 +6,7 @@ import string
 
 import pytest
 
-from service.text.typography import Typography
+from service.text.typography import NOTHING_REPLACED, Typography, with_final_marks
 
 ASCII = Typography.readable_by(str.isascii)
 
@@ -52,11 +52,49 @@ def test_plain_characters_are_sent(text: str, simplified: str) -> None:
         ("Donau–Main", "a Danube-Main-link", "a Danube-Main-link"),
         ("−5 or -6", "-5 o -6", "−5 o -6"),
         ("a… b...", "A... B...", "A… B..."),
+        ("Donau–Main", "le-Donau-Main", "le-Donau–Main"),
+        ("Mon.–Fri., 5–7", "Visite-nos Mon.-Fri., 5-7", "Visite-nos Mon.–Fri., 5–7"),
+        ("a–b", "a-b a-b c-d", "a-b a-b c-d"),
         ("“1914–1918” isn’t… so", '"1914-1918" n\'est... pas', "“1914–1918” n’est… pas"),
     ],
 )  # fmt: skip
 def test_they_are_put_back_where_it_is_clear(source: str, translation: str, restored: str) -> None:
     assert ASCII.restore(source, translation) == restored
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "restored"),
+    [
+        ("Hello!!!", "Olá!", "Olá!!!"),
+        ("“What???”", '"O quê??"', '"O quê???"'),
+        ("Really?!", "Realmente?", "Realmente?!"),
+        ("Hello!", "Olá!!", "Olá!!"),
+        ("Hello!!!", "Olá", "Olá"),
+        ("Hello!!", "Olá?", "Olá?"),
+        ("Hello!!! You", "Olá! Tu!", "Olá! Tu!"),
+        ("", "a!", "a!"),
+    ],
+)
+def test_final_marks_are_as_many(source: str, translation: str, restored: str) -> None:
+    assert with_final_marks(source, translation) == restored
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "restored"),
+    [
+        ("wait… “a” – b", 'Aguarde... "A" - B', 'Aguarde… "A" - B'),
+        ("wait… a...", "A... B...", "A… B..."),
+        ("wait…", "Aguarde.", "Aguarde."),
+        ("wait…", "A… B...", "A… B..."),
+        ("wait...", "A...", "A..."),
+    ],
+)
+def test_an_ellipsis_is_put_back_though_normalisation_reads_it(
+    source: str, translation: str, restored: str
+) -> None:
+    typography = Typography.readable_by(lambda _: True)
+    assert typography == NOTHING_REPLACED
+    assert typography.restore(source, translation) == restored
 
 
 def test_only_what_is_lacking_is_replaced() -> None:

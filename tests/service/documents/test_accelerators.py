@@ -1,0 +1,56 @@
+"""Keys of menus and buttons in messages."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.documents import READERS
+from service.documents.accelerators import put_in, take_out
+
+
+@pytest.mark.parametrize(
+    ("message", "text", "translation", "expected"),
+    [
+        ("_Save", "Save", "Salvar", "_Salvar"),
+        ("&Open file…", "Open file…", "Abrir arquivo…", "&Abrir arquivo…"),
+        ("Save _As", "Save As", "Salvar como", "Salvar _como"),
+        ("E_xit", "Exit", "Sair", "_Sair"),
+        ("Ex&it now", "Exit now", "Ir agora", "&Ir agora"),
+        ("_Save &As…", "Save As…", "Salvar como…", "_Salvar &como…"),
+        ("_Find {name}", "Find {name}", "{name} achar", "{name} _achar"),
+        ("_Find %(name)s", "Find %(name)s", "%(name)s achar", "%(name)s _achar"),
+        ("_Go", "Go", "行", "_行"),
+        ("_Go", "Go", "42", "42"),
+        ("C_olour", "Colour", "Die Farbe", "_Die Farbe"),
+        ("C_olour", "Colour", "Die Organe", "Die _Organe"),
+    ],
+)
+def test_keys_are_put_before_a_letter_of_the_translation(
+    message: str, text: str, translation: str, expected: str
+) -> None:
+    without, accelerators = take_out(message)
+    assert without == text
+    assert put_in(translation, accelerators) == expected
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "R&D costs", "snake_case", "Save & exit", "a &amp; b", "&lt;b", "_one_ word", "&A and &B",
+        "__init__", "https://a.example/?x&y", "{_x} is", "Smith&Sons",
+        "see __NAME__", "_Go\non", "_" + "long " * 20,
+    ],
+)  # fmt: skip
+def test_other_marks_stay(message: str) -> None:
+    assert take_out(message) == (message, ())
+    assert put_in("x", ()) == "x"
+
+
+def test_a_catalogue_gets_its_keys_back() -> None:
+    data = b'msgid "_Save &As"\nmsgstr ""\n\nmsgid "R&D"\nmsgstr ""\n'
+    catalogue = READERS["po"](data, "en", "pt", 1000)
+    assert [unit.text for unit in catalogue.units] == ["Save As", "R&D"]
+    assert catalogue.rebuild(["Salvar como", "I&D"]) == (
+        b'#, fuzzy\nmsgid "_Save &As"\nmsgstr "_Salvar &como"\n\n'
+        b'#, fuzzy\nmsgid "R&D"\nmsgstr "I&D"\n'
+    )
