@@ -21,7 +21,7 @@ import numpy as np
 import sentencepiece as spm
 
 from benchmarks.results import ResultsError, Skipped, TextRecord
-from benchmarks.systems.base import PEERS, Role, Subject, System, Unavailable, peer
+from benchmarks.systems.base import IMPORTED, PEERS, Role, Subject, System, Unavailable, peer
 from benchmarks.systems.ours import TorchCheckpoint, bundle_systems, torch_systems
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import export_bundle, weights_of
@@ -150,7 +150,7 @@ def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
 
 
 def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
-    name_of_ours = "student" if bundle.manifest.origin is None else "imported"
+    name_of_ours = "student" if bundle.manifest.origin is None else IMPORTED
     systems: list[System] = [*bundle_systems(bundle, request.beams, prefix=name_of_ours)]
     main = next(one.info.name for one in systems if one.info.note == "as shipped")
     return BenchPlan(name, bundle, main, systems, [])

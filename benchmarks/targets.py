@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from benchmarks.results import Figure, Results
-from benchmarks.systems.base import WHOLE, SystemInfo
+from benchmarks.systems.base import IMPORTED, WHOLE, SystemInfo
 from benchmarks.tables import batch_label, decoding, number, percent, spread
 
 # --- conclusions ----------------------------------------------------------------------------------
@@ -53,7 +53,8 @@ def _quality(results: Results) -> list[str]:
     sentences = []
     for row in rows:
         bleu = row.scores[0]
-        said = f"The shipped student has {bleu.score:.1f} BLEU on {row.text}"
+        who = "The imported model" if main.startswith(f"{IMPORTED} ") else "The shipped student"
+        said = f"{who} has {bleu.score:.1f} BLEU on {row.text}"
         if row.against and row.bleu_share is not None:
             said += (
                 f", {percent(row.bleu_share)} of its teacher's (95 %: "

@@ -27,6 +27,8 @@ from training.data.tokenizer import Tokenizer
 from training.model.transformer import FeedForward, Transformer, parameter_count
 
 Role = Literal["teacher", "student", "baseline", "peer"]
+IMPORTED = "imported"
+"""What the engines of a bundle are called that was imported, before their own names."""
 WHOLE = 0
 """The batch size of a whole file at once."""
 PLAIN_BATCH = 64
