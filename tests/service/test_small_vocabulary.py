@@ -19,7 +19,7 @@ from tests.service.stub import StubEngine
 
 TEXT = "we saw Jürgen Müller’s “house” – it costs about €3 😀! and 中国, #tag, x^2…\n\nsee Köln"
 TRANSLATED = (
-    "WE SAW Jürgen Müller’s “HOUSE” – IT COSTS ABOUT €3 😀! AND 中国, #tag, x^2...\n\nSEE Köln"
+    "WE SAW Jürgen Müller’s “HOUSE” – IT COSTS ABOUT €3 😀! AND 中国, #tag, x^2…\n\nSEE Köln"
 )
 SETTINGS = Settings(inter_threads=1)
 
