@@ -7,7 +7,9 @@ runs two graphs with fixed names as for T5 (the encoder with the first decoder s
 step), with int32 ids and keys whose length comes before the width:
 https://github.com/microsoft/onnxruntime/blob/main/docs/ContribOperators.md#com.microsoft.BeamSearch
 
-The graphs are written node by node (`export.onnx_layers`), so the same model gives the same bytes.
+The graphs are written node by node (`export.onnx_builder`, `export.onnx_layers`), so the
+same model gives the same bytes.
+
 Greedy decoding is the encoder, the first step, then a Loop of cached steps. The first step stands
 apart since nothing precedes it and EOS is banned there alone. A model with a shortlist is given the
 candidates of its output layer along with the source. docs/bundle.md describes inputs and
@@ -31,20 +33,15 @@ import onnx
 from onnx import GraphProto, ModelProto, TensorProto, ValueInfoProto, helper
 
 from export.ctranslate2 import SPECIAL_PIECES, check_pieces
+from export.onnx_builder import ARITHMETIC, Dims, Graph, MakeArithmetic, StoredPrecision, value
 from export.onnx_layers import (
     ACTIVATIONS,
-    ARITHMETIC,
     HIDDEN,
     Decoder,
-    Dims,
     EncodedSource,
-    Graph,
-    MakeArithmetic,
     Past,
-    StoredPrecision,
     encode,
     positions,
-    value,
 )
 from quickstudy.atomic import atomic_folder
 from training.model.transformer import BOS, EOS, PAD, UNK, FeedForward, Transformer

@@ -385,7 +385,7 @@ def test_an_engine_that_is_too_far_from_float32_is_refused(
         quantized, scale = quantize_rows(weight)
         return -quantized[::-1], scale
 
-    monkeypatch.setattr("export.onnx_layers.keep_bytes", ruined)
+    monkeypatch.setattr("export.onnx_builder.keep_bytes", ruined)
     text = tmp_path / "text"
     text.write_text("\n".join(SENTENCES))  # too few to tell their language
     with pytest.raises(BundleError, match="of the lines are torch's"):
