@@ -27,6 +27,7 @@ from training.config.model import (
     FreezeConfig,
     ModelConfig,
     SeparateTokenizers,
+    StartTokenizers,
     TeacherConfig,
     TokenizerConfig,
     TrainedTeacher,
@@ -232,8 +233,14 @@ class CheckpointStart(Section):
     """A checkpoint to go on from: a student that is to learn longer, or other text."""
 
     checkpoint: str = Field(min_length=1)
-    """Its folder, absolute or relative to the recipe's folder. Of the same tokenizer, width, heads,
-    ffn and activation; one of more layers lends evenly spaced ones."""
+    """Its folder, absolute or relative to the recipe's folder. Of the same tokenizer (or
+    tokenizer.kind start), width, heads, ffn and activation; one of more layers lends evenly spaced
+    ones."""
+    encoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
+    """Which of its encoder layers are copied, counted from 1, as many as the student has. Default:
+    evenly spaced ones."""
+    decoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
+    """Which of its decoder layers are copied."""
 
 
 class PretrainedStart(Section):
@@ -244,6 +251,11 @@ class PretrainedStart(Section):
     pretrained: str = Field(min_length=1)
     """Its folder, absolute or relative to the recipe's folder. Of the student's width, heads, ffn,
     activation, norm, decoder cell and sinusoids; one of more layers lends evenly spaced ones."""
+    encoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
+    """Which of its encoder layers are copied, counted from 1, as many as the student has. Default:
+    evenly spaced ones."""
+    decoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
+    """Which of its decoder layers are copied."""
 
 
 def _kind_of_start(value: Any) -> str:
@@ -289,8 +301,8 @@ class Recipe(Section):
     """Of every random choice in the run."""
     corpus: CorpusConfig
     tokenizer: AnyTokenizer = Field(default_factory=TokenizerConfig)
-    """The student's SentencePiece model: trained on the text, the given teacher's, or one a
-    side."""
+    """The student's SentencePiece model: trained on the text, the given teacher's, that of the
+    model it starts from, or one a side."""
     teacher: TeacherConfig | None
     """The strong, slow model: trained by the run (the default), or given; null where every student
     learns from references alone."""
@@ -399,17 +411,37 @@ class Recipe(Section):
 
     def _transfer_faults(self) -> list[str]:
         """Faults between tokenizers of two sides, a pretrained start and what is frozen."""
-        student, separate = self.student, isinstance(self.tokenizer, SeparateTokenizers)
+        student, kind = self.student, self.tokenizer.kind
+        separate = isinstance(self.tokenizer, SeparateTokenizers)
+        lent = isinstance(self.tokenizer, StartTokenizers)
         faults = []
-        if separate and isinstance(self.teacher, TrainedTeacher):
-            faults.append("tokenizer.kind separate needs a given teacher, or `teacher: null`")
-        if isinstance(student.start, PretrainedStart) and not separate:
-            faults.append("student.start.pretrained needs tokenizer.kind separate")
+        if (separate or lent) and isinstance(self.teacher, TrainedTeacher):
+            faults.append(f"tokenizer.kind {kind} needs a given teacher, or `teacher: null`")
+        if isinstance(student.start, PretrainedStart) and not (separate or lent):
+            faults.append("student.start.pretrained needs tokenizer.kind start or separate")
+        if lent and not isinstance(student.start, PretrainedStart | CheckpointStart):
+            faults.append(
+                "tokenizer.kind start needs student.start.pretrained or student.start.checkpoint"
+            )
+        faults += self._layer_faults()
         if student.freeze and student.start == "random":
             faults.append("student.freeze keeps what a student starts with: set student.start")
-        if student.freeze and student.freeze.source_embedding and not separate:
-            faults.append("student.freeze.source_embedding needs tokenizer.kind separate")
+        if student.freeze and student.freeze.source_embedding and not (separate or lent):
+            faults.append("student.freeze.source_embedding needs tokenizer.kind separate or start")
         return faults
+
+    def _layer_faults(self) -> list[str]:
+        start, model = self.student.start, self.student.model
+        if isinstance(start, str):
+            return []
+        return [
+            f"student.start.{name} chooses {len(chosen)} layers, student.model.{name} is {count}"
+            for name, chosen, count in (
+                ("encoder_layers", start.encoder_layers, model.encoder_layers),
+                ("decoder_layers", start.decoder_layers, model.decoder_layers),
+            )
+            if chosen is not None and len(chosen) != count
+        ]
 
     def _monolingual_faults(self) -> list[str]:
         if not self.corpus.has_monolingual:
