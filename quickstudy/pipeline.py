@@ -79,12 +79,13 @@ def _prepare_stage(run: Run) -> Stage:
     def inputs() -> Any:
         sources = [*corpus.train, corpus.validation, *corpus.test.values()]
         files = [_source_files(source, Path(corpus.root)) for source in sources]
-        return [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
+        settings = [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
+        return [*settings, run.recipe.seed] if corpus.augment.active else settings
 
     def execute() -> None:
         metadata = (folder / METADATA_FILE).read_text()
         with Ticker("prepare", None, "pairs read") as tick:
-            report = prepare(corpus, folder, tick)
+            report = prepare(corpus, folder, tick, run.recipe.seed)
         atomic_write(folder / METADATA_FILE, metadata)
         say(render_report(report))
 

@@ -97,6 +97,51 @@ class CleanConfig(Section):
     """Shorter sides are not judged by language, in characters."""
 
 
+class AugmentConfig(Section):
+    """Which training pairs are replaced by altered ones, so that a student copes with other text.
+
+    Each field is the share of the pairs that are altered so, 0 to 1, of those that have what it
+    alters. Held-out text and source text without a target stay as they are. A pair gets three kinds
+    at most, and one of title_case, all_caps and lower_case. Placeholders, addresses, paths,
+    identifiers and tokens with digits keep their letters."""
+
+    no_final_stop: float = Field(0.0, ge=0, le=1)
+    """The `.` or `!` that ends both sides is left out."""
+    title_case: float = Field(0.0, ge=0, le=1)
+    """Every word of both sides begins with a capital, whatever the languages do in titles."""
+    all_caps: float = Field(0.0, ge=0, le=1)
+    """Both sides in capitals."""
+    lower_case: float = Field(0.0, ge=0, le=1)
+    """The source in small letters; the target stays."""
+    typos: float = Field(0.0, ge=0, le=1)
+    """One or two words of the source, of four letters or more, are misspelt; the target stays."""
+    swapped_terms: float = Field(0.0, ge=0, le=1)
+    """A token that stands once in source and target gives way to something to copy, on both sides:
+    an address, placeholder, number, date, path, identifier, emoji. Where there is no such token,
+    half of the pairs drawn get it before or behind them."""
+    tags: float = Field(0.0, ge=0, le=1)
+    """Such a token stands between inline tags, or marks of Markdown; without one, half of the pairs
+    drawn do so whole."""
+    quotes: float = Field(0.0, ge=0, le=1)
+    """The sentence or such a token stands in the same quotation marks on both sides, or dashes and
+    ellipses of both are exchanged. With plain_source, in `"` and `'` alone, and none exchanged."""
+    joined: float = Field(0.0, ge=0, le=1)
+    """The next pair follows in the same line, where both sides end with `.`, `!`, `?` or `…`."""
+    copied: float = Field(0.0, ge=0, le=1)
+    """The target becomes the source too, so that what is in the target language already stays."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is altered."""
+        return any(getattr(self, kind) for kind in type(self).model_fields)
+
+    @model_validator(mode="after")
+    def _one_case(self) -> Self:
+        if self.title_case + self.all_caps + self.lower_case > 1:
+            raise ValueError("title_case, all_caps and lower_case may be 1 together, no more")
+        return self
+
+
 class CorpusConfig(Section):
     """Where the text is and how it is cleaned."""
 
@@ -115,6 +160,8 @@ class CorpusConfig(Section):
     """Test sets by name; only ever measured."""
     clean: CleanConfig = Field(default_factory=CleanConfig)
     """Cleaning rules of the training corpora."""
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    """Which of the cleaned training pairs are altered, after plain_source and before noise."""
     plain_source: bool = False
     """Write typographic quotes, dashes, ellipses and spaces of the source, in training and held-out
     text alike, as those of a keyboard: for a source tokenizer that lacks them."""
