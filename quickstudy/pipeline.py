@@ -16,6 +16,7 @@ from training.config.io import dump_recipe
 from training.config.model import (
     CheckpointTeacher,
     SeparateTokenizers,
+    StartTokenizers,
     TrainedTeacher,
     members_of,
 )
@@ -40,6 +41,7 @@ from training.run import (
 from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
 from training.teacher_files import SOURCE_TOKENIZER, read_json
 from training.trainer import TrainingRun, train
+from training.warm_start import lent_tokenizers
 
 if TYPE_CHECKING:
     from export.quality_gate import EvalSet
@@ -77,12 +79,13 @@ def _prepare_stage(run: Run) -> Stage:
     def inputs() -> Any:
         sources = [*corpus.train, corpus.validation, *corpus.test.values()]
         files = [_source_files(source, Path(corpus.root)) for source in sources]
-        return [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
+        settings = [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
+        return [*settings, run.recipe.seed] if corpus.augment.active else settings
 
     def execute() -> None:
         metadata = (folder / METADATA_FILE).read_text()
         with Ticker("prepare", None, "pairs read") as tick:
-            report = prepare(corpus, folder, tick)
+            report = prepare(corpus, folder, tick, run.recipe.seed)
         atomic_write(folder / METADATA_FILE, metadata)
         say(render_report(report))
 
@@ -109,8 +112,22 @@ def _write_tokenizers(run: Run) -> None:
         write_source_tokenizer(config, run.tokenizer.with_name(SOURCE_TOKENIZER))
         targets = ((None, trg) for _, trg in _training_pairs(run))
         train_tokenizer(targets, config.target, run.tokenizer, run.recipe.seed)
+    elif isinstance(config, StartTokenizers):
+        _write_lent_tokenizers(run, config)
     else:
         adopt_tokenizer(run.recipe, run.tokenizer)
+
+
+def _write_lent_tokenizers(run: Run, config: StartTokenizers) -> None:
+    target, source = lent_tokenizers(
+        run.recipe,
+        config,
+        lambda: (src for src, _ in _training_pairs(run) if src is not None),
+        lambda: (trg for _, trg in _training_pairs(run) if trg is not None),
+    )
+    if source is not None:
+        atomic_write(run.tokenizer.with_name(SOURCE_TOKENIZER), source)
+    atomic_write(run.tokenizer, target)
 
 
 def _encode_corpus(run: Run, longest: int) -> None:
