@@ -301,7 +301,7 @@ def _export_stage(run: Run) -> Stage:
     def execute() -> None:
         from export.exporter import export_bundle
         from training.checkpoint import load_checkpoint
-        from training.data.dataset import labelled_pairs
+        from training.data.dataset import translated_pairs
 
         checkpoint = load_checkpoint(run.student_folder("student") / "checkpoint")
         bundle = export_bundle(
@@ -323,7 +323,9 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
-            translated_text=lambda: labelled_pairs(run.token_shards, run.labels),
+            translated_text=lambda: translated_pairs(
+                run.token_shards, run.labels if recipe.needs_teacher else None
+            ),
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")
