@@ -274,11 +274,13 @@ def export_bundle(
     limits: GateLimits | None = None,
     force: bool = False,
     translated_text: TranslatedText | None = None,
+    reads_fragments: bool = False,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
     `source_tokenizer_path` is the source's, where it has one of its own. `engines` are names in
-    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from.
+    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from; `reads_fragments` says
+    that the model has learnt text that no mark ends.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -301,6 +303,7 @@ def export_bundle(
         metrics=tuple(metrics),
         licence=licence,
         attribution=attribution,
+        reads_fragments=reads_fragments,
         **_source_side(source_tokenizer_path),
     )
     gate_settings = GateSettings(held_out, limits or GateLimits(), force) if held_out else None

@@ -323,6 +323,7 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
+            reads_fragments=recipe.corpus.augment.no_final_stop > 0,
             translated_text=lambda: translated_pairs(
                 run.token_shards, run.labels if recipe.needs_teacher else None
             ),

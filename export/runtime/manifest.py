@@ -331,6 +331,8 @@ class BundleInfo(_Frozen):
     """Tokens that every translation starts with."""
     missing_characters: Text = ""
     """Common characters that the source vocabulary lacks: what it lacks, it cannot read."""
+    reads_fragments: bool = False
+    """Whether it has learnt headings and labels, which no mark ends; imported models have."""
     recipe: RelativePath | None = RECIPE_FILE
     """None for a model that was imported."""
     origin: Origin | None = None
