@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,13 @@ from quickstudy.api import Model
 from quickstudy.atomic import atomic_write
 from quickstudy.bulk.files import LineFile, kind_of, open_file, record_format
 from quickstudy.bulk.job import JobConfig, run_job
-from quickstudy.bulk.stream import file_windows, input_windows, stream, waiting_text
+from quickstudy.bulk.stream import (
+    count_input,
+    file_windows,
+    input_windows,
+    stream,
+    waiting_text,
+)
 from quickstudy.bulk.workers import Translate, TranslateConfig, ray_workers, translate_here
 from quickstudy.errors import QuickstudyError
 
@@ -110,14 +117,17 @@ class BulkCommand:
 
     def _stream(self, model: Model) -> None:
         format = record_format(self.kind, self.field, self.output_field)
+        count: int | None = None
         if self.input is None:
             windows = input_windows(format)
+            count = None if sys.stdout.isatty() else count_input()
         else:
             file = open_file(self.input, self.kind, self.field, self.output_field)
             assert isinstance(file, LineFile)  # Parquet is refused
             windows = file_windows(file)
+            count = None if sys.stdout.isatty() else sum(1 for _ in file.records())
         with self._workers(model) as translate:
-            stream(translate, windows, format, self.report)
+            stream(translate, windows, format, self.report, count)
 
     @contextmanager
     def _workers(self, model: Model) -> Iterator[Translate]:

@@ -11,9 +11,11 @@ import codecs
 import io
 import os
 import select
+import stat
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 from quickstudy.api import windows_of
@@ -22,6 +24,7 @@ from quickstudy.bulk.records import Record, RecordFormat
 from quickstudy.bulk.report import open_report, report_lines
 from quickstudy.bulk.workers import Translate
 from quickstudy.errors import QuickstudyError
+from quickstudy.progress import Ticker
 
 READ_BYTES = 1 << 18
 """Most that is read at a time: what is waiting there is translated together."""
@@ -29,9 +32,14 @@ STDIN = 0
 
 
 def stream(
-    translate: Translate, windows: Iterable[list[Record]], format: RecordFormat, report: Path | None
+    translate: Translate,
+    windows: Iterable[list[Record]],
+    format: RecordFormat,
+    report: Path | None,
+    count: int | None,
 ) -> None:
-    """Write the translations of windows of records to standard output, each as it is ready."""
+    """Write the translations of windows of records to standard output, each as it is ready. With a
+    `count` of records, progress is shown."""
     under_way: deque[list[Record]] = deque()
 
     def texts() -> Iterator[list[str]]:
@@ -40,13 +48,16 @@ def stream(
             yield [record.text or "" for record in window]
 
     total = 0
-    with open_report(report) as warnings:
+    progress = nullcontext(None) if count is None else Ticker("translating", count, "lines")
+    with open_report(report) as warnings, progress as tick:
         for lines in translate(texts()):
             for record, line in zip(under_way.popleft(), lines, strict=True):
                 sys.stdout.write(format.render(record, line.text) + "\n")
             sys.stdout.flush()
             warnings.add(report_lines(total, lines))
             total += len(lines)
+            if tick is not None:
+                tick(total)
     if not os.isatty(STDIN):
         warnings.show(total)
 
@@ -62,6 +73,20 @@ def file_windows(file: LineFile) -> Iterator[list[Record]]:
 
     for window in windows_of(texts()):
         yield [records.popleft() for _ in window]
+
+
+def count_input() -> int | None:
+    """Lines of standard input if it is a file, read where it stands without moving on; None for a
+    pipe or a terminal."""
+    if not stat.S_ISREG(os.fstat(STDIN).st_mode):
+        return None
+    place = os.lseek(STDIN, 0, os.SEEK_CUR)
+    count, last = 0, b"\n"
+    while data := os.pread(STDIN, READ_BYTES, place):
+        count += data.count(b"\n")
+        place += len(data)
+        last = data[-1:]
+    return count + (last != b"\n")
 
 
 def input_windows(format: RecordFormat) -> Iterator[list[Record]]:

@@ -83,9 +83,12 @@ def test_a_file_is_translated_as_the_service_does(
     assert (done.returncode, done.stdout) == (0, b"")
     assert output.read_text(encoding="utf-8") == text
     assert f"translating: {len(LINES)} of {len(LINES)} lines".encode() in done.stderr
-    piped = run("--input", source)
+    streamed = run("--input", source)
+    assert streamed.stdout.decode() == text
+    assert f"translating: {len(LINES)} of {len(LINES)} lines".encode() in streamed.stderr
+    piped = run(text=source.read_text(encoding="utf-8"))
     assert piped.stdout.decode() == text
-    assert piped.stderr == b"", "quiet where nobody waits for it"
+    assert piped.stderr == b"", "nobody knows how much will come"
 
 
 @pytest.mark.slow
