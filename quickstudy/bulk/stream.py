@@ -50,6 +50,8 @@ def stream(
     total = 0
     progress = nullcontext(None) if count is None else Ticker("translating", count, "lines")
     with open_report(report) as warnings, progress as tick:
+        if tick is not None:
+            tick(0)
         for lines in translate(texts()):
             for record, line in zip(under_way.popleft(), lines, strict=True):
                 sys.stdout.write(format.render(record, line.text) + "\n")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import quickstudy
+from quickstudy import cli
 from service.settings import Settings
 from service.translator import TranslationRequest, Translator
 
@@ -201,6 +202,21 @@ def test_html_from_file_to_file(tmp_path: Path) -> None:
         assert output.read_text() == model.translate(page.read_text(), format="html")
 
 
+def test_the_bundle_is_the_one_that_the_service_would_take(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("QUICKSTUDY_MODEL", "of-the-service")
+    for arguments, bundle in (
+        ([], "of-the-service"),
+        (["--model", "other"], "other"),
+        (["third"], "third"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["quickstudy", "translate", *arguments])
+        with pytest.raises(SystemExit):
+            cli.main()
+        assert f"there is no bundle at {bundle}:" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -221,8 +237,6 @@ def test_options_that_contradict_each_other_are_refused(
     capsys: pytest.CaptureFixture[str],
     tmp_path: Path,
 ) -> None:
-    from quickstudy import cli
-
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["quickstudy", "translate", *arguments])
     with pytest.raises(SystemExit) as ended:
