@@ -63,9 +63,11 @@ def open_file(
 ) -> BulkFile:
     """A file of a kind, to be written to `output`. Raises QuickstudyError where their kinds differ
     or a library is missing."""
-    if output is not None and (kind_of(output) == "parquet") != (kind == "parquet"):
-        wanted = "Parquet: end its name in .parquet" if kind == "parquet" else f"{kind}, as {path}"
-        raise QuickstudyError(f"{output}: the output will be {wanted}")
+    fitting = {kind} if kind == "parquet" else {kind, "lines"}
+    if output is not None and kind_of(output) not in fitting:
+        raise QuickstudyError(
+            f"{output}: the output is {kind}, as the input is: choose a name that says so"
+        )
     if not path.is_file():
         raise QuickstudyError(f"{path}: no such file; correct --input")
     if kind == "parquet":

@@ -227,7 +227,8 @@ def test_the_bundle_is_the_one_that_the_service_would_take(
         ([str(BUNDLE), "--model", str(BUNDLE)], "the bundle is given twice"),
         (["--input", __file__, "--output", __file__], "is the input: choose another file"),
         (["--input", "nowhere.txt"], "nowhere.txt: no such file; correct --input"),
-        (["--input", __file__, "--output", "a.parquet"], "a.parquet: the output will be lines"),
+        (["--input", __file__, "--output", "a.parquet"], "a.parquet: the output is lines, as the"),
+        (["--input", __file__, "--output", "a.jsonl.gz"], "a.jsonl.gz: the output is lines"),
     ],
 )
 def test_options_that_contradict_each_other_are_refused(
