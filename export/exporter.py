@@ -197,7 +197,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8",
             ),
@@ -207,7 +207,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8-shortlist",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8-shortlist",
                 shortlist=True,
@@ -218,7 +218,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8-beam",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8-beam",
             ),
