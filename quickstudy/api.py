@@ -25,7 +25,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, get_args, overload
 
-from export.runtime.manifest import BundleError
+from export.runtime.manifest import BundleError, Formality
 from quickstudy.errors import QuickstudyError
 from service import models as served_models
 from service.batching import ClosedError
@@ -169,6 +169,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
     ) -> str: ...
 
     @overload
@@ -179,6 +180,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
     ) -> list[str]: ...
 
     def translate(
@@ -188,14 +190,16 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
     ) -> str | list[str]:
         """Translate a text, or a list of texts in order; lines, spaces and markup are kept.
 
         A list is faster than one call per text. `beam_size` 1 is greedy; up to 8 is slower and
-        slightly better. `glossary` maps source terms to their required translations. Raises
-        OptionError for invalid texts and options, ModelClosedError after `close`.
+        slightly better. `glossary` maps source terms to their required translations. `formality`
+        is the form of address, where the model has a choice; None is its own. Raises OptionError
+        for invalid texts and options, ModelClosedError after `close`.
         """
-        results = self._run(_request(text, format, beam_size, glossary))
+        results = self._run(_request(text, format, beam_size, glossary, formality))
         texts = [result.text for result in results]
         return texts[0] if isinstance(text, str) else texts
 
@@ -207,6 +211,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
         alternatives: int = 0,
     ) -> Translation: ...
 
@@ -218,6 +223,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
         alternatives: int = 0,
     ) -> list[Translation]: ...
 
@@ -228,6 +234,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
         alternatives: int = 0,
     ) -> Translation | list[Translation]:
         """Translate as `translate` does; return scores, warnings and sentence pairs, too.
@@ -235,7 +242,9 @@ class Model:
         `alternatives` asks for up to 5 other translations, found by a beam search that is at least
         one wider.
         """
-        request = _request(text, format, beam_size, glossary, alternatives, scores=True)
+        request = _request(
+            text, format, beam_size, glossary, formality, alternatives=alternatives, scores=True
+        )
         translations = [_translation(result) for result in self._run(request)]
         return translations[0] if isinstance(text, str) else translations
 
@@ -282,6 +291,7 @@ def _request(
     format: Format,
     beam_size: int,
     glossary: Mapping[str, str] | None,
+    formality: Formality | None,
     alternatives: int = 0,
     scores: bool = False,
 ) -> TranslationRequest:
@@ -289,6 +299,9 @@ def _request(
     texts = _texts(text)
     if format not in get_args(Format):
         raise OptionError(f"format is {format!r}: pass {' or '.join(map(repr, get_args(Format)))}")
+    if formality is not None and formality not in get_args(Formality):
+        forms = ", ".join(map(repr, get_args(Formality)))
+        raise OptionError(f"formality is {formality!r}: pass {forms} or None")
     return TranslationRequest(
         texts,
         format=format,
@@ -296,6 +309,7 @@ def _request(
         alternatives=_integer("alternatives", alternatives, 0, MAX_ALTERNATIVES),
         scores=scores,
         glossary=NO_GLOSSARY if glossary is None else _glossary(glossary),
+        formality=formality,
     )
 
 

@@ -366,20 +366,28 @@ def translate(
         Literal["text", "html", "markdown"],
         typer.Option(help="Text is translated line by line; HTML and Markdown as one document."),
     ] = "text",
+    formality: Annotated[
+        Literal["formal", "informal"] | None,
+        typer.Option(help="Form of address.", show_default="the bundle's own"),
+    ] = None,
 ) -> None:
     """Translate standard input to standard output."""
     from quickstudy import load
 
     with load(bundle, engine=engine) as model:
-        model.translate([], beam_size=beam_size)  # refuses the beam before it waits for input
+        # refuses an option before it waits for input
+        model.translate([], beam_size=beam_size, formality=formality)
         if format == "text":
             for lines in _waiting_lines():
-                for translation in model.translate(lines, beam_size=beam_size):
+                for translation in model.translate(lines, beam_size=beam_size, formality=formality):
                     print(translation)
                 sys.stdout.flush()
         else:
             document = "".join(_waiting_text(universal_newlines=False))
-            print(model.translate(document, format=format, beam_size=beam_size), end="")
+            translated = model.translate(
+                document, format=format, beam_size=beam_size, formality=formality
+            )
+            print(translated, end="")
 
 
 def _waiting_lines() -> Iterator[list[str]]:
