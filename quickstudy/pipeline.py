@@ -80,7 +80,8 @@ def _prepare_stage(run: Run) -> Stage:
         sources = [*corpus.train, corpus.validation, *corpus.test.values()]
         files = [_source_files(source, Path(corpus.root)) for source in sources]
         settings = [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
-        return [*settings, run.recipe.seed] if corpus.augment.active else settings
+        drawn = corpus.augment.active or corpus.formality
+        return [*settings, run.recipe.seed] if drawn else settings
 
     def execute() -> None:
         metadata = (folder / METADATA_FILE).read_text()

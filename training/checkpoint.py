@@ -175,6 +175,22 @@ def chosen_layers(count: int, available: int) -> list[int]:
     return [round(index * (available - 1) / (count - 1)) for index in range(count)]
 
 
+def _narrowed(layer: dict[str, Tensor], ffn: int) -> dict[str, Tensor]:
+    """A layer's weights with `ffn` of its feed-forward units, those of the largest weights: the
+    product of the norms of what comes in and what goes out (after Li et al. 2017, Pruning Filters
+    for Efficient ConvNets)."""
+    inner, outer = layer["ffn.inner.weight"], layer["ffn.outer.weight"]
+    if ffn >= len(inner):
+        return layer
+    kept = (inner.norm(dim=1) * outer.norm(dim=0)).topk(ffn).indices.sort().values
+    return {
+        **layer,
+        "ffn.inner.weight": inner[kept],
+        "ffn.inner.bias": layer["ffn.inner.bias"][kept],
+        "ffn.outer.weight": outer[:, kept],
+    }
+
+
 def _silence(layer: nn.Module) -> None:
     """Zero a layer's projections onto the residual stream: it then computes the identity."""
     for module in layer.modules():
@@ -225,8 +241,13 @@ def copy_layers(student: Transformer, other: Transformer, choice: LayerChoice) -
             (student.decoder, other.decoder, choice.decoder),
         ):
             indices = [i - 1 for i in chosen] if chosen else chosen_layers(len(mine), len(theirs))
+            if max(indices) >= len(theirs) and chosen:
+                raise CheckpointError(
+                    f"student.start chooses layer {max(chosen)} of a model that has {len(theirs)}"
+                )
             for layer, index in zip(mine, indices, strict=True):
-                layer.load_state_dict(theirs[index].state_dict())
+                units = len(layer.state_dict()["ffn.inner.weight"])
+                layer.load_state_dict(_narrowed(theirs[index].state_dict(), units))
             for layer in mine[len(theirs) :]:
                 _silence(layer)
     except RuntimeError as error:

@@ -9,6 +9,7 @@ gradual unfreezing).
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from training.checkpoint import EVENLY, LayerChoice, build_model, copy_layers, load_checkpoint
+from training.checkpoint import (
+    EVENLY,
+    CheckpointError,
+    LayerChoice,
+    build_model,
+    copy_layers,
+    load_checkpoint,
+)
 from training.config.model import FreezeConfig
 from training.config.recipe import RecipeError
 from training.data.adopted_tokenizer import SPECIAL
@@ -81,7 +89,10 @@ def _start(
 ) -> None:
     source = source_tokenizer.read_bytes() if source_tokenizer else None
     copy_layers(student, other, choice)
-    copy_words(student, other, theirs, Pieces.of(tokenizer.read_bytes(), source))
+    try:
+        copy_words(student, other, theirs, Pieces.of(tokenizer.read_bytes(), source))
+    except RuntimeError as error:
+        raise CheckpointError(f"the student cannot start from that model: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -99,7 +110,9 @@ class Pieces:
 
 
 SAME_LANGUAGE = 0.9
-"""Least share of a vocabulary's pieces that another holds, to be taken for its language's."""
+"""Least share of a vocabulary's pieces, bytes apart, that another holds, to be taken for its
+language's."""
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
 @torch.no_grad()
@@ -118,7 +131,8 @@ def copy_words(student: Transformer, other: Transformer, theirs: Pieces, ours: P
             _table(other.source_table.weight, theirs.source, ours.source)
         )
     shared, rows = _shared(theirs.target, ours.target)
-    if len(shared) < SAME_LANGUAGE * len(ours.target):
+    text = sum(not BYTE.fullmatch(piece) for piece in ours.target)
+    if len(shared) < SAME_LANGUAGE * text:
         return
     bias = other.output_bias[rows]
     writable = bias[len(SPECIAL) :]

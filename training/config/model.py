@@ -352,17 +352,20 @@ def without_folders(path: str) -> str:
 
 
 SAME_FROM_START = (
-    *("width", "heads", "ffn", "activation", "norm", "norm_epsilon", "decoder_cell", "sinusoids"),
+    *("width", "heads", "activation", "norm", "norm_epsilon", "decoder_cell", "sinusoids"),
 )
 
 
 def start_faults(student: ModelConfig, other: ModelConfig, of: str = "the teacher") -> list[str]:
     """Why a student cannot start from copied layers of a model; empty where it can."""
-    return [
+    faults = [
         f"student.start needs student.model.{name} to be {of}'s, {getattr(other, name)}"
         for name in SAME_FROM_START
         if getattr(student, name) != getattr(other, name)
     ]
+    if student.ffn > other.ffn:
+        faults.append(f"student.start needs student.model.ffn to be {of}'s, {other.ffn}, or less")
+    return faults
 
 
 def length_faults(student: ModelConfig, teacher: ModelConfig) -> list[str]:

@@ -165,6 +165,9 @@ class CorpusConfig(Section):
     plain_source: bool = False
     """Write typographic quotes, dashes, ellipses and spaces of the source, in training and held-out
     text alike, as those of a keyboard: for a source tokenizer that lacks them."""
+    formality: bool = False
+    """Tag training sources with the form of address of their German target, `<formal>` or
+    `<informal>`, so that a translation can be asked for in either; tokenizer.add must name both."""
     noise: float = Field(0.0, ge=0, lt=1)
     """Share of the source words, of training and held-out text alike, that are dropped, exchanged
     or misspelt, for studies of text complexity; 0 to below 1."""
@@ -189,6 +192,9 @@ class CorpusConfig(Section):
         """Whether some training text has no references."""
         return any(source.monolingual for source in self.train)
 
+
+FORMALITY_TAGS = ("<formal>", "<informal>")
+"""What stands in front of a source that is to be translated in one form of address."""
 
 EngineName = Literal[
     "ctranslate2-int8",
@@ -281,8 +287,8 @@ class CheckpointStart(Section):
 
     checkpoint: str = Field(min_length=1)
     """Its folder, absolute or relative to the recipe's folder. Of the same tokenizer (or
-    tokenizer.kind start), width, heads, ffn and activation; one of more layers lends evenly spaced
-    ones."""
+    tokenizer.kind start), width, heads and activation; one of more layers lends evenly spaced
+    ones, one of a wider ffn the units of the largest weights."""
     encoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
     """Which of its encoder layers are copied, counted from 1, as many as the student has. Default:
     evenly spaced ones."""
@@ -296,8 +302,9 @@ class PretrainedStart(Section):
     stand in both vocabularies, the rest is random."""
 
     pretrained: str = Field(min_length=1)
-    """Its folder, absolute or relative to the recipe's folder. Of the student's width, heads, ffn,
-    activation, norm, decoder cell and sinusoids; one of more layers lends evenly spaced ones."""
+    """Its folder, absolute or relative to the recipe's folder. Of the student's width, heads,
+    activation, norm, decoder cell and sinusoids; one of more layers lends evenly spaced ones, one
+    of a wider ffn the units of the largest weights."""
     encoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
     """Which of its encoder layers are copied, counted from 1, as many as the student has. Default:
     evenly spaced ones."""
@@ -470,11 +477,22 @@ class Recipe(Section):
             faults.append(
                 "tokenizer.kind start needs student.start.pretrained or student.start.checkpoint"
             )
-        faults += self._layer_faults()
+        faults += [*self._layer_faults(), *self._formality_faults()]
         if student.freeze and student.start == "random":
             faults.append("student.freeze keeps what a student starts with: set student.start")
         if student.freeze and student.freeze.source_embedding and not (separate or lent):
             faults.append("student.freeze.source_embedding needs tokenizer.kind separate or start")
+        return faults
+
+    def _formality_faults(self) -> list[str]:
+        if not self.corpus.formality:
+            return []
+        faults = []
+        if self.corpus.trg_lang.split("-")[0] != "de":
+            faults.append("corpus.formality: only German forms of address are known")
+        added = getattr(self.tokenizer, "add", [])
+        if missing := [tag for tag in FORMALITY_TAGS if tag not in added]:
+            faults.append(f"corpus.formality needs {', '.join(missing)} in tokenizer.add")
         return faults
 
     def _layer_faults(self) -> list[str]:

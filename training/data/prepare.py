@@ -40,6 +40,7 @@ from training.data.cleaning import (
     plain_characters,
     rule_names,
 )
+from training.data.formality import FormalityTagger
 from training.data.readers import CorpusError, RawPair, read_source, source_name
 from training.distributed import unreached
 
@@ -74,12 +75,17 @@ def prepare(
         augmenter = Augmenter(corpus, seed, keys)
         tables = _unmarked(survivors.batches(), marks)
         if corpus.augment.active:
-            tables = _augmented(tables, augmenter)
+            tables = _changed(tables, augmenter.batches)
+        if corpus.formality:
+            tagger = FormalityTagger(corpus.trg_lang, seed)
+            tables = _changed(tables, tagger.batches)
         sizes = _write_shards(tables, draft / "train", corpus)
         shutil.rmtree(work)
         report = _report(corpus, sources, sizes, held_out)
         if corpus.augment.active:
             report["augmented"] = augmenter.counts
+        if corpus.formality:
+            report["formality"] = tagger.counts
         text = json.dumps(report, indent=2, ensure_ascii=False)
         (draft / "report.json").write_text(text, encoding="utf-8")
     return report
@@ -135,6 +141,9 @@ def render_report(report: dict[str, Any]) -> str:
     lines.append(f"{shards}; held out: {sizes} pairs")
     if "augmented" in report:
         lines.append(_augmented_line(report["augmented"]))
+    if "formality" in report:
+        forms = ", ".join(f"{form} {count:,}" for form, count in report["formality"].items())
+        lines.append(f"form of address: {forms}")
     return "\n".join(lines)
 
 
@@ -286,12 +295,15 @@ def _unmarked(batches: Iterator[pa.Table], marks: np.ndarray | None) -> Iterator
         yield table
 
 
-def _augmented(tables: Iterator[pa.Table], augmenter: Augmenter) -> Iterator[pa.Table]:
+Change = Callable[[Iterator[Pairs]], Iterator[Pairs]]
+
+
+def _changed(tables: Iterator[pa.Table], change: Change) -> Iterator[pa.Table]:
     rows = (
         list(zip(table["src"].to_pylist(), table["trg"].to_pylist(), strict=True))
         for table in tables
     )
-    return map(_table, augmenter.batches(rows))
+    return map(_table, change(rows))
 
 
 def _write_shards(tables: Iterator[pa.Table], folder: Path, corpus: CorpusConfig) -> dict[str, int]:
