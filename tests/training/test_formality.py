@@ -161,7 +161,7 @@ def test_faults_of_a_recipe():
             recipe(**changes)
     tree = yaml.safe_load(TINY.read_text())
     tree["corpus"]["formality"] = True
-    with pytest.raises(RecipeError, match="needs <formal>, <informal> in tokenizer.add"):
+    with pytest.raises(RecipeError, match=r"needs <formal>, <informal> in tokenizer\.add"):
         parse_recipe(tree)
 
 
