@@ -23,7 +23,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from export.runtime.manifest import Formality, Metric
+from export.runtime.manifest import Domain, Formality, Metric
 from service.deps import (
     ERRORS,
     TranslatorDep,
@@ -236,6 +236,7 @@ class ModelInfo(BaseModel):
     licence: str
     attribution: str
     metrics: list[Metric]
+    domains: list[Domain] = Field(description="Quality by kind of text, where it was measured.")
 
 
 class ModelList(BaseModel):
@@ -404,6 +405,7 @@ def _model_info(model: Model) -> ModelInfo:
         licence=manifest.licence,
         attribution=manifest.attribution,
         metrics=list(manifest.metrics),
+        domains=list(manifest.domains),
     )
 
 
