@@ -16,8 +16,9 @@ from export.runtime.card import render_card
 from export.runtime.engines import Engine, TranslateOptions, load_engine
 from export.runtime.engines.base import Decoded, SentenceEngine
 from export.runtime.formality import is_one_piece, text_tokenizer
-from export.runtime.manifest import FormalityTags, Manifest
+from export.runtime.manifest import Formality, FormalityTags, Manifest
 from tests.export import tiny
+from tests.export.node import call, needs_node
 
 ENGINES = ["ctranslate2-int8", "ctranslate2-float32", "onnx-int8-beam"]
 SENTENCES = ["the old cat.", tiny.sentences()[3], "dog"]
@@ -142,6 +143,43 @@ def test_the_tag_counts_as_input(tagged: Bundle, whole_tokenizer: Any) -> None:
     assert engine.translate_batch([longest], INFORMAL)[0].text
     with pytest.raises(ValueError, match="split it first"):
         engine.translate_batch([f"{longest}%"], INFORMAL)
+
+
+@needs_node
+def test_the_browser_puts_the_same_tokens_before_the_same_texts(tagged: Bundle) -> None:
+    texts = [*SENTENCES, "<informal> the old cat.", "<<formal>>cat", ""]
+    forms: list[Formality | None] = [None, "formal", "informal"]
+    manifest = json.loads(tagged.manifest.model_dump_json())
+    asked = {"model": str(tagged.source_tokenizer_path), "manifest": manifest, "texts": texts}
+    found = call("sources", forms=forms, **asked)
+    engine = Recording(tagged, int)
+    for form, rows in zip(forms, found["ids"], strict=True):
+        engine.sources = []
+        engine.translate_batch(texts, TranslateOptions(formality=form))
+        assert sorted(row for row in rows if row) == sorted(engine.sources)
+        assert rows[-1] == []
+    assert found["counts"] == [engine.count_tokens(text) for text in texts]
+    assert (found["maxTokens"], found["formality"]) == (engine.max_input_tokens, "formal")
+    wrong = call("sources", forms=["polite"], **asked)
+    assert "cannot be asked for the form of address polite" in wrong["error"]
+    asked["manifest"] = {**manifest, "formality": None}
+    assert "leave it out" in call("sources", forms=["formal"], **asked)["error"]
+    (plain,) = call("sources", forms=[None], **asked)["ids"]
+    assert plain[0] == tiny.tokenizer_of(tagged.tokenizer_path).encode(texts[0])
+    asked["manifest"] = {**manifest, "source_vocab_size": 7}
+    assert "the manifest says 7" in call("sources", forms=[None], **asked)["error"]
+
+
+@needs_node
+def test_the_browser_loads_the_sources_own_tokenizer(tagged: Bundle) -> None:
+    manifest = json.loads(tagged.manifest.model_dump_json())
+    assert len(call("files", manifest=manifest)) == 2
+    own = "source_tokenizer.model"
+    files = {**manifest["files"], own: {"bytes": 1, "sha256": "0" * 64}}
+    found = call("files", manifest={**manifest, "source_tokenizer": own, "files": files})
+    assert [address.rpartition("/")[2] for address in found] == [
+        "tokenizer.model", "greedy.onnx", own,
+    ]  # fmt: skip
 
 
 def test_nothing_stays_nothing(tagged: Bundle) -> None:
