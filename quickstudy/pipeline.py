@@ -321,7 +321,7 @@ def _export_stage(run: Run) -> Stage:
         from export.exporter import export_bundle
         from export.runtime.manifest import FormalityTags
         from training.checkpoint import load_checkpoint
-        from training.data.dataset import labelled_pairs
+        from training.data.dataset import translated_pairs
 
         checkpoint = load_checkpoint(run.student_folder("student") / "checkpoint")
         formal, informal = FORMALITY_TAGS
@@ -345,7 +345,9 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
-            translated_text=lambda: labelled_pairs(run.token_shards, run.labels),
+            translated_text=lambda: translated_pairs(
+                run.token_shards, run.labels if recipe.needs_teacher else None
+            ),
             formality=tags if recipe.corpus.formality else None,
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())

@@ -202,6 +202,7 @@ EngineName = Literal[
     "ctranslate2-int8-shortlist",
     "ctranslate2-float32",
     "onnx-int8",
+    "onnx-int8-shortlist",
     "onnx-int8-beam",
     "onnx-float32",
 ]
