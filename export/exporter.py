@@ -276,12 +276,14 @@ def export_bundle(
     force: bool = False,
     translated_text: TranslatedText | None = None,
     formality: FormalityTags | None = None,
+    reads_fragments: bool = False,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
     `source_tokenizer_path` is the source's, where it has one of its own. `engines` are names in
-    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from; `formality` are the tags
-    that the model's sources were trained with.
+    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from; `reads_fragments` says
+    that the model has learnt text that no mark ends; `formality` are the tags that its sources were
+    trained with.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -305,6 +307,7 @@ def export_bundle(
         licence=licence,
         attribution=attribution,
         formality=formality,
+        reads_fragments=reads_fragments,
         **_source_side(source_tokenizer_path),
     )
     gate_settings = GateSettings(held_out, limits or GateLimits(), force) if held_out else None

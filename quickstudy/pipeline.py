@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickstudy.atomic import atomic_folder, atomic_write
+from quickstudy.progress import Ticker
 from training.config.io import dump_recipe
 from training.config.model import (
     CheckpointTeacher,
@@ -24,7 +25,6 @@ from training.config.recipe import FORMALITY_TAGS, RecipeError, SourceConfig, To
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
 from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-from training.logging import Ticker
 from training.run import (
     Run,
     adopt_tokenizer,
@@ -345,6 +345,7 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
+            reads_fragments=recipe.corpus.augment.no_final_stop > 0,
             translated_text=lambda: translated_pairs(
                 run.token_shards, run.labels if recipe.needs_teacher else None
             ),

@@ -52,10 +52,10 @@ class Model:
     def adds_stop(self) -> bool:
         """Whether it gets a full stop after headings and labels.
 
-        Without one, students that Quickstudy trained on whole sentences repeat themselves. Imported
+        Without one, students that learnt from whole sentences alone repeat themselves. Imported
         models know headings, and make up text before an added stop ("STOP." → "STOP ( ( (").
         """
-        return self.manifest.origin is None
+        return self.manifest.origin is None and not self.manifest.reads_fragments
 
     def supports(self, option: str) -> bool:
         """Whether its engine supports an option: `beam_size`, `alternatives` or `formality`."""
@@ -67,6 +67,12 @@ class Model:
         name = _engine_name(bundle, settings)
         coverage = Coverage.of(engine)
         return cls(_identity(bundle, name), bundle, engine, name, coverage=coverage)
+
+
+def mean_chrf2(manifest: Manifest) -> float:
+    """The mean chrF2 of a bundle's own translations over the domains of its card; 0 without."""
+    scores = [domain.scores[0].chrf2 for domain in manifest.domains]
+    return sum(scores) / len(scores) if scores else 0.0
 
 
 class LanguageError(Exception):
@@ -97,6 +103,12 @@ class ModelSet:
     def default(self) -> Model:
         """The first model; its languages apply where a request names none."""
         return self.models[0]
+
+    @cached_property
+    def best(self) -> Model:
+        """The model whose card shows the best translations, by its mean chrF2 over domains: a page
+        begins with it. The first, where no card says."""
+        return max(self.models, key=lambda model: mean_chrf2(model.manifest))
 
     @cached_property
     def targets(self) -> dict[str, list[str]]:

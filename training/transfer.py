@@ -28,6 +28,7 @@ from training.checkpoint import (
 from training.config.model import FreezeConfig
 from training.config.recipe import RecipeError
 from training.data.adopted_tokenizer import SPECIAL
+from training.data.cleaning import plain_characters
 from training.data.tokenizer import pieces_of
 from training.model.transformer import Transformer
 from training.pretrained.base import PretrainedModel
@@ -119,10 +120,10 @@ BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 def copy_words(student: Transformer, other: Transformer, theirs: Pieces, ours: Pieces) -> None:
     """Copy the embeddings of the pieces that stand in both vocabularies, of either side.
 
-    The rest is random, normal with the spread of the other's. Output biases, which say how frequent
-    a piece is, are copied where the target's vocabularies are of one language, and the lowest of
-    them given to the rest; else they stay zero. A student with a source table of its own may start
-    from a model without.
+    Typographic signs that the other lacks start as the plain ones. The rest is random, normal with
+    the spread of the other's. Output biases, which say how frequent a piece is, are copied where
+    the target's vocabularies are of one language, and the lowest of them given to the rest; else
+    they stay zero. A student with a source table of its own may start from a model without.
     """
     copied = _table(other.embedding.weight, theirs.target, ours.target)
     student.embedding.weight.copy_(copied)
@@ -149,10 +150,12 @@ def _shared(theirs: list[str], ours: list[str]) -> tuple[Tensor, Tensor]:
 
 
 def _table(table: Tensor, theirs: list[str], ours: list[str]) -> Tensor:
-    """Embeddings [V, D] of our pieces: the other model's [V', D] where it has the piece."""
+    """Embeddings [V, D] of our pieces: the other model's [V', D] where it has the piece, or its
+    plain form, such as `-` for `–`."""
     fresh = torch.empty(len(ours), table.shape[1]).normal_(std=float(table.std()))
-    mine, other = _shared(theirs, ours)
-    fresh[mine] = table[other]
+    for known in ([plain_characters(piece).strip() for piece in ours], ours):
+        mine, other = _shared(theirs, known)
+        fresh[mine] = table[other]
     return fresh
 
 

@@ -358,6 +358,8 @@ class BundleInfo(_Frozen):
     """How to ask for a form of address; None for a model that cannot be asked."""
     missing_characters: Text = ""
     """Common characters that the source vocabulary lacks: what it lacks, it cannot read."""
+    reads_fragments: bool = False
+    """Whether it has learnt headings and labels, which no mark ends; imported models have."""
     recipe: RelativePath | None = RECIPE_FILE
     """None for a model that was imported."""
     origin: Origin | None = None

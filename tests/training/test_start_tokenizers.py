@@ -32,7 +32,7 @@ from training.pretrained.trimmed import piece_counts, trim
 from training.pretrained.vocabulary import renumbered
 from training.run import Run
 from training.stage import run_stage
-from training.transfer import to_transformer
+from training.transfer import Pieces, copy_words, to_transformer
 
 PIECES = 350
 KEPT = 500
@@ -200,6 +200,16 @@ def test_embeddings_follow_their_pieces(started: Run, pretrained: Path) -> None:
     ):
         torch.testing.assert_close(ours[mine], lent[other], rtol=0, atol=1e-3)
     assert student.source_embedding is None
+
+
+def test_a_typographic_sign_starts_as_its_plain_form() -> None:
+    other, student = build_model(small(), 6, None), build_model(small(), 8, None)
+    theirs = ["<pad>", "<unk>", "<s>", "</s>", '"', "-"]
+    ours = ["<pad>", "<unk>", "<s>", "</s>", "“", "-", "—", "€"]
+    copy_words(student, other, Pieces(theirs, theirs), Pieces(ours, ours))
+    mine, lent = student.embedding.weight, other.embedding.weight
+    assert torch.equal(mine[[4, 5, 6]], lent[[4, 5, 5]])
+    assert not any(torch.equal(mine[7], row) for row in lent)
 
 
 def small(**changes: int) -> ModelConfig:
