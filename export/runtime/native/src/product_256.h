@@ -6,7 +6,10 @@
  */
 #include <string.h>
 
-enum { LARGEST = 6 };
+enum {
+    LARGEST = 6,
+    AHEAD = 1024 /* bytes of weights that are fetched ahead: hardware stops at each page of 4 KB */
+};
 
 #define INLINE static inline TARGET __attribute__((always_inline))
 
@@ -31,6 +34,7 @@ INLINE void tile(int rows, const uint8_t *bytes, size_t stride, const int8_t *we
 #pragma GCC unroll 2
         for (int s = 0; s < apart; s++) {
             const int8_t *group = weights + (size_t)(g + s) * 64;
+            _mm_prefetch((const char *)(group + AHEAD), _MM_HINT_T0);
             __m256i w0 = _mm256_loadu_si256((const __m256i *)group);
             __m256i w1 = _mm256_loadu_si256((const __m256i *)(group + 32));
 #pragma GCC unroll 6
