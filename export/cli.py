@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export.runtime.bundle import Bundle, load_bundle
+from export.runtime.engines import expected_runtime
 from export.runtime.manifest import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -263,7 +264,7 @@ def bundle_json(bundle: Bundle) -> str:
 def show_bundle(bundle: Bundle, console: Console) -> None:
     """Print what the bundle is; texts of strangers cannot steer the terminal."""
     manifest = bundle.manifest
-    sections: list[RenderableType] = [_facts(bundle), _engines(manifest)]
+    sections: list[RenderableType] = [_facts(bundle), _engines(bundle)]
     if manifest.metrics:
         sections.append(_metrics(manifest))
     sections.append(_gate(manifest.gate, "torch" if manifest.origin is None else "reference"))
@@ -298,12 +299,14 @@ def _facts(bundle: Bundle) -> Table:
     return table
 
 
-def _engines(manifest: Manifest) -> Table:
-    head = ("engine", "kind", "weights", "products", "shortlist", "MB")
+def _engines(bundle: Bundle) -> Table:
+    manifest = bundle.manifest
+    head = ("engine", "kind", "served here by", "weights", "products", "shortlist", "MB")
     rows = [
         (
             engine.name + (" (default)" if engine.name == manifest.default_engine else ""),
             engine.kind,
+            expected_runtime(bundle, engine),
             engine.precision,
             engine.compute,
             "yes" if engine.shortlist else "no",

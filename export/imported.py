@@ -1,7 +1,7 @@
 """A pretrained model of another toolkit as a bundle, in our own engines. Needs torch.
 
 The model becomes a `Transformer` of the same weights (`training.pretrained` reads them) and is
-written for ONNX Runtime: in the bytes that it came in where it was quantised, else in 7 bits; with
+written for ONNX Runtime or our compiled engine: in the bytes that it came in where it was quantised, else in 7 bits; with
 its lexicon as a shortlist of each sentence, if it has one. The gate holds every engine against the
 float32 model in torch with the whole vocabulary.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 import sentencepiece as spm
 from pydantic import ValidationError
 
+from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
 from export.plausibility import language_fault
 from export.quality_gate import GateSettings, check_bundle
@@ -40,7 +41,7 @@ from training.transfer import to_transformer
 MAX_INPUT_TOKENS = 128
 OUTPUT_RATIO = 2.5
 """Most output tokens a source token, where the model's files do not set it."""
-ENGINES = ("onnx-int8", "onnx-float32", "onnx-float32-shortlist")
+ENGINES = ("onnx-int8", "onnx-float32", "onnx-float32-shortlist", "native-int8")
 
 
 @dataclass(frozen=True)
@@ -152,12 +153,16 @@ def _pieces(sentencepiece: bytes) -> list[str]:
     return pieces(spm.SentencePieceProcessor(model_proto=sentencepiece))
 
 
+KINDS = {"onnx": "ONNX Runtime", "native": "Quickstudy's native engine"}
+
+
 def _changes(model: PretrainedModel, entries: Sequence[EngineEntry]) -> tuple[str, ...]:
     changes = [
         "rows of the embeddings and of the output bias are in another order, with <pad> and <s> "
         "added, and the SentencePiece model lists its pieces in that order",
-        "written for ONNX Runtime",
     ]
+    kinds = {entry.kind: KINDS[entry.kind] for entry in entries}
+    changes.append(f"written for {' and '.join(kinds.values())}")
     if any(entry.precision == "int8" for entry in entries):
         changes.append(
             "weights keep their bytes, but rows whose products could overflow 16 bits on CPUs "
@@ -186,11 +191,11 @@ def _entries(model: PretrainedModel, engines: Sequence[str]) -> tuple[EngineEntr
 
 
 def _entry(name: str, model: PretrainedModel) -> EngineEntry:
-    own = name == "onnx-int8"
+    own = name in ("onnx-int8", "native-int8")
     quantised: Precision = "int8" if model.format == "firefox" else "int8-7bit"
     return EngineEntry(
         name=name,
-        kind="onnx",
+        kind="native" if name == "native-int8" else "onnx",
         precision=quantised if own else "float32",
         compute="int8" if own else "float32",
         path=f"{ENGINES_FOLDER}/{name}",
@@ -209,14 +214,18 @@ def _write_engine(
     transformer: Transformer,
     info: BundleInfo,
 ) -> None:
-    to_onnx(
-        transformer,
-        _pieces(model.tokenizer),
-        folder,
-        PRECISIONS[entry.precision],  # type: ignore[arg-type]
-        OnnxModelInfo(info.name, info.source_lang, info.target_lang),
-        shortlist=entry.shortlist,
-    )
+    names = _pieces(model.tokenizer)
+    if entry.kind == "native":
+        to_native(transformer, names, folder, entry.precision)  # type: ignore[arg-type]
+    else:
+        to_onnx(
+            transformer,
+            names,
+            folder,
+            PRECISIONS[entry.precision],  # type: ignore[arg-type]
+            OnnxModelInfo(info.name, info.source_lang, info.target_lang),
+            shortlist=entry.shortlist,
+        )
     if entry.shortlist and (lexicon := model.lexicon) is not None:
         shortlist = Shortlist(lexicon.offsets, lexicon.targets, lexicon.always)
         (folder / SHORTLIST_FILE).write_bytes(shortlist.to_bytes())

@@ -66,7 +66,9 @@ class Model:
         """A bundle with its loaded engine."""
         name = _engine_name(bundle, settings)
         coverage = Coverage.of(engine)
-        return cls(_identity(bundle, name), bundle, engine, name, coverage=coverage)
+        computed_by = engine.runtime.partition(" (")[0]  # every kernel gives the same
+        identity = f"{_files_identity(bundle, name)}:{computed_by}"
+        return cls(identity, bundle, engine, name, coverage=coverage)
 
 
 class LanguageError(Exception):
@@ -217,9 +219,9 @@ def _engine_name(bundle: Bundle, settings: Settings) -> str:
 
 def _load(bundle: Bundle, settings: Settings, loaded: Sequence[Model]) -> Model:
     name = _engine_name(bundle, settings)
-    identity = _identity(bundle, name)
+    identity = _files_identity(bundle, name)
     for model in loaded:
-        if model.identity == identity:
+        if model.identity.startswith(f"{identity}:"):
             return replace(model, bundle=bundle)
     engine = load_engine(
         bundle,
@@ -227,7 +229,9 @@ def _load(bundle: Bundle, settings: Settings, loaded: Sequence[Model]) -> Model:
         inter_threads=settings.inter_threads,
         intra_threads=settings.intra_threads,
         max_batch_tokens=settings.max_batch_tokens,
+        prefer_native=True,
     )
+    logger.info("%s: engine %s, computed by %s", bundle.path, name, engine.runtime)
     engine.translate_batch([PROOF_SENTENCE], TranslateOptions())
     model = Model.of(bundle, engine, settings)
     if model.pair == ("en", "de") and model.manifest.origin is None:
@@ -235,8 +239,9 @@ def _load(bundle: Bundle, settings: Settings, loaded: Sequence[Model]) -> Model:
     return replace(model, placeholder_words=_find_placeholder_words(engine, model.coverage))
 
 
-def _identity(bundle: Bundle, engine_name: str) -> str:
-    """The hash of the manifest (hence of all files) with the engine's name."""
+def _files_identity(bundle: Bundle, engine_name: str) -> str:
+    """The hash of the manifest (hence of all files) with the engine's name. With what computes it,
+    it is a model's identity, and part of the cache's keys."""
     return f"{sha256_of(bundle.path / MANIFEST_FILE)}:{engine_name}"
 
 

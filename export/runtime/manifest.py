@@ -94,10 +94,14 @@ RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"
 BEAM_FILE = "beam.onnx"
 """The file of an ONNX engine that searches with a beam."""
+NATIVE_FILE = "native.safetensors"
+"""The file of a native engine whose model CTranslate2 cannot compute."""
 SEARCH_OPTIONS = frozenset(
     ("beam_size", "alternatives", "repetition_penalty", "no_repeat_ngram_size")
 )
 """The options of decoding (`TranslateOptions`) that greedy decoding does not have."""
+NATIVE_OPTIONS = frozenset(("repetition_penalty", "no_repeat_ngram_size"))
+"""Those of the compiled engine, which only decodes greedily."""
 
 Precision = Literal["int8-7bit", "int8", "int16", "float16", "bfloat16", "float32"]
 QUANTISED: tuple[Precision, ...] = ("int8-7bit", "int8", "int16")
@@ -143,7 +147,7 @@ class EngineEntry(_Frozen):
     """
 
     name: Name
-    kind: Literal["ctranslate2", "onnx"]
+    kind: Literal["ctranslate2", "native", "onnx"]
     precision: Precision
     compute: Compute
     path: RelativePath
@@ -368,10 +372,16 @@ class Manifest(BundleInfo):
         inside = f"{engine.path}/"
         return sum(entry.bytes for path, entry in self.files.items() if path.startswith(inside))
 
+    def shares_ctranslate2(self, engine: EngineEntry) -> bool:
+        """Whether a native engine's folder is one that CTranslate2 reads, too, and searches with."""
+        return engine.kind == "native" and f"{engine.path}/{NATIVE_FILE}" not in self.files
+
     def supported_options(self, engine: EngineEntry) -> frozenset[str]:
         """Which of `SEARCH_OPTIONS` an engine supports; none if it only decodes greedily."""
-        if engine.kind == "ctranslate2":
+        if engine.kind == "ctranslate2" or self.shares_ctranslate2(engine):
             return SEARCH_OPTIONS
+        if engine.kind == "native":
+            return NATIVE_OPTIONS
         has_beam = f"{engine.path}/{BEAM_FILE}" in self.files
         return frozenset(("beam_size",) if has_beam else ())
 

@@ -219,6 +219,9 @@ class ModelInfo(BaseModel):
     source: str
     target: str
     engine: str
+    runtime: str = Field(
+        description="What computes it: `native` with its kernel, `CTranslate2` or `ONNX Runtime`."
+    )
     supports: list[SearchField] = Field(
         description="Fields that its engine supports; none if it only decodes greedily."
     )
@@ -383,6 +386,7 @@ def _model_info(model: Model) -> ModelInfo:
         source=manifest.source_lang,
         target=manifest.target_lang,
         engine=engine.name,
+        runtime=model.engine.runtime,
         supports=[option for option in SEARCH_FIELDS if model.supports(option)],
         precision=engine.precision,
         parameters=manifest.parameters,

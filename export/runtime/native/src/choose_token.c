@@ -9,10 +9,6 @@
 
 #include "run.h"
 
-static int is_plain(const qs_call *call) {
-    return !call->scored && call->repetition_penalty == 1.0f && call->no_repeat_ngram == 0;
-}
-
 /* The sentence's output layer, and how many of its outputs are tokens. */
 static const qs_linear *output_of(const qs_run *run, int sentence) {
     return run->shortlists ? &run->shortlists[sentence].output : &run->model->output;
@@ -86,7 +82,8 @@ static void choose_plainly(qs_run *run, int rows, int place) {
 /* --- with scores, penalty or n-grams ---------------------------------------------------------- */
 
 /* Tokens that are there already count less: divided or multiplied by the penalty, once each. */
-static void penalise(qs_run *run, int sentence, const int32_t *written, int length) {
+static void penalise(qs_run *run, int sentence, const int32_t *written, int length,
+                     float *logits) {
     float penalty = run->call->repetition_penalty;
     int known = 0;
     for (int i = 0; i < length; i++) {
@@ -96,13 +93,14 @@ static void penalise(qs_run *run, int sentence, const int32_t *written, int leng
         run->history[known++] = written[i];
         int place = place_of(run, sentence, written[i]);
         if (place < 0) continue;
-        float *logit = run->logits + place;
+        float *logit = logits + place;
         *logit = *logit < 0 ? *logit * penalty : *logit / penalty;
     }
 }
 
 /* No n-gram comes twice: what has followed the last n - 1 tokens before may not follow again. */
-static void ban_ngrams(qs_run *run, int sentence, const int32_t *written, int length) {
+static void ban_ngrams(qs_run *run, int sentence, const int32_t *written, int length,
+                       float *logits) {
     int n = run->call->no_repeat_ngram;
     if (n == 0 || length < n) return;
     const int32_t *last = written + length - (n - 1);
@@ -110,38 +108,50 @@ static void ban_ngrams(qs_run *run, int sentence, const int32_t *written, int le
         int same = 1;
         for (int j = 0; j < n - 1 && same; j++) same = written[i + j] == last[j];
         int place = same ? place_of(run, sentence, written[i + n - 1]) : -1;
-        if (place >= 0) run->logits[place] = -INFINITY;
+        if (place >= 0) logits[place] = -INFINITY;
     }
 }
 
-static void all_logits(qs_run *run, const qs_linear *output, int row) {
-    qs_apply(run->model->kernel, output, run->bytes + (size_t)row * run->byte_stride,
-             run->byte_stride, run->row_steps + row, 1, run->model->kernel->floats->store,
-             run->logits, (size_t)output->outputs, run->sums);
+/* Log softmax of the largest logit: minus the logarithm of the sum. */
+static void add_score(qs_run *run, int sentence, const float *logits, int count, float largest) {
+    double sum = run->model->kernel->floats->exp_sum(logits, count, largest);
+    run->call->scores[sentence] -= (float)log(sum);
+}
+
+static int first_of(const float *logits, int count, float largest) {
+    for (int i = 0; i < count; i++)
+        if (logits[i] == largest && largest > -INFINITY) return i;
+    return -1;
+}
+
+static void choose_one(qs_run *run, int row, int place, float *logits, int count) {
+    int sentence = run->active[row];
+    const int32_t *written = run->call->targets + run->written_at[sentence];
+    if (run->call->repetition_penalty != 1.0f) penalise(run, sentence, written, place, logits);
+    ban_ngrams(run, sentence, written, place, logits);
+    if (place == 0) logits[place_of(run, sentence, QS_EOS)] = -INFINITY;
+    float largest = run->model->kernel->floats->largest(logits, count);
+    run->best_id[row] = first_of(logits, count, largest);
+    if (run->call->scored) add_score(run, sentence, logits, count, largest);
 }
 
 static void choose_fully(qs_run *run, int rows, int place) {
-    const qs_floats *floats = run->model->kernel->floats;
-    for (int row = 0; row < rows; row++) {
-        int sentence = run->active[row];
-        const qs_linear *output = output_of(run, sentence);
-        const int32_t *written = run->call->targets + run->written_at[sentence];
-        all_logits(run, output, row);
-        if (run->call->repetition_penalty != 1.0f) penalise(run, sentence, written, place);
-        ban_ngrams(run, sentence, written, place);
-        if (place == 0) run->logits[place_of(run, sentence, QS_EOS)] = -INFINITY;
-        float largest = floats->largest(run->logits, output->outputs);
-        run->best_id[row] = -1;
-        for (int i = 0; i < output->outputs && run->best_id[row] < 0; i++)
-            if (run->logits[i] == largest && largest > -INFINITY) run->best_id[row] = i;
-        if (run->call->scored) /* log softmax of the largest: minus the log of the sum */
-            run->call->scores[sentence] -=
-                (float)log((double)floats->exp_sum(run->logits, output->outputs, largest));
+    int together = run->shortlists ? 1 : QS_FULL_ROWS;
+    for (int first = 0; first < rows; first += together) {
+        int count = rows - first < together ? rows - first : together;
+        const qs_linear *output = output_of(run, run->active[first]);
+        qs_apply(run->model->kernel, output, run->bytes + (size_t)first * run->byte_stride,
+                 run->byte_stride, run->row_steps + first, count,
+                 run->model->kernel->floats->store, run->logits, (size_t)output->outputs,
+                 run->sums);
+        for (int row = 0; row < count; row++)
+            choose_one(run, first + row, place,
+                       run->logits + (size_t)row * (size_t)output->outputs, output->outputs);
     }
 }
 
 void qs_choose(qs_run *run, int rows, int place) {
-    if (is_plain(run->call))
+    if (qs_is_plain(run->call))
         choose_plainly(run, rows, place);
     else
         choose_fully(run, rows, place);

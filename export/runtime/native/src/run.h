@@ -4,6 +4,8 @@
 
 #include "linear.h"
 
+enum { QS_FULL_ROWS = 16 }; /* rows whose logits are written out together */
+
 /* A sentence's own output layer, of its candidates, and their ids. */
 typedef struct {
     qs_linear output;
@@ -50,10 +52,15 @@ typedef struct {
     float *self_values;
     float *states; /* of recurrent layers [sentence][width] */
 
-    float *logits; /* a panel, or the whole vocabulary where that is needed */
+    float *logits; /* a panel, or all of QS_FULL_ROWS rows where that is needed */
     int32_t *history; /* ids that a sentence has, once each */
     qs_shortlist *shortlists;
 } qs_run;
+
+/* Whether a call needs no more of the logits than the largest. */
+static inline int qs_is_plain(const qs_call *call) {
+    return !call->scored && call->repetition_penalty == 1.0f && call->no_repeat_ngram == 0;
+}
 
 /* Lay the memory of a call out. QS_OK, QS_BAD_CALL or QS_NO_MEMORY. */
 int qs_prepare(qs_run *run, const qs_model *model, qs_scratch *scratch, const qs_call *call);

@@ -112,10 +112,13 @@ static void place_shortlists(qs_run *run, layout *l) {
     }
 }
 
-/* Floats of logits: a panel of rows, or all of a row. */
+/* Floats of logits: a panel, or all of some rows. */
 static size_t logit_count(const qs_run *run) {
-    size_t most = (size_t)qs_padded(run->model->dims.vocab_size, QS_BLOCK);
-    return most > QS_SUMS ? most : QS_SUMS;
+    size_t rows = (size_t)run->call->rows, vocab = (size_t)run->model->dims.vocab_size;
+    if (rows > QS_FULL_ROWS) rows = QS_FULL_ROWS;
+    if (run->model->dims.shortlisted) rows = 1;
+    size_t all = rows * (vocab + QS_BLOCK);
+    return qs_is_plain(run->call) || all < QS_SUMS ? QS_SUMS : all;
 }
 
 static void place_all(qs_run *run, layout *l) {
