@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #define LANES_TARGET __attribute__((target("avx2,fma")))
+#define INLINE static inline LANES_TARGET __attribute__((always_inline))
 #define F8 static inline LANES_TARGET
 
 typedef __m256 f8;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define LANES_TARGET
+#define INLINE static inline
 
 typedef struct {
     float v[8];

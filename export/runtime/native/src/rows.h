@@ -7,7 +7,6 @@
 #include "kernel.h"
 
 #define OP static LANES_TARGET
-#define INLINE static inline LANES_TARGET __attribute__((always_inline))
 
 /* e^x to about 1e-7 of its value, and 0 below -87, where it would be no normal number
  * (Cephes, expf: x = n log 2 + f, log 2 in two parts, a polynomial of degree 7 for f). */
