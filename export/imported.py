@@ -1,9 +1,9 @@
 """A pretrained model of another toolkit as a bundle, in our own engines. Needs torch.
 
 The model becomes a `Transformer` of the same weights (`training.pretrained` reads them) and is
-written for ONNX Runtime or our compiled engine: in the bytes that it came in where it was quantised, else in 7 bits; with
-its lexicon as a shortlist of each sentence, if it has one. The gate holds every engine against the
-float32 model in torch with the whole vocabulary.
+written for ONNX Runtime or our compiled engine: in the bytes that it came in where it was
+quantised, else in 7 bits; with its lexicon as a shortlist of each sentence, if it has one. The gate
+holds every engine against the float32 model in torch with the whole vocabulary.
 """
 
 from __future__ import annotations

@@ -373,7 +373,7 @@ class Manifest(BundleInfo):
         return sum(entry.bytes for path, entry in self.files.items() if path.startswith(inside))
 
     def shares_ctranslate2(self, engine: EngineEntry) -> bool:
-        """Whether a native engine's folder is one that CTranslate2 reads, too, and searches with."""
+        """Whether CTranslate2 reads a native engine's folder, too, and searches with it."""
         return engine.kind == "native" and f"{engine.path}/{NATIVE_FILE}" not in self.files
 
     def supported_options(self, engine: EngineEntry) -> frozenset[str]:

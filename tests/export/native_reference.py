@@ -63,7 +63,9 @@ class Reference:
 
     # --- arithmetic ---
 
-    def _product(self, x: Floats, weight: Quantised, bias: Floats, positive: bool = False) -> Floats:
+    def _product(
+        self, x: Floats, weight: Quantised, bias: Floats, positive: bool = False
+    ) -> Floats:
         """x [N, inputs] quantised by row: to 0…255 where it is positive, else to ±127."""
         largest = np.abs(x).max(axis=1, keepdims=True).astype(np.float32)
         top = np.float32(255 if positive else 127)
@@ -134,9 +136,7 @@ class Reference:
             x = self._residual(
                 x, f"{name}.attention_norm", lambda y, c=cell, n=name, k=cache: c(y, n, k)
             )
-            x = self._residual(
-                x, f"{name}.cross_norm", lambda y, n=name: self._cross(y, n, memory)
-            )
+            x = self._residual(x, f"{name}.cross_norm", lambda y, n=name: self._cross(y, n, memory))
             x = self._feed(x, name)
         return x if self.source.dims.post_norm else self._norm(x, "decoder_norm")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def shipped() -> Bundle:
 
 
 @pytest.fixture
-def not_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def not_built(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As where there was no C compiler."""
     library.library.cache_clear()
     engines._say_once.cache_clear()
@@ -186,7 +187,7 @@ def test_an_exported_engine_shares_the_folder_of_ctranslate2(
 
 
 @needs_library
-def test_a_recurrent_model_has_a_folder_of_its_own(tmp_path: Path, tokenizer_path: Path) -> None:
+def test_a_post_norm_model_has_a_folder_of_its_own(tmp_path: Path, tokenizer_path: Path) -> None:
     model = tiny.random_model(tiny.tokenizer_of(tokenizer_path).get_piece_size(), norm="post")
     bundle = tiny.make_bundle(
         tmp_path / "own", tokenizer_path, engines=["native-int8", "onnx-int8"], model=model

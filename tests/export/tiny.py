@@ -54,9 +54,7 @@ def tokenizer_of(path: Path) -> spm.SentencePieceProcessor:
     return spm.SentencePieceProcessor(model_file=str(path))
 
 
-def random_model(
-    vocab_size: int, seed: int = 11, heads: int = 4, norm: str = "pre"
-) -> Transformer:
+def random_model(vocab_size: int, seed: int = 11, heads: int = 4, norm: str = "pre") -> Transformer:
     """Random weights, and biases that are not zero."""
     torch.manual_seed(seed)
     model = Transformer(

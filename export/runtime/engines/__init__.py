@@ -115,7 +115,9 @@ def expected_runtime(bundle: Bundle, engine: EngineEntry) -> str:
             return f"native ({kernels()[0]})"
         except NativeUnavailable:
             shared = engine.kind != "native" or bundle.manifest.shares_ctranslate2(engine)
-            return CTranslate2Engine.runtime if shared else "nothing: the native engine is not built"
+            return (
+                CTranslate2Engine.runtime if shared else "nothing: the native engine is not built"
+            )
     return names[engine.kind]
 
 

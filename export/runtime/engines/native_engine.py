@@ -7,12 +7,14 @@ it, so sentences of all lengths share a call.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
 from threading import Lock
-from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from export.runtime.bundle import Bundle, pieces
 from export.runtime.ctranslate2_format import check_ctranslate2
@@ -87,9 +89,7 @@ class NativeEngine(SentenceEngine):
         """The weights, once the files are known to be sound and to fit the manifest."""
         folder, manifest = bundle.engine_path(self._entry.name), bundle.manifest
         limits = manifest.decoding
-        positions = max(
-            limits.max_input_tokens + self._added_tokens, limits.max_output_tokens
-        )
+        positions = max(limits.max_input_tokens + self._added_tokens, limits.max_output_tokens)
         if (folder / NATIVE_FILE).is_file():
             source = read_native(folder / NATIVE_FILE, shortlisted=self._entry.shortlist)
             _check_sizes(source, bundle, positions)
@@ -112,7 +112,7 @@ class NativeEngine(SentenceEngine):
         )
 
     def translate_batch(
-        self, sentences: Any, options: TranslateOptions
+        self, sentences: Sequence[str], options: TranslateOptions
     ) -> list[Translation]:
         self._check(options)
         if options.search_width == 1:
@@ -141,11 +141,10 @@ class NativeEngine(SentenceEngine):
 
         def run(rows: range) -> list[Translated]:
             chosen = [ended[row] for row in rows]
-            shortlist = self._shortlist
             return self._model.translate(
                 chosen,
                 [limits[row] for row in rows],
-                candidates=shortlist and [shortlist.within(row, self._manifest.vocab_size) for row in chosen],
+                candidates=self._candidates(chosen),
                 scored=options.return_scores,
                 repetition_penalty=options.repetition_penalty,
                 no_repeat_ngram=options.no_repeat_ngram_size,
@@ -155,6 +154,11 @@ class NativeEngine(SentenceEngine):
         apply = self._threads.map if len(calls) > 1 else map  # one needs no other thread
         translated = chain.from_iterable(apply(run, calls))
         return [_decoded_of(one, options) for one in translated]
+
+    def _candidates(self, sources: list[list[int]]) -> list[NDArray[np.int64]] | None:
+        if self._shortlist is None:
+            return None
+        return [self._shortlist.within(source, self._manifest.vocab_size) for source in sources]
 
 
 def _decoded_of(translated: Translated, options: TranslateOptions) -> Decoded:

@@ -1,1 +1,0 @@
-"""The compiled int8 engine: `src/` holds its C, `library` loads it, `weights` writes its bytes."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from export.runtime.bundle import read_small
 from export.runtime.ctranslate2_format import (
     ACTIVATIONS,
     CONFIG_FILE,
@@ -21,7 +22,6 @@ from export.runtime.ctranslate2_format import (
     read_table,
     read_variables,
 )
-from export.runtime.bundle import read_small
 from export.runtime.manifest import strict_json
 from export.runtime.native.weights import Floats, NativeDims, NativeSource, Quantised
 
@@ -81,7 +81,9 @@ def read_ctranslate2(folder: Path) -> NativeSource:
 
 def _check_ties(variables: Variables) -> None:
     """Both sides have the same positions, and the output layer is the target's table."""
-    if not np.array_equal(variables[NAMES["positions"]], variables["encoder/position_encodings/encodings"]):
+    if not np.array_equal(
+        variables[NAMES["positions"]], variables["encoder/position_encodings/encodings"]
+    ):
         raise ValueError("encoder and decoder have other positions")
     if not _equal(variables, "decoder/projection", "decoder/embeddings"):
         raise ValueError("the output layer is not the embedding table")
@@ -90,7 +92,9 @@ def _check_ties(variables: Variables) -> None:
 def _equal(variables: Variables, one: str, other: str) -> bool:
     names = ("/weight", f"/weight{SCALE}")
     pairs = [(variables.get(one + name), variables.get(other + name)) for name in names]
-    return all(a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs)
+    return all(
+        a is b or (a is not None and b is not None and np.array_equal(a, b)) for a, b in pairs
+    )
 
 
 def _same_number(variables: Variables, name: str) -> int:

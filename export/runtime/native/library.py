@@ -76,7 +76,9 @@ def open_library(path: Path) -> Any:
         loaded.qs_version.restype = c_int32
         version = loaded.qs_version()
     except (OSError, AttributeError) as error:
-        raise NativeUnavailable(f"{path} does not load ({error}): run `pip install` again") from error
+        raise NativeUnavailable(
+            f"{path} does not load ({error}): run `pip install` again"
+        ) from error
     if version != VERSION:
         raise NativeUnavailable(
             f"{path} is version {version}, {VERSION} is needed: run `pip install` again"
@@ -137,9 +139,12 @@ class NativeModel:
     library, BundleError for bytes that it refuses.
     """
 
-    def __init__(self, data: bytes | bytearray, threads: int = 1, kernel: str | None = None) -> None:
+    _model: Any = None
+
+    def __init__(
+        self, data: bytes | bytearray, threads: int = 1, kernel: str | None = None
+    ) -> None:
         self._library = library()
-        self._model = None
         self._scratches: list[Any] = []
         error = ctypes.create_string_buffer(ERROR_BYTES)
         buffer = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)

@@ -1,4 +1,4 @@
-"""`native.safetensors`: the weights of a model for the compiled engine, as safetensors lay them out.
+"""`native.safetensors`: the weights of a model for the compiled engine.
 
 uint64 length of the header, the header in JSON, then the arrays. Each has a type, a shape and the
 place of its bytes; the model's dimensions are in the header's metadata. A weight `name` [rows,
@@ -23,7 +23,7 @@ from export.runtime.native.weights import NativeDims, NativeSource, Quantised
 
 MAX_BYTES = 4 << 30
 MAX_HEADER_BYTES = 16 << 20
-DTYPES = {"F32": np.dtype("<f4"), "I8": np.dtype("<i1")}
+DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I8": np.dtype("<i1")}
 STEPS = ".steps"
 FORMAT = "quickstudy-native-1"
 LENGTH = struct.Struct("<Q")
@@ -88,7 +88,8 @@ def _array(name: str, entry: Any, data: bytes) -> NDArray[Any]:
     start = LENGTH.size + LENGTH.unpack_from(data)[0]
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise ValueError(f"{name[:100]!r} is not described as an array")
-    dtype, shape, offsets = DTYPES.get(entry["dtype"]), entry["shape"], entry["data_offsets"]
+    dtype = DTYPES.get(str(entry["dtype"]))
+    shape, offsets = entry["shape"], entry["data_offsets"]
     if dtype is None or not _are_counts(shape, 4) or not _are_counts(offsets, 2):
         raise ValueError(f"{name[:100]!r} is not described as an array")
     count = math.prod(shape)
@@ -96,7 +97,7 @@ def _array(name: str, entry: Any, data: bytes) -> NDArray[Any]:
         raise ValueError(f"{name[:100]!r} has other bytes than its shape {shape}")
     if start + offsets[1] > len(data):
         raise ValueError(f"{name[:100]!r} is cut off")
-    array = np.frombuffer(data, dtype, count, start + offsets[0]) if count else np.empty(0, dtype)
+    array = np.frombuffer(memoryview(data)[start + offsets[0] : start + offsets[1]], dtype)
     return array.reshape(shape)
 
 
