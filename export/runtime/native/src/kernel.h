@@ -17,17 +17,22 @@ enum {
     QS_MAX_INPUTS = 16384
 };
 
+#define QS_ORDER(groups) ((groups) + 1)
+
 /* Bytes [rows, 4 * groups] (row r at `bytes + r * stride`) times packed weights of `blocks` blocks,
  * added to `start` [16 * blocks], into `sums` [rows, 16 * blocks].
  *
- * A block is [groups][16 outputs][4 inputs], so 64 bytes a group.
+ * A block is [groups][16 outputs][4 inputs], so 64 bytes a group. A kernel that `reorders` has them
+ * in another order in each block: `order` is [blocks][QS_ORDER(groups)] with the number of pairs
+ * (pairs.c), then the groups as they lie; NULL where they lie as they are. Others ignore it.
  *
  * Bounds: a byte is at most 255, two neighbouring weights have at most QS_PAIR together, so what
  * AVX2 sums in 16 bits is at most 255 * 128 = 32,640 < 2^15. A whole sum is at most
  * 16,384 / 2 * 32,640 = 267,386,880, `start` at most 128 * 128 * 16,384 / 2 = 134,217,728, and both
  * together are below 2^31. */
 typedef void qs_product(const uint8_t *bytes, size_t stride, int rows, const int8_t *weights,
-                        int groups, const int32_t *start, int blocks, int32_t *sums);
+                        int groups, const uint16_t *order, const int32_t *start, int blocks,
+                        int32_t *sums);
 
 /* Sums of a product and what makes them floats again: sum * row_step * step + bias. */
 typedef struct {
@@ -85,6 +90,7 @@ typedef struct {
     const char *name;
     qs_product *product;
     const qs_floats *floats;
+    int reorders;
     int (*runs_here)(void);
 } qs_kernel;
 

@@ -34,9 +34,12 @@ int qs_weights_fit(const int8_t *rows, size_t count) {
 qs_panel qs_panel_of(const qs_kernel *kernel, const qs_linear *linear, const uint8_t *bytes,
                      size_t byte_stride, const float *row_steps, int rows, int column, int columns,
                      int32_t *sums) {
+    int groups = linear->inputs / QS_GROUP;
+    const uint16_t *order = linear->order;
+    if (order != NULL) order += (size_t)(column / QS_BLOCK) * (size_t)QS_ORDER(groups);
     kernel->product(bytes, byte_stride, rows,
-                    linear->packed + (size_t)column * (size_t)linear->inputs,
-                    linear->inputs / QS_GROUP, linear->start + column, columns / QS_BLOCK, sums);
+                    linear->packed + (size_t)column * (size_t)linear->inputs, groups, order,
+                    linear->start + column, columns / QS_BLOCK, sums);
     return (qs_panel){
         sums, rows, columns, row_steps, linear->steps + column, linear->bias + column,
     };

@@ -138,6 +138,13 @@ static void pack_linear(reader *r, qs_linear *linear, const int8_t *weights, int
     if (weights == NULL || linear->packed == NULL || linear->start == NULL) return;
     qs_pack(weights, rows, inputs, linear->packed);
     if (around) qs_starts(weights, rows, inputs, linear->start);
+    if (!r->model->kernel->reorders) return;
+    size_t blocks = padded / QS_BLOCK, places = (size_t)QS_ORDER(inputs / QS_GROUP);
+    linear->order = new_array(r, blocks * places, sizeof(uint16_t));
+    if (linear->order == NULL) return;
+    if (!qs_order(linear->packed, linear->outputs, inputs, linear->order) ||
+        !qs_reorder(linear->packed, linear->outputs, inputs, linear->order))
+        fail(r, "there is not enough memory for the model");
 }
 
 static void read_linear(reader *r, qs_linear *linear, int outputs, int inputs, int around) {
@@ -306,15 +313,22 @@ int qs_try_product(const char *kernel_name, const uint8_t *bytes, int32_t rows,
         inputs % 8 || inputs > QS_MAX_INPUTS ||
         !qs_weights_fit(weights, (size_t)outputs * (size_t)inputs))
         return 1;
+    int groups = inputs / QS_GROUP, blocks = outputs / QS_BLOCK;
     int8_t *packed = malloc((size_t)outputs * (size_t)inputs);
     int32_t *start = calloc((size_t)outputs, sizeof *start);
-    int failed = packed == NULL || start == NULL;
+    uint16_t *order = calloc((size_t)blocks * (size_t)QS_ORDER(groups), sizeof *order);
+    int failed = packed == NULL || start == NULL || order == NULL;
     if (!failed) {
         qs_pack(weights, outputs, inputs, packed);
-        kernel->product(bytes, (size_t)inputs, rows, packed, inputs / QS_GROUP, start,
-                        outputs / QS_BLOCK, sums);
+        if (kernel->reorders)
+            failed = !qs_order(packed, outputs, inputs, order) ||
+                     !qs_reorder(packed, outputs, inputs, order);
     }
+    if (!failed)
+        kernel->product(bytes, (size_t)inputs, rows, packed, groups,
+                        kernel->reorders ? order : NULL, start, blocks, sums);
     free(packed);
+    free(order);
     free(start);
     return failed;
 }

@@ -31,6 +31,7 @@ typedef struct {
     int outputs;
     int inputs;
     int8_t *packed; /* [outputs / 16][inputs / 4][16][4] */
+    uint16_t *order; /* of the groups in each block, or NULL (kernel.h) */
     float *steps;
     float *bias;
     int32_t *start; /* what a sum starts from: -128 times the sum of the weights, or 0 */

@@ -10,8 +10,8 @@
 
 #define TARGET __attribute__((target("arch=armv8.2-a+dotprod")))
 
-TARGET void qs_product_neon(const uint8_t *bytes, size_t stride, int rows, const int8_t *weights,
-                            int groups, const int32_t *start, int blocks, int32_t *sums) {
+TARGET void qs_product_neon(const uint8_t *bytes, size_t stride, int rows, const int8_t *weights, int groups, const uint16_t *order, const int32_t *start, int blocks, int32_t *sums) {
+    (void)order; /* AVX2's alone */
     size_t columns = (size_t)blocks * QS_BLOCK;
     const int8x16_t one = vdupq_n_s8(1);
     for (int block = 0; block < blocks; block++) {

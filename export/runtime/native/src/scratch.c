@@ -103,7 +103,7 @@ static void place_shortlists(qs_run *run, layout *l) {
     run->shortlists = place(l, rows, sizeof(qs_shortlist));
     for (int row = 0; row < run->call->rows; row++) {
         size_t outputs = count_candidates(run, row);
-        qs_linear output = {(int)outputs, (int)width, NULL, NULL, NULL, NULL};
+        qs_linear output = {.outputs = (int)outputs, .inputs = (int)width};
         output.packed = place(l, outputs * width, 1);
         output.steps = place(l, outputs, sizeof(float));
         output.bias = place(l, outputs, sizeof(float));
