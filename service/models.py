@@ -13,7 +13,7 @@ from functools import cached_property
 from pathlib import Path
 
 from export.runtime.bundle import Bundle, load_bundle, sha256_of
-from export.runtime.engines import Engine, TranslateOptions, load_engine
+from export.runtime.engines import Engine, TranslateOptions, load_engine, usable_default
 from export.runtime.manifest import MANIFEST_FILE, BundleError, Manifest
 from service.languages import match_language
 from service.settings import Settings
@@ -206,7 +206,7 @@ def _check_engine(bundles: Sequence[Bundle], settings: Settings) -> None:
             "QUICKSTUDY_ENGINE unset"
         )
     for bundle in lacking:
-        default = bundle.manifest.default_engine
+        default = _engine_name(bundle, settings)
         logger.warning("%s has no engine %s: serving it by %s", bundle.path, wanted, default)
 
 
@@ -214,7 +214,7 @@ def _engine_name(bundle: Bundle, settings: Settings) -> str:
     """The engine of the settings, or the default one of a bundle that lacks it."""
     names = [engine.name for engine in bundle.manifest.engines]
     wanted = settings.engine
-    return wanted if wanted in names else bundle.manifest.default_engine
+    return wanted if wanted in names else usable_default(bundle)
 
 
 def _load(bundle: Bundle, settings: Settings, loaded: Sequence[Model]) -> Model:

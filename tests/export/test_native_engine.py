@@ -10,18 +10,19 @@ from pathlib import Path
 import pytest
 
 from export import native
-from export.importing import built_in_sentences
+from export.importing import ImportOptions, built_in_sentences, import_models
 from export.runtime import engines
 from export.runtime.bundle import Bundle, load_bundle
-from export.runtime.engines import TranslateOptions, expected_runtime, load_engine
+from export.runtime.engines import TranslateOptions, expected_runtime, load_engine, usable_default
 from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
 from export.runtime.engines.native_engine import NativeEngine
-from export.runtime.manifest import NATIVE_OPTIONS, SEARCH_OPTIONS, BundleError
+from export.runtime.manifest import NATIVE_FILE, NATIVE_OPTIONS, SEARCH_OPTIONS, BundleError
 from export.runtime.native import build, library
 from export.runtime.native.library import NativeUnavailable
 from export.verify import checks
 from tests.export import tiny
 from tests.export.test_native import KERNELS, needs_library
+from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
 
 SHIPPED = Path(__file__).parents[2] / "models/en-de"
 GREEDY, SCORED = TranslateOptions(), TranslateOptions(return_scores=True)
@@ -162,6 +163,38 @@ def test_a_broken_library_is_no_library(tmp_path: Path) -> None:
     path.write_bytes(b"no library")
     with pytest.raises(NativeUnavailable, match="pip install"):
         library.open_library(path)
+
+
+@needs_library
+def test_an_imported_model_keeps_its_bytes_and_candidates(tmp_path: Path) -> None:
+    firefox_folder(tmp_path / "enpt", sentencepiece_model())
+    options = ImportOptions(licence="MPL-2.0", force=True)
+    (bundle,) = import_models(tmp_path / "enpt", tmp_path / "out", options)
+    assert usable_default(bundle) == "native-int8"
+    entry, other = bundle.manifest.engines
+    assert (entry.precision, entry.shortlist) == (other.precision, other.shortlist)
+    sentences = ["the cat sees a dog", "a bird", "two dogs", "a red house and a dog"] * 3
+    ours = load_engine(bundle).translate_batch(sentences, SCORED)
+    theirs = load_engine(bundle, "onnx-int8").translate_batch(sentences, SCORED)
+    same = [a.score - b.score for a, b in zip(ours, theirs, strict=True) if a.text == b.text]
+    assert len(same) >= 9
+    assert max(map(abs, same)) < 0.2
+    assert not [check.fault for check in checks(bundle.path) if check.fault]
+
+
+def test_without_the_library_another_engine_of_the_bundle_is_the_default(
+    tmp_path: Path, tokenizer_path: Path, not_built: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    bundle = tiny.make_bundle(tmp_path / "tiny", tokenizer_path, engines=["ctranslate2-int8"])
+    own = bundle.engine().model_copy(update={"name": "native-int8", "kind": "native"})
+    engines_ = (own, *bundle.manifest.engines)
+    shared = bundle.manifest.model_copy(update={"engines": engines_, "default_engine": own.name})
+    assert usable_default(Bundle(bundle.path, shared)) == own.name  # CTranslate2 reads its folder
+    files = {**shared.files, f"{own.path}/{NATIVE_FILE}": next(iter(shared.files.values()))}
+    alone = shared.model_copy(update={"files": files})
+    with caplog.at_level(logging.WARNING):
+        assert usable_default(Bundle(bundle.path, alone)) == "ctranslate2-int8"
+    assert "install a C compiler" in caplog.text
 
 
 # --- exported ----------------------------------------------------------------------------------

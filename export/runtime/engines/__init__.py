@@ -18,7 +18,7 @@ from export.runtime.engines.base import (
 from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
 from export.runtime.engines.native_engine import NativeEngine
 from export.runtime.manifest import BundleError, EngineEntry
-from export.runtime.native.library import NativeUnavailable, kernels
+from export.runtime.native.library import NativeUnavailable, kernels, library
 
 if TYPE_CHECKING:
     from export.runtime.engines.onnx_engine import OnnxEngine
@@ -31,6 +31,7 @@ __all__ = [
     "load_engine",
     "padded_tokens",
     "unsupported_option",
+    "usable_default",
 ]
 
 logger = logging.getLogger("quickstudy")
@@ -121,9 +122,25 @@ def expected_runtime(bundle: Bundle, engine: EngineEntry) -> str:
     return names[engine.kind]
 
 
+def usable_default(bundle: Bundle) -> str:
+    """The name of a bundle's default engine; where that one is the compiled engine's own and it was
+    not built here, the first other one, if there is any."""
+    manifest = bundle.manifest
+    default = bundle.engine()
+    others = [engine.name for engine in manifest.engines if engine.kind != "native"]
+    if default.kind != "native" or manifest.shares_ctranslate2(default) or not others:
+        return default.name
+    try:
+        library()
+    except NativeUnavailable as error:
+        _say_once(str(error), others[0])
+        return others[0]
+    return default.name
+
+
 @cache
-def _say_once(reason: str) -> None:
-    logger.warning("CTranslate2 translates instead of the faster native engine: %s", reason)
+def _say_once(reason: str, instead: str = "CTranslate2") -> None:
+    logger.warning("%s translates instead of the faster native engine: %s", instead, reason)
 
 
 def _onnx_engine(bundle: Bundle, name: str) -> type[OnnxEngine]:

@@ -100,6 +100,15 @@ def open_library(path: Path) -> Any:
     return loaded
 
 
+def is_built() -> bool:
+    """Whether there is a library that loads."""
+    try:
+        library()
+    except NativeUnavailable:
+        return False
+    return True
+
+
 def kernels() -> list[str]:
     """Names of the kernels that this CPU can run, best first. Raises NativeUnavailable."""
     names: str = library().qs_kernels().decode("ascii")
