@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    from benchmarks.plan import BenchPlan, BenchRequest
+    from benchmarks.plan import BenchPlan, BenchRequest, DomainFiles
     from benchmarks.quality import Comet
     from benchmarks.results import Results
     from benchmarks.run import Options
@@ -41,6 +41,16 @@ Baselines = Annotated[
         metavar="NAME=FOLDER",
         help="Another student's checkpoint, measured in torch, or another bundle, such as an "
         "imported one, by a name of your own; may be repeated.",
+    ),
+]
+Domains = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--domain",
+        metavar="NAME=SRC,REF",
+        help="A test set of one domain by a name of your own: sentences and their references, "
+        "plain or .gz; may be repeated. Every system is scored on each. Speed is that on the first "
+        "test set: a recipe's own or --src, else the first domain.",
     ),
 ]
 Quick = Annotated[
@@ -136,6 +146,7 @@ def run(
     out: Out = None,
     src: Src = None,
     ref: Ref = None,
+    domain: Domains = None,
     teacher: Teacher = None,
     student: Student = None,
     baseline: Baselines = None,
@@ -157,13 +168,14 @@ def run(
 
     Run it with nothing else running: `--quick` alone may be disturbed.
     """
-    from benchmarks.report import write_report
+    from benchmarks.report import markdown_table, write_report
     from benchmarks.run import measure
+    from benchmarks.tables import domain_tables
 
     scorer = _comet(comet, comet_python)
     options = _options(quick, parts, rounds, batches, threads, beams, scorer)
     request = _request(options, peers, only, student, teacher, src, ref)
-    request = replace(request, baselines=_baselines(baseline or []))
+    request = replace(request, baselines=_baselines(baseline or []), domains=_domains(domain or []))
     load = _service_load(service)  # before hours of measuring, in case it cannot be read
     with tempfile.TemporaryDirectory(prefix="quickstudy-bench-") as name:
         plan = _plan(subject, request, Path(name), data, runs)
@@ -177,6 +189,8 @@ def run(
             print(f"bench: {line}", file=sys.stderr)
 
         results = measure(plan, options, say, keep)
+    for table in domain_tables(results):
+        print(f"\n{table.title}\n\n{markdown_table(table)}\n", file=sys.stderr)
     print(keep(results))
 
 
@@ -238,6 +252,28 @@ def readme(
 
     update_page(load_results(results), page, picture)
     print(page)
+
+
+@bench_app.command()
+def card(
+    results: JsonFile,
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="The bundle they are of.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Systems beside the shipped one whose name fits; may be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+) -> None:
+    """Write the quality by domain into a bundle's manifest and model card, from results."""
+    from benchmarks.domains import write_to_card
+    from benchmarks.results import load_results
+
+    written = write_to_card(load_results(results), bundle, tuple(only or ()))
+    names = ", ".join(domain.name for domain in written.manifest.domains)
+    print(f"{bundle}: quality by domain: {names}")
 
 
 def _service_load(path: Path | None) -> dict[str, Any] | None:
@@ -327,6 +363,34 @@ def _baselines(given: list[str]) -> dict[str, Path]:
             raise typer.BadParameter(f"{name!r} is there twice", param_hint="--baseline")
         folders[name] = Path(folder)
     return folders
+
+
+MAX_NAME_CHARS = 60
+
+
+def _domains(given: list[str]) -> tuple[DomainFiles, ...]:
+    from benchmarks.plan import DomainFiles
+
+    domains: dict[str, DomainFiles] = {}
+    for text in given:
+        name, _, rest = text.partition("=")
+        name, files = name.strip(), rest.split(",")
+        if not name or len(files) != 2 or not all(files):
+            raise typer.BadParameter(
+                f"{text!r}: give a name, the file of the sentences and that of the references, as "
+                "in medicine=medicine.en,medicine.de.gz (no commas in the files' names)",
+                param_hint="--domain",
+            )
+        if len(name) > MAX_NAME_CHARS or not name.isprintable():
+            raise typer.BadParameter(
+                f"{name[:MAX_NAME_CHARS]!r}: a name has {MAX_NAME_CHARS} visible characters at "
+                "most",
+                param_hint="--domain",
+            )
+        if name in domains:
+            raise typer.BadParameter(f"{name!r} is there twice", param_hint="--domain")
+        domains[name] = DomainFiles(name, Path(files[0]), Path(files[1]))
+    return tuple(domains.values())
 
 
 def _plan(

@@ -42,7 +42,7 @@ from export.runtime.manifest import BundleInfo, EngineEntry
 from quickstudy.atomic import atomic_write
 from quickstudy.machine import describe_machine
 from training.checkpoint import load_checkpoint
-from training.data.dataset import labelled_pairs
+from training.data.dataset import translated_pairs
 from training.model.transformer import Transformer
 
 BATCHES = (1, 32)
@@ -209,7 +209,7 @@ def _translated_text(run: Path | None) -> TranslatedText | None:
     if run is None:
         return None
     shards = sorted((run / "tokens" / "train").glob("*.arrow"))
-    return lambda: labelled_pairs(shards, run / "labels")
+    return lambda: translated_pairs(shards, run / "labels")
 
 
 if __name__ == "__main__":

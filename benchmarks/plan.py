@@ -10,7 +10,7 @@ Shapes: S sentences, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from hashlib import sha256
@@ -25,10 +25,12 @@ from benchmarks.systems.base import IMPORTED, PEERS, Role, Subject, System, Unav
 from benchmarks.systems.ours import TorchCheckpoint, bundle_systems, torch_systems
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import export_bundle, weights_of
+from export.quality_gate import EvalSet
 from export.runtime.bundle import Bundle, load_bundle, load_source_tokenizer, load_tokenizer
 from export.runtime.manifest import MANIFEST_FILE, BundleError
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config.model import ModelConfig
+from training.config.recipe import RecipeError
 from training.model.transformer import EncoderLayer, Transformer
 
 if TYPE_CHECKING:
@@ -36,6 +38,15 @@ if TYPE_CHECKING:
 
 
 # --- plan -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class DomainFiles:
+    """The test set of a domain: sentences and their references, line by line."""
+
+    name: str
+    src: Path
+    ref: Path
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ class BenchRequest:
     ref: Path | None = None
     baselines: dict[str, Path] = field(default_factory=dict)
     """Checkpoints of other students, and other bundles, by names that the run has no student of."""
+    domains: tuple[DomainFiles, ...] = ()
 
 
 @dataclass
@@ -81,16 +93,18 @@ class BenchPlan:
 
 def plan_bundle(path: Path, request: BenchRequest, folder: Path) -> BenchPlan:
     """A bundle alone, with the checkpoints that were named; without one of the student, its own
-    weights are one. Raises ResultsError without a text."""
+    weights are one. The first domain is its main text where no other was given. Raises ResultsError
+    without a text."""
+    domains = read_domains(request.domains)
     bundle = load_bundle(path)
-    if request.src is None or request.ref is None:
-        raise ResultsError(
-            "a bundle has no test set: give --src FILE and --ref FILE, a sentence a line, or the "
-            "recipe that made it instead of the bundle"
-        )
     tokenizer = load_source_tokenizer(bundle, load_tokenizer(bundle))
     plan = _plan(bundle, bundle.manifest.name, request)
-    plan.texts = [_file_text(request.src, request.ref, tokenizer, _piece_rarity(tokenizer))]
+    plan.texts = _given_texts(request, [], domains, tokenizer, _piece_rarity(tokenizer))
+    if not plan.texts:
+        raise ResultsError(
+            "a bundle has no test set: give --src FILE and --ref FILE, a sentence a line, or "
+            "--domain NAME=FILE,FILE, or the recipe that made it instead of the bundle"
+        )
     student = request.student or _checkpoint_of_bundle(plan, folder)
     _add_checkpoints(plan, request.teacher, {"student": student}, request, folder)
     if request.student is None:
@@ -119,6 +133,7 @@ def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
     from training.data.prepare import read_pairs
     from training.run import held_out
 
+    domains = read_domains(request.domains)
     bundle = load_bundle(run.bundle)
     tokenizer = load_tokenizer(bundle)
     plan = _plan(bundle, run.recipe.name, request)
@@ -131,11 +146,10 @@ def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
     # Without a test set the validation text stands in, and is named as what it is.
     sets = dict(zip(run.recipe.corpus.test, held_out(run), strict=True))
     sets = sets or {"validation": run.validation}
-    plan.texts = [
+    own = [
         make_text(name, list(read_pairs(path)), tokenizer, rarity) for name, path in sets.items()
     ]
-    if request.src is not None and request.ref is not None:
-        plan.texts.insert(0, _file_text(request.src, request.ref, tokenizer, rarity))
+    plan.texts = _given_texts(request, own, domains, tokenizer, rarity)
     teacher = request.teacher or run.teacher_checkpoint
     students: dict[str, Path | None] = {
         name: run.student_folder(name) / "checkpoint" for name in run.recipe.objectives()
@@ -193,7 +207,6 @@ def _is_checkpoint(plan: BenchPlan, name: str, path: Path) -> bool:
 
 def _add_labelling_teacher(plan: BenchPlan, run: Run) -> None:
     from benchmarks.systems.ours import labelling_teacher
-    from training.config.recipe import RecipeError
 
     try:
         plan.systems.append(labelling_teacher(run))
@@ -244,14 +257,74 @@ def _with_chosen_systems(plan: BenchPlan, request: BenchRequest) -> BenchPlan:
     return plan
 
 
-def _file_text(
-    src: Path, ref: Path, tokenizer: spm.SentencePieceProcessor, rarity: np.ndarray
-) -> TestText:
-    from export.quality_gate import EvalSet
+def _given_texts(
+    request: BenchRequest,
+    own: Sequence[TestText],
+    domains: dict[str, EvalSet],
+    tokenizer: spm.SentencePieceProcessor,
+    rarity: np.ndarray,
+) -> list[TestText]:
+    """The texts to measure, the main one first: that of --src, a run's own ones, the domains.
 
-    text = EvalSet.read(src, ref)
-    pairs = list(zip(text.src, text.ref, strict=True))
-    return make_text(text.dataset, pairs, tokenizer, rarity)
+    Raises ResultsError where two have one name.
+    """
+    texts = list(own)
+    if request.src is not None and request.ref is not None:
+        given = EvalSet.read(request.src, request.ref)
+        texts.insert(0, _text_of(given, given.dataset, tokenizer, rarity))
+    if taken := sorted({text.name for text in texts} & set(domains)):
+        raise ResultsError(
+            f"--domain {taken[0]}: there is another test set of that name: choose another name"
+        )
+    for name, given in domains.items():
+        texts.append(replace(_text_of(given, name, tokenizer, rarity), domain=True))
+    return texts
+
+
+def _text_of(
+    given: EvalSet, name: str, tokenizer: spm.SentencePieceProcessor, rarity: np.ndarray
+) -> TestText:
+    return make_text(name, list(zip(given.src, given.ref, strict=True)), tokenizer, rarity)
+
+
+def read_domains(domains: Sequence[DomainFiles]) -> dict[str, EvalSet]:
+    """The test set of each domain, by its name.
+
+    Raises ResultsError with all that is wrong: a file that is missing or damaged, sides of unlike
+    numbers of lines, no lines, an empty line, one text under two names.
+    """
+    read: dict[str, EvalSet] = {}
+    faults = []
+    for domain in domains:
+        if missing := [path for path in (domain.src, domain.ref) if not path.is_file()]:
+            faults += [f"--domain {domain.name}: there is no file {path}" for path in missing]
+            continue
+        try:
+            text = EvalSet.read(domain.src, domain.ref)
+        except (OSError, RecipeError) as error:
+            faults.append(f"--domain {domain.name}: {error}")
+            continue
+        faults += _domain_faults(domain, text, read)
+        read[domain.name] = text
+    if faults:
+        raise ResultsError("\n".join(faults))
+    return read
+
+
+def _domain_faults(domain: DomainFiles, text: EvalSet, others: dict[str, EvalSet]) -> Iterator[str]:
+    """What is wrong with a domain's sentences, each with what to do."""
+    if not text.src:
+        yield f"--domain {domain.name}: {domain.src} is empty: give sentences, one a line"
+    for path, lines in ((domain.src, text.src), (domain.ref, text.ref)):
+        empty = next((n for n, line in enumerate(lines, 1) if not line.strip()), None)
+        if empty is not None:
+            yield (
+                f"--domain {domain.name}: line {empty} of {path} is empty: take line {empty} out "
+                "of both files"
+            )
+    for name, other in others.items():
+        if (other.src, other.ref) == (text.src, text.ref):
+            yield f"--domain {domain.name}: the same text as domain {name}: give its own files"
 
 
 def _piece_rarity(tokenizer: spm.SentencePieceProcessor) -> np.ndarray:
@@ -373,6 +446,8 @@ class TestText:
     lengths: np.ndarray
     buckets: np.ndarray
     rarity: np.ndarray
+    domain: bool = False
+    """Whether it is the test set of a domain, called by the domain's name."""
 
     def about(self) -> TextRecord:
         """What the results say of it."""
@@ -387,6 +462,7 @@ class TestText:
                 "length": _edges(self.lengths, self.buckets[:, 0]),
                 "rarity": _edges(self.rarity, self.buckets[:, 1]),
             },
+            domain=self.domain,
         )
 
 

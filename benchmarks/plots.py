@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from benchmarks.study.report import Setting, StudyTable
 
 
-def _figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
+def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
     """A figure of so many inches, and its axes in a row."""
     from matplotlib.figure import Figure
 
@@ -86,15 +86,15 @@ MARKERS: dict[Role, str] = {"student": "o", "teacher": "s", "baseline": "^", "pe
 
 
 @contextmanager
-def _svg_style() -> Iterator[None]:
-    """What figures for `_svg` are drawn in."""
+def svg_style() -> Iterator[None]:
+    """What figures for `as_svg` are drawn in."""
     from matplotlib import rc_context
 
     with rc_context(SVG_SETTINGS):
         yield
 
 
-def _svg(figure: Figure, title: str, tooltips: dict[str, str]) -> str:
+def as_svg(figure: Figure, title: str, tooltips: dict[str, str]) -> str:
     """A figure as an SVG element, in colours of the page's theme; `tooltips` by group id."""
     for artist in figure.findobj():
         artist.set_clip_on(False)  # a clip path is a reference, and nothing is out of bounds
@@ -171,8 +171,8 @@ def bleu_against_speed(results: Results, threads: int = 1, batch_size: int = 1) 
         return None
     others = without_bleu(results, threads, batch_size)
     tooltips = {}
-    with _svg_style():
-        figure, (axis,) = _figure(7.9, 4.9)
+    with svg_style():
+        figure, (axis,) = new_figure(7.9, 4.9)
         _log_scale(axis, "x")
         _set_limits(axis, points, others)
         front = pareto_front(points)
@@ -219,7 +219,7 @@ def bleu_against_speed(results: Results, threads: int = 1, batch_size: int = 1) 
         first = (results.main_system, *(dot.name for dot in front))
         _label_points(figure, axis, sorted(points, key=lambda dot: dot.name not in first), first[0])
         title = "BLEU against sentences a second; up and to the right is better"
-        return _svg(figure, title, tooltips)
+        return as_svg(figure, title, tooltips)
 
 
 def _set_limits(axis: Axes, points: Sequence[Dot], others: Sequence[tuple[str, float]]) -> None:
@@ -311,8 +311,8 @@ def scaling_plot(fits: Sequence[ScalingFit]) -> str:
     """Seconds along one axis as SVG, both logarithmic, a line a system."""
     first = fits[0]
     roles = list(MARKERS)
-    with _svg_style():
-        figure, (axis,) = _figure(4, 2.7)
+    with svg_style():
+        figure, (axis,) = new_figure(4, 2.7)
         _log_scale(axis, "x", "y")
         for number, fit in enumerate(fits):
             role = roles[number % len(roles)]
@@ -328,7 +328,7 @@ def scaling_plot(fits: Sequence[ScalingFit]) -> str:
         axis.grid(axis="y")
         if len(fits) > 1:
             axis.legend(fontsize=7)
-        return _svg(figure, f"Seconds of {first.of}, by {first.axis}", {})
+        return as_svg(figure, f"Seconds of {first.of}, by {first.axis}", {})
 
 
 # --- the evaluation of a run ----------------------------------------------------------------------
@@ -354,7 +354,7 @@ def evaluation_points(report: dict[str, Any]) -> list[dict[str, Any]]:
 def draw_evaluation(report: dict[str, Any], path: Path) -> None:
     """BLEU against sentences a second of a run's systems, as PNG."""
     points = evaluation_points(report)
-    figure, (axis,) = _figure(8, 4.2)
+    figure, (axis,) = new_figure(8, 4.2)
     for number, point in enumerate(points):
         axis.plot(
             point["speed"],
@@ -401,7 +401,7 @@ def draw_load(report: dict[str, Any], path: Path) -> bool:
     rows = report["services"].get("no cache", {}).get("open-loop")
     if not rows:
         return False
-    figure, (axis,) = _figure(8, 4.2)
+    figure, (axis,) = new_figure(8, 4.2)
     _log_scale(axis, "x", "y")
     for shape, (colour, line, label) in LOAD_STYLES.items():
         for percentile, marker, alpha in PERCENTILES:
@@ -461,7 +461,7 @@ def _draw_methods(table: StudyTable, path: Path) -> str | None:
     if not methods:
         return None
     settings = table.settings()
-    figure, axes = _figure(3.2 * len(settings) + 1.5, 0.34 * len(methods) + 1.6, len(settings))
+    figure, axes = new_figure(3.2 * len(settings) + 1.5, 0.34 * len(methods) + 1.6, len(settings))
     for axis, setting in zip(axes, settings, strict=True):
         for place, method in enumerate(reversed(methods)):
             rows = table.of(OWN, OWN, method)
@@ -495,7 +495,7 @@ def _draw_lines(
     if len(points) < 2 or not methods:
         return None
     settings = [setting for setting in table.settings() if setting.beam == 1]
-    figure, axes = _figure(4.6 * len(settings), 3.6, len(settings))
+    figure, axes = new_figure(4.6 * len(settings), 3.6, len(settings))
     for axis, setting in zip(axes, settings, strict=True):
         for method in methods:
             at = [(x, table.of(text, student, method)) for text, student, x in points]
@@ -534,7 +534,7 @@ def _draw_buckets(table: StudyTable, path: Path) -> str | None:
     if not methods or not base:
         return None
     setting = table.settings()[0]
-    figure, axes = _figure(9, 3.6, 2)
+    figure, axes = new_figure(9, 3.6, 2)
     for column, (axis, name) in enumerate(zip(axes, ("length", "rarity"), strict=True)):
         for method in methods:
             rows = table.of(OWN, OWN, method)
@@ -570,7 +570,7 @@ def _draw_gates(table: StudyTable, path: Path) -> str | None:
         return None
     keys = ("by_source_length", "by_teacher_entropy", "by_target_rarity")
     names = ("source length", "teacher's entropy", "word rarity")
-    figure, axes = _figure(11, 3.8, 3)
+    figure, axes = new_figure(11, 3.8, 3)
     labels = list(dict.fromkeys(_gate_label(row) for row in gated))
     for axis, key, name in zip(axes, keys, names, strict=True):
         for row in gated:

@@ -31,7 +31,7 @@ import typer
 from sacrebleu.metrics import BLEU, CHRF, TER
 
 from benchmarks.plan import BUCKETS, TestText
-from benchmarks.results import BucketScore, Quality, ScoreRecord
+from benchmarks.results import BucketScore, PairedDifference, Quality, ScoreRecord
 from benchmarks.speed import tidy
 from benchmarks.systems.base import System, Unavailable
 from benchmarks.systems.process import SystemFailed, SystemProcess
@@ -44,6 +44,7 @@ from export.metrics import (
     bleu_of,
     chrf_statistics_of,
     pack,
+    paired_bootstrap,
     resampled_scores,
     scores,
     statistics_of,
@@ -138,13 +139,19 @@ def score(system: str, text: TestText, outputs: list[str]) -> Scored:
     return Scored(system, text, outputs, bleu, tuple(scores))
 
 
-def quality_rows(scored: Sequence[Scored], reference: str | None) -> list[Quality]:
-    """Rows of the results; `reference` is the system that all others are compared with."""
-    by_text = {one.text.name: one for one in scored if one.system == reference}
-    return [_row(one, by_text.get(one.text.name)) for one in scored]
+def quality_rows(scored: Sequence[Scored], reference: str | None, shipped: str) -> list[Quality]:
+    """Rows of the results; `reference` is the teacher that all others are compared with, `shipped`
+    the system that ships."""
+    of_teacher, of_shipped = (
+        {one.text.name: one for one in scored if one.system == name}
+        for name in (reference, shipped)
+    )
+    return [
+        _row(one, of_teacher.get(one.text.name), of_shipped.get(one.text.name)) for one in scored
+    ]
 
 
-def _row(scored: Scored, reference: Scored | None) -> Quality:
+def _row(scored: Scored, reference: Scored | None, shipped: Scored | None) -> Quality:
     text = scored.text
     row = Quality(
         system=scored.system,
@@ -152,6 +159,12 @@ def _row(scored: Scored, reference: Scored | None) -> Quality:
         scores=scored.scores,
         buckets=tuple(_buckets(scored)),
         statistics=pack(scored.statistics),
+        length_ratio=length_ratio(scored.statistics),
+        less_shipped=(
+            None
+            if shipped is None or shipped is scored
+            else paired_difference(scored.statistics, shipped.statistics)
+        ),
     )
     if reference is None or reference is scored:
         return row
@@ -167,6 +180,25 @@ def _row(scored: Scored, reference: Scored | None) -> Quality:
             "bleu_share_high": tidy(float(high)) if other else None,
             "p_value": round(two_sided(both[0] - both[1], own - other), 4),
         }
+    )
+
+
+def length_ratio(statistics: np.ndarray) -> float | None:
+    """Tokens of hypotheses over those of references, by BLEU's statistics [S, 6]; None where the
+    references have none."""
+    hypotheses, references = statistics[:, :2].sum(0)
+    return round(float(hypotheses / references), 3) if references else None
+
+
+def paired_difference(statistics: np.ndarray, others: np.ndarray) -> PairedDifference:
+    """BLEU of a system less another's, by their statistics [S, 6] of the same sentences."""
+    paired = paired_bootstrap([statistics], [others])
+    low, high = np.quantile(paired.resampled, INTERVAL)
+    return PairedDifference(
+        difference=round(paired.difference, 2),
+        low=round(float(low), 2),
+        high=round(float(high), 2),
+        p_value=round(paired.p_value, 4),
     )
 
 

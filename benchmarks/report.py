@@ -19,7 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.domains import DOMAINS_TITLE, bleu_by_domain
 from benchmarks.plots import bleu_against_speed, scaling_plot
+from benchmarks.quality import paired_difference
 from benchmarks.results import (
     Figure,
     Machine,
@@ -37,6 +39,7 @@ from benchmarks.tables import (
     Table,
     batch_label,
     decoding,
+    domain_tables,
     megabytes,
     number,
     percent,
@@ -45,19 +48,24 @@ from benchmarks.tables import (
     tables,
 )
 from benchmarks.targets import conclusions, headlines, method, skipped_lines
-from export.metrics import bleu_of, paired_bootstrap, unpack
+from export.metrics import bleu_of, unpack
 from quickstudy.atomic import atomic_write
 
 
 def write_report(results: Results, folder: Path, name: str = "results") -> Path:
-    """Write `NAME.json`, `NAME.html`, `NAME.md` and `NAME.svg` into a folder; → the HTML file."""
+    """Write `NAME.json`, `NAME.html`, `NAME.md`, `NAME.svg` and, where domains were measured,
+    `NAME-domains.svg` into a folder; → the HTML file."""
     save_results(results, folder / f"{name}.json")
-    picture = bleu_against_speed(results)
-    if picture is not None:
-        atomic_write(folder / f"{name}.svg", picture + "\n")
+    pictures = {}
+    for title, file, picture in (
+        ("BLEU against sentences a second", f"{name}.svg", bleu_against_speed(results)),
+        (DOMAINS_TITLE, f"{name}-domains.svg", bleu_by_domain(results)),
+    ):
+        if picture is not None:
+            atomic_write(folder / file, picture + "\n")
+            pictures[title] = file
     atomic_write(folder / f"{name}.html", html(results))
-    shown = f"{name}.svg" if picture is not None else None
-    atomic_write(folder / f"{name}.md", markdown(results, shown))
+    atomic_write(folder / f"{name}.md", markdown(results, pictures))
     return folder / f"{name}.html"
 
 
@@ -133,7 +141,7 @@ def _body(results: Results, title: str) -> Iterator[str]:
 
 
 def _pictures(results: Results) -> Iterator[str]:
-    """BLEU against speed, alone and in the largest batches that were measured."""
+    """BLEU against speed, alone and in the largest batches that were measured; BLEU by domain."""
     sizes = dict.fromkeys(row.batch_size for row in results.speed if row.threads == 1)
     chosen = [size for size in (1, 32) if size in sizes] or list(sizes)[:1]
     for size in chosen:
@@ -146,6 +154,12 @@ def _pictures(results: Results) -> Iterator[str]:
                 "Up and to the right is better; bars are intervals of 95 % of the speed, and the "
                 "table below has those of BLEU.</figcaption></figure>"
             )
+    if (picture := bleu_by_domain(results)) is not None:
+        yield (
+            f"<h2>{DOMAINS_TITLE}</h2><figure><div class=wide>{picture}</div><figcaption>"
+            "To the right is better; bars are intervals of 95 %. Every domain has its own scale."
+            "</figcaption></figure>"
+        )
 
 
 def _growth(results: Results) -> str:
@@ -189,11 +203,10 @@ def _inline(text: str) -> str:
 # --- Markdown -------------------------------------------------------------------------------------
 
 
-def markdown(results: Results, picture: str | None) -> str:
-    """The whole report; `picture` is the file of BLEU against speed, beside it."""
+def markdown(results: Results, pictures: dict[str, str]) -> str:
+    """The whole report; `pictures` are files beside it, by their titles."""
     blocks = [f"# Benchmark of {results.name}", *conclusions(results)]
-    if picture:
-        blocks.append(f"![BLEU against sentences a second]({picture})")
+    blocks += [f"![{title}]({file})" for title, file in pictures.items()]
     for table in tables(results):
         blocks += [f"## {table.title}", markdown_table(table)]
         if table.note:
@@ -221,7 +234,8 @@ BATCHES = (32, 64, WHOLE, 8)
 
 
 def update_page(results: Results, page: Path, picture: Path) -> None:
-    """Put verdict, picture and table between the markers of a page.
+    """Put verdict, picture and table between the markers of a page, then those of domains; their
+    picture is beside the other, its name ending in `-domains`.
 
     Raises ResultsError where the page has no markers or there is no figure to draw.
     """
@@ -231,16 +245,25 @@ def update_page(results: Results, page: Path, picture: Path) -> None:
             "no system has both a BLEU and a speed on one thread at batch 1: measure with "
             "--parts quality,speed at least"
         )
-    shown = Path(os.path.relpath(picture, page.parent)).as_posix()
+    picture.parent.mkdir(parents=True, exist_ok=True)
     blocks = [
-        f"![BLEU against sentences a second]({shown})",
+        _drawn(drawn, "BLEU against sentences a second", picture, page),
         "\n".join(f"- {line}" for line in headlines(results)),
         markdown_table(short_table(results)),
         _settings(results),
     ]
+    if (by_domain := bleu_by_domain(results)) is not None:
+        beside = picture.with_stem(f"{picture.stem}-domains")
+        blocks.append(_drawn(by_domain, DOMAINS_TITLE, beside, page))
+    for table in domain_tables(results):
+        blocks += [markdown_table(table), table.note]
     replace_section(page, BEGIN, END, "\n\n".join(blocks))
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(picture, drawn + "\n")
+
+
+def _drawn(svg: str, title: str, path: Path, page: Path) -> str:
+    """Write a picture; → the Markdown that shows it on the page."""
+    atomic_write(path, svg + "\n")
+    return f"![{title}]({Path(os.path.relpath(path, page.parent)).as_posix()})"
 
 
 def short_table(results: Results) -> Table:
@@ -392,31 +415,45 @@ def _notes(before: Results, after: Results) -> Iterator[str]:
         yield f"Only before: {', '.join(gone)}."
     if come := sorted(names[1] - names[0]):
         yield f"Only after: {', '.join(come)}."
+    yield from _domain_notes(before, after)
+
+
+def _domain_notes(before: Results, after: Results) -> Iterator[str]:
+    """Domains that are not compared, and why."""
+    old, new = ({text.name: text.sha256 for text in one.texts} for one in (before, after))
+    for text in (*before.domains, *after.domains):
+        if text.name not in new:
+            yield f"Domain {text.name}: only before."
+        elif text.name not in old:
+            yield f"Domain {text.name}: only after."
+        elif old[text.name] != new[text.name] and text in after.domains:
+            yield f"Domain {text.name}: another text after than before, so it is not compared."
 
 
 def _quality_changes(before: Results, after: Results, limit: float) -> Iterator[Change]:
     texts = {text.name: text.sha256 for text in before.texts}
     same = {text.name for text in after.texts if texts.get(text.name) == text.sha256}
+    domains = {text.name for text in after.domains}
     old = {(row.system, row.text): row for row in before.quality}
     for row in after.quality:
         former = old.get((row.system, row.text))
         if former is not None and row.text in same:
-            yield _bleu_change(former, row, limit)
+            label = f"BLEU, domain {row.text}" if row.text in domains else f"BLEU, {row.text}"
+            yield _bleu_change(label, former, row, limit)
 
 
-def _bleu_change(before: Quality, after: Quality, limit: float) -> Change:
+def _bleu_change(label: str, before: Quality, after: Quality, limit: float) -> Change:
     old, new = unpack(before.statistics), unpack(after.statistics)
-    paired = paired_bootstrap([new], [old])
-    low, high = np.quantile(paired.resampled, INTERVAL)
+    paired = paired_difference(new, old)
     certain = paired.p_value < CERTAIN
     return Change(
         system=after.system,
-        figure=f"BLEU, {after.text}",
+        figure=label,
         before=round(bleu_of(old), 2),
         after=round(bleu_of(new), 2),
-        change=round(paired.difference, 2),
-        low=round(float(low), 2),
-        high=round(float(high), 2),
+        change=paired.difference,
+        low=paired.low,
+        high=paired.high,
         worse=certain and paired.difference < -limit,
         better=certain and paired.difference > limit,
         unit="+",

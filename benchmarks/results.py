@@ -7,6 +7,7 @@ source words by white space, for every system alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,8 @@ from benchmarks.systems.base import SystemInfo
 from quickstudy.atomic import atomic_write
 from quickstudy.errors import QuickstudyError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""1 had no domains, length ratios and differences from the shipped system."""
 GREEDY = 1
 
 
@@ -64,8 +66,18 @@ class Machine(_Frozen):
     noise: tuple[str, ...] = ()
 
 
+class BundleRecord(_Frozen):
+    """The bundle that was measured. `sha256` is of its files but the manifest and the card: of a
+    line each, as `sha256sum` prints it."""
+
+    name: str
+    version: str
+    sha256: str
+
+
 class TextRecord(_Frozen):
-    """A text that is translated. `sha256` is of the sources and references, a line each."""
+    """A text that is translated. `sha256` is of the sources and references, a line each. `domain`:
+    whether it is the test set of a domain, called by the domain's name."""
 
     name: str
     sentences: int
@@ -75,6 +87,7 @@ class TextRecord(_Frozen):
     bucket_edges: dict[Literal["length", "rarity"], tuple[float, float]] = Field(
         default_factory=dict
     )
+    domain: bool = False
 
 
 class ScoreRecord(_Frozen):
@@ -96,9 +109,21 @@ class BucketScore(_Frozen):
     bleu: float
 
 
+class PairedDifference(_Frozen):
+    """BLEU of a system less another's on the same sentences, with its interval of 95 % and the
+    two-sided p, by paired bootstrap."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
 class Quality(_Frozen):
     """How well a system translates a text. `statistics` are BLEU's of each sentence, packed by
-    `export.bootstrap.pack`; `against` is the first teacher, compared by paired bootstrap."""
+    `export.metrics.pack`; `against` is the first teacher, compared by paired bootstrap.
+    `length_ratio`: tokens of the translations over those of the references, as BLEU counts them.
+    `less_shipped`: against the system that ships; None for itself."""
 
     system: str
     text: str
@@ -111,6 +136,12 @@ class Quality(_Frozen):
     bleu_share_low: float | None = None
     bleu_share_high: float | None = None
     p_value: float | None = None
+    length_ratio: float | None = None
+    less_shipped: PairedDifference | None = None
+
+    def score(self, metric: str) -> ScoreRecord | None:
+        """The score by that metric, if it was measured."""
+        return next((one for one in self.scores if one.metric == metric), None)
 
 
 class Speed(_Frozen):
@@ -236,12 +267,13 @@ class BenchSettings(_Frozen):
 class Results(_Frozen):
     """The whole of a run."""
 
-    format_version: int = FORMAT_VERSION
+    format_version: int = Field(default=FORMAT_VERSION, ge=1, le=FORMAT_VERSION)
     created: AwareDatetime
     quickstudy_version: str
     name: str
     source: str
     target: str
+    bundle: BundleRecord | None = None
     main_system: str
     settings: BenchSettings
     machine: Machine
@@ -273,6 +305,24 @@ class Results(_Frozen):
         row = self.system(name)
         return (row.source, row.target) == (self.source, self.target)
 
+    @property
+    def domains(self) -> tuple[TextRecord, ...]:
+        """The test sets of domains, in the order that they were given in."""
+        return tuple(text for text in self.texts if text.domain)
+
+    def quality_of(self, system: str, text: str) -> Quality | None:
+        """The quality of a system on a text, if it was measured."""
+        for row in self.quality:
+            if (row.system, row.text) == (system, text):
+                return row
+        return None
+
+    def scored_on(self, texts: Sequence[TextRecord]) -> list[str]:
+        """Systems that were scored on one of some texts or more, in the order of the systems."""
+        names = {text.name for text in texts}
+        scored = {row.system for row in self.quality if row.text in names}
+        return [one.name for one in self.systems if one.name in scored]
+
     def bleu(self, system: str) -> ScoreRecord | None:
         """BLEU of a system on the first text that it was scored on."""
         for row in self.quality:
@@ -295,21 +345,32 @@ def save_results(results: Results, path: Path) -> None:
 
 
 def load_results(path: Path) -> Results:
-    """Read a results file. Raises ResultsError, saying what to do."""
+    """Read a results file of any format so far, as one of this format.
+
+    Raises ResultsError, saying what to do.
+    """
     try:
-        return Results.model_validate_json(path.read_bytes())
+        results = Results.model_validate_json(path.read_bytes())
     except OSError as error:
         raise ResultsError(
             f"{path} cannot be read ({error.strerror}): give a JSON file that "
             "`quickstudy bench` wrote"
         ) from None
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        faults = error.errors(include_url=False, include_context=False)
+        if newer := [one for one in faults if one["loc"] == ("format_version",)]:
+            raise ResultsError(
+                f"{path}: format_version is {newer[0]['input']!r}, this quickstudy reads 1 to "
+                f"{FORMAT_VERSION}: install the version that wrote it, or measure again with "
+                "`quickstudy bench`"
+            ) from None
+        first = faults[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
         raise ResultsError(
             f"{path}: {field}: {first['msg']}: these are no results of this version of "
             "quickstudy; measure again with `quickstudy bench`"
         ) from None
+    return results.model_copy(update={"format_version": FORMAT_VERSION})
 
 
 def replace_section(page: Path, begin: str, end: str, content: str) -> None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 
 import numpy as np
 
+from benchmarks.domains import bundle_record
 from benchmarks.plan import BenchPlan, TestText, sample_of
 from benchmarks.quality import Comet, quality_rows, translate_texts, with_comet
 from benchmarks.results import (
@@ -171,7 +172,7 @@ def _quality(context: BenchContext) -> list[Quality]:
     if context.options.comet is not None:
         with context.isolated("COMET"):
             scored = with_comet(scored, context.options.comet)
-    return quality_rows(scored, reference_of(plan))
+    return quality_rows(scored, reference_of(plan), plan.main)
 
 
 def _speeds(context: BenchContext) -> Speeds:
@@ -249,6 +250,7 @@ def _results(context: BenchContext, measured: Measured, about: Machine) -> Resul
         name=plan.name,
         source=plan.source,
         target=plan.target,
+        bundle=bundle_record(plan.bundle),
         main_system=plan.main,
         settings=BenchSettings(
             rounds=options.rounds,
@@ -314,11 +316,11 @@ def token_lengths(
 def _at_most(text: TestText, count: int | None) -> TestText:
     if count is None or count >= len(text.sources):
         return text
-    return TestText(
-        text.name,
-        text.sources[:count],
-        text.references[:count],
-        text.lengths[:count],
-        text.buckets[:count],
-        text.rarity[:count],
+    return replace(
+        text,
+        sources=text.sources[:count],
+        references=text.references[:count],
+        lengths=text.lengths[:count],
+        buckets=text.buckets[:count],
+        rarity=text.rarity[:count],
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.plan import NAMES
-from benchmarks.results import Figure, Results, ScalingFit, Speed
+from benchmarks.results import Figure, PairedDifference, Results, ScalingFit, Speed
 from benchmarks.service_load import CHECK_NAMES, targets
 from benchmarks.systems.base import WHOLE
 
@@ -30,6 +30,8 @@ def tables(results: Results) -> Iterator[Table]:
     """Every table that the results have figures for."""
     makers = (
         overview,
+        domain_table,
+        domain_difference_table,
         quality_table,
         buckets_table,
         *(lambda r, t=threads: speed_table(r, t) for threads in results.settings.threads),
@@ -44,6 +46,9 @@ def tables(results: Results) -> Iterator[Table]:
         if table is not None and table.rows:
             yield table
     yield from service_tables(results)
+
+
+LENGTH_NOTE = "Length: tokens of the translations over those of the references."
 
 
 def overview(results: Results) -> Table:
@@ -97,6 +102,7 @@ def quality_table(results: Results) -> Table:
     for row in results.quality:
         cells = [row.system, row.text]
         cells += [f"{one.score:.2f} ({one.low:.2f}–{one.high:.2f})" for one in row.scores]
+        cells.append(ratio_text(row.length_ratio))
         if row.bleu_difference is None:
             cells += [NONE, NONE, NONE]
         else:
@@ -107,12 +113,74 @@ def quality_table(results: Results) -> Table:
             cells += [f"{row.bleu_difference:+.2f}", share, f"{row.p_value:.3f}"]
         rows.append(cells)
     metrics = [one.metric for one in results.quality[0].scores] if results.quality else []
+    metrics.append("length")
     head = ["system", "test set", *metrics, "BLEU to the teacher", "share of its BLEU", "p"]
     note = (
         "Intervals of 95 % from 1,000 bootstrap resamples of the sentences; difference, share and "
-        "p (two-sided) from the same resamples of both systems. TER: less is better."
+        "p (two-sided) from the same resamples of both systems. TER: less is better. "
+        f"{LENGTH_NOTE}"
     )
     return Table("Quality", head, rows, note, frozenset({1}))
+
+
+def domain_tables(results: Results) -> Iterator[Table]:
+    """The tables by domain that the results have figures for."""
+    for table in (domain_table(results), domain_difference_table(results)):
+        if table.rows:
+            yield table
+
+
+def domain_table(results: Results) -> Table:
+    """BLEU, chrF2 and length of every system by domain; no rows where no domain was measured."""
+    domains = results.domains
+    rows = []
+    for system in results.scored_on(domains):
+        cells = [system]
+        for text in domains:
+            row = results.quality_of(system, text.name)
+            scores = [row.score(metric) if row else None for metric in ("BLEU", "chrF2")]
+            cells += [f"{one.score:.2f}" if one else NONE for one in scores]
+            cells.append(ratio_text(row.length_ratio if row else None))
+        rows.append(cells)
+    head = ["system"]
+    for text in domains:
+        head += [f"{text.name}: BLEU", "chrF2", "length"]
+    sizes = ", ".join(f"{text.name} {text.sentences:,}" for text in domains)
+    signatures = dict.fromkeys(
+        f"{one.metric} `{one.signature}`"
+        for row in results.quality
+        for one in row.scores
+        if one.metric in ("BLEU", "chrF2")
+    )
+    note = f"Sentences: {sizes}. {LENGTH_NOTE} {'; '.join(signatures)}."
+    return Table("Quality by domain", head, rows, note)
+
+
+def domain_difference_table(results: Results) -> Table:
+    """BLEU of every other system less the shipped one's, by domain."""
+    domains = results.domains
+    rows = []
+    for system in results.scored_on(domains):
+        if system == results.main_system:
+            continue
+        cells = [system]
+        for text in domains:
+            row = results.quality_of(system, text.name)
+            less = row.less_shipped if row else None
+            cells.append(_difference(less) if less else NONE)
+        if any(cell != NONE for cell in cells[1:]):
+            rows.append(cells)
+    head = ["system", *(text.name for text in domains)]
+    note = (
+        f"BLEU less that of `{results.main_system}` on the same sentences: interval of 95 % and "
+        "two-sided p by paired bootstrap, 1,000 resamples."
+    )
+    return Table("BLEU by domain, less the shipped system's", head, rows, note)
+
+
+def _difference(less: PairedDifference) -> str:
+    interval = f"{less.low:+.2f} to {less.high:+.2f}"
+    return f"{less.difference:+.2f} ({interval}; p {less.p_value:.3f})"
 
 
 def buckets_table(results: Results) -> Table | None:
@@ -415,6 +483,10 @@ def spread(figure: Figure, digits: int = 3) -> str:
 
 def percent(value: float | None, digits: int = 1) -> str:
     return NONE if value is None else f"{100 * value:.{digits}f} %"
+
+
+def ratio_text(value: float | None) -> str:
+    return NONE if value is None else f"{value:.3f}"
 
 
 def megabytes(value: float) -> str:

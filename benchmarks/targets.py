@@ -49,11 +49,14 @@ def _warnings(results: Results) -> list[str]:
 
 def _quality(results: Results) -> list[str]:
     main = results.main_system
+    domains = {text.name for text in results.domains}
     rows = [row for row in results.quality if row.system == main]
+    who = "The imported model" if main.startswith(f"{IMPORTED} ") else "The shipped student"
     sentences = []
     for row in rows:
+        if row.text in domains:
+            continue
         bleu = row.scores[0]
-        who = "The imported model" if main.startswith(f"{IMPORTED} ") else "The shipped student"
         said = f"{who} has {bleu.score:.1f} BLEU on {row.text}"
         if row.against and row.bleu_share is not None:
             said += (
@@ -61,6 +64,14 @@ def _quality(results: Results) -> list[str]:
                 f"{percent(row.bleu_share_low)} to {percent(row.bleu_share_high)})"
             )
         sentences.append(said + ".")
+    by_domain = [
+        f"{row.scores[0].score:.1f} on {row.text}"
+        + (f" ({percent(row.bleu_share)} of its teacher's)" if row.bleu_share is not None else "")
+        for row in rows
+        if row.text in domains
+    ]
+    if by_domain:
+        sentences.append(f"{who}'s BLEU by domain: {', '.join(by_domain)}.")
     return sentences
 
 

@@ -267,6 +267,8 @@ def show_bundle(bundle: Bundle, console: Console) -> None:
     sections: list[RenderableType] = [_facts(bundle), _engines(bundle)]
     if manifest.metrics:
         sections.append(_metrics(manifest))
+    if manifest.domains:
+        sections.append(_domains(manifest))
     sections.append(_gate(manifest.gate, "torch" if manifest.origin is None else "reference"))
     sections.append(_files(manifest))
     for section in sections:
@@ -332,6 +334,24 @@ def _metrics(manifest: Manifest) -> Table:
         for metric in manifest.metrics
     ]
     return _table(head, rows, numbers={"score"})
+
+
+def _domains(manifest: Manifest) -> Table:
+    head = ("domain", "sentences", "system", "decoding", "BLEU", "chrF2", "length")
+    rows = [
+        (
+            domain.name,
+            f"{domain.sentences:,}",
+            score.system,
+            score.decoding,
+            f"{score.bleu:.2f}",
+            f"{score.chrf2:.2f}",
+            "–" if score.length_ratio is None else f"{score.length_ratio:.3f}",
+        )
+        for domain in manifest.domains
+        for score in domain.scores
+    ]
+    return _table(head, rows, numbers={"sentences", "BLEU", "chrF2", "length"})
 
 
 def _gate(gate: GateRecord | None, reference: str) -> RenderableType:

@@ -7,20 +7,16 @@ Weights kept to 7 bits do not, are stored as int8 all the same, and run at the s
 is gone. 7-bit weights become a float32 model that gives the same bytes when written as int8 again.
 
 A shortlist makes CTranslate2 compute the output layer only for target pieces that the source
-pieces have been translated to. The table is IBM Model 1 (Brown et al. 1993) without a null word,
-learnt from the teacher's translations. A batch may write the union over its sentences, so a
-sentence's output depends on its neighbours: shortlists are off unless a recipe asks for them.
-
-Shapes: P pairs of a source and a target piece that share a sentence, V vocabulary.
+pieces have been translated to (`export.lexical_table`). A batch may write the union over its
+sentences, so a sentence's output depends on its neighbours: shortlists are off unless a recipe asks
+for them.
 """
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,6 +29,7 @@ from ctranslate2.specs.model_spec import NumpyVariable, Variable
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from export.lexical_table import LexicalTable
 from export.quantization import quantize_rows
 from export.runtime.ctranslate2_format import dequantized, read_variables
 from export.runtime.manifest import BundleError
@@ -327,63 +324,6 @@ def _norm(kind: str) -> str:
 
 
 VMAP_FILE = "vmap.txt"
-ITERATIONS = 4
-SENTENCES = 200_000
-"""The table is learnt from so many sentences at most, the first ones."""
-LEAST = 1e-3
-"""Translations less probable than this are left out."""
-
-Sentence = tuple[NDArray[np.integer], NDArray[np.integer]]
-
-
-@dataclass(frozen=True)
-class LexicalTable:
-    """t(trg | src) for the pairs that have been seen: three arrays [P], sorted by source piece and
-    then by falling probability; `frequency` [V] counts the target pieces."""
-
-    src: NDArray[np.int64]
-    trg: NDArray[np.int64]
-    probability: NDArray[np.float64]
-    frequency: NDArray[np.int64]
-
-
-def lexical_table(
-    sentences: Iterable[Sentence], vocab_size: int, iterations: int = ITERATIONS
-) -> LexicalTable:
-    """Learn the table from (source ids, target ids) without special tokens.
-
-    Raises BundleError where there is no sentence.
-    """
-    pairs, groups, frequency = _cooccurrences(sentences, vocab_size)
-    kinds, kind_of = np.unique(pairs, return_inverse=True)
-    src = kinds // vocab_size
-    probability = np.full(len(kinds), 1.0)
-    for _ in range(iterations):
-        weight = probability[kind_of]
-        share = weight / np.bincount(groups, weight)[groups]
-        counts = np.bincount(kind_of, share, minlength=len(kinds))
-        probability = counts / np.bincount(src, counts)[src]
-    order = np.lexsort((-probability, src))
-    return LexicalTable(src[order], kinds[order] % vocab_size, probability[order], frequency)
-
-
-def _cooccurrences(
-    sentences: Iterable[Sentence], vocab_size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Every source with every target piece of its sentence, as src · V + trg; which target
-    position each belongs to; how often each target piece comes."""
-    pairs, groups, targets, positions = [], [], [], 0
-    for src, trg in islice(sentences, SENTENCES):
-        src = np.unique(np.asarray(src, dtype=np.int64))
-        trg = np.asarray(trg, dtype=np.int64)
-        pairs.append((src[:, None] * vocab_size + trg[None, :]).ravel())
-        groups.append(np.tile(np.arange(positions, positions + len(trg)), len(src)))
-        targets.append(trg)
-        positions += len(trg)
-    if not positions:
-        raise BundleError("a shortlist needs translated sentences: run the `label` stage first")
-    frequency = np.bincount(np.concatenate(targets), minlength=vocab_size)
-    return np.concatenate(pairs), np.concatenate(groups), frequency
 
 
 def write_vmap(
@@ -391,13 +331,8 @@ def write_vmap(
 ) -> None:
     """Write CTranslate2's vocabulary map: for each source piece its `candidates` most probable
     translations, and the `always` most frequent target pieces whatever the source is."""
-    frequent = np.argsort(-table.frequency, kind="stable")[:always]
-    lines = ["\t" + " ".join(pieces[piece] for piece in frequent)]
-    starts = np.flatnonzero(np.diff(table.src, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(table.src)], strict=True):
-        end = min(end, start + candidates)
-        likely = table.trg[start:end][table.probability[start:end] >= LEAST]
-        if len(likely):
-            words = " ".join(pieces[piece] for piece in likely)
-            lines.append(f"{pieces[table.src[start]]}\t{words}")
+    lines = ["\t" + " ".join(pieces[piece] for piece in table.frequent(always))]
+    for source, likely in table.likely(candidates):
+        words = " ".join(pieces[piece] for piece in likely)
+        lines.append(f"{pieces[source]}\t{words}")
     Path(path).write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sentencepiece as spm
 
 from export.ctranslate2 import (
     VMAP_FILE,
-    Sentence,
     ctranslate2_fault,
     from_ctranslate2,
-    lexical_table,
     to_ctranslate2,
     write_vmap,
 )
+from export.lexical_table import LexicalTable, Sentence, lexical_table
 from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import (
@@ -48,6 +48,7 @@ from export.runtime.manifest import (
     EngineEntry,
     Metric,
 )
+from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import SAMPLES, check_translates
 from training.config.recipe import GateLimits
 from training.model.transformer import Transformer, parameter_count
@@ -63,11 +64,13 @@ SHORTLIST_ALWAYS = 200
 
 @dataclass(frozen=True)
 class ExportJob:
-    """What an engine is exported from: the model, its pieces in the order of their ids, the
-    manifest's content, and the translated text that shortlists are made from."""
+    """What an engine is exported from: the model, the target's and the source's pieces in the
+    order of their ids, the manifest's content, and the translated text that shortlists are made
+    from."""
 
     model: Transformer
     pieces: list[str]
+    source_pieces: list[str]
     info: BundleInfo
     translated_text: TranslatedText | None = None
 
@@ -106,13 +109,17 @@ def _ctranslate2_int8(job: ExportJob, folder: Path) -> None:
     to_ctranslate2(job.model, job.pieces, folder, "int8")
 
 
-def _vmap(job: ExportJob, folder: Path) -> None:
+def _lexical_table(job: ExportJob) -> LexicalTable:
     if job.translated_text is None:
         raise BundleError(
-            "a shortlist is made from the teacher's translations, and there are none: export "
-            "from a recipe whose `label` stage is done"
+            "a shortlist is made from translated text, and there is none: export from a recipe "
+            "whose text is there"
         )
-    table = lexical_table(job.translated_text(), job.model.vocab_size)
+    return lexical_table(job.translated_text(), job.model.vocab_size)
+
+
+def _vmap(job: ExportJob, folder: Path) -> None:
+    table = _lexical_table(job)
     write_vmap(folder / VMAP_FILE, table, job.pieces, SHORTLIST_CANDIDATES, SHORTLIST_ALWAYS)
 
 
@@ -121,6 +128,24 @@ def _native_int8(job: ExportJob, folder: Path) -> None:
         _ctranslate2_int8(job, folder)
     else:
         to_native(job.model, job.pieces, folder, "int8-7bit")
+
+
+def _onnx_int8_shortlist(job: ExportJob, folder: Path) -> None:
+    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), shortlist=True)
+    (folder / SHORTLIST_FILE).write_bytes(_shortlist(job).to_bytes())
+
+
+def _shortlist(job: ExportJob) -> Shortlist:
+    """Each source piece's likely translations, and itself where the target has the same piece, so
+    that what was never seen in translated text can be copied."""
+    table = _lexical_table(job)
+    likely = dict(table.likely(SHORTLIST_CANDIDATES))
+    target_ids = {piece: index for index, piece in enumerate(job.pieces)}
+    lists = [
+        np.union1d(likely.get(index, []), [target_ids[piece]] if piece in target_ids else [])
+        for index, piece in enumerate(job.source_pieces)
+    ]
+    return Shortlist.of(lists, table.frequent(SHORTLIST_ALWAYS))
 
 
 def _onnx_float32(job: ExportJob, folder: Path) -> None:
@@ -207,6 +232,17 @@ ENGINE_EXPORTERS = {
         ),
         EngineExporter(
             EngineEntry(
+                name="onnx-int8-shortlist",
+                kind="onnx",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/onnx-int8-shortlist",
+                shortlist=True,
+            ),
+            _onnx_int8_shortlist,
+        ),
+        EngineExporter(
+            EngineEntry(
                 name="onnx-int8-beam",
                 kind="onnx",
                 precision="int8-7bit",
@@ -265,11 +301,13 @@ def export_bundle(
     limits: GateLimits | None = None,
     force: bool = False,
     translated_text: TranslatedText | None = None,
+    reads_fragments: bool = False,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
     `source_tokenizer_path` is the source's, where it has one of its own. `engines` are names in
-    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from.
+    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from; `reads_fragments` says
+    that the model has learnt text that no mark ends.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -292,6 +330,7 @@ def export_bundle(
         metrics=tuple(metrics),
         licence=licence,
         attribution=attribution,
+        reads_fragments=reads_fragments,
         **_source_side(source_tokenizer_path),
     )
     gate_settings = GateSettings(held_out, limits or GateLimits(), force) if held_out else None
@@ -343,7 +382,8 @@ def write_engines(
         if source_tokenizer_path is not None:
             shutil.copyfile(source_tokenizer_path, draft / SOURCE_TOKENIZER_FILE)
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
-        job = ExportJob(model, pieces, info, translated_text)
+        source = pieces_of(source_tokenizer_path) if source_tokenizer_path else pieces
+        job = ExportJob(model, pieces, source, info, translated_text)
         for exporter in exporters_of([engine.name for engine in info.engines]):
             exporter.export(job, draft)
 

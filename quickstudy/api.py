@@ -14,13 +14,15 @@ from __future__ import annotations
 import asyncio
 import operator
 import os
+import queue
 import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from concurrent.futures import CancelledError
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, get_args, overload
@@ -29,6 +31,7 @@ from export.runtime.manifest import BundleError
 from quickstudy.errors import QuickstudyError
 from service import models as served_models
 from service.batching import ClosedError
+from service.fair_queue import Priority
 from service.fallback import TranslationWarning
 from service.pivot import (
     SearchError,
@@ -53,10 +56,15 @@ __all__ = [
     "load",
 ]
 
-CHUNK_CHARS = 8_000
-"""Characters of a list that are prepared at a time; a longer text is a chunk by itself."""
-CHUNKS_IN_FLIGHT = 3
-"""Chunks of a list under way at once: one is prepared while others are translated."""
+WINDOW_CHARS = 100_000
+"""Characters of a list that are cut into sentences at a time, and sorted by length to form batches;
+a longer text is a window by itself."""
+WINDOW_TEXTS = 1_000
+"""Most texts of a window."""
+WINDOWS_IN_FLIGHT = 3
+"""Windows under way at once: one is prepared while others are translated."""
+THREADS_PER_WINDOW = 4
+"""Threads for which one more window is under way."""
 CLOSE_S = 5.0
 """Longest wait for the event loop's thread when a model is closed."""
 MAX_BEAM_SIZE = 8
@@ -105,13 +113,15 @@ def load(
     *,
     engine: str | None = None,
     threads: int | None = None,
+    fallback_decoding: bool = True,
 ) -> Model:
     """Load a bundle; without a path, the one that ships with Quickstudy.
 
     `engine` names an engine of the bundle; None is its default one. `threads` is how many batches
-    are translated at the same time; None is one per usable core. The service's settings
-    (`QUICKSTUDY_*`) have no effect. Raises BundleError if the bundle cannot be used, OptionError
-    for an invalid option.
+    are translated at the same time; None is one per usable core. Without `fallback_decoding`, what
+    looks wrong is not decoded again: quicker, and worse. The service's settings (`QUICKSTUDY_*`)
+    have no effect. Raises BundleError if the bundle cannot be used, OptionError for an invalid
+    option.
     """
     folder = None if path is None else _path(path)
     if engine is not None and not isinstance(engine, str):
@@ -127,6 +137,7 @@ def load(
         inter_threads=threads or usable_cores(),
         queue_size=sys.maxsize,
         queue_tokens=sys.maxsize,
+        fallback_decoding=fallback_decoding,
     )
     return Model(served_models.load_models([folder], settings).default, settings)
 
@@ -141,6 +152,7 @@ class Model:
     def __init__(self, served: served_models.Model, settings: Settings) -> None:
         self._manifest = served.manifest
         self._scheduler = Scheduler(settings)
+        self._in_flight = WINDOWS_IN_FLIGHT + settings.inter_threads // THREADS_PER_WINDOW
         self._served: served_models.Model | None = served
         self._thread = _EventLoopThread()
         # Runs once: by `close`, when the model is garbage, or when the interpreter ends.
@@ -160,6 +172,12 @@ class Model:
     def target(self) -> str:
         """The target language's code."""
         return self._manifest.target_lang
+
+    @property
+    def identity(self) -> str:
+        """What every translation depends on: the hash of the manifest, hence of all the bundle's
+        files, and the engine's name. Raises ModelClosedError."""
+        return self._open().identity
 
     @overload
     def translate(  # type: ignore[overload-overlap]  # a str is a Sequence[str] too
@@ -239,6 +257,25 @@ class Model:
         translations = [_translation(result) for result in self._run(request)]
         return translations[0] if isinstance(text, str) else translations
 
+    def translate_batches(
+        self,
+        batches: Iterable[Sequence[str]],
+        *,
+        format: Format = "text",
+        beam_size: int = 1,
+        glossary: Mapping[str, str] | None = None,
+    ) -> Iterator[list[Translation]]:
+        """Translate lists of texts as they come, however many: each list's translations, in order.
+
+        A list is answered once it and those before it are ready. The next few are taken meanwhile,
+        in a thread, and translated together with it, so memory does not grow with their number. A
+        list of a thousand texts is as fast as any. Raises as `translate`, and what `batches`
+        raises.
+        """
+        options = _request([], format, beam_size, glossary, scores=True)
+        self._check(options)
+        return self._in_order(batches, options)
+
     def close(self) -> None:
         """Free the model; pending calls in other threads raise ModelClosedError."""
         self._finalizer()
@@ -258,23 +295,80 @@ class Model:
     def __repr__(self) -> str:
         return f"<quickstudy.Model {self.name!r}: {self.source} → {self.target}>"
 
-    def _run(self, request: TranslationRequest) -> list[TranslatedText]:
-        """Translate in the model's own thread, and wait for it."""
-        served = self._served
-        if served is None:
+    def _open(self) -> served_models.Model:
+        """The loaded bundle. Raises ModelClosedError."""
+        if self._served is None:
             raise ModelClosedError(CLOSED)
+        return self._served
+
+    def _check(self, request: TranslationRequest) -> None:
+        """Raises OptionError for a search that the engine does not support."""
         try:
-            check_search((served,), request)
-            return self._thread.run(_translate(self._scheduler, served, request))
+            check_search((self._open(),), request)
         except SearchError as error:
             raise OptionError(str(error)) from None
-        except (ClosedError, CancelledError):
-            raise ModelClosedError(CLOSED) from None
-        except RuntimeError as error:
-            # When the main thread has ended, Python lets no executor take work any more.
-            if threading.main_thread().is_alive():
-                raise
-            raise ModelClosedError(ENDING) from error
+
+    def _run(self, request: TranslationRequest) -> list[TranslatedText]:
+        """Translate in the model's own thread, and wait for it."""
+        self._check(request)
+        with _errors_in_words():
+            return self._thread.run(self._translate(request))
+
+    async def _translate(self, request: TranslationRequest) -> list[TranslatedText]:
+        return await _translate(self._scheduler, self._open(), request, self._in_flight)
+
+    def _in_order(
+        self, batches: Iterable[Sequence[str]], options: TranslationRequest
+    ) -> Iterator[list[Translation]]:
+        """Take batches in a thread, a few ahead of the one whose translations are awaited here."""
+        pending: queue.SimpleQueue[Future[list[TranslatedText]] | BaseException | None]
+        pending = queue.SimpleQueue()
+        room = threading.Semaphore(self._in_flight)
+        stopped = threading.Event()
+
+        def submit_all() -> None:
+            try:
+                for batch in batches:
+                    room.acquire()
+                    if stopped.is_set():
+                        return
+                    request = replace(options, texts=_texts(batch))
+                    with _errors_in_words():
+                        pending.put(self._thread.submit(self._translate(request)))
+                pending.put(None)
+            except BaseException as error:  # raised where the translations are awaited
+                pending.put(error)
+
+        threading.Thread(target=submit_all, name="quickstudy-batches", daemon=True).start()
+        future: Future[list[TranslatedText]] | BaseException | None = None
+        try:
+            while (future := pending.get()) is not None:
+                if isinstance(future, BaseException):
+                    raise future
+                with _errors_in_words():
+                    translated = future.result()
+                room.release()
+                yield [_translation(text) for text in translated]
+        finally:
+            stopped.set()
+            room.release()
+            while isinstance(future, Future):
+                future.cancel()
+                future = None if pending.empty() else pending.get()
+
+
+@contextmanager
+def _errors_in_words() -> Iterator[None]:
+    """Let what a stopped event loop raises be a ModelClosedError."""
+    try:
+        yield
+    except (ClosedError, CancelledError):
+        raise ModelClosedError(CLOSED) from None
+    except RuntimeError as error:
+        # When the main thread has ended, Python lets no executor take work any more.
+        if threading.main_thread().is_alive():
+            raise
+        raise ModelClosedError(ENDING) from error
 
 
 def _request(
@@ -296,6 +390,7 @@ def _request(
         alternatives=_integer("alternatives", alternatives, 0, MAX_ALTERNATIVES),
         scores=scores,
         glossary=NO_GLOSSARY if glossary is None else _glossary(glossary),
+        priority=Priority.INTERACTIVE if isinstance(text, str) else Priority.BULK,
     )
 
 
@@ -354,41 +449,43 @@ def _check_text(text: object, name: str) -> None:
 
 
 async def _translate(
-    scheduler: Scheduler, served: served_models.Model, request: TranslationRequest
+    scheduler: Scheduler,
+    served: served_models.Model,
+    request: TranslationRequest,
+    in_flight: int,
 ) -> list[TranslatedText]:
-    """Translate texts, in order. Texts of like lengths go together, which saves padding."""
-    chunks = _chunks(request.texts)
-    if len(chunks) <= 1:
+    """Translate texts, in order, in windows whose sentences are sorted by length."""
+    windows = list(windows_of(request.texts))
+    if len(windows) <= 1:
         return await translate_with_model(scheduler, served, request.texts, request)
-    done: dict[int, TranslatedText] = {}
-    waiting = iter(chunks)
+    done: list[list[TranslatedText]] = [[] for _ in windows]
+    waiting = iter(enumerate(windows))
 
-    async def translate_chunks() -> None:
-        for rows in waiting:
-            texts = [request.texts[row] for row in rows]
-            translated = await translate_with_model(scheduler, served, texts, request)
-            done.update(zip(rows, translated, strict=True))
+    async def translate_windows() -> None:
+        for place, texts in waiting:
+            done[place] = await translate_with_model(scheduler, served, texts, request)
 
-    tasks = [asyncio.create_task(translate_chunks()) for _ in range(CHUNKS_IN_FLIGHT)]
+    tasks = [asyncio.create_task(translate_windows()) for _ in range(in_flight)]
     try:
         await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
-    return [done[row] for row in range(len(request.texts))]
+    return [text for window in done for text in window]
 
 
-def _chunks(texts: Sequence[str]) -> list[list[int]]:
-    """Rows of texts by length, in chunks of about CHUNK_CHARS characters."""
-    chunks: list[list[int]] = []
+def windows_of(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in order, in lists of at most WINDOW_TEXTS and, but for one long text, WINDOW_CHARS."""
+    window: list[str] = []
     chars = 0
-    for row in sorted(range(len(texts)), key=lambda row: len(texts[row])):
-        if not chunks or chars + len(texts[row]) > CHUNK_CHARS:
-            chunks.append([])
-            chars = 0
-        chunks[-1].append(row)
-        chars += len(texts[row])
-    return chunks
+    for text in texts:
+        if window and (len(window) == WINDOW_TEXTS or chars + len(text) > WINDOW_CHARS):
+            yield window
+            window, chars = [], 0
+        window.append(text)
+        chars += len(text)
+    if window:
+        yield window
 
 
 def _translation(text: TranslatedText) -> Translation:
@@ -415,6 +512,15 @@ class _EventLoopThread:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Wait for a coroutine; an exception here, such as Ctrl-C, cancels it."""
+        future = self.submit(work)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Start a coroutine in the event loop."""
         if os.getpid() != self._pid:
             work.close()
             raise QuickstudyError(
@@ -425,12 +531,7 @@ class _EventLoopThread:
             if self._stopped:
                 work.close()
                 raise ModelClosedError(CLOSED)
-            future = asyncio.run_coroutine_threadsafe(work, self._loop)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
+            return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run `close`, cancel what still runs, and end the thread."""

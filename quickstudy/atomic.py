@@ -135,6 +135,29 @@ def atomic_write(path: str | Path, content: str | bytes | memoryview) -> None:
 
 
 @contextlib.contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a new empty file that becomes `path` when the block ends, or is removed if it raises.
+
+    Creates parent folders. Raises OSError.
+    """
+    path = Path(path)
+    _clean_up(path)
+    draft = _sibling(path, DRAFT)
+    try:
+        with _errors_name(path, draft):
+            draft.touch(exist_ok=False)
+            with _locked(draft):
+                yield draft
+                _sync(draft)
+                draft.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):  # a read-only disk refuses this, too
+            draft.unlink()
+        raise
+    _sync(path.parent)
+
+
+@contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
     """Yield a new empty folder that becomes `path` when the block ends, or is removed if it raises.
 

@@ -5,15 +5,12 @@ Commands import what they use when they run: serving never needs torch, and `--h
 
 from __future__ import annotations
 
-import codecs
 import contextlib
-import io
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn, cast
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -35,8 +32,7 @@ RESUMABLE = frozenset(
 """Commands that continue where they were stopped."""
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as in shells."""
-READ_BYTES = 1 << 18
-"""Most that `translate` reads at a time: what is waiting there is translated together."""
+CONTINUE = "finished work is kept; run the same command again to continue"
 
 
 # --- entry point and errors ---------------------------------------------------------------------
@@ -86,7 +82,7 @@ class InterruptibleGroup(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:
             advice = (
-                "finished work is kept; run the same command again to continue"
+                CONTINUE
                 if ctx.invoked_subcommand in RESUMABLE
                 else "run the same command again to start over"
             )
@@ -357,56 +353,77 @@ def recombine(
 
 @app.command()
 def translate(
+    context: typer.Context,
     bundle: Annotated[
         Path | None, typer.Argument(help="Bundle folder.", show_default="models/en-de")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Bundle folder, as the argument.", envvar="QUICKSTUDY_MODEL")
+    ] = None,
+    input: Annotated[
+        Path | None, typer.Option(help="File to translate.", show_default="standard input")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="File to write; resumable.", show_default="standard output"),
     ] = None,
     engine: Annotated[str | None, typer.Option(help="Engine of the bundle.")] = None,
     beam_size: Annotated[int, typer.Option(min=1, max=8, help="1 is greedy.")] = 1,
     format: Annotated[
         Literal["text", "html", "markdown"],
-        typer.Option(help="Text is translated line by line; HTML and Markdown as one document."),
+        typer.Option(
+            help="Lines of text are translated one by one, HTML and Markdown as one document; "
+            "of JSONL and Parquet each field."
+        ),
     ] = "text",
+    records: Annotated[
+        Literal["auto", "lines", "jsonl", "parquet"],
+        typer.Option(help="How texts stand in the input; `auto` goes by the file's name."),
+    ] = "auto",
+    field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
+    output_field: Annotated[
+        str, typer.Option(help="Field or column for the translation.")
+    ] = "translation",
+    report: Annotated[
+        Path | None, typer.Option(help="File for what may be wrong, JSONL with line numbers.")
+    ] = None,
+    fallback: Annotated[
+        bool,
+        typer.Option(
+            "--fallback/--no-fallback",
+            help="Decode again what looks wrong; without it quicker, and worse.",
+        ),
+    ] = True,
+    shard_lines: Annotated[
+        int, typer.Option(min=1, help="Lines that are kept at a time with --output.")
+    ] = 5000,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=256, show_default="one per core", help="Threads.")
+    ] = None,
+    workers: Annotated[
+        str | None, typer.Option(metavar="ray", help="`ray` translates on a Ray cluster.")
+    ] = None,
 ) -> None:
-    """Translate standard input to standard output."""
-    from quickstudy import load
+    """Translate a file, or standard input to standard output as it comes.
 
-    with load(bundle, engine=engine) as model:
-        model.translate([], beam_size=beam_size)  # refuses the beam before it waits for input
-        if format == "text":
-            for lines in _waiting_lines():
-                for translation in model.translate(lines, beam_size=beam_size):
-                    print(translation)
-                sys.stdout.flush()
-        else:
-            document = "".join(_waiting_text(universal_newlines=False))
-            print(model.translate(document, format=format, beam_size=beam_size), end="")
+    With --output, the same command continues where it was stopped.
+    """
+    from quickstudy.bulk.command import BulkCommand
+    from quickstudy.bulk.workers import TranslateConfig
 
-
-def _waiting_lines() -> Iterator[list[str]]:
-    """Lines of standard input, all that are waiting there at a time: one that is typed at a
-    terminal or trickles through a pipe at once, those of a file in long lists."""
-    rest = ""
-    for text in _waiting_text():
-        *lines, rest = (rest + text).split("\n")
-        if lines:
-            yield lines
-    if rest:
-        yield [rest]
-
-
-def _waiting_text(universal_newlines: bool = True) -> Iterator[str]:
-    """Standard input as text, all that is waiting there at a time."""
-    reader = cast(io.BufferedReader, sys.stdin.buffer)
-    decoder = codecs.getincrementaldecoder(sys.stdin.encoding)()
-    newlines = io.IncrementalNewlineDecoder(decoder, translate=universal_newlines)
+    source = context.get_parameter_source("model")
+    if bundle is not None and source is not None and source.name == "COMMANDLINE":
+        raise QuickstudyError("the bundle is given twice: leave out --model or the argument")
+    config = TranslateConfig(bundle or model, engine, format, beam_size, fallback, threads)
+    command = BulkCommand(
+        config, input, output, records, field, output_field, report, shard_lines, workers
+    )
     try:
-        while data := reader.read1(READ_BYTES):
-            yield newlines.decode(data)
-        yield newlines.decode(b"", final=True)
-    except UnicodeDecodeError as error:
-        raise QuickstudyError(
-            f"standard input is not {error.encoding} text: convert it first, with iconv for example"
-        ) from None
+        command.run()
+    except KeyboardInterrupt:
+        if not command.is_resumable:
+            raise
+        _fail(f"interrupted: {CONTINUE}", INTERRUPTED)
 
 
 @app.command()

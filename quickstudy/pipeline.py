@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quickstudy.atomic import atomic_folder, atomic_write
+from quickstudy.progress import Ticker
 from training.config.io import dump_recipe
 from training.config.model import (
     CheckpointTeacher,
     SeparateTokenizers,
+    StartTokenizers,
     TrainedTeacher,
     members_of,
 )
@@ -23,7 +25,6 @@ from training.config.recipe import RecipeError, SourceConfig, TokenizerConfig
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
 from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-from training.logging import Ticker
 from training.run import (
     Run,
     adopt_tokenizer,
@@ -40,6 +41,7 @@ from training.run import (
 from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
 from training.teacher_files import SOURCE_TOKENIZER, read_json
 from training.trainer import TrainingRun, train
+from training.warm_start import lent_tokenizers
 
 if TYPE_CHECKING:
     from export.quality_gate import EvalSet
@@ -77,12 +79,14 @@ def _prepare_stage(run: Run) -> Stage:
     def inputs() -> Any:
         sources = [*corpus.train, corpus.validation, *corpus.test.values()]
         files = [_source_files(source, Path(corpus.root)) for source in sources]
-        return [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
+        settings = [fingerprint_of(corpus, ("root", "licence", "attribution")), files]
+        drawn = corpus.augment.active or corpus.formality
+        return [*settings, run.recipe.seed] if drawn else settings
 
     def execute() -> None:
         metadata = (folder / METADATA_FILE).read_text()
         with Ticker("prepare", None, "pairs read") as tick:
-            report = prepare(corpus, folder, tick)
+            report = prepare(corpus, folder, tick, run.recipe.seed)
         atomic_write(folder / METADATA_FILE, metadata)
         say(render_report(report))
 
@@ -109,8 +113,22 @@ def _write_tokenizers(run: Run) -> None:
         write_source_tokenizer(config, run.tokenizer.with_name(SOURCE_TOKENIZER))
         targets = ((None, trg) for _, trg in _training_pairs(run))
         train_tokenizer(targets, config.target, run.tokenizer, run.recipe.seed)
+    elif isinstance(config, StartTokenizers):
+        _write_lent_tokenizers(run, config)
     else:
         adopt_tokenizer(run.recipe, run.tokenizer)
+
+
+def _write_lent_tokenizers(run: Run, config: StartTokenizers) -> None:
+    target, source = lent_tokenizers(
+        run.recipe,
+        config,
+        lambda: (src for src, _ in _training_pairs(run) if src is not None),
+        lambda: (trg for _, trg in _training_pairs(run) if trg is not None),
+    )
+    if source is not None:
+        atomic_write(run.tokenizer.with_name(SOURCE_TOKENIZER), source)
+    atomic_write(run.tokenizer, target)
 
 
 def _encode_corpus(run: Run, longest: int) -> None:
@@ -283,7 +301,7 @@ def _export_stage(run: Run) -> Stage:
     def execute() -> None:
         from export.exporter import export_bundle
         from training.checkpoint import load_checkpoint
-        from training.data.dataset import labelled_pairs
+        from training.data.dataset import translated_pairs
 
         checkpoint = load_checkpoint(run.student_folder("student") / "checkpoint")
         bundle = export_bundle(
@@ -305,7 +323,10 @@ def _export_stage(run: Run) -> Stage:
             held_out=_validation_text(run),
             limits=recipe.export.gate,
             force=run.publish_anyway,
-            translated_text=lambda: labelled_pairs(run.token_shards, run.labels),
+            reads_fragments=recipe.corpus.augment.no_final_stop > 0,
+            translated_text=lambda: translated_pairs(
+                run.token_shards, run.labels if recipe.needs_teacher else None
+            ),
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")

@@ -52,10 +52,10 @@ class Model:
     def adds_stop(self) -> bool:
         """Whether it gets a full stop after headings and labels.
 
-        Without one, students that Quickstudy trained on whole sentences repeat themselves. Imported
+        Without one, students that learnt from whole sentences alone repeat themselves. Imported
         models know headings, and make up text before an added stop ("STOP." → "STOP ( ( (").
         """
-        return self.manifest.origin is None
+        return self.manifest.origin is None and not self.manifest.reads_fragments
 
     def supports(self, option: str) -> bool:
         """Whether its engine supports an option of a search, `beam_size` or `alternatives`."""
@@ -69,6 +69,12 @@ class Model:
         computed_by = engine.runtime.partition(" (")[0]  # every kernel gives the same
         identity = f"{_files_identity(bundle, name)}:{computed_by}"
         return cls(identity, bundle, engine, name, coverage=coverage)
+
+
+def mean_chrf2(manifest: Manifest) -> float:
+    """The mean chrF2 of a bundle's own translations over the domains of its card; 0 without."""
+    scores = [domain.scores[0].chrf2 for domain in manifest.domains]
+    return sum(scores) / len(scores) if scores else 0.0
 
 
 class LanguageError(Exception):
@@ -99,6 +105,12 @@ class ModelSet:
     def default(self) -> Model:
         """The first model; its languages apply where a request names none."""
         return self.models[0]
+
+    @cached_property
+    def best(self) -> Model:
+        """The model whose card shows the best translations, by its mean chrF2 over domains: a page
+        begins with it. The first, where no card says."""
+        return max(self.models, key=lambda model: mean_chrf2(model.manifest))
 
     @cached_property
     def targets(self) -> dict[str, list[str]]:

@@ -223,6 +223,8 @@ class Scheduler:
                 model, sentences[0], options, priority, within_s, fallback
             )
             return [_successful(outcome)]
+        if priority is Priority.BULK:
+            return await self._translate_bulk(model, sentences, options, within_s, fallback)
         stream = self.stream(
             model,
             sentences,
@@ -273,6 +275,37 @@ class Scheduler:
     async def close(self, grace_s: float = 0.0) -> None:
         """Finish what is in progress within `grace_s` seconds, and stop."""
         await self.batcher.close(grace_s)
+
+    async def _translate_bulk(
+        self,
+        model: ServedModel,
+        sentences: Sequence[str],
+        options: TranslateOptions,
+        within_s: float | None,
+        fallback: bool,
+    ) -> list[CheckedTranslation]:
+        """Translate sentences of which nobody reads the first before the last is ready: longest
+        first, so that a batch has like lengths, and what looks wrong all at once at the end."""
+        request, tasks, places = await self._plan(
+            model, sentences, options, Priority.BULK, within_s, fallback
+        )
+        try:
+            with self.batcher.queued(request):
+                flagged = [
+                    task
+                    for row, task in enumerate(tasks)
+                    if self._accept(task, await request.result(row))
+                ]
+            await self._decode_again(request, flagged)
+            for task in flagged:
+                self._settle(task)
+            outcomes = [
+                await self._outcome(request, place, options.return_scores) for place in places
+            ]
+        finally:
+            for task in tasks:
+                task.finish(None)
+        return [_successful(outcome) for outcome in outcomes]
 
     async def _translate_one(
         self,
@@ -354,6 +387,8 @@ class Scheduler:
             for task in tasks:
                 task.finish(None)
             raise
+        if priority is Priority.BULK:
+            tasks.sort(key=lambda task: task.tokens, reverse=True)
         request = _request_for(tasks, BatchKey(model, options), priority, deadline)
         if request.metrics is not None:
             request.metrics.tokens += sum(task.tokens for task in tasks)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import doctest
 import gc
+import itertools
 import re
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +25,7 @@ from fastapi.testclient import TestClient
 import quickstudy
 from export.runtime.bundle import Bundle
 from quickstudy import api
+from quickstudy.api import WINDOWS_IN_FLIGHT, OptionError, windows_of
 from service import models as served_models
 from service.app import create_app, guarded
 from service.settings import Settings
@@ -381,3 +384,81 @@ def test_everything_public_is_documented() -> None:
     for name in quickstudy.__all__:
         assert name in page
         assert getattr(quickstudy, name).__doc__
+
+
+# --- lists, however many ------------------------------------------------------------------------
+
+
+def test_batches_are_answered_in_order(model: quickstudy.Model) -> None:
+    batches = [["a red dog", ""], [], ["the old dog", "a red dog. the old dog."], ["x" * 500]]
+    answers = list(model.translate_batches(iter(batches)))
+    assert [[one.text for one in answer] for answer in answers] == [
+        model.translate(batch) for batch in batches
+    ]
+
+
+def test_a_batch_is_answered_before_the_next_is_there(model: quickstudy.Model) -> None:
+    answered = threading.Event()
+
+    def batches() -> Iterator[list[str]]:
+        yield ["a red dog"]
+        assert answered.wait(20)
+        yield ["the old dog"]
+
+    answers = model.translate_batches(batches())
+    assert len(next(answers)) == 1
+    answered.set()
+    assert len(next(answers)) == 1
+    assert list(answers) == []
+
+
+def test_batches_without_end_are_taken_a_few_ahead(model: quickstudy.Model) -> None:
+    taken: list[int] = []
+
+    def batches() -> Iterator[list[str]]:
+        for number in itertools.count():
+            taken.append(number)
+            yield [f"dog {number}"]
+
+    answers = model.translate_batches(batches())
+    for _ in range(20):
+        next(answers)
+    answers.close()  # type: ignore[attr-defined]
+    time.sleep(0.1)
+    assert 20 <= len(taken) <= 20 + WINDOWS_IN_FLIGHT + 2
+
+
+def test_what_batches_raise_comes_after_the_answers_before_it(model: quickstudy.Model) -> None:
+    def batches() -> Iterator[list[str]]:
+        yield ["a red dog"]
+        raise OSError("the disk is gone")
+
+    answers = model.translate_batches(batches())
+    assert len(next(answers)) == 1
+    with pytest.raises(OSError, match="the disk is gone"):
+        next(answers)
+
+
+def test_batches_are_checked_as_lists_are(model: quickstudy.Model) -> None:
+    with pytest.raises(OptionError, match="beam_size"):
+        model.translate_batches([["a"]], beam_size=99)
+    with pytest.raises(OptionError, match=r"text\[1\] is of type int"):
+        list(model.translate_batches([["a", 5]]))  # type: ignore[list-item]
+
+
+def test_windows_hold_so_many_texts_and_characters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api, "WINDOW_TEXTS", 3)
+    monkeypatch.setattr(api, "WINDOW_CHARS", 10)
+    texts = ["1", "2", "3", "4", "x" * 9, "y" * 11, "", "z"]
+    windows = [["1", "2", "3"], ["4", "x" * 9], ["y" * 11], ["", "z"]]
+    assert list(windows_of(texts)) == windows
+
+
+def test_without_fallback_decoding_nothing_is_decoded_again(bundle: Bundle) -> None:
+    with (
+        quickstudy.load(bundle.path, threads=1, fallback_decoding=False) as hasty,
+        quickstudy.load(bundle.path, threads=1) as model,
+    ):
+        assert model._scheduler._fallback
+        assert not hasty._scheduler._fallback
+        assert len(hasty.translate(["a red dog", "the old dog"])) == 2

@@ -175,6 +175,22 @@ def chosen_layers(count: int, available: int) -> list[int]:
     return [round(index * (available - 1) / (count - 1)) for index in range(count)]
 
 
+def _narrowed(layer: dict[str, Tensor], ffn: int) -> dict[str, Tensor]:
+    """A layer's weights with `ffn` of its feed-forward units, those of the largest weights: the
+    product of the norms of what comes in and what goes out (after Li et al. 2017, Pruning Filters
+    for Efficient ConvNets)."""
+    inner, outer = layer["ffn.inner.weight"], layer["ffn.outer.weight"]
+    if ffn >= len(inner):
+        return layer
+    kept = (inner.norm(dim=1) * outer.norm(dim=0)).topk(ffn).indices.sort().values
+    return {
+        **layer,
+        "ffn.inner.weight": inner[kept],
+        "ffn.inner.bias": layer["ffn.inner.bias"][kept],
+        "ffn.outer.weight": outer[:, kept],
+    }
+
+
 def _silence(layer: nn.Module) -> None:
     """Zero a layer's projections onto the residual stream: it then computes the identity."""
     for module in layer.modules():
@@ -191,9 +207,20 @@ def _silence(layer: nn.Module) -> None:
         nn.init.zeros_(projection.bias)
 
 
-def start_from_model(student: Transformer, other: Transformer, target_words: bool = True) -> None:
-    """Copy another model's embeddings, norms and chosen layers into a student of the same width;
-    those of the target's words only with `target_words`.
+@dataclass(frozen=True)
+class LayerChoice:
+    """Which of another model's layers a student starts from, counted from 1, in order; None: evenly
+    spaced ones."""
+
+    encoder: tuple[int, ...] | None = None
+    decoder: tuple[int, ...] | None = None
+
+
+EVENLY = LayerChoice()
+
+
+def copy_layers(student: Transformer, other: Transformer, choice: LayerChoice) -> None:
+    """Copy another model's norms and chosen layers into a student of the same width.
 
     Layers that the student has beyond the other's start as the identity: what they add to the
     residual stream is projected to zero, so that a deeper student begins by computing what the
@@ -207,19 +234,20 @@ def start_from_model(student: Transformer, other: Transformer, target_words: boo
             "the student cannot start from that model: with post-norm it must not be deeper"
         )
     try:
-        if target_words:
-            student.embedding.load_state_dict(other.embedding.state_dict())
-            with torch.no_grad():
-                student.output_bias.copy_(other.output_bias)
-        student.source_table.load_state_dict(other.source_table.state_dict())
         student.encoder_norm.load_state_dict(other.encoder_norm.state_dict())
         student.decoder_norm.load_state_dict(other.decoder_norm.state_dict())
-        for mine, theirs in (
-            (student.encoder, other.encoder),
-            (student.decoder, other.decoder),
+        for mine, theirs, chosen in (
+            (student.encoder, other.encoder, choice.encoder),
+            (student.decoder, other.decoder, choice.decoder),
         ):
-            for layer, index in zip(mine, chosen_layers(len(mine), len(theirs)), strict=True):
-                layer.load_state_dict(theirs[index].state_dict())
+            indices = [i - 1 for i in chosen] if chosen else chosen_layers(len(mine), len(theirs))
+            if max(indices) >= len(theirs) and chosen:
+                raise CheckpointError(
+                    f"student.start chooses layer {max(chosen)} of a model that has {len(theirs)}"
+                )
+            for layer, index in zip(mine, indices, strict=True):
+                units = len(layer.state_dict()["ffn.inner.weight"])
+                layer.load_state_dict(_narrowed(theirs[index].state_dict(), units))
             for layer in mine[len(theirs) :]:
                 _silence(layer)
     except RuntimeError as error:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from quickstudy.atomic import atomic_write
+from training.checkpoint import EVENLY, LayerChoice
 from training.config.io import change_paths, dump_recipe
 from training.config.losses import ObjectiveConfig, needs_labels
 from training.config.model import (
@@ -18,6 +19,7 @@ from training.config.model import (
     FreezeConfig,
     GivenTeacher,
     SeparateTokenizers,
+    StartTokenizers,
     TeacherConfig,
     TrainedTeacher,
     members_of,
@@ -37,6 +39,8 @@ from training.teacher_files import (
 from training.trainer import TrainingRun, train
 from training.warm_start import (
     check_tokens,
+    lent_start,
+    own_tokenizers,
     pretrained_start,
     source_tokenizer,
     start_folder,
@@ -77,7 +81,10 @@ def _given_teacher(recipe: Recipe) -> GivenTeacher:
 
 
 def source_identity(recipe: Recipe) -> list[str]:
-    """Hash of the source's SentencePiece model where it comes from a pretrained model."""
+    """Hashes of the SentencePiece models that come from a model that is not a teacher."""
+    if isinstance(recipe.tokenizer, StartTokenizers):
+        own = own_tokenizers(lent_start(recipe))
+        return [sha256(model).hexdigest() for model in own if model is not None]
     if not isinstance(recipe.tokenizer, SeparateTokenizers):
         return []
     model = read_pretrained(Path(recipe.tokenizer.source.pretrained))
@@ -124,7 +131,12 @@ class Run:
     @property
     def source_tokenizer(self) -> Path | None:
         """The source's, where it has one of its own."""
-        if not isinstance(self.recipe.tokenizer, SeparateTokenizers):
+        if isinstance(self.recipe.tokenizer, StartTokenizers):
+            _, source = own_tokenizers(lent_start(self.recipe))
+            separate = source is not None
+        else:
+            separate = isinstance(self.recipe.tokenizer, SeparateTokenizers)
+        if not separate:
             return None
         return self.folder / "tokens" / SOURCE_TOKENIZER
 
@@ -211,10 +223,21 @@ class StudentPlan:
     random."""
     freeze: FreezeConfig | None = None
     """What does not learn at first."""
+    start_layers: LayerChoice = EVENLY
+    """Which layers of the other model are copied."""
 
     @property
     def checkpoint(self) -> Path:
         return self.folder / "checkpoint"
+
+
+def start_layers(recipe: Recipe) -> LayerChoice:
+    """Which layers the recipe's student copies from the model that it starts from."""
+    start = recipe.student.start
+    if isinstance(start, str):
+        return EVENLY
+    chosen = (start.encoder_layers, start.decoder_layers)
+    return LayerChoice(*(None if layers is None else tuple(layers) for layers in chosen))
 
 
 def recipe_students(run: Run) -> list[StudentPlan]:
@@ -242,6 +265,7 @@ def recipe_students(run: Run) -> list[StudentPlan]:
             start=start if name == "student" else None,
             pretrained=pretrained_start(run.recipe) if name == "student" else None,
             freeze=student.freeze if name == "student" else None,
+            start_layers=start_layers(run.recipe) if name == "student" else EVENLY,
         )
         for name, objective in run.recipe.objectives().items()
     ]
@@ -252,7 +276,8 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
     labelled = needs_labels(plan.objective)
 
     def train_student() -> None:
-        if plan.start is not None:
+        lent = isinstance(run.recipe.tokenizer, StartTokenizers)
+        if plan.start is not None and not lent:
             check_tokens(plan.start, run.tokenizer, run.source_tokenizer)
         train(
             TrainingRun(
@@ -271,6 +296,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
                 source_tokenizer=run.source_tokenizer,
                 pretrained=plan.pretrained,
                 freeze=plan.freeze,
+                start_layers=plan.start_layers,
             )
         )
 
@@ -286,8 +312,9 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
             start = start_identity(run.recipe) or teacher_identity(run.recipe.teacher)
         elif plan.pretrained is not None:
             start = start_identity(run.recipe)
+        layers = [] if plan.start_layers == EVENLY else [repr(plan.start_layers)]
         frozen = [] if plan.freeze is None else [fingerprint_of(plan.freeze)]
-        return [*described, plan.seed, plan.start is not None, *start, *frozen]
+        return [*described, plan.seed, plan.start is not None, *start, *frozen, *layers]
 
     depends_on: tuple[str, ...] = ("label",) if labelled else ("tokenize",)
     if plan.start == run.teacher:

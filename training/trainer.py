@@ -17,17 +17,17 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from training.checkpoint import (
+    EVENLY,
+    LayerChoice,
     RunState,
     average_states,
     build_model,
-    load_checkpoint,
     load_run_state,
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
     save_run_state,
     save_tensors,
-    start_from_model,
 )
 from training.config.losses import ObjectiveConfig
 from training.config.model import FreezeConfig
@@ -43,7 +43,7 @@ from training.logging import Monitor, clock
 from training.model.decoding import greedy_corpus
 from training.model.transformer import PAD, Transformer, parameter_count
 from training.stage import say
-from training.transfer import Freezing, start_from_pretrained
+from training.transfer import Freezing, start_from_checkpoint, start_from_pretrained
 
 CLOCK_EVERY = 5
 WARM = 2
@@ -157,6 +157,8 @@ class TrainingRun:
     """Folder of a pretrained model that the model starts from; without either, at random."""
     freeze: FreezeConfig | None = None
     """What does not learn at first."""
+    start_layers: LayerChoice = EVENLY
+    """Which layers of the model that it starts from are copied."""
 
     @property
     def checkpoint(self) -> Path:
@@ -257,10 +259,11 @@ class Trainer:
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
         saved = load_run_state(self.run.folder)
         if saved is None:
+            words = (self.run.tokenizer, self.run.source_tokenizer, self.run.start_layers)
             if self.run.start is not None:
-                start_from_model(self.model, load_checkpoint(self.run.start).model)
+                start_from_checkpoint(self.model, self.run.start, *words)
             if self.run.pretrained is not None:
-                start_from_pretrained(self.model, self.run.pretrained, self.run.tokenizer)
+                start_from_pretrained(self.model, self.run.pretrained, *words)
             return {}
         tensors, self.state = saved
         saved_world = tensors["rng"].shape[0]

@@ -9,15 +9,26 @@ gradual unfreezing).
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from training.checkpoint import build_model, start_from_model
+from training.checkpoint import (
+    EVENLY,
+    CheckpointError,
+    LayerChoice,
+    build_model,
+    copy_layers,
+    load_checkpoint,
+)
 from training.config.model import FreezeConfig
 from training.config.recipe import RecipeError
+from training.data.adopted_tokenizer import SPECIAL
+from training.data.cleaning import plain_characters
 from training.data.tokenizer import pieces_of
 from training.model.transformer import Transformer
 from training.pretrained.base import PretrainedModel
@@ -38,32 +49,113 @@ def to_transformer(model: PretrainedModel) -> Transformer:
     return transformer.eval()
 
 
-def start_from_pretrained(student: Transformer, folder: Path, target_tokenizer: Path) -> None:
-    """Copy a pretrained model's source embeddings, encoder and decoder into a student.
+def start_from_pretrained(
+    student: Transformer,
+    folder: Path,
+    tokenizer: Path,
+    source_tokenizer: Path | None,
+    choice: LayerChoice = EVENLY,
+) -> None:
+    """Copy a pretrained model into a student of the tokenizers given: chosen layers of encoder and
+    decoder, and the embeddings of pieces that stand in both vocabularies (`copy_words`).
 
-    Target embeddings are copied for the pieces that stand in both vocabularies, `<pad>` and `<s>`
-    with their zeros among them; those of the rest are random, normal with the spread of the
-    pretrained ones. Output biases, which say how frequent a piece is in the other language, are
-    copied where the vocabularies are the same, and else stay zero. Raises RecipeError where the
-    dimensions or the source's vocabulary differ.
+    Raises CheckpointError where the dimensions differ.
     """
     pretrained = read_pretrained(folder)
-    other = to_transformer(pretrained)
-    theirs, ours = pieces_of(pretrained.tokenizer), pieces_of(target_tokenizer.read_bytes())
-    same = theirs == ours
-    start_from_model(student, other, target_words=same)
-    if not same:
-        with torch.no_grad():
-            student.embedding.weight.copy_(_target_table(other.embedding.weight, theirs, ours))
+    theirs = Pieces.of(pretrained.tokenizer, pretrained.source_tokenizer)
+    _start(student, to_transformer(pretrained), theirs, tokenizer, source_tokenizer, choice)
 
 
-def _target_table(table: Tensor, theirs: list[str], ours: list[str]) -> Tensor:
-    """Embeddings [V, D] of our pieces: the other model's [V', D] where it has the piece."""
-    fresh = torch.empty(len(ours), table.shape[1]).normal_(std=float(table.std()))
+def start_from_checkpoint(
+    student: Transformer,
+    folder: Path,
+    tokenizer: Path,
+    source_tokenizer: Path | None,
+    choice: LayerChoice = EVENLY,
+) -> None:
+    """The same from a checkpoint."""
+    checkpoint = load_checkpoint(folder)
+    own = checkpoint.source_tokenizer
+    theirs = Pieces.of(checkpoint.tokenizer.read_bytes(), own.read_bytes() if own else None)
+    _start(student, checkpoint.model, theirs, tokenizer, source_tokenizer, choice)
+
+
+def _start(
+    student: Transformer,
+    other: Transformer,
+    theirs: Pieces,
+    tokenizer: Path,
+    source_tokenizer: Path | None,
+    choice: LayerChoice,
+) -> None:
+    source = source_tokenizer.read_bytes() if source_tokenizer else None
+    copy_layers(student, other, choice)
+    try:
+        copy_words(student, other, theirs, Pieces.of(tokenizer.read_bytes(), source))
+    except RuntimeError as error:
+        raise CheckpointError(f"the student cannot start from that model: {error}") from None
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The vocabularies of a model in the order of their ids."""
+
+    target: list[str]
+    source: list[str]
+
+    @classmethod
+    def of(cls, tokenizer: bytes, source_tokenizer: bytes | None) -> Pieces:
+        """Those of its SentencePiece models."""
+        target = pieces_of(tokenizer)
+        return cls(target, pieces_of(source_tokenizer) if source_tokenizer else target)
+
+
+SAME_LANGUAGE = 0.9
+"""Least share of a vocabulary's pieces, bytes apart, that another holds, to be taken for its
+language's."""
+BYTE = re.compile(r"<0x[0-9A-F]{2}>")
+
+
+@torch.no_grad()
+def copy_words(student: Transformer, other: Transformer, theirs: Pieces, ours: Pieces) -> None:
+    """Copy the embeddings of the pieces that stand in both vocabularies, of either side.
+
+    Typographic signs that the other lacks start as the plain ones. The rest is random, normal with
+    the spread of the other's. Output biases, which say how frequent a piece is, are copied where
+    the target's vocabularies are of one language, and the lowest of them given to the rest; else
+    they stay zero. A student with a source table of its own may start from a model without.
+    """
+    copied = _table(other.embedding.weight, theirs.target, ours.target)
+    student.embedding.weight.copy_(copied)
+    if student.source_embedding is not None:
+        student.source_embedding.weight.copy_(
+            _table(other.source_table.weight, theirs.source, ours.source)
+        )
+    shared, rows = _shared(theirs.target, ours.target)
+    text = sum(not BYTE.fullmatch(piece) for piece in ours.target)
+    if len(shared) < SAME_LANGUAGE * text:
+        return
+    bias = other.output_bias[rows]
+    writable = bias[len(SPECIAL) :]
+    student.output_bias.fill_(float(writable.min()) if len(writable) else 0.0)
+    student.output_bias[shared] = bias
+
+
+def _shared(theirs: list[str], ours: list[str]) -> tuple[Tensor, Tensor]:
+    """Ids of the pieces in both vocabularies: in ours, in theirs."""
     ids = {piece: index for index, piece in enumerate(theirs)}
-    shared = [(index, ids[piece]) for index, piece in enumerate(ours) if piece in ids]
-    rows, others = torch.tensor(shared).T
-    fresh[rows] = table[others]
+    pairs = [(index, ids[piece]) for index, piece in enumerate(ours) if piece in ids]
+    mine, other = torch.tensor(pairs, dtype=torch.long).reshape(-1, 2).T
+    return mine, other
+
+
+def _table(table: Tensor, theirs: list[str], ours: list[str]) -> Tensor:
+    """Embeddings [V, D] of our pieces: the other model's [V', D] where it has the piece, or its
+    plain form, such as `-` for `–`."""
+    fresh = torch.empty(len(ours), table.shape[1]).normal_(std=float(table.std()))
+    for known in ([plain_characters(piece).strip() for piece in ours], ours):
+        mine, other = _shared(theirs, known)
+        fresh[mine] = table[other]
     return fresh
 
 

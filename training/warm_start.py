@@ -3,16 +3,20 @@ they fit. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from training.config.model import ModelConfig, SeparateTokenizers, start_faults
+from training.config.model import ModelConfig, SeparateTokenizers, StartTokenizers, start_faults
 from training.config.recipe import CheckpointStart, PretrainedStart, Recipe, RecipeError
 from training.pretrained.base import PretrainedModel
+from training.pretrained.coverage import extend
 from training.pretrained.files import PretrainedError
 from training.pretrained.reader import read_pretrained
+from training.pretrained.trimmed import trim
 from training.teacher_files import CHECKPOINT_FILES, SOURCE_TOKENIZER, read_json
 
 
@@ -33,6 +37,62 @@ def pretrained_start(recipe: Recipe) -> Path | None:
 def source_tokenizer(model: PretrainedModel) -> bytes:
     """The SentencePiece model that cuts a pretrained model's sources."""
     return model.source_tokenizer or model.tokenizer
+
+
+Lines = Callable[[], Iterable[str]]
+
+
+def own_tokenizers(start: Path) -> tuple[bytes, bytes | None]:
+    """The SentencePiece model of a checkpoint or pretrained model, and that of its source side
+    where it is another one. Raises RecipeError where they cannot be read."""
+    if (start / "checkpoint.json").is_file():
+        source = start / SOURCE_TOKENIZER
+        target = (start / "tokenizer.model").read_bytes()
+        return target, source.read_bytes() if source.is_file() else None
+    stamps = tuple(sorted((p.name, p.stat().st_mtime_ns) for p in start.iterdir()))
+    try:
+        return _pretrained_tokenizers(start, stamps)
+    except PretrainedError as error:
+        raise RecipeError(f"student.start.pretrained: {error}") from None
+
+
+@lru_cache(maxsize=4)
+def _pretrained_tokenizers(folder: Path, stamps: tuple[Any, ...]) -> tuple[bytes, bytes | None]:
+    """`stamps` are what tells a changed folder, which is read again."""
+    model = read_pretrained(folder)
+    return model.tokenizer, model.source_tokenizer
+
+
+def lent_start(recipe: Recipe) -> Path:
+    """What a recipe of tokenizer.kind start takes its tokenizers from."""
+    folder = pretrained_start(recipe) or start_folder(recipe, None)
+    assert folder is not None, "a checked recipe names a start"
+    return folder
+
+
+def lent_tokenizers(
+    recipe: Recipe, config: StartTokenizers, sources: Lines, targets: Lines
+) -> tuple[bytes, bytes | None]:
+    """The SentencePiece models of what the student starts from, of the target or of both sides and
+    of the source, cut down to what these lines need. Raises RecipeError where they cannot be."""
+    target, source = own_tokenizers(lent_start(recipe))
+
+    def fitted(model: bytes, lines: Iterable[str], size: int | None) -> bytes:
+        whole = extend(model, config.add, config.byte_fallback)
+        return whole if size is None else trim(whole, lines, size, config.add)
+
+    def both() -> Iterable[str]:
+        yield from sources()
+        yield from targets()
+
+    try:
+        if source is None:
+            if config.source_size is not None:
+                raise PretrainedError("source_size: one model is of both sides, set `size` alone")
+            return fitted(target, both(), config.size), None
+        return fitted(target, targets(), config.size), fitted(source, sources(), config.source_size)
+    except PretrainedError as error:
+        raise RecipeError(f"tokenizer: {error}") from None
 
 
 def start_identity(recipe: Recipe) -> list[Any]:

@@ -18,7 +18,7 @@ from benchmarks.systems.base import (
     side_by_side,
 )
 from export.runtime.bundle import Bundle, load_bundle
-from export.runtime.manifest import EngineEntry
+from export.runtime.manifest import EngineEntry, printable
 from quickstudy.machine import versions_of
 
 if TYPE_CHECKING:
@@ -147,7 +147,18 @@ def _info(bundle: Bundle, engine: EngineEntry, beam: int, role: Role, prefix: st
     )
     if role == "student" and engine.name == manifest.default_engine and beam == 1:
         return replace(info, note="as shipped")
+    if role == "baseline":
+        return replace(info, note=_about(bundle))
     return info
+
+
+def _about(bundle: Bundle) -> str:
+    """Which bundle another system is, since its name is the user's."""
+    manifest = bundle.manifest
+    known = f"{manifest.name}, version {manifest.version}"
+    if manifest.origin is None:
+        return known
+    return f"{known}, imported ({printable(manifest.origin.name)})"
 
 
 # --- checkpoints in torch -------------------------------------------------------------------------

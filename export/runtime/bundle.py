@@ -42,6 +42,7 @@ from export.runtime.manifest import (
     OLDEST_VERSION,
     BundleError,
     BundleInfo,
+    Domain,
     EngineEntry,
     FileEntry,
     Manifest,
@@ -270,14 +271,25 @@ def replacing(out: Path) -> Iterator[Path]:
 
 
 def update_metrics(path: Path, metrics: Iterable[Metric]) -> Bundle:
-    """Replace a bundle's metrics, and its card with them; the other files are untouched.
+    """Replace a bundle's metrics, and its card with them; the other files are untouched."""
+    return _update_info(path, {"metrics": tuple(metrics)})
 
-    Evaluation comes after export. The new folder shares the old one's files by hard links
-    where it can, and takes its place in one swap.
+
+def update_domains(path: Path, domains: Iterable[Domain]) -> Bundle:
+    """Replace a bundle's scores by domain, and its card with them; the other files are
+    untouched."""
+    return _update_info(path, {"domains": tuple(domains)})
+
+
+def _update_info(path: Path, changed: dict[str, object]) -> Bundle:
+    """Change what a bundle says of itself: it is measured after its export.
+
+    The new folder shares the old one's files by hard links where it can, and takes its place in
+    one swap.
     """
     bundle = load_bundle(path)
     fields = {name: getattr(bundle.manifest, name) for name in BundleInfo.model_fields}
-    info = BundleInfo(**{**fields, "metrics": tuple(metrics)})
+    info = BundleInfo.model_validate({**fields, **changed})
 
     def fill(draft: Path) -> None:
         for name in bundle.manifest.files:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from export.runtime.manifest import GateRecord, Manifest, Metric, Origin, printable
+from export.runtime.manifest import Domain, GateRecord, Manifest, Metric, Origin, printable
 
 EXAMPLE = "A man is riding a bicycle."
 
@@ -17,7 +17,8 @@ def render_card(manifest: Manifest) -> str:
         _engines(manifest),
         _gate(manifest.gate, "torch" if manifest.origin is None else "the reference"),
         _usage(manifest),
-        _metrics(manifest.metrics),
+        _metrics(manifest.metrics) if manifest.metrics or not manifest.domains else "",
+        _domains(manifest.domains),
         _data(manifest),
         _limitations(manifest),
     )
@@ -196,6 +197,41 @@ def _metrics(metrics: Iterable[Metric]) -> str:
         return "## Quality\n\nNot evaluated yet."
     head = ("system", "engine", "precision", "decoding", "test set", "metric", "score", "signature")
     return "## Quality\n\n" + _table(head, rows)
+
+
+def _domains(domains: Sequence[Domain]) -> str:
+    """Scores by domain; empty where none were measured."""
+    rows = [
+        (
+            f"{_plain(domain.name)} ({domain.sentences:,})",
+            _plain(score.system),
+            _plain(score.engine or "–"),
+            _plain(score.precision or "–"),
+            _plain(score.decoding),
+            f"{score.bleu:.2f} ({score.bleu_low:.2f}–{score.bleu_high:.2f})",
+            f"{score.chrf2:.2f}",
+            "–" if score.length_ratio is None else f"{score.length_ratio:.3f}",
+        )
+        for domain in domains
+        for score in domain.scores
+    ]
+    if not rows:
+        return ""
+    signatures = dict.fromkeys(
+        f"`{_plain(signature)}`"
+        for domain in domains
+        for signature in (domain.bleu_signature, domain.chrf2_signature)
+    )
+    head = (
+        *("domain (sentences)", "system", "engine", "precision", "decoding"),
+        *("BLEU (95 %)", "chrF2", "length"),
+    )
+    return f"""## Quality by domain
+
+{_table(head, rows)}
+
+Intervals by bootstrap over the sentences. Length: tokens of the translations over those of the \
+references. {"  ".join(signatures)}"""
 
 
 def _data(manifest: Manifest) -> str:

@@ -208,6 +208,34 @@ class Metric(_Frozen):
     signature: str
 
 
+class DomainScore(_Frozen):
+    """How well a system translates the text of a domain: BLEU with its interval of 95 %, chrF2, and
+    the length of the translations over that of the references, in BLEU's tokens. `engine` and
+    `precision` are None where they are not known."""
+
+    system: Annotated[Text, StringConstraints(min_length=1)]
+    engine: Text | None = None
+    precision: Text | None = None
+    decoding: Text
+    bleu: float = Field(ge=0, le=100)
+    bleu_low: float = Field(ge=0, le=100)
+    bleu_high: float = Field(ge=0, le=100)
+    chrf2: float = Field(ge=0, le=100)
+    length_ratio: float | None = Field(default=None, ge=0)
+
+
+class Domain(_Frozen):
+    """The quality on one kind of text: of the bundle's own system, first, and of others.
+    `text_sha256` is of the lines, each a source, a tab and its reference."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    sentences: int = Field(ge=1)
+    text_sha256: Sha256
+    bleu_signature: Text
+    chrf2_signature: Text
+    scores: tuple[DomainScore, ...] = Field(min_length=1, max_length=100)
+
+
 class WorstLine(_Frozen):
     """A sentence that an engine translates otherwise than torch does; `chrf` from 0 to 100."""
 
@@ -290,6 +318,7 @@ class BundleInfo(_Frozen):
     vocab_size: int = Field(ge=5, le=MAX_VOCAB_SIZE)
     parameters: int = Field(ge=1, le=10**12)
     metrics: tuple[Metric, ...] = ()
+    domains: tuple[Domain, ...] = Field(default=(), max_length=50)
     gate: GateRecord | None = None
     licence: Annotated[Text, StringConstraints(min_length=1)]
     attribution: Text = ""
@@ -306,6 +335,8 @@ class BundleInfo(_Frozen):
     """Tokens that every translation starts with."""
     missing_characters: Text = ""
     """Common characters that the source vocabulary lacks: what it lacks, it cannot read."""
+    reads_fragments: bool = False
+    """Whether it has learnt headings and labels, which no mark ends; imported models have."""
     recipe: RelativePath | None = RECIPE_FILE
     """None for a model that was imported."""
     origin: Origin | None = None

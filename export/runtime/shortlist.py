@@ -6,7 +6,8 @@ the most frequent words are scored. Here the candidates are each sentence's own:
 their union, and a sentence chooses among its own, so that neighbours change nothing.
 
 `shortlist.bin`, little endian: the magic, then three uint64 (source words + 1, listed words,
-frequent words), then int64 offsets, int32 listed words and int32 frequent words.
+frequent words), then offsets, listed words and frequent words: as int64, int32 and int32 (magic
+`QSLIST1`), or, where they are small enough, as uint32, uint16 and uint16 (`QSLIST2`).
 
 Shapes: U source vocabulary, V target vocabulary, B batch, C candidates.
 """
@@ -20,14 +21,16 @@ from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from export.runtime.bundle import read_small
 from export.runtime.manifest import BundleError
 
 SHORTLIST_FILE = "shortlist.bin"
 MAX_BYTES = 256 << 20
-MAGIC = b"QSLIST1\n"
+LAYOUTS = {b"QSLIST1\n": ("<i8", "<i4"), b"QSLIST2\n": ("<u4", "<u2")}
+"""Types of offsets and words by magic."""
+MAGIC_SIZE = 8
 HEADER = struct.Struct("<3Q")
 MULTIPLE = 8
 """Marian fills candidates up to a multiple of this, and what it fills up with can be chosen."""
@@ -51,6 +54,14 @@ class Shortlist:
         object.__setattr__(self, "always", always)
         cached = lru_cache(CACHED_SOURCES)(self._candidates)
         object.__setattr__(self, "_cached", cached)
+
+    @classmethod
+    def of(cls, lists: Sequence[ArrayLike], always: ArrayLike) -> Shortlist:
+        """A shortlist of the words listed for each source id, and those of all."""
+        words = [np.sort(np.asarray(chosen, dtype=np.int32)) for chosen in lists]
+        offsets = np.cumsum([0, *map(len, words)], dtype=np.int64)
+        targets = np.concatenate([np.zeros(0, np.int32), *words])
+        return cls(offsets, targets, np.asarray(always, dtype=np.int32))
 
     @property
     def source_vocab_size(self) -> int:
@@ -95,13 +106,17 @@ class Shortlist:
 
     def to_bytes(self) -> bytes:
         """The content of `shortlist.bin`."""
+        words = np.concatenate([self.targets, self.always])
+        small = bool(words.max() < 1 << 16) and len(self.targets) < 1 << 32
+        magic = sorted(LAYOUTS)[small]
+        offset, word = LAYOUTS[magic]
         counts = HEADER.pack(len(self.offsets), len(self.targets), len(self.always))
         arrays = (
-            self.offsets.astype("<i8"),
-            self.targets.astype("<i4"),
-            self.always.astype("<i4"),
+            self.offsets.astype(offset),
+            self.targets.astype(word),
+            self.always.astype(word),
         )
-        return b"".join([MAGIC, counts, *(array.tobytes() for array in arrays)])
+        return b"".join([magic, counts, *(array.tobytes() for array in arrays)])
 
 
 def read_shortlist(path: Path, source_vocab_size: int, vocab_size: int) -> Shortlist:
@@ -118,17 +133,20 @@ def read_shortlist(path: Path, source_vocab_size: int, vocab_size: int) -> Short
 
 
 def _parse(data: bytes) -> Shortlist:
-    start = len(MAGIC) + HEADER.size
-    if len(data) < start or not data.startswith(MAGIC):
-        raise ValueError(f"it does not begin with {MAGIC!r}")
-    offsets, targets, always = HEADER.unpack_from(data, len(MAGIC))
-    needed = start + 8 * offsets + 4 * targets + 4 * always
+    magic = data[:MAGIC_SIZE]
+    start = MAGIC_SIZE + HEADER.size
+    if len(data) < start or magic not in LAYOUTS:
+        raise ValueError(f"it does not begin with {' or '.join(map(repr, sorted(LAYOUTS)))}")
+    offset, word = map(np.dtype, LAYOUTS[magic])
+    offsets, targets, always = HEADER.unpack_from(data, MAGIC_SIZE)
+    words = start + offset.itemsize * offsets
+    needed = words + word.itemsize * (targets + always)
     if needed != len(data):
         raise ValueError(f"it has {len(data)} bytes and its header needs {needed}")
     return Shortlist(
-        np.frombuffer(data, "<i8", offsets, start),
-        np.frombuffer(data, "<i4", targets, start + 8 * offsets),
-        np.frombuffer(data, "<i4", always, start + 8 * offsets + 4 * targets),
+        np.frombuffer(data, offset, offsets, start).astype(np.int64),
+        np.frombuffer(data, word, targets, words).astype(np.int32),
+        np.frombuffer(data, word, always, words + word.itemsize * targets).astype(np.int32),
     )
 
 

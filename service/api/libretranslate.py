@@ -167,8 +167,8 @@ async def health() -> dict[str, str]:
 
 @router.get("/frontend/settings")
 async def frontend_settings(translator: TranslatorDep) -> dict[str, Any]:
-    """What a page that speaks this API needs to know."""
-    source, target = translator.models.default.pair
+    """What a page that speaks this API needs to know; it begins with the best direction."""
+    source, target = translator.models.best.pair
     file_bytes = translator.settings.max_file_bytes
     return {
         "charLimit": translator.settings.max_text_chars,

@@ -23,7 +23,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from export.runtime.manifest import Metric
+from export.runtime.manifest import Domain, Metric
 from service.deps import (
     ERRORS,
     TranslatorDep,
@@ -231,6 +231,7 @@ class ModelInfo(BaseModel):
     licence: str
     attribution: str
     metrics: list[Metric]
+    domains: list[Domain] = Field(description="Quality by kind of text, where it was measured.")
 
 
 class ModelList(BaseModel):
@@ -394,6 +395,7 @@ def _model_info(model: Model) -> ModelInfo:
         licence=manifest.licence,
         attribution=manifest.attribution,
         metrics=list(manifest.metrics),
+        domains=list(manifest.domains),
     )
 
 

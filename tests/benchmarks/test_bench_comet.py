@@ -73,7 +73,7 @@ def test_it_stands_beside_the_other_scores(checkpoint: Path, tmp_path: Path) -> 
     lines = tiny.sentences()[:6]
     text = make_text("toy", [(line, line) for line in lines], tokenizer, np.ones(len(tokenizer)))
     scored = [score("good", text, lines), score("bad", text, ["a dog."] * 6)]
-    rows = quality_rows(with_comet(scored, Comet(checkpoint)), "good")
+    rows = quality_rows(with_comet(scored, Comet(checkpoint)), "good", "bad")
     assert [one.metric for one in rows[0].scores] == ["BLEU", "chrF2", "TER", "COMET"]
     assert [row.scores[-1].score for row in rows] == [100, 25]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.plan import BenchPlan, BenchRequest, plan_bundle, plan_run
+from benchmarks.plan import BenchPlan, BenchRequest, DomainFiles, plan_bundle, plan_run
 from benchmarks.results import ResultsError
 from benchmarks.run import reference_of
 from benchmarks.systems.ours import TorchCheckpoint
@@ -54,6 +54,16 @@ def test_every_engine_has_greedy_and_beams(plan: BenchPlan) -> None:
 
 def test_the_test_sets_of_the_recipe_are_the_texts(plan: BenchPlan, run: Run) -> None:
     assert [text.name for text in plan.texts] == list(run.recipe.corpus.test) == ["toy"]
+
+
+def test_domains_come_after_the_test_sets_of_the_recipe(run: Run, tmp_path: Path) -> None:
+    law = tmp_path / "law"
+    law.write_text("a man rides.\n")
+    request = BenchRequest(beams=(1,), domains=(DomainFiles("law", law, law),))
+    texts = plan_run(run, request, tmp_path / "bench").texts
+    assert [(text.name, text.domain) for text in texts] == [("toy", False), ("law", True)]
+    with pytest.raises(ResultsError, match="--domain toy: there is another test set"):
+        plan_run(run, BenchRequest(domains=(DomainFiles("toy", law, law),)), tmp_path / "bench")
 
 
 def test_a_student_that_was_not_trained_is_said(tmp_path: Path) -> None:

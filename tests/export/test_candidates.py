@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from export.runtime.manifest import BundleError
-from export.runtime.shortlist import EOS, EXCLUDED, HEADER, MAGIC, Shortlist, read_shortlist
+from export.runtime.shortlist import EOS, EXCLUDED, HEADER, LAYOUTS, Shortlist, read_shortlist
 
 SOURCES, TARGETS = 6, 40
+MAGIC = sorted(LAYOUTS)[1]
 
 
 def shortlist() -> Shortlist:
@@ -50,12 +51,27 @@ def test_candidates_beyond_the_vocabulary_are_left_out() -> None:
     assert mask.shape == (1, len(candidates))
 
 
-def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
+def in_large_words() -> bytes:
+    """The file of that shortlist in the layout of vocabularies that 16 bits do not number."""
+    words = shortlist()
+    arrays = words.offsets.astype("<i8"), words.targets.astype("<i4"), words.always.astype("<i4")
+    counts = HEADER.pack(*map(len, arrays))
+    return b"".join([b"QSLIST1\n", counts, *(array.tobytes() for array in arrays)])
+
+
+@pytest.mark.parametrize("data", [shortlist().to_bytes(), in_large_words()])
+def test_the_file_is_read_as_it_was_written(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "shortlist.bin"
-    path.write_bytes(shortlist().to_bytes())
+    path.write_bytes(data)
     read = read_shortlist(path, SOURCES, TARGETS)
     assert read.candidates([4, 5]).tolist() == shortlist().candidates([4, 5]).tolist()
     assert read.always.tolist() == [3, 4, 5, 6]
+
+
+def test_a_word_beyond_16_bits_takes_the_large_layout() -> None:
+    words = Shortlist.of([[], [70_000]], [5])
+    assert words.to_bytes().startswith(b"QSLIST1\n")
+    assert len(shortlist().to_bytes()) < len(in_large_words())
 
 
 @pytest.mark.parametrize(
@@ -65,9 +81,12 @@ def test_the_file_is_read_as_it_was_written(tmp_path: Path) -> None:
         (lambda d: d[:-1], "its header needs"),
         (lambda d: d + b"\0", "its header needs"),
         (lambda d: MAGIC + struct.pack("<3Q", 2**60, 5, 3) + d[32:], "its header needs"),
-        (lambda d: d.replace(struct.pack("<i", 39), struct.pack("<i", 40)), "beyond"),
-        (lambda d: d.replace(struct.pack("<i", 39), struct.pack("<i", -1)), "beyond"),
-        (lambda d: d.replace(struct.pack("<q", 3), struct.pack("<q", 6), 2), "offsets"),
+        (lambda d: d.replace(struct.pack("<H", 39), struct.pack("<H", 40)), "beyond"),
+        (
+            lambda d: in_large_words().replace(struct.pack("<i", 39), struct.pack("<i", -1)),
+            "beyond",
+        ),
+        (lambda d: d[:48] + struct.pack("<2I", 6, 5) + d[56:], "offsets"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, change, message: str) -> None:  # type: ignore[no-untyped-def]

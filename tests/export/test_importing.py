@@ -16,8 +16,10 @@ from export.importing import ImportOptions, built_in_sentences, import_models
 from export.plausibility import MIN_SHARE, share_in
 from export.runtime.bundle import Bundle, load_bundle
 from export.runtime.engines import TranslateOptions, load_engine
+from export.runtime.engines.onnx_engine import SHORTLIST_BATCH_TOKENS
 from export.runtime.foreign import recognise
 from export.runtime.manifest import BundleError
+from export.runtime.shortlist import Shortlist
 from export.verify import checks
 from export.web import bundle_files
 from quickstudy.cli import app
@@ -100,6 +102,28 @@ def test_int8_keeps_the_bytes_and_chooses_among_candidates(firefox: Path, tmp_pa
         candidates = set(lexicon.candidates([*tokenizer.encode(sentence), EOS]).tolist())
         assert text
         assert set(tokenizer.encode(text)) <= candidates
+
+
+def test_batches_with_candidates_are_small(
+    firefox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[int] = []
+    of_batch = Shortlist.of_batch
+    monkeypatch.setattr(
+        Shortlist,
+        "of_batch",
+        lambda self, sources, size: rows.append(len(sources)) or of_batch(self, sources, size),
+    )
+    engine = load_engine(imported(firefox, tmp_path / "out"))
+    rows.clear()
+    sentences = SENTENCES[:1] * 100
+    texts = {one.text for one in engine.translate_batch(sentences, TranslateOptions())}
+    width = engine.count_tokens(SENTENCES[0]) + 1
+    most = SHORTLIST_BATCH_TOKENS // width
+    assert rows[0] == most
+    assert sum(rows) == 100
+    assert max(rows) == most
+    assert len(texts) == 1
 
 
 def test_float32_has_an_engine_with_candidates_too(firefox: Path, tmp_path: Path) -> None:

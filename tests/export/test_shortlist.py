@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.ctranslate2 import lexical_table, write_vmap
+from export.ctranslate2 import write_vmap
 from export.exporter import pieces_of
+from export.lexical_table import lexical_table
 from export.runtime.engines import TranslateOptions, load_engine
+from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
 from tests.export import tiny
 
 
@@ -86,3 +88,30 @@ def test_an_engine_writes_only_what_the_shortlist_allows(
     confined = load_engine(bundle, "ctranslate2-int8-shortlist")
     written = confined.translate_batch(text, TranslateOptions())
     assert all(len(set(one.text)) < 8 for one in written)
+
+
+def test_a_sentence_chooses_among_the_translations_of_its_pieces_and_its_pieces(
+    tmp_path: Path, tokenizer_path: Path
+) -> None:
+    """The onnx engine: what was never seen in translated text can be copied all the same."""
+    encode = tiny.tokenizer_of(tokenizer_path).encode
+    text = tiny.sentences()
+    rows = [(np.array(encode(line)), np.array(encode(line)[:1])) for line in text[:20]]
+    bundle = tiny.make_bundle(
+        tmp_path / "b",
+        tokenizer_path,
+        engines=["onnx-int8-shortlist"],
+        translated_text=lambda: rows,
+    )
+    file = bundle.path / "engines/onnx-int8-shortlist" / SHORTLIST_FILE
+    size = len(pieces_of(tokenizer_path))
+    words = read_shortlist(file, size, size)
+    seen = {int(piece) for _, trg in rows for piece in trg}
+    for line in text[20:40]:
+        candidates = set(words.candidates(encode(line)).tolist())
+        assert set(encode(line)) <= candidates
+        assert seen <= candidates
+    short = load_engine(bundle, "onnx-int8-shortlist")
+    alone = [short.translate_batch([line], TranslateOptions())[0].text for line in text[:20]]
+    together = [one.text for one in short.translate_batch(text[:20], TranslateOptions())]
+    assert alone == together

@@ -14,7 +14,7 @@ import sentencepiece as spm
 
 from export.runtime.bundle import Bundle
 from export.runtime.engines.base import SentenceEngine
-from export.runtime.manifest import Decoding
+from export.runtime.manifest import FORMAT_VERSION, Decoding
 from tests.export import tiny
 from tests.export.node import call, needs_node
 
@@ -178,15 +178,17 @@ def test_output_limits_are_those_of_the_service(pristine_bundle: Bundle) -> None
 
 def test_the_first_onnx_engine_is_taken() -> None:
     engines = [{"name": name, "kind": name[:-1]} for name in ("ctranslate20", "onnx1", "onnx2")]
-    found, none, newer = call(
+    shortlisted = [{"name": "onnx0", "kind": "onnx", "shortlist": True}, *engines]
+    found, today, none, newer = call(
         "engines",
         manifests=[
             {"format_version": 2, "name": "one", "engines": engines},
+            {"format_version": FORMAT_VERSION, "name": "today", "engines": shortlisted},
             {"format_version": 2, "name": "two", "engines": engines[:1]},
             {"format_version": 99, "name": "three", "engines": engines},
         ],
     )
-    assert found == "onnx1"
+    assert found == today == "onnx1"
     assert "quickstudy export" in none["error"]
     assert "format 99" in newer["error"]
 

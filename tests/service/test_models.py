@@ -13,7 +13,15 @@ import pytest
 
 from export.runtime.bundle import Bundle, load_bundle, write_bundle
 from export.runtime.engines import TranslateOptions, Translation, load_engine
-from export.runtime.manifest import CARD_FILE, SEARCH_OPTIONS, BundleError, BundleInfo, Origin
+from export.runtime.manifest import (
+    CARD_FILE,
+    SEARCH_OPTIONS,
+    BundleError,
+    BundleInfo,
+    Domain,
+    DomainScore,
+    Origin,
+)
 from service.languages import language_name, match_language
 from service.models import LanguageError, Model, ModelSet, load_models
 from service.pivot import SearchError, TranslatedText, TranslationRequest
@@ -99,6 +107,50 @@ def test_a_direct_model_is_preferred(make_pair: MakePair) -> None:
 def test_two_models_for_a_pair_are_refused(make_pair: MakePair) -> None:
     with pytest.raises(BundleError, match="both translate de → en"):
         ModelSet([tagging(make_pair("de", "en")), tagging(make_pair("de", "en"))])
+
+
+def shown(model: Model, **chrf2: float) -> Model:
+    """A model whose card shows these figures of domains."""
+    domains = tuple(
+        Domain(
+            name=name,
+            sentences=1,
+            text_sha256="0" * 64,
+            bleu_signature="b",
+            chrf2_signature="c",
+            scores=(
+                DomainScore(
+                    system="own", decoding="greedy", bleu=1, bleu_low=0, bleu_high=2, chrf2=value
+                ),
+                DomainScore(
+                    system="other", decoding="greedy", bleu=1, bleu_low=0, bleu_high=2, chrf2=99
+                ),
+            ),
+        )
+        for name, value in chrf2.items()
+    )
+    manifest = model.manifest.model_copy(update={"domains": domains})
+    return replace(model, bundle=replace(model.bundle, manifest=manifest))
+
+
+def test_a_page_begins_with_the_direction_that_is_best(make_pair: MakePair) -> None:
+    first, second, third = (
+        tagging(make_pair(*pair)) for pair in (("de", "en"), ("en", "fr"), ("en", "it"))
+    )
+    assert ModelSet([first, second]).best is first
+    good = shown(second, news=60.0, ui=40.0)
+    better = shown(third, news=51.0)
+    models = ModelSet([first, good, better])
+    assert models.best is better
+    assert models.default is first
+    assert models.pair(None, None) == first.pair
+
+
+def test_the_card_says_whether_headings_get_a_full_stop(make_pair: MakePair) -> None:
+    model = tagging(make_pair("de", "en"))
+    assert model.adds_stop
+    manifest = model.manifest.model_copy(update={"reads_fragments": True})
+    assert not replace(model, bundle=replace(model.bundle, manifest=manifest)).adds_stop
 
 
 def test_a_text_goes_through_both_models(models: ModelSet) -> None:

@@ -15,7 +15,8 @@ from fastapi.testclient import TestClient
 
 from export.runtime.bundle import Bundle, sha256_of
 from export.runtime.engines import Engine, TranslateOptions, Translation
-from export.runtime.manifest import MANIFEST_FILE, SEARCH_OPTIONS
+from export.runtime.manifest import MANIFEST_FILE, SEARCH_OPTIONS, Domain
+from service.api.native import model_list
 from service.api_keys import KeyStore
 from service.app import create_app
 from service.models import Model, ModelSet
@@ -248,6 +249,26 @@ def test_models(client: TestClient, engine: Engine) -> None:
     assert model["engine"] == "ctranslate2-int8"
     assert model["precision"] == "int8-7bit"
     assert model["size_bytes"] > 0
+
+
+def test_models_have_their_quality_by_domain(tiny_bundle: Bundle, engine: Engine) -> None:
+    scored = {"system": "student", "decoding": "greedy", "bleu_low": 1, "bleu_high": 90}
+    domains = [
+        Domain(
+            name=name,
+            sentences=7,
+            text_sha256="a" * 64,
+            bleu_signature="nrefs:1",
+            chrf2_signature="nc:6",
+            scores=({**scored, "bleu": bleu, "chrf2": bleu + 20},),
+        )
+        for name, bleu in (("law", 22.25), ("medicine", 31.5))
+    ]
+    manifest = tiny_bundle.manifest.model_copy(update={"domains": tuple(domains)})
+    served = Model.of(Bundle(tiny_bundle.path, manifest), engine, Settings())
+    (model,) = model_list((served,)).model_dump(mode="json")["models"]
+    shown = [(one["name"], one["scores"][0]["bleu"]) for one in model["domains"]]
+    assert shown == [("law", 22.25), ("medicine", 31.5)]
 
 
 def test_unknown_paths_and_methods_are_json(client: TestClient) -> None:

@@ -382,6 +382,34 @@ def test_fallbacks_of_a_document_do_not_crowd_out_one_liners() -> None:
     run(scenario)
 
 
+def test_bulk_goes_by_length_and_is_decoded_again_all_at_once() -> None:
+    async def scenario() -> None:
+        scene = Scene(max_batch_sentences=4)
+        sentences = [f"{' '.join('abcdefghi'[: row * 7 % 10])} loops {row}" for row in range(10)]
+        expected = [sentence.upper() for sentence in sentences]
+        assert await scene.texts(*sentences, priority=Priority.BULK) == expected
+        greedy = [call for call, options in scene.engine.calls if options.beam_size == 1]
+        again = [call for call, options in scene.engine.calls if options.beam_size > 1]
+        by_length = sorted(sentences, key=scene.engine.count_tokens, reverse=True)
+        assert [sentence for call in greedy for sentence in call] == by_length
+        assert [len(call) for call in again] == [4, 4, 2]
+        assert [call for call, _ in scene.engine.calls] == [*greedy, *again]
+        await scene.scheduler.close()
+
+    run(scenario)
+
+
+def test_a_bulk_request_fails_as_its_first_bad_sentence_does() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        with pytest.raises(RuntimeError, match="bad sentence"):
+            await scene.texts("good", "a bad one", "fine", priority=Priority.BULK)
+        assert await scene.texts("good", "fine", priority=Priority.BULK) == ["GOOD", "FINE"]
+        await scene.scheduler.close()
+
+    run(scenario)
+
+
 def test_metrics_count_with_few_labels() -> None:
     async def scenario() -> None:
         scene = Scene()

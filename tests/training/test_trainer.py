@@ -16,7 +16,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from training.checkpoint import chosen_layers, load_checkpoint, start_from_model
+from training.checkpoint import EVENLY, chosen_layers, copy_layers, load_checkpoint
 from training.config.losses import NllObjective
 from training.config.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingConfig
 from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
@@ -24,6 +24,7 @@ from training.data.toy import make_toy
 from training.distributed import TrainingError, launch
 from training.model.transformer import Transformer
 from training.trainer import Trainer, TrainingRun, train
+from training.transfer import Pieces, copy_words
 
 ROOT = Path(__file__).parents[2]
 MODEL = {"width": 16, "heads": 2, "ffn": 32, "encoder_layers": 1, "decoder_layers": 1}
@@ -225,10 +226,16 @@ def narrow(encoder_layers: int, decoder_layers: int) -> Transformer:
     )
 
 
+def start_from(student: Transformer, other: Transformer) -> None:
+    words = [str(index) for index in range(other.vocab_size)]
+    copy_layers(student, other, EVENLY)
+    copy_words(student, other, Pieces(words, words), Pieces(words, words))
+
+
 def test_a_student_starts_from_the_teachers_layers() -> None:
     torch.manual_seed(0)
     teacher, student = narrow(4, 2), narrow(2, 1)
-    start_from_model(student, teacher)
+    start_from(student, teacher)
     for mine, theirs in (
         (student.encoder[0], teacher.encoder[0]),
         (student.encoder[1], teacher.encoder[3]),
@@ -242,7 +249,7 @@ def test_a_student_starts_from_the_teachers_layers() -> None:
 def test_a_deeper_student_starts_by_computing_what_the_other_computes() -> None:
     torch.manual_seed(0)
     small, deep = narrow(2, 1), narrow(4, 2)
-    start_from_model(deep, small)
+    start_from(deep, small)
     src, trg = torch.randint(4, 50, (3, 7)), torch.randint(4, 50, (3, 5))
 
     def logits(model: Transformer) -> torch.Tensor:

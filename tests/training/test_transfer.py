@@ -127,7 +127,7 @@ def test_a_student_of_another_target_vocabulary_takes_all_but_its_words(
     tokenized: Run, pretrained: Path
 ) -> None:
     student, model = student_like(pretrained, tokenized.tokenizer), read_pretrained(pretrained)
-    start_from_pretrained(student, pretrained, tokenized.tokenizer)
+    start_from_pretrained(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
     state, theirs = student.state_dict(), to_transformer(model).state_dict()
     assert torch.equal(state["source_embedding.weight"], theirs["embedding.weight"])
     layers = [name for name in state if name.startswith(("encoder", "decoder"))]
@@ -140,7 +140,7 @@ def test_pieces_of_both_vocabularies_keep_their_embeddings(
     tokenized: Run, pretrained: Path
 ) -> None:
     student, model = student_like(pretrained, tokenized.tokenizer), read_pretrained(pretrained)
-    start_from_pretrained(student, pretrained, tokenized.tokenizer)
+    start_from_pretrained(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
     mine, theirs = student.embedding.weight, torch.from_numpy(model.state["embedding.weight"])
     ids = {piece: index for index, piece in enumerate(pieces_of(model.tokenizer))}
     ours = pieces_of(tokenized.tokenizer.read_bytes())
@@ -163,7 +163,7 @@ def test_with_the_same_vocabulary_it_starts_as_the_pretrained_model(
     target = tmp_path / "tokenizer.model"
     target.write_bytes(model.tokenizer)
     student, whole = student_like(pretrained, target).eval(), to_transformer(model)
-    start_from_pretrained(student, pretrained, target)
+    start_from_pretrained(student, pretrained, target, target)
     src, trg = torch.randint(4, 90, (3, 7)), torch.randint(4, 90, (3, 5))
     assert torch.equal(student(src, trg), whole(src, trg))
 
@@ -171,7 +171,7 @@ def test_with_the_same_vocabulary_it_starts_as_the_pretrained_model(
 def test_another_source_vocabulary_is_refused(tokenized: Run, pretrained: Path) -> None:
     student = build_model(ModelConfig(**DIMENSIONS), len(Tokenizer(tokenized.tokenizer)), 77)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="cannot start from that model"):
-        start_from_pretrained(student, pretrained, tokenized.tokenizer)
+        start_from_pretrained(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
 
 
 # --- freezing ----------------------------------------------------------------------------------
@@ -322,7 +322,7 @@ def test_content_of_the_pretrained_model_and_freezing_count(
 def test_a_bundle_shows_no_folders(pretrained: Path, tmp_path: Path) -> None:
     shown = yaml.safe_load(public_recipe(dump_recipe(transfer_run(tmp_path, pretrained).recipe)))
     assert shown["tokenizer"]["source"] == {"pretrained": "enpt"}
-    assert shown["student"]["start"] == {"pretrained": "enpt"}
+    assert shown["student"]["start"]["pretrained"] == "enpt"
 
 
 def test_going_on_needs_both_tokenizers(tokenized: Run, tmp_path: Path) -> None:

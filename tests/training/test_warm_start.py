@@ -65,7 +65,7 @@ def test_the_content_of_the_checkpoint_counts_and_not_its_place(first: Run, tmp_
     # Dimensions as in the recipe, other weights.
     assert print_of(start) != print_of(copied)
     shown = yaml.safe_load(public_recipe(dump_recipe(going_on(tmp_path, copied).recipe)))
-    assert shown["student"]["start"] == {"checkpoint": "copied"}
+    assert shown["student"]["start"]["checkpoint"] == "copied"
 
 
 def test_a_checkpoint_that_does_not_fit_is_refused(first: Run, tmp_path: Path) -> None:

@@ -167,6 +167,24 @@ class SeparateTokenizers(Section):
     """The target's."""
 
 
+class StartTokenizers(Section):
+    """The SentencePiece models, one or two, of the model that the student starts from, cut down to
+    the pieces that the run's text uses most. What a smaller vocabulary keeps, keeps its embeddings
+    too, and words of pieces that are gone are cut into smaller ones."""
+
+    kind: Literal["start"] = "start"
+    size: int | None = Field(None, ge=300)
+    """Pieces of the target's model, or of the only one, special, added and byte ones among them.
+    Default: all."""
+    source_size: int | None = Field(None, ge=300)
+    """Pieces of the source's, where it has one of its own. Default: all."""
+    add: list[str] = Field(default_factory=list)
+    """Pieces to add to each, such as `€`: single characters, or longer texts that are never cut.
+    What a vocabulary can write already is left out."""
+    byte_fallback: bool = False
+    """Let characters without a piece fall back to bytes, so that none is unknown."""
+
+
 DEFAULT_KIND = "train"
 """Kind of a tokenizer or teacher that names none."""
 
@@ -177,7 +195,7 @@ def with_kind(value: Any) -> Any:
 
 
 AnyTokenizer = Annotated[
-    TokenizerConfig | AdoptedTokenizer | SeparateTokenizers,
+    TokenizerConfig | AdoptedTokenizer | SeparateTokenizers | StartTokenizers,
     Field(discriminator="kind"),
     BeforeValidator(with_kind),
 ]
@@ -334,17 +352,20 @@ def without_folders(path: str) -> str:
 
 
 SAME_FROM_START = (
-    *("width", "heads", "ffn", "activation", "norm", "norm_epsilon", "decoder_cell", "sinusoids"),
+    *("width", "heads", "activation", "norm", "norm_epsilon", "decoder_cell", "sinusoids"),
 )
 
 
 def start_faults(student: ModelConfig, other: ModelConfig, of: str = "the teacher") -> list[str]:
     """Why a student cannot start from copied layers of a model; empty where it can."""
-    return [
+    faults = [
         f"student.start needs student.model.{name} to be {of}'s, {getattr(other, name)}"
         for name in SAME_FROM_START
         if getattr(student, name) != getattr(other, name)
     ]
+    if student.ffn > other.ffn:
+        faults.append(f"student.start needs student.model.ffn to be {of}'s, {other.ffn}, or less")
+    return faults
 
 
 def length_faults(student: ModelConfig, teacher: ModelConfig) -> list[str]:

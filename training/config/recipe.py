@@ -27,6 +27,7 @@ from training.config.model import (
     FreezeConfig,
     ModelConfig,
     SeparateTokenizers,
+    StartTokenizers,
     TeacherConfig,
     TokenizerConfig,
     TrainedTeacher,
@@ -96,6 +97,51 @@ class CleanConfig(Section):
     """Shorter sides are not judged by language, in characters."""
 
 
+class AugmentConfig(Section):
+    """Which training pairs are replaced by altered ones, so that a student copes with other text.
+
+    Each field is the share of the pairs that are altered so, 0 to 1, of those that have what it
+    alters. Held-out text and source text without a target stay as they are. A pair gets three kinds
+    at most, and one of title_case, all_caps and lower_case. Placeholders, addresses, paths,
+    identifiers and tokens with digits keep their letters."""
+
+    no_final_stop: float = Field(0.0, ge=0, le=1)
+    """The `.` or `!` that ends both sides is left out."""
+    title_case: float = Field(0.0, ge=0, le=1)
+    """Every word of both sides begins with a capital, whatever the languages do in titles."""
+    all_caps: float = Field(0.0, ge=0, le=1)
+    """Both sides in capitals."""
+    lower_case: float = Field(0.0, ge=0, le=1)
+    """The source in small letters; the target stays."""
+    typos: float = Field(0.0, ge=0, le=1)
+    """One or two words of the source, of four letters or more, are misspelt; the target stays."""
+    swapped_terms: float = Field(0.0, ge=0, le=1)
+    """A token that stands once in source and target gives way to something to copy, on both sides:
+    an address, placeholder, number, date, path, identifier, emoji. Where there is no such token,
+    half of the pairs drawn get it before or behind them."""
+    tags: float = Field(0.0, ge=0, le=1)
+    """Such a token stands between inline tags, or marks of Markdown; without one, half of the pairs
+    drawn do so whole."""
+    quotes: float = Field(0.0, ge=0, le=1)
+    """The sentence or such a token stands in the same quotation marks on both sides, or dashes and
+    ellipses of both are exchanged. With plain_source, in `"` and `'` alone, and none exchanged."""
+    joined: float = Field(0.0, ge=0, le=1)
+    """The next pair follows in the same line, where both sides end with `.`, `!`, `?` or `…`."""
+    copied: float = Field(0.0, ge=0, le=1)
+    """The target becomes the source too, so that what is in the target language already stays."""
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is altered."""
+        return any(getattr(self, kind) for kind in type(self).model_fields)
+
+    @model_validator(mode="after")
+    def _one_case(self) -> Self:
+        if self.title_case + self.all_caps + self.lower_case > 1:
+            raise ValueError("title_case, all_caps and lower_case may be 1 together, no more")
+        return self
+
+
 class CorpusConfig(Section):
     """Where the text is and how it is cleaned."""
 
@@ -114,9 +160,14 @@ class CorpusConfig(Section):
     """Test sets by name; only ever measured."""
     clean: CleanConfig = Field(default_factory=CleanConfig)
     """Cleaning rules of the training corpora."""
+    augment: AugmentConfig = Field(default_factory=AugmentConfig)
+    """Which of the cleaned training pairs are altered, after plain_source and before noise."""
     plain_source: bool = False
     """Write typographic quotes, dashes, ellipses and spaces of the source, in training and held-out
     text alike, as those of a keyboard: for a source tokenizer that lacks them."""
+    formality: bool = False
+    """Tag training sources with the form of address of their German target, `<formal>` or
+    `<informal>`, so that a translation can be asked for in either; tokenizer.add must name both."""
     noise: float = Field(0.0, ge=0, lt=1)
     """Share of the source words, of training and held-out text alike, that are dropped, exchanged
     or misspelt, for studies of text complexity; 0 to below 1."""
@@ -142,6 +193,9 @@ class CorpusConfig(Section):
         return any(source.monolingual for source in self.train)
 
 
+FORMALITY_TAGS = ("<formal>", "<informal>")
+"""What stands in front of a source that is to be translated in one form of address."""
+
 EngineName = Literal[
     "ctranslate2-int8",
     "ctranslate2-int8-float32",
@@ -149,6 +203,7 @@ EngineName = Literal[
     "ctranslate2-float32",
     "native-int8",
     "onnx-int8",
+    "onnx-int8-shortlist",
     "onnx-int8-beam",
     "onnx-float32",
 ]
@@ -233,8 +288,14 @@ class CheckpointStart(Section):
     """A checkpoint to go on from: a student that is to learn longer, or other text."""
 
     checkpoint: str = Field(min_length=1)
-    """Its folder, absolute or relative to the recipe's folder. Of the same tokenizer, width, heads,
-    ffn and activation; one of more layers lends evenly spaced ones."""
+    """Its folder, absolute or relative to the recipe's folder. Of the same tokenizer (or
+    tokenizer.kind start), width, heads and activation; one of more layers lends evenly spaced
+    ones, one of a wider ffn the units of the largest weights."""
+    encoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
+    """Which of its encoder layers are copied, counted from 1, as many as the student has. Default:
+    evenly spaced ones."""
+    decoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
+    """Which of its decoder layers are copied."""
 
 
 class PretrainedStart(Section):
@@ -243,8 +304,14 @@ class PretrainedStart(Section):
     stand in both vocabularies, the rest is random."""
 
     pretrained: str = Field(min_length=1)
-    """Its folder, absolute or relative to the recipe's folder. Of the student's width, heads, ffn,
-    activation, norm, decoder cell and sinusoids; one of more layers lends evenly spaced ones."""
+    """Its folder, absolute or relative to the recipe's folder. Of the student's width, heads,
+    activation, norm, decoder cell and sinusoids; one of more layers lends evenly spaced ones, one
+    of a wider ffn the units of the largest weights."""
+    encoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
+    """Which of its encoder layers are copied, counted from 1, as many as the student has. Default:
+    evenly spaced ones."""
+    decoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
+    """Which of its decoder layers are copied."""
 
 
 def _kind_of_start(value: Any) -> str:
@@ -290,8 +357,8 @@ class Recipe(Section):
     """Of every random choice in the run."""
     corpus: CorpusConfig
     tokenizer: AnyTokenizer = Field(default_factory=TokenizerConfig)
-    """The student's SentencePiece model: trained on the text, the given teacher's, or one a
-    side."""
+    """The student's SentencePiece model: trained on the text, the given teacher's, that of the
+    model it starts from, or one a side."""
     teacher: TeacherConfig | None
     """The strong, slow model: trained by the run (the default), or given; null where every student
     learns from references alone."""
@@ -400,17 +467,48 @@ class Recipe(Section):
 
     def _transfer_faults(self) -> list[str]:
         """Faults between tokenizers of two sides, a pretrained start and what is frozen."""
-        student, separate = self.student, isinstance(self.tokenizer, SeparateTokenizers)
+        student, kind = self.student, self.tokenizer.kind
+        separate = isinstance(self.tokenizer, SeparateTokenizers)
+        lent = isinstance(self.tokenizer, StartTokenizers)
         faults = []
-        if separate and isinstance(self.teacher, TrainedTeacher):
-            faults.append("tokenizer.kind separate needs a given teacher, or `teacher: null`")
-        if isinstance(student.start, PretrainedStart) and not separate:
-            faults.append("student.start.pretrained needs tokenizer.kind separate")
+        if (separate or lent) and isinstance(self.teacher, TrainedTeacher):
+            faults.append(f"tokenizer.kind {kind} needs a given teacher, or `teacher: null`")
+        if isinstance(student.start, PretrainedStart) and not (separate or lent):
+            faults.append("student.start.pretrained needs tokenizer.kind start or separate")
+        if lent and not isinstance(student.start, PretrainedStart | CheckpointStart):
+            faults.append(
+                "tokenizer.kind start needs student.start.pretrained or student.start.checkpoint"
+            )
+        faults += [*self._layer_faults(), *self._formality_faults()]
         if student.freeze and student.start == "random":
             faults.append("student.freeze keeps what a student starts with: set student.start")
-        if student.freeze and student.freeze.source_embedding and not separate:
-            faults.append("student.freeze.source_embedding needs tokenizer.kind separate")
+        if student.freeze and student.freeze.source_embedding and not (separate or lent):
+            faults.append("student.freeze.source_embedding needs tokenizer.kind separate or start")
         return faults
+
+    def _formality_faults(self) -> list[str]:
+        if not self.corpus.formality:
+            return []
+        faults = []
+        if self.corpus.trg_lang.split("-")[0] != "de":
+            faults.append("corpus.formality: only German forms of address are known")
+        added = getattr(self.tokenizer, "add", [])
+        if missing := [tag for tag in FORMALITY_TAGS if tag not in added]:
+            faults.append(f"corpus.formality needs {', '.join(missing)} in tokenizer.add")
+        return faults
+
+    def _layer_faults(self) -> list[str]:
+        start, model = self.student.start, self.student.model
+        if isinstance(start, str):
+            return []
+        return [
+            f"student.start.{name} chooses {len(chosen)} layers, student.model.{name} is {count}"
+            for name, chosen, count in (
+                ("encoder_layers", start.encoder_layers, model.encoder_layers),
+                ("decoder_layers", start.decoder_layers, model.decoder_layers),
+            )
+            if chosen is not None and len(chosen) != count
+        ]
 
     def _monolingual_faults(self) -> list[str]:
         if not self.corpus.has_monolingual:

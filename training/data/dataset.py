@@ -155,11 +155,20 @@ class ParallelDataset:
                 yield self.batch(rows, paths, distributions)
 
 
-def labelled_pairs(shards: list[Path], labels: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Every source and the teacher's translation of it as ids without EOS.
+def translated_pairs(
+    shards: list[Path], labels: Path | None
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Every source and the teacher's translation of it, without labels its reference, as ids
+    without EOS; sources that have none are left out.
 
-    Raises RecipeError where the text has no labels.
+    Raises RecipeError where there are to be labels and are none.
     """
+    if labels is None:
+        data = ParallelDataset(shards)
+        for row in range(len(data)):
+            if len(data.trg[row]):
+                yield data.src[row][:-1], data.trg[row][:-1]
+        return
     data = ParallelDataset(shards, LabelStore(labels))
     for row in range(len(data)):
         yield data.src[row][:-1], data.hypotheses[row][:-1]

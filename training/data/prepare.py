@@ -29,6 +29,7 @@ import pyarrow.compute as pc
 
 from quickstudy.atomic import atomic_folder
 from training.config.recipe import CorpusConfig, SourceConfig
+from training.data.augment import Augmenter
 from training.data.cleaning import (
     DUPLICATE,
     DuplicateFinder,
@@ -39,6 +40,7 @@ from training.data.cleaning import (
     plain_characters,
     rule_names,
 )
+from training.data.formality import FormalityTagger
 from training.data.readers import CorpusError, RawPair, read_source, source_name
 from training.distributed import unreached
 
@@ -53,13 +55,14 @@ Progress = Callable[[int], None]
 
 
 def prepare(
-    corpus: CorpusConfig, out: str | Path, progress: Progress | None = None
+    corpus: CorpusConfig, out: str | Path, progress: Progress | None = None, seed: int = 1
 ) -> dict[str, Any]:
     """Write the prepared corpus to the folder `out`, whole or not at all; → its report.
 
-    Training text is cleaned; validation and test text is only normalised (NFC, stripped), so that
-    its lines stay. `progress` is called with the training pairs read so far. Raises CorpusError
-    for files that cannot be used, and where no training pair is kept.
+    Training text is cleaned, then altered as `corpus.augment` and `seed` say; validation and test
+    text is only normalised (NFC, stripped), so that its lines stay. `progress` is called with the
+    training pairs read so far. Raises CorpusError for files that cannot be used, and where no
+    training pair is kept.
     """
     with atomic_folder(out) as draft:
         held_out, keys = _write_held_out(corpus, draft)
@@ -69,9 +72,20 @@ def prepare(
             sources = _clean_sources(corpus, keys, survivors, progress)
         marks = survivors.duplicates() if corpus.clean.drop_duplicates else None
         _count_duplicates(sources, marks)
-        sizes = _write_shards(survivors.batches(), marks, draft / "train", corpus)
+        augmenter = Augmenter(corpus, seed, keys)
+        tables = _unmarked(survivors.batches(), marks)
+        if corpus.augment.active:
+            tables = _changed(tables, augmenter.batches)
+        if corpus.formality:
+            tagger = FormalityTagger(corpus.trg_lang, seed)
+            tables = _changed(tables, tagger.batches)
+        sizes = _write_shards(tables, draft / "train", corpus)
         shutil.rmtree(work)
         report = _report(corpus, sources, sizes, held_out)
+        if corpus.augment.active:
+            report["augmented"] = augmenter.counts
+        if corpus.formality:
+            report["formality"] = tagger.counts
         text = json.dumps(report, indent=2, ensure_ascii=False)
         (draft / "report.json").write_text(text, encoding="utf-8")
     return report
@@ -124,7 +138,18 @@ def render_report(report: dict[str, Any]) -> str:
     sizes = ", ".join(f"{name} {part['pairs']:,}" for name, part in held_out.items())
     alone = sum(part["kept"] for part in report["sources"] if part.get("monolingual"))
     shards = f"{total['shards']:,} shard(s)" + (f", {alone:,} lines source only" if alone else "")
-    return "\n".join([*lines, f"{shards}; held out: {sizes} pairs"])
+    lines.append(f"{shards}; held out: {sizes} pairs")
+    if "augmented" in report:
+        lines.append(_augmented_line(report["augmented"]))
+    if "formality" in report:
+        forms = ", ".join(f"{form} {count:,}" for form, count in report["formality"].items())
+        lines.append(f"form of address: {forms}")
+    return "\n".join(lines)
+
+
+def _augmented_line(counts: dict[str, int]) -> str:
+    kinds = ", ".join(f"{kind} {count:,}" for kind, count in counts.items() if kind != "pairs")
+    return f"altered: {counts['pairs']:,} pairs ({kinds})"
 
 
 def _read(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
@@ -260,14 +285,33 @@ def noisy_pairs(pairs: pa.Table, first_id: int, name: str, strength: float) -> p
     return pairs.set_column(0, PAIR_SCHEMA.field("src"), [sources])
 
 
-def _write_shards(
-    batches: Iterator[pa.Table], marks: np.ndarray | None, folder: Path, corpus: CorpusConfig
-) -> dict[str, int]:
-    """Write the unmarked pairs, `shard_pairs` a file; → counts of shards and characters."""
+def _unmarked(batches: Iterator[pa.Table], marks: np.ndarray | None) -> Iterator[pa.Table]:
+    """The pairs that are no duplicates."""
+    row = 0
+    for table in batches:
+        if marks is not None:
+            row, mine = row + len(table), marks[row : row + len(table)]
+            table = table.filter(pa.array(~mine))
+        yield table
+
+
+Change = Callable[[Iterator[Pairs]], Iterator[Pairs]]
+
+
+def _changed(tables: Iterator[pa.Table], change: Change) -> Iterator[pa.Table]:
+    rows = (
+        list(zip(table["src"].to_pylist(), table["trg"].to_pylist(), strict=True))
+        for table in tables
+    )
+    return map(_table, change(rows))
+
+
+def _write_shards(tables: Iterator[pa.Table], folder: Path, corpus: CorpusConfig) -> dict[str, int]:
+    """Write the pairs, `shard_pairs` a file; → counts of shards and characters."""
     shard_pairs = corpus.shard_pairs
     sizes = {"shards": 0, "src_chars": 0, "trg_chars": 0}
     waiting: list[pa.Table] = []
-    row = kept = 0
+    kept = 0
 
     def flush(final: bool) -> None:
         nonlocal kept, waiting
@@ -280,10 +324,7 @@ def _write_shards(
             table = table.slice(shard_pairs)
         waiting = [table]
 
-    for table in batches:
-        if marks is not None:
-            row, mine = row + len(table), marks[row : row + len(table)]
-            table = table.filter(pa.array(~mine))
+    for table in tables:
         for side in ("src", "trg"):
             sizes[f"{side}_chars"] += pc.sum(pc.utf8_length(table[side])).as_py() or 0
         waiting.append(table)

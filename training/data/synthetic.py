@@ -17,8 +17,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from quickstudy.atomic import atomic_write
+from quickstudy.progress import Ticker
 from training.data.readers import CorpusError, read_lines
-from training.logging import Ticker
 
 START, END = "<s>", "</s>"
 TRIES = 20

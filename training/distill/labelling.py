@@ -13,10 +13,9 @@ and results are the shards.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -27,7 +26,7 @@ import pyarrow as pa
 import torch
 from sacrebleu.metrics import BLEU
 
-from quickstudy.machine import usable_cores
+from quickstudy.cluster import ray_cluster
 from training.config.recipe import LabelsConfig, RecipeError
 from training.data.batching import map_table
 from training.data.tokenizer import Tokenizer
@@ -55,7 +54,6 @@ ONE_PASS_CHUNK = 8192
 _BLEU = BLEU(effective_order=True)
 TRIES = 3
 """How often a shard is tried whose worker died."""
-OBJECT_STORE_BYTES = 80_000_000
 
 
 # --- one shard ---------------------------------------------------------------------------------
@@ -293,7 +291,7 @@ def on_ray(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> No
     """Label the shards; Ray restarts an actor that died and gives it its shard again."""
     if not shards:
         return
-    with _cluster() as ray:
+    with ray_cluster() as ray:
         count = min(int(ray.cluster_resources().get("CPU", 1)), len(shards))
         actor = ray.remote(num_cpus=1, max_restarts=-1, max_task_retries=TRIES - 1)(LabelWorker)
         idle = [actor.remote(job, 1) for _ in range(max(count, 1))]
@@ -320,30 +318,6 @@ def _rows(ray: Any, result: Any, shard: Path) -> int:
             f"{shard.name}: its Ray worker died {TRIES} times (out of memory?): {error}; finished "
             "shards are kept, run the `label` stage again"
         ) from None
-
-
-@contextmanager
-def _cluster() -> Iterator[Any]:
-    """Ray, connected; without usage reports and dashboard. Raises LabelError without the extra."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    try:
-        import ray
-    except ModuleNotFoundError:
-        raise LabelError("--workers ray needs Ray: pip install 'quickstudy[ray]'") from None
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(log_to_driver=False)
-    else:
-        ray.init(
-            address="local",
-            num_cpus=usable_cores(),
-            include_dashboard=False,
-            log_to_driver=False,
-            object_store_memory=OBJECT_STORE_BYTES,
-        )
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 def choose_workers(wanted: str) -> Workers:

@@ -2,24 +2,24 @@
 
 import { addressOf } from "./download.js";
 
-const FORMATS = [1, 2];
+const FORMATS = [1, 2, 3];
 const GRAPH = "greedy.onnx";
 /** `WIDTHS` and `WIDTH_STEP` of export/runtime/engines/base.py. */
 const WIDTHS = [8, 9, 11, 15, 23, 24];
 const WIDTH_STEP = 8;
 
 /**
- * The engine that the browser runs: the bundle's first ONNX one.
+ * The engine that the browser runs: the bundle's first ONNX one without a shortlist.
  *
  * @throws {Error} if there is none, or the format is another
  */
 export function onnxEngine(manifest) {
   if (!FORMATS.includes(manifest.format_version)) {
     throw new Error(
-      `the bundle has format ${manifest.format_version}, this page reads ${FORMATS.join(" and ")}: ` +
+      `the bundle has format ${manifest.format_version}, this page reads ${FORMATS[0]} to ${FORMATS.at(-1)}: ` +
       "build the page with the version of Quickstudy that wrote the bundle");
   }
-  const engine = manifest.engines.find(({ kind }) => kind === "onnx");
+  const engine = manifest.engines.find(({ kind, shortlist }) => kind === "onnx" && !shortlist);
   if (!engine) {
     throw new Error(
       `the bundle ${manifest.name} has no ONNX engine: write ` +

@@ -46,7 +46,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     if kind == "ray":
         pytest.importorskip("ray")
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
-        monkeypatch.setattr("training.distill.labelling.usable_cores", lambda: 2)
+        monkeypatch.setattr("quickstudy.cluster.usable_cores", lambda: 2)
     checkpoint, diary = write_teacher(tmp_path), tmp_path / "diary"
     diary.mkdir()
     tokenizer = Tokenizer(checkpoint / "tokenizer.model")

@@ -1,0 +1,222 @@
+"""Students that start with a part of a model: fewer pieces, fewer layers, fewer inner units."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import sentencepiece as spm
+import torch
+
+from quickstudy.pipeline import build_stages
+from tests.training.test_transfer import DIMENSIONS, transfer_run
+from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
+from training.checkpoint import (
+    CheckpointError,
+    LayerChoice,
+    build_model,
+    copy_layers,
+    load_checkpoint,
+)
+from training.config.model import ModelConfig
+from training.config.recipe import RecipeError
+from training.data.prepare import read_rows, train_shards
+from training.data.tokenizer import pieces_of
+from training.pretrained.coverage import extend
+from training.pretrained.files import PretrainedError
+from training.pretrained.reader import read_pretrained
+from training.pretrained.trimmed import piece_counts, trim
+from training.pretrained.vocabulary import renumbered
+from training.run import Run
+from training.stage import run_stage
+from training.transfer import Pieces, copy_words, to_transformer
+
+PIECES = 350
+KEPT = 500
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pretrained") / "enpt"
+    firefox_folder(folder, sentencepiece_model(PIECES, character_coverage=1.0))
+    return folder
+
+
+def trimmed_run(folder: Path, pretrained: Path, *more: str) -> Run:
+    kind = f"tokenizer={{kind: start, size: {KEPT}, add: [“, <formal>], byte_fallback: true}}"
+    return transfer_run(
+        folder,
+        pretrained,
+        "tokenizer=null",
+        kind,
+        "student.freeze=null",
+        "student.training.max_steps=2",
+        "student.training.learning_rate=1e-6",
+        *more,
+    )
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory, pretrained: Path) -> Run:
+    run = trimmed_run(tmp_path_factory.mktemp("runs"), pretrained)
+    tokenize(run)
+    return run
+
+
+def text_of(run: Run) -> list[str]:
+    rows = [row for shard in train_shards(run.folder / "corpus") for row in read_rows(shard)]
+    return [text for row in rows for text in row if text is not None]
+
+
+# --- vocabularies ------------------------------------------------------------------------------
+
+
+def test_the_pieces_stay_that_the_text_needs_most(started: Run, pretrained: Path) -> None:
+    whole = read_pretrained(pretrained).tokenizer
+    theirs, ours = pieces_of(whole), pieces_of(started.tokenizer.read_bytes())
+    counts = piece_counts(whole, text_of(started))
+    longer = [
+        index for index, piece in enumerate(theirs) if index > 3 and len(piece.lstrip("▁")) > 1
+    ]
+    gone = [index for index in longer if theirs[index] not in ours]
+    stayed = [index for index in longer if theirs[index] in ours]
+    assert gone
+    assert max(counts[index] for index in gone) <= min(counts[index] for index in stayed)
+
+
+def test_a_trimmed_vocabulary_writes_what_the_whole_one_wrote(
+    started: Run, pretrained: Path
+) -> None:
+    processor = spm.SentencePieceProcessor(model_file=str(started.tokenizer))
+    whole = spm.SentencePieceProcessor(model_proto=read_pretrained(pretrained).tokenizer)
+    for text in text_of(started)[:200]:
+        assert processor.decode(processor.encode(text)) == whole.decode(whole.encode(text))
+    ids = processor.encode("“<formal> 漢”")
+    assert processor.unk_id() not in ids
+    assert processor.decode(ids) == "“<formal> 漢”"
+
+
+def test_small_pieces_bytes_and_added_ones_always_stay() -> None:
+    model = extend(read_model(), ["€", "<formal>"], byte_fallback=True)
+    pieces = pieces_of(trim(model, [], 360, ["€"]))
+    assert len(pieces) == 360
+    single = {piece for piece in pieces_of(model) if len(piece.lstrip("▁")) == 1}
+    assert single <= set(pieces)
+    assert {"€", "<formal>", "<0x00>", "<0xFF>"} <= set(pieces)
+
+
+def test_the_order_of_the_pieces_and_their_scores_stay() -> None:
+    model = read_model()
+    small = trim(model, ["der Hund schläft"], 90)
+    place = {piece: index for index, piece in enumerate(pieces_of(model))}
+    order = [place[piece] for piece in pieces_of(small)]
+    assert order == sorted(order)
+    before, after = (spm.SentencePieceProcessor(model_proto=m) for m in (model, small))
+    for piece in pieces_of(small)[4:]:
+        assert after.get_score(after.piece_to_id(piece)) == before.get_score(
+            before.piece_to_id(piece)
+        )
+
+
+def test_a_size_that_does_not_suffice_is_refused() -> None:
+    with pytest.raises(PretrainedError, match="5 pieces are too few"):
+        trim(read_model(), [], 5)
+
+
+def read_model() -> bytes:
+    return renumbered(sentencepiece_model(120, character_coverage=1.0), "test").model
+
+
+def tokenize(run: Run) -> None:
+    stages = build_stages(run)
+    for name in ("prepare", "tokenize"):
+        run_stage(stages[name], stages)
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ("student.start=random", "tokenizer.kind start needs student.start.pretrained"),
+        ("corpus.formality=true", "corpus.formality needs <informal> in tokenizer.add"),
+        ("student.start.encoder_layers=[1]", "chooses 1 layers, student.model.encoder_layers is"),
+    ],
+)
+def test_faults_of_such_a_recipe(change: str, fault: str, pretrained: Path, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match=fault):
+        trimmed_run(tmp_path, pretrained, change)
+
+
+def test_a_source_size_needs_a_source_vocabulary(pretrained: Path, tmp_path: Path) -> None:
+    run = trimmed_run(tmp_path, pretrained, "tokenizer.source_size=310")
+    with pytest.raises(RecipeError, match="one model is of both sides"):
+        tokenize(run)
+
+
+# --- weights -----------------------------------------------------------------------------------
+
+
+def test_embeddings_follow_their_pieces(started: Run, pretrained: Path) -> None:
+    """The student's first step is so small that its weights are still those it started with."""
+    stages = build_stages(started)
+    run_stage(stages["student"], stages)
+    student = load_checkpoint(started.student_folder("student") / "checkpoint").model
+    model = read_pretrained(pretrained)
+    theirs = to_transformer(model)
+    place = {piece: index for index, piece in enumerate(pieces_of(model.tokenizer))}
+    words = pieces_of(started.tokenizer.read_bytes())
+    shared = [(index, place[piece]) for index, piece in enumerate(words) if piece in place]
+    mine, other = (list(side) for side in zip(*shared, strict=True))
+    for ours, lent in (
+        (student.embedding.weight, theirs.embedding.weight),
+        (student.output_bias, theirs.output_bias),
+    ):
+        torch.testing.assert_close(ours[mine], lent[other], rtol=0, atol=1e-3)
+    assert student.source_embedding is None
+
+
+def test_a_typographic_sign_starts_as_its_plain_form() -> None:
+    other, student = build_model(small(), 6, None), build_model(small(), 8, None)
+    theirs = ["<pad>", "<unk>", "<s>", "</s>", '"', "-"]
+    ours = ["<pad>", "<unk>", "<s>", "</s>", "“", "-", "—", "€"]
+    copy_words(student, other, Pieces(theirs, theirs), Pieces(ours, ours))
+    mine, lent = student.embedding.weight, other.embedding.weight
+    assert torch.equal(mine[[4, 5, 6]], lent[[4, 5, 5]])
+    assert not any(torch.equal(mine[7], row) for row in lent)
+
+
+def small(**changes: int) -> ModelConfig:
+    return ModelConfig(**{**DIMENSIONS, "dropout": 0.0, **changes})
+
+
+def test_the_layers_are_those_that_the_recipe_names() -> None:
+    torch.manual_seed(0)
+    other = build_model(small(encoder_layers=4, decoder_layers=2), 50, None)
+    student = build_model(small(encoder_layers=2, decoder_layers=1), 50, None)
+    copy_layers(student, other, LayerChoice(encoder=(2, 3), decoder=(2,)))
+    for mine, theirs in (
+        (student.encoder[0], other.encoder[1]),
+        (student.encoder[1], other.encoder[2]),
+        (student.decoder[0], other.decoder[1]),
+    ):
+        for name, value in mine.state_dict().items():
+            assert torch.equal(value, theirs.state_dict()[name])
+
+
+def test_a_layer_that_is_not_there_is_refused() -> None:
+    other, student = (build_model(small(), 50, None) for _ in range(2))
+    layers = tuple(range(2, len(student.encoder) + 2))
+    with pytest.raises(CheckpointError, match="chooses layer"):
+        copy_layers(student, other, LayerChoice(encoder=layers))
+
+
+def test_a_narrower_student_keeps_the_units_of_the_largest_weights() -> None:
+    torch.manual_seed(0)
+    other, student = build_model(small(ffn=32), 50, None), build_model(small(ffn=24), 50, None)
+    useless = torch.arange(0, 32, 4)
+    with torch.no_grad():
+        for layer in [*other.encoder, *other.decoder]:
+            layer.ffn.outer.weight[:, useless] = 0.0
+    copy_layers(student, other, LayerChoice())
+    student.embedding.load_state_dict(other.embedding.state_dict())
+    src, trg = torch.randint(4, 50, (3, 7)), torch.randint(4, 50, (3, 5))
+    torch.testing.assert_close(student.eval()(src, trg), other.eval()(src, trg))
