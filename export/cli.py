@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export.runtime.bundle import Bundle, load_bundle
-from export.runtime.engines import expected_runtime
+from export.runtime.engines import expected_runtime, usable_default
 from export.runtime.manifest import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -264,7 +264,7 @@ def bundle_json(bundle: Bundle) -> str:
 def show_bundle(bundle: Bundle, console: Console) -> None:
     """Print what the bundle is; texts of strangers cannot steer the terminal."""
     manifest = bundle.manifest
-    sections: list[RenderableType] = [_facts(bundle), _engines(bundle)]
+    sections: list[RenderableType] = [_facts(bundle), _engines(manifest)]
     if manifest.metrics:
         sections.append(_metrics(manifest))
     if manifest.domains:
@@ -285,6 +285,7 @@ def _facts(bundle: Bundle) -> Table:
         "translates": f"{manifest.source_lang} → {manifest.target_lang}",
         "description": manifest.description or "–",
         "made": f"{manifest.created:%Y-%m-%d %H:%M %Z} by quickstudy {manifest.quickstudy_version}",
+        "served here by": expected_runtime(bundle, bundle.engine(usable_default(bundle))),
         "parameters": f"{manifest.parameters:,}",
         "vocabulary": f"{manifest.vocab_size:,} pieces",
         "special pieces": f"{tokens.pad} {tokens.unk} {tokens.bos} {tokens.eos}",
@@ -301,14 +302,12 @@ def _facts(bundle: Bundle) -> Table:
     return table
 
 
-def _engines(bundle: Bundle) -> Table:
-    manifest = bundle.manifest
-    head = ("engine", "kind", "served here by", "weights", "products", "shortlist", "MB")
+def _engines(manifest: Manifest) -> Table:
+    head = ("engine", "kind", "weights", "products", "shortlist", "MB")
     rows = [
         (
             engine.name + (" (default)" if engine.name == manifest.default_engine else ""),
             engine.kind,
-            expected_runtime(bundle, engine),
             engine.precision,
             engine.compute,
             "yes" if engine.shortlist else "no",
