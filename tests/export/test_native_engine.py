@@ -13,7 +13,13 @@ from export import native
 from export.importing import ImportOptions, built_in_sentences, import_models
 from export.runtime import engines
 from export.runtime.bundle import Bundle, load_bundle
-from export.runtime.engines import TranslateOptions, expected_runtime, load_engine, usable_default
+from export.runtime.engines import (
+    TranslateOptions,
+    expected_runtime,
+    load_engine,
+    native_engine,
+    usable_default,
+)
 from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
 from export.runtime.engines.native_engine import NativeEngine
 from export.runtime.manifest import NATIVE_FILE, NATIVE_OPTIONS, SEARCH_OPTIONS, BundleError
@@ -108,6 +114,18 @@ def test_second_tries_are_those_of_ctranslate2(shipped: Bundle, options: Transla
     same = [a.score - b.score for a, b in zip(ours, theirs, strict=True) if a.text == b.text]
     assert len(same) >= 0.85 * len(sentences)
     assert max(map(abs, same)) < 0.1
+
+
+def test_calls_are_bounded_by_tokens_and_rows() -> None:
+    assert list(native_engine._calls([3, 3, 3, 9, 1], 6)) == [
+        range(0, 2),
+        range(2, 3),
+        range(3, 4),
+        range(4, 5),
+    ]
+    calls = list(native_engine._calls([1] * 1100, 10_000))
+    assert [len(rows) for rows in calls] == [512, 512, 76]
+    assert list(native_engine._calls([], 6)) == []
 
 
 @needs_library

@@ -34,6 +34,8 @@ from export.runtime.native.weights import NativeSource, model_bytes
 from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
 
 EOS = 3
+MOST_ROWS = 512
+"""Of a call, whose memory grows with them."""
 
 
 class NativeEngine(SentenceEngine):
@@ -168,10 +170,10 @@ def _decoded_of(translated: Translated, options: TranslateOptions) -> Decoded:
 
 
 def _calls(lengths: list[int], max_tokens: int) -> Iterator[range]:
-    """Rows of calls of at most so many tokens each, or of one row."""
+    """Rows of calls of at most so many tokens and MOST_ROWS rows each, or of one row."""
     start = tokens = 0
     for row, length in enumerate(lengths):
-        if row > start and tokens + length > max_tokens:
+        if row > start and (tokens + length > max_tokens or row - start == MOST_ROWS):
             yield range(start, row)
             start, tokens = row, 0
         tokens += length

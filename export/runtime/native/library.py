@@ -218,6 +218,8 @@ class NativeModel:
             with self._lock:
                 scratch = self._scratches.pop() if self._scratches else None
             scratch = scratch or self._library.qs_scratch_new()
+            if not scratch:
+                raise MemoryError("there is no memory for a call")
             try:
                 status = self._library.qs_translate(self._model, scratch, byref(call))
             finally:
