@@ -1,46 +1,38 @@
 """A model as `native.safetensors`, for our compiled engine: what CTranslate2 cannot compute. Torch.
 
-Weights are bytes with a step a row, as in the ONNX engines: 7 bits, or the bytes that an imported
-model came in (`export.quantization`).
+Weights are bytes with a step a row, as in the ONNX engines (`export.quantization.keep_bytes`).
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from export.ctranslate2 import check_pieces
-from export.quantization import keep_bytes, quantize_rows
+from export.quantization import keep_bytes
 from export.runtime.manifest import NATIVE_FILE, BundleError
 from export.runtime.native.safetensors import STEPS, Arrays, write_native
 from export.runtime.native.weights import NativeDims
 from quickstudy.atomic import atomic_folder
 from training.model.transformer import SSRU, FeedForward, Transformer
 
-NativePrecision = Literal["int8-7bit", "int8"]
-QUANTISERS = {"int8-7bit": quantize_rows, "int8": keep_bytes}
 
-
-def to_native(
-    model: Transformer, pieces: list[str], output_dir: Path, precision: NativePrecision
-) -> None:
+def to_native(model: Transformer, pieces: list[str], output_dir: Path) -> None:
     """Write `native.safetensors` to a folder.
 
-    `pieces` are the SentencePiece pieces in the order of their ids, the special ones first. "int8"
-    keeps the bytes that a model came in where no product can overflow. A former folder is replaced
-    only when the new one is written. Raises BundleError if pieces and model do not match, and for a
-    model with sizes or activations that the engine does not compute.
+    `pieces` are the SentencePiece pieces in the order of their ids, the special ones first. A
+    former folder is replaced only when the new one is written. Raises BundleError if pieces and
+    model do not match, and for a model with sizes or activations that the engine does not compute.
     """
     check_pieces(pieces, model.vocab_size)
     dims = native_dims(model)
     if fault := dims.fault():
         raise BundleError(f"the native engine does not compute {fault}: choose other engines")
     with atomic_folder(output_dir) as folder:
-        write_native(folder / NATIVE_FILE, dims, _arrays(model, precision))
+        write_native(folder / NATIVE_FILE, dims, _arrays(model))
 
 
 def native_dims(model: Transformer) -> NativeDims:
@@ -66,14 +58,13 @@ def native_dims(model: Transformer) -> NativeDims:
     )
 
 
-def _arrays(model: Transformer, precision: NativePrecision) -> Arrays:
+def _arrays(model: Transformer) -> Arrays:
     """Every array by its name in `training.model.transformer`; a recurrent unit's two matrices lie
     below each other as `unit`."""
     arrays: Arrays = {"positions": _array(model.positions)}
-    quantise = QUANTISERS[precision]
 
     def add_weight(name: str, weight: NDArray[np.float32]) -> None:
-        arrays[name], scale = quantise(weight)
+        arrays[name], scale = keep_bytes(weight)
         arrays[name + STEPS] = (1 / scale).astype(np.float32)
 
     arrays["output_bias"] = _array(model.output_bias)

