@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export.runtime.bundle import Bundle, load_bundle
+from export.runtime.engines import expected_runtime, usable_default
 from export.runtime.manifest import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -291,6 +292,7 @@ def _facts(bundle: Bundle) -> Table:
         "translates": f"{manifest.source_lang} → {manifest.target_lang}",
         "description": manifest.description or "–",
         "made": f"{manifest.created:%Y-%m-%d %H:%M %Z} by quickstudy {manifest.quickstudy_version}",
+        "served here by": expected_runtime(bundle, bundle.engine(usable_default(bundle))),
         "parameters": f"{manifest.parameters:,}",
         "vocabulary": f"{manifest.vocab_size:,} pieces",
         "special pieces": f"{tokens.pad} {tokens.unk} {tokens.bos} {tokens.eos}",

@@ -25,6 +25,7 @@ from export.ctranslate2 import (
     write_vmap,
 )
 from export.lexical_table import LexicalTable, Sentence, lexical_table
+from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import (
     EvalSet,
@@ -83,10 +84,18 @@ class EngineExporter:
     entry: EngineEntry
     write: Callable[[ExportJob, Path], None]
     add: Callable[[ExportJob, Path], None] | None = None
+    own_folder: str | None = None
+    """Its folder for a model that CTranslate2 cannot compute, where that is another one."""
+
+    def entry_for(self, model: Transformer) -> EngineEntry:
+        """What the manifest says of the engine."""
+        if self.own_folder is None or ctranslate2_fault(model) is None:
+            return self.entry
+        return self.entry.model_copy(update={"path": self.own_folder, "precision": "int8"})
 
     def export(self, job: ExportJob, draft: Path) -> None:
         """Write the engine into a bundle's folder."""
-        folder = draft / self.entry.path
+        folder = draft / self.entry_for(job.model).path
         if not folder.exists():
             self.write(job, folder)
         if self.add is not None:
@@ -113,6 +122,13 @@ def _lexical_table(job: ExportJob) -> LexicalTable:
 def _vmap(job: ExportJob, folder: Path) -> None:
     table = _lexical_table(job)
     write_vmap(folder / VMAP_FILE, table, job.pieces, SHORTLIST_CANDIDATES, SHORTLIST_ALWAYS)
+
+
+def _native_int8(job: ExportJob, folder: Path) -> None:
+    if ctranslate2_fault(job.model) is None:
+        _ctranslate2_int8(job, folder)
+    else:
+        to_native(job.model, job.pieces, folder)
 
 
 def _onnx_int8_shortlist(job: ExportJob, folder: Path) -> None:
@@ -183,6 +199,17 @@ ENGINE_EXPORTERS = {
             ),
             _ctranslate2_int8,
             add=_vmap,
+        ),
+        EngineExporter(
+            EngineEntry(
+                name="native-int8",
+                kind="native",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/ctranslate2-int8",
+            ),
+            _native_int8,
+            own_folder=f"{ENGINES_FOLDER}/native-int8",
         ),
         EngineExporter(
             EngineEntry(
@@ -298,7 +325,7 @@ def export_bundle(
         description=description,
         source_lang=source_lang,
         target_lang=target_lang,
-        engines=tuple(exporter.entry for exporter in exporters),
+        engines=tuple(exporter.entry_for(model) for exporter in exporters),
         default_engine=exporters[0].entry.name,
         decoding=_decoding(model, max_input_tokens),
         vocab_size=len(pieces_of(tokenizer_path)),

@@ -94,10 +94,14 @@ RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"
 BEAM_FILE = "beam.onnx"
 """The file of an ONNX engine that searches with a beam."""
+NATIVE_FILE = "native.safetensors"
+"""The file of a native engine whose model CTranslate2 cannot compute."""
 SEARCH_OPTIONS = frozenset(
     ("beam_size", "alternatives", "repetition_penalty", "no_repeat_ngram_size")
 )
 """The options of decoding (`TranslateOptions`) that greedy decoding does not have."""
+NATIVE_OPTIONS = frozenset(("repetition_penalty", "no_repeat_ngram_size"))
+"""Those of the compiled engine, which only decodes greedily."""
 FORMALITY = "formality"
 """The option that only models with tags for it have."""
 
@@ -147,7 +151,7 @@ class EngineEntry(_Frozen):
     """
 
     name: Name
-    kind: Literal["ctranslate2", "onnx"]
+    kind: Literal["ctranslate2", "native", "onnx"]
     precision: Precision
     compute: Compute
     path: RelativePath
@@ -426,6 +430,10 @@ class Manifest(BundleInfo):
         inside = f"{engine.path}/"
         return sum(entry.bytes for path, entry in self.files.items() if path.startswith(inside))
 
+    def shares_ctranslate2(self, engine: EngineEntry) -> bool:
+        """Whether CTranslate2 reads a native engine's folder, too, and searches with it."""
+        return engine.kind == "native" and f"{engine.path}/{NATIVE_FILE}" not in self.files
+
     def supported_options(self, engine: EngineEntry) -> frozenset[str]:
         """Which of `SEARCH_OPTIONS` an engine supports, none if it only decodes greedily; and
         `FORMALITY`, where the model has tags for it."""
@@ -433,8 +441,10 @@ class Manifest(BundleInfo):
         return self._search_options(engine) | asked
 
     def _search_options(self, engine: EngineEntry) -> frozenset[str]:
-        if engine.kind == "ctranslate2":
+        if engine.kind == "ctranslate2" or self.shares_ctranslate2(engine):
             return SEARCH_OPTIONS
+        if engine.kind == "native":
+            return NATIVE_OPTIONS
         has_beam = f"{engine.path}/{BEAM_FILE}" in self.files
         return frozenset(("beam_size",) if has_beam else ())
 

@@ -224,6 +224,9 @@ class ModelInfo(BaseModel):
     source: str
     target: str
     engine: str
+    runtime: str = Field(
+        description="What computes it: `native` with its kernel, `CTranslate2` or `ONNX Runtime`."
+    )
     supports: list[OptionField] = Field(
         description="Fields of a request that it supports beside those of every model."
     )
@@ -397,6 +400,7 @@ def _model_info(model: Model) -> ModelInfo:
         source=manifest.source_lang,
         target=manifest.target_lang,
         engine=engine.name,
+        runtime=model.engine.runtime,
         supports=[option for option in OPTION_FIELDS if model.supports(option)],
         formality=manifest.formality.default if manifest.formality is not None else None,
         precision=engine.precision,

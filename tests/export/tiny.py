@@ -61,13 +61,14 @@ def tokenizer_of(path: Path) -> spm.SentencePieceProcessor:
     return spm.SentencePieceProcessor(model_file=str(path))
 
 
-def random_model(vocab_size: int, seed: int = 11) -> Transformer:
+def random_model(vocab_size: int, seed: int = 11, heads: int = 4, norm: str = "pre") -> Transformer:
     """Random weights, and biases that are not zero."""
     torch.manual_seed(seed)
     model = Transformer(
         vocab_size,
         width=32,
-        heads=4,
+        heads=heads,
+        norm=norm,
         ffn=48,
         encoder_layers=2,
         decoder_layers=1,

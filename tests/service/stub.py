@@ -13,6 +13,7 @@ class StubEngine:
     """Upper-cases; slow or failing on demand. `batches` are the sentences of every call."""
 
     max_input_tokens = 100
+    runtime = "stub"
     reads_all_text = True
 
     def __init__(

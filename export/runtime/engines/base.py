@@ -18,7 +18,7 @@ import sentencepiece as spm
 from export.runtime.bundle import Bundle, load_source_tokenizer, load_tokenizer
 from export.runtime.engines.unknown import UnknownFinder
 from export.runtime.formality import load_tags, text_tokenizer
-from export.runtime.manifest import FORMALITY, SEARCH_OPTIONS, Decoding, Formality
+from export.runtime.manifest import FORMALITY, SEARCH_OPTIONS, BundleError, Decoding, Formality
 
 WIDTHS = (8, 9, 11, 15, 23, 24)
 WIDTH_STEP = 8
@@ -122,6 +122,10 @@ class Engine(Protocol):
         """Tokens that a sentence may have, as `count_tokens` counts them."""
 
     @property
+    def runtime(self) -> str:
+        """What computes, as logs and `/v1/models` name it."""
+
+    @property
     def reads_all_text(self) -> bool:
         """Whether no text is unknown to its tokenizer, as with byte fallback."""
 
@@ -157,6 +161,7 @@ class SentenceEngine:
     """
 
     token_type: type = str
+    runtime: str = ""
     _added_tokens: int = 1
     """Tokens of a source besides its pieces: `</s>`, and what an imported model asks for."""
 
@@ -208,8 +213,7 @@ class SentenceEngine:
         self._check_lengths(sources)
         sources = self._tagged(sources, options.formality)
         translations: list[Translation] = [Translation("", 0)] * len(sources)
-        for limit, rows in self._calls(sources):
-            decoded = self.decode([sources[row] for row in rows], limit, options)
+        for rows, decoded in self._decode_all(sources, options):
             for row, translation in zip(rows, self._translations(decoded, options), strict=True):
                 translations[row] = translation
         return translations
@@ -245,13 +249,18 @@ class SentenceEngine:
                     f"{self.max_input_tokens}: split it first"
                 )
 
-    def _calls(self, sources: list[list[Any]]) -> list[tuple[int, list[int]]]:
-        """Rows of each call, by like widths, with the call's output limit."""
+    def _decode_all(
+        self, sources: list[list[Any]], options: TranslateOptions
+    ) -> Iterator[tuple[list[int], list[Decoded]]]:
+        """Rows that have tokens and what they become, in calls of like widths, since sums depend on
+        the width."""
         rows_by_width: dict[int, list[int]] = {}
         for row, source in enumerate(sources):
             if source:
                 rows_by_width.setdefault(self._width(len(source)), []).append(row)
-        return [(self.output_limit(len(sources[rows[0]])), rows) for rows in rows_by_width.values()]
+        for rows in rows_by_width.values():
+            limit = self.output_limit(len(sources[rows[0]]))
+            yield rows, self.decode([sources[row] for row in rows], limit, options)
 
     def output_limit(self, source_tokens: int) -> int:
         """Most output tokens for a source of so many, its tag counted: those of the longest that
@@ -286,6 +295,33 @@ class SentenceEngine:
         Python's lock and waits for it again."""
         texts = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
         return [" ".join(text.splitlines()).strip() for text in texts]
+
+
+def source_prefix_ids(bundle: Bundle, tokenizer: spm.SentencePieceProcessor) -> list[int]:
+    """The ids that stand before every source, for engines that read ids.
+
+    Raises BundleError where the manifest asks for what such engines do not do, or does not fit the
+    source's tokenizer.
+    """
+    manifest = bundle.manifest
+    if manifest.source_suffix or manifest.target_prefix:
+        raise BundleError(
+            f"{bundle.path}: only CTranslate2 engines know source_suffix and target_prefix: export "
+            "or import the bundle again"
+        )
+    size = manifest.source_vocab_size or manifest.vocab_size
+    if tokenizer.get_piece_size() != size:
+        raise BundleError(
+            f"{bundle.source_tokenizer_path} has {tokenizer.get_piece_size()} pieces, the manifest "
+            f"says {size}: export or import the bundle again"
+        )
+    ids = [tokenizer.piece_to_id(piece) for piece in manifest.source_prefix]
+    if any(tokenizer.is_unknown(index) for index in ids):
+        raise BundleError(
+            f"{bundle.source_tokenizer_path} lacks a piece of {list(manifest.source_prefix)}: "
+            "import the bundle again"
+        )
+    return ids
 
 
 def padded_tokens(source_tokens: int) -> int:

@@ -16,11 +16,15 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import sentencepiece as spm
 from numpy.typing import NDArray
 
 from export.runtime.bundle import Bundle, BundleError
-from export.runtime.engines.base import Decoded, SentenceEngine, TranslateOptions
+from export.runtime.engines.base import (
+    Decoded,
+    SentenceEngine,
+    TranslateOptions,
+    source_prefix_ids,
+)
 from export.runtime.manifest import BEAM_FILE
 from export.runtime.protobuf import message_fields
 from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
@@ -115,6 +119,7 @@ class OnnxEngine(SentenceEngine):
     """
 
     token_type = int
+    runtime = "ONNX Runtime"
 
     def __init__(
         self,
@@ -128,7 +133,7 @@ class OnnxEngine(SentenceEngine):
         super().__init__(bundle, name)
         self._max_batch_tokens = max_batch_tokens
         self._vocab_size = bundle.manifest.vocab_size
-        self._prefix = _source_prefix(bundle, self._source_tokenizer)
+        self._prefix = source_prefix_ids(bundle, self._source_tokenizer)
         self._added_tokens = 1 + len(self._prefix)
         self._running = BoundedSemaphore(inter_threads)
         self._threads = ThreadPoolExecutor(inter_threads)
@@ -194,33 +199,6 @@ class OnnxEngine(SentenceEngine):
         if not options.return_scores:
             decoded = [replace(sentence, score=None) for sentence in decoded]
         return decoded
-
-
-def _source_prefix(bundle: Bundle, tokenizer: spm.SentencePieceProcessor) -> list[int]:
-    """The ids that stand before every source.
-
-    Raises BundleError where the manifest asks for what ONNX engines do not do, or does not fit the
-    source's tokenizer.
-    """
-    manifest = bundle.manifest
-    if manifest.source_suffix or manifest.target_prefix:
-        raise BundleError(
-            f"{bundle.path}: ONNX engines know neither source_suffix nor target_prefix: export or "
-            "import the bundle again"
-        )
-    size = manifest.source_vocab_size or manifest.vocab_size
-    if tokenizer.get_piece_size() != size:
-        raise BundleError(
-            f"{bundle.source_tokenizer_path} has {tokenizer.get_piece_size()} pieces, the manifest "
-            f"says {size}: export or import the bundle again"
-        )
-    ids = [tokenizer.piece_to_id(piece) for piece in manifest.source_prefix]
-    if any(tokenizer.is_unknown(index) for index in ids):
-        raise BundleError(
-            f"{bundle.source_tokenizer_path} lacks a piece of {list(manifest.source_prefix)}: "
-            "import the bundle again"
-        )
-    return ids
 
 
 def _load(
