@@ -24,6 +24,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from export.runtime.manifest import Domain, Metric
+from service.api.glossaries import GLOSSARY_ID, GlossaryId, with_stored
 from service.deps import (
     ERRORS,
     TranslatorDep,
@@ -129,6 +130,7 @@ class TranslateRequest(BaseModel):
         max_length=MAX_TERMS,
         description="Terms of the source language, each with the translation it must get.",
     )
+    glossary_id: GlossaryId | None = Field(default=None, description=GLOSSARY_ID)
     wishes: list[Wish] = Field(
         default_factory=list,
         alias="return",
@@ -262,9 +264,8 @@ async def translate(
     request: Request, body: TranslateRequest, translator: TranslatorDep
 ) -> TranslateResponse:
     """Translate a text or a list of texts."""
-    return response_to(
-        body, await translate_request(request, translator, translation_request_of(body))
-    )
+    wanted = await with_stored(request, translation_request_of(body), [body.glossary_id])
+    return response_to(body, await translate_request(request, translator, wanted))
 
 
 async def translate_fast(request: Request) -> Response | None:
@@ -273,7 +274,8 @@ async def translate_fast(request: Request) -> Response | None:
         body = TranslateRequest.model_validate_json(await request.body())
     except ValidationError:
         return None
-    result = await translate_request(request, get_translator(request), translation_request_of(body))
+    wanted = await with_stored(request, translation_request_of(body), [body.glossary_id])
+    result = await translate_request(request, get_translator(request), wanted)
     content = response_to(body, result).model_dump_json(exclude_unset=True)
     return Response(content, media_type="application/json")
 
@@ -419,7 +421,8 @@ async def stream(
 
     What goes wrong before the first sentence has a status; later, it is an `error` event.
     """
-    translation_request = translation_request_of(body)
+    asked = translation_request_of(body)
+    translation_request = await with_stored(request, asked, [body.glossary_id])
     parts = translator.stream(translation_request)
     async with admitted(request, translator, translation_request.texts, None):
         with as_api_errors(translator.settings):

@@ -91,7 +91,7 @@ def test_what_is_taken(stub: TestClient, change: dict[str, Any]) -> None:
         ("1", ["one two.", "three.", "four.", "five."]),
         (1, ["one two.", "three.", "four.", "five."]),
         ("nonewlines", ["one two.", "three four.", "five."]),
-        ("0", ["one two. three four. five."]),
+        ("0", ["one two.", "three four.", "five."]),
     ],
 )
 def test_split_sentences(make_client: MakeClient, how: Any, sentences: list[str]) -> None:
