@@ -157,13 +157,18 @@ class GlossaryStore:
         return self._with_dictionaries(row)
 
     def all_of(self, owner: str) -> list[StoredGlossary]:
-        """The glossaries of an owner, in the order in which they were made; none of nobody's."""
+        """The glossaries of an owner, in the order in which they were made; none of nobody's.
+
+        Of more than a client may store, which several clients with one word as a key may have, the
+        newest ones.
+        """
         if not owner:
             return []
         rows = self._db.execute(
-            f"SELECT {_COLUMNS} FROM glossaries WHERE owner = ? ORDER BY created", (owner,)
+            f"SELECT {_COLUMNS} FROM glossaries WHERE owner = ? ORDER BY created DESC LIMIT ?",
+            (owner, self._max_of_client),
         ).fetchall()
-        return [self._with_dictionaries(row) for row in rows]
+        return [self._with_dictionaries(row) for row in reversed(rows)]
 
     def terms(self, id: str, source: str, target: str) -> str | None:
         """The terms of a pair as a JSON object; None if the glossary has no such dictionary."""

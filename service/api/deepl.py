@@ -239,7 +239,7 @@ def check_formality(formality: Formality | None) -> None:
         )
 
 
-def check_options(body: Options) -> None:
+def check_options(body: TranslateRequest | DocumentRequest) -> None:
     """Refuse options that are not supported and would change the translation.
 
     Raises ApiError 400, 404.
@@ -249,13 +249,13 @@ def check_options(body: Options) -> None:
         ("translation_memory_id", "translation memory"),
     ):
         if id := getattr(body, field):
-            message = f"there is no {kind} {id[:50]!r} here: leave `{field}` out"
+            message = f"`{field}`: there is no {kind} {id[:50]!r} here: leave it out"
             raise ApiError(404, "not_found", message, field)
     if body.custom_instructions:
         raise _unsupported("custom_instructions", "models follow no instructions: leave it out")
     if body.model_type == "quality_optimized":
         raise _unsupported("model_type", "there is one model: leave it out, or prefer_… it")
-    if isinstance(body, TranslateRequest) and body.glossary_id and body.glossary_ids:
+    if body.glossary_id and body.glossary_ids:
         raise _unsupported("glossary_ids", "give this or `glossary_id`, not both")
     if isinstance(body, DocumentRequest):
         given = (body.splitting_tags, body.non_splitting_tags, body.outline_detection is False)

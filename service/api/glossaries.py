@@ -123,7 +123,7 @@ async def _compiled(terms: Sequence[str]) -> Glossary:
         raise ApiError(422, "invalid_request", f"the glossary: {error}", "glossary_id") from error
 
 
-@lru_cache(32)
+@lru_cache(16)
 def _glossary_of(terms: tuple[str, ...]) -> Glossary:
     merged: dict[str, str] = {}
     for text in terms:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import deepl
 import httpx
 import pytest
+from deepl.api_data import MultilingualGlossaryDictionaryEntries
 
 from export.runtime.bundle import Bundle
 from tests.service.conftest import MakePair
@@ -59,7 +60,7 @@ def test_deepls_client_keeps_glossaries_of_one_pair(client: deepl.DeepLClient) -
 
 
 def test_deepls_client_keeps_glossaries_of_several_pairs(client: deepl.DeepLClient) -> None:
-    of = deepl.MultilingualGlossaryDictionaryEntries
+    of = MultilingualGlossaryDictionaryEntries
     made = client.create_multilingual_glossary(
         "pets", [of("EN", "DE", {"cat": "Katze"}), of("FR", "EN", {"chat": "cat"})]
     )
@@ -70,7 +71,7 @@ def test_deepls_client_keeps_glossaries_of_several_pairs(client: deepl.DeepLClie
     assert renamed.name == "animals"
     client.update_multilingual_glossary_dictionary(made, of("EN", "DE", {"dog": "Hund"}))
     found = client.get_multilingual_glossary_entries(made, "EN", "DE")
-    assert found.dictionaries[0].entries == {"cat": "Katze", "dog": "Hund"}
+    assert found.dictionaries[0].entries == "cat\tKatze\ndog\tHund"
     replaced = client.replace_multilingual_glossary_dictionary(
         made, of("EN", "DE", {"cat": "Kater"})
     )

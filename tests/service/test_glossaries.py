@@ -311,6 +311,31 @@ def test_without_keys_the_id_is_enough_and_the_word_has_the_list(make_client: Ma
         assert client.get(f"{V2}/{id}", headers=headers).status_code == 200
 
 
+def test_a_list_is_bounded_whoever_shares_a_word(make_client: MakeClient) -> None:
+    client = make_client(StubEngine(), max_glossaries=2, trusted_proxies=1)
+    ids = []
+    for number in range(3):
+        headers = {**key("word"), "X-Forwarded-For": f"192.0.2.{number}"}
+        ids.append(client.post(V2, json=CAT, headers=headers).json()["glossary_id"])
+    listed = client.get(V2, headers=key("word")).json()["glossaries"]
+    assert [one["glossary_id"] for one in listed] == ids[1:]
+
+
+def test_without_a_key_half_of_the_room_is_left_to_keys(
+    make_client: MakeClient, tmp_path: Path
+) -> None:
+    keys = KeyStore(tmp_path / "keys.db")
+    client = make_client(
+        StubEngine(), glossaries_bytes=65_536, keys_file=tmp_path / "keys.db", trusted_proxies=1
+    )
+    statuses = [
+        client.post(V2, json=CAT, headers={"X-Forwarded-For": f"192.0.2.{number // 8}"}).status_code
+        for number in range(20)
+    ]
+    assert statuses == [201] * 16 + [503] * 4
+    assert client.post(V2, json=CAT, headers=key(keys.add("one"))).status_code == 201
+
+
 def test_what_a_client_may_store_is_bounded(make_client: MakeClient) -> None:
     client = make_client(StubEngine(), max_glossaries=2, glossaries_bytes=65_536)
     ids = [store(client), store(client)]
