@@ -274,6 +274,13 @@ def show_bundle(bundle: Bundle, console: Console) -> None:
         console.print(Group(section, ""))
 
 
+def _forms(manifest: Manifest) -> str:
+    tags = manifest.formality
+    if tags is None:
+        return "–"
+    return f"{', '.join(tags.by_form)}; {tags.default} unless asked for"
+
+
 def _facts(bundle: Bundle) -> Table:
     manifest = bundle.manifest
     decoding = manifest.decoding
@@ -290,6 +297,7 @@ def _facts(bundle: Bundle) -> Table:
         "decoding": f"{search}; up to {decoding.max_input_tokens} tokens in, "
         f"{decoding.max_output_ratio:g} n + {decoding.max_output_constant} out for n "
         f"({decoding.max_output_tokens} at most)",
+        "formality": _forms(manifest),
         "licence": manifest.licence,
         "attribution": manifest.attribution or "–",
         "size": f"{manifest.total_bytes / 1e6:.2f} MB in {len(manifest.files)} files",

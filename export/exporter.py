@@ -45,6 +45,7 @@ from export.runtime.manifest import (
     BundleInfo,
     Decoding,
     EngineEntry,
+    FormalityTags,
     Metric,
 )
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
@@ -197,7 +198,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8",
             ),
@@ -207,7 +208,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8-shortlist",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8-shortlist",
                 shortlist=True,
@@ -218,7 +219,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8-beam",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8-beam",
             ),
@@ -274,13 +275,15 @@ def export_bundle(
     limits: GateLimits | None = None,
     force: bool = False,
     translated_text: TranslatedText | None = None,
+    formality: FormalityTags | None = None,
     reads_fragments: bool = False,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
     `source_tokenizer_path` is the source's, where it has one of its own. `engines` are names in
     `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from; `reads_fragments` says
-    that the model has learnt text that no mark ends.
+    that the model has learnt text that no mark ends; `formality` are the tags that its sources were
+    trained with.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -303,6 +306,7 @@ def export_bundle(
         metrics=tuple(metrics),
         licence=licence,
         attribution=attribution,
+        formality=formality,
         reads_fragments=reads_fragments,
         **_source_side(source_tokenizer_path),
     )

@@ -1,9 +1,9 @@
 """A pretrained model of another toolkit as a bundle, in our own engines. Needs torch.
 
 The model becomes a `Transformer` of the same weights (`training.pretrained` reads them) and is
-written for ONNX Runtime: in the bytes that it came in where it was quantised, else in 7 bits; with
-its lexicon as a shortlist of each sentence, if it has one. The gate holds every engine against the
-float32 model in torch with the whole vocabulary.
+written for ONNX Runtime: in the bytes that it came in where it was quantised, else in bytes of our
+own; with its lexicon as a shortlist of each sentence, if it has one. The gate holds every engine
+against the float32 model in torch with the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from export.runtime.manifest import (
     Decoding,
     EngineEntry,
     Origin,
-    Precision,
 )
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import check_translates
@@ -160,12 +159,10 @@ def _changes(model: PretrainedModel, entries: Sequence[EngineEntry]) -> tuple[st
     ]
     if any(entry.precision == "int8" for entry in entries):
         changes.append(
-            "weights keep their bytes, but rows whose products could overflow 16 bits on CPUs "
-            "without VNNI are quantised again to 7 bits, a scale a row; activations are quantised "
-            "a position at a time, with scales found while translating"
+            "weights keep the bytes that they came in, if they did, but rows whose products could "
+            "overflow 16 bits on CPUs without VNNI are quantised again, a scale a row; activations "
+            "are quantised a position at a time, with scales found while translating"
         )
-    if any(entry.precision == "int8-7bit" for entry in entries):
-        changes.append("weights are quantised to 7 bits, a scale a row")
     if any(entry.shortlist for entry in entries):
         changes.append("the lexicon gives candidates of each sentence instead of each batch")
     return tuple(changes)
@@ -187,19 +184,14 @@ def _entries(model: PretrainedModel, engines: Sequence[str]) -> tuple[EngineEntr
 
 def _entry(name: str, model: PretrainedModel) -> EngineEntry:
     own = name == "onnx-int8"
-    quantised: Precision = "int8" if model.format == "firefox" else "int8-7bit"
     return EngineEntry(
         name=name,
         kind="onnx",
-        precision=quantised if own else "float32",
+        precision="int8" if own else "float32",
         compute="int8" if own else "float32",
         path=f"{ENGINES_FOLDER}/{name}",
         shortlist=model.lexicon is not None if own else name.endswith("-shortlist"),
     )
-
-
-PRECISIONS = {"int8": "int8-own", "int8-7bit": "int8", "float32": "float32"}
-"""What `to_onnx` calls the manifest's precisions."""
 
 
 def _write_engine(
@@ -213,7 +205,7 @@ def _write_engine(
         transformer,
         _pieces(model.tokenizer),
         folder,
-        PRECISIONS[entry.precision],  # type: ignore[arg-type]
+        entry.precision,  # type: ignore[arg-type]
         OnnxModelInfo(info.name, info.source_lang, info.target_lang),
         shortlist=entry.shortlist,
     )

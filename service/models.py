@@ -14,7 +14,7 @@ from pathlib import Path
 
 from export.runtime.bundle import Bundle, load_bundle, sha256_of
 from export.runtime.engines import Engine, TranslateOptions, load_engine
-from export.runtime.manifest import MANIFEST_FILE, BundleError, Manifest
+from export.runtime.manifest import FORMALITY, MANIFEST_FILE, BundleError, Manifest
 from service.languages import match_language
 from service.settings import Settings
 from service.text.coverage import Coverage
@@ -58,7 +58,7 @@ class Model:
         return self.manifest.origin is None and not self.manifest.reads_fragments
 
     def supports(self, option: str) -> bool:
-        """Whether its engine supports an option of a search, `beam_size` or `alternatives`."""
+        """Whether its engine supports an option: `beam_size`, `alternatives` or `formality`."""
         return option in self.engine.supported_options
 
     @classmethod
@@ -135,6 +135,10 @@ class ModelSet:
     def has_alternatives(self, source: str, target: str) -> bool:
         """Whether `alternatives` may be asked of a served pair. Raises LanguageError."""
         return self.route(source, target)[-1].supports("alternatives")
+
+    def has_formality(self, source: str, target: str) -> bool:
+        """Whether a form of address may be asked of a served pair. Raises LanguageError."""
+        return self.route(source, target)[-1].supports(FORMALITY)
 
     def sources_of(self, target: str) -> list[str]:
         """The languages that are translated to this one, in the order of the models."""
