@@ -94,13 +94,14 @@ class SuggestionStore:
     @cached_property
     def _db(self) -> sqlite3.Connection:
         try:
+            self._path.touch(mode=0o600)
             db = sqlite3.connect(
                 self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
             for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "secure_delete = ON"):
                 db.execute(f"PRAGMA {pragma}")
             db.executescript(SCHEMA)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise SuggestionFileError(
                 f"{self._path} cannot be used for suggestions ({error}): name a file that is not "
                 "there yet, in a folder that can be written, or one that the service has made"

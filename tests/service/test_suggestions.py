@@ -44,6 +44,7 @@ def test_a_suggestion_is_kept_with_its_key(make_client: MakeClient, tmp_path: Pa
     assert (second.key, second.suggestion) == (None, "die greise Katze")
     assert second.client.startswith("address:")
     assert third.source == "en"
+    assert file.stat().st_mode & 0o077 == 0
 
 
 def test_a_client_that_corrects_itself_is_taken_at_its_last_word(
@@ -107,6 +108,8 @@ def test_what_is_no_such_file(tmp_path: Path) -> None:
     file.write_text("not a database, but long enough to be taken for one" * 10)
     with pytest.raises(SuggestionFileError, match=r"notes\.db cannot be used"):
         SuggestionStore(file).open()
+    with pytest.raises(SuggestionFileError, match=r"cannot be used"):
+        SuggestionStore(tmp_path / "nowhere" / "suggestions.db").open()
 
 
 def command(*words: str) -> Result:
