@@ -19,6 +19,7 @@ from benchmarks.cli import bench_app
 from export.cli import bundle_app
 from quickstudy.errors import QuickstudyError, explain
 from service.api_keys import keys_app
+from service.suggestions import suggestions_app
 
 if TYPE_CHECKING:
     from training.config.recipe import Recipe
@@ -104,6 +105,7 @@ app.add_typer(labels_app, name="labels")
 app.add_typer(bundle_app, name="bundle")
 app.add_typer(bench_app, name="bench")
 app.add_typer(keys_app, name="keys")
+app.add_typer(suggestions_app, name="suggestions")
 
 RecipeFile = Annotated[Path, typer.Argument(metavar="RECIPE", help="Recipe, a YAML file.")]
 DataOption = Annotated[

@@ -20,13 +20,15 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import Lifespan
 
 from export.runtime.manifest import BundleError
-from service.api import deepl, documents, libretranslate, native, ops
+from service.api import deepl, deepl_glossaries, documents, libretranslate, native, ops
 from service.auth import Access
 from service.errors import add_error_handlers
+from service.glossaries import GlossaryStore
 from service.jobs.queue import Jobs
 from service.middleware import FastPath, FastRoute, GracefulShutdown, RequestMiddleware
 from service.observability import own_version
 from service.settings import Settings, deprecated, unknown
+from service.suggestions import SuggestionStore
 from service.tracing import RequestTraces
 from service.translator import Translator
 
@@ -63,6 +65,7 @@ PATHS = frozenset(
         *documents.PATHS,
         *deepl.PATHS,
         *deepl.DOCUMENT_PATHS,
+        *deepl_glossaries.PATHS,
         *libretranslate.PATHS,
     )
 )
@@ -127,12 +130,23 @@ def create_app(
     app.state.translator = translator
     app.state.access = Access(settings)
     app.state.jobs = Jobs(settings, app.state.access.refund_later)
+    app.state.glossaries = GlossaryStore(
+        lambda: app.state.jobs.folder.glossaries,
+        settings.max_glossaries,
+        settings.glossaries_bytes,
+        has_keys=settings.keys_file is not None,
+    )
+    app.state.suggestions = (
+        SuggestionStore(settings.suggestions_file, settings.max_suggestions)
+        if settings.suggestions_file
+        else None
+    )
     app.state.shutdown = GracefulShutdown(settings.drain_s, settings.shutdown_grace_s)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
             expose_headers=["Content-Disposition", "Location", "Retry-After", "X-Request-ID"],
             max_age=CORS_MAX_AGE_S,
@@ -143,6 +157,7 @@ def create_app(
         documents.router,
         libretranslate.router,
         deepl.router,
+        deepl_glossaries.router,
         ops.admin_router,
         ops.probes_router,
         ops.pages_router,
@@ -168,13 +183,15 @@ def guarded(
 
 
 def load(app: FastAPI) -> None:
-    """Open what the settings name: keys, jobs, bundles.
+    """Open what the settings name: keys, suggestions, jobs, bundles.
 
-    Raises KeyFileError, JobsFolderError, BundleError.
+    Raises KeyFileError, SuggestionFileError, JobsFolderError, BundleError.
     """
     for sentence in [*deprecated(), *unknown()]:
         logger.warning(sentence)
     _ = app.state.access.keys
+    if app.state.suggestions is not None:
+        app.state.suggestions.open()
     _ = app.state.jobs.store
     app.state.translator = Translator.load(app.state.settings)
 
@@ -197,8 +214,11 @@ async def start(app: FastAPI) -> None:
 
 async def stop(app: FastAPI, traces: RequestTraces | None) -> None:
     """Stop the scheduler and the jobs, and close what `load` opened."""
+    app.state.glossaries.close()
     await asyncio.gather(app.state.jobs.close(), app.state.translator.close())
     app.state.access.close()
+    if app.state.suggestions is not None:
+        app.state.suggestions.close()
     if traces is not None:
         await asyncio.to_thread(traces.close)
 

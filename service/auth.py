@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import calendar
+import hashlib
 import ipaddress
 import logging
 import math
@@ -128,6 +129,14 @@ class Access:
     def client(self, request: Request, key: ApiKey | None) -> str:
         """Who sends the request: a key, or an address."""
         return f"key:{key.id}" if key else f"address:{self._address(request)}"
+
+    def owner(self, request: Request, key: ApiKey | None) -> str:
+        """Whose stored glossaries the request sees: its key's; where there is no key file, those of
+        the word that it sends as a key; else nobody's, the empty string."""
+        if key is not None:
+            return f"key:{key.id}"
+        word = _key_in_headers(request) if self.keys is None else None
+        return f"word:{hashlib.sha256(word.encode()).hexdigest()}" if word else ""
 
     def charge(self, key: ApiKey | None, characters: int) -> None:
         """Charge characters to a key's quota. Raises ApiError `quota` 429 if it is exceeded."""

@@ -91,14 +91,16 @@ async def translate_request(
     translator: Translator,
     translation_request: TranslationRequest,
     key: str | None = None,
+    sent: Sequence[str] | None = None,
 ) -> TranslationResult:
     """Translate for a client that is authorised, within the time limit, while it is connected.
 
-    `key` is an API key that was not in the headers. Raises ApiError: 401, 403 or 429 from the
+    `key` is an API key that was not in the headers; `sent` are the texts whose characters count,
+    where they are not those of the translation request. Raises ApiError: 401, 403 or 429 from the
     access control, 413 for too much text, 422 for languages that are not served, 503 with
     Retry-After when too much waits, 504 when time is up.
     """
-    texts = translation_request.texts
+    texts = translation_request.texts if sent is None else sent
     if get_access(request).is_public:
         check_sizes(texts, translator.settings)
         if (metrics := current_metrics()) is not None:

@@ -186,6 +186,35 @@ class Settings(BaseSettings):
         le=1024**4,
     )
 
+    max_glossaries: int = setting(
+        100,
+        "glossaries",
+        "Glossaries that a key or address may store; 0 stores none.",
+        ge=0,
+        le=10_000,
+    )
+    glossaries_bytes: int = setting(
+        33_554_432,
+        "bytes",
+        "Room for all stored glossaries, a fourth of it for one key or address.",
+        ge=65_536,
+        le=1024**4,
+    )
+
+    suggestions_file: Path | None = setting(
+        None,
+        "file",
+        "SQLite file of suggested translations, see `quickstudy suggestions`; none are taken if "
+        "unset.",
+    )
+    max_suggestions: int = setting(
+        10_000,
+        "suggestions",
+        "Suggested translations that are kept, a tenth of them from one key or address.",
+        ge=10,
+        le=1_000_000,
+    )
+
     keys_file: Path | None = setting(
         None, "file", "SQLite file of API keys, see `quickstudy keys`."
     )

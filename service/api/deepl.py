@@ -1,17 +1,20 @@
 """DeepL's API, version 2, for its clients; JSON or forms.
 
-`context` and `model_type` are accepted and change nothing; formatting is always preserved.
+Models translate sentence by sentence, so `context` changes nothing; formatting is always preserved.
 Languages lose their region: a target of `EN-GB` is our `en`. Documents are the jobs of
-`/v1/translate/file`.
+`/v1/translate/file`. Stored glossaries are in `service/api/deepl_glossaries.py`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+import json
 import math
 import re
 import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -21,12 +24,14 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from export.runtime.manifest import Formality
 from service.api.documents import JobsDep, find, receive_upload, result_of, submit_job
 from service.api.forms import described, described_query, read_body
+from service.api.glossaries import GLOSSARY_ID, GlossaryId, with_stored, with_stored_terms
 from service.deps import AccessDep, TranslatorDep, check_text, get_translator, translate_request
 from service.errors import ApiError, ErrorDialect, explain, register_dialect
 from service.jobs.storage import Job
 from service.languages import AUTO, language_name
 from service.models import ModelSet
 from service.pivot import TranslationRequest
+from service.text.html import INLINE, PROTECTED
 
 router = APIRouter(tags=["DeepL"], prefix="/v2")
 
@@ -45,7 +50,7 @@ DIALECT = ErrorDialect(
     },
     names={"source": "source_lang", "target": "target_lang"},
 )
-register_dialect(DIALECT, "/v2")
+register_dialect(DIALECT, "/v2", "/v3")
 UNLIMITED = 1_000_000_000_000
 """The limit that `/v2/usage` reports where there is none."""
 VARIANTS = {
@@ -60,6 +65,8 @@ def _as_list(value: Any) -> Any:
 
 
 def _at_commas(value: Any) -> Any:
+    if value is None:
+        return []
     if isinstance(value, str):
         value = [value]
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -84,7 +91,39 @@ Tags = Annotated[
 ]
 
 
-class TranslateRequest(BaseModel):
+Ids = Annotated[list[GlossaryId], BeforeValidator(_at_commas), Field(max_length=5)]
+ModelType = Literal["latency_optimized", "prefer_quality_optimized", "quality_optimized", ""]
+
+
+class Options(BaseModel):
+    """Options of texts and documents that are honoured in part, or refused."""
+
+    glossary_ids: Ids = Field(
+        default=[], description="Stored glossaries; of a term that several have, the first counts."
+    )
+    model_type: ModelType | None = Field(
+        default=None, description="There is one model, and no `quality_optimized` one: refused."
+    )
+    tag_handling_version: Literal["v1", "v2", ""] | None = Field(
+        default=None, description="Taken; tags are handled in one way."
+    )
+    splitting_tags: Tags = Field(
+        default=[], description="Tags that part sentences; with `tag_handling`."
+    )
+    non_splitting_tags: Tags = Field(
+        default=[], description="Tags within sentences; with `tag_handling`."
+    )
+    outline_detection: bool | Literal[""] | None = Field(
+        default=None,
+        description="Whether tags other than those of HTML's inline text part sentences; if false, "
+        "`splitting_tags` alone do.",
+    )
+    style_id: str | None = Field(default=None, description="Refused.")
+    translation_memory_id: str | None = Field(default=None, description="Refused.")
+    custom_instructions: Any = Field(default=None, description="Refused.")
+
+
+class TranslateRequest(Options):
     """What DeepL's clients send to be translated; other fields are not read."""
 
     text: Annotated[list[Text], BeforeValidator(_as_list), Field(min_length=1)] = Field(
@@ -92,13 +131,15 @@ class TranslateRequest(BaseModel):
     )
     target_lang: Code = Field(examples=["DE"])
     source_lang: Code | None = Field(default=None, description="Detected if left out.")
-    context: str | None = Field(default=None, description="Taken, and not used.")
+    context: str | None = Field(
+        default=None, description="Taken; sentences are translated by themselves."
+    )
     split_sentences: Annotated[
         Literal["0", "1", "nonewlines"] | None, BeforeValidator(_text_of_number)
     ] = Field(
         default=None,
-        description="`1`: at punctuation and line breaks; `nonewlines`: at punctuation only; `0`: "
-        "not at all, unless it is too long for the model. Blank lines part in any case. `1` if "
+        description="`1`: at punctuation and line breaks; `nonewlines` and `0`: at punctuation "
+        "only, since models translate sentence by sentence. Blank lines part in any case. `1` if "
         "left out; line breaks of HTML are never ends.",
     )
     preserve_formatting: bool | Literal[""] | None = Field(
@@ -109,7 +150,7 @@ class TranslateRequest(BaseModel):
         description="`more` (Sie in German) or `less` (du), refused where the model has one form; "
         "with `prefer_` it has no effect there.",
     )
-    glossary_id: str | None = None
+    glossary_id: GlossaryId | None = Field(default=None, description=GLOSSARY_ID)
     tag_handling: Literal["html", "xml", ""] | None = None
     ignore_tags: Tags = Field(
         default=[], description="Tags whose content is not translated; with `tag_handling`."
@@ -131,7 +172,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     for status, text in {
         400: "A parameter is missing or not valid, or a language is not served.",
         403: "The key is missing or not valid.",
-        404: "There is no such glossary.",
+        404: "There is no such glossary, style rule or translation memory.",
         413: "The body or the text is too large.",
         415: "The body is compressed.",
         429: "Too many requests or wrong keys; Retry-After says when to come back.",
@@ -145,16 +186,18 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 async def translate(request: Request, translator: TranslatorDep) -> dict[str, Any]:
     """Translate texts, in DeepL's shape."""
     body = await read_body(request, TranslateRequest)
-    check_glossary(body.glossary_id)
-    mark = f' translate="no" qs{secrets.token_hex(8)}'
-    result = await translate_request(request, translator, _translation_request(body, mark))
-    billed = body.show_billed_characters
+    check_options(body)
+    marks = TagMarks(f"qs{secrets.randbelow(10**16):016}")
+    wanted = await with_stored(request, _translation_request(body, marks), _glossary_ids(body))
+    result = await translate_request(request, translator, wanted, sent=body.text)
+    billed, model_type = body.show_billed_characters, body.model_type
     return {
         "translations": [
             {
                 "detected_source_language": text.source.partition("-")[0].upper(),
-                "text": text.text.replace(mark, ""),
+                "text": marks.remove(text.text),
                 **({"billed_characters": len(source)} if billed else {}),
+                **({"model_type_used": "latency_optimized"} if model_type else {}),
             }
             for source, text in zip(body.text, result.texts, strict=True)
         ]
@@ -197,12 +240,6 @@ async def usage(request: Request, access: AccessDep) -> dict[str, int]:
     return {"character_count": count, "character_limit": UNLIMITED if limit is None else limit}
 
 
-def check_glossary(glossary_id: str | None) -> None:
-    """Refuse a stored glossary: there are none. Raises ApiError 404."""
-    if glossary_id:
-        raise ApiError(404, "not_found", f"there is no glossary {glossary_id[:50]!r} here")
-
-
 def _form(wish: FormalityWish | None) -> Formality | None:
     """The form of address that a client asks for or prefers."""
     return None if wish is None else FORMS.get(wish.removeprefix("prefer_"))
@@ -213,20 +250,100 @@ def _is_needed(wish: FormalityWish | None) -> bool:
     return wish in FORMS
 
 
-def _translation_request(body: TranslateRequest, mark: str) -> TranslationRequest:
-    """The translation that a client requests; `mark` are attributes that keep the tags to ignore
-    from being translated."""
-    texts = body.text
-    if body.tag_handling and body.ignore_tags:
-        names = "|".join(map(re.escape, body.ignore_tags))
-        texts = [re.sub(rf"<(?:{names})(?=[\s/>])", rf"\g<0>{mark}", text) for text in texts]
+def check_options(body: TranslateRequest | DocumentRequest) -> None:
+    """Refuse options that are not supported and would change the translation.
+
+    Raises ApiError 400, 404.
+    """
+    for field, kind in (
+        ("style_id", "style rule"),
+        ("translation_memory_id", "translation memory"),
+    ):
+        if id := getattr(body, field):
+            message = f"`{field}`: there is no {kind} {id[:50]!r} here: leave it out"
+            raise ApiError(404, "not_found", message, field)
+    if body.custom_instructions:
+        raise _unsupported("custom_instructions", "models follow no instructions: leave it out")
+    if body.model_type == "quality_optimized":
+        raise _unsupported("model_type", "there is one model: leave it out, or prefer_… it")
+    if body.glossary_id and body.glossary_ids:
+        raise _unsupported("glossary_ids", "give this or `glossary_id`, not both")
+    if isinstance(body, DocumentRequest):
+        given = (body.splitting_tags, body.non_splitting_tags, body.outline_detection is False)
+        for field, value in zip(TAG_FIELDS, given, strict=True):
+            if value:
+                raise _unsupported(field, "documents are parted as their format is: leave it out")
+
+
+TAG_FIELDS = ("splitting_tags", "non_splitting_tags", "outline_detection")
+
+
+def _unsupported(field: str, message: str) -> ApiError:
+    return ApiError(400, "invalid_request", f"`{field}`: {message}", field)
+
+
+def _glossary_ids(body: TranslateRequest | DocumentRequest) -> list[str | None]:
+    return [body.glossary_id, *body.glossary_ids]
+
+
+@dataclass(frozen=True)
+class TagMarks:
+    """Marks in tags by which they are read as the options of a request ask; translations keep tags
+    as they are, and so the marks, which then are removed.
+
+    `secret` is a word that no text has, with few letters, which language detection sees. A name
+    with a colon is an element within a sentence, an unknown one parts sentences
+    (`service/text/html.py`).
+    """
+
+    secret: str
+
+    def put(self, text: str, body: TranslateRequest) -> str:
+        """A text with marks in its tags."""
+        if body.ignore_tags:
+            ignored = "|".join(map(re.escape, body.ignore_tags))
+            text = re.sub(rf"<(?:{ignored})(?=[\s/>])", rf"\g<0>{self._ignored}", text)
+        for names, sign in ((body.splitting_tags, "-"), (body.non_splitting_tags, ":")):
+            if names:
+                text = _tags(names).sub(rf"\1{self.secret}{sign}\2", text)
+        if body.outline_detection is False:
+            text = ANY_TAG.sub(self._outline, text)
+        return text
+
+    def remove(self, text: str) -> str:
+        """A text without the marks."""
+        if self.secret not in text:
+            return text
+        text = text.replace(self._ignored, "")
+        return text.replace(f"{self.secret}:", "").replace(f"{self.secret}-", "")
+
+    @property
+    def _ignored(self) -> str:
+        return f' translate="no" {self.secret}'
+
+    def _outline(self, tag: re.Match[str]) -> str:
+        """A tag within a sentence, unless its name is marked or known."""
+        is_left = tag[2].startswith(self.secret) or tag[2].lower() in INLINE | PROTECTED
+        return tag[0] if is_left else f"{tag[1]}{self.secret}:{tag[2]}"
+
+
+ANY_TAG = re.compile(r"(</?)([A-Za-z_][^\s<>/]{0,199})(?=[^<>]*>)")
+
+
+def _tags(names: Sequence[str]) -> re.Pattern[str]:
+    """The beginnings of tags with these names."""
+    choices = "|".join(map(re.escape, names))
+    return re.compile(rf"(</?)({choices})(?=[\s/>])(?=[^<>]*>)")
+
+
+def _translation_request(body: TranslateRequest, marks: TagMarks) -> TranslationRequest:
+    """The translation that a client requests."""
     return TranslationRequest(
-        texts=texts,
+        texts=[marks.put(text, body) for text in body.text] if body.tag_handling else body.text,
         source=body.source_lang or AUTO,
         target=body.target_lang,
         format="html" if body.tag_handling else "text",
         wrapped=body.split_sentences in ("0", "nonewlines"),
-        split=body.split_sentences != "0",
         formality=_form(body.formality),
         needs_formality=_is_needed(body.formality),
     )
@@ -237,14 +354,17 @@ DOCUMENT_PATHS = (UPLOAD_PATH, "/v2/document/{id}", "/v2/document/{id}/result")
 STATES = {"queued": "queued", "running": "translating", "done": "done", "failed": "error"}
 
 
-class DocumentRequest(BaseModel):
+class DocumentRequest(Options):
     """What DeepL's clients send with a document; other fields are not read."""
 
     target_lang: Code = Field(examples=["DE"])
     source_lang: Code | None = Field(default=None, description="Detected if left out.")
     output_format: str | None = Field(default=None, description="The format that it has.")
     formality: FormalityWish | None = None
-    glossary_id: str | None = None
+    glossary_id: GlossaryId | None = Field(default=None, description=GLOSSARY_ID)
+    filename: str | None = Field(
+        default=None, max_length=1000, description="The document's name, in place of its part's."
+    )
 
 
 class KeyRequest(BaseModel):
@@ -267,18 +387,19 @@ def _upload_form() -> dict[str, Any]:
 async def upload(request: Request, access: AccessDep, jobs: JobsDep) -> dict[str, str]:
     """Take a document to be translated, in DeepL's shape."""
     key = await access.authenticate(request)
-    async with receive_upload(request, jobs, access.client(request, key)) as file:
+    async with receive_upload(request, jobs, access.client(request, key), "filename") as file:
         try:
             body = DocumentRequest.model_validate(file.fields)
         except ValidationError as error:
             field, message = explain(error.errors()[0])
             raise ApiError(400, "invalid_request", message, field) from error
-        check_glossary(body.glossary_id)
+        check_options(body)
         extension = file.name.rpartition(".")[2].lower()
         if body.output_format and body.output_format.lower() != extension:
             message = f"`output_format`: the format stays as it is, {extension}: leave it out"
             raise ApiError(400, "invalid_request", message, "output_format")
         source = body.source_lang or AUTO
+        terms = await with_stored_terms(request, {}, _glossary_ids(body), source, body.target_lang)
         job = await submit_job(
             request,
             jobs,
@@ -286,6 +407,7 @@ async def upload(request: Request, access: AccessDep, jobs: JobsDep) -> dict[str
             file,
             source=source,
             target=body.target_lang,
+            glossary=json.dumps(terms),
             formality=_form(body.formality),
             needs_formality=_is_needed(body.formality),
         )

@@ -26,6 +26,7 @@ from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
 from export.runtime.manifest import FORMALITY, Formality
+from service.api.glossaries import GLOSSARY_ID, GlossaryId, with_stored_terms
 from service.api.native import MAX_TERMS, Code, Language, Term, glossary_of
 from service.api_keys import ApiKey
 from service.auth import Access
@@ -47,6 +48,8 @@ UPLOAD_S = 300.0
 RETRY_S = 30
 MAX_FIELDS = 20
 MAX_NAME_CHARS = 120
+NO_TEXT = re.compile("[\0-\x08\x0e-\x1f\x7f-\x9f\ufffd]")
+"""What bytes that are not UTF-8 become when a form is read as text, or almost always have."""
 UNSAFE = re.compile(r'[<>:"/\\|?*]')
 """Characters that file names must not have on some system."""
 
@@ -76,9 +79,10 @@ class ReceivedUpload:
 
 @asynccontextmanager
 async def receive_upload(
-    request: Request, jobs: Jobs, client: str
+    request: Request, jobs: Jobs, client: str, name_field: str | None = None
 ) -> AsyncIterator[ReceivedUpload]:
-    """Receive a form with a file, and keep room for it within this context.
+    """Receive a form with a file, and keep room for it within this context. The form's
+    `name_field`, if it is there, has the file's name.
 
     Raises ApiError: 400 for what is not a form with a file, 408 if it takes too long, 413 for too
     large a file, 429 and 503 with Retry-After if there is no room.
@@ -87,7 +91,7 @@ async def receive_upload(
     announced = request.headers.get("content-length", "")
     size = int(announced) if announced.isdigit() else settings.max_file_bytes
     with _as_api_errors(), jobs.room_for(client, min(size, settings.max_file_bytes)):
-        yield await _read(request, settings)
+        yield await _read(request, settings, name_field)
 
 
 async def submit_job(
@@ -174,7 +178,7 @@ def attachment(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
 
 
-async def _read(request: Request, settings: Settings) -> ReceivedUpload:
+async def _read(request: Request, settings: Settings, name_field: str | None) -> ReceivedUpload:
     try:
         async with asyncio.timeout(UPLOAD_S):
             form = await request.form(
@@ -190,16 +194,30 @@ async def _read(request: Request, settings: Settings) -> ReceivedUpload:
         raise ApiError(400, "invalid_request", f"the form cannot be read: {reason}") from error
     try:
         file = form.get("file")
-        if not isinstance(file, UploadFile) or not file.filename:
+        fields = {name: value for name, value in form.items() if isinstance(value, str)}
+        named = (fields.get(name_field) if name_field else None) or ""
+        if named and isinstance(file, str):
+            return ReceivedUpload(named, _bytes_of(fields.pop("file")), fields)
+        if not isinstance(file, UploadFile) or not (named or file.filename):
             message = "`file` is required: send multipart/form-data with a file of that name in it"
             raise ApiError(422, "invalid_request", message, "file")
         if (file.size or 0) > settings.max_file_bytes:
             message = f"the file is larger than {settings.max_file_bytes} bytes: send it in parts"
             raise ApiError(413, "too_large", message, "file")
-        fields = {name: value for name, value in form.items() if isinstance(value, str)}
-        return ReceivedUpload(file.filename, await file.read(), fields)
+        return ReceivedUpload(named or file.filename or "", await file.read(), fields)
     finally:
         await form.close()
+
+
+def _bytes_of(text: str) -> bytes:
+    """A file whose part of the form has no name of a file, and so was read as text.
+
+    Raises ApiError 400 for what is not UTF-8, whose bytes are lost.
+    """
+    if NO_TEXT.search(text):
+        message = "`file` is not UTF-8: send it with the name of a file in its part of the form"
+        raise ApiError(400, "invalid_request", message, "file")
+    return text.encode()
 
 
 @contextmanager
@@ -267,6 +285,7 @@ class FileRequest(BaseModel):
         max_length=MAX_TERMS,
         description="A JSON object of terms, each with the translation it must get.",
     )
+    glossary_id: GlossaryId | None = Field(default=None, description=GLOSSARY_ID)
 
 
 class Units(BaseModel):
@@ -390,6 +409,8 @@ async def translate_file(
             field, message = explain(error.errors()[0])
             raise ApiError(422, "invalid_request", message, field) from error
         glossary_of(body.glossary)
+        ids = [body.glossary_id]
+        terms = await with_stored_terms(request, body.glossary, ids, body.source, body.target)
         job = await submit_job(
             request,
             jobs,
@@ -399,7 +420,7 @@ async def translate_file(
             target=body.target,
             beam_size=body.beam_size,
             formality=body.formality,
-            glossary=json.dumps(body.glossary),
+            glossary=json.dumps(terms),
         )
     response.headers["Location"] = f"/v1/files/{job.id}"
     return status_of(job, jobs)

@@ -1,11 +1,13 @@
 """LibreTranslate's API, for its clients; JSON or forms.
 
-The service answers as a LibreTranslate server with suggestions turned off. A file is one request
-that waits for the job of `/v1/translate/file`.
+Suggestions are kept where the settings name a file for them. A file is one request that waits for
+the job of `/v1/translate/file`.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 from dataclasses import replace
 from typing import Annotated, Any, Literal
 
@@ -15,10 +17,12 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from service.api.documents import JobsDep, receive_upload, result_of, submit_job
 from service.api.forms import described, read_body
+from service.api.glossaries import GLOSSARY_ID, GlossaryId, with_stored, with_stored_terms
 from service.deps import (
     AccessDep,
     TranslatorDep,
     admitted,
+    as_api_errors,
     check_text,
     detections,
     get_access,
@@ -30,6 +34,7 @@ from service.documents import FILE_KINDS
 from service.errors import ApiError, ErrorDialect, explain, register_dialect
 from service.languages import AUTO, UNDETERMINED, Detection, language_name
 from service.pivot import TranslationRequest
+from service.suggestions import MAX_CHARS, Suggestion, SuggestionRoomError, SuggestionStore
 from service.translator import Translator
 
 router = APIRouter(tags=["LibreTranslate"])
@@ -58,13 +63,23 @@ DIALECT = ErrorDialect(
 register_dialect(DIALECT, *(path.removesuffix("/{id}") for path in PATHS))
 MAX_ALTERNATIVES = 5
 MAX_DETECTIONS = 5
+FULL_RETRY_S = 3600
 
 
 def _none_if_empty(value: Any) -> Any:
     return None if value == "" else value
 
 
+def _not_blank(value: str) -> str:
+    if not value.strip():
+        raise ValueError("it is empty")
+    return value
+
+
 Text = Annotated[str, AfterValidator(check_text)]
+SuggestedText = Annotated[
+    str, AfterValidator(check_text), AfterValidator(_not_blank), Field(max_length=MAX_CHARS)
+]
 Code = Annotated[str, Field(min_length=1, max_length=35)]
 
 
@@ -83,6 +98,7 @@ class TranslateRequest(BaseModel):
             description="Other translations to give: five at most, where there are any.",
         )
     )
+    glossary_id: GlossaryId | None = Field(default=None, description=GLOSSARY_ID)
     api_key: str | None = None
 
 
@@ -126,7 +142,8 @@ async def translate(request: Request, translator: TranslatorDep) -> dict[str, An
         alternatives=min(body.alternatives or 0, MAX_ALTERNATIVES),
         needs_alternatives=False,
     )
-    result = await translate_request(request, translator, translation_request, body.api_key)
+    wanted = await with_stored(request, translation_request, [body.glossary_id], body.api_key)
+    result = await translate_request(request, translator, wanted, body.api_key)
     columns: dict[str, list[Any]] = {"translatedText": [text.text for text in result.texts]}
     if translation_request.source == AUTO:
         columns["detectedLanguage"] = [_detected(text.detected) for text in result.texts]
@@ -150,12 +167,18 @@ async def detect(request: Request, translator: TranslatorDep) -> list[dict[str, 
 
 
 @router.get("/languages")
+@router.post("/languages")
 async def languages(translator: TranslatorDep) -> list[dict[str, Any]]:
-    """The languages that are served, each with those it is translated to."""
+    """The languages that are served, each with those it is translated to. As in the original, a
+    language is a target of its own, and one that is only a target is listed with itself alone."""
     targets = translator.models.targets
     return [
-        {"code": code, "name": language_name(code), "targets": sorted(targets[code])}
-        for code in sorted(targets)
+        {
+            "code": code,
+            "name": language_name(code),
+            "targets": sorted({code, *targets.get(code, ())}),
+        }
+        for code in translator.models.languages
     ]
 
 
@@ -166,7 +189,7 @@ async def health() -> dict[str, str]:
 
 
 @router.get("/frontend/settings")
-async def frontend_settings(translator: TranslatorDep) -> dict[str, Any]:
+async def frontend_settings(request: Request, translator: TranslatorDep) -> dict[str, Any]:
     """What a page that speaks this API needs to know; it begins with the best direction."""
     source, target = translator.models.best.pair
     file_bytes = translator.settings.max_file_bytes
@@ -175,7 +198,7 @@ async def frontend_settings(translator: TranslatorDep) -> dict[str, Any]:
         "frontendTimeout": 500,
         "apiKeys": translator.settings.keys_file is not None,
         "keyRequired": translator.settings.require_key,
-        "suggestions": False,
+        "suggestions": request.app.state.suggestions is not None,
         "filesTranslation": bool(file_bytes),
         "supportedFilesFormat": [f".{name}" for name in FILE_KINDS] if file_bytes else [],
         "fileBytesLimit": file_bytes,
@@ -186,10 +209,43 @@ async def frontend_settings(translator: TranslatorDep) -> dict[str, Any]:
     }
 
 
-@router.post("/suggest", responses={403: ERRORS[403]})
-async def suggest() -> None:
-    """Suggestions of translations are not taken."""
-    raise ApiError(403, "turned_off", "Suggestions are disabled on this server.")
+class SuggestRequest(BaseModel):
+    """A text and a better translation of it."""
+
+    q: SuggestedText = Field(description="The text.")
+    s: SuggestedText = Field(description="The translation that it should have.")
+    source: Code = Field(description="Language of the text, or `auto`.", examples=["en"])
+    target: Code = Field(description="Language of the translation.", examples=["de"])
+    api_key: str | None = None
+
+
+@router.post("/suggest", responses=ERRORS, openapi_extra=described(SuggestRequest))
+async def suggest(
+    request: Request, access: AccessDep, translator: TranslatorDep
+) -> dict[str, bool]:
+    """Keep a suggested translation, for the operator to train on."""
+    store: SuggestionStore | None = request.app.state.suggestions
+    if store is None:
+        raise ApiError(403, "turned_off", "Suggestions are disabled on this server.")
+    access.check_query(request)
+    body = await read_body(request, SuggestRequest)
+    key = await access.authenticate(request, body.api_key)
+    source: str | None = body.source
+    with as_api_errors(translator.settings):
+        if body.source.lower() == AUTO:
+            target = translator.models.pair(None, body.target)[1]
+            detected = await asyncio.to_thread(translator.choose_source, body.q, target)
+            source = detected.language
+        source, target = translator.models.pair(source, body.target)
+    new = Suggestion(
+        access.client(request, key), key.id if key else None, source, target, body.q, body.s
+    )
+    try:
+        store.add(new)
+    except SuggestionRoomError as error:
+        status, code = (429, "too_many_suggestions") if error.of_client else (503, "overloaded")
+        raise ApiError.later(status, code, str(error), FULL_RETRY_S) from error
+    return {"success": True}
 
 
 def _response(body: TranslateRequest, columns: dict[str, list[Any]]) -> dict[str, Any]:
@@ -221,6 +277,7 @@ class LibreFileRequest(BaseModel):
 
     source: Code = Field(description="Language of the file, or `auto`.", examples=["auto"])
     target: Code = Field(description="Language to translate to.", examples=["de"])
+    glossary_id: GlossaryId | None = Field(default=None, description=GLOSSARY_ID)
     api_key: str | None = None
 
 
@@ -246,13 +303,18 @@ async def translate_file(
             field, message = explain(error.errors()[0])
             raise ApiError(400, "invalid_request", message, field) from error
         key = await access.authenticate(request, body.api_key)
+        source = AUTO if body.source.lower() == AUTO else body.source
+        terms = await with_stored_terms(
+            request, {}, [body.glossary_id], source, body.target, body.api_key
+        )
         job = await submit_job(
             request,
             jobs,
             key,
             file,
-            source=AUTO if body.source.lower() == AUTO else body.source,
+            source=source,
             target=body.target,
+            glossary=json.dumps(terms),
             is_shared=True,
         )
     settings = translator.settings

@@ -24,6 +24,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from export.runtime.manifest import Domain, Formality, Metric
+from service.api.glossaries import GLOSSARY_ID, GlossaryId, with_stored
 from service.deps import (
     ERRORS,
     TranslatorDep,
@@ -134,6 +135,7 @@ class TranslateRequest(BaseModel):
         max_length=MAX_TERMS,
         description="Terms of the source language, each with the translation it must get.",
     )
+    glossary_id: GlossaryId | None = Field(default=None, description=GLOSSARY_ID)
     wishes: list[Wish] = Field(
         default_factory=list,
         alias="return",
@@ -276,9 +278,8 @@ async def translate(
     request: Request, body: TranslateRequest, translator: TranslatorDep
 ) -> TranslateResponse:
     """Translate a text or a list of texts."""
-    return response_to(
-        body, await translate_request(request, translator, translation_request_of(body))
-    )
+    wanted = await with_stored(request, translation_request_of(body), [body.glossary_id])
+    return response_to(body, await translate_request(request, translator, wanted))
 
 
 async def translate_fast(request: Request) -> Response | None:
@@ -287,7 +288,8 @@ async def translate_fast(request: Request) -> Response | None:
         body = TranslateRequest.model_validate_json(await request.body())
     except ValidationError:
         return None
-    result = await translate_request(request, get_translator(request), translation_request_of(body))
+    wanted = await with_stored(request, translation_request_of(body), [body.glossary_id])
+    result = await translate_request(request, get_translator(request), wanted)
     content = response_to(body, result).model_dump_json(exclude_unset=True)
     return Response(content, media_type="application/json")
 
@@ -437,7 +439,8 @@ async def stream(
 
     What goes wrong before the first sentence has a status; later, it is an `error` event.
     """
-    translation_request = translation_request_of(body)
+    asked = translation_request_of(body)
+    translation_request = await with_stored(request, asked, [body.glossary_id])
     parts = translator.stream(translation_request)
     async with admitted(request, translator, translation_request.texts, None):
         with as_api_errors(translator.settings):

@@ -313,6 +313,7 @@ class JobStore:
 PREFIX = "quickstudy-jobs-"
 LOCK_FILE = "lock"
 DATABASE_FILE = "jobs.db"
+GLOSSARIES_FILE = "glossaries.db"
 LOCK_WAIT_S = 10.0
 """How long a service waits for its predecessor to release the folder."""
 
@@ -322,7 +323,8 @@ class JobsFolderError(QuickstudyError):
 
 
 class JobsFolder:
-    """The files of jobs, by id. Without `path` it is a new private folder, which `close` deletes.
+    """The files of jobs, by id, and the databases. Without `path` it is a new private folder, which
+    `close` deletes.
 
     Raises JobsFolderError if it cannot be written, or another service works in it.
     """
@@ -338,7 +340,9 @@ class JobsFolder:
             self._lock = _private(path / LOCK_FILE)
             _take(self._lock, LOCK_WAIT_S)
             self.database = path / DATABASE_FILE
-            _private(self.database).close()
+            self.glossaries = path / GLOSSARIES_FILE
+            for file in (self.database, self.glossaries):
+                _private(file).close()
             (path / "files").mkdir(mode=0o700, exist_ok=True)
         except BlockingIOError as error:
             raise JobsFolderError(

@@ -20,7 +20,8 @@ class Glossary:
     """Source terms → target terms.
 
     Terms match whole words in any case, the longest first; where terms overlap, the first one
-    counts. A term in capitals, or with a capital letter inside, matches in that spelling only.
+    counts. A term in capitals, or with a capital letter inside, matches in that spelling only; so
+    does one that another term, which is there before it, equals but for capitals.
     Where the source capitalises a term and the glossary does not, the output is capitalised, too.
     """
 
@@ -36,10 +37,14 @@ class Glossary:
         folded: dict[str, tuple[str, str]] = {}
         for source, target in self.terms.items():
             source, target = (_clean(term) for term in (source, target))
-            if _is_exact(source):
-                exact[source] = target
-            elif folded.setdefault(source.casefold(), (source, target)) != (source, target):
+            first, first_target = folded.get(source.casefold(), (source, target))
+            if _is_exact(source) or first != source:
+                if exact.setdefault(source, target) != target:
+                    raise GlossaryError(f"the term {source!r} is there twice: leave one out")
+            elif first_target != target:
                 raise GlossaryError(f"the term {source!r} is there twice: leave one out")
+            else:
+                folded[source.casefold()] = (source, target)
         set_field = object.__setattr__
         set_field(self, "_exact", exact)
         set_field(self, "_folded", folded)

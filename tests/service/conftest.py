@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -36,12 +36,16 @@ def engine(tiny_bundle: Bundle) -> Engine:
 
 @pytest.fixture
 def make_client(tiny_bundle: Bundle, engine: Engine) -> Iterator[MakeClient]:
-    """Clients of the guarded app in process; settings and the engine can be given."""
+    """Clients of the guarded app in process; settings, the engine and bundles of more pairs can be
+    given."""
     with ExitStack() as stack:
 
-        def make(instead: Engine | None = None, **values: object) -> TestClient:
+        def make(
+            instead: Engine | None = None, pairs: Sequence[Bundle] = (), **values: object
+        ) -> TestClient:
             settings = Settings(model=Path(tiny_bundle.path), inter_threads=1, **values)
-            models = ModelSet([Model.of(tiny_bundle, instead or engine, settings)])
+            bundles = (tiny_bundle, *pairs)
+            models = ModelSet([Model.of(each, instead or engine, settings) for each in bundles])
             app = create_app(settings, Translator(models, settings))
             client = stack.enter_context(TestClient(guarded(app, settings)))
             client.app_state = dict(app.state.__dict__["_state"])

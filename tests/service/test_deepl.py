@@ -94,7 +94,7 @@ def test_what_is_taken(stub: TestClient, change: dict[str, Any]) -> None:
         ("1", ["one two.", "three.", "four.", "five."]),
         (1, ["one two.", "three.", "four.", "five."]),
         ("nonewlines", ["one two.", "three four.", "five."]),
-        ("0", ["one two. three four. five."]),
+        ("0", ["one two.", "three four.", "five."]),
     ],
 )
 def test_split_sentences(make_client: MakeClient, how: Any, sentences: list[str]) -> None:
@@ -243,3 +243,165 @@ def test_a_wrong_document(stub: TestClient, name: str, change: dict[str, str], w
     answer = stub.post("/v2/document", files={"file": (name, "a")}, data=data)
     assert answer.status_code == 400
     assert words in answer.json()["message"]
+
+
+def translated(client: TestClient, text: str, **change: Any) -> str:
+    body = {"text": [text], "target_lang": "DE", "source_lang": "EN", **change}
+    answer = client.post(URL, json=body)
+    assert answer.status_code == 200, answer.text
+    found: str = answer.json()["translations"][0]["text"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("option", "sentences"),
+    [
+        ({}, ["one.", "two.", "three.", "four."]),
+        ({"non_splitting_tags": "par"}, ["one two.", "three.", "four."]),
+        ({"non_splitting_tags": ["par", "doc"]}, ["one two.", "three.", "four."]),
+        ({"splitting_tags": ["i"]}, ["one.", "two.", "three.", "four."]),
+        ({"outline_detection": True}, ["one.", "two.", "three.", "four."]),
+        ({"outline_detection": False}, ["one two three four."]),
+        ({"outline_detection": "0", "splitting_tags": "par,x"}, ["one.", "two.", "three four."]),
+    ],
+)
+def test_tags_that_part_sentences(
+    make_client: MakeClient, option: dict[str, Any], sentences: list[str]
+) -> None:
+    engine = StubEngine()
+    client = make_client(engine, fallback_decoding=False)
+    text = '<doc><par a="1">one</par> <par>two</par> <row>three</row> <row>four</row></doc>'
+    found = translated(client, text, tag_handling="xml", **option)
+    assert found == text.replace("one", "ONE").replace("two", "TWO").replace(
+        "three", "THREE"
+    ).replace("four", "FOUR")
+    assert sorted(one for batch in engine.batches for one in batch) == sorted(sentences)
+
+
+def test_a_tag_of_html_that_parts_sentences(make_client: MakeClient) -> None:
+    engine = StubEngine()
+    client = make_client(engine, fallback_decoding=False)
+    text = "<p>one <span>two</span> <i>three</i></p>"
+    assert translated(client, text, tag_handling="html", splitting_tags=["span"]) == text.replace(
+        "one", "ONE"
+    ).replace("two", "TWO").replace("three", "THREE")
+    assert sorted(one for batch in engine.batches for one in batch) == ["one.", "three.", "two."]
+
+
+def test_marks_in_tags_count_for_nothing(make_client: MakeClient) -> None:
+    client = make_client(StubEngine(), max_text_chars=60)
+    text = "<row>one</row><row>two</row><row>three</row><row>x</row>"
+    body = {"text": [text], "target_lang": "DE", "source_lang": "EN", "tag_handling": "xml"}
+    answer = client.post(URL, json={**body, "outline_detection": False})
+    assert answer.status_code == 200, answer.text
+    detected = client.post(
+        URL,
+        json={
+            "text": ["<a>the weather</a> <b>is nice</b> <row>today.</row>"],
+            "target_lang": "DE",
+            "tag_handling": "xml",
+            "outline_detection": False,
+            "ignore_tags": "row",
+        },
+    ).json()["translations"][0]
+    assert detected == {
+        "detected_source_language": "EN",
+        "text": "<a>THE WEATHER</a> <b>IS NICE</b> <row>today.</row>",
+    }
+
+
+@pytest.mark.parametrize("model", ["latency_optimized", "prefer_quality_optimized"])
+def test_the_model_that_was_used(stub: TestClient, model: str) -> None:
+    (first, _) = stub.post(URL, json={**BASE, "model_type": model}).json()["translations"]
+    assert first["model_type_used"] == "latency_optimized"
+    (first, _) = stub.post(URL, json=BASE).json()["translations"]
+    assert "model_type_used" not in first
+
+
+REFUSED: list[tuple[str, Any, int]] = [
+    ("style_id", "abc", 404),
+    ("translation_memory_id", "abc", 404),
+    ("custom_instructions", ["Be brief."], 400),
+    ("custom_instructions", "Be brief.", 400),
+    ("model_type", "quality_optimized", 400),
+    ("model_type", "best", 400),
+    ("tag_handling_version", "v3", 400),
+    ("glossary_ids", ["00000000-0000-0000-0000-000000000000"], 404),
+    ("glossary_id", "00000000-0000-0000-0000-000000000000", 404),
+]
+NO_EFFECT: list[tuple[str, Any]] = [
+    ("tag_handling_version", "v1"),
+    ("tag_handling_version", "v2"),
+    ("context", "about the weather"),
+    ("style_id", ""),
+    ("glossary_ids", []),
+    ("custom_instructions", []),
+    ("translation_memory_id", ""),
+    ("translation_memory_threshold", 75),
+    ("outline_detection", True),
+]
+
+
+def test_options_that_would_change_a_translation_are_refused(stub: TestClient) -> None:
+    for option, value, status in REFUSED:
+        answer = stub.post(URL, json={**BASE, "source_lang": "EN", option: value})
+        assert (answer.status_code, list(answer.json())) == (status, ["message"]), option
+        assert option in answer.json()["message"] or "glossary" in option
+        data = {"target_lang": "DE", "source_lang": "EN", option: value}
+        sent = stub.post("/v2/document", files={"file": ("a.txt", "a")}, data=data)
+        assert (sent.status_code, list(sent.json())) == (status, ["message"]), option
+
+
+def test_options_without_an_effect(stub: TestClient) -> None:
+    base = {**BASE, "source_lang": "EN"}
+    expected = stub.post(URL, json=base).json()
+    for option, value in NO_EFFECT:
+        assert stub.post(URL, json={**base, option: value}).json() == expected, option
+    data = {"target_lang": "DE", "source_lang": "EN", **dict(NO_EFFECT)}
+    sent = stub.post("/v2/document", files={"file": ("a.txt", "one cat.")}, data=data)
+    assert sent.status_code == 200, sent.text
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("splitting_tags", "p"), ("non_splitting_tags", "p"), ("outline_detection", "0")],
+)
+def test_documents_are_parted_as_their_format_is(stub: TestClient, option: str, value: str) -> None:
+    data = {"target_lang": "DE", option: value}
+    sent = stub.post("/v2/document", files={"file": ("a.html", "<p>a")}, data=data)
+    assert (sent.status_code, option in sent.json()["message"]) == (400, True)
+
+
+@pytest.mark.parametrize("named", ["blob", "cats.bin"])
+def test_the_form_may_name_the_document(stub: TestClient, named: str) -> None:
+    data = {"target_lang": "DE", "source_lang": "EN", "filename": "cats.txt"}
+    sent = stub.post("/v2/document", files={"file": (named, "One cat.")}, data=data)
+    assert sent.status_code == 200, sent.text
+    assert fetched(stub, sent.json()) == "ONE CAT."
+
+
+def test_a_document_in_a_part_without_a_name(stub: TestClient) -> None:
+    def send(content: bytes) -> Any:
+        fields = {b"target_lang": b"DE", b"source_lang": b"EN", b"filename": b"a.txt"}
+        fields[b"file"] = content
+        body = b"".join(
+            b'--b\r\nContent-Disposition: form-data; name="%s"\r\n\r\n%s\r\n' % field
+            for field in fields.items()
+        )
+        headers = {"Content-Type": "multipart/form-data; boundary=b"}
+        return stub.post("/v2/document", content=body + b"--b--\r\n", headers=headers)
+
+    sent = send("One größer cat.".encode())
+    assert sent.status_code == 200, sent.text
+    assert fetched(stub, sent.json()) == "ONE GRÖSSER CAT."
+    binary = send(bytes(range(256)))
+    assert (binary.status_code, "not UTF-8" in binary.json()["message"]) == (400, True)
+
+
+def fetched(client: TestClient, sent: dict[str, str]) -> str:
+    url, key = f"/v2/document/{sent['document_id']}", {"document_key": sent["document_key"]}
+    for _ in range(500):
+        if client.post(url, json=key).json()["status"] == "done":
+            break
+        time.sleep(0.02)
+    return client.post(f"{url}/result", json=key).text

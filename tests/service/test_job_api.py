@@ -281,7 +281,7 @@ def test_limits_on_what_waits(
         ({"text": b"\0\1\2 binary"}, "file", "null"),
         ({"data": {"glossary": "no json"}}, "glossary", "JSON object"),
         ({"data": {"glossary": '["a"]'}}, "glossary", "dictionary"),
-        ({"data": {"glossary": '{"a b": "c", "A  B": "d"}'}}, "glossary", "twice"),
+        ({"data": {"glossary": '{"a b": "c", "a  b": "d"}'}}, "glossary", "twice"),
         ({"data": {"glossary": '{"a": "c", "a": "d"}'}}, "glossary", "'a' comes twice"),
         ({"data": {"glossary": "[" * 20_000}}, "glossary", "JSON object"),
         ({"data": {"glossary": '{"a": "\\ud800"}'}}, "glossary", "JSON object"),

@@ -140,7 +140,14 @@ def test_detect(stub: TestClient) -> None:
 
 
 def test_languages_health_and_settings(stub: TestClient) -> None:
-    assert stub.get("/languages").json() == [{"code": "en", "name": "English", "targets": ["de"]}]
+    served = [
+        {"code": "de", "name": "German", "targets": ["de"]},
+        {"code": "en", "name": "English", "targets": ["de", "en"]},
+    ]
+    assert stub.get("/languages").json() == served
+    assert stub.post("/languages", json={}).json() == served
+    german = {"q": "Hallo", "source": "de", "target": "de"}
+    assert stub.post("/translate", json=german).json() == {"translatedText": "Hallo"}
     assert stub.get("/health").json() == {"status": "ok"}
     settings = stub.get("/frontend/settings").json()
     assert settings["charLimit"] == 10_000

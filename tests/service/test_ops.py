@@ -31,7 +31,11 @@ CLIENTS = 8
 def served(tiny_bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("operations")
     with serving(
-        folder, model=tiny_bundle.path, keys_file=folder / "keys.db", shutdown_grace_s=30
+        folder,
+        model=tiny_bundle.path,
+        keys_file=folder / "keys.db",
+        suggestions_file=folder / "suggestions.db",
+        shutdown_grace_s=30,
     ) as one:
         yield one
 
@@ -62,6 +66,16 @@ def requests_with_the_secret() -> Iterator[dict[str, Any]]:
     yield {"url": "/translate", "data": libre, "files": {SECRET: (SECRET, SECRET)}}
     yield {"url": "/detect", "params": {"q": TEXT}}
     yield {"url": "/suggest", "params": {"q": TEXT}}
+    yield {"url": "/suggest", "json": {**libre, "s": TEXT}}
+    glossary = {"source_lang": "EN", "target_lang": "DE", "entries": f"{SECRET}\t{SECRET}"}
+    yield {"url": "/v2/glossaries", "json": {**glossary, "name": SECRET}}
+    yield {"url": "/v2/glossaries", "json": {**glossary, "name": SECRET, "entries": SECRET}}
+    yield {"url": "/v3/glossaries", "json": {"name": SECRET, "dictionaries": [glossary]}}
+    yield {"method": "PUT", "url": f"/v3/glossaries/{SECRET}/dictionaries", "json": glossary}
+    yield {"method": "GET", "url": f"/v2/glossaries/{SECRET}/entries"}
+    yield {"method": "DELETE", "url": f"/v2/glossaries/{SECRET}"}
+    for option in ("style_id", "custom_instructions", "translation_memory_id", "filename"):
+        yield {"url": "/v2/translate", "json": {**deepl, option: SECRET}}
     yield {"url": "/translate", "json": {**libre, "api_key": SECRET}}
     yield {"url": "/v2/translate", "json": deepl}
     yield {"url": "/v2/translate", "data": {**deepl, "tag_handling": "html"}}

@@ -74,8 +74,9 @@ def test_libretranslates_client(served: httpx.Client) -> None:
     assert client.translate(text, "fr", "de")
     assert client.detect(text)[0]["language"] == "en"
     assert client.languages() == [
-        {"code": "en", "name": "English", "targets": ["de"]},
-        {"code": "fr", "name": "French", "targets": ["de", "en"]},
+        {"code": "de", "name": "German", "targets": ["de"]},
+        {"code": "en", "name": "English", "targets": ["de", "en"]},
+        {"code": "fr", "name": "French", "targets": ["de", "en", "fr"]},
     ]
     with pytest.raises(urllib.error.HTTPError, match="400"):
         client.translate(text, "en", "ja")
