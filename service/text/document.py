@@ -189,7 +189,6 @@ def open_document(
             block.inline,
             glossary,
             block.escape,
-            tags=format == "text",
             coverage=coverage,
             language=language,
         )

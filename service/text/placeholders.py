@@ -16,7 +16,9 @@ from typing import Literal
 
 from service.text.coverage import Coverage
 from service.text.glossary import Glossary
+from service.text.html import match_tags, tokenize
 from service.text.inline import (
+    LINE_END,
     MARK,
     Escape,
     InlineElement,
@@ -29,15 +31,19 @@ from service.text.patterns import (
     COMPOSED,
     INVENTED,
     PROTECTED,
-    PROTECTED_AND_TAGS,
     SUSPECT,
     SUSPECT_DIGITS,
 )
 
-KINDS: dict[str, Kind] = {"number": "number", "symbol": "point", "rule": "point"}
+KINDS: dict[str, Kind] = {
+    "number": "number",
+    **dict.fromkeys(("symbol", "rule", "control", "break", "bracket"), "point"),
+}  # type: ignore[dict-item]
 MAKES_PROTECTED = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
 PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
 TRAILING = ".,;:!?…"
+OPENING, CLOSING = "\"'“„‘«([{", "\"'”’»)]}"
+TAG_NAME = re.compile(r"^</?|[\s/>].*", re.DOTALL)
 MAX_TOUCHING = 60
 """Characters that a word with tags in it may have."""
 SPACED = "\u0e00"
@@ -56,18 +62,16 @@ def protect(
     glossary: Glossary,
     escape: Escape,
     *,
-    tags: bool = False,
     coverage: Coverage | None = None,
     language: str = "",
 ) -> InlineText:
     """The text with protected spans and glossary terms as elements.
 
-    With `tags`, also what looks like a tag; with `coverage`, also what the model cannot read. What
-    touches such a span without a space belongs to it. `language` is the code of the text's.
+    What looks like a tag to a reader is one of them. With `coverage`, so is what the model cannot
+    read. Letters that touch something protected belong to it. `language` is the code of the text's.
     `escape` converts the glossary's terms, which are plain text, to the document's format.
     """
-    pattern = PROTECTED_AND_TAGS if tags else PROTECTED
-    spans = list(_protected_spans(inline, glossary, pattern, language))
+    spans = list(_protected_spans(inline, glossary, PROTECTED, language))
     if spans:
         inline = _with_spans(inline, spans, escape)
     if coverage is not None:
@@ -95,22 +99,26 @@ ProtectedSpan = tuple[int, int, Literal["term"] | str, str]
 def _protected_spans(
     inline: InlineText, glossary: Glossary, pattern: re.Pattern[str], language: str
 ) -> Iterator[ProtectedSpan]:
-    """The spans in order; a term that overlaps another span is left out."""
-    terms = glossary.find(inline.text) if glossary.terms else iter(())
-    term = next(terms, None)
+    """The spans in order. A term counts if all spans that it overlaps are within it, and takes
+    their place; else it is left out."""
     text = inline.text
-    if term is None and not (SUSPECT.search(text) or SUSPECT_DIGITS.search(text)):
+    terms = list(glossary.find(text)) if glossary.terms else []
+    if not terms and not (SUSPECT.search(text) or SUSPECT_DIGITS.search(text)):
         return
-    for start, end, kind in _matches(inline, pattern, language):
-        while term is not None and term[1] <= start:
-            yield term[0], term[1], "term", term[2]
-            term = next(terms, None)
-        while term is not None and term[0] < end:
-            term = next(terms, None)
-        yield start, end, kind, ""
-    while term is not None:
-        yield term[0], term[1], "term", term[2]
-        term = next(terms, None)
+    spans = list(_matches(inline, pattern, language))
+    at = 0
+    for start, end, target in terms:
+        while at < len(spans) and spans[at][1] <= start:
+            yield *spans[at], ""
+            at += 1
+        last = at
+        while last < len(spans) and spans[last][0] < end:
+            last += 1
+        if all(start <= span[0] and span[1] <= end for span in spans[at:last]):
+            yield start, end, "term", target
+            at = last
+    for span in spans[at:]:
+        yield *span, ""
 
 
 def _matches(
@@ -183,9 +191,14 @@ def _address_end(text: str, start: int, end: int) -> int:
 def _with_spans(inline: InlineText, spans: list[ProtectedSpan], escape: Escape) -> InlineText:
     builder = InlineTextBuilder()
     place = 0
-    for start, end, kind, term in spans:
+    partners = _tag_partners(inline.text, spans) if any(s[2] == "tag" for s in spans) else {}
+    for index, (start, end, kind, term) in enumerate(spans):
         builder.add_inline(inline.cut(place, start))
-        builder.add_element(_element(inline.cut(start, end), kind, term, escape))
+        inside = inline.cut(start, end)
+        if kind == "tag":
+            builder.add_element(_visible_tag(inline.text, start, end, inside, index in partners))
+        else:
+            builder.add_element(_element(inside, kind, term, escape))
         place = end
     builder.add_inline(inline.cut(place, len(inline.text)))
     return builder.build()
@@ -195,10 +208,38 @@ def _element(inline: InlineText, kind: str, term: str, escape: Escape) -> Inline
     raw, shown = inline.raw(), inline.shown()
     if kind == "term":
         return InlineElement(raw, "word", escape(term), shown, name="term", term=term)
-    if kind == "tag" and not raw.endswith("/>"):
-        name = re.split(r"[\s>]", raw.strip("</>"), maxsplit=1)[0]
-        return kept(raw, "close" if raw.startswith("</") else "open", name=name)
-    return kept(raw, KINDS.get(kind, "word"), shown)
+    return kept(raw, KINDS.get(kind, "word"), shown, LINE_END if kind == "break" else "")
+
+
+def _tag_partners(text: str, spans: Sequence[ProtectedSpan]) -> dict[int, int]:
+    """Which of the spans are tags that belong together, each → the other."""
+    tags = [index for index, span in enumerate(spans) if span[2] == "tag"]
+    tokens = [next(tokenize(text[spans[i][0] : spans[i][1]])) for i in tags]
+    return {tags[left]: tags[right] for left, right in match_tags(tokens).items()}
+
+
+def _visible_tag(
+    text: str, start: int, end: int, inline: InlineText, has_partner: bool
+) -> InlineElement:
+    """A tag that a reader sees: the end of a stretch if it has a partner, a word where it stands
+    like one, the end of a line if it is a `<br>`."""
+    raw, shown = inline.raw(), inline.shown()
+    name = TAG_NAME.sub("", shown).lower()
+    if has_partner:
+        return kept(raw, "close" if shown.startswith("</") else "open", shown, name)
+    before, after = text[start - 1 : start], text[end : end + 1]
+    stands_alone = (not before or before.isspace() or before in OPENING) and (
+        not after or after.isspace() or after in TRAILING or after in CLOSING
+    )
+    if name == "br" and not (stands_alone and _within_sentence(text, start, end)):
+        return kept(raw, "point", shown, LINE_END)
+    return kept(raw, "word" if stands_alone else "point", shown)
+
+
+def _within_sentence(text: str, start: int, end: int) -> bool:
+    """Whether letters of a sentence are on both sides, small ones behind."""
+    before, after = text[:start].rstrip(), text[end:].lstrip()
+    return before[-1:].isalnum() and (after[:1].islower() or after[:1] in CLOSING)
 
 
 def _with_neighbours(inline: InlineText, keep_numbers: bool) -> InlineText:
@@ -292,6 +333,10 @@ BARE_PROBES = ("{}.", "{}!", "({}).", "{}?")
 ENOUGH = 0.75
 """Share of the probes that a word must survive to be used."""
 TERMINAL = frozenset(".!?:;…。！？：；")
+FINAL = frozenset(".!?:…")
+"""Marks that a sentence gets back if its translation lost them."""
+AFTER_MARK = ",;"
+"""What no sentence ends with."""
 WESTERN = "\u0590"
 """Scripts before this code point end sentences with a full stop."""
 NOT_AFTER = r"(?<![\w/@#$%{<&=+~])(?<!\w[-.:_])"
@@ -437,10 +482,33 @@ def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
     return "".join(parts)
 
 
+def final_mark(core: InlineText) -> str:
+    """The mark that ends a sentence before closing quotes, brackets and tags; else empty."""
+    for place in range(len(core.text) - 1, -1, -1):
+        character = core.text[place]
+        element = core.element_at(place)
+        if character.isspace() or character in CLOSING or (element and element.has_no_width):
+            continue
+        return character if character in TERMINAL else ""
+    return ""
+
+
 def strip_added_stop(translation: str, core: InlineText) -> str:
     """A translation without the full stop that its source does not have."""
     text = translation.strip()
-    source = core.text.rstrip()
-    if source[-1:] in TERMINAL or text.endswith(("...", "…")):
+    if not text.endswith(".") or text.endswith("...") or final_mark(core):
         return text
-    return text[:-1].rstrip() if text.endswith(".") else text
+    return text[:-1].rstrip()
+
+
+def with_lost_mark(translation: str, core: InlineText) -> str:
+    """A translation that ends with the final mark of its source, if it has none of its own."""
+    text = translation.rstrip(f"{AFTER_MARK} ")
+    body = text.rstrip(f"{CLOSING}{AFTER_MARK} ")
+    if not body or not body[-1].isalnum() or body[-1] >= SPACED:
+        return translation
+    mark = final_mark(core)
+    if mark not in FINAL or (mark == "." and core.text.rstrip().endswith(mark * 2)):
+        return translation
+    at_end = core.text.rstrip()[-1:] == mark
+    return f"{text}{mark}" if at_end else f"{body}{mark}{text[len(body) :]}"

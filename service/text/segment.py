@@ -26,6 +26,7 @@ from service.text.alignment import (
 from service.text.coverage import Coverage
 from service.text.inline import Escape, InlineElement, InlineText
 from service.text.placeholders import (
+    TERMINAL,
     PlaceholderWords,
     SentPlaceholder,
     assign,
@@ -34,6 +35,7 @@ from service.text.placeholders import (
     protected_words,
     strip_added_stop,
     strip_invented_markup,
+    with_lost_mark,
 )
 from service.text.sentences import edges, pair_up, reads
 from service.text.typography import NOTHING_REPLACED, with_final_marks
@@ -151,6 +153,8 @@ def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> E
     element, text = point.element, output.text
     before = output.spans[word - 1][1] if word else 0
     after = output.spans[word][0] if word < len(output) else len(text)
+    if point.marks and (place := text.find(point.marks, before, after)) >= 0:
+        return Edit(place + 1, place + 1, (1, order), element.output, element.shown)
     if element.kind == "space":
         start = before if text[before:after].isspace() else after
         return Edit(start, after, (1, order), element.output, element.shown)
@@ -300,6 +304,8 @@ class Segment:
         if self.adds_stop:
             text = strip_added_stop(text, core)
         text = with_final_marks(core.text, text)
+        if text[-1:] not in TERMINAL:
+            text = with_lost_mark(text, core)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(core.text, text)
         return self.coverage.restore(core.text, text)
