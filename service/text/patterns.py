@@ -154,6 +154,7 @@ COMPATIBLE = rf"(?P<compatible>[{COMPOSED}])|(?P<ordinal>(?<!\w)[A-Za-z0-9]{{1,9
 _SOURCE = (DIGITS, OPERATOR, FIELD)
 _FIRST = (ADDRESS, TAG, *_SOURCE, PLACEHOLDER, ESCAPED_BREAK)
 PROTECTED = re.compile("|".join((*_FIRST, IDENTIFIER, SYMBOL, COMPATIBLE, BRACKET)), re.VERBOSE)
+ADDRESSES = re.compile(ADDRESS, re.VERBOSE)
 INVENTED = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 SUSPECT = re.compile(
     r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)"""

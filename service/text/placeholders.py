@@ -28,22 +28,26 @@ from service.text.inline import (
     kept,
 )
 from service.text.patterns import (
+    ADDRESSES,
     COMPOSED,
     INVENTED,
     PROTECTED,
     SUSPECT,
     SUSPECT_DIGITS,
 )
+from service.text.sentences import pair_up
 
 KINDS: dict[str, Kind] = {
     "number": "number",
     **dict.fromkeys(("symbol", "rule", "control", "break", "bracket"), "point"),
-}  # type: ignore[dict-item]
+}
 MAKES_PROTECTED = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
-PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
+PERCENT = re.compile(r"(?<!\d)%(?=[A-Za-z(@%])")
 TRAILING = ".,;:!?…"
 OPENING, CLOSING = "\"'“„‘«([{", "\"'”’»)]}"
 TAG_NAME = re.compile(r"^</?|[\s/>].*", re.DOTALL)
+NOTE_MARK = re.compile(rf"{MARK}+[\[(]?(?:\d{{1,3}}|[*†‡§¶]{{1,3}})[\])]?{MARK}+")
+"""The mark of a note, between tags."""
 MAX_TOUCHING = 60
 """Characters that a word with tags in it may have."""
 SPACED = "\u0e00"
@@ -71,12 +75,72 @@ def protect(
     read. Letters that touch something protected belong to it. `language` is the code of the text's.
     `escape` converts the glossary's terms, which are plain text, to the document's format.
     """
+    if any(element.kind == "open" for element in inline.elements):
+        inline = _with_tagged_marks(_with_tagged_addresses(inline))
     spans = list(_protected_spans(inline, glossary, PROTECTED, language))
     if spans:
         inline = _with_spans(inline, spans, escape)
     if coverage is not None:
         inline = coverage.protect(inline)
     return _with_neighbours(inline, coverage is not None) if inline.elements else inline
+
+
+def _with_tagged_marks(inline: InlineText) -> InlineText:
+    """The text with marks of notes, tags and all, as one element each (`dog<sup>1</sup>`)."""
+    partners = pair_up(inline)
+    stretches: list[tuple[int, int, Kind]] = []
+    for place in inline.places:
+        end = partners.get(place, -1) + 1
+        if end <= place or (stretches and place < stretches[-1][1]):
+            continue
+        before, after = inline.text[place - 1 : place], inline.text[end : end + 1]
+        if not before or before.isspace() or (after.isalnum() and after < SPACED):
+            continue
+        if end - place < MAX_TOUCHING and NOTE_MARK.fullmatch(inline.text[place:end]):
+            stretches.append((place, end, "point"))
+    return _joined_stretches(inline, stretches)
+
+
+def _with_tagged_addresses(inline: InlineText) -> InlineText:
+    """The text with addresses and names that have tags inside as one element each
+    (`#<span>topic</span>`)."""
+    text, at = inline.text, [place for place, c in enumerate(inline.text) if c != MARK]
+    reading = "".join(text[place] for place in at)
+    stretches: list[tuple[int, int, Kind]] = []
+    for match in ADDRESSES.finditer(reading):
+        first = match.start()
+        last = _address_end(reading, *match.span()) - 1
+        start, end = at[first], at[last] + 1
+        if end - start == last + 1 - first:
+            continue
+        inside = inline.cut(start, end)
+        if any(element.kind not in ("open", "close", "character") for element in inside.elements):
+            continue
+        while not _balanced(inline.cut(start, end)):
+            before, after = inline.element_at(start - 1), inline.element_at(end)
+            if before is not None and before.kind == "open":
+                start -= 1
+            elif after is not None and after.kind == "close":
+                end += 1
+            else:
+                break
+        else:
+            stretches.append((start, end, "word"))
+    return _joined_stretches(inline, stretches)
+
+
+def _joined_stretches(inline: InlineText, stretches: Sequence[tuple[int, int, Kind]]) -> InlineText:
+    """The text with stretches of it, in order, as one element each."""
+    if not stretches:
+        return inline
+    builder, done = InlineTextBuilder(), 0
+    for start, end, kind in stretches:
+        inside = inline.cut(start, end)
+        builder.add_inline(inline.cut(done, start))
+        builder.add_element(kept(inside.raw(), kind, inside.shown()))
+        done = end
+    builder.add_inline(inline.cut(done, len(inline.text)))
+    return builder.build()
 
 
 def strip_invented_markup(text: str) -> str:
