@@ -18,6 +18,7 @@ from export.runtime.manifest import MANIFEST_FILE, BundleError, Manifest
 from service.languages import match_language
 from service.settings import Settings
 from service.text.coverage import Coverage
+from service.text.numerals import Numerals
 from service.text.placeholders import EN_DE, PlaceholderWords, choose_placeholder_words
 
 logger = logging.getLogger("quickstudy.service")
@@ -39,6 +40,8 @@ class Model:
     placeholder_words: PlaceholderWords = field(default=EN_DE, compare=False, repr=False)
     coverage: Coverage | None = field(default=None, compare=False, repr=False)
     """What its vocabulary can read; None if it reads any text."""
+    numerals: Numerals | None = field(default=None, compare=False, repr=False)
+    """How its languages write numbers."""
 
     @property
     def manifest(self) -> Manifest:
@@ -66,7 +69,13 @@ class Model:
         """A bundle with its loaded engine."""
         name = _engine_name(bundle, settings)
         coverage = Coverage.of(engine)
-        return cls(_identity(bundle, name), bundle, engine, name, coverage=coverage)
+        numerals = Numerals(
+            bundle.manifest.source_lang,
+            bundle.manifest.target_lang,
+            keeps_form=settings.number_form == "source",
+        )
+        identity = _identity(bundle, name)
+        return cls(identity, bundle, engine, name, coverage=coverage, numerals=numerals)
 
 
 def mean_chrf2(manifest: Manifest) -> float:

@@ -16,7 +16,7 @@ from typing import Any
 
 from service.fallback import TranslationWarning
 from service.languages import AUTO, Detection, Detector, language_name
-from service.models import PROOF_SENTENCE, Model, ModelSet, load_models
+from service.models import PROOF_SENTENCE, LanguageError, Model, ModelSet, load_models
 from service.observability import QUEUE_SENTENCES, current_metrics, show_bundles
 from service.pivot import (
     TranslatedSentence,
@@ -33,7 +33,11 @@ from service.settings import Settings
 logger = logging.getLogger("quickstudy.service")
 
 OTHER_LANGUAGE = 0.8
-"""From this confidence on, a text in a language that is not served gets a warning."""
+"""From this confidence on, that its language is none that is served, a text is not simply
+translated."""
+
+SURE = 0.99
+"""The same where a text may be a name."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ class Translator:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 
         A text that is detected to be in the target language comes back as it is. Raises
-        LanguageError for a pair that is not served, SearchError for a search that the engine does
+        LanguageError for a pair that is not served and, depending on the settings, for a text that
+        is detected to be in a language that is not; SearchError for a search that the engine does
         not support, QueueFullError when too much waits, ClosedError when the service stops.
         Cancelling it drops what still waits.
         """
@@ -202,15 +207,35 @@ class Translator:
         for text, detections in zip(request.texts, await self.detect(request.texts), strict=True):
             chosen = _choose(detections, candidates)
             best = detections[0]
-            warnings = []
-            if best.language != chosen.language and best.confidence >= OTHER_LANGUAGE:
-                message = (
-                    f"this looks like {language_name(best.language)}, and was translated as "
-                    f"{language_name(chosen.language)}"
-                )
-                warnings = [TranslationWarning("other_language", message)]
-            texts.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
+            source, warnings = chosen.language, []
+            others = sum(d.confidence for d in detections if d.language not in candidates)
+            if best.language not in candidates and others >= OTHER_LANGUAGE:
+                is_name = others < SURE and _may_be_a_name(text)
+                warnings = [self._other_language(best, chosen, target, models, is_name)]
+                if self.settings.other_language == "keep":
+                    source, chosen = target, best
+            texts.append(TranslatedText(text, source, chosen, warnings=warnings))
         return texts, target
+
+    def _other_language(
+        self, best: Detection, chosen: Detection, target: str, models: ModelSet, is_name: bool
+    ) -> TranslationWarning:
+        """The warning of a text in a language that is not served. Raises LanguageError where the
+        settings refuse it, unless it may be a name, of which a language cannot be told."""
+        name = language_name(best.language)
+        match self.settings.other_language:
+            case "refuse" if not is_name:
+                sources = " or ".join(map(repr, models.sources_of(target)))
+                message = (
+                    f"`source` is 'auto', and the text looks like {name} ({best.language}), which "
+                    f"is not translated to {target}: if it is none, give {sources} as `source`"
+                )
+                raise LanguageError(message, "source")
+            case "keep":
+                done = "was left as it is"
+            case _:
+                done = f"was translated as {language_name(chosen.language)}"
+        return TranslationWarning("other_language", f"this looks like {name}, and {done}")
 
 
 def _count(texts: Sequence[TranslatedText]) -> None:
@@ -234,6 +259,12 @@ def _with_language(translated: TranslatedText, untranslated: TranslatedText) -> 
         detected=untranslated.detected,
         warnings=[*untranslated.warnings, *translated.warnings],
     )
+
+
+def _may_be_a_name(text: str) -> bool:
+    """Whether a text is of at most three words, all of them with a capital."""
+    words = text.split()
+    return len(words) <= 3 and not any(word[:1].islower() for word in words)
 
 
 def _choose(detections: Sequence[Detection], candidates: Sequence[str]) -> Detection:

@@ -42,12 +42,14 @@ KINDS: dict[str, Kind] = {
     **dict.fromkeys(("symbol", "rule", "control", "break", "bracket"), "point"),
 }
 MAKES_PROTECTED = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
-PERCENT = re.compile(r"(?<!\d)%(?=[A-Za-z(@%])")
+PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
 TRAILING = ".,;:!?…"
 OPENING, CLOSING = "\"'“„‘«([{", "\"'”’»)]}"
 TAG_NAME = re.compile(r"^</?|[\s/>].*", re.DOTALL)
 NOTE_MARK = re.compile(rf"{MARK}+[\[(]?(?:\d{{1,3}}|[*†‡§¶]{{1,3}})[\])]?{MARK}+")
 """The mark of a note, between tags."""
+NUMERAL = "numeral"
+"""Name of a protected number that a reader sees, and that counts something."""
 MAX_TOUCHING = 60
 """Characters that a word with tags in it may have."""
 SPACED = "\u0e00"
@@ -461,6 +463,11 @@ def occurrences(word: str, text: str) -> list[re.Match[str]]:
     return list(re.finditer(rf"{NOT_AFTER}{re.escape(word)}{NOT_BEFORE}", text))
 
 
+def numeral_occurrences(word: str, text: str) -> list[re.Match[str]]:
+    """Where a number sent for another one occurs in a text: currencies and units may touch it."""
+    return list(re.finditer(rf"(?<!\d)(?<!\d[.,:]){re.escape(word)}(?!\d|[.,:]\d)", text))
+
+
 @dataclass(frozen=True)
 class SentPlaceholder:
     """What is sent for a protected word, and what to look for in the translation."""
@@ -489,12 +496,23 @@ def assign(
         [word for word in placeholder_words.numbers if word not in plain] if not attempt else []
     )
     words = words[attempt:] + words[:attempt]
+    numerals = [
+        word for word in (*placeholder_words.numbers, *NUMBER_CANDIDATES) if word not in plain
+    ]
+    numerals = [*dict.fromkeys(numerals[attempt:] + numerals[:attempt])]
     if len(protected_words(core)) > len(words):
         return None
     chosen = []
     for element in protected_words(core):
         if element.name == "term" and not attempt and _is_readable(element.shown, coverage):
             chosen.append(SentPlaceholder(element.shown, element.term))
+            continue
+        if element.name == NUMERAL:
+            if not numerals:
+                return None
+            word = numerals.pop(0)
+            chosen.append(SentPlaceholder(word, word))
+            numbers = [number for number in numbers if number != word]
             continue
         names = numbers if element.kind == "number" and numbers else words
         word = names.pop(0)
