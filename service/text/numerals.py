@@ -94,6 +94,11 @@ class Numerals:
         pattern = rf"\d{{1,3}}(?:{group}\d{{2,3}})*{group}\d{{3}}(?:{decimal}\d+)?|\d+{decimal}\d+"
         object.__setattr__(self, "_grouped", None if same else re.compile(pattern))
 
+    @property
+    def changes_form(self) -> bool:
+        """Whether the target language writes numbers otherwise."""
+        return self._grouped is not None
+
     def differences(self, source: str, translation: str) -> tuple[list[Number], list[Number]]:
         """Numbers of a text that its translation lacks, and those that it has besides. Marks of
         decimals and groups may differ, hours may count from 12, and small numbers may be words of
@@ -116,7 +121,7 @@ class Numerals:
 
     def agree(self, source: str, translation: str) -> bool:
         """Whether a translation has the numbers of its source."""
-        if not (DIGIT.search(source) or DIGIT.search(translation)):
+        if same_numerals(source, translation):
             return True
         return not any(self.differences(source, translation))
 
@@ -135,7 +140,7 @@ class Numerals:
 
     def converted(self, source: str, translation: str) -> str:
         """A translation whose numbers that are written as in the source get the target's form."""
-        if self._grouped is None:
+        if self._grouped is None or not self._grouped.search(source):
             return translation
         forms = {
             number.text: form
@@ -145,6 +150,14 @@ class Numerals:
         if not forms:
             return translation
         return NUMERAL.sub(lambda match: forms.get(match[0], match[0]), translation)
+
+
+def same_numerals(source: str, translation: str) -> bool:
+    """Whether two texts have the same numbers, sign by sign."""
+    if DIGIT.search(source) is None and DIGIT.search(translation) is None:
+        return True
+    numerals, others = NUMERAL.findall(source), NUMERAL.findall(translation)
+    return numerals == others or sorted(numerals) == sorted(others)
 
 
 def _is_name(before: str) -> bool:

@@ -91,9 +91,11 @@ def _any_of(group: str, patterns: Mapping[str, str]) -> str:
     return f"(?P<{group}>{'|'.join(f'(?:{pattern})' for pattern in patterns.values())})"
 
 
-PLACEHOLDER = "|".join(
+_PLACEHOLDERS = "|".join(
     (_any_of("control", CONTROLS), _any_of("number", COUNTS), _any_of("placeholder", SYNTAXES))
 )
+PLACEHOLDER = rf"(?=[%{{$\[<\#§@⟦&\\:_X])(?:{_PLACEHOLDERS})"
+"""All of them; a test holds its first characters to the tables."""
 ESCAPED_BREAK = r"""
     (?P<break>(?:(?<!\\)(?:\\r\\n|\\[nrt])(?![a-z])|(?<=[.,;:!?)])\\[nrt])+)"""
 """Ends of lines as source code has them."""

@@ -48,6 +48,8 @@ OPENING, CLOSING = "\"'“„‘«([{", "\"'”’»)]}"
 TAG_NAME = re.compile(r"^</?|[\s/>].*", re.DOTALL)
 NOTE_MARK = re.compile(rf"{MARK}+[\[(]?(?:\d{{1,3}}|[*†‡§¶]{{1,3}})[\])]?{MARK}+")
 """The mark of a note, between tags."""
+MAYBE_NOTE_MARK = re.compile(rf"{MARK}[\[(]?[\d*†‡§¶]")
+MAYBE_ADDRESS = re.compile(rf"[@#/:]{MARK}|{MARK}[@#/:.]|\w\.{MARK}|[@#/].{{0,99}}{MARK}")
 NUMERAL = "numeral"
 """Name of a protected number that a reader sees, and that counts something."""
 MAX_TOUCHING = 60
@@ -77,8 +79,11 @@ def protect(
     read. Letters that touch something protected belong to it. `language` is the code of the text's.
     `escape` converts the glossary's terms, which are plain text, to the document's format.
     """
-    if any(element.kind == "open" for element in inline.elements):
-        inline = _with_tagged_marks(_with_tagged_addresses(inline))
+    if MARK in inline.text:
+        if MAYBE_ADDRESS.search(inline.text):
+            inline = _with_tagged_addresses(inline)
+        if MAYBE_NOTE_MARK.search(inline.text):
+            inline = _with_tagged_marks(inline)
     spans = list(_protected_spans(inline, glossary, PROTECTED, language))
     if spans:
         inline = _with_spans(inline, spans, escape)
@@ -566,6 +571,8 @@ def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
 
 def final_mark(core: InlineText) -> str:
     """The mark that ends a sentence before closing quotes, brackets and tags; else empty."""
+    if core.text[-1:] in TERMINAL:
+        return core.text[-1:]
     for place in range(len(core.text) - 1, -1, -1):
         character = core.text[place]
         element = core.element_at(place)

@@ -26,7 +26,15 @@ from service.text.alignment import (
 from service.text.coverage import Coverage
 from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
 from service.text.inline import Escape, InlineElement, InlineText, InlineTextBuilder, Kind
-from service.text.numerals import DIGIT, Number, Numerals, numbers_of, runs_of, with_unit
+from service.text.numerals import (
+    DIGIT,
+    Number,
+    Numerals,
+    numbers_of,
+    runs_of,
+    same_numerals,
+    with_unit,
+)
 from service.text.placeholders import (
     NUMERAL,
     TERMINAL,
@@ -138,7 +146,9 @@ class Segment:
         """What must be translated in addition; None if this translation is complete."""
         if isinstance(translation, RestoredText):
             return None
-        if not self.core.elements and not self._has_digits(translation):
+        if not self.core.elements and (
+            self.numerals is None or same_numerals(self.core.text, translation)
+        ):
             return None
         if (restored := self.restore(translation)) is not None:
             return self._check_numbers(index, restored)
@@ -176,11 +186,6 @@ class Segment:
             return self._from_stretches(translation, known) or self._in_proportion(translation)
 
         return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
-
-    def _has_digits(self, translation: str) -> bool:
-        if self.numerals is None:
-            return False
-        return bool(DIGIT.search(self.core.text) or DIGIT.search(translation))
 
     def _with_verdict(self, restored: RestoredText) -> RestoredText:
         """A finished translation that says whether its numbers are those of the source."""
@@ -289,7 +294,7 @@ class Segment:
         text = with_final_marks(core.text, text)
         if text[-1:] not in TERMINAL:
             text = with_lost_mark(text, core)
-        if self.numerals is not None and DIGIT.search(text):
+        if self.numerals is not None and self.numerals.changes_form and DIGIT.search(text):
             text = self.numerals.converted(core.text, text)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(core.text, text)
