@@ -32,12 +32,10 @@ from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
 
-OTHER_LANGUAGE = 0.8
-"""From this confidence on, that its language is none that is served, a text is not simply
-translated."""
-
+LIKELY = 0.8
+"""How likely a text must be in no language that is served to get a warning, or be refused."""
 SURE = 0.99
-"""The same where a text may be a name."""
+"""How likely it must be to be refused where it may be a name."""
 
 
 @dataclass(frozen=True)
@@ -113,11 +111,16 @@ class Translator:
         return await asyncio.to_thread(lambda: [detector.detect(text) for text in texts])
 
     def choose_source(self, text: str, target: str) -> Detection:
-        """The likeliest language of a text: one that is translated to `target`, or `target` itself.
+        """The likeliest language of a file's text: one that is translated to `target`, or `target`
+        itself.
 
+        Raises LanguageError for a text in another language, unless the settings have it translated.
         Takes milliseconds, in any thread."""
         candidates = [*self.models.sources_of(target), target]
-        return _choose(self.detector.detect(text), candidates)
+        detections = self.detector.detect(text)
+        if self.settings.other_language != "translate" and _is_other(text, detections, candidates):
+            raise _refusal(detections[0], candidates[:-1], target)
+        return _choose(detections, candidates)
 
     async def translate(self, request: TranslationRequest) -> TranslationResult:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
@@ -208,34 +211,19 @@ class Translator:
             chosen = _choose(detections, candidates)
             best = detections[0]
             source, warnings = chosen.language, []
-            others = sum(d.confidence for d in detections if d.language not in candidates)
-            if best.language not in candidates and others >= OTHER_LANGUAGE:
-                is_name = others < SURE and _may_be_a_name(text)
-                warnings = [self._other_language(best, chosen, target, models, is_name)]
-                if self.settings.other_language == "keep":
-                    source, chosen = target, best
+            if best.language not in candidates and _others(detections, candidates) >= LIKELY:
+                is_other = _is_other(text, detections, candidates)
+                done = f"was translated as {language_name(chosen.language)}"
+                if chosen.language == target:
+                    done = "was left as it is"
+                if is_other and self.settings.other_language == "refuse":
+                    raise _refusal(best, candidates[:-1], target)
+                if is_other and self.settings.other_language == "keep":
+                    source, chosen, done = target, best, "was left as it is"
+                message = f"this looks like {language_name(best.language)}, and {done}"
+                warnings = [TranslationWarning("other_language", message)]
             texts.append(TranslatedText(text, source, chosen, warnings=warnings))
         return texts, target
-
-    def _other_language(
-        self, best: Detection, chosen: Detection, target: str, models: ModelSet, is_name: bool
-    ) -> TranslationWarning:
-        """The warning of a text in a language that is not served. Raises LanguageError where the
-        settings refuse it, unless it may be a name, of which a language cannot be told."""
-        name = language_name(best.language)
-        match self.settings.other_language:
-            case "refuse" if not is_name:
-                sources = " or ".join(map(repr, models.sources_of(target)))
-                message = (
-                    f"`source` is 'auto', and the text looks like {name} ({best.language}), which "
-                    f"is not translated to {target}: if it is none, give {sources} as `source`"
-                )
-                raise LanguageError(message, "source")
-            case "keep":
-                done = "was left as it is"
-            case _:
-                done = f"was translated as {language_name(chosen.language)}"
-        return TranslationWarning("other_language", f"this looks like {name}, and {done}")
 
 
 def _count(texts: Sequence[TranslatedText]) -> None:
@@ -259,6 +247,28 @@ def _with_language(translated: TranslatedText, untranslated: TranslatedText) -> 
         detected=untranslated.detected,
         warnings=[*untranslated.warnings, *translated.warnings],
     )
+
+
+def _others(detections: Sequence[Detection], candidates: Sequence[str]) -> float:
+    """How likely a text is in none of the candidates, 0 to 1."""
+    return sum(one.confidence for one in detections if one.language not in candidates)
+
+
+def _is_other(text: str, detections: Sequence[Detection], candidates: Sequence[str]) -> bool:
+    """Whether a text is in none of the candidates; a name may be in any language."""
+    least = SURE if _may_be_a_name(text) else LIKELY
+    other = detections[0].language not in candidates
+    return other and _others(detections, candidates) >= least
+
+
+def _refusal(best: Detection, sources: Sequence[str], target: str) -> LanguageError:
+    """The error for a text in a language that is not served."""
+    message = (
+        f"`source` is 'auto', and the text looks like {language_name(best.language)} "
+        f"({best.language}), which is not translated to {target}: if it is none, give "
+        f"{' or '.join(map(repr, sources))} as `source`"
+    )
+    return LanguageError(message, "source")
 
 
 def _may_be_a_name(text: str) -> bool:
