@@ -41,15 +41,13 @@ def test_a_file_is_refused(make_client: MakeClient) -> None:
     assert "Italian (it)" in answer.text
 
 
-@pytest.mark.parametrize(
-    ("setting", "expected"), [("keep", ITALIAN), ("translate", ITALIAN.upper())]
-)
-def test_it_can_be_kept_or_translated(make_client: MakeClient, setting: str, expected: str) -> None:
+@pytest.mark.parametrize("setting", ["keep", "translate"])
+def test_it_can_be_kept_or_translated(make_client: MakeClient, setting: str) -> None:
     client = make_client(StubEngine(), other_language=setting)
     answer = client.post("/v1/translate", json={"text": ITALIAN, "source": "auto", "target": "de"})
     (item,) = answer.json()["translations"]
-    assert item["text"] == expected
-    assert [warning["code"] for warning in item["warnings"]] == ["other_language"]
+    assert item["text"] == (ITALIAN if setting == "keep" else ITALIAN.upper())
+    assert "other_language" in [warning["code"] for warning in item["warnings"]]
 
 
 def test_a_named_source_is_not_judged(make_client: MakeClient) -> None:
