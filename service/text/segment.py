@@ -169,7 +169,9 @@ class Segment:
         def join(translations: Sequence[str]) -> RestoredText:
             restored = self._with_verdict(joined(translations))
             known = dict(zip(texts, translations, strict=True))
-            return (restored.numbers_differ and _best_of(attempts, known)) or restored
+            return (
+                restored.numbers_differ and _best_of(attempts, known, restored.shown)
+            ) or restored
 
         def joined(translations: Sequence[str]) -> RestoredText:
             known = dict(zip(texts, translations, strict=True))
@@ -211,7 +213,7 @@ class Segment:
 
         def join(translations: Sequence[str]) -> RestoredText:
             known = dict(zip(texts, translations, strict=True))
-            return _best_of(attempts, known) or self._with_verdict(restored)
+            return _best_of(attempts, known, restored.shown) or self._with_verdict(restored)
 
         return Repair(index, texts, "numbers", join)
 
@@ -448,9 +450,12 @@ class Segment:
         return self._assembled(text, edits).with_method("source positions")
 
 
-def _best_of(attempts: Sequence[Segment], known: Mapping[str, str]) -> RestoredText | None:
-    """The translation with the source's numbers that is nearest to it in length and does not repeat
-    itself, if there is one."""
+def _best_of(
+    attempts: Sequence[Segment], known: Mapping[str, str], first: str
+) -> RestoredText | None:
+    """The translation with the source's numbers that does not repeat itself and has as many words
+    as the source or the `first` translation, whichever has more, or nearly; None if none has the
+    numbers."""
     restored = []
     for segment in attempts:
         translation = known.get(segment.text, "")
@@ -459,11 +464,18 @@ def _best_of(attempts: Sequence[Segment], known: Mapping[str, str]) -> RestoredT
             if again is not None and not segment._with_verdict(again).numbers_differ:
                 restored.append(again.with_method("numbers"))
                 break
-    count = len(attempts[0].source.split()) if attempts else 0
+    texts = [first, *(segment.source for segment in attempts[:1])]
+    count = max(map(_count_words, texts))
     return min(
         restored,
-        key=lambda one: (_repeats(one.shown), abs(len(one.shown.split()) - count) > 1),
+        key=lambda one: (_repeats(one.shown), abs(_count_words(one.shown) - count)),
         default=None,
+    )
+
+
+def _count_words(text: str) -> int:
+    return sum(
+        any(map(str.isalnum, word)) or word == "%" for word in text.replace("%", " %").split()
     )
 
 
