@@ -25,6 +25,7 @@ from service.text.alignment import (
 )
 from service.text.coverage import Coverage
 from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
+from service.text.final_marks import TERMINAL, strip_added_stop, with_lost_mark
 from service.text.inline import Escape, InlineElement, InlineText, InlineTextBuilder, Kind
 from service.text.numerals import (
     DIGIT,
@@ -37,14 +38,11 @@ from service.text.numerals import (
 )
 from service.text.placeholders import (
     NUMERAL,
-    TERMINAL,
     PlaceholderWords,
     SentPlaceholder,
     assign,
     engine_text,
     protected_words,
-    strip_added_stop,
-    with_lost_mark,
 )
 from service.text.sentences import edges, pair_up
 from service.text.typography import NOTHING_REPLACED, with_final_marks
