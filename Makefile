@@ -75,16 +75,18 @@ $(bin)/python:
 	    "$$($(PYTHON) --version 2>&1): run 'make $(MAKECMDGOALS) PYTHON=python3.11'" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -f $(bin)/python; exit 1; }
 
-# Stamps: an install runs again only when pyproject.toml has changed.
-$(served): pyproject.toml | $(bin)/python
+# Stamps: an install runs again only when pyproject.toml or the compiled engine has changed.
+installed := pyproject.toml setup.py $(wildcard export/runtime/native/src/*)
+
+$(served): $(installed) | $(bin)/python
 	$(bin)/python -m pip install --quiet --editable .
 	touch $@
 
-$(developed): pyproject.toml | $(bin)/python
+$(developed): $(installed) | $(bin)/python
 	$(bin)/python -m pip install --quiet --editable '.[train,dev]'
 	touch $(served) $@
 
-$(mutating): pyproject.toml | $(bin)/python
+$(mutating): $(installed) | $(bin)/python
 	$(bin)/python -m pip install --quiet --editable '.[train,dev,mutants]'
 	touch $(served) $(developed) $@
 

@@ -41,9 +41,8 @@ def quality(engine: Engine, pairs: Sequence[Pair]) -> dict[str, float]:
     """BLEU, chrF2 and the share of sources that are given back as they are, in percent."""
     sources = [src for src, _ in pairs]
     hypotheses = [one.text for one in engine.translate_batch(sources, TranslateOptions())]
-    figures = {
-        score.metric: round(score.score, 2) for score in scores(hypotheses, [trg for _, trg in pairs])
-    }
+    references = [trg for _, trg in pairs]
+    figures = {score.metric: round(score.score, 2) for score in scores(hypotheses, references)}
     same = sum(map(str.__eq__, sources, hypotheses))
     return {**figures, "unchanged_percent": round(100 * same / len(pairs), 1)}
 

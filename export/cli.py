@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from export.runtime.bundle import Bundle, load_bundle
+from export.runtime.engines import expected_runtime, usable_default
 from export.runtime.manifest import (
     CARD_FILE,
     MANIFEST_FILE,
@@ -274,6 +275,13 @@ def show_bundle(bundle: Bundle, console: Console) -> None:
         console.print(Group(section, ""))
 
 
+def _forms(manifest: Manifest) -> str:
+    tags = manifest.formality
+    if tags is None:
+        return "–"
+    return f"{', '.join(tags.by_form)}; {tags.default} unless asked for"
+
+
 def _facts(bundle: Bundle) -> Table:
     manifest = bundle.manifest
     decoding = manifest.decoding
@@ -284,12 +292,14 @@ def _facts(bundle: Bundle) -> Table:
         "translates": f"{manifest.source_lang} → {manifest.target_lang}",
         "description": manifest.description or "–",
         "made": f"{manifest.created:%Y-%m-%d %H:%M %Z} by quickstudy {manifest.quickstudy_version}",
+        "served here by": expected_runtime(bundle, bundle.engine(usable_default(bundle))),
         "parameters": f"{manifest.parameters:,}",
         "vocabulary": f"{manifest.vocab_size:,} pieces",
         "special pieces": f"{tokens.pad} {tokens.unk} {tokens.bos} {tokens.eos}",
         "decoding": f"{search}; up to {decoding.max_input_tokens} tokens in, "
         f"{decoding.max_output_ratio:g} n + {decoding.max_output_constant} out for n "
         f"({decoding.max_output_tokens} at most)",
+        "formality": _forms(manifest),
         "licence": manifest.licence,
         "attribution": manifest.attribution or "–",
         "size": f"{manifest.total_bytes / 1e6:.2f} MB in {len(manifest.files)} files",

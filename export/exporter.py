@@ -25,6 +25,7 @@ from export.ctranslate2 import (
     write_vmap,
 )
 from export.lexical_table import LexicalTable, Sentence, lexical_table
+from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import (
     EvalSet,
@@ -45,6 +46,7 @@ from export.runtime.manifest import (
     BundleInfo,
     Decoding,
     EngineEntry,
+    FormalityTags,
     Metric,
 )
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
@@ -82,10 +84,18 @@ class EngineExporter:
     entry: EngineEntry
     write: Callable[[ExportJob, Path], None]
     add: Callable[[ExportJob, Path], None] | None = None
+    own_folder: str | None = None
+    """Its folder for a model that CTranslate2 cannot compute, where that is another one."""
+
+    def entry_for(self, model: Transformer) -> EngineEntry:
+        """What the manifest says of the engine."""
+        if self.own_folder is None or ctranslate2_fault(model) is None:
+            return self.entry
+        return self.entry.model_copy(update={"path": self.own_folder, "precision": "int8"})
 
     def export(self, job: ExportJob, draft: Path) -> None:
         """Write the engine into a bundle's folder."""
-        folder = draft / self.entry.path
+        folder = draft / self.entry_for(job.model).path
         if not folder.exists():
             self.write(job, folder)
         if self.add is not None:
@@ -112,6 +122,13 @@ def _lexical_table(job: ExportJob) -> LexicalTable:
 def _vmap(job: ExportJob, folder: Path) -> None:
     table = _lexical_table(job)
     write_vmap(folder / VMAP_FILE, table, job.pieces, SHORTLIST_CANDIDATES, SHORTLIST_ALWAYS)
+
+
+def _native_int8(job: ExportJob, folder: Path) -> None:
+    if ctranslate2_fault(job.model) is None:
+        _ctranslate2_int8(job, folder)
+    else:
+        to_native(job.model, job.pieces, folder)
 
 
 def _onnx_int8_shortlist(job: ExportJob, folder: Path) -> None:
@@ -185,6 +202,17 @@ ENGINE_EXPORTERS = {
         ),
         EngineExporter(
             EngineEntry(
+                name="native-int8",
+                kind="native",
+                precision="int8-7bit",
+                compute="int8",
+                path=f"{ENGINES_FOLDER}/ctranslate2-int8",
+            ),
+            _native_int8,
+            own_folder=f"{ENGINES_FOLDER}/native-int8",
+        ),
+        EngineExporter(
+            EngineEntry(
                 name="ctranslate2-float32",
                 kind="ctranslate2",
                 precision="float32",
@@ -197,7 +225,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8",
             ),
@@ -207,7 +235,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8-shortlist",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8-shortlist",
                 shortlist=True,
@@ -218,7 +246,7 @@ ENGINE_EXPORTERS = {
             EngineEntry(
                 name="onnx-int8-beam",
                 kind="onnx",
-                precision="int8-7bit",
+                precision="int8",
                 compute="int8",
                 path=f"{ENGINES_FOLDER}/onnx-int8-beam",
             ),
@@ -274,13 +302,15 @@ def export_bundle(
     limits: GateLimits | None = None,
     force: bool = False,
     translated_text: TranslatedText | None = None,
+    formality: FormalityTags | None = None,
     reads_fragments: bool = False,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
     `source_tokenizer_path` is the source's, where it has one of its own. `engines` are names in
     `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from; `reads_fragments` says
-    that the model has learnt text that no mark ends.
+    that the model has learnt text that no mark ends; `formality` are the tags that its sources were
+    trained with.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -295,7 +325,7 @@ def export_bundle(
         description=description,
         source_lang=source_lang,
         target_lang=target_lang,
-        engines=tuple(exporter.entry for exporter in exporters),
+        engines=tuple(exporter.entry_for(model) for exporter in exporters),
         default_engine=exporters[0].entry.name,
         decoding=_decoding(model, max_input_tokens),
         vocab_size=len(pieces_of(tokenizer_path)),
@@ -303,6 +333,7 @@ def export_bundle(
         metrics=tuple(metrics),
         licence=licence,
         attribution=attribution,
+        formality=formality,
         reads_fragments=reads_fragments,
         **_source_side(source_tokenizer_path),
     )

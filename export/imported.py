@@ -1,9 +1,9 @@
 """A pretrained model of another toolkit as a bundle, in our own engines. Needs torch.
 
 The model becomes a `Transformer` of the same weights (`training.pretrained` reads them) and is
-written for ONNX Runtime: in the bytes that it came in where it was quantised, else in 7 bits; with
-its lexicon as a shortlist of each sentence, if it has one. The gate holds every engine against the
-float32 model in torch with the whole vocabulary.
+written for ONNX Runtime or our compiled engine: in the bytes that it came in where it was
+quantised, else in bytes of our own; with its lexicon as a shortlist of each sentence, if it has
+one. The gate holds every engine against the float32 model in torch with the whole vocabulary.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from pathlib import Path
 import sentencepiece as spm
 from pydantic import ValidationError
 
+from export.native import native_dims, to_native
 from export.onnx import OnnxModelInfo, to_onnx
 from export.plausibility import language_fault
 from export.quality_gate import GateSettings, check_bundle
@@ -28,8 +29,8 @@ from export.runtime.manifest import (
     Decoding,
     EngineEntry,
     Origin,
-    Precision,
 )
+from export.runtime.native.library import is_built
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import check_translates
 from training.model.transformer import Transformer, parameter_count
@@ -40,7 +41,7 @@ from training.transfer import to_transformer
 MAX_INPUT_TOKENS = 128
 OUTPUT_RATIO = 2.5
 """Most output tokens a source token, where the model's files do not set it."""
-ENGINES = ("onnx-int8", "onnx-float32", "onnx-float32-shortlist")
+ENGINES = ("onnx-int8", "onnx-float32", "onnx-float32-shortlist", "native-int8")
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,21 @@ def import_pretrained(
     model: PretrainedModel,
     out: Path,
     facts: Facts,
-    engines: Sequence[str] = ENGINES[:1],
+    engines: Sequence[str] = (),
     gate_settings: GateSettings | None = None,
 ) -> Bundle:
     """Write the bundle of a pretrained model at `out`; the first of `engines` is its default.
+
+    Without `engines`, int8 for ONNX Runtime, and before it for the compiled engine where that was
+    built and computes such a model.
 
     Raises BundleError for an unknown engine, for translations that are not in the target language,
     and for facts that no manifest can hold, GateError where an engine is further from the model
     than the gate allows; a former bundle then stays as it was.
     """
     transformer = to_transformer(model)
-    info = _info(model, transformer, facts, _entries(model, engines))
+    entries = _entries(model, engines or _default_engines(transformer))
+    info = _info(model, transformer, facts, entries)
 
     def fill(draft: Path) -> None:
         (draft / TOKENIZER_FILE).write_bytes(model.tokenizer)
@@ -152,26 +157,34 @@ def _pieces(sentencepiece: bytes) -> list[str]:
     return pieces(spm.SentencePieceProcessor(model_proto=sentencepiece))
 
 
+KINDS = {"onnx": "ONNX Runtime", "native": "Quickstudy's native engine"}
+
+
 def _changes(model: PretrainedModel, entries: Sequence[EngineEntry]) -> tuple[str, ...]:
     changes = [
         "rows of the embeddings and of the output bias are in another order, with <pad> and <s> "
         "added, and the SentencePiece model lists its pieces in that order",
-        "written for ONNX Runtime",
     ]
+    kinds = {entry.kind: KINDS[entry.kind] for entry in entries}
+    changes.append(f"written for {' and '.join(kinds.values())}")
     if any(entry.precision == "int8" for entry in entries):
         changes.append(
-            "weights keep their bytes, but rows whose products could overflow 16 bits on CPUs "
-            "without VNNI are quantised again to 7 bits, a scale a row; activations are quantised "
-            "a position at a time, with scales found while translating"
+            "weights keep the bytes that they came in, if they did, but rows whose products could "
+            "overflow 16 bits on CPUs without VNNI are quantised again, a scale a row; activations "
+            "are quantised a position at a time, with scales found while translating"
         )
-    if any(entry.precision == "int8-7bit" for entry in entries):
-        changes.append("weights are quantised to 7 bits, a scale a row")
     if any(entry.shortlist for entry in entries):
         changes.append("the lexicon gives candidates of each sentence instead of each batch")
     return tuple(changes)
 
 
 # --- engines -------------------------------------------------------------------------------------
+
+
+def _default_engines(transformer: Transformer) -> tuple[str, ...]:
+    if is_built() and native_dims(transformer).fault() is None:
+        return ("native-int8", "onnx-int8")
+    return ("onnx-int8",)
 
 
 def _entries(model: PretrainedModel, engines: Sequence[str]) -> tuple[EngineEntry, ...]:
@@ -186,20 +199,15 @@ def _entries(model: PretrainedModel, engines: Sequence[str]) -> tuple[EngineEntr
 
 
 def _entry(name: str, model: PretrainedModel) -> EngineEntry:
-    own = name == "onnx-int8"
-    quantised: Precision = "int8" if model.format == "firefox" else "int8-7bit"
+    own = name in ("onnx-int8", "native-int8")
     return EngineEntry(
         name=name,
-        kind="onnx",
-        precision=quantised if own else "float32",
+        kind="native" if name == "native-int8" else "onnx",
+        precision="int8" if own else "float32",
         compute="int8" if own else "float32",
         path=f"{ENGINES_FOLDER}/{name}",
         shortlist=model.lexicon is not None if own else name.endswith("-shortlist"),
     )
-
-
-PRECISIONS = {"int8": "int8-own", "int8-7bit": "int8", "float32": "float32"}
-"""What `to_onnx` calls the manifest's precisions."""
 
 
 def _write_engine(
@@ -209,14 +217,18 @@ def _write_engine(
     transformer: Transformer,
     info: BundleInfo,
 ) -> None:
-    to_onnx(
-        transformer,
-        _pieces(model.tokenizer),
-        folder,
-        PRECISIONS[entry.precision],  # type: ignore[arg-type]
-        OnnxModelInfo(info.name, info.source_lang, info.target_lang),
-        shortlist=entry.shortlist,
-    )
+    names = _pieces(model.tokenizer)
+    if entry.kind == "native":
+        to_native(transformer, names, folder)
+    else:
+        to_onnx(
+            transformer,
+            names,
+            folder,
+            entry.precision,  # type: ignore[arg-type]
+            OnnxModelInfo(info.name, info.source_lang, info.target_lang),
+            shortlist=entry.shortlist,
+        )
     if entry.shortlist and (lexicon := model.lexicon) is not None:
         shortlist = Shortlist(lexicon.offsets, lexicon.targets, lexicon.always)
         (folder / SHORTLIST_FILE).write_bytes(shortlist.to_bytes())

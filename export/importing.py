@@ -247,7 +247,7 @@ def _import_ctranslate2(path: Path, choose: ChooseOut, options: ImportOptions) -
 
 
 def _import_pretrained(path: Path, choose: ChooseOut, options: ImportOptions) -> Bundle:
-    from export.imported import ENGINES, Facts, import_pretrained
+    from export.imported import Facts, import_pretrained
     from export.quality_gate import GateSettings
     from training.pretrained.reader import read_pretrained
 
@@ -265,8 +265,7 @@ def _import_pretrained(path: Path, choose: ChooseOut, options: ImportOptions) ->
     if (text := _text_of(options, source)) is not None:
         gate = GateSettings(text, LIMITS, options.force, "the imported weights in float32")
     facts = Facts(source, target, options.licence, name, options.attribution)
-    engines = options.engines or ENGINES[:1]
-    return import_pretrained(model, choose(source, target), facts, engines, gate)
+    return import_pretrained(model, choose(source, target), facts, options.engines or (), gate)
 
 
 # --- what is asked for and what the files say ----------------------------------------------------

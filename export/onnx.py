@@ -408,13 +408,6 @@ def _named(graph: Graph, name: str, output: ValueInfoProto) -> ValueInfoProto:
 FORMAT_VERSION = 1
 OPSET = 21
 IR_VERSION = 10
-STORED: dict[str, StoredPrecision] = {
-    "float32": "float32",
-    "int8": "int8-7bit",
-    "int8-own": "int8",
-}
-"""Names of `to_onnx` for what the manifest calls otherwise."""
-
 GraphName = Literal["greedy", "encoder", "step", "beam"]
 GRAPHS: dict[str, Callable[[Transformer, MakeArithmetic], GraphProto]] = {
     "greedy": greedy_graph,
@@ -439,7 +432,7 @@ def to_onnx(
     model: Transformer,
     pieces: list[str],
     output_dir: Path,
-    precision: Literal["float32", "int8", "int8-own"],
+    precision: StoredPrecision,
     info: OnnxModelInfo,
     graphs: Sequence[GraphName] = ("greedy",),
     shortlist: bool = False,
@@ -447,25 +440,24 @@ def to_onnx(
     """Write `<graph>.onnx` for each of `graphs` to a folder.
 
     `pieces` are the SentencePiece pieces in the order of their ids, the special ones first. "int8"
-    stores weight matrices and embeddings in 7 bits, one scale a row; "int8-own" keeps the bytes
-    that an imported model came in. With a `shortlist` the greedy graph takes candidates. A former
-    folder is replaced only when the new one is written. Raises ValueError if pieces and model do
+    stores weight matrices and embeddings in bytes, one scale a row (`keep_bytes`). With a
+    `shortlist` the greedy graph takes candidates. A former folder is replaced only when the new one
+    is written. Raises ValueError if pieces and model do
     not match, or for a graph, a precision or an activation that there is not.
     """
     check_pieces(pieces, model.vocab_size)
     _check_choices(model, precision, graphs)
-    stored = STORED[precision]
     with atomic_folder(output_dir) as folder:
         for name in graphs:
             write = SHORTLISTED.get(name, GRAPHS[name]) if shortlist else GRAPHS[name]
-            proto = _model_proto(write(model, ARITHMETIC[stored]), model, stored, info)
+            proto = _model_proto(write(model, ARITHMETIC[precision]), model, precision, info)
             onnx.checker.check_model(proto, full_check=True)
             (folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
 
 
 def _check_choices(model: Transformer, precision: str, graphs: Sequence[str]) -> None:
-    if precision not in STORED:
-        raise ValueError(f"precision is {precision!r}: choose from {sorted(STORED)}")
+    if precision not in ARITHMETIC:
+        raise ValueError(f"precision is {precision!r}: choose from {sorted(ARITHMETIC)}")
     if not graphs or not set(graphs) <= set(GRAPHS) or len(set(graphs)) != len(graphs):
         raise ValueError(f"graphs: {list(graphs)}; choose from {sorted(GRAPHS)}, each once")
     if "beam" in graphs and model.decoder_cell != "attention":

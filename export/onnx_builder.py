@@ -3,10 +3,10 @@
 `Graph` is a thin layer over `onnx.helper`. All weights lie in the outermost graph, once; the graphs
 inside (the body of a Loop, the branches of an If) see them by name.
 
-Int8 is as in CTranslate2: weights in bytes with one scale a row (`export.quantization`: 7 bits, or
-the bytes that an imported model came in), activations quantised while translating, each position by
-its own largest value. `DynamicQuantizeLinear` would be fewer nodes, but has one scale for a whole
-batch, so a sentence's translation would depend on what shares its batch.
+Int8 is weights in bytes with one scale a row (`export.quantization.keep_bytes`), and activations
+quantised while translating, each position by its own largest value. `DynamicQuantizeLinear` would
+be fewer nodes, but has one scale for a whole batch, so a sentence's translation would depend on
+what shares its batch.
 
 Shapes: N positions, D width, V vocabulary, C candidates.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
-from export.quantization import keep_bytes, quantize_rows
+from export.quantization import keep_bytes
 
 Dims = Sequence[int | str | None]
 
@@ -152,7 +152,7 @@ class Int8:
     """Weights in bytes, as `quantize` makes them; activations in 8 bits, a scale for each of the N
     positions of `ids`."""
 
-    def __init__(self, graph: Graph, ids: str, quantize: Quantize = quantize_rows) -> None:
+    def __init__(self, graph: Graph, ids: str, quantize: Quantize = keep_bytes) -> None:
         self._quantize = quantize
         self._zero = graph.scalar("zero_point", ZERO_POINT, "uint8")
         self._zeros = graph.op("Expand", self._zero, graph.op("Shape", ids))
@@ -194,10 +194,9 @@ class Int8:
 MakeArithmetic = Callable[[Graph, str], Arithmetic]
 """The arithmetic for as many positions as there are ids [N] in a graph."""
 
-StoredPrecision = Literal["float32", "int8-7bit", "int8"]
+StoredPrecision = Literal["float32", "int8"]
 ARITHMETIC: dict[StoredPrecision, MakeArithmetic] = {
     "float32": lambda graph, ids: Float32(),
-    "int8-7bit": Int8,
-    "int8": lambda graph, ids: Int8(graph, ids, keep_bytes),
+    "int8": Int8,
 }
-"""By their names in the manifest; "int8" keeps the bytes that an imported model came in."""
+"""By their names in the manifest."""

@@ -32,6 +32,7 @@ from export.metrics import (
 )
 from export.runtime.bundle import Bundle, BundleError
 from export.runtime.engines import TranslateOptions, Translation, load_engine
+from export.runtime.formality import load_tags, text_tokenizer
 from export.runtime.manifest import EngineCheck, EngineEntry, GateRecord, WorstLine
 from training.config.recipe import GateLimits, RecipeError
 from training.data.readers import read_lines
@@ -151,18 +152,21 @@ def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings
 def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) -> ReferenceModel:
     """Greedy translations by the model, with the output limits that the bundle's engines keep."""
     tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.tokenizer_path))
-    source_tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.source_tokenizer_path))
+    whole_tokenizer = spm.SentencePieceProcessor(model_file=str(bundle.source_tokenizer_path))
+    source_tokenizer = text_tokenizer(bundle, whole_tokenizer)
     engine = load_engine(bundle)
-    prefix = [source_tokenizer.piece_to_id(piece) for piece in bundle.manifest.source_prefix]
-    added = len(prefix) + 1
+    before = [*bundle.manifest.source_prefix, *_default_tag(bundle, whole_tokenizer)]
+    prefix = [source_tokenizer.piece_to_id(piece) for piece in before]
     rows = [[*prefix, *source_tokenizer.encode(text), EOS] for text in held_out.src]
-    fits = [added < len(row) <= engine.max_input_tokens + added for row in rows]
+    beside = len(prefix) + 1
+    fits = [beside < len(row) <= engine.max_input_tokens + beside for row in rows]
     if not any(fits):
         raise BundleError(
             f"the export gate has no sentence to judge by: {held_out.dataset} is empty, or all of "
             f"it longer than {engine.max_input_tokens} tokens; give text that the model can "
             "translate"
         )
+    added = len(bundle.manifest.source_prefix) + 1
     hypotheses = greedy_corpus(
         model,
         [row for row, fit in zip(rows, fits, strict=True) if fit],
@@ -176,6 +180,13 @@ def translate_in_torch(bundle: Bundle, model: Transformer, held_out: EvalSet) ->
     return ReferenceModel(
         held_out.fitting(fits), texts, [_mean(hypothesis) for hypothesis in hypotheses]
     )
+
+
+def _default_tag(bundle: Bundle, tokenizer: spm.SentencePieceProcessor) -> list[str]:
+    """The pieces that engines put before a source that no form of address is asked for."""
+    tags = load_tags(bundle, tokenizer)
+    formality = bundle.manifest.formality
+    return [] if formality is None else tags[formality.default]
 
 
 def _mean(hypothesis: Hypothesis) -> float:

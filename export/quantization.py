@@ -1,9 +1,9 @@
-"""Weights in bytes: 7 bits of a scale of our own a row, or the 8 bits that they came in.
+"""Weights in bytes: 7 bits, as many as a row allows, or the 8 bits that they came in.
 
 CPUs with AVX2 and no VNNI multiply unsigned by signed bytes and sum the products in pairs into 16
 bits: 2 · 255 · 127 overflows them. Weights kept to 7 bits (|q| ≤ 63) cannot overflow
 (2 · 255 · 63 < 2^15), nor can 8-bit ones of which no pair of neighbours is too large together
-(255 · 128 < 2^15).
+(255 · 128 < 2^15). Summed are neighbours of even and odd place, (2k, 2k + 1).
 """
 
 from __future__ import annotations
@@ -32,13 +32,28 @@ def quantize_rows(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArra
     return np.rint(weight * scale[:, None]).astype(np.int8), scale
 
 
+def quantize_pairs(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
+    """Weights [rows, columns] → bytes of the same shape and scales [rows], the largest of which
+    no product can overflow.
+
+    q = round(scale · w), scale = 127 / max(max|w|, max(|w_2k| + |w_2k+1|)) by row: pairs are 127
+    before rounding and so 128 at most behind it. That is never coarser than `quantize_rows`, and
+    1.3 to 1.6 times as fine for weights without outliers.
+    """
+    largest = _pair_sums(weight).max(axis=1).astype(np.float32)
+    largest[largest == 0] = LARGEST_BYTE
+    largest = np.maximum(largest, np.float32(LARGEST_BYTE) / np.finfo(np.float32).max)
+    scale = (np.float32(LARGEST_BYTE) / largest).astype(np.float32)
+    return np.rint(weight * scale[:, None]).astype(np.int8), scale
+
+
 def keep_bytes(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Weights [rows, columns] that were bytes before → those bytes again, and scales [rows].
+    """Weights [rows, columns] → bytes and scales [rows]: those that they were before, if they were.
 
     A row whose values are whole multiples of one step, up to 127 of them, is kept exactly where no
-    product can overflow; every other row is quantised as `quantize_rows` does.
+    product can overflow; every other row is quantised as `quantize_pairs` does.
     """
-    quantized, scale = quantize_rows(weight)
+    quantized, scale = quantize_pairs(weight)
     steps = _steps(weight)
     whole = np.rint(weight / steps[:, None])
     kept = _is_whole(weight, steps) & (np.abs(whole).max(axis=1) <= LARGEST_BYTE) & _fits(whole)
@@ -84,8 +99,14 @@ def _is_whole(weight: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArra
 
 def _fits(whole: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Rows of which no two neighbours (2k, 2k + 1) overflow 16 bits together."""
-    size = np.abs(whole)
+    rows: NDArray[np.bool_] = _pair_sums(whole).max(axis=1) <= LARGEST_PAIR
+    return rows
+
+
+def _pair_sums(weight: NDArray[np.float32]) -> NDArray[np.float32]:
+    """|w_2k| + |w_2k+1| of each row [rows, columns / 2], a last one alone by itself."""
+    size = np.abs(weight)
     if size.shape[1] % 2:
         size = np.pad(size, ((0, 0), (0, 1)))
-    rows: NDArray[np.bool_] = (size[:, ::2] + size[:, 1::2]).max(axis=1) <= LARGEST_PAIR
-    return rows
+    sums: NDArray[np.float32] = size[:, ::2] + size[:, 1::2]
+    return sums

@@ -98,8 +98,8 @@ def bundle_files(bundle: Bundle) -> list[str]:
     """Files of a bundle that the browser loads; of its ONNX engines, the first without a shortlist,
     which the page cannot read. Raises BundleError if it has none."""
     manifest = bundle.manifest
-    if manifest.source_tokenizer is not None:
-        raise BundleError(f"{bundle.path} has a tokenizer a side, and the page knows one for both")
+    if manifest.source_prefix:
+        raise BundleError(f"{bundle.path} has a source_prefix, which the page does not know")
     engines = [engine for engine in manifest.engines if engine.kind == "onnx"]
     engine = next((engine for engine in engines if not engine.shortlist), None)
     if engine is None and engines:
@@ -116,7 +116,8 @@ def bundle_files(bundle: Bundle) -> list[str]:
     graph = f"{engine.path}/{GRAPH_FILE}"
     if graph not in manifest.files:
         raise BundleError(f"{bundle.path} has no {graph}: export it again")
-    return [MANIFEST_FILE, CARD_FILE, manifest.tokenizer, graph]
+    own = [manifest.source_tokenizer] if manifest.source_tokenizer is not None else []
+    return [MANIFEST_FILE, CARD_FILE, manifest.tokenizer, *own, graph]
 
 
 def part_sizes(folder: Path) -> list[PartSize]:

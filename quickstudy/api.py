@@ -27,7 +27,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, get_args, overload
 
-from export.runtime.manifest import BundleError
+from export.runtime.manifest import BundleError, Formality
 from quickstudy.errors import QuickstudyError
 from service import models as served_models
 from service.batching import ClosedError
@@ -187,6 +187,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
     ) -> str: ...
 
     @overload
@@ -197,6 +198,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
     ) -> list[str]: ...
 
     def translate(
@@ -206,14 +208,16 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
     ) -> str | list[str]:
         """Translate a text, or a list of texts in order; lines, spaces and markup are kept.
 
         A list is faster than one call per text. `beam_size` 1 is greedy; up to 8 is slower and
-        slightly better. `glossary` maps source terms to their required translations. Raises
-        OptionError for invalid texts and options, ModelClosedError after `close`.
+        slightly better. `glossary` maps source terms to their required translations. `formality`
+        is the form of address, where the model has a choice; None is its own. Raises OptionError
+        for invalid texts and options, ModelClosedError after `close`.
         """
-        results = self._run(_request(text, format, beam_size, glossary))
+        results = self._run(_request(text, format, beam_size, glossary, formality))
         texts = [result.text for result in results]
         return texts[0] if isinstance(text, str) else texts
 
@@ -225,6 +229,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
         alternatives: int = 0,
     ) -> Translation: ...
 
@@ -236,6 +241,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
         alternatives: int = 0,
     ) -> list[Translation]: ...
 
@@ -246,6 +252,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
         alternatives: int = 0,
     ) -> Translation | list[Translation]:
         """Translate as `translate` does; return scores, warnings and sentence pairs, too.
@@ -253,7 +260,9 @@ class Model:
         `alternatives` asks for up to 5 other translations, found by a beam search that is at least
         one wider.
         """
-        request = _request(text, format, beam_size, glossary, alternatives, scores=True)
+        request = _request(
+            text, format, beam_size, glossary, formality, alternatives=alternatives, scores=True
+        )
         translations = [_translation(result) for result in self._run(request)]
         return translations[0] if isinstance(text, str) else translations
 
@@ -264,6 +273,7 @@ class Model:
         format: Format = "text",
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
+        formality: Formality | None = None,
     ) -> Iterator[list[Translation]]:
         """Translate lists of texts as they come, however many: each list's translations, in order.
 
@@ -272,7 +282,7 @@ class Model:
         list of a thousand texts is as fast as any. Raises as `translate`, and what `batches`
         raises.
         """
-        options = _request([], format, beam_size, glossary, scores=True)
+        options = _request([], format, beam_size, glossary, formality, scores=True)
         self._check(options)
         return self._in_order(batches, options)
 
@@ -376,6 +386,7 @@ def _request(
     format: Format,
     beam_size: int,
     glossary: Mapping[str, str] | None,
+    formality: Formality | None,
     alternatives: int = 0,
     scores: bool = False,
 ) -> TranslationRequest:
@@ -383,6 +394,9 @@ def _request(
     texts = _texts(text)
     if format not in get_args(Format):
         raise OptionError(f"format is {format!r}: pass {' or '.join(map(repr, get_args(Format)))}")
+    if formality is not None and formality not in get_args(Formality):
+        forms = ", ".join(map(repr, get_args(Formality)))
+        raise OptionError(f"formality is {formality!r}: pass {forms} or None")
     return TranslationRequest(
         texts,
         format=format,
@@ -390,6 +404,7 @@ def _request(
         alternatives=_integer("alternatives", alternatives, 0, MAX_ALTERNATIVES),
         scores=scores,
         glossary=NO_GLOSSARY if glossary is None else _glossary(glossary),
+        formality=formality,
         priority=Priority.INTERACTIVE if isinstance(text, str) else Priority.BULK,
     )
 

@@ -376,6 +376,10 @@ def translate(
             "of JSONL and Parquet each field."
         ),
     ] = "text",
+    formality: Annotated[
+        Literal["formal", "informal"] | None,
+        typer.Option(help="Form of address.", show_default="the bundle's own"),
+    ] = None,
     records: Annotated[
         Literal["auto", "lines", "jsonl", "parquet"],
         typer.Option(help="How texts stand in the input; `auto` goes by the file's name."),
@@ -414,7 +418,9 @@ def translate(
     source = context.get_parameter_source("model")
     if bundle is not None and source is not None and source.name == "COMMANDLINE":
         raise QuickstudyError("the bundle is given twice: leave out --model or the argument")
-    config = TranslateConfig(bundle or model, engine, format, beam_size, fallback, threads)
+    config = TranslateConfig(
+        bundle or model, engine, format, beam_size, fallback, threads, formality
+    )
     command = BulkCommand(
         config, input, output, records, field, output_field, report, shard_lines, workers
     )

@@ -21,7 +21,7 @@ from training.config.model import (
     TrainedTeacher,
     members_of,
 )
-from training.config.recipe import RecipeError, SourceConfig, TokenizerConfig
+from training.config.recipe import FORMALITY_TAGS, RecipeError, SourceConfig, TokenizerConfig
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
 from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
@@ -131,6 +131,24 @@ def _write_lent_tokenizers(run: Run, config: StartTokenizers) -> None:
     atomic_write(run.tokenizer, target)
 
 
+def _check_tags(run: Run) -> None:
+    """Raise RecipeError where the source's tokenizer would cut a tag of `corpus.formality`."""
+    import sentencepiece as spm
+
+    from export.runtime.formality import is_one_piece
+
+    if not run.recipe.corpus.formality:
+        return
+    path = run.source_tokenizer or run.tokenizer
+    tokenizer = spm.SentencePieceProcessor(model_file=str(path))
+    if cut := [tag for tag in FORMALITY_TAGS if not is_one_piece(tokenizer, tag)]:
+        raise RecipeError(
+            f"corpus.formality: the source's tokenizer cuts {' and '.join(cut)}, since its "
+            "vocabulary could write them before tokenizer.add: start from a model without byte "
+            "fallback whose pieces lack < or >, or leave corpus.formality out"
+        )
+
+
 def _encode_corpus(run: Run, longest: int) -> None:
     """Write the training text as token ids, pairs of `longest` tokens or more left out."""
     tokenizer = Tokenizer(run.tokenizer)
@@ -165,6 +183,7 @@ def _tokenize_stage(run: Run) -> Stage:
 
     def execute() -> None:
         _write_tokenizers(run)
+        _check_tags(run)
         _encode_corpus(run, longest)
 
     return Stage(
@@ -300,10 +319,13 @@ def _export_stage(run: Run) -> Stage:
 
     def execute() -> None:
         from export.exporter import export_bundle
+        from export.runtime.manifest import FormalityTags
         from training.checkpoint import load_checkpoint
         from training.data.dataset import translated_pairs
 
         checkpoint = load_checkpoint(run.student_folder("student") / "checkpoint")
+        formal, informal = FORMALITY_TAGS
+        tags = FormalityTags(formal=formal, informal=informal)
         bundle = export_bundle(
             model=checkpoint.model,
             tokenizer_path=checkpoint.tokenizer,
@@ -327,6 +349,7 @@ def _export_stage(run: Run) -> Stage:
             translated_text=lambda: translated_pairs(
                 run.token_shards, run.labels if recipe.needs_teacher else None
             ),
+            formality=tags if recipe.corpus.formality else None,
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
         say(f"export: {bundle.path} ({size / 1e6:.1f} MB)")

@@ -154,14 +154,14 @@ async def within_limits(
 @contextmanager
 def as_api_errors(settings: Settings) -> Iterator[None]:
     """Raise what a translator raises as ApiError: 422 for languages that are not served and
-    searches that an engine does not support, 503 with Retry-After when too much waits or the
+    options that a model does not support, 503 with Retry-After when too much waits or the
     service stops, 504 when time is up."""
     try:
         yield
     except LanguageError as error:
         raise ApiError(422, "unsupported_language", str(error), error.field) from error
     except SearchError as error:
-        raise ApiError(422, "unsupported_search", str(error), error.field) from error
+        raise ApiError(422, error.code, str(error), error.field) from error
     except DeadlineError as error:
         raise ApiError(504, "timeout", f"{error}: send less text at once") from error
     except QueueFullError as error:

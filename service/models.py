@@ -13,8 +13,8 @@ from functools import cached_property
 from pathlib import Path
 
 from export.runtime.bundle import Bundle, load_bundle, sha256_of
-from export.runtime.engines import Engine, TranslateOptions, load_engine
-from export.runtime.manifest import MANIFEST_FILE, BundleError, Manifest
+from export.runtime.engines import Engine, TranslateOptions, load_engine, usable_default
+from export.runtime.manifest import FORMALITY, MANIFEST_FILE, BundleError, Manifest
 from service.languages import match_language
 from service.settings import Settings
 from service.text.coverage import Coverage
@@ -61,7 +61,7 @@ class Model:
         return self.manifest.origin is None and not self.manifest.reads_fragments
 
     def supports(self, option: str) -> bool:
-        """Whether its engine supports an option of a search, `beam_size` or `alternatives`."""
+        """Whether its engine supports an option: `beam_size`, `alternatives` or `formality`."""
         return option in self.engine.supported_options
 
     @classmethod
@@ -74,7 +74,8 @@ class Model:
             bundle.manifest.target_lang,
             keeps_form=settings.number_form == "source",
         )
-        identity = _identity(bundle, name)
+        computed_by = engine.runtime.partition(" (")[0]  # every kernel gives the same
+        identity = f"{_files_identity(bundle, name)}:{computed_by}"
         return cls(identity, bundle, engine, name, coverage=coverage, numerals=numerals)
 
 
@@ -144,6 +145,10 @@ class ModelSet:
     def has_alternatives(self, source: str, target: str) -> bool:
         """Whether `alternatives` may be asked of a served pair. Raises LanguageError."""
         return self.route(source, target)[-1].supports("alternatives")
+
+    def has_formality(self, source: str, target: str) -> bool:
+        """Whether a form of address may be asked of a served pair. Raises LanguageError."""
+        return self.route(source, target)[-1].supports(FORMALITY)
 
     def sources_of(self, target: str) -> list[str]:
         """The languages that are translated to this one, in the order of the models."""
@@ -225,7 +230,7 @@ def _check_engine(bundles: Sequence[Bundle], settings: Settings) -> None:
             "QUICKSTUDY_ENGINE unset"
         )
     for bundle in lacking:
-        default = bundle.manifest.default_engine
+        default = _engine_name(bundle, settings)
         logger.warning("%s has no engine %s: serving it by %s", bundle.path, wanted, default)
 
 
@@ -233,14 +238,14 @@ def _engine_name(bundle: Bundle, settings: Settings) -> str:
     """The engine of the settings, or the default one of a bundle that lacks it."""
     names = [engine.name for engine in bundle.manifest.engines]
     wanted = settings.engine
-    return wanted if wanted in names else bundle.manifest.default_engine
+    return wanted if wanted in names else usable_default(bundle)
 
 
 def _load(bundle: Bundle, settings: Settings, loaded: Sequence[Model]) -> Model:
     name = _engine_name(bundle, settings)
-    identity = _identity(bundle, name)
+    identity = _files_identity(bundle, name)
     for model in loaded:
-        if model.identity == identity:
+        if model.identity.startswith(f"{identity}:"):
             return replace(model, bundle=bundle)
     engine = load_engine(
         bundle,
@@ -248,7 +253,9 @@ def _load(bundle: Bundle, settings: Settings, loaded: Sequence[Model]) -> Model:
         inter_threads=settings.inter_threads,
         intra_threads=settings.intra_threads,
         max_batch_tokens=settings.max_batch_tokens,
+        prefer_native=True,
     )
+    logger.info("%s: engine %s, computed by %s", bundle.path, name, engine.runtime)
     engine.translate_batch([PROOF_SENTENCE], TranslateOptions())
     model = Model.of(bundle, engine, settings)
     if model.pair == ("en", "de") and model.manifest.origin is None:
@@ -256,8 +263,9 @@ def _load(bundle: Bundle, settings: Settings, loaded: Sequence[Model]) -> Model:
     return replace(model, placeholder_words=_find_placeholder_words(engine, model.coverage))
 
 
-def _identity(bundle: Bundle, engine_name: str) -> str:
-    """The hash of the manifest (hence of all files) with the engine's name."""
+def _files_identity(bundle: Bundle, engine_name: str) -> str:
+    """The hash of the manifest (hence of all files) with the engine's name. With what computes it,
+    it is a model's identity, and part of the cache's keys."""
     return f"{sha256_of(bundle.path / MANIFEST_FILE)}:{engine_name}"
 
 

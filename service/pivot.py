@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from export.runtime.engines import TranslateOptions, Translation
+from export.runtime.manifest import FORMALITY, Formality
 from service.fair_queue import Priority
 from service.fallback import ECHO, PARTIAL_ECHO, STEP_ECHO, TranslationWarning
 from service.languages import Detection
@@ -34,12 +35,13 @@ NUMBER_MISMATCH = TranslationWarning(
 
 
 class SearchError(Exception):
-    """The engine does not support the search that `field` (`beam_size`, `alternatives`) asks for;
+    """The model does not support what `field` (`beam_size`, `alternatives`, `formality`) asks for;
     the message says what to do."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
         self.field = field
+        self.code = "unsupported_formality" if field == FORMALITY else "unsupported_search"
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,9 @@ class TranslationRequest:
 
     A source or target of None is the first model's; a source of `auto` is detected for each text.
     Bulk requests, for files, leave room for others. Sentences of `wrapped` plain text go on over
-    line breaks; without `split`, a paragraph is only cut where it is too long. Where
-    `needs_alternatives` is false, a model that gives none translates without.
+    line breaks; without `split`, a paragraph is only cut where it is too long. `formality` is the
+    form of address, the model's own if None. Where `needs_alternatives` or `needs_formality` is
+    false, a model that does not support it translates without.
     """
 
     texts: Sequence[str]
@@ -64,6 +67,8 @@ class TranslationRequest:
     priority: Priority = Priority.INTERACTIVE
     wrapped: bool = False
     split: bool = True
+    formality: Formality | None = None
+    needs_formality: bool = True
 
 
 @dataclass(frozen=True)
@@ -110,17 +115,19 @@ class TranslationResult:
 
 def check_search(route: Sequence[Model], request: TranslationRequest) -> None:
     """Raise SearchError unless every model of a route supports the request's beam, and the last one
-    its alternatives."""
+    its alternatives and its form of address."""
     if request.beam_size is not None and request.beam_size > 1:
         for model in route:
             _check_option(model, "beam_size", request.beam_size)
     if request.alternatives and request.needs_alternatives:
         _check_option(route[-1], "alternatives", request.alternatives)
+    if request.formality is not None and request.needs_formality:
+        _check_option(route[-1], FORMALITY, request.formality)
 
 
-def _check_option(model: Model, option: str, value: int) -> None:
+def _check_option(model: Model, option: str, value: int | str) -> None:
     if not model.supports(option):
-        message = model.manifest.no_such_search(model.engine_name, option, value)
+        message = model.manifest.no_such_option(model.engine_name, option, value)
         raise SearchError(message, option)
 
 
@@ -129,14 +136,14 @@ async def translate_via_pivot(
 ) -> list[TranslatedText]:
     """Translate texts by the models of a route, one after the other.
 
-    Alternatives are those of the last model. The first model puts the terms of a glossary in, the
-    others keep them.
+    Alternatives and the form of address are the last model's. The first model puts the terms of a
+    glossary in, the others keep them.
     """
     first, *others = route
     if not others:
         return await translate_with_model(scheduler, first, texts, request)
     translated = await translate_with_model(
-        scheduler, first, texts, replace(request, alternatives=0)
+        scheduler, first, texts, replace(request, alternatives=0, formality=None)
     )
     kept_terms = Glossary({term: term for term in request.glossary.terms.values()})
     for model in others:
@@ -220,7 +227,11 @@ def _options_for(model: Model, request: TranslationRequest) -> TranslateOptions:
     alternatives = request.alternatives
     if alternatives and not model.supports("alternatives"):
         alternatives = 0
-    return _cached_options(beam_size, request.scores, alternatives)
+    formality = request.formality if model.supports(FORMALITY) else None
+    tags = model.manifest.formality
+    if tags is not None and formality == tags.default:
+        formality = None  # the same, for the cache and for batches
+    return _cached_options(beam_size, request.scores, alternatives, formality=formality)
 
 
 def _is_long(texts: Iterable[str]) -> bool:

@@ -34,6 +34,7 @@ from tests.export import tiny
 from tests.service.stub import StubEngine
 
 ROOT = Path(__file__).parents[1]
+TRANSLATE = [sys.executable, "-m", "quickstudy", "translate"]
 PYTHON_BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TEXTS = [
     "The old man rides a red bike. The dog rides the blue bike!",
@@ -105,6 +106,26 @@ def test_it_equals_the_service(
     ] == expected
     if "alternatives" not in options:
         assert model.translate(text, **options) == [item["text"] for item in expected]
+
+
+def test_a_form_of_address(tmp_path: Path, model: quickstudy.Model) -> None:
+    text = tiny.sentences()[0]
+    tagged = tiny.make_tagged_bundle(tmp_path / "tagged", engines=["ctranslate2-int8"])
+    with quickstudy.load(tagged.path, threads=1) as polite:
+        assert polite.translate(text) == tiny.FORMAL
+        assert polite.translate([text], formality="informal") == [tiny.INFORMAL]
+        assert polite.translate_with_details(text, formality="formal").text == tiny.FORMAL
+        ((one,),) = polite.translate_batches([[text]], formality="informal")
+        assert one.text == tiny.INFORMAL
+        done = subprocess.run(
+            [*TRANSLATE, str(tagged.path), "--formality", "informal"],
+            input=text, capture_output=True, text=True, check=True, cwd=ROOT,
+        )  # fmt: skip
+        assert done.stdout == f"{tiny.INFORMAL}\n"
+        with pytest.raises(quickstudy.OptionError, match="'formal', 'informal' or None"):
+            polite.translate(text, formality="less")  # type: ignore[call-overload]
+    with pytest.raises(quickstudy.OptionError, match="not supported for de"):
+        model.translate(text, formality="formal")
 
 
 def test_a_string_gives_a_string_and_a_list_a_list(model: quickstudy.Model) -> None:

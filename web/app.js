@@ -39,6 +39,7 @@ async function load() {
   try {
     translator = await Translator.load("model/", { onProgress });
     describe(translator.info, bytes);
+    byId("form-of-address").hidden = !translator.info.formality;
     byId("translate").disabled = false;
     report("Ready: no server is needed from here on.");
   } catch (error) {
@@ -57,6 +58,7 @@ async function translate(event) {
   try {
     const result = await translator.translate(byId("source-text").value, {
       signal: running.signal,
+      formality: byId("formality").value || undefined,
       onPart: ({ text, done, sentences }) => {
         byId("target-text").value = text;
         if (sentences > 1) byId("translate").textContent = `${done} of ${sentences}…`;

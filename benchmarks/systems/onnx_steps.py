@@ -29,7 +29,6 @@ from benchmarks.systems.base import (
 NAME = "onnx-steps"
 INSTALL = "pip install 'quickstudy[train]'"
 PRECISIONS: tuple[Literal["float32", "int8"], ...] = ("float32", "int8")
-LABELS = {"float32": "float32", "int8": "int8-7bit"}
 
 
 def systems(subject: Subject) -> list[System]:
@@ -54,7 +53,7 @@ def systems(subject: Subject) -> list[System]:
             folder,
             name=f"{NAME}-{precision}",
             engine="ONNX Runtime",
-            precision=LABELS[precision],
+            precision=precision,
             packages=("onnxruntime", "numpy"),
             note=f"{student.weights}, decoded step by step in Python",
         )

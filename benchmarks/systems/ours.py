@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 STOCK = "ctranslate2-stock-int8"
 """Not an engine of bundles: CTranslate2's own int8, made from the float32 weights on loading."""
-KINDS = {"ctranslate2": "CTranslate2", "onnx": "ONNX Runtime"}
-PACKAGES = {"ctranslate2": ("ctranslate2",), "onnx": ("onnxruntime",)}
+KINDS = {"ctranslate2": "CTranslate2", "native": "Quickstudy native", "onnx": "ONNX Runtime"}
+PACKAGES = {"ctranslate2": ("ctranslate2",), "native": ("quickstudy",), "onnx": ("onnxruntime",)}
 MAX_BATCH_TOKENS = 4096
 
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from export.runtime.manifest import Domain, GateRecord, Manifest, Metric, Origin, printable
+from export.runtime.manifest import (
+    SEARCH_OPTIONS,
+    Domain,
+    GateRecord,
+    Manifest,
+    Metric,
+    Origin,
+    printable,
+)
 
 EXAMPLE = "A man is riding a bicycle."
 
@@ -165,14 +173,23 @@ curl -s http://127.0.0.1:3000/v1/translate \\
 "target": "{manifest.target_lang}"}}'
 ```
 
-{_search(manifest)} Sentences of more than \
+{_search(manifest)}{_formality(manifest)} Sentences of more than \
 {decoding.max_input_tokens} tokens are split, and the output for n source tokens is at most \
 {decoding.max_output_ratio:g} n + {decoding.max_output_constant} tokens long \
 ({decoding.max_output_tokens} at the most)."""
 
 
+def _formality(manifest: Manifest) -> str:
+    if manifest.formality is None:
+        return ""
+    return (
+        f" The form of address is {manifest.formality.default} unless a request's `formality` asks "
+        "for `formal` or `informal`."
+    )
+
+
 def _search(manifest: Manifest) -> str:
-    if not any(manifest.supported_options(engine) for engine in manifest.engines):
+    if not any(SEARCH_OPTIONS & manifest.supported_options(one) for one in manifest.engines):
         return "Decoding is greedy: no engine here has a beam search or alternatives."
     beam_size = manifest.decoding.beam_size
     search = "greedy" if beam_size == 1 else f"beam {beam_size}"

@@ -94,14 +94,22 @@ RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"
 BEAM_FILE = "beam.onnx"
 """The file of an ONNX engine that searches with a beam."""
+NATIVE_FILE = "native.safetensors"
+"""The file of a native engine whose model CTranslate2 cannot compute."""
 SEARCH_OPTIONS = frozenset(
     ("beam_size", "alternatives", "repetition_penalty", "no_repeat_ngram_size")
 )
 """The options of decoding (`TranslateOptions`) that greedy decoding does not have."""
+NATIVE_OPTIONS = frozenset(("repetition_penalty", "no_repeat_ngram_size"))
+"""Those of the compiled engine, which only decodes greedily."""
+FORMALITY = "formality"
+"""The option that only models with tags for it have."""
 
 Precision = Literal["int8-7bit", "int8", "int16", "float16", "bfloat16", "float32"]
 QUANTISED: tuple[Precision, ...] = ("int8-7bit", "int8", "int16")
 Compute = Literal["int8", "float32", "default"]
+Formality = Literal["formal", "informal"]
+"""How a translation addresses its reader: in German by Sie or by du."""
 SourceFormat = Literal["firefox", "marian", "huggingface-marian", "argos", "ctranslate2"]
 ORIGINAL_FOLDERS = ("argos", "ctranslate2")
 """Formats whose CTranslate2 folder is served as it was, with the vocabulary it came with."""
@@ -143,7 +151,7 @@ class EngineEntry(_Frozen):
     """
 
     name: Name
-    kind: Literal["ctranslate2", "onnx"]
+    kind: Literal["ctranslate2", "native", "onnx"]
     precision: Precision
     compute: Compute
     path: RelativePath
@@ -189,6 +197,27 @@ class SpecialTokens(_Frozen):
     unk: Piece = "<unk>"
     bos: Piece = "<s>"
     eos: Piece = "</s>"
+
+
+class FormalityTags(_Frozen):
+    """The pieces before a source that ask for a form of address, and the form of sources that none
+    is asked for. The source's tokenizer has each as one piece; a text that holds it is cut into
+    smaller ones."""
+
+    formal: Piece
+    informal: Piece
+    default: Formality = "formal"
+
+    @model_validator(mode="after")
+    def _differ(self) -> FormalityTags:
+        if self.formal == self.informal:
+            raise ValueError(f"formal and informal are both {self.formal!r}")
+        return self
+
+    @property
+    def by_form(self) -> dict[Formality, str]:
+        """The piece of each form."""
+        return {"formal": self.formal, "informal": self.informal}
 
 
 class Metric(_Frozen):
@@ -329,6 +358,8 @@ class BundleInfo(_Frozen):
     """Tokens after every source sentence that the engine does not add itself."""
     target_prefix: tuple[Piece, ...] = Field(default=(), max_length=10)
     """Tokens that every translation starts with."""
+    formality: FormalityTags | None = None
+    """How to ask for a form of address; None for a model that cannot be asked."""
     missing_characters: Text = ""
     """Common characters that the source vocabulary lacks: what it lacks, it cannot read."""
     reads_fragments: bool = False
@@ -399,16 +430,32 @@ class Manifest(BundleInfo):
         inside = f"{engine.path}/"
         return sum(entry.bytes for path, entry in self.files.items() if path.startswith(inside))
 
+    def shares_ctranslate2(self, engine: EngineEntry) -> bool:
+        """Whether CTranslate2 reads a native engine's folder, too, and searches with it."""
+        return engine.kind == "native" and f"{engine.path}/{NATIVE_FILE}" not in self.files
+
     def supported_options(self, engine: EngineEntry) -> frozenset[str]:
-        """Which of `SEARCH_OPTIONS` an engine supports; none if it only decodes greedily."""
-        if engine.kind == "ctranslate2":
+        """Which of `SEARCH_OPTIONS` an engine supports, none if it only decodes greedily; and
+        `FORMALITY`, where the model has tags for it."""
+        asked = frozenset((FORMALITY,) if self.formality is not None else ())
+        return self._search_options(engine) | asked
+
+    def _search_options(self, engine: EngineEntry) -> frozenset[str]:
+        if engine.kind == "ctranslate2" or self.shares_ctranslate2(engine):
             return SEARCH_OPTIONS
+        if engine.kind == "native":
+            return NATIVE_OPTIONS
         has_beam = f"{engine.path}/{BEAM_FILE}" in self.files
         return frozenset(("beam_size",) if has_beam else ())
 
-    def no_such_search(self, name: str, option: str, value: object) -> str:
+    def no_such_option(self, name: str, option: str, value: object) -> str:
         """What to tell someone who asks this of the engine `name`, which does not support it."""
-        supported = {engine.name: self.supported_options(engine) for engine in self.engines}
+        if option == FORMALITY:
+            return (
+                f"`{option}` is not supported for {self.target_lang}, in which {self.name} has one "
+                "form of address: leave it out"
+            )
+        supported = {engine.name: self._search_options(engine) for engine in self.engines}
         lack = f"gives no {option}" if supported.get(name) else "only decodes greedily"
         others = [other for other, options in supported.items() if option in options]
         return f"{option} is {value}, but the engine {name} of {self.name} {lack}: leave it out" + (

@@ -81,12 +81,17 @@ class Shortlist:
             words = np.union1d(words, following[~np.isin(following, words)][:missing])
         return words.astype(np.int64)
 
+    def within(self, src: Sequence[int], vocab_size: int) -> NDArray[np.int64]:
+        """The candidates of one sentence that lie in a vocabulary."""
+        words = self.candidates(src)
+        return words[words < vocab_size]
+
     def of_batch(
         self, sources: Sequence[Sequence[int]], vocab_size: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The candidates [C] of a batch of source ids, and what is added to the logits [B, C] of
         each sentence, `EXCLUDED` for candidates that are not its own."""
-        lists = [words[words < vocab_size] for words in map(self.candidates, sources)]
+        lists = [self.within(source, vocab_size) for source in sources]
         if len(lists) == 1:
             return lists[0], np.zeros((1, len(lists[0])), np.float32)
         is_candidate = np.zeros(vocab_size, dtype=bool)

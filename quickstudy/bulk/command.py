@@ -90,7 +90,10 @@ class BulkCommand:
         else:
             document = _read_document(self.input)
         translated = model.translate(
-            document, format=self.config.format, beam_size=self.config.beam_size
+            document,
+            format=self.config.format,
+            beam_size=self.config.beam_size,
+            formality=self.config.formality,
         )
         if self.output is None:
             print(translated, end="")
@@ -102,6 +105,7 @@ class BulkCommand:
             "model": model.identity,
             "markup": self.config.format,
             "beam_size": self.config.beam_size,
+            "formality": self.config.formality,
             "fallback": self.config.fallback_decoding,
         }
         job = JobConfig(

@@ -17,6 +17,7 @@ from quickstudy.cluster import ray_cluster
 from quickstudy.errors import QuickstudyError
 
 if TYPE_CHECKING:
+    from export.runtime.manifest import Formality
     from quickstudy.api import Model
     from service.text.document import Format
 
@@ -46,9 +47,10 @@ class TranslateConfig:
     beam_size: int = 1
     fallback_decoding: bool = True
     threads: int | None = None
+    formality: Formality | None = None
 
     def load(self) -> Model:
-        """Load the model. Raises QuickstudyError, also for a search that its engine lacks."""
+        """Load the model. Raises QuickstudyError, also for an option that it does not support."""
         from quickstudy.api import load
 
         model = load(
@@ -57,7 +59,7 @@ class TranslateConfig:
             threads=self.threads,
             fallback_decoding=self.fallback_decoding,
         )
-        model.translate([], beam_size=self.beam_size)
+        model.translate([], beam_size=self.beam_size, formality=self.formality)
         return model
 
 
@@ -72,7 +74,10 @@ def translate_here(model: Model, config: TranslateConfig) -> Translate:
 
     def translate(batches: Iterable[Sequence[str]]) -> Iterator[list[TranslatedLine]]:
         for translations in model.translate_batches(
-            batches, format=config.format, beam_size=config.beam_size
+            batches,
+            format=config.format,
+            beam_size=config.beam_size,
+            formality=config.formality,
         ):
             yield [
                 TranslatedLine(

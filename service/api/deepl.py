@@ -18,12 +18,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError
 
+from export.runtime.manifest import Formality
 from service.api.documents import JobsDep, find, receive_upload, result_of, submit_job
 from service.api.forms import described, described_query, read_body
 from service.deps import AccessDep, TranslatorDep, check_text, get_translator, translate_request
 from service.errors import ApiError, ErrorDialect, explain, register_dialect
 from service.jobs.storage import Job
 from service.languages import AUTO, language_name
+from service.models import ModelSet
 from service.pivot import TranslationRequest
 
 router = APIRouter(tags=["DeepL"], prefix="/v2")
@@ -33,6 +35,7 @@ DIALECT = ErrorDialect(
     body=lambda error: {"message": error.message},
     statuses={
         "unsupported_language": 400,
+        "unsupported_formality": 400,
         "invalid_request": 400,
         "key_missing": 403,
         "quota": 456,
@@ -74,7 +77,8 @@ def _upper(value: Any) -> Any:
 
 Text = Annotated[str, AfterValidator(check_text)]
 Code = Annotated[str, BeforeValidator(_upper), Field(min_length=1, max_length=35)]
-Formality = Literal["default", "prefer_more", "prefer_less", "more", "less"]
+FormalityWish = Literal["default", "prefer_more", "prefer_less", "more", "less"]
+FORMS: dict[str, Formality] = {"more": "formal", "less": "informal"}
 Tags = Annotated[
     list[Annotated[str, Field(max_length=100)]], BeforeValidator(_at_commas), Field(max_length=100)
 ]
@@ -100,7 +104,11 @@ class TranslateRequest(BaseModel):
     preserve_formatting: bool | Literal[""] | None = Field(
         default=None, description="Taken; formatting is always preserved."
     )
-    formality: Formality | None = None
+    formality: FormalityWish | None = Field(
+        default=None,
+        description="`more` (Sie in German) or `less` (du), refused where the model has one form; "
+        "with `prefer_` it has no effect there.",
+    )
     glossary_id: str | None = None
     tag_handling: Literal["html", "xml", ""] | None = None
     ignore_tags: Tags = Field(
@@ -137,7 +145,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 async def translate(request: Request, translator: TranslatorDep) -> dict[str, Any]:
     """Translate texts, in DeepL's shape."""
     body = await read_body(request, TranslateRequest)
-    check_options(body.glossary_id, body.formality)
+    check_glossary(body.glossary_id)
     mark = f' translate="no" qs{secrets.token_hex(8)}'
     result = await translate_request(request, translator, _translation_request(body, mark))
     billed = body.show_billed_characters
@@ -165,16 +173,21 @@ async def languages(
     """The languages that are translated from, or to."""
     access.key(request)
     body = await read_body(request, LanguagesRequest)
-    targets = translator.models.targets
+    models = translator.models
+    targets = models.targets
     if body.type == "source":
         return [{"language": code.upper(), "name": language_name(code)} for code in sorted(targets)]
     codes = {target for each in targets.values() for target in each}
-    named = [
-        pair
+    return [
+        {"language": variant, "name": name, "supports_formality": _has_formality(models, code)}
         for code in sorted(codes)
-        for pair in VARIANTS.get(code, {code.upper(): language_name(code)}).items()
+        for variant, name in VARIANTS.get(code, {code.upper(): language_name(code)}).items()
     ]
-    return [{"language": code, "name": name, "supports_formality": False} for code, name in named]
+
+
+def _has_formality(models: ModelSet, target: str) -> bool:
+    """Whether a form of address may be asked for from whatever language a text is in."""
+    return all(models.has_formality(source, target) for source in models.sources_of(target))
 
 
 @router.get("/usage", responses={status: ERRORS[status] for status in (403, 429)})
@@ -184,20 +197,20 @@ async def usage(request: Request, access: AccessDep) -> dict[str, int]:
     return {"character_count": count, "character_limit": UNLIMITED if limit is None else limit}
 
 
-def check_options(glossary_id: str | None, formality: Formality | None) -> None:
-    """Refuse options that are not supported and would change the translation.
-
-    Raises ApiError 400, 404.
-    """
+def check_glossary(glossary_id: str | None) -> None:
+    """Refuse a stored glossary: there are none. Raises ApiError 404."""
     if glossary_id:
         raise ApiError(404, "not_found", f"there is no glossary {glossary_id[:50]!r} here")
-    if formality in ("more", "less"):
-        raise ApiError(
-            400,
-            "invalid_request",
-            "`formality` is not supported for this language: leave it out, or prefer_… it",
-            "formality",
-        )
+
+
+def _form(wish: FormalityWish | None) -> Formality | None:
+    """The form of address that a client asks for or prefers."""
+    return None if wish is None else FORMS.get(wish.removeprefix("prefer_"))
+
+
+def _is_needed(wish: FormalityWish | None) -> bool:
+    """Whether a translation without that form of address is refused."""
+    return wish in FORMS
 
 
 def _translation_request(body: TranslateRequest, mark: str) -> TranslationRequest:
@@ -214,6 +227,8 @@ def _translation_request(body: TranslateRequest, mark: str) -> TranslationReques
         format="html" if body.tag_handling else "text",
         wrapped=body.split_sentences in ("0", "nonewlines"),
         split=body.split_sentences != "0",
+        formality=_form(body.formality),
+        needs_formality=_is_needed(body.formality),
     )
 
 
@@ -228,7 +243,7 @@ class DocumentRequest(BaseModel):
     target_lang: Code = Field(examples=["DE"])
     source_lang: Code | None = Field(default=None, description="Detected if left out.")
     output_format: str | None = Field(default=None, description="The format that it has.")
-    formality: Formality | None = None
+    formality: FormalityWish | None = None
     glossary_id: str | None = None
 
 
@@ -238,7 +253,7 @@ class KeyRequest(BaseModel):
     document_key: str = Field(max_length=200)
 
 
-def _form() -> dict[str, Any]:
+def _upload_form() -> dict[str, Any]:
     schema = DocumentRequest.model_json_schema()
     file = {"type": "string", "format": "binary"}
     schema["properties"] = {"file": file, **schema["properties"]}
@@ -248,7 +263,7 @@ def _form() -> dict[str, Any]:
     }
 
 
-@router.post("/document", responses=ERRORS, openapi_extra=_form())
+@router.post("/document", responses=ERRORS, openapi_extra=_upload_form())
 async def upload(request: Request, access: AccessDep, jobs: JobsDep) -> dict[str, str]:
     """Take a document to be translated, in DeepL's shape."""
     key = await access.authenticate(request)
@@ -258,13 +273,22 @@ async def upload(request: Request, access: AccessDep, jobs: JobsDep) -> dict[str
         except ValidationError as error:
             field, message = explain(error.errors()[0])
             raise ApiError(400, "invalid_request", message, field) from error
-        check_options(body.glossary_id, body.formality)
+        check_glossary(body.glossary_id)
         extension = file.name.rpartition(".")[2].lower()
         if body.output_format and body.output_format.lower() != extension:
             message = f"`output_format`: the format stays as it is, {extension}: leave it out"
             raise ApiError(400, "invalid_request", message, "output_format")
         source = body.source_lang or AUTO
-        job = await submit_job(request, jobs, key, file, source=source, target=body.target_lang)
+        job = await submit_job(
+            request,
+            jobs,
+            key,
+            file,
+            source=source,
+            target=body.target_lang,
+            formality=_form(body.formality),
+            needs_formality=_is_needed(body.formality),
+        )
     return {"document_id": job.id, "document_key": _key(job)}
 
 

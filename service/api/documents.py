@@ -25,6 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect
 
+from export.runtime.manifest import FORMALITY, Formality
 from service.api.native import MAX_TERMS, Code, Language, Term, glossary_of
 from service.api_keys import ApiKey
 from service.auth import Access
@@ -99,13 +100,16 @@ async def submit_job(
     target: str | None,
     beam_size: int | None = None,
     glossary: str = "{}",
+    formality: Formality | None = None,
+    needs_formality: bool = True,
     is_shared: bool = False,
 ) -> Job:
     """Make a job for a file, charged to the key. If `is_shared`, its id is enough to access it.
 
-    Raises ApiError: 413 for too much text, 422 for languages that are not served, a beam that the
-    engine does not have and files that cannot be translated, 429 over the quota, 503 if too many
-    files are read.
+    Without `needs_formality`, a model that has one form of address translates in that. Raises
+    ApiError: 413 for too much text, 422 for languages that are not served, a beam or a form of
+    address that the model does not have and files that cannot be translated, 429 over the quota,
+    503 if too many files are read.
     """
     translator: Translator = get_translator(request)
     access: Access = get_access(request)
@@ -115,7 +119,10 @@ async def submit_job(
         reading = await jobs.read(file.name, file.data, source, pair[1], translator)
         if reading.source != pair[1]:
             route = translator.models.route(reading.source, pair[1])
-            check_search(route, TranslationRequest([], beam_size=beam_size))
+            if not needs_formality and not route[-1].supports(FORMALITY):
+                formality = None
+            asked = TranslationRequest([], beam_size=beam_size, formality=formality)
+            check_search(route, asked)
     access.charge(key, reading.characters)
     job = Job(
         name=clean_name(file.name, reading.kind.extension),
@@ -129,6 +136,7 @@ async def submit_job(
         owner=key.id if key else None,
         is_shared=is_shared,
         beam_size=beam_size,
+        formality=formality,
         glossary=glossary,
         detected=reading.detected.confidence if reading.detected else None,
     )
@@ -250,6 +258,9 @@ class FileRequest(BaseModel):
     )
     beam_size: int | None = Field(
         default=None, ge=1, le=8, description="1 is greedy; more is slower."
+    )
+    formality: Formality | None = Field(
+        default=None, description="Form of address; the model's own if left out."
     )
     glossary: Annotated[dict[Term, Term], BeforeValidator(_from_json)] = Field(
         default_factory=dict,
@@ -387,6 +398,7 @@ async def translate_file(
             source=body.source,
             target=body.target,
             beam_size=body.beam_size,
+            formality=body.formality,
             glossary=json.dumps(body.glossary),
         )
     response.headers["Location"] = f"/v1/files/{job.id}"

@@ -23,7 +23,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from export.runtime.manifest import Domain, Metric
+from export.runtime.manifest import Domain, Formality, Metric
 from service.deps import (
     ERRORS,
     TranslatorDep,
@@ -52,9 +52,9 @@ router = APIRouter()
 logger = logging.getLogger("quickstudy.service")
 
 Wish = Literal["scores", "sentences", "timings"]
-SearchField = Literal["beam_size", "alternatives"]
-SEARCH_FIELDS: tuple[SearchField, ...] = ("beam_size", "alternatives")
-"""Fields of a request that greedy decoding does not have."""
+OptionField = Literal["beam_size", "alternatives", "formality"]
+OPTION_FIELDS: tuple[OptionField, ...] = ("beam_size", "alternatives", "formality")
+"""Fields of a request that not every model supports."""
 MAX_TERMS = 1000
 MAX_TERM_CHARS = 200
 MAX_DETECTIONS = 5
@@ -123,6 +123,11 @@ class TranslateRequest(BaseModel):
         strict=True,
         description="Other translations to give at most, likeliest first; `/v1/languages` says "
         "where there are any.",
+    )
+    formality: Formality | None = Field(
+        default=None,
+        description="Form of address, as Sie or du in German; the model's own if left out. "
+        "`/v1/languages` says where there is a choice.",
     )
     glossary: dict[Term, Term] = Field(
         default_factory=dict,
@@ -219,8 +224,14 @@ class ModelInfo(BaseModel):
     source: str
     target: str
     engine: str
-    supports: list[SearchField] = Field(
-        description="Fields that its engine supports; none if it only decodes greedily."
+    runtime: str = Field(
+        description="What computes it: `native` with its kernel, `CTranslate2` or `ONNX Runtime`."
+    )
+    supports: list[OptionField] = Field(
+        description="Fields of a request that it supports beside those of every model."
+    )
+    formality: Formality | None = Field(
+        description="Its own form of address, where another may be asked for."
     )
     precision: str
     parameters: int
@@ -244,6 +255,9 @@ class Source(BaseModel):
     name: str = Field(description="In English.")
     targets: list[str] = Field(description="Directly, or through English.")
     alternatives: list[str] = Field(description="The targets for which there are alternatives.")
+    formality: list[str] = Field(
+        description="The targets for which a form of address may be asked for."
+    )
 
 
 class LanguageList(BaseModel):
@@ -307,6 +321,7 @@ async def languages(translator: TranslatorDep) -> LanguageList:
                 name=language_name(source),
                 targets=sorted(targets),
                 alternatives=sorted(t for t in targets if served.has_alternatives(source, t)),
+                formality=sorted(t for t in targets if served.has_formality(source, t)),
             )
             for source, targets in sorted(served.targets.items())
         ]
@@ -324,6 +339,7 @@ def translation_request_of(body: TranslateRequest) -> TranslationRequest:
         alternatives=body.alternatives,
         scores=body.return_scores or "scores" in body.wishes,
         glossary=glossary_of(body.glossary),
+        formality=body.formality,
     )
 
 
@@ -384,7 +400,9 @@ def _model_info(model: Model) -> ModelInfo:
         source=manifest.source_lang,
         target=manifest.target_lang,
         engine=engine.name,
-        supports=[option for option in SEARCH_FIELDS if model.supports(option)],
+        runtime=model.engine.runtime,
+        supports=[option for option in OPTION_FIELDS if model.supports(option)],
+        formality=manifest.formality.default if manifest.formality is not None else None,
         precision=engine.precision,
         parameters=manifest.parameters,
         size_bytes=manifest.engine_bytes(engine),

@@ -132,6 +132,7 @@ def _translation_request(
         target=job.target,
         format=group[0].unit.format,
         beam_size=job.beam_size,
+        formality=job.formality,
         glossary=glossary,
         priority=Priority.BULK,
     )
@@ -251,7 +252,7 @@ class Runner:
         except LanguageError as error:
             self._fail(job, "unsupported_language", str(error))
         except SearchError as error:
-            self._fail(job, "unsupported_search", str(error))
+            self._fail(job, error.code, str(error))
         except (ClosedError, asyncio.CancelledError):
             self._store.pause(job.id)
         else:

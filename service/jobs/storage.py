@@ -22,6 +22,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
+from export.runtime.manifest import Formality
 from quickstudy.errors import QuickstudyError
 
 Status = Literal["queued", "running", "done", "failed"]
@@ -42,6 +43,7 @@ CREATE TABLE IF NOT EXISTS jobs (
     source TEXT NOT NULL,
     target TEXT NOT NULL,
     beam_size INTEGER,
+    formality TEXT,
     glossary TEXT NOT NULL,
     detected REAL,
     bytes INTEGER NOT NULL,
@@ -63,6 +65,9 @@ CREATE TABLE IF NOT EXISTS translations (
     PRIMARY KEY (job, digest)
 ) WITHOUT ROWID;
 """
+
+ADDED_COLUMNS = {"formality": "TEXT"}
+"""Columns of `jobs` that the first version did not have; null in older rows."""
 
 DELETE_SOME = """
 DELETE FROM translations WHERE job = ? AND digest IN (
@@ -97,6 +102,7 @@ class Job:
     owner: int | None = None
     is_shared: bool = False
     beam_size: int | None = None
+    formality: Formality | None = None
     glossary: str = "{}"
     detected: float | None = None
     id: str = ""
@@ -166,6 +172,14 @@ class JobStore:
         ):
             self._db.execute(f"PRAGMA {pragma}")
         self._db.executescript(SCHEMA)
+        self._add_columns()
+
+    def _add_columns(self) -> None:
+        """Add the columns that a database of an older version lacks."""
+        present = {row[1] for row in self._db.execute("PRAGMA table_info(jobs)")}
+        for name, kind in ADDED_COLUMNS.items():
+            if name not in present:
+                self._db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
 
     def new_id(self) -> str:
         """An id that nobody can guess."""

@@ -34,8 +34,8 @@ export function deleteFile(id) {
 }
 
 /**
- * What is served: `{languages: [{code, name, targets, alternatives}], first: {source, target}, maxChars,
- * files: {extensions, maxBytes}}`.
+ * What is served: `{languages: [{code, name, targets, alternatives, formality}], first: {source, target},
+ * maxChars, files: {extensions, maxBytes}}`.
  */
 export async function describe() {
   const [{ languages }, settings] = await Promise.all([ask("v1/languages"), ask("frontend/settings")]);

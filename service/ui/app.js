@@ -21,7 +21,7 @@ const ALTERNATIVES = 4;
 const byId = (id) => document.getElementById(id);
 const textField = byId("text");
 const result = byId("result");
-const chosen = new Map(); // What someone chose for a sentence, by languages and sentence.
+const chosen = new Map(); // What someone chose for a sentence, by languages, form of address and sentence.
 let shown = { text: "", pairs: [], source: null, target: null };
 let maxChars = Infinity;
 let languages = null;
@@ -41,7 +41,8 @@ function setBusy(isBusy) {
 }
 
 function body(text) {
-  const request = { text, source: languages.source, target: languages.target };
+  const { source, target, formality } = languages;
+  const request = { text, source, target, formality };
   const { terms } = glossary;
   if (Object.keys(terms).length) request.glossary = terms;
   return request;
@@ -75,7 +76,8 @@ function showTranslation(text, { target, translations: [item] }) {
   languages.setDetected(item.detected?.confidence > 0 ? source : null);
   if (source !== AUTO) textField.lang = source;
   result.lang = target;
-  shown = { text: item.text, pairs: item.sentences ?? [], source, target, original: text };
+  const { formality } = languages;
+  shown = { text: item.text, pairs: item.sentences ?? [], source, target, formality, original: text };
   applyChoices();
   const warnings = item.warnings.map(({ message }) => message);
   if (item.detected && source === target) warnings.push(`this is ${languages.name(target)} already`);
@@ -91,7 +93,7 @@ function showTranslation(text, { target, translations: [item] }) {
   }, SPEAK_MS);
 }
 
-const choiceKey = (sentence) => `${shown.source} ${shown.target} ${sentence}`;
+const choiceKey = (sentence) => `${shown.source} ${shown.target} ${shown.formality} ${sentence}`;
 
 /** Show the translation, with what was chosen before in the place of the sentences it is for. */
 function applyChoices() {

@@ -64,6 +64,7 @@ export class Files {
     this.form.set("file", file);
     this.form.set("source", this.languages.source);
     this.form.set("target", this.languages.target);
+    if (this.languages.formality) this.form.set("formality", this.languages.formality);
     this.form.set("glossary", JSON.stringify(this.glossary.terms));
     byId("file-panel").hidden = false;
     byId("file-name").textContent = file.name;

@@ -10,6 +10,7 @@ export class Languages {
     this.detected = null;
     this.sourceField = document.getElementById("source");
     this.targetField = document.getElementById("target");
+    this.formalityField = document.getElementById("formality");
     this.swapButton = document.getElementById("swap");
     this.chooseNote = document.getElementById("choose-note");
     this.autoOption = new Option("Detect language", AUTO);
@@ -26,11 +27,23 @@ export class Languages {
       this.choose(this.source, this.target);
       onChange();
     });
+    this.formalityField.addEventListener("change", onChange);
   }
 
   get source() { return this.sourceField.value; }
 
   get target() { return this.targetField.value; }
+
+  /** The form of address that is asked for: formal or informal; undefined for the model's own. */
+  get formality() { return (this.hasFormality && this.formalityField.value) || undefined; }
+
+  /** Whether a form of address may be asked for, whatever language is detected. */
+  get hasFormality() {
+    const { source, target } = this;
+    return this.served.languages
+      .filter(({ code, targets }) => (source === AUTO || code === source) && targets.includes(target))
+      .every(({ formality }) => formality.includes(target));
+  }
 
   /** The source language as far as it is known; null before it is detected. */
   get spoken() { return this.source === AUTO ? this.detected : this.source; }
@@ -76,6 +89,7 @@ export class Languages {
     this.autoOption.textContent = this.detected
       ? `${this.name(this.detected)} (detected)` : "Detect language";
     this.chooseNote.hidden = !this.hasAlternatives(this.spoken, this.target);
+    this.formalityField.hidden = !this.hasFormality;
     this.swapButton.hidden = !this.canSwap;
     if (this.canSwap) {
       this.swapButton.title = `Swap: ${this.name(this.target)} to ${this.name(this.spoken)}`;

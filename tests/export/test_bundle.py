@@ -23,7 +23,7 @@ from export.runtime.bundle import (
 )
 from export.runtime.card import render_card
 from export.runtime.engines import TranslateOptions
-from export.runtime.manifest import SEARCH_OPTIONS, BundleInfo, Manifest, Metric
+from export.runtime.manifest import FORMALITY, SEARCH_OPTIONS, BundleInfo, Manifest, Metric
 
 
 def snapshot(folder: Path) -> dict[str, bytes]:
@@ -72,7 +72,8 @@ def test_the_card_says_how_it_decodes(
 
 def test_the_options_of_a_search_are_those_of_decoding() -> None:
     assert {option.name for option in fields(TranslateOptions)} == SEARCH_OPTIONS | {
-        "return_scores"
+        FORMALITY,
+        "return_scores",
     }
 
 

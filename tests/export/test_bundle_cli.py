@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from export import verify
 from export.cli import bundle_app
 from export.runtime.bundle import Bundle
+from export.runtime.engines import expected_runtime
 from tests.export.hostile import list_again
 
 RUN = CliRunner()
@@ -24,6 +25,7 @@ def test_inspect(pristine_bundle: Bundle) -> None:
     manifest = pristine_bundle.manifest
     for needed in ("en → de", f"{manifest.parameters:,}", "CC-BY 2.0 FR", "Export gate: not run"):
         assert needed in done.stdout
+    assert expected_runtime(pristine_bundle, manifest.engines[0]) in done.stdout
     (row,) = [line for line in done.stdout.splitlines() if "ctranslate2-float32  " in line]
     assert row.split()[1:5] == ["ctranslate2", "float32", "float32", "no"]
     done = RUN.invoke(bundle_app, ["inspect", str(pristine_bundle.path), "--json"])

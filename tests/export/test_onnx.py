@@ -396,7 +396,7 @@ def test_files_are_checked_and_say_what_they_are(
         "name": "tiny",
         "source_lang": "en",
         "target_lang": "de",
-        "precision": {"float32": "float32", "int8": "int8-7bit"}[precision],
+        "precision": precision,
         "vocab_size": "60",
         "max_source_length": "48",
         "max_target_length": "47",

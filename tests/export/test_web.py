@@ -15,7 +15,15 @@ import pytest
 
 from export.runtime.bundle import Bundle, BundleError, write_bundle
 from export.runtime.manifest import BundleInfo, EngineEntry
-from export.web import PAGE_FOLDER, RUNTIME_FILES, assemble, main, make_server, part_sizes
+from export.web import (
+    PAGE_FOLDER,
+    RUNTIME_FILES,
+    assemble,
+    bundle_files,
+    main,
+    make_server,
+    part_sizes,
+)
 from quickstudy.atomic import sha256_of
 
 GRAPH = "engines/onnx-int8/greedy.onnx"
@@ -76,6 +84,16 @@ def test_the_folder_holds_what_a_browser_needs_and_no_more(site: Path, onnx_bund
     for name in model:
         assert sha256_of(site / "model" / name) == sha256_of(onnx_bundle.path / name)
     assert len(library) > 5
+
+
+def test_what_the_browser_loads_of_other_bundles(onnx_bundle: Bundle) -> None:
+    def changed(**values: object) -> Bundle:
+        return Bundle(onnx_bundle.path, onnx_bundle.manifest.model_copy(update=values))
+
+    both = bundle_files(changed(source_tokenizer="source.model"))
+    assert {"tokenizer.model", "source.model"} <= set(both)
+    with pytest.raises(BundleError, match="source_prefix"):
+        bundle_files(changed(source_prefix=(">>deu<<",)))
 
 
 def test_the_runtime_is_listed_with_its_hashes(site: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import sentencepiece as spm
@@ -10,12 +11,16 @@ import torch
 
 from export.exporter import export_bundle
 from export.runtime.bundle import Bundle
+from export.runtime.manifest import FormalityTags
 from training.model.transformer import BOS, EOS, PAD, Transformer
 
 torch.set_num_threads(1)  # tiny matrices: more threads only wait for each other
 
 WORDS = ["a", "the", "man", "woman", "dog", "cat", "bike", "street", "red", "blue", "rides", "old"]
 VOCAB_SIZE = 330
+TAGS = FormalityTags(formal="<formal>", informal="<informal>")
+FORMAL, INFORMAL, UNTAGGED = "the old woman.", "a red dog.", "blue bike."
+"""What `tagged_model` writes."""
 
 
 def sentences() -> list[str]:
@@ -28,8 +33,9 @@ def sentences() -> list[str]:
     ]
 
 
-def train_tokenizer(path: Path) -> Path:
-    """A SentencePiece model with our special ids and byte fallback, trained on `sentences`."""
+def train_tokenizer(path: Path, whole: Sequence[str] = ()) -> Path:
+    """A SentencePiece model with our special ids and byte fallback, trained on `sentences`; `whole`
+    are user-defined pieces."""
     model = io.BytesIO()
     spm.SentencePieceTrainer.Train(
         sentence_iterator=iter(sentences()),
@@ -37,6 +43,7 @@ def train_tokenizer(path: Path) -> Path:
         vocab_size=VOCAB_SIZE,
         hard_vocab_limit=False,
         byte_fallback=True,
+        user_defined_symbols=list(whole),
         normalization_rule_name="identity",
         pad_id=0,
         unk_id=1,
@@ -54,13 +61,14 @@ def tokenizer_of(path: Path) -> spm.SentencePieceProcessor:
     return spm.SentencePieceProcessor(model_file=str(path))
 
 
-def random_model(vocab_size: int, seed: int = 11) -> Transformer:
+def random_model(vocab_size: int, seed: int = 11, heads: int = 4, norm: str = "pre") -> Transformer:
     """Random weights, and biases that are not zero."""
     torch.manual_seed(seed)
     model = Transformer(
         vocab_size,
         width=32,
-        heads=4,
+        heads=heads,
+        norm=norm,
         ffn=48,
         encoder_layers=2,
         decoder_layers=1,
@@ -76,17 +84,38 @@ def random_model(vocab_size: int, seed: int = 11) -> Transformer:
 
 def barely_trained_model(tokenizer_path: Path, seed: int = 11, steps: int = 120) -> Transformer:
     """A model that has begun to learn to repeat its source: it ends, and outputs differ."""
+    return _trained(tokenizer_path, [(text, text) for text in sentences()], seed, steps)
+
+
+def tagged_model(tokenizer_path: Path, steps: int = 80) -> Transformer:
+    """A model that has learnt one translation for each tag before a source, and a third one for
+    sources without a tag."""
+    said = {f"{TAGS.formal} ": FORMAL, f"{TAGS.informal} ": INFORMAL, "": UNTAGGED}
+    texts = [*WORDS, *sentences()[:30]]
+    pairs = [(tag + text, trg) for text in texts for tag, trg in said.items()]
+    return _trained(tokenizer_path, pairs, 11, steps)
+
+
+def _trained(
+    tokenizer_path: Path, pairs: Sequence[tuple[str, str]], seed: int, steps: int
+) -> Transformer:
     tokenizer = spm.SentencePieceProcessor(model_file=str(tokenizer_path))
     model = random_model(tokenizer.get_piece_size(), seed).train()
-    rows = [torch.tensor([*tokenizer.encode(text), EOS]) for text in sentences()]
-    src = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PAD)
-    start = torch.full((len(src), 1), BOS)
-    trg_in = torch.cat([start, src[:, :-1]], dim=1)
+    src, trg = (
+        torch.nn.utils.rnn.pad_sequence(
+            [torch.tensor([*tokenizer.encode(text), EOS]) for text in texts],
+            batch_first=True,
+            padding_value=PAD,
+        )
+        for texts in zip(*pairs, strict=True)
+    )
+    start = torch.full((len(trg), 1), BOS)
+    trg_in = torch.cat([start, trg[:, :-1]], dim=1)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
     for _ in range(steps):
         logits = model(src, trg_in)
         loss = torch.nn.functional.cross_entropy(
-            logits.flatten(0, 1), src.flatten(), ignore_index=PAD
+            logits.flatten(0, 1), trg.flatten(), ignore_index=PAD
         )
         optimizer.zero_grad()
         loss.backward()
@@ -112,3 +141,13 @@ def make_bundle(out: Path, tokenizer_path: Path, seed: int = 11, **overrides: ob
         "max_input_tokens": 40,
     }
     return export_bundle(**{**arguments, **overrides})  # type: ignore[arg-type]
+
+
+def make_tagged_bundle(out: Path, **overrides: object) -> Bundle:
+    """Export a model that can be asked for a form of address to `out`; its tokenizer lies beside
+    it."""
+    tokenizer = out.with_suffix(".model")
+    if not tokenizer.exists():
+        train_tokenizer(tokenizer, [TAGS.formal, TAGS.informal])
+    model = overrides.pop("model", None) or tagged_model(tokenizer)
+    return make_bundle(out, tokenizer, model=model, formality=TAGS, **overrides)

@@ -17,6 +17,7 @@ class SmallVocabularyEngine:
     """
 
     max_input_tokens = 200
+    runtime = "stub"
     reads_all_text = False
     supported_options = SEARCH_OPTIONS
 

@@ -36,6 +36,8 @@ def test_what_changes_the_output_is_in_the_key() -> None:
         key("a|b", TranslateOptions(alternatives=1)),
         key("a|b", TranslateOptions(repetition_penalty=1.1)),
         key("a|b", TranslateOptions(no_repeat_ngram_size=2)),
+        key("a|b", TranslateOptions(formality="formal")),
+        key("a|b", TranslateOptions(formality="informal")),
         key("a|b", model="n"),
         key("a|b")._replace(fallback=False),
     ):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.service.stub import StubEngine
+from tests.service.stub import PoliteEngine, StubEngine
 
 MakeClient = Callable[..., TestClient]
 URL = "/v2/translate"
@@ -53,7 +53,9 @@ def test_a_text_in_the_target_language_comes_back(stub: TestClient) -> None:
         ({"source_lang": "FR"}, 400, "`source_lang` is 'FR'"),
         ({"split_sentences": "2"}, 400, "`split_sentences`"),
         ({"tag_handling": "pdf"}, 400, "`tag_handling`"),
-        ({"formality": "less"}, 400, "`formality`"),
+        ({"formality": "less"}, 400, "`formality` is not supported"),
+        ({"formality": "more"}, 400, "`formality` is not supported"),
+        ({"formality": "formal"}, 400, "`formality`"),
         ({"glossary_id": "abc"}, 404, "no glossary 'abc'"),
         ({"text": ["a" * 20_000]}, 413, "too many"),
     ],
@@ -71,6 +73,7 @@ def test_a_wrong_parameter(
     "change",
     [
         {"formality": "prefer_less"},
+        {"formality": "prefer_more"},
         {"formality": "default"},
         {"context": "about the weather"},
         {"preserve_formatting": "1"},
@@ -121,6 +124,49 @@ def test_languages(make_client: MakeClient, stub: TestClient) -> None:
     wrong = stub.get("/v2/languages?type=both")
     assert wrong.status_code == 400
     assert set(wrong.json()) == {"message"}
+
+
+@pytest.mark.parametrize(
+    ("wish", "form"),
+    [
+        ("more", "formal "),
+        ("prefer_more", "formal "),
+        ("less", "informal "),
+        ("prefer_less", "informal "),
+        ("default", ""),
+        (None, ""),
+    ],
+)
+def test_formality(make_client: MakeClient, wish: str | None, form: str) -> None:
+    polite = make_client(PoliteEngine())
+    body = {**BASE, "text": ["one two."], "source_lang": "EN", "formality": wish}
+    assert polite.post(URL, json=body).json()["translations"][0]["text"] == f"{form}ONE TWO."
+    data = {name: value for name, value in body.items() if value is not None}
+    assert polite.post(URL, data=data).json()["translations"][0]["text"] == f"{form}ONE TWO."
+    (target,) = polite.get("/v2/languages?type=target").json()
+    assert target["supports_formality"] is True
+
+
+@pytest.mark.parametrize("wish", ["less", "prefer_less"])
+def test_formality_of_documents(make_client: MakeClient, wish: str) -> None:
+    assert _document(make_client(PoliteEngine()), wish) == b"informal ONE CAT.\n"
+
+
+def test_a_preferred_formality_of_documents(stub: TestClient) -> None:
+    assert _document(stub, "prefer_less") == b"ONE CAT.\n"
+
+
+def _document(client: TestClient, wish: str) -> bytes:
+    files = {"file": ("cats.txt", "One cat.\n")}
+    data = {"target_lang": "DE", "source_lang": "EN", "formality": wish}
+    sent = client.post("/v2/document", files=files, data=data).json()
+    url, key = f"/v2/document/{sent['document_id']}", {"document_key": sent["document_key"]}
+    for _ in range(500):
+        if client.post(url, json=key).json()["status"] == "done":
+            break
+        time.sleep(0.02)
+    content: bytes = client.post(f"{url}/result", json=key).content
+    return content
 
 
 def test_usage_without_keys(stub: TestClient) -> None:
@@ -187,7 +233,7 @@ def test_a_document_is_not_ready(make_client: MakeClient) -> None:
     [
         ("a.exe", {}, "exe"),
         ("a.txt", {"target_lang": "FR"}, "`target_lang` is 'FR'"),
-        ("a.txt", {"formality": "more"}, "`formality`"),
+        ("a.txt", {"formality": "more", "source_lang": "EN"}, "`formality`"),
         ("a.txt", {"output_format": "pdf"}, "`output_format`"),
         ("a.txt", {"target_lang": ""}, "`target_lang`"),
     ],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import stat
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -36,6 +38,24 @@ def test_what_is_recorded_counts_once(store: JobStore) -> None:
     assert (found.units_done, found.characters_done, found.progress) == (3, 70, 0.7)
     assert found.warning_counts == {"echo": 2}
     assert store.translations(job.id) == {b"1": "eins", b"2": "zwei"}
+
+
+def test_a_database_of_an_older_version_gets_what_it_lacks(tmp_path: Path) -> None:
+    path = tmp_path / "jobs.db"
+    old = JobStore(path)
+    job = added(old)
+    old.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("ALTER TABLE jobs DROP COLUMN formality")
+    for _ in range(2):
+        store = JobStore(path)
+        found = store.find(job.id)
+        assert found is not None
+        assert (found.name, found.formality) == (job.name, None)
+        polite = store.find(added(store, formality="informal").id)
+        assert polite is not None
+        assert polite.formality == "informal"
+        store.close()
 
 
 def test_what_ran_is_queued_again_and_a_unit_more_forgives_breaks(tmp_path: Path) -> None:

@@ -38,6 +38,7 @@ class Tagging:
     """Puts its target language in front of every sentence; waits on demand."""
 
     max_input_tokens = 100
+    runtime = "stub"
     reads_all_text = True
 
     def __init__(self, target: str) -> None:

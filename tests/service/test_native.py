@@ -365,8 +365,9 @@ def test_detect(client: TestClient) -> None:
 
 
 def test_languages(client: TestClient) -> None:
+    english = {"code": "en", "name": "English", "targets": ["de"]}
     assert client.get("/v1/languages").json() == {
-        "languages": [{"code": "en", "name": "English", "targets": ["de"], "alternatives": ["de"]}]
+        "languages": [{**english, "alternatives": ["de"], "formality": []}]
     }
 
 

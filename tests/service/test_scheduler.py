@@ -30,6 +30,7 @@ class FakeEngine:
     penalty, one with `lost` for ever; `bad` raises. Waits while `held`."""
 
     max_input_tokens = 100
+    runtime = "stub"
     reads_all_text = True
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ import pytest
 from libretranslatepy import LibreTranslateAPI
 
 from export.runtime.bundle import Bundle
+from tests.export import tiny
 from tests.service.conftest import MakePair
 from tests.service.serving import BENTOML, OURS, serving
 
@@ -96,6 +97,39 @@ def test_deepls_client(served: httpx.Client) -> None:
     assert not client.get_usage().any_limit_reached
     with pytest.raises(deepl.DeepLException, match="'JA'"):
         client.translate_text("a", target_lang="JA")
+    assert not any(one.supports_formality for one in client.get_target_languages())
+    with pytest.raises(deepl.DeepLException, match="`formality` is not supported for de"):
+        client.translate_text("a", target_lang="DE", source_lang="EN", formality="more")
+    preferred = client.translate_text(
+        texts[0], target_lang="DE", source_lang="EN", formality=deepl.Formality.PREFER_LESS
+    )
+    assert not isinstance(preferred, list)
+    assert preferred.text == expected[0]["text"]
+
+
+def test_deepls_client_asks_for_a_form_of_address(tmp_path: Path) -> None:
+    bundle = tiny.make_tagged_bundle(tmp_path / "tiny", engines=["onnx-int8"])
+    with serving(tmp_path, model=bundle.path) as one:
+        client = deepl.DeepLClient("any key", server_url=str(one.client.base_url))
+        (target,) = client.get_target_languages()
+        assert target.supports_formality
+        for formality, text in (
+            (deepl.Formality.LESS, tiny.INFORMAL),
+            (deepl.Formality.PREFER_LESS, tiny.INFORMAL),
+            (deepl.Formality.MORE, tiny.FORMAL),
+            (deepl.Formality.DEFAULT, tiny.FORMAL),
+        ):
+            found = client.translate_text(
+                tiny.sentences()[0], source_lang="EN", target_lang="DE", formality=formality
+            )
+            assert not isinstance(found, list)
+            assert found.text == text
+        source, result = tmp_path / "cats.txt", tmp_path / "cats.de.txt"
+        source.write_text(tiny.sentences()[0])
+        client.translate_document_from_filepath(
+            source, result, source_lang="EN", target_lang="DE", formality=deepl.Formality.LESS
+        )
+        assert result.read_text() == tiny.INFORMAL
 
 
 def test_deepls_client_translates_documents(

@@ -8,6 +8,9 @@ import pytest
 import sentencepiece as spm
 import torch
 
+from export.runtime.bundle import load_bundle
+from export.runtime.engines import TranslateOptions, load_engine
+from export.runtime.manifest import FormalityTags
 from quickstudy.pipeline import build_stages
 from tests.training.test_transfer import DIMENSIONS, transfer_run
 from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
@@ -150,6 +153,31 @@ def test_a_source_size_needs_a_source_vocabulary(pretrained: Path, tmp_path: Pat
     run = trimmed_run(tmp_path, pretrained, "tokenizer.source_size=310")
     with pytest.raises(RecipeError, match="one model is of both sides"):
         tokenize(run)
+
+
+def test_tags_that_the_tokenizer_cuts_are_told_before_training(tmp_path: Path) -> None:
+    """A vocabulary that falls back to bytes can write them, so none becomes a piece of its own."""
+    folder = tmp_path / "enpt"
+    firefox_folder(folder, sentencepiece_model(PIECES, character_coverage=1.0, byte_fallback=True))
+    tags = "tokenizer.add=[<formal>, <informal>]"
+    run = trimmed_run(tmp_path, folder, tags, "corpus.formality=true")
+    with pytest.raises(RecipeError, match="tokenizer cuts <formal> and <informal>"):
+        tokenize(run)
+
+
+@pytest.mark.slow
+def test_a_student_of_tagged_text_becomes_a_bundle_that_can_be_asked(
+    pretrained: Path, tmp_path: Path
+) -> None:
+    tags = "tokenizer.add=[<formal>, <informal>]"
+    run = trimmed_run(tmp_path, pretrained, tags, "corpus.formality=true")
+    stages = build_stages(run)
+    for name in ("prepare", "tokenize", "student", "export"):
+        run_stage(stages[name], stages)
+    bundle = load_bundle(run.bundle)
+    assert bundle.manifest.formality == FormalityTags(formal="<formal>", informal="<informal>")
+    options = TranslateOptions(formality="informal")
+    assert len(load_engine(bundle).translate_batch(["the red car."], options)) == 1
 
 
 # --- weights -----------------------------------------------------------------------------------

@@ -201,6 +201,7 @@ EngineName = Literal[
     "ctranslate2-int8-float32",
     "ctranslate2-int8-shortlist",
     "ctranslate2-float32",
+    "native-int8",
     "onnx-int8",
     "onnx-int8-shortlist",
     "onnx-int8-beam",

@@ -25,7 +25,7 @@ NEUTRAL: dict[Formality, float] = {"formal": 0.35, "informal": 0.15}
 """Share of the pairs without an address whose source gets a tag all the same."""
 
 _INFORMAL = re.compile(
-    r"\b(?:du|dir|dich|dein(?:e[mnrs]?)?|euch|eure?[mnrs]?"
+    r"\b(?:du|dir|dich|dein(?:e[mnrs]?)?|euch|euer|eure[mnrs]?"
     r"|ihr(?= (?:habt|seid|könnt|müsst|wollt)))\b",
     re.IGNORECASE,
 )

@@ -30,13 +30,15 @@ export function onnxEngine(manifest) {
 }
 
 /**
- * Files to load: [address, entry of the manifest] of the tokenizer and of the greedy graph.
+ * Files to load: [address, entry of the manifest] of the tokenizer, of the greedy graph and of the
+ * source's tokenizer, where it has one of its own.
  *
  * @param {object} manifest
  * @param {URL} base the bundle's folder
  */
 export function neededFiles(manifest, base) {
-  return [manifest.tokenizer, `${onnxEngine(manifest).path}/${GRAPH}`].map((path) => {
+  const { tokenizer, source_tokenizer: own } = manifest;
+  return [tokenizer, `${onnxEngine(manifest).path}/${GRAPH}`, ...(own ? [own] : [])].map((path) => {
     const entry = manifest.files[path];
     if (!entry) throw new Error(`the bundle does not list ${path}: export it again`);
     return [addressOf(path, base), entry];

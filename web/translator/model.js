@@ -6,6 +6,7 @@
 import * as ort from "./ort/ort.wasm.bundle.min.js";
 import { neededFiles, onnxEngine, outputLimit } from "./bundle.js";
 import { addressOf, fetchChecked, fetchJson } from "./download.js";
+import { Source } from "./source.js";
 import { splitText } from "./text.js";
 import { Tokenizer } from "./tokenizer.js";
 
@@ -21,8 +22,9 @@ const SIMD = Uint8Array.of(
   253, 98, 11);
 
 export class Model {
-  constructor(manifest, tokenizer, session) {
+  constructor(manifest, source, tokenizer, session) {
     this.manifest = manifest;
+    this.source = source;
     this.tokenizer = tokenizer;
     this.session = session;
   }
@@ -40,11 +42,11 @@ export class Model {
       fetchJson(new URL("runtime.json", RUNTIME)),
     ]);
     const [wasm, entry] = Object.entries(runtime.files).find(([name]) => name.endsWith(".wasm"));
-    const files = [...neededFiles(manifest, base), [addressOf(wasm, RUNTIME), entry]];
+    const files = [[addressOf(wasm, RUNTIME), entry], ...neededFiles(manifest, base)];
     const total = files.reduce((sum, [, { bytes }]) => sum + bytes, 0);
     let loaded = 0;
     const onBytes = (bytes) => onProgress({ loaded: (loaded += bytes), total });
-    const [tokenizerBytes, graph, wasmBinary] = await Promise.all(
+    const [wasmBinary, tokenizerBytes, graph, sourceBytes = tokenizerBytes] = await Promise.all(
       files.map(([address, expected]) => fetchChecked(address, expected, onBytes)));
     const tokenizer = new Tokenizer(tokenizerBytes);
     if (tokenizer.size !== manifest.vocab_size) {
@@ -52,7 +54,8 @@ export class Model {
         `the tokenizer has ${tokenizer.size} pieces, the manifest says ${manifest.vocab_size}: ` +
         "export the bundle again");
     }
-    return new Model(manifest, tokenizer, await openSession(graph, wasmBinary));
+    const source = new Source(manifest, sourceBytes);
+    return new Model(manifest, source, tokenizer, await openSession(graph, wasmBinary));
   }
 
   /** What a page may want to show. */
@@ -61,6 +64,7 @@ export class Model {
     return {
       name, source: source_lang, target: target_lang, parameters, licence, attribution,
       engine: onnxEngine(this.manifest).name,
+      formality: this.source.formality,
     };
   }
 
@@ -70,13 +74,14 @@ export class Model {
    * @param {string} text
    * @param {(part: {text: string, done: number, sentences: number}) => Promise<boolean>} onPart
    *   given what has been translated so far; false ends it there
+   * @param {"formal" | "informal"} [formality] form of address, the bundle's own if left out
    * @returns {Promise<{text: string, sentences: number, tokens: number, truncated: boolean}>}
    *   `tokens` that were written; `truncated`: the output limit cut a sentence off
    */
-  async translate(text, onPart = async () => true) {
-    const countTokens = (sentence) => this.tokenizer.encode(sentence).length;
-    const { source_lang: language, decoding } = this.manifest;
-    const parts = splitText(text, language, countTokens, decoding.max_input_tokens);
+  async translate(text, onPart = async () => true, formality = undefined) {
+    const countTokens = (sentence) => this.source.countTokens(sentence);
+    const { source_lang: language } = this.manifest;
+    const parts = splitText(text, language, countTokens, this.source.maxTokens);
     const sentences = parts.filter((part) => part.translate).length;
     const result = { text: "", sentences: 0, tokens: 0, truncated: false };
     for (const part of parts) {
@@ -84,7 +89,7 @@ export class Model {
         result.text += part.text;
         continue;
       }
-      const one = await this.translateSentence(part.text);
+      const one = await this.translateSentence(part.text, formality);
       result.text += one.text;
       result.sentences += 1;
       result.tokens += one.tokens;
@@ -95,13 +100,14 @@ export class Model {
   }
 
   /**
-   * Translate one sentence of at most `decoding.max_input_tokens` tokens.
+   * Translate one sentence of at most `source.maxTokens` tokens.
    *
    * @param {string} sentence
+   * @param {"formal" | "informal"} [formality]
    * @returns {Promise<{text: string, tokens: number, truncated: boolean}>}
    */
-  async translateSentence(sentence) {
-    const ids = this.tokenizer.encode(sentence);
+  async translateSentence(sentence, formality) {
+    const ids = this.source.encode(sentence, formality);
     if (!ids.length) return { text: "", tokens: 0, truncated: false };
     const src = BigInt64Array.from([...ids.map(BigInt), EOS]);
     const limit = BigInt64Array.of(BigInt(outputLimit(this.manifest.decoding, ids.length)));

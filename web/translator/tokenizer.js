@@ -14,11 +14,13 @@ const strictUtf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 export class Tokenizer {
   /**
    * @param {Uint8Array} bytes a SentencePiece model file
+   * @param {string[]} unused pieces that no text is cut to
    * @throws {Error} for other bytes, and for models of words or characters
    */
-  constructor(bytes) {
+  constructor(bytes, unused = []) {
     const model = readModel(bytes);
-    this.pieces = model.pieces;
+    this.pieces = model.pieces.map((piece) => (
+      unused.includes(piece.piece) ? { ...piece, type: PieceType.UNUSED } : piece));
     this.trainer = model.trainer;
     if (![ModelType.UNIGRAM, ModelType.BPE].includes(model.trainer.modelType)) {
       throw new Error("the tokenizer is neither a unigram nor a BPE model: train one of these");

@@ -15,7 +15,7 @@ export class Translator {
    * @param {{onProgress?: (progress: {loaded: number, total: number}) => void}} options bytes that
    *   have come, of all that are needed
    * @returns {Promise<Translator>} with `info`: name, source, target, parameters, licence,
-   *   attribution, engine
+   *   attribution, engine, formality (the form of address where one may be asked for, else null)
    * @throws {Error} saying what to do
    */
   static async load(base, { onProgress } = {}) {
@@ -44,15 +44,15 @@ export class Translator {
    * translated in the order of the calls.
    *
    * @param {string} text
-   * @param {{signal?: AbortSignal,
+   * @param {{signal?: AbortSignal, formality?: "formal" | "informal",
    *   onPart?: (part: {text: string, done: number, sentences: number}) => void}} options
-   *   `signal` ends it after the sentence at hand, with what there is; `onPart` is given the
-   *   translation as it grows
+   *   `signal` ends it after the sentence at hand, with what there is; `formality` is the form of
+   *   address, the model's own if left out; `onPart` is given the translation as it grows
    * @returns {Promise<{text: string, sentences: number, tokens: number, truncated: boolean}>}
    * @throws {Error} saying what to do
    */
-  translate(text, { signal, onPart } = {}) {
-    return this.#ask("translate", { text }, onPart, signal);
+  translate(text, { signal, onPart, formality } = {}) {
+    return this.#ask("translate", { text, formality }, onPart, signal);
   }
 
   /** Free the model. What was not translated fails. */

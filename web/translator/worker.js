@@ -11,12 +11,12 @@ const tasks = {
     model = await Model.load(new URL(base), tell);
     return model.info;
   },
-  translate({ text, id }, tell) {
+  translate({ text, formality, id }, tell) {
     return model.translate(text, async (part) => {
       tell(part);
       await messages();
       return !cancelled.has(id);
-    });
+    }, formality);
   },
 };
 

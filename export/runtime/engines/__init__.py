@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from export.runtime.bundle import Bundle
@@ -13,7 +16,9 @@ from export.runtime.engines.base import (
     unsupported_option,
 )
 from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
+from export.runtime.engines.native_engine import NativeEngine
 from export.runtime.manifest import BundleError, EngineEntry
+from export.runtime.native.library import NativeUnavailable, kernels, library
 
 if TYPE_CHECKING:
     from export.runtime.engines.onnx_engine import OnnxEngine
@@ -22,10 +27,14 @@ __all__ = [
     "Engine",
     "TranslateOptions",
     "Translation",
+    "expected_runtime",
     "load_engine",
     "padded_tokens",
     "unsupported_option",
+    "usable_default",
 ]
+
+logger = logging.getLogger("quickstudy")
 
 
 def load_engine(
@@ -35,16 +44,20 @@ def load_engine(
     inter_threads: int = 1,
     intra_threads: int = 1,
     max_batch_tokens: int = 1024,
+    prefer_native: bool = False,
 ) -> Engine:
     """The bundle's engine of that name, or its default one, ready to translate.
 
     Make it in the process that uses it. Up to `inter_threads` calls run at the same time, each
-    with `intra_threads`; `max_batch_tokens` bounds the padded source tokens of a batch. Raises
-    BundleError, saying what to do, whatever lies in the engine's files.
+    with `intra_threads`; `max_batch_tokens` bounds the padded source tokens of a batch.
+    `prefer_native`: the compiled engine computes a CTranslate2 engine in 7 bits where it can, and
+    CTranslate2 a native one where the compiled engine was not built. Raises BundleError, saying
+    what to do, whatever lies in the engine's files.
     """
     engine = bundle.engine(name)
+    threads = Threads(inter_threads, intra_threads, max_batch_tokens)
     try:
-        return _load(bundle, engine, inter_threads, intra_threads, max_batch_tokens)
+        return (_load_preferred if prefer_native else _load)(bundle, engine, threads)
     except (BundleError, ImportError):
         raise
     except Exception as error:  # libraries have exceptions of their own
@@ -54,31 +67,80 @@ def load_engine(
         ) from error
 
 
-def _load(
-    bundle: Bundle,
-    engine: EngineEntry,
-    inter_threads: int,
-    intra_threads: int,
-    max_batch_tokens: int,
-) -> Engine:
+@dataclass(frozen=True)
+class Threads:
+    """How much of the machine an engine may use."""
+
+    inter_threads: int
+    intra_threads: int
+    max_batch_tokens: int
+
+
+def _load(bundle: Bundle, engine: EngineEntry, threads: Threads) -> Engine:
     match engine.kind:
         case "ctranslate2":
-            return CTranslate2Engine(
-                bundle,
-                engine.name,
-                inter_threads=inter_threads,
-                intra_threads=intra_threads,
-                max_batch_tokens=max_batch_tokens,
-            )
+            return CTranslate2Engine(bundle, engine.name, **asdict(threads))
+        case "native":
+            return NativeEngine(bundle, engine.name, **asdict(threads))
         case "onnx":
-            return _onnx_engine(bundle, engine.name)(
-                bundle,
-                engine.name,
-                inter_threads=inter_threads,
-                intra_threads=intra_threads,
-                max_batch_tokens=max_batch_tokens,
-            )
+            return _onnx_engine(bundle, engine.name)(bundle, engine.name, **asdict(threads))
     raise AssertionError(f"no engine is registered for {engine.kind!r}")
+
+
+def _load_preferred(bundle: Bundle, engine: EngineEntry, threads: Threads) -> Engine:
+    """As `_load`, by the compiled engine where it computes the same weights."""
+    shared = bundle.manifest.shares_ctranslate2(engine)
+    if not shared and not _is_seven_bit(bundle, engine):
+        return _load(bundle, engine, threads)
+    try:
+        return NativeEngine(bundle, engine.name, **asdict(threads))
+    except BundleError as error:  # not built, or a model that it does not do
+        _say_once(str(error))
+        return CTranslate2Engine(bundle, engine.name, **asdict(threads))
+
+
+def _is_seven_bit(bundle: Bundle, engine: EngineEntry) -> bool:
+    """Whether an engine is CTranslate2's with int8 products of our own 7-bit weights."""
+    return (
+        (engine.kind, engine.precision, engine.compute) == ("ctranslate2", "int8-7bit", "int8")
+        and not engine.shortlist
+        and not bundle.manifest.keeps_original_folder
+    )
+
+
+def expected_runtime(bundle: Bundle, engine: EngineEntry) -> str:
+    """What would compute an engine here for the service, without loading it."""
+    names = {"ctranslate2": CTranslate2Engine.runtime, "onnx": "ONNX Runtime"}
+    if engine.kind == "native" or _is_seven_bit(bundle, engine):
+        try:
+            return f"native ({kernels()[0]})"
+        except NativeUnavailable:
+            shared = engine.kind != "native" or bundle.manifest.shares_ctranslate2(engine)
+            return (
+                CTranslate2Engine.runtime if shared else "nothing: the native engine is not built"
+            )
+    return names[engine.kind]
+
+
+def usable_default(bundle: Bundle) -> str:
+    """The name of a bundle's default engine; where that one is the compiled engine's own and it was
+    not built here, the first other one, if there is any."""
+    manifest = bundle.manifest
+    default = bundle.engine()
+    others = [engine.name for engine in manifest.engines if engine.kind != "native"]
+    if default.kind != "native" or manifest.shares_ctranslate2(default) or not others:
+        return default.name
+    try:
+        library()
+    except NativeUnavailable as error:
+        _say_once(str(error), others[0])
+        return others[0]
+    return default.name
+
+
+@cache
+def _say_once(reason: str, instead: str = "CTranslate2") -> None:
+    logger.warning("%s translates instead of the faster native engine: %s", instead, reason)
 
 
 def _onnx_engine(bundle: Bundle, name: str) -> type[OnnxEngine]:

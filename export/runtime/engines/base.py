@@ -17,7 +17,8 @@ import sentencepiece as spm
 
 from export.runtime.bundle import Bundle, load_source_tokenizer, load_tokenizer
 from export.runtime.engines.unknown import UnknownFinder
-from export.runtime.manifest import SEARCH_OPTIONS, Decoding
+from export.runtime.formality import load_tags, text_tokenizer
+from export.runtime.manifest import FORMALITY, SEARCH_OPTIONS, BundleError, Decoding, Formality
 
 WIDTHS = (8, 9, 11, 15, 23, 24)
 WIDTH_STEP = 8
@@ -40,8 +41,8 @@ class TranslateOptions:
     `alternatives`: further translations of the sentence. They are the next best of a beam search of
     at least one more than that, which then chooses the best one too. `repetition_penalty` above 1
     divides the log-probability of tokens that are already there (Keskar et al. 2019, section 4.1);
-    `no_repeat_ngram_size` forbids a second n-gram of so many tokens, 0 forbids none. Raises
-    ValueError for a value out of range.
+    `no_repeat_ngram_size` forbids a second n-gram of so many tokens, 0 forbids none. `formality` is
+    the form of address, None the bundle's own. Raises ValueError for a value out of range.
     """
 
     beam_size: int = 1
@@ -49,6 +50,7 @@ class TranslateOptions:
     alternatives: int = 0
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0
+    formality: Formality | None = None
 
     def __post_init__(self) -> None:
         if self.beam_size < 1:
@@ -99,9 +101,10 @@ class Decoded:
 
 
 def unsupported_option(options: TranslateOptions, supported: frozenset[str]) -> str | None:
-    """The first option of a search that differs from its default and is not supported, if any."""
+    """The first option that differs from its default and is not supported, if any: one of a search,
+    or a form of address."""
     for field in fields(TranslateOptions):
-        is_supported = field.name in supported or field.name not in SEARCH_OPTIONS
+        is_supported = field.name in supported or field.name not in {*SEARCH_OPTIONS, FORMALITY}
         if not is_supported and getattr(options, field.name) != field.default:
             return field.name
     return None
@@ -116,7 +119,11 @@ class Engine(Protocol):
 
     @property
     def max_input_tokens(self) -> int:
-        """Tokens that a sentence may have."""
+        """Tokens that a sentence may have, as `count_tokens` counts them."""
+
+    @property
+    def runtime(self) -> str:
+        """What computes, as logs and `/v1/models` name it."""
 
     @property
     def reads_all_text(self) -> bool:
@@ -124,10 +131,10 @@ class Engine(Protocol):
 
     @property
     def supported_options(self) -> frozenset[str]:
-        """Which of `SEARCH_OPTIONS` may differ from their defaults; none if it is greedy only."""
+        """Which of `SEARCH_OPTIONS` and `FORMALITY` may differ from their defaults."""
 
     def count_tokens(self, sentence: str) -> int:
-        """Tokens of a sentence."""
+        """Tokens of a sentence, without those of a form of address."""
 
     def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
         """Start and end, in characters, of each stretch that it can only read as unknown."""
@@ -145,7 +152,8 @@ class Engine(Protocol):
 
 
 class SentenceEngine:
-    """What engines share: SentencePiece on both sides, checked lengths, like lengths in a call.
+    """What engines share: SentencePiece on both sides, checked lengths, like lengths in a call, and
+    the tag of a form of address before each source.
 
     An engine says with `decode` how ids or pieces (`token_type`) become ids or pieces. The manifest
     says which options of a search it supports; others are refused. Raises BundleError if the bundle
@@ -153,6 +161,7 @@ class SentenceEngine:
     """
 
     token_type: type = str
+    runtime: str = ""
     _added_tokens: int = 1
     """Tokens of a source besides its pieces: `</s>`, and what an imported model asks for."""
 
@@ -162,7 +171,10 @@ class SentenceEngine:
         self._supported_options = bundle.manifest.supported_options(self._entry)
         self._decoding: Decoding = bundle.manifest.decoding
         self._tokenizer = load_tokenizer(bundle)
-        self._source_tokenizer = load_source_tokenizer(bundle, self._tokenizer)
+        source_tokenizer = load_source_tokenizer(bundle, self._tokenizer)
+        self._tags = load_tags(bundle, source_tokenizer)
+        self._tag_tokens = max(map(len, self._tags.values()), default=0)
+        self._source_tokenizer = text_tokenizer(bundle, source_tokenizer)
         self._unknown = UnknownFinder(self._source_tokenizer)
         # Without a pool of its own, SentencePiece starts threads for each list.
         self._pool = spm.ThreadPool(1)
@@ -170,7 +182,7 @@ class SentenceEngine:
 
     @property
     def max_input_tokens(self) -> int:
-        return self._decoding.max_input_tokens
+        return self._decoding.max_input_tokens - self._tag_tokens
 
     @property
     def reads_all_text(self) -> bool:
@@ -189,8 +201,8 @@ class SentenceEngine:
     def decode(
         self, sources: list[list[Any]], limit: int, options: TranslateOptions
     ) -> list[Decoded]:
-        """Tokens of sources, without `</s>` → those of translations of at most `limit` tokens,
-        `</s>` counted. The options are among the supported ones."""
+        """Tokens of sources with their tags, without `</s>` → those of translations of at most
+        `limit` tokens, `</s>` counted. The options are among the supported ones."""
         raise NotImplementedError
 
     def translate_batch(
@@ -198,12 +210,22 @@ class SentenceEngine:
     ) -> list[Translation]:
         self._check(options)
         sources = [self._tokens(sentence) for sentence in sentences]
+        self._check_lengths(sources)
+        sources = self._tagged(sources, options.formality)
         translations: list[Translation] = [Translation("", 0)] * len(sources)
-        for limit, rows in self._calls(sources):
-            decoded = self.decode([sources[row] for row in rows], limit, options)
+        for rows, decoded in self._decode_all(sources, options):
             for row, translation in zip(rows, self._translations(decoded, options), strict=True):
                 translations[row] = translation
         return translations
+
+    def _tagged(self, sources: list[list[Any]], formality: Formality | None) -> list[list[Any]]:
+        """Sources with the tag of a form of address, or of the bundle's own, where it has tags."""
+        if self._manifest.formality is None:
+            return sources
+        tag: list[Any] = self._tags[formality or self._manifest.formality.default]
+        if self.token_type is int:
+            tag = [self._source_tokenizer.piece_to_id(piece) for piece in tag]
+        return [[*tag, *source] if source else [] for source in sources]
 
     def _tokens(self, sentence: str) -> list[Any]:
         if len(sentence) > TOKEN_CACHE_MAX_CHARS:
@@ -217,23 +239,32 @@ class SentenceEngine:
     def _check(self, options: TranslateOptions) -> None:
         if (option := unsupported_option(options, self.supported_options)) is not None:
             value = getattr(options, option)
-            raise ValueError(self._manifest.no_such_search(self._entry.name, option, value))
+            raise ValueError(self._manifest.no_such_option(self._entry.name, option, value))
 
-    def _calls(self, sources: list[list[Any]]) -> list[tuple[int, list[int]]]:
-        """Rows of each call, by like widths, with the call's output limit."""
-        rows_by_width: dict[int, list[int]] = {}
+    def _check_lengths(self, sources: list[list[Any]]) -> None:
         for row, source in enumerate(sources):
             if len(source) > self.max_input_tokens:
                 raise ValueError(
                     f"sentence {row} has {len(source)} tokens, the model takes "
                     f"{self.max_input_tokens}: split it first"
                 )
+
+    def _decode_all(
+        self, sources: list[list[Any]], options: TranslateOptions
+    ) -> Iterator[tuple[list[int], list[Decoded]]]:
+        """Rows that have tokens and what they become, in calls of like widths, since sums depend on
+        the width."""
+        rows_by_width: dict[int, list[int]] = {}
+        for row, source in enumerate(sources):
             if source:
                 rows_by_width.setdefault(self._width(len(source)), []).append(row)
-        return [(self.output_limit(len(sources[rows[0]])), rows) for rows in rows_by_width.values()]
+        for rows in rows_by_width.values():
+            limit = self.output_limit(len(sources[rows[0]]))
+            yield rows, self.decode([sources[row] for row in rows], limit, options)
 
     def output_limit(self, source_tokens: int) -> int:
-        """Most output tokens for a source of so many: those of the longest that shares its calls.
+        """Most output tokens for a source of so many, its tag counted: those of the longest that
+        shares its calls.
 
         It depends on the source alone, as everything that shapes a sentence's translation should.
         """
@@ -264,6 +295,33 @@ class SentenceEngine:
         Python's lock and waits for it again."""
         texts = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
         return [" ".join(text.splitlines()).strip() for text in texts]
+
+
+def source_prefix_ids(bundle: Bundle, tokenizer: spm.SentencePieceProcessor) -> list[int]:
+    """The ids that stand before every source, for engines that read ids.
+
+    Raises BundleError where the manifest asks for what such engines do not do, or does not fit the
+    source's tokenizer.
+    """
+    manifest = bundle.manifest
+    if manifest.source_suffix or manifest.target_prefix:
+        raise BundleError(
+            f"{bundle.path}: only CTranslate2 engines know source_suffix and target_prefix: export "
+            "or import the bundle again"
+        )
+    size = manifest.source_vocab_size or manifest.vocab_size
+    if tokenizer.get_piece_size() != size:
+        raise BundleError(
+            f"{bundle.source_tokenizer_path} has {tokenizer.get_piece_size()} pieces, the manifest "
+            f"says {size}: export or import the bundle again"
+        )
+    ids = [tokenizer.piece_to_id(piece) for piece in manifest.source_prefix]
+    if any(tokenizer.is_unknown(index) for index in ids):
+        raise BundleError(
+            f"{bundle.source_tokenizer_path} lacks a piece of {list(manifest.source_prefix)}: "
+            "import the bundle again"
+        )
+    return ids
 
 
 def padded_tokens(source_tokens: int) -> int:

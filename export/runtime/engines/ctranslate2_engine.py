@@ -31,6 +31,8 @@ class CTranslate2Engine(SentenceEngine):
     log-probability of three alternatives was -5.4, against -0.6 for the beam's.
     """
 
+    runtime = "CTranslate2"
+
     def __init__(
         self,
         bundle: Bundle,

@@ -7,7 +7,7 @@ serving does not need. Field numbers: https://github.com/onnx/onnx/blob/main/onn
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,12 +16,17 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import sentencepiece as spm
 from numpy.typing import NDArray
 
 from export.runtime.bundle import Bundle, BundleError
-from export.runtime.engines.base import Decoded, SentenceEngine, TranslateOptions
+from export.runtime.engines.base import (
+    Decoded,
+    SentenceEngine,
+    TranslateOptions,
+    source_prefix_ids,
+)
 from export.runtime.manifest import BEAM_FILE
+from export.runtime.protobuf import message_fields
 from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
 
 # --- files from anybody ------------------------------------------------------------------------
@@ -70,7 +75,7 @@ def read_onnx(path: Path) -> bytes:
 def _refers_outside(message: memoryview, kind: str, depth: int) -> bool:
     if depth > DEEPEST:
         raise ValueError("messages are nested too deep")
-    for field, content in _fields(message):
+    for field, content, _ in message_fields(message):
         if kind == "tensor" and field in (EXTERNAL_DATA, DATA_LOCATION):
             if content != 0:
                 return True
@@ -80,43 +85,6 @@ def _refers_outside(message: memoryview, kind: str, depth: int) -> bool:
             if _refers_outside(content, inner, depth + 1):
                 return True
     return False
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Each field of a protobuf message: its number, and its bytes or its value as a number."""
-    place = 0
-    while place < len(message):
-        key, place = _varint(message, place)
-        match key & 7:
-            case 0:
-                number, place = _varint(message, place)
-                yield key >> 3, number
-                continue
-            case 1:
-                length = 8
-            case 2:
-                length, place = _varint(message, place)
-            case 5:
-                length = 4
-            case other:
-                raise ValueError(f"wire type {other}")
-        if place + length > len(message):
-            raise ValueError("a field ends after its message")
-        yield key >> 3, message[place : place + length]
-        place += length
-
-
-def _varint(message: memoryview, place: int) -> tuple[int, int]:
-    """The number at a place, and the place after it."""
-    number = shift = 0
-    while True:
-        byte = message[place]
-        number |= (byte & 0x7F) << shift
-        place, shift = place + 1, shift + 7
-        if byte < 0x80:
-            return number, place
-        if shift > 63:
-            raise ValueError("a number of more than 64 bits")
 
 
 # --- the engine --------------------------------------------------------------------------------
@@ -151,6 +119,7 @@ class OnnxEngine(SentenceEngine):
     """
 
     token_type = int
+    runtime = "ONNX Runtime"
 
     def __init__(
         self,
@@ -164,7 +133,7 @@ class OnnxEngine(SentenceEngine):
         super().__init__(bundle, name)
         self._max_batch_tokens = max_batch_tokens
         self._vocab_size = bundle.manifest.vocab_size
-        self._prefix = _source_prefix(bundle, self._source_tokenizer)
+        self._prefix = source_prefix_ids(bundle, self._source_tokenizer)
         self._added_tokens = 1 + len(self._prefix)
         self._running = BoundedSemaphore(inter_threads)
         self._threads = ThreadPoolExecutor(inter_threads)
@@ -230,33 +199,6 @@ class OnnxEngine(SentenceEngine):
         if not options.return_scores:
             decoded = [replace(sentence, score=None) for sentence in decoded]
         return decoded
-
-
-def _source_prefix(bundle: Bundle, tokenizer: spm.SentencePieceProcessor) -> list[int]:
-    """The ids that stand before every source.
-
-    Raises BundleError where the manifest asks for what ONNX engines do not do, or does not fit the
-    source's tokenizer.
-    """
-    manifest = bundle.manifest
-    if manifest.source_suffix or manifest.target_prefix:
-        raise BundleError(
-            f"{bundle.path}: ONNX engines know neither source_suffix nor target_prefix: export or "
-            "import the bundle again"
-        )
-    size = manifest.source_vocab_size or manifest.vocab_size
-    if tokenizer.get_piece_size() != size:
-        raise BundleError(
-            f"{bundle.source_tokenizer_path} has {tokenizer.get_piece_size()} pieces, the manifest "
-            f"says {size}: export or import the bundle again"
-        )
-    ids = [tokenizer.piece_to_id(piece) for piece in manifest.source_prefix]
-    if any(tokenizer.is_unknown(index) for index in ids):
-        raise BundleError(
-            f"{bundle.source_tokenizer_path} lacks a piece of {list(manifest.source_prefix)}: "
-            "import the bundle again"
-        )
-    return ids
 
 
 def _load(

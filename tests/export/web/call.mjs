@@ -1,8 +1,9 @@
 // Calls one of the page's functions: `node call.mjs NAME < arguments.json`, the result as JSON.
 import { readFileSync } from "node:fs";
-import { onnxEngine, outputLimit } from "../../../web/translator/bundle.js";
+import { neededFiles, onnxEngine, outputLimit } from "../../../web/translator/bundle.js";
 import { addressOf } from "../../../web/translator/download.js";
 import { sha256, sha256Plain } from "../../../web/translator/sha256.js";
+import { Source } from "../../../web/translator/source.js";
 import { splitText } from "../../../web/translator/text.js";
 import { Tokenizer } from "../../../web/translator/tokenizer.js";
 
@@ -28,6 +29,16 @@ const functions = {
     const countTokens = (text) => tokenizer.encode(text).length;
     return texts.map((text) => splitText(text, "en", countTokens, maxTokens));
   },
+  sources: ({ model, manifest, texts, forms }) => attempt(() => {
+    const source = new Source(manifest, readFileSync(model));
+    return {
+      maxTokens: source.maxTokens,
+      formality: source.formality,
+      ids: forms.map((form) => texts.map((text) => source.encode(text, form ?? undefined))),
+      counts: texts.map((text) => source.countTokens(text)),
+    };
+  }),
+  files: ({ manifest }) => attempt(() => neededFiles(manifest, base).map(([address]) => address.href)),
   limits: ({ decoding, counts }) => counts.map((count) => outputLimit(decoding, count)),
   engines: ({ manifests }) => manifests.map((one) => attempt(() => onnxEngine(one).name)),
   addresses: ({ paths }) => paths.map((path) => attempt(() => addressOf(path, base).href)),

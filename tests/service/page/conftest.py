@@ -18,7 +18,7 @@ from service.translator import Translator
 from tests.browser import open_browser, sync_api
 from tests.service.conftest import MakePair
 from tests.service.page.page import MAX_CHARS, OpenPage
-from tests.service.stub import StubEngine
+from tests.service.stub import PoliteEngine, StubEngine
 
 
 @pytest.fixture(scope="package")
@@ -29,13 +29,13 @@ def engine() -> StubEngine:
 @pytest.fixture(scope="package")
 def address(make_pair: MakePair, engine: StubEngine) -> Iterator[str]:
     """A service that translates English to German and French, the latter greedily, and German to
-    English."""
+    English, in a form of address that may be asked for."""
     pairs = [("en", "de"), ("de", "en"), ("en", "fr")]
     settings = Settings(inter_threads=1, max_text_chars=MAX_CHARS)
-    greedy = StubEngine(supported_options=frozenset())
+    greedy, polite = StubEngine(supported_options=frozenset()), PoliteEngine()
     models = ModelSet(
         [
-            Model.of(make_pair(*pair), greedy if pair[1] == "fr" else engine, settings)
+            Model.of(make_pair(*pair), {"fr": greedy, "en": polite}.get(pair[1], engine), settings)
             for pair in pairs
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 from tests.service.page.page import API, OpenPage, needs_browser, says, shows, sync_api
@@ -72,6 +73,25 @@ def test_another_translation_is_chosen_and_kept(open_page: OpenPage) -> None:
     page.locator("#text").press("Control+End")
     page.keyboard.type(" A bird.")
     shows(page, "A CAT. Ein Hund. A BIRD.")
+
+
+def test_a_form_of_address_where_there_is_a_choice(open_page: OpenPage) -> None:
+    page = open_page("#s=de&t=en&q=Ein Hund.")
+    shows(page, "EIN HUND.")
+    form = page.get_by_label("Form of address")
+    form.select_option("Informal")
+    shows(page, "informal EIN HUND.")
+    form.select_option("Formal")
+    shows(page, "formal EIN HUND.")
+    file = {"name": "a.txt", "mimeType": "text/plain", "buffer": b"Eine Katze."}
+    page.locator("#file").set_input_files(file)
+    with page.expect_download() as download:
+        page.locator("#file-download").click()
+    assert Path(download.value.path()).read_text() == "formal EINE KATZE."
+    page.locator("#swap").click()
+    sync_api.expect(form).to_be_hidden()
+    page.locator("#text").fill("A dog.")
+    shows(page, "A DOG.")
 
 
 def test_no_choice_where_the_model_is_greedy(open_page: OpenPage) -> None:

@@ -1,0 +1,243 @@
+"""The compiled engine by ctypes: what `src/engine.h` declares.
+
+It is built when the package is installed where there is a C compiler, and is optional: without it
+`library()` says why, and other engines serve.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_size_t, c_void_p
+from dataclasses import dataclass
+from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+from threading import BoundedSemaphore, Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.runtime.manifest import BundleError
+
+VERSION = 1
+"""Of the C interface: a library of another version is not used."""
+ERROR_BYTES = 200
+BAD_CALL, NO_MEMORY = 1, 2
+
+Ints = NDArray[np.int32]
+
+
+class _Call(ctypes.Structure):
+    _fields_ = (
+        ("rows", c_int32),
+        ("sources", c_void_p),
+        ("lengths", c_void_p),
+        ("limits", c_void_p),
+        ("candidates", c_void_p),
+        ("candidate_counts", c_void_p),
+        ("scored", c_int32),
+        ("repetition_penalty", c_float),
+        ("no_repeat_ngram", c_int32),
+        ("targets", c_void_p),
+        ("target_lengths", c_void_p),
+        ("ended", c_void_p),
+        ("scores", c_void_p),
+    )
+
+
+class NativeUnavailable(BundleError):
+    """The compiled engine is not there, and why."""
+
+
+def build_files() -> list[Path]:
+    """Where the compiled library may lie: beside this file, as Python's own extensions are."""
+    folder = Path(__file__).parent
+    return [folder / f"_engine{suffix}" for suffix in EXTENSION_SUFFIXES]
+
+
+@cache
+def library() -> Any:
+    """The loaded library. Raises NativeUnavailable where it was not built or is another version."""
+    path = next((path for path in build_files() if path.is_file()), None)
+    if path is None:
+        raise NativeUnavailable(
+            "the compiled engine was not built: install a C compiler (Debian: apt install gcc) and "
+            "run `pip install` again"
+        )
+    return open_library(path)
+
+
+def open_library(path: Path) -> Any:
+    """A library file. Raises NativeUnavailable where it does not load or is another version."""
+    try:
+        loaded = ctypes.CDLL(str(path))
+        loaded.qs_version.restype = c_int32
+        version = loaded.qs_version()
+    except (OSError, AttributeError) as error:
+        raise NativeUnavailable(
+            f"{path} does not load ({error}): run `pip install` again"
+        ) from error
+    if version != VERSION:
+        raise NativeUnavailable(
+            f"{path} is version {version}, {VERSION} is needed: run `pip install` again"
+        )
+    loaded.qs_kernels.restype = c_char_p
+    loaded.qs_model_load.restype = c_void_p
+    loaded.qs_model_load.argtypes = [c_void_p, c_size_t, c_char_p, c_char_p, c_size_t]
+    loaded.qs_model_free.argtypes = [c_void_p]
+    loaded.qs_model_free.restype = None
+    loaded.qs_model_kernel.argtypes = [c_void_p]
+    loaded.qs_model_kernel.restype = c_char_p
+    loaded.qs_scratch_new.restype = c_void_p
+    loaded.qs_scratch_free.argtypes = [c_void_p]
+    loaded.qs_scratch_free.restype = None
+    loaded.qs_translate.argtypes = [c_void_p, c_void_p, POINTER(_Call)]
+    loaded.qs_try_product.argtypes = [
+        c_char_p, c_void_p, c_int32, c_void_p, c_int32, c_int32, c_void_p,
+    ]  # fmt: skip
+    return loaded
+
+
+def is_built() -> bool:
+    """Whether there is a library that loads."""
+    try:
+        library()
+    except NativeUnavailable:
+        return False
+    return True
+
+
+def kernels() -> list[str]:
+    """Names of the kernels that this CPU can run, best first. Raises NativeUnavailable."""
+    names: str = library().qs_kernels().decode("ascii")
+    return names.split()
+
+
+def product(kernel: str, rows: NDArray[np.uint8], weights: NDArray[np.int8]) -> Ints:
+    """rows [R, K] · weights [N, K]ᵀ → [R, N], as a kernel computes it; for tests.
+
+    Raises ValueError for weights whose sums could overflow, and for sizes that are not padded.
+    """
+    rows, weights = np.ascontiguousarray(rows), np.ascontiguousarray(weights)
+    sums = np.empty((len(rows), len(weights)), np.int32)
+    sizes = len(rows), weights.ctypes.data, len(weights), weights.shape[1]
+    fault = library().qs_try_product(
+        kernel.encode("ascii"), rows.ctypes.data, *sizes, sums.ctypes.data
+    )
+    if fault or rows.shape[1] != weights.shape[1]:
+        raise ValueError(f"kernel {kernel} does not take {rows.shape} times {weights.shape}")
+    return sums
+
+
+@dataclass(frozen=True)
+class Translated:
+    """Ids of a translation without `</s>`, whether `</s>` came before the limit, and the sum of the
+    log-probabilities (nats, `</s>` counted), 0 where no scores were asked for."""
+
+    ids: list[int]
+    ended: bool
+    score: float
+
+
+class NativeModel:
+    """A packed model with scratch memory for `threads` calls at a time.
+
+    `data` is what `export.runtime.native.weights` writes. Raises NativeUnavailable without the
+    library, BundleError for bytes that it refuses.
+    """
+
+    _model: Any = None
+
+    def __init__(
+        self, data: bytes | bytearray, threads: int = 1, kernel: str | None = None
+    ) -> None:
+        self._library = library()
+        self._scratches: list[Any] = []
+        error = ctypes.create_string_buffer(ERROR_BYTES)
+        buffer = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
+        name = kernel.encode("ascii") if kernel is not None else None
+        self._model = self._library.qs_model_load(buffer, len(data), name, error, ERROR_BYTES)
+        if not self._model:
+            reason = error.value.decode("ascii", "replace")
+            raise BundleError(f"the compiled engine refuses the model: {reason}")
+        self.kernel: str = self._library.qs_model_kernel(self._model).decode("ascii")
+        self._running = BoundedSemaphore(threads)
+        self._lock = Lock()
+
+    def __del__(self) -> None:
+        if self._model is None:
+            return
+        for scratch in self._scratches:
+            self._library.qs_scratch_free(scratch)
+        self._library.qs_model_free(self._model)
+
+    def translate(
+        self,
+        sources: Sequence[Sequence[int]],
+        limits: Sequence[int],
+        *,
+        candidates: Sequence[NDArray[np.integer]] | None = None,
+        scored: bool = False,
+        repetition_penalty: float = 1.0,
+        no_repeat_ngram: int = 0,
+    ) -> list[Translated]:
+        """Greedy translations of source ids, each with `</s>`, of at most so many ids each.
+
+        Waits where `threads` calls run already. Raises ValueError for ids or lengths that the model
+        does not have, MemoryError where the call needs more memory than there is.
+        """
+        count = len(sources)
+        lengths = np.fromiter(map(len, sources), np.int32, count)
+        limits_ = np.asarray(limits, np.int32)
+        flat = np.fromiter((one for source in sources for one in source), np.int32, lengths.sum())
+        if len(limits_) != count or (count and limits_.min() < 1):
+            raise ValueError("each source needs a limit of 1 or more")
+        ends = np.cumsum(limits_)
+        targets = np.empty(int(ends[-1]) if count else 0, np.int32)
+        results = np.empty((2, count), np.int32)
+        scores = np.zeros(count, np.float32)
+        words, counts = _candidates(candidates, count)
+        call = _Call(
+            count, flat.ctypes.data, lengths.ctypes.data, limits_.ctypes.data,
+            None if words is None else words.ctypes.data,
+            None if counts is None else counts.ctypes.data,
+            scored, repetition_penalty, no_repeat_ngram, targets.ctypes.data,
+            results[0].ctypes.data, results[1].ctypes.data, scores.ctypes.data,
+        )  # fmt: skip
+        self._run(call)
+        rows = zip(ends - limits_, results[0], results[1], scores, strict=True)
+        return [
+            Translated(targets[at : at + length].tolist(), bool(ended), float(score))
+            for at, length, ended, score in rows
+        ]
+
+    def _run(self, call: _Call) -> None:
+        with self._running:
+            with self._lock:
+                scratch = self._scratches.pop() if self._scratches else None
+            scratch = scratch or self._library.qs_scratch_new()
+            if not scratch:
+                raise MemoryError("there is no memory for a call")
+            try:
+                status = self._library.qs_translate(self._model, scratch, byref(call))
+            finally:
+                with self._lock:
+                    self._scratches.append(scratch)
+        if status == NO_MEMORY:
+            raise MemoryError("the call needs more memory than there is: send fewer sentences")
+        if status:
+            raise ValueError("the call has ids, lengths or options that the model does not have")
+
+
+def _candidates(
+    candidates: Sequence[NDArray[np.integer]] | None, count: int
+) -> tuple[Ints | None, Ints | None]:
+    """Candidates of all rows one after the other, and how many each has."""
+    if candidates is None:
+        return None, None
+    if len(candidates) != count:
+        raise ValueError("each source needs candidates")
+    counts = np.fromiter(map(len, candidates), np.int32, count)
+    return np.concatenate([*candidates, []]).astype(np.int32), counts

@@ -1,0 +1,73 @@
+/* A decoder step: one new position for each sentence that goes on. */
+#include "run.h"
+
+/* Self-attention of the new positions to those before them. */
+static void attend_before(qs_run *run, int layer, int rows, int place) {
+    const qs_dims *dims = &run->model->dims;
+    size_t width = (size_t)dims->width, whole = run->padded_limits * width;
+    for (int row = 0; row < rows; row++) {
+        int sentence = run->active[row];
+        int padded = qs_padded(run->call->limits[sentence], 8);
+        size_t at = (size_t)layer * whole + run->target_at[sentence] * width;
+        float *keys = run->self_keys + at, *values = run->self_values + at;
+        const float *qkv = run->wide_rows + (size_t)row * run->wide;
+        qs_write_key(keys, qkv + width, place, padded, dims->heads, dims->width / dims->heads);
+        for (size_t i = 0; i < width; i++)
+            values[(size_t)place * width + i] = qkv[2 * width + i];
+        qs_attend(run, qkv, run->wide, 1, keys, padded, values, width, place + 1,
+                  run->mix + (size_t)row * run->narrow);
+    }
+}
+
+/* The recurrent unit of the new positions: adds to the states. */
+static void recur(qs_run *run, int layer, int rows, int place) {
+    size_t width = (size_t)run->model->dims.width;
+    float *states = run->states + (size_t)layer * (size_t)run->call->rows * width;
+    for (int row = 0; row < rows; row++) {
+        float *state = states + (size_t)run->active[row] * width;
+        if (place == 0)
+            for (size_t i = 0; i < width; i++) state[i] = 0.0f;
+        run->model->kernel->floats->recur(run->wide_rows + (size_t)row * run->wide, (int)width,
+                                          state, run->x + (size_t)row * run->narrow);
+    }
+}
+
+static void attend_source(qs_run *run, int layer, int rows) {
+    size_t width = (size_t)run->model->dims.width, whole = run->padded_tokens * width;
+    for (int row = 0; row < rows; row++) {
+        int sentence = run->active[row], length = run->call->lengths[sentence];
+        size_t at = (size_t)layer * whole + run->source_at[sentence] * width;
+        qs_attend(run, run->wide_rows + (size_t)row * run->wide, run->wide, 1,
+                  run->cross_keys + at, qs_padded(length, 8), run->cross_values + at, width, length,
+                  run->mix + (size_t)row * run->narrow);
+    }
+}
+
+static void step_layer(qs_run *run, int index, int rows, int place) {
+    const qs_decoder_layer *layer = &run->model->decoder[index];
+    qs_ready(run, &layer->norm, rows);
+    qs_into(run, &layer->qkv, rows, run->wide_rows, run->wide);
+    if (run->model->dims.recurrent) {
+        recur(run, index, rows, place);
+    } else {
+        attend_before(run, index, rows, place);
+        qs_to_bytes(run, run->mix, rows);
+        qs_onto_states(run, &layer->out, rows);
+    }
+    qs_settle(run, &layer->norm, rows);
+    qs_ready(run, &layer->cross_norm, rows);
+    qs_into(run, &layer->query, rows, run->wide_rows, run->wide);
+    attend_source(run, index, rows);
+    qs_to_bytes(run, run->mix, rows);
+    qs_onto_states(run, &layer->cross_out, rows);
+    qs_settle(run, &layer->cross_norm, rows);
+    qs_feed(run, &layer->ffn, rows);
+}
+
+void qs_step(qs_run *run, int rows, int place) {
+    const qs_model *model = run->model;
+    for (int row = 0; row < rows; row++) qs_embed(run, &model->table, run->last[row], place, row);
+    for (int layer = 0; layer < model->dims.decoder_layers; layer++)
+        step_layer(run, layer, rows, place);
+    qs_ready(run, &model->decoder_norm, rows);
+}
