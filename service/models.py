@@ -18,6 +18,7 @@ from export.runtime.manifest import FORMALITY, MANIFEST_FILE, BundleError, Manif
 from service.languages import match_language
 from service.settings import Settings
 from service.text.coverage import Coverage
+from service.text.numerals import Numerals
 from service.text.placeholders import EN_DE, PlaceholderWords, choose_placeholder_words
 
 logger = logging.getLogger("quickstudy.service")
@@ -39,6 +40,8 @@ class Model:
     placeholder_words: PlaceholderWords = field(default=EN_DE, compare=False, repr=False)
     coverage: Coverage | None = field(default=None, compare=False, repr=False)
     """What its vocabulary can read; None if it reads any text."""
+    numerals: Numerals | None = field(default=None, compare=False, repr=False)
+    """How its languages write numbers."""
 
     @property
     def manifest(self) -> Manifest:
@@ -66,9 +69,14 @@ class Model:
         """A bundle with its loaded engine."""
         name = _engine_name(bundle, settings)
         coverage = Coverage.of(engine)
+        numerals = Numerals(
+            bundle.manifest.source_lang,
+            bundle.manifest.target_lang,
+            keeps_form=settings.number_form == "source",
+        )
         computed_by = engine.runtime.partition(" (")[0]  # every kernel gives the same
         identity = f"{_files_identity(bundle, name)}:{computed_by}"
-        return cls(identity, bundle, engine, name, coverage=coverage)
+        return cls(identity, bundle, engine, name, coverage=coverage, numerals=numerals)
 
 
 def mean_chrf2(manifest: Manifest) -> float:

@@ -29,6 +29,9 @@ THREAD_ABOVE_CHARS = 2000
 UNKNOWN_CHARACTERS = TranslationWarning(
     "unknown_characters", "The model cannot read some characters, and may have lost them."
 )
+NUMBER_MISMATCH = TranslationWarning(
+    "number_mismatch", "Numbers of the translation are not those of the text: check them."
+)
 
 
 class SearchError(Exception):
@@ -254,6 +257,7 @@ async def _open_documents(
                 split=request.split,
                 coverage=model.coverage,
                 adds_stop=model.adds_stop,
+                numerals=model.numerals,
             )
             for text in texts
         ]
@@ -329,6 +333,8 @@ def _translated_text(
         warnings = [PARTIAL_ECHO if warning == ECHO else warning for warning in warnings]
     if any(segment.is_unread for segment in document.segments):
         warnings.append(UNKNOWN_CHARACTERS)
+    if any(text.numbers_differ for text in finished):
+        warnings.append(NUMBER_MISMATCH)
     total = sum((one.score or 0.0) * one.tokens for one in scored)
     return TranslatedText(
         text=document.rebuild(finished),

@@ -118,6 +118,17 @@ class Settings(BaseSettings):
         "true or false",
         "Whether a translation that looks wrong is decoded again with other options.",
     )
+    number_form: Literal["target", "source"] = setting(
+        "target",
+        "target or source",
+        "Whose decimal and grouping marks numbers get: `1,250.5` is `1.250,5` in German.",
+    )
+    other_language: Literal["refuse", "keep", "translate"] = setting(
+        "refuse",
+        "refuse, keep or translate",
+        "What becomes of a text that is detected, with `auto`, to be in a language that is not "
+        "served: refused with 422, kept as it is, or translated as the likeliest served one.",
+    )
     shutdown_grace_s: float = setting(
         5.0, "seconds", "Seconds for requests to finish when it stops.", ge=0, le=300
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 from service.fallback import TranslationWarning
 from service.languages import AUTO, Detection, Detector, language_name
-from service.models import PROOF_SENTENCE, Model, ModelSet, load_models
+from service.models import PROOF_SENTENCE, LanguageError, Model, ModelSet, load_models
 from service.observability import QUEUE_SENTENCES, current_metrics, show_bundles
 from service.pivot import (
     TranslatedSentence,
@@ -32,8 +32,10 @@ from service.settings import Settings
 
 logger = logging.getLogger("quickstudy.service")
 
-OTHER_LANGUAGE = 0.8
-"""From this confidence on, a text in a language that is not served gets a warning."""
+LIKELY = 0.8
+"""How likely a text must be in no language that is served to get a warning, or be refused."""
+SURE = 0.99
+"""How likely it must be to be refused where it may be a name."""
 
 
 @dataclass(frozen=True)
@@ -109,17 +111,23 @@ class Translator:
         return await asyncio.to_thread(lambda: [detector.detect(text) for text in texts])
 
     def choose_source(self, text: str, target: str) -> Detection:
-        """The likeliest language of a text: one that is translated to `target`, or `target` itself.
+        """The likeliest language of a file's text: one that is translated to `target`, or `target`
+        itself.
 
+        Raises LanguageError for a text in another language, unless the settings have it translated.
         Takes milliseconds, in any thread."""
         candidates = [*self.models.sources_of(target), target]
-        return _choose(self.detector.detect(text), candidates)
+        detections = self.detector.detect(text)
+        if self.settings.other_language != "translate" and _is_other(text, detections, candidates):
+            raise _refusal(detections[0], candidates[:-1], target)
+        return _choose(detections, candidates)
 
     async def translate(self, request: TranslationRequest) -> TranslationResult:
         """Translate texts, in order, keeping their lines, spaces and blank lines.
 
         A text that is detected to be in the target language comes back as it is. Raises
-        LanguageError for a pair that is not served, SearchError for a search that the engine does
+        LanguageError for a pair that is not served and, depending on the settings, for a text that
+        is detected to be in a language that is not; SearchError for a search that the engine does
         not support, QueueFullError when too much waits, ClosedError when the service stops.
         Cancelling it drops what still waits.
         """
@@ -202,14 +210,19 @@ class Translator:
         for text, detections in zip(request.texts, await self.detect(request.texts), strict=True):
             chosen = _choose(detections, candidates)
             best = detections[0]
-            warnings = []
-            if best.language != chosen.language and best.confidence >= OTHER_LANGUAGE:
-                message = (
-                    f"this looks like {language_name(best.language)}, and was translated as "
-                    f"{language_name(chosen.language)}"
-                )
+            source, warnings = chosen.language, []
+            if best.language not in candidates and _others(detections, candidates) >= LIKELY:
+                is_other = _is_other(text, detections, candidates)
+                done = f"was translated as {language_name(chosen.language)}"
+                if chosen.language == target:
+                    done = "was left as it is"
+                if is_other and self.settings.other_language == "refuse":
+                    raise _refusal(best, candidates[:-1], target)
+                if is_other and self.settings.other_language == "keep":
+                    source, chosen, done = target, best, "was left as it is"
+                message = f"this looks like {language_name(best.language)}, and {done}"
                 warnings = [TranslationWarning("other_language", message)]
-            texts.append(TranslatedText(text, chosen.language, chosen, warnings=warnings))
+            texts.append(TranslatedText(text, source, chosen, warnings=warnings))
         return texts, target
 
 
@@ -234,6 +247,34 @@ def _with_language(translated: TranslatedText, untranslated: TranslatedText) -> 
         detected=untranslated.detected,
         warnings=[*untranslated.warnings, *translated.warnings],
     )
+
+
+def _others(detections: Sequence[Detection], candidates: Sequence[str]) -> float:
+    """How likely a text is in none of the candidates, 0 to 1."""
+    return sum(one.confidence for one in detections if one.language not in candidates)
+
+
+def _is_other(text: str, detections: Sequence[Detection], candidates: Sequence[str]) -> bool:
+    """Whether a text is in none of the candidates; a name may be in any language."""
+    least = SURE if _may_be_a_name(text) else LIKELY
+    other = detections[0].language not in candidates
+    return other and _others(detections, candidates) >= least
+
+
+def _refusal(best: Detection, sources: Sequence[str], target: str) -> LanguageError:
+    """The error for a text in a language that is not served."""
+    message = (
+        f"`source` is 'auto', and the text looks like {language_name(best.language)} "
+        f"({best.language}), which is not translated to {target}: if it is none, give "
+        f"{' or '.join(map(repr, sources))} as `source`"
+    )
+    return LanguageError(message, "source")
+
+
+def _may_be_a_name(text: str) -> bool:
+    """Whether a text is of at most three words, all of them with a capital."""
+    words = text.split()
+    return len(words) <= 3 and not any(word[:1].islower() for word in words)
 
 
 def _choose(detections: Sequence[Detection], candidates: Sequence[str]) -> Detection:

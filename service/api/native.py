@@ -166,7 +166,7 @@ class WarningItem(BaseModel):
 
     code: str = Field(
         description="A fixed word for programs: repetition, echo, too_long, too_short, truncated, "
-        "low_score, other_language, unknown_characters."
+        "low_score, other_language, unknown_characters, number_mismatch."
     )
     message: str = Field(description="For people.")
 

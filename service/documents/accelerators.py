@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.text.patterns import PROTECTED_AND_TAGS
+from service.text.patterns import PROTECTED
 
 LETTER = r"[^\W\d_]"
 MARKS = ("_", "&")
@@ -62,7 +62,7 @@ def take_out(message: str) -> tuple[str, Sequence[Accelerator]]:
 def _in_placeholder(text: str, place: int) -> bool:
     return any(
         match.start() <= place < match.end() and match.lastgroup in PLACEHOLDERS
-        for match in PROTECTED_AND_TAGS.finditer(text)
+        for match in PROTECTED.finditer(text)
     )
 
 

@@ -17,6 +17,7 @@ from service.text.sentences import pair_up
 
 WORD = re.compile(r"[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]|[^\W\u0e00-\u0eff\u3040-\u9fff]+")
 CLAUSE_ENDS = tuple(".,;:!?…")
+MARKS_AROUND = re.compile(r"[^\w\s\ufffc]{2}")
 ONE_LETTER_WORD = "\u4e00"
 ENOUGH = 0.6
 """The least similarity of a stretch of the translation to a tagged span's own translation."""
@@ -51,6 +52,8 @@ class AlignmentPoint:
     """Whether there is a space before and after it in the source."""
     is_before_mark: bool = False
     """Whether punctuation that ends a clause, or a closing bracket, follows it directly."""
+    marks: str = ""
+    """The quote or bracket before it and the one after it, if it is alone between them."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,9 @@ def find_spans(core: InlineText) -> tuple[Span, list[AlignmentPoint]] | None:
         if element.kind in ("point", "space"):
             around = (core.text[:place][-1:].isspace(), core.text[place + 1 :][:1].isspace())
             is_before_mark = core.text[place + 1 :][:1] in (*CLAUSE_ENDS, ")", "]")
-            points.append(AlignmentPoint(element, at, around, is_before_mark))
+            marks = core.text[max(0, place - 1) : place] + core.text[place + 1 : place + 2]
+            marks = marks if len(marks) == 2 and MARKS_AROUND.fullmatch(marks) else ""
+            points.append(AlignmentPoint(element, at, around, is_before_mark, marks))
         elif element.kind == "open":
             span = Span(element, None, at, len(words), (place + 1, len(core.text)))
             open_spans[-1].children.append(span)

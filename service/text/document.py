@@ -21,6 +21,7 @@ from service.text.glossary import NO_GLOSSARY, Glossary
 from service.text.html import read_html
 from service.text.inline import Block, InlineElement, InlineText, InlineTextBuilder
 from service.text.markdown import read_markdown
+from service.text.numerals import Numerals
 from service.text.placeholders import (
     EN_DE,
     PlaceholderWords,
@@ -104,8 +105,6 @@ class Document:
         Raises ValueError if there are not as many translations as segments.
         """
         self._check_length(translated)
-        if not any(segment.core.elements for segment in self.segments):
-            return []
         repairs = (
             segment.check(index, translation)
             for index, (segment, translation) in enumerate(
@@ -152,6 +151,7 @@ def open_document(
     split: bool = True,
     coverage: Coverage | None = None,
     adds_stop: bool = True,
+    numerals: Numerals | None = None,
 ) -> Document:
     """Cut a text into sentences. It is composed to NFC; all else that is not translated stays.
 
@@ -159,7 +159,7 @@ def open_document(
     `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
     is too long. `coverage` is what the model can read, None if it reads any text. With `adds_stop`,
     the model gets a full stop after what has no mark at its end (a heading, a cell), which its
-    translation then loses.
+    translation then loses. With `numerals`, translations are held to the numbers of the text.
     """
 
     def fits(sentence: str) -> bool:
@@ -189,7 +189,6 @@ def open_document(
             block.inline,
             glossary,
             block.escape,
-            tags=format == "text",
             coverage=coverage,
             language=language,
         )
@@ -214,6 +213,7 @@ def open_document(
                     block.escape,
                     coverage,
                     adds_stop,
+                    numerals,
                 )
                 document.segments.append(segment)
     return document

@@ -44,15 +44,18 @@ NOT_TRANSLATED = re.compile(
     re.IGNORECASE,
 )
 SENTENCE_CHARACTERS = "&<>\"'.,;:!?-–—‘’“”„«»…()/%€$£+="
+TEMPLATE_WORDS = ("<?=", "<%=", "<%-")
+"""How code begins that a template replaces by text."""
 MAX_FAILURES = 100
 """Unclosed tags after which only tags without `>` in an attribute are looked for."""
 
-TokenKind = Literal["text", "open", "close", "void", "comment", "other"]
+TokenKind = Literal["text", "open", "close", "void", "comment", "template", "other"]
 
 
 @dataclass(frozen=True, slots=True)
 class HtmlToken:
-    """A stretch of the source: text, a tag (`name` in small letters), a comment, or the like."""
+    """A stretch of the source: text, a tag (`name` in small letters), a comment, a template's code,
+    or the like."""
 
     raw: str
     kind: TokenKind
@@ -80,6 +83,9 @@ def blocks(tokens: list[HtmlToken]) -> Iterator[str | Block]:
             add_text(builder, token.raw)
         elif token.kind == "comment":
             builder.add_element(kept(raw, "point"))
+        elif token.kind == "template":
+            is_word = raw.startswith(TEMPLATE_WORDS)
+            builder.add_element(kept(raw, "word" if is_word else "point", raw))
         elif not inline:
             if builder:
                 yield Block(builder.build(), escape)
@@ -138,7 +144,7 @@ def tokenize(text: str) -> Iterator[HtmlToken]:
     absent: set[str] = set()
     while (place := text.find("<", place)) >= 0:
         token: HtmlToken | None = None
-        if text.startswith(("<!--", "<![CDATA[", "<?", "<!"), place):
+        if text.startswith(("<!", "<?", "<%"), place):
             token = _declaration(text, place, absent)
         elif match := NAME.match(text, place, place + 200):
             token = _tag(text, place, match, failures < MAX_FAILURES)
@@ -161,11 +167,14 @@ def tokenize(text: str) -> Iterator[HtmlToken]:
 
 
 def _declaration(text: str, place: int, absent: set[str]) -> HtmlToken | None:
-    """A comment, CDATA, an instruction or a doctype; None if it has no end. Ends that are known to
-    be `absent` from the rest are not looked for again."""
+    """A comment, CDATA, a template's code, an instruction or a doctype; None if it has no end.
+    Ends that are known to be `absent` from the rest are not looked for again."""
     for beginning, ending, kind in (
         ("<!--", "-->", "comment"),
         ("<![CDATA[", "]]>", "other"),
+        ("<?=", "?>", "template"),
+        ("<?php", "?>", "template"),
+        ("<%", "%>", "template"),
         ("<?", "?>", "other"),
         ("<!", ">", "other"),
     ):

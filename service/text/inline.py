@@ -15,6 +15,9 @@ from typing import Literal
 MARK = "\ufffc"
 """Stands in `InlineText.text` for an element that is not a character."""
 
+LINE_END = "break"
+"""Name of an element that ends a line, and the sentence with it."""
+
 Kind = Literal["character", "space", "word", "number", "point", "open", "close"]
 """`character`: written otherwise in the source (`&amp;`); the model sees the character. `space`: a
 space that must stay (`&nbsp;`). `word`, `number`: a protected span that is a word of the sentence

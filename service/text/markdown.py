@@ -13,9 +13,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from service.text import html
-from service.text.inline import MARK, Block, InlineElement, InlineText, InlineTextBuilder, kept
+from service.text.inline import (
+    LINE_END,
+    MARK,
+    Block,
+    InlineElement,
+    InlineText,
+    InlineTextBuilder,
+    kept,
+)
 
 SENTENCE_PUNCTUATION = "!\"%&'(),-./:;?+="
+READ_AS_TEXT = f"{SENTENCE_PUNCTUATION}<>{{}}#$@"
+"""What stays itself for the model, or is part of something protected, behind a backslash."""
 TARGET = r"\((?:[^()\n]|\([^()\n]{0,500}\)){0,2000}+\)"
 LINK_END = re.compile(rf"\](?:{TARGET}|\[[^\[\]\n]{{0,500}}\])")
 TOKEN = re.compile(
@@ -91,7 +101,7 @@ def _tokens(text: str, breaks: Iterator[InlineElement]) -> Iterator[MarkdownToke
             raw = _with_breaks(text[begin:end], breaks)
         match kind:
             case "escape":
-                kind_of = "character" if raw[1] in SENTENCE_PUNCTUATION else "point"
+                kind_of = "character" if raw[1] in READ_AS_TEXT else "point"
                 element = kept(raw, kind_of, raw[1])  # type: ignore[arg-type]
             case "code":
                 element = kept(raw, "point", raw)
@@ -212,6 +222,9 @@ def _pair_html(tokens: list[MarkdownToken]) -> None:
         if index in partners and tag.kind in ("open", "close"):
             token.element = kept(token.raw, tag.kind, name=tag.name)
         else:
+            if tag.name == "br":
+                token.element = kept(token.raw, "point", name=LINE_END)
+                continue
             lone = token.before.isspace() and not token.after.isalnum() and tag.name in html.WORDS
             token.element = kept(token.raw, "word" if lone else "point")
 

@@ -1,13 +1,14 @@
 """The regular expressions of protected spans: what comes out of a translation as it went in.
 
-`PROTECTED` and `PROTECTED_AND_TAGS` find them in a source. `INVENTED` finds what a translation must
-not have of its own: without plain stretches such as `1/2/2026`, which a model may well write.
+`PROTECTED` finds them in a source. `INVENTED` finds what a translation must not have of its own:
+without plain stretches such as `1/2/2026`, which a model may well write.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Mapping
 
 from service.text.inline import MARK
 
@@ -21,28 +22,84 @@ ADDRESS = rf"""
       | (?<![\w.+-])[\w.+-]{{1,64}}@(?:[\w-]{{1,63}}\.){{1,8}}[A-Za-z]{{2,24}}\b
       | (?<![\w@./-])(?:[a-z0-9-]{{1,63}}\.){{1,6}}(?:{TOP_LEVEL})\b(?:/[^\s<>"'`{MARK}]{{0,2000}})?
       | (?<![\w/])(?:~|\.{{1,2}})?(?:/[\w.-]{{1,100}}){{2,20}}/?
+      | (?<!\w)[A-Za-z]:\\[^\s<>"'|?*{MARK}]{{1,500}} | (?<![\w\\])\\\\\w[^\s<>"'|?*{MARK}]{{1,500}}
       | (?<![\w@])[@\#][A-Za-z_]\w{{1,60}}
     )"""
-PLACEHOLDER = rf"""
-    (?P<number>
-        %(?:\d{{1,2}}\$)?[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[hlqjzt]{{0,2}}[diufFeEgG](?![A-Za-z])
-      | %\((?:{NUMBER_NAMES})\)[sdif]
-      | \{{\ ?(?:{NUMBER_NAMES})\ ?\}}
-      | \{{\{{\ ?(?:{NUMBER_NAMES})\ ?\}}\}}
-    )
-  | (?P<placeholder>
-        \{{\{{[^{{}}]{{0,200}}\}}\}}
-      | \{{%[^{{}}]{{0,200}}%\}}
-      | [$\#%@]?\{{(?:[^{{}}]|\{{[^{{}}]{{0,100}}\}}){{0,200}}\}}
-      | %\([A-Za-z_][\w.-]{{0,60}}\)[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[A-Za-z]
-      | %(?:\d{{1,2}}\$)?[-+0\#]{{0,3}}\d{{0,4}}(?:\.\d{{1,4}})?[hlqjzt]{{0,2}}
-        [sScCxXoOpaAn@di](?![A-Za-z])
-      | %[A-Za-z_]\w{{1,60}}%
-      | %%
-      | \$[A-Za-z_]\w{{0,60}}
-      | \[\[[^\[\]]{{1,200}}\]\]
-      | __\w{{1,60}}__
-    )"""
+CONVERSION = r"""
+    %(?:\d{1,2}\$)?[-+0\#']{0,5}(?:\*|\d{0,4})(?:\.(?:\*|\d{1,4}))?(?:hh|ll|I64|[hlqjztL])?"""
+"""printf's conversion up to its letter."""
+WITH_UNIT = r"(?=[A-Za-z]{1,3}(?![A-Za-z]))"
+"""A short unit right behind a conversion (`%dpx`)."""
+PROSE = r"[^\W\d_]{1,40}+(?:,?[ ][\w'’-]{1,40}+){2,60}+[.!?]?"
+"""Three words or more in braces are a text."""
+NOT_A_NUMBER = r"(?<!\d)(?<!\d[ \u00a0])"
+"""A percent sign behind a number is one."""
+
+COUNTS: Mapping[str, str] = {
+    "printf": rf"{CONVERSION}[diufFeEgG](?![A-Za-z])",
+    "printf with a unit": rf"(?<!\d){CONVERSION}[diuf]{WITH_UNIT}",
+    "Python by name": rf"%\((?:{NUMBER_NAMES})\)[sdif]",
+    "brace": rf"\{{\ ?(?:{NUMBER_NAMES})\ ?\}}",
+    "two braces": rf"\{{\{{\ ?(?:{NUMBER_NAMES})\ ?\}}\}}",
+}
+"""Placeholders that stand for a number, by the name of their syntax."""
+SYNTAXES: Mapping[str, str] = {
+    "ERB, EJS, ASP, JSP": r"<%[=-](?:[^%]|%(?!>)){0,1000}+%>",
+    "PHP": r"<\?=(?:[^?]|\?(?!>)){0,1000}+\?>",
+    "three braces": r"\{\{\{[^{}]{0,200}\}\}\}",
+    "GitHub Actions": r"\$\{\{[^{}]{0,200}\}\}",
+    "two braces": r"\{\{[^{}]{0,200}\}\}",
+    "prefixed brace": r"[$\#%@]\{(?:[^{}]|\{[^{}]{0,100}\}){0,200}\}",
+    "brace, ICU": rf"\{{(?!{PROSE}\}})(?:[^{{}}]|\{{[^{{}}]{{0,100}}\}}){{0,200}}\}}",
+    "Python by name": r"%\([A-Za-z_][\w.-]{0,60}\)[-+0\#]{0,3}\d{0,4}(?:\.\d{1,4})?[A-Za-z]",
+    "Ruby by name": r"%<[A-Za-z_]\w{0,60}>[-+0\#]{0,3}\d{0,4}(?:\.\d{1,4})?[A-Za-z]",
+    "printf": rf"{CONVERSION}[sScCxXoOpaAn@di](?![A-Za-z])",
+    "printf with a unit": rf"(?<!\d){CONVERSION}[sSc@]{WITH_UNIT}",
+    "Windows variable": r"%[A-Za-z_]\w{1,60}%",
+    "strftime": rf"{NOT_A_NUMBER}%[-_0^\#]?[A-Za-z](?![A-Za-z])",
+    "Qt": rf"{NOT_A_NUMBER}%L?\d{{1,2}}(?!\d)",
+    "percent sign": r"%%",
+    "NSIS, make": r"\$\([\w^.][\w^.\ -]{0,60}\)",
+    "i18next": r"\$t\([^()]{1,200}\)",
+    "Vue": r"@(?:\.\w{1,20})?:\(?\w{1,60}+(?:\.\w{1,60}+){0,10}+\)?",
+    "shell": r"\$[A-Za-z_]\w{0,60}",
+    "wiki": r"\[\[[^\[\]]{1,200}\]\]",
+    "underscores": r"__\w{1,60}__",
+    "Laravel": r"""(?<![^\s(\["'„“])(?<!\d\s):[a-z_]\w{1,60}+(?!:)""",
+    "Weblate": r"\[X\d{1,5}X\]",
+    "i18n-tasks": r"\bX__\d{1,5}\b",
+    "marked number": r"(?:\#\#\d{1,5}\#\#|§§\d{1,5}§§|@@\d{1,5}@@|⟦[^⟦⟧]{1,60}⟧)",
+    "TYPO3": r"\#\#\#[A-Z]\w{0,60}\#\#\#",
+    "entity": r"&(?:[A-Za-z][\w.-]{1,40}|\#\d{1,7}|\#x[0-9A-Fa-f]{1,6});",
+    "character escape": r"\\(?:u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,6}\}|x[0-9A-Fa-f]{2})",
+}
+"""Placeholders that stand for a word, by the name of their syntax."""
+CONTROLS: Mapping[str, str] = {
+    "ERB, EJS, ASP, JSP": r"<%(?![=-])(?:[^%]|%(?!>)){0,1000}+%>",
+    "PHP": r"<\?(?!=)(?:[^?]|\?(?!>)){0,1000}+\?>",
+    "FreeMarker": r"""</?[\#@][A-Za-z](?:[^<>"']|"[^"]{0,300}"|'[^']{0,300}'){0,500}+>""",
+    "Jinja, Twig, Liquid": r"\{%[^{}]{0,200}%\}|\{\#[^{}]{0,200}\#\}",
+    "Handlebars": r"\{\{(?:[\#/^>!]|else\b)[^{}]{0,200}\}\}",
+    "subtitles": r"\{\\[^{}]{1,100}\}",
+    "emoji": r"(?<![\w:]):(?:[a-z][a-z0-9_+-]{1,40}|[+-]1):(?![\w:])",
+    "escaped quote": r"""\\(?:["']|\\(?!\w))""",
+}
+"""What is no word of a sentence: it parts the text around it, or decorates it."""
+
+
+def _any_of(group: str, patterns: Mapping[str, str]) -> str:
+    return f"(?P<{group}>{'|'.join(f'(?:{pattern})' for pattern in patterns.values())})"
+
+
+_PLACEHOLDERS = "|".join(
+    (_any_of("control", CONTROLS), _any_of("number", COUNTS), _any_of("placeholder", SYNTAXES))
+)
+PLACEHOLDER = rf"(?=[%{{$\[<\#§@⟦&\\:_X])(?:{_PLACEHOLDERS})"
+"""All of them; a test holds its first characters to the tables."""
+ESCAPED_BREAK = r"""
+    (?P<break>(?:(?<!\\)(?:\\r\\n|\\[nrt])(?![a-z])|(?<=[.,;:!?)])\\[nrt])+)"""
+"""Ends of lines as source code has them."""
+BRACKET = r"(?P<bracket>[{}])"
 ONE_SYMBOL = r"""
         (?:[\u00a9\u00ae\u2122\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff\ufffc]
           |[\U0001f000-\U0001faff\ue000-\uf8ff])
@@ -57,7 +114,8 @@ IDENTIFIER = r"""
       | \b[A-Za-z0-9]{1,60}(?:_[A-Za-z0-9]{1,60}){1,20}\b
     )"""
 TAG = r"""
-    (?P<tag></?[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?/?>)"""
+    (?P<tag></?(?:[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?|\d{1,3}\ ?)/?>)"""
+"""A visible one, or one of a format that is not read (`<0>` of React)."""
 ARROWS = r"\u2190-\u21ff\u2794\u2798-\u27af\u27b1-\u27be\u27f0-\u27ff\u2900-\u297f\u2b00-\u2b11"
 OPERATOR = rf"""
     (?P<operator>(?<=\s)(?:[<>=!:]=|=>|<?-{{1,2}}>|<-{{1,2}}|<>|[<>]|[{ARROWS}\u2200-\u22ff])(?=\s))"""
@@ -96,16 +154,13 @@ COMPOSED = SCRIPTS + "".join(c for c in map(chr, range(0xA0, 0x3400)) if _has_ot
 COMPATIBLE = rf"(?P<compatible>[{COMPOSED}])|(?P<ordinal>(?<!\w)[A-Za-z0-9]{{1,9}}+\.?[ºª])"
 
 _SOURCE = (DIGITS, OPERATOR, FIELD)
-PROTECTED = re.compile(
-    "|".join((ADDRESS, *_SOURCE, PLACEHOLDER, IDENTIFIER, SYMBOL, COMPATIBLE)), re.VERBOSE
-)
-PROTECTED_AND_TAGS = re.compile(
-    "|".join((ADDRESS, TAG, *_SOURCE, PLACEHOLDER, IDENTIFIER, SYMBOL, COMPATIBLE)), re.VERBOSE
-)
+_FIRST = (ADDRESS, TAG, *_SOURCE, PLACEHOLDER, ESCAPED_BREAK)
+PROTECTED = re.compile("|".join((*_FIRST, IDENTIFIER, SYMBOL, COMPATIBLE, BRACKET)), re.VERBOSE)
+ADDRESSES = re.compile(ADDRESS, re.VERBOSE)
 INVENTED = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 SUSPECT = re.compile(
     r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)"""
 )
 """What a Latin text contains if `INVENTED` matches it; most sentences contain none of it."""
 SUSPECT_DIGITS = re.compile(r"[-0-9](?:(?<=-)--|(?<=\d)[ –-]\d|(?<=\d)\d{6})")
-"""What it contains besides if `PROTECTED` or `PROTECTED_AND_TAGS` matches it."""
+"""What it contains besides if `PROTECTED` matches it."""

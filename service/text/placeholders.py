@@ -16,7 +16,9 @@ from typing import Literal
 
 from service.text.coverage import Coverage
 from service.text.glossary import Glossary
+from service.text.html import match_tags, tokenize
 from service.text.inline import (
+    LINE_END,
     MARK,
     Escape,
     InlineElement,
@@ -26,18 +28,30 @@ from service.text.inline import (
     kept,
 )
 from service.text.patterns import (
+    ADDRESSES,
     COMPOSED,
     INVENTED,
     PROTECTED,
-    PROTECTED_AND_TAGS,
     SUSPECT,
     SUSPECT_DIGITS,
 )
+from service.text.sentences import pair_up
 
-KINDS: dict[str, Kind] = {"number": "number", "symbol": "point", "rule": "point"}
+KINDS: dict[str, Kind] = {
+    "number": "number",
+    **dict.fromkeys(("symbol", "rule", "control", "break", "bracket"), "point"),
+}
 MAKES_PROTECTED = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
 PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
 TRAILING = ".,;:!?…"
+OPENING, CLOSING = "\"'“„‘«([{", "\"'”’»)]}"
+TAG_NAME = re.compile(r"^</?|[\s/>].*", re.DOTALL)
+NOTE_MARK = re.compile(rf"{MARK}+[\[(]?(?:\d{{1,3}}|[*†‡§¶]{{1,3}})[\])]?{MARK}+")
+"""The mark of a note, between tags."""
+MAYBE_NOTE_MARK = re.compile(rf"{MARK}[\[(]?[\d*†‡§¶]")
+MAYBE_ADDRESS = re.compile(rf"[@#/:]{MARK}|{MARK}[@#/:.]|\w\.{MARK}|[@#/].{{0,99}}{MARK}")
+NUMERAL = "numeral"
+"""Name of a protected number that a reader sees, and that counts something."""
 MAX_TOUCHING = 60
 """Characters that a word with tags in it may have."""
 SPACED = "\u0e00"
@@ -56,23 +70,84 @@ def protect(
     glossary: Glossary,
     escape: Escape,
     *,
-    tags: bool = False,
     coverage: Coverage | None = None,
     language: str = "",
 ) -> InlineText:
     """The text with protected spans and glossary terms as elements.
 
-    With `tags`, also what looks like a tag; with `coverage`, also what the model cannot read. What
-    touches such a span without a space belongs to it. `language` is the code of the text's.
+    What looks like a tag to a reader is one of them. With `coverage`, so is what the model cannot
+    read. Letters that touch something protected belong to it. `language` is the code of the text's.
     `escape` converts the glossary's terms, which are plain text, to the document's format.
     """
-    pattern = PROTECTED_AND_TAGS if tags else PROTECTED
-    spans = list(_protected_spans(inline, glossary, pattern, language))
+    if MARK in inline.text:
+        if MAYBE_ADDRESS.search(inline.text):
+            inline = _with_tagged_addresses(inline)
+        if MAYBE_NOTE_MARK.search(inline.text):
+            inline = _with_tagged_marks(inline)
+    spans = list(_protected_spans(inline, glossary, PROTECTED, language))
     if spans:
         inline = _with_spans(inline, spans, escape)
     if coverage is not None:
         inline = coverage.protect(inline)
     return _with_neighbours(inline, coverage is not None) if inline.elements else inline
+
+
+def _with_tagged_marks(inline: InlineText) -> InlineText:
+    """The text with marks of notes, tags and all, as one element each (`dog<sup>1</sup>`)."""
+    partners = pair_up(inline)
+    stretches: list[tuple[int, int, Kind]] = []
+    for place in inline.places:
+        end = partners.get(place, -1) + 1
+        if end <= place or (stretches and place < stretches[-1][1]):
+            continue
+        before, after = inline.text[place - 1 : place], inline.text[end : end + 1]
+        if not before or before.isspace() or (after.isalnum() and after < SPACED):
+            continue
+        if end - place < MAX_TOUCHING and NOTE_MARK.fullmatch(inline.text[place:end]):
+            stretches.append((place, end, "point"))
+    return _joined_stretches(inline, stretches)
+
+
+def _with_tagged_addresses(inline: InlineText) -> InlineText:
+    """The text with addresses and names that have tags inside as one element each
+    (`#<span>topic</span>`)."""
+    text, at = inline.text, [place for place, c in enumerate(inline.text) if c != MARK]
+    reading = "".join(text[place] for place in at)
+    stretches: list[tuple[int, int, Kind]] = []
+    for match in ADDRESSES.finditer(reading):
+        first = match.start()
+        last = _address_end(reading, *match.span()) - 1
+        start, end = at[first], at[last] + 1
+        if end - start == last + 1 - first:
+            continue
+        inside = inline.cut(start, end)
+        if any(element.kind not in ("open", "close", "character") for element in inside.elements):
+            continue
+        while not _balanced(inline.cut(start, end)):
+            before, after = inline.element_at(start - 1), inline.element_at(end)
+            if before is not None and before.kind == "open":
+                start -= 1
+            elif after is not None and after.kind == "close":
+                end += 1
+            else:
+                break
+        else:
+            stretches.append((start, end, "word"))
+    return _joined_stretches(inline, stretches)
+
+
+def _joined_stretches(inline: InlineText, stretches: Sequence[tuple[int, int, Kind]]) -> InlineText:
+    """The text with stretches of it, in order, as one element each."""
+    if not stretches:
+        return inline
+    builder, done = InlineTextBuilder(), 0
+    for start, end, kind in stretches:
+        inside = inline.cut(start, end)
+        builder.add_inline(inline.cut(done, start))
+        builder.add_element(kept(inside.raw(), kind, inside.shown()))
+        done = end
+    builder.add_inline(inline.cut(done, len(inline.text)))
+    return builder.build()
 
 
 def strip_invented_markup(text: str) -> str:
@@ -95,22 +170,26 @@ ProtectedSpan = tuple[int, int, Literal["term"] | str, str]
 def _protected_spans(
     inline: InlineText, glossary: Glossary, pattern: re.Pattern[str], language: str
 ) -> Iterator[ProtectedSpan]:
-    """The spans in order; a term that overlaps another span is left out."""
-    terms = glossary.find(inline.text) if glossary.terms else iter(())
-    term = next(terms, None)
+    """The spans in order. A term counts if all spans that it overlaps are within it, and takes
+    their place; else it is left out."""
     text = inline.text
-    if term is None and not (SUSPECT.search(text) or SUSPECT_DIGITS.search(text)):
+    terms = list(glossary.find(text)) if glossary.terms else []
+    if not terms and not (SUSPECT.search(text) or SUSPECT_DIGITS.search(text)):
         return
-    for start, end, kind in _matches(inline, pattern, language):
-        while term is not None and term[1] <= start:
-            yield term[0], term[1], "term", term[2]
-            term = next(terms, None)
-        while term is not None and term[0] < end:
-            term = next(terms, None)
-        yield start, end, kind, ""
-    while term is not None:
-        yield term[0], term[1], "term", term[2]
-        term = next(terms, None)
+    spans = list(_matches(inline, pattern, language))
+    at = 0
+    for start, end, target in terms:
+        while at < len(spans) and spans[at][1] <= start:
+            yield *spans[at], ""
+            at += 1
+        last = at
+        while last < len(spans) and spans[last][0] < end:
+            last += 1
+        if all(start <= span[0] and span[1] <= end for span in spans[at:last]):
+            yield start, end, "term", target
+            at = last
+    for span in spans[at:]:
+        yield *span, ""
 
 
 def _matches(
@@ -183,9 +262,14 @@ def _address_end(text: str, start: int, end: int) -> int:
 def _with_spans(inline: InlineText, spans: list[ProtectedSpan], escape: Escape) -> InlineText:
     builder = InlineTextBuilder()
     place = 0
-    for start, end, kind, term in spans:
+    partners = _tag_partners(inline.text, spans) if any(s[2] == "tag" for s in spans) else {}
+    for index, (start, end, kind, term) in enumerate(spans):
         builder.add_inline(inline.cut(place, start))
-        builder.add_element(_element(inline.cut(start, end), kind, term, escape))
+        inside = inline.cut(start, end)
+        if kind == "tag":
+            builder.add_element(_visible_tag(inline.text, start, end, inside, index in partners))
+        else:
+            builder.add_element(_element(inside, kind, term, escape))
         place = end
     builder.add_inline(inline.cut(place, len(inline.text)))
     return builder.build()
@@ -195,10 +279,38 @@ def _element(inline: InlineText, kind: str, term: str, escape: Escape) -> Inline
     raw, shown = inline.raw(), inline.shown()
     if kind == "term":
         return InlineElement(raw, "word", escape(term), shown, name="term", term=term)
-    if kind == "tag" and not raw.endswith("/>"):
-        name = re.split(r"[\s>]", raw.strip("</>"), maxsplit=1)[0]
-        return kept(raw, "close" if raw.startswith("</") else "open", name=name)
-    return kept(raw, KINDS.get(kind, "word"), shown)
+    return kept(raw, KINDS.get(kind, "word"), shown, LINE_END if kind == "break" else "")
+
+
+def _tag_partners(text: str, spans: Sequence[ProtectedSpan]) -> dict[int, int]:
+    """Which of the spans are tags that belong together, each → the other."""
+    tags = [index for index, span in enumerate(spans) if span[2] == "tag"]
+    tokens = [next(tokenize(text[spans[i][0] : spans[i][1]])) for i in tags]
+    return {tags[left]: tags[right] for left, right in match_tags(tokens).items()}
+
+
+def _visible_tag(
+    text: str, start: int, end: int, inline: InlineText, has_partner: bool
+) -> InlineElement:
+    """A tag that a reader sees: the end of a stretch if it has a partner, a word where it stands
+    like one, the end of a line if it is a `<br>`."""
+    raw, shown = inline.raw(), inline.shown()
+    name = TAG_NAME.sub("", shown).lower()
+    if has_partner:
+        return kept(raw, "close" if shown.startswith("</") else "open", shown, name)
+    before, after = text[start - 1 : start], text[end : end + 1]
+    stands_alone = (not before or before.isspace() or before in OPENING) and (
+        not after or after.isspace() or after in TRAILING or after in CLOSING
+    )
+    if name == "br" and not (stands_alone and _within_sentence(text, start, end)):
+        return kept(raw, "point", shown, LINE_END)
+    return kept(raw, "word" if stands_alone else "point", shown)
+
+
+def _within_sentence(text: str, start: int, end: int) -> bool:
+    """Whether letters of a sentence are on both sides, small ones behind."""
+    before, after = text[:start].rstrip(), text[end:].lstrip()
+    return before[-1:].isalnum() and (after[:1].islower() or after[:1] in CLOSING)
 
 
 def _with_neighbours(inline: InlineText, keep_numbers: bool) -> InlineText:
@@ -291,7 +403,6 @@ PROBES = (
 BARE_PROBES = ("{}.", "{}!", "({}).", "{}?")
 ENOUGH = 0.75
 """Share of the probes that a word must survive to be used."""
-TERMINAL = frozenset(".!?:;…。！？：；")
 WESTERN = "\u0590"
 """Scripts before this code point end sentences with a full stop."""
 NOT_AFTER = r"(?<![\w/@#$%{<&=+~])(?<!\w[-.:_])"
@@ -352,6 +463,11 @@ def occurrences(word: str, text: str) -> list[re.Match[str]]:
     return list(re.finditer(rf"{NOT_AFTER}{re.escape(word)}{NOT_BEFORE}", text))
 
 
+def numeral_occurrences(word: str, text: str) -> list[re.Match[str]]:
+    """Where a number sent for another one occurs in a text: currencies and units may touch it."""
+    return list(re.finditer(rf"(?<!\d)(?<!\d[.,:]){re.escape(word)}(?!\d|[.,:]\d)", text))
+
+
 @dataclass(frozen=True)
 class SentPlaceholder:
     """What is sent for a protected word, and what to look for in the translation."""
@@ -380,12 +496,23 @@ def assign(
         [word for word in placeholder_words.numbers if word not in plain] if not attempt else []
     )
     words = words[attempt:] + words[:attempt]
+    numerals = [
+        word for word in (*placeholder_words.numbers, *NUMBER_CANDIDATES) if word not in plain
+    ]
+    numerals = [*dict.fromkeys(numerals[attempt:] + numerals[:attempt])]
     if len(protected_words(core)) > len(words):
         return None
     chosen = []
     for element in protected_words(core):
         if element.name == "term" and not attempt and _is_readable(element.shown, coverage):
             chosen.append(SentPlaceholder(element.shown, element.term))
+            continue
+        if element.name == NUMERAL:
+            if not numerals:
+                return None
+            word = numerals.pop(0)
+            chosen.append(SentPlaceholder(word, word))
+            numbers = [number for number in numbers if number != word]
             continue
         names = numbers if element.kind == "number" and numbers else words
         word = names.pop(0)
@@ -435,12 +562,3 @@ def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
         elif part.kind in ("character", "space"):
             parts.append(part.shown)
     return "".join(parts)
-
-
-def strip_added_stop(translation: str, core: InlineText) -> str:
-    """A translation without the full stop that its source does not have."""
-    text = translation.strip()
-    source = core.text.rstrip()
-    if source[-1:] in TERMINAL or text.endswith(("...", "…")):
-        return text
-    return text[:-1].rstrip() if text.endswith(".") else text

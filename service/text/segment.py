@@ -8,13 +8,13 @@ segment asks for a `Repair`: other placeholder words, or parts of the sentence b
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
 from service.text.alignment import (
-    CLAUSE_ENDS,
     AlignmentPoint,
     Span,
     Words,
@@ -24,158 +24,39 @@ from service.text.alignment import (
     source_words,
 )
 from service.text.coverage import Coverage
-from service.text.inline import Escape, InlineElement, InlineText
+from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
+from service.text.final_marks import TERMINAL, strip_added_stop, with_lost_mark
+from service.text.inline import Escape, InlineElement, InlineText, InlineTextBuilder, Kind
+from service.text.numerals import (
+    DIGIT,
+    Number,
+    Numerals,
+    numbers_of,
+    runs_of,
+    same_numerals,
+    with_unit,
+)
 from service.text.placeholders import (
+    NUMERAL,
     PlaceholderWords,
     SentPlaceholder,
     assign,
     engine_text,
-    occurrences,
     protected_words,
-    strip_added_stop,
-    strip_invented_markup,
 )
-from service.text.sentences import edges, pair_up, reads
+from service.text.sentences import edges, pair_up
 from service.text.typography import NOTHING_REPLACED, with_final_marks
-
-GENITIVE = re.compile("['’]s")
-OPENING_MARKS = "\"'“„‘‚«‹([{¿¡"
-CLOSING_QUOTES = "\"'“”‘’»›"
-CLOSING_MARKS = f".,;:!?…)]}}{CLOSING_QUOTES}"
-
-
-@dataclass(frozen=True)
-class Edit:
-    """A replacement of `text[start:end]`; `order` decides among edits with the same start."""
-
-    start: int
-    end: int
-    order: tuple[int, int]
-    output: str
-    shown: str
-
-
-def clean(translation: str) -> str:
-    return strip_invented_markup(translation).strip()
-
-
-def replacements_of(
-    text: str, core: InlineText, words: Sequence[SentPlaceholder]
-) -> list[Edit] | None:
-    """Replacements of placeholder words by protected words, if each occurs exactly once."""
-    edits: list[Edit] = []
-    for element, after, word in zip(protected_words(core), _after_words(core), words, strict=True):
-        matches = occurrences(word.expected, text)
-        if len(matches) != 1:
-            return None
-        start, end = matches[0].span()
-        output, shown = element.output, element.shown
-        genitive = text[end : end + 1] == "s"
-        if element.name == "term":
-            shown = element.term
-            if start == 0:
-                output, shown = _as_first(output, core), _as_first(shown, core)
-            end += genitive
-        elif genitive and not GENITIVE.match(after):
-            return None
-        edits.append(Edit(start, end, (3, len(edits)), output, shown))
-    return edits
-
-
-def _after_words(core: InlineText) -> list[str]:
-    """What follows each protected word directly."""
-    return [
-        core.text[place + 1 : place + 3]
-        for place, element in zip(core.places, core.elements, strict=True)
-        if element.stands_for_word
-    ]
-
-
-def _as_first(term: str, core: InlineText) -> str:
-    first = next(
-        part for part in core if not (isinstance(part, InlineElement) and part.has_no_width)
-    )
-    begins = first if isinstance(first, str) else first.shown
-    return term[:1].upper() + term[1:] if begins[:1].isupper() else term
-
-
-def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
-    """Opening tags before their first word, closing tags after their last, well nested."""
-    edits: list[Edit] = []
-
-    def place(span: Span, depth: int) -> tuple[int, int]:
-        start = output.spans[span.first][0] if span.first < len(output) else len(output.text)
-        end = output.spans[span.end - 1][1] if span.end else 0
-        for child in span.children:
-            child_start, child_end = place(child, depth + 1)
-            start, end = min(start, child_start), max(end, child_end)
-        inside = "".join(
-            part if isinstance(part, str) else reads(part) for part in core.cut(*span.stretch)
-        )
-        if span.opening:
-            start = _before_opening_marks(inside, output.text, start)
-            edits.append(Edit(start, start, (2, depth), span.opening.output, ""))
-        if span.closing:
-            end = _after_closing_marks(inside, output.text, end)
-            edits.append(Edit(end, end, (0, -depth), span.closing.output, ""))
-        return start, end
-
-    place(root, 0)
-    return edits
-
-
-def _before_opening_marks(inside: str, text: str, start: int) -> int:
-    """Where a span begins whose first word is at `start`: before as many opening marks as it has in
-    the source, if nothing but a space or a bracket is before them."""
-    count = len(inside) - len(inside.lstrip(OPENING_MARKS))
-    place = start
-    while count and place and text[place - 1] in OPENING_MARKS:
-        place, count = place - 1, count - 1
-    before = text[place - 1 : place]
-    return place if not before or before.isspace() or before in "([{“„«" else start
-
-
-def _after_closing_marks(inside: str, text: str, end: int) -> int:
-    """Where a span ends whose last word ends at `end`: after the marks that end it in the
-    source."""
-    marks = inside[len(inside.rstrip(CLOSING_MARKS)) :].replace("…", "...…")
-    allowed = set(marks) | (set(CLOSING_QUOTES) if set(marks) & set(CLOSING_QUOTES) else set())
-    count = len(marks)
-    while count and text[end : end + 1] and text[end] in allowed:
-        end, count = end + 1, count - 1
-    return end
-
-
-def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> Edit:
-    """A symbol at a boundary between words, with the spaces that it has in the source."""
-    element, text = point.element, output.text
-    before = output.spans[word - 1][1] if word else 0
-    after = output.spans[word][0] if word < len(output) else len(text)
-    if element.kind == "space":
-        start = before if text[before:after].isspace() else after
-        return Edit(start, after, (1, order), element.output, element.shown)
-    if point.is_before_mark:
-        gap = text[before : before + 1].isspace() and text[before + 1 : before + 2] in CLAUSE_ENDS
-        start = before + gap
-        space = " " if point.spaces[0] and not gap else ""
-        return Edit(start, start, (1, order), space + element.output, space + element.shown)
-    match point.spaces:
-        case (True, True):
-            ends = (" ", "") if word == len(output) else ("", " ")
-            return Edit(after, after, (1, order), element.output.join(ends), element.shown)
-        case (False, True):
-            return Edit(before, before, (1, order), element.output, element.shown)
-    return Edit(after, after, (1, order), element.output, element.shown)
-
 
 RETRIES = (1, 2)
 """Further attempts at a sentence from which the model dropped something, with other words."""
 
-ProjectionMethod = Literal["whole", "other words", "in proportion", "in parts", "source positions"]
+ProjectionMethod = Literal[
+    "whole", "other words", "in proportion", "in parts", "source positions", "numbers"
+]
 """How markup was projected. `whole`: everything was found in the sentence's translation; `other
 words`: in one with other placeholder words; `in proportion`: tags were not found, and placed in
 proportion to the source; `in parts`: spans were translated by themselves; `source positions`:
-everything was placed in proportion to the source."""
+everything was placed in proportion to the source; `numbers`: other numbers were sent."""
 
 
 class RestoredText(str):
@@ -185,15 +66,24 @@ class RestoredText(str):
     """The same as a reader sees it."""
     method: ProjectionMethod
     """How its markup was projected."""
+    numbers_differ: bool
+    """Whether its numbers are not those of the source."""
 
     @classmethod
-    def of(cls, output: str, shown: str, method: ProjectionMethod = "whole") -> RestoredText:
+    def of(
+        cls,
+        output: str,
+        shown: str,
+        method: ProjectionMethod = "whole",
+        *,
+        numbers_differ: bool = False,
+    ) -> RestoredText:
         restored = cls(output)
-        restored.shown, restored.method = shown, method
+        restored.shown, restored.method, restored.numbers_differ = shown, method, numbers_differ
         return restored
 
     def with_method(self, method: ProjectionMethod) -> RestoredText:
-        return RestoredText.of(str(self), self.shown, method)
+        return RestoredText.of(str(self), self.shown, method, numbers_differ=self.numbers_differ)
 
 
 @dataclass(frozen=True)
@@ -206,7 +96,8 @@ class Repair:
     segment: int
     texts: tuple[str, ...]
     reason: str
-    """`dropped`: the model lost something; `tags`: tagged spans must be found."""
+    """`dropped`: the model lost something; `tags`: tagged spans must be found; `numbers`: numbers
+    differ."""
     join: Callable[[Sequence[str]], RestoredText]
 
 
@@ -227,6 +118,8 @@ class Segment:
     """What the model can read; None if it reads any text."""
     adds_stop: bool = True
     """Whether a sentence without a mark at its end gets a full stop for the model."""
+    numerals: Numerals | None = None
+    """How both languages write numbers; None leaves them to the model."""
 
     @property
     def is_unread(self) -> bool:
@@ -249,8 +142,14 @@ class Segment:
 
     def check(self, index: int, translation: str) -> Repair | None:
         """What must be translated in addition; None if this translation is complete."""
-        if not self.core.elements or self.restore(translation) is not None:
+        if isinstance(translation, RestoredText):
             return None
+        if not self.core.elements and (
+            self.numerals is None or same_numerals(self.core.text, translation)
+        ):
+            return None
+        if (restored := self.restore(translation)) is not None:
+            return self._check_numbers(index, restored)
         complete = replacements_of(clean(translation), self.core, self.words) is not None
         others = [] if complete else self._other_words()
         spans = find_spans(self.core)
@@ -260,16 +159,26 @@ class Segment:
                 texts += [text for _, text in self._span_texts(spans[0], words)]
         if not complete or spans is None:
             texts += self._stretch_texts()
+        lacks = self.numerals and self.numerals.differences(self.core.text, translation)[0]
+        attempts = self._with_other_numbers(translation) if lacks else []
+        texts += self._texts_of(attempts)
         texts = [text for text in dict.fromkeys(texts) if self._translatable(text)]
 
         def join(translations: Sequence[str]) -> RestoredText:
+            restored = self._with_verdict(joined(translations))
             known = dict(zip(texts, translations, strict=True))
-            attempts = [(translation, self.words)]
-            attempts += [
+            return (
+                restored.numbers_differ and _best_of(attempts, known, restored.shown)
+            ) or restored
+
+        def joined(translations: Sequence[str]) -> RestoredText:
+            known = dict(zip(texts, translations, strict=True))
+            wholes = [(translation, self.words)]
+            wholes += [
                 (known.get(self._engine_text(self.core, words), ""), words) for words in others
             ]
             for final in (False, True):
-                for whole, words in attempts:
+                for whole, words in wholes:
                     restored = self._compose(whole, words, known, final)
                     if restored is not None:
                         method: ProjectionMethod = "whole" if words == self.words else "other words"
@@ -277,6 +186,89 @@ class Segment:
             return self._from_stretches(translation, known) or self._in_proportion(translation)
 
         return Repair(index, tuple(texts), "tags" if complete else "dropped", join)
+
+    def _with_verdict(self, restored: RestoredText) -> RestoredText:
+        """A finished translation that says whether its numbers are those of the source."""
+        if self.numerals is None or self.numerals.agree(self._read_as, restored.shown):
+            return restored
+        return RestoredText.of(str(restored), restored.shown, restored.method, numbers_differ=True)
+
+    @property
+    def _read_as(self) -> str:
+        """The sentence as a reader sees it, with the glossary's terms translated."""
+        if not self.core.elements:
+            return self.core.text
+        return "".join(
+            part if isinstance(part, str) else part.term or part.shown for part in self.core
+        )
+
+    def _check_numbers(self, index: int, restored: RestoredText) -> Repair | None:
+        """More to translate where the numbers of a finished translation are not the source's."""
+        if self.numerals is None or self.numerals.agree(self._read_as, restored.shown):
+            return None
+        attempts = self._with_other_numbers(restored.shown)
+        texts = self._texts_of(attempts)
+
+        def join(translations: Sequence[str]) -> RestoredText:
+            known = dict(zip(texts, translations, strict=True))
+            return _best_of(attempts, known, restored.shown) or self._with_verdict(restored)
+
+        return Repair(index, texts, "numbers", join)
+
+    def _with_other_numbers(self, translation: str) -> list[Segment]:
+        """The sentence with numbers that the model copies: first in the place of those that the
+        translation lacks, then of all; then with names."""
+        if self.numerals is None or not DIGIT.search(self.core.text):
+            return []
+        missing, _ = self.numerals.differences(self._read_as, translation)
+        lost = {number.text for number in missing}
+        own = [number for number in numbers_of(self.core.text) if not self._is_protected(number)]
+        runs = runs_of(self.core.text, own)
+        first = [run for run in runs if any(number.text in lost for number in run)] or runs
+        tries = [(first, 0, NUMERAL), (first, 1, NUMERAL), (first, 0, ""), (first, 1, "")]
+        tries += [(runs, 0, NUMERAL), (runs, 0, "")] if first != runs else []
+        return [
+            segment
+            for chosen, attempt, name in tries
+            if chosen and (segment := self._with_numbers(chosen, attempt, name)) is not None
+        ]
+
+    def _texts_of(self, attempts: Sequence[Segment]) -> tuple[str, ...]:
+        texts = [segment.text for segment in attempts]
+        for segment in attempts:
+            if (found := find_spans(segment.core)) is not None:
+                texts += [text for _, text in segment._span_texts(found[0], segment.words)]
+        return tuple(text for text in dict.fromkeys(texts) if self._translatable(text))
+
+    def _is_protected(self, number: Number) -> bool:
+        """Whether a part of a number is written otherwise in the source, or protected."""
+        low = bisect_left(self.core.places, number.start)
+        return low < len(self.core.places) and self.core.places[low] < number.end
+
+    def _with_numbers(
+        self, runs: Sequence[Sequence[Number]], attempt: int, name: str
+    ) -> Segment | None:
+        """The sentence with some of its numbers and their units sent as other numbers, or as names
+        without a `name`; None if there are too few of those."""
+        assert self.numerals is not None
+        text, builder, place = self.core.text, InlineTextBuilder(), 0
+        for run in runs:
+            start, end = run[0].start, with_unit(text, run[-1])
+            form = text[start:end]
+            for number in reversed(run):
+                own = self.numerals.in_target_form(text, number.start, number.end)
+                form = form[: number.start - start] + own + form[number.end - start :]
+            builder.add_inline(self.core.cut(place, start))
+            kind: Kind = "number" if name else "word"
+            element = InlineElement(text[start:end], kind, self.escape(form), form, name)
+            builder.add_element(element)
+            place = end
+        builder.add_inline(self.core.cut(place, len(text)))
+        core = builder.build()
+        words = assign(core, self.placeholder_words, attempt, self.coverage)
+        if words is None:
+            return None
+        return replace(self, core=core, words=words, text=self._engine_text(core, words))
 
     def finish(self, translation: str) -> RestoredText:
         """The finished translation without a repair: what was dropped is placed in proportion."""
@@ -300,6 +292,10 @@ class Segment:
         if self.adds_stop:
             text = strip_added_stop(text, core)
         text = with_final_marks(core.text, text)
+        if text[-1:] not in TERMINAL:
+            text = with_lost_mark(text, core)
+        if self.numerals is not None and self.numerals.changes_form and DIGIT.search(text):
+            text = self.numerals.converted(core.text, text)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(core.text, text)
         return self.coverage.restore(core.text, text)
@@ -452,6 +448,39 @@ class Segment:
         return self._assembled(text, edits).with_method("source positions")
 
 
+def _best_of(
+    attempts: Sequence[Segment], known: Mapping[str, str], first: str
+) -> RestoredText | None:
+    """The translation with the source's numbers that does not repeat itself and has as many words
+    as the source or the `first` translation, whichever has more, or nearly; None if none has the
+    numbers."""
+    restored = []
+    for segment in attempts:
+        translation = known.get(segment.text, "")
+        for final in (False, True):
+            again = segment._compose(translation, segment.words, known, final)
+            if again is not None and not segment._with_verdict(again).numbers_differ:
+                restored.append(again.with_method("numbers"))
+                break
+    texts = [first, *(segment.source for segment in attempts[:1])]
+    count = max(map(_count_words, texts))
+    return min(
+        restored,
+        key=lambda one: (_repeats(one.shown), abs(_count_words(one.shown) - count)),
+        default=None,
+    )
+
+
+def _count_words(text: str) -> int:
+    return sum(
+        any(map(str.isalnum, word)) or word == "%" for word in text.replace("%", " %").split()
+    )
+
+
+def _repeats(text: str) -> bool:
+    return any(left == right for left, right in pairwise(text.casefold().split()))
+
+
 def _trimmed(
     inline: InlineText, words: Sequence[SentPlaceholder]
 ) -> tuple[InlineText, InlineText, Sequence[SentPlaceholder], InlineText]:
@@ -482,9 +511,7 @@ def split_at(inline: InlineText, at: Callable[[InlineElement], bool]) -> list[In
 
 def _runs_on(source: str, translation: str) -> bool:
     """Whether the translation of a part repeats itself or is far too long."""
-    words = translation.casefold().split()
-    repeats = any(left == right for left, right in pairwise(words))
-    return repeats or len(words) > 2 * len(source.split()) + 2
+    return _repeats(translation) or len(translation.split()) > 2 * len(source.split()) + 2
 
 
 def _like(source: str, translation: str, whole: str) -> str:

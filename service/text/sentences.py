@@ -9,14 +9,14 @@ from __future__ import annotations
 import re
 import unicodedata
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
 import sentencex
 
 from service.text.abbreviations import ends_sentence
-from service.text.inline import InlineElement, InlineText
+from service.text.inline import LINE_END, InlineElement, InlineText
 
 LINE_BREAK = re.compile("(\r\n|[\n\r\x0b\x0c\x1c-\x1e\x85\u2028\u2029])")
 BARS = re.compile(r"(?<=\s)\|(?=\s)")
@@ -98,7 +98,10 @@ def split_inline(
     translated by themselves; with `tabs`, so is what a tab parts.
     """
     has_cells = "|" in inline.text or (tabs and "\t" in inline.text)
-    cells = _cells(inline, TABS_AND_BARS if tabs else BARS) if has_cells else (inline,)
+    has_breaks = any(element.name == LINE_END for element in inline.elements)
+    cells: Iterable[InlineText] = (inline,)
+    if has_cells or has_breaks:
+        cells = _cells(inline, TABS_AND_BARS if tabs else BARS)
     for cell in cells:
         for window in _windows(cell):
             for sentence in _sentences(window, language) if split else (window,):
@@ -106,12 +109,18 @@ def split_inline(
 
 
 def _cells(inline: InlineText, separators: re.Pattern[str]) -> Iterator[InlineText]:
-    """What is between separators, and these."""
+    """What is between separators or breaks, and these."""
+    spans = [match.span() for match in separators.finditer(inline.text)]
+    spans += [
+        (place, place + 1)
+        for place, element in zip(inline.places, inline.elements, strict=True)
+        if element.name == LINE_END
+    ]
     start = 0
-    for match in separators.finditer(inline.text):
-        yield inline.cut(start, match.start())
-        yield inline.cut(*match.span())
-        start = match.end()
+    for first, end in sorted(spans):
+        yield inline.cut(start, first)
+        yield inline.cut(first, end)
+        start = end
     yield inline.cut(start, len(inline.text))
 
 

@@ -253,7 +253,7 @@ def test_each_text_of_a_list_has_a_source_of_its_own(models: ModelSet) -> None:
     ]
 
     async def scenario() -> None:
-        translator = Translator(models, SETTINGS)
+        translator = Translator(models, SETTINGS.model_copy(update={"other_language": "translate"}))
         done = await translator.translate(TranslationRequest(texts, "auto", "fr"))
         assert [item.source for item in done.texts] == ["de", "en", "fr", "de", "de"]
         assert done.texts[0].text == f"fr en {texts[0]}"
@@ -264,6 +264,35 @@ def test_each_text_of_a_list_has_a_source_of_its_own(models: ModelSet) -> None:
         assert done.texts[3].detected.confidence < 0.01
         assert [item.warnings for item in done.texts[:3]] == [[], [], []]
         assert done.texts[4].text == ""
+        await translator.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("text", ["Погода сегодня хорошая.", "Привет", "El perro es muy grande."])
+def test_a_text_in_a_language_that_is_not_served_is_refused_or_kept(
+    models: ModelSet, text: str
+) -> None:
+    async def scenario() -> None:
+        translator = Translator(models, SETTINGS)
+        with pytest.raises(LanguageError, match="looks like") as raised:
+            await translator.translate(TranslationRequest(["Hello there.", text], "auto", "fr"))
+        assert raised.value.field == "source"
+        await translator.close()
+        keeping = Translator(models, SETTINGS.model_copy(update={"other_language": "keep"}))
+        (kept,) = (await keeping.translate(TranslationRequest([text], "auto", "fr"))).texts
+        assert kept.text == text
+        assert [warning.code for warning in kept.warnings] == ["other_language"]
+        await keeping.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("text", ["José Ramírez", "São Paulo", "OK", "42", "Hello"])
+def test_a_name_is_not_refused(models: ModelSet, text: str) -> None:
+    async def scenario() -> None:
+        translator = Translator(models, SETTINGS)
+        await translator.translate(TranslationRequest([text], "auto", "fr"))
         await translator.close()
 
     asyncio.run(scenario())

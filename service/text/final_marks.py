@@ -1,0 +1,47 @@
+"""The mark that ends a sentence: kept where a translation lost it, not left where it was added
+for the model."""
+
+from __future__ import annotations
+
+from service.text.inline import InlineText
+from service.text.placeholders import CLOSING, SPACED
+
+TERMINAL = frozenset(".!?:;…。！？：；")
+FINAL = frozenset(".!?:…")
+"""Marks that a sentence gets back if its translation lost them."""
+AFTER_MARK = ",;"
+"""What no sentence ends with."""
+
+
+def final_mark(core: InlineText) -> str:
+    """The mark that ends a sentence before closing quotes, brackets and tags; else empty."""
+    if core.text[-1:] in TERMINAL:
+        return core.text[-1:]
+    for place in range(len(core.text) - 1, -1, -1):
+        character = core.text[place]
+        element = core.element_at(place)
+        if character.isspace() or character in CLOSING or (element and element.has_no_width):
+            continue
+        return character if character in TERMINAL else ""
+    return ""
+
+
+def strip_added_stop(translation: str, core: InlineText) -> str:
+    """A translation without the full stop that its source does not have."""
+    text = translation.strip()
+    if not text.endswith(".") or text.endswith("...") or final_mark(core):
+        return text
+    return text[:-1].rstrip()
+
+
+def with_lost_mark(translation: str, core: InlineText) -> str:
+    """A translation that ends with the final mark of its source, if it has none of its own."""
+    text = translation.rstrip(f"{AFTER_MARK} ")
+    body = text.rstrip(f"{CLOSING}{AFTER_MARK} ")
+    if not body or not body[-1].isalnum() or body[-1] >= SPACED:
+        return translation
+    mark = final_mark(core)
+    if mark not in FINAL or (mark == "." and core.text.rstrip().endswith(mark * 2)):
+        return translation
+    at_end = core.text.rstrip()[-1:] == mark
+    return f"{text}{mark}" if at_end else f"{body}{mark}{text[len(body) :]}"

@@ -1,0 +1,301 @@
+"""What holds for every syntax, in every format and position.
+
+A model that rotates letters and returns everything else shows that each letter is translated once
+and all else is there once, byte for byte; one that drops, doubles and moves shows that a bad model
+cannot break it.
+"""
+
+from __future__ import annotations
+
+import html
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from service.text.document import Format
+from service.text.placeholders import EN_DE
+from tests.service.documents.document_samples import opened, served, word_document
+from tests.service.text.engines import run
+
+SENT_AS_IS = {*EN_DE.words, *EN_DE.numbers}
+WORD = re.compile(r"[^\W\d_]+")
+ROTATED = str.maketrans(
+    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    "nopqrstuvwxyzabcdefghijklmNOPQRSTUVWXYZABCDEFGHIJKLM",
+)
+
+
+def rotated(text: str) -> str:
+    """Every letter rotated, but for names that stand for something."""
+    return WORD.sub(lambda m: m[0] if m[0] in SENT_AS_IS else m[0].translate(ROTATED), text)
+
+
+def rotating(texts: Sequence[str]) -> list[str]:
+    return [rotated(text) for text in texts]
+
+
+def rotating_all(texts: Sequence[str]) -> list[str]:
+    """Copies no name either."""
+    return [text.translate(ROTATED) for text in texts]
+
+
+def careless(seed: int) -> Callable[[Sequence[str]], list[str]]:
+    """Rotates letters, and drops, doubles and moves signs, names and numbers."""
+    generator = random.Random(seed)
+
+    def one(text: str) -> str:
+        words = re.findall(r"\w+|[^\w\s]", text)
+        for _ in range(generator.randrange(1, 4)):
+            odd = [i for i, word in enumerate(words) if not word.islower()]
+            if not odd:
+                break
+            at = generator.choice(odd)
+            match generator.randrange(3):
+                case 0:
+                    words.pop(at)
+                case 1:
+                    words.insert(at, words[at])
+                case _:
+                    words.insert(generator.randrange(len(words)), words.pop(at))
+        return re.sub(r" (?=[.,;:!?])", "", " ".join(map(rotated, words)))
+
+    return lambda texts: [one(text) for text in texts]
+
+
+ALIKE: dict[str, str] = {
+    "address": "https://a.example/b?c=d",
+    "e-mail": "first.last@mail.example",
+    "handle": "@someone",
+    "path": "/usr/local/bin",
+    "brace": "{name}",
+    "index": "{0}",
+    "index with a form": "{0:.2f}",
+    "ICU argument": "{count, number}",
+    "two braces": "{{ user.name }}",
+    "three braces": "{{{raw}}}",
+    "dollar brace": "${name}",
+    "dollar braces": "${{ github.ref }}",
+    "ruby": "#{name}",
+    "ruby named": "%{name}",
+    "template tag": "{% include x %}",
+    "printf": "%s",
+    "printf number": "%1$s",
+    "printf flags": "%'d",
+    "printf star": "%-*d",
+    "printf long": "%llu",
+    "python": "%(name)s",
+    "qt": "%1",
+    "qt plural": "%n",
+    "percent sign": "%%",
+    "windows variable": "%PATH%",
+    "shell variable": "$HOME",
+    "installer variable": "$(name)",
+    "marker": ":tada:",
+    "client's marker": "[X6X]",
+    "i18n-tasks": "X__0",
+    "hashes": "##0##",
+    "sections": "§§0§§",
+    "white brackets": "⟦0⟧",
+    "wiki": "[[name]]",
+    "underscores": "__NAME__",
+    "escape": "\\u0041",
+    "link of Vue": "@:common.name",
+    "nested": "$t(common.name)",
+    "bean": "#link",
+}
+"""Syntaxes by name that read the same in every format."""
+ANGLED: dict[str, str] = {
+    "ERB": "<%= name %>",
+    "PHP": "<?= $name ?>",
+    "FreeMarker": "<#if x>",
+    "FreeMarker call": "<@macro/>",
+    "numbered": "<0/>",
+    "self-closing": '<x id="1"/>',
+}
+"""Syntaxes that are written so in text and in HTML."""
+VISIBLE = {"a tag": "<br>", "a pair": "<title>", "a closing tag": "</body>"}
+"""Visible in text; escaped elsewhere."""
+POSITIONS: dict[str, tuple[str, str]] = {
+    "start": ("", " is a dog."),
+    "middle": ("we saw the dog ", " there."),
+    "end": ("they took ", "."),
+    "no stop": ("they took ", " today"),
+    "comma": ("we took ", ", and left."),
+    "question": ("is it ", "?"),
+    "quotes": ('the word "', '" is long.'),
+    "brackets": ("we saw it (see ", ") there."),
+    "label": ("the name: ", ""),
+    "two sentences": ("we saw ", ". they slept."),
+    "exclamation": ("look at ", "!"),
+}
+NOT_IN = {
+    "md": {*VISIBLE, "white brackets", "underscores", "wiki", "printf star"},
+    "html": set(VISIBLE),
+    "vtt": {*ANGLED, *VISIBLE},
+    "srt": {"template tag"},
+}
+"""Syntaxes that mean something else there."""
+
+
+def cases() -> list[tuple[Format, str, str]]:
+    found: list[tuple[Format, str, str]] = []
+    for name, syntax in (ALIKE | ANGLED).items():
+        found += [("text", name, syntax), ("html", name, syntax)]
+        if name not in NOT_IN["md"]:
+            found.append(("markdown", name, syntax))
+    for name, syntax in VISIBLE.items():
+        found += [
+            ("text", name, syntax),
+            ("html", name, html.escape(syntax, quote=False)),
+            ("markdown", name, syntax.replace("<", "\\<")),
+        ]
+    return found
+
+
+CASES = cases()
+
+
+@pytest.mark.parametrize(("format", "name", "syntax"), CASES)
+def test_letters_are_translated_once_and_syntax_stays(
+    format: Format, name: str, syntax: str
+) -> None:
+    wrong = {}
+    for position, (before, after) in POSITIONS.items():
+        for translate in (rotating, rotating_all):
+            text = f"{before}{syntax}{after}"
+            expected = f"{before.translate(ROTATED)}{syntax}{after.translate(ROTATED)}"
+            if (output := run(text, format, translate)) != expected:
+                wrong[position, translate.__name__] = output
+    assert not wrong
+
+
+@pytest.mark.parametrize(("format", "name", "syntax"), CASES)
+def test_a_careless_model_loses_no_syntax_and_no_final_mark(
+    format: Format, name: str, syntax: str
+) -> None:
+    wrong = {}
+    for position, (before, after) in POSITIONS.items():
+        for seed in range(6):
+            text = f"{before}{syntax}{after}"
+            output = run(text, format, careless(seed))
+            final = after[-1:] if after[-1:] in tuple(".?!") else ""
+            if output.count(syntax) != 1 or not output.endswith(final):
+                wrong[position, seed] = output
+    assert not wrong
+
+
+TAGGED = {
+    "html": ("<b>", "</b>"),
+    "html link": ('<a href="/x">', "</a>"),
+    "markdown": ("**", "**"),
+    "markdown link": ("[", "](/x)"),
+}
+
+
+@pytest.mark.parametrize("kind", TAGGED)
+@pytest.mark.parametrize("final", [".", "!", "?", "...", '."', ".)"])
+def test_the_final_mark_stays_on_its_side_of_a_tag(kind: str, final: str) -> None:
+    start, end = TAGGED[kind]
+    format: Format = "html" if kind.startswith("html") else "markdown"
+    for source in (
+        f"this is {start}very big{final}{end}",
+        f"this is {start}very big{end}{final}",
+        f"{start}this is very big{final}{end}",
+        f"we saw it. this is {start}very big{final}{end} they slept.",
+    ):
+        for translate in (rotating, rotating_all):
+            expected = re.sub(
+                r"<[^>]*>|\]\([^)]*\)|(\w+)",
+                lambda m: m[1].translate(ROTATED) if m[1] else m[0],
+                source,
+            )
+            assert run(source, format, translate) == expected
+
+
+@pytest.mark.parametrize("extension", ["txt", "md", "html", "srt", "vtt", "po", "xliff", "docx"])
+def test_files_keep_syntax(extension: str) -> None:
+    syntaxes = {
+        name: syntax
+        for name, syntax in (ALIKE | ANGLED | VISIBLE).items()
+        if name not in NOT_IN.get(extension, ())
+    }
+    sentences = [f"we saw the dog {syntax} there." for syntax in syntaxes.values()]
+    file = opened(FILES[extension](sentences), f"x.{extension}")
+    seen = SEEN[extension](served(file, rotating))
+    missing = [
+        name
+        for name, syntax in syntaxes.items()
+        if f"{'we saw the dog'.translate(ROTATED)} {syntax} {'there'.translate(ROTATED)}."
+        not in seen
+    ]
+    assert not missing, seen
+
+
+def _in_lines(head: str, line: str) -> Callable[[Sequence[str]], bytes]:
+    return lambda texts: (head + "".join(line.format(text=text) for text in texts)).encode()
+
+
+def _po(texts: Sequence[str]) -> bytes:
+    quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    entries = "".join(f'\nmsgid "{text}"\nmsgstr ""\n' for text in quoted)
+    return f'msgid ""\nmsgstr "Language: de\\n"\n{entries}'.encode()
+
+
+def _xliff(texts: Sequence[str]) -> bytes:
+    units = "".join(
+        f'<trans-unit id="{at}"><source>{html.escape(text, quote=False)}</source></trans-unit>'
+        for at, text in enumerate(texts)
+    )
+    return (
+        '<xliff version="1.2" xmlns="urn:oasis:names:tc:xliff:document:1.2"><file original="a" '
+        f'source-language="en" target-language="de" datatype="plaintext"><body>{units}</body>'
+        "</file></xliff>"
+    ).encode()
+
+
+def _docx(texts: Sequence[str]) -> bytes:
+    escaped = [html.escape(t, quote=False).replace("{", "{{").replace("}", "}}") for t in texts]
+    return word_document(*(f"<w:p {{ns}}><w:r><w:t>{t}</w:t></w:r></w:p>" for t in escaped))
+
+
+FILES: dict[str, Callable[[Sequence[str]], bytes]] = {
+    "txt": _in_lines("", "{text}\n"),
+    "md": _in_lines("", "{text}\n\n"),
+    "html": _in_lines("", "<p>{text}</p>\n"),
+    "srt": _in_lines("", "1\n00:00:01,000 --> 00:00:04,000\n{text}\n\n"),
+    "vtt": _in_lines("WEBVTT\n\n", "00:01.000 --> 00:04.000\n{text}\n\n"),
+    "po": _po,
+    "xliff": _xliff,
+    "docx": _docx,
+}
+
+
+def _seen_po(data: bytes) -> str:
+    import polib
+
+    return "\n".join(entry.msgstr for entry in polib.pofile(data.decode()))
+
+
+def _seen_docx(data: bytes) -> str:
+    import io
+
+    import docx
+
+    return "\n".join(paragraph.text for paragraph in docx.Document(io.BytesIO(data)).paragraphs)
+
+
+SEEN: dict[str, Callable[[bytes], str]] = {
+    **dict.fromkeys(("txt", "md", "html", "srt", "vtt"), bytes.decode),
+    "po": _seen_po,
+    "xliff": lambda data: html.unescape(data.decode()),
+    "docx": _seen_docx,
+}
+
+
+def test_a_rotation_twice_is_the_text() -> None:
+    text = "We saw it. They slept."
+    assert rotated(rotated(text)) == text
+    assert Counter(rotated(text))["."] == 2

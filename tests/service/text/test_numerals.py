@@ -1,0 +1,165 @@
+"""Numbers come out of a translation as they went in, in the form of its language."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from service.text.document import Document, open_document
+from service.text.numerals import Numerals, numbers_of, separators
+from service.text.patterns import CONTROLS, COUNTS, PLACEHOLDER, SYNTAXES
+from tests.service.text.engines import count_tokens, shout
+
+EN_DE = Numerals("en", "de")
+
+
+@pytest.mark.parametrize(
+    ("source", "translation"),
+    [
+        ("1,250 dogs", "1.250 Hunde"),
+        ("1,250 dogs", "1250 Hunde"),
+        ("1,250 dogs", "1\u202f250 Hunde"),
+        ("3.5 km", "3,5 km"),
+        ("1,250,000.75 of it", "1.250.000,75 davon"),
+        ("at 3:30 pm", "um 15:30 Uhr"),
+        ("at 3:30 p.m.", "um 15.30 Uhr"),
+        ("at 5 p.m.", "um 17 Uhr"),
+        ("twenty dogs", "20 Hunde"),
+        ("two million", "2000000"),
+        ("on 05 May", "am 5. Mai"),
+        ("-5.5 °C", "−5,5 °C"),
+        ("the years 1990-1995", "die Jahre 1990 bis 1995"),
+    ],
+)
+def test_forms_of_the_same_number_agree(source: str, translation: str) -> None:
+    assert EN_DE.agree(source, translation)
+
+
+@pytest.mark.parametrize(
+    ("source", "translation"),
+    [
+        ("1,250 dogs", "120 Hunde"),
+        ("$19.99", "191 Dollar"),
+        ("1.5 GB", "15 GB"),
+        ("12.5%", "125 %"),
+        ("5 dogs", "5 5 Hunde"),
+        ("5 dogs and 5 cats", "5 Hunde und Katzen"),
+        ("2 dogs", "Hunde"),
+        ("a dog", "47 Hunde"),
+        ("-5.5 °C", "5,5 °C"),
+        ("at 3:30", "um 15:30"),
+    ],
+)
+def test_other_numbers_do_not(source: str, translation: str) -> None:
+    assert not EN_DE.agree(source, translation)
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("It is 1,250.5 of it.", "1.250,5"),
+        ("It is 3.5 km.", "3,5"),
+        ("Python 3.5 is old.", "3.5"),
+        ("See section 3.5 of it.", "3.5"),
+        ("Come at 3.30 p.m. then.", "3.30"),
+        ("About 7.9 of it.", "7,9"),
+        ("It is 1.250.000 there.", "1.250.000"),
+        ("It is -5.5 here.", "-5,5"),
+    ],
+)
+def test_numbers_get_the_form_of_the_target_language(source: str, expected: str) -> None:
+    (number,) = numbers_of(source)
+    assert EN_DE.in_target_form(source, number.start, number.end) == expected
+    same = Numerals("en", "de", keeps_form=True)
+    assert same.in_target_form(source, number.start, number.end) == number.text
+
+
+def test_separators_are_those_of_cldr() -> None:
+    codes = ("en", "de", "de-AT", "de-CH", "fr", "pt", "pt-PT", "pt-BR", "es-MX", "xx")
+    assert [separators(code) for code in codes] == [
+        ".,", ",.", ",\u00a0", ".’", ",\u202f", ",.", ",\u00a0", ",.", ".,", ".,",
+    ]  # fmt: skip
+
+
+def translated(text: str, model: Callable[[str], str], format: str = "text") -> tuple[str, bool]:
+    """A text through a model, and whether its numbers differ."""
+
+    def translate(texts: Sequence[str]) -> list[str]:
+        return [model(one) for one in texts]
+
+    document: Document = open_document(
+        text,
+        format,  # type: ignore[arg-type]
+        "en",
+        count_tokens,
+        100,
+        numerals=EN_DE,
+    )
+    outputs = translate([segment.text for segment in document.segments])
+    for repair in document.check(outputs):
+        outputs[repair.segment] = repair.join(translate(repair.texts))
+    finished = document.finish(outputs)
+    return document.rebuild(outputs), any(one.numbers_differ for one in finished)
+
+
+def bad_at_marks(text: str) -> str:
+    """A model that copies plain numbers, and loses the marks within others."""
+    return shout([re.sub(r"(?<=\d)[.,:](?=\d)", "", text)])[0]
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("we have 1,250 dogs.", "WE HAVE 1250 DOGS."),
+        ("it costs $19.99 today.", "IT COSTS $19,99 TODAY."),
+        ("it has 1.5 GB of it.", "IT HAS 1,5 GB OF IT."),
+        ("it rose by 12.5%.", "IT ROSE BY 12,5%."),
+        ("it is -5.5 °C and 3.25 km away.", "IT IS -5,5 °C AND 3,25 km AWAY."),
+        ("it is 5 or 1,250 or 2.5 of it.", "IT IS 5 OR 1250 OR 2,5 OF IT."),
+        ("come at 14:05 with {name}.", "COME AT 14:05 WITH {name}."),
+    ],
+)
+def test_a_number_that_a_model_loses_comes_back(source: str, expected: str) -> None:
+    assert translated(source, bad_at_marks) == (expected, False)
+
+
+def test_numbers_within_tags_come_back() -> None:
+    source = "<p>we saw <b>12.50</b> big dogs.</p>"
+    assert translated(source, bad_at_marks, "html") == (
+        "<p>WE SAW <b>12,50</b> BIG DOGS.</p>",
+        False,
+    )
+
+
+def test_a_number_that_no_try_brings_back_is_told() -> None:
+    def deaf(text: str) -> str:
+        return "".join(character for character in text.upper() if not character.isdigit())
+
+    def no_names(text: str) -> str:
+        return deaf(text).replace("BOSTON", "").replace("TOM", "")
+
+    assert translated("we have 1,250 dogs.", no_names)[1]
+    assert not translated("we have dogs.", no_names)[1]
+    assert translated("we have dogs.", lambda text: f"{text} 47")[1]
+
+
+def test_every_syntax_begins_with_a_sign_that_is_looked_for() -> None:
+    samples = {
+        "ERB, EJS, ASP, JSP": ("<%= x %>", "<% x %>"),
+        "marked number": ("##0##", "§§0§§", "@@0@@", "⟦0⟧"),
+        "Laravel": (":name",),
+        "i18n-tasks": ("X__0",),
+        "entity": ("&nbsp;",),
+        "TYPO3": ("###NAME###",),
+        "Vue": ("@:a.b",),
+        "escaped quote": ('\\"',),
+        "character escape": ("\\u0041",),
+        "strftime": ("%Y",),
+        "wiki": ("[[a]]",),
+    }
+    pattern = re.compile(PLACEHOLDER, re.VERBOSE)
+    assert samples.keys() <= SYNTAXES.keys() | CONTROLS.keys() | COUNTS.keys()
+    for names in samples.values():
+        assert all(pattern.fullmatch(sample) for sample in names), names
