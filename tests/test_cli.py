@@ -81,13 +81,13 @@ def test_a_missing_bundle_says_what_to_do(
     assert "quickstudy export" in capsys.readouterr().err
 
 
-BUNDLE = ROOT / "models" / "en-de"
+BUNDLE = ROOT / "models" / "everyday" / "en-de"
 TRANSLATE = [sys.executable, "-m", "quickstudy", "translate"]
 
 
 def test_translate_answers_each_line_before_it_reads_the_next() -> None:
     with subprocess.Popen(
-        TRANSLATE, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [*TRANSLATE, str(BUNDLE)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -21,7 +21,7 @@ from service.settings import Settings
 from service.translator import TranslationRequest, Translator
 
 ROOT = Path(__file__).parents[2]
-BUNDLE = ROOT / "models" / "en-de"
+BUNDLE = ROOT / "models" / "everyday" / "en-de"
 TRANSLATE = [sys.executable, "-m", "quickstudy", "translate"]
 LINES = [
     "Good morning.",
@@ -33,6 +33,11 @@ LINES = [
     "THE WINDOW IS OPEN!",
     *(f"She bought {number} red apples at the market." for number in range(90)),
 ]
+
+
+@pytest.fixture(autouse=True)
+def everyday(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_MODEL", str(BUNDLE))
 
 
 def run(

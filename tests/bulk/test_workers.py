@@ -15,7 +15,7 @@ import quickstudy
 from quickstudy.bulk.workers import RayWorker, TranslateConfig, ray_workers
 from quickstudy.errors import QuickstudyError
 
-BUNDLE = Path(__file__).parents[2] / "models" / "en-de"
+BUNDLE = Path(__file__).parents[2] / "models" / "everyday" / "en-de"
 
 
 class Mortal:

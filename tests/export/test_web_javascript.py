@@ -20,7 +20,7 @@ from tests.export.node import call, needs_node
 
 pytestmark = needs_node
 
-SHIPPED = Path(__file__).parents[2] / "models" / "en-de" / "tokenizer.model"
+SHIPPED = Path(__file__).parents[2] / "models" / "everyday" / "en-de" / "tokenizer.model"
 SENTENCES = (
     "A man is riding a bicycle down the street.",
     "Ein Mädchen im grünen Kleid läuft über die Straße – schnell!",

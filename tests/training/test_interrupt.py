@@ -131,7 +131,7 @@ def test_what_does_not_go_on_says_so() -> None:
         "-c",
         "import sys; from quickstudy import cli; print('go'); cli.main()",
     ]
-    bundle = ROOT / "models" / "en-de"
+    bundle = ROOT / "models" / "everyday" / "en-de"
     process, _, rest = interrupt([*command, "translate", str(bundle)], "go", 1.0)
     assert process.returncode == 130
     assert rest == "quickstudy: interrupted: run the same command again to start over\n"
