@@ -85,9 +85,14 @@ BUNDLE = ROOT / "models" / "everyday" / "en-de"
 TRANSLATE = [sys.executable, "-m", "quickstudy", "translate"]
 
 
+@pytest.fixture(autouse=True)
+def everyday(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_MODEL", str(BUNDLE))
+
+
 def test_translate_answers_each_line_before_it_reads_the_next() -> None:
     with subprocess.Popen(
-        [*TRANSLATE, str(BUNDLE)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        TRANSLATE, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
