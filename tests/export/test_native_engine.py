@@ -30,7 +30,7 @@ from tests.export import tiny
 from tests.export.test_native_kernels import KERNELS, needs_library
 from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
 
-SHIPPED = Path(__file__).parents[2] / "models/en-de"
+SHIPPED = Path(__file__).parents[2] / "models/everyday/en-de"
 GREEDY, SCORED = TranslateOptions(), TranslateOptions(return_scores=True)
 
 

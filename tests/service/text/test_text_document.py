@@ -273,7 +273,7 @@ def test_terms_through_english_stay_as_they_are() -> None:
 
 
 def test_a_faulty_glossary_is_refused() -> None:
-    for terms in ({"": "x"}, {"x": " "}, {"Dog": "a", "dog": "b"}, {"x" * 201: "y"}):
+    for terms in ({"": "x"}, {"x": " "}, {"x" * 201: "y"}):
         with pytest.raises(GlossaryError):
             Glossary(terms)
     with pytest.raises(GlossaryError, match="at most"):
