@@ -304,6 +304,7 @@ def export_bundle(
     translated_text: TranslatedText | None = None,
     formality: FormalityTags | None = None,
     reads_fragments: bool = False,
+    missing: str | None = None,
 ) -> Bundle:
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
@@ -335,7 +336,7 @@ def export_bundle(
         attribution=attribution,
         formality=formality,
         reads_fragments=reads_fragments,
-        **_source_side(source_tokenizer_path),
+        **_source_side(source_tokenizer_path, missing),
     )
     gate_settings = GateSettings(held_out, limits or GateLimits(), force) if held_out else None
     return write_engines(
@@ -350,14 +351,15 @@ def export_bundle(
     )
 
 
-def _source_side(tokenizer_path: Path | None) -> dict[str, Any]:
-    """What the manifest says of a source tokenizer of its own."""
+def _source_side(tokenizer_path: Path | None, missing: str | None) -> dict[str, Any]:
+    """What the manifest says of a source tokenizer of its own, and of what the source lacks."""
     if tokenizer_path is None:
-        return {}
+        return {} if missing is None else {"missing_characters": missing}
+    lacks = missing_characters(tokenizer_path.read_bytes()) if missing is None else missing
     return {
         "source_tokenizer": SOURCE_TOKENIZER_FILE,
         "source_vocab_size": len(pieces_of(tokenizer_path)),
-        "missing_characters": missing_characters(tokenizer_path.read_bytes()),
+        "missing_characters": lacks,
     }
 
 

@@ -25,6 +25,7 @@ from training.config.recipe import FORMALITY_TAGS, RecipeError, SourceConfig, To
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
 from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
+from training.pretrained.coverage import missing_characters
 from training.run import (
     Run,
     adopt_tokenizer,
@@ -41,7 +42,7 @@ from training.run import (
 from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
 from training.teacher_files import SOURCE_TOKENIZER, read_json
 from training.trainer import TrainingRun, train
-from training.warm_start import lent_tokenizers
+from training.warm_start import lent_start, lent_tokenizers, own_tokenizers
 
 if TYPE_CHECKING:
     from export.quality_gate import EvalSet
@@ -346,6 +347,7 @@ def _export_stage(run: Run) -> Stage:
             limits=recipe.export.gate,
             force=run.publish_anyway,
             reads_fragments=recipe.corpus.augment.no_final_stop > 0,
+            missing=_hardly_learnt(run),
             translated_text=lambda: translated_pairs(
                 run.token_shards, run.labels if recipe.needs_teacher else None
             ),
@@ -363,6 +365,15 @@ def _export_stage(run: Run) -> Stage:
         outputs=lambda: [run.bundle / "manifest.json"],
         depends_on=("student",),
     )
+
+
+def _hardly_learnt(run: Run) -> str | None:
+    """Common characters that what the student started from lacked: it has pieces or bytes for them,
+    and has seen them in passing. None for other students."""
+    if not isinstance(run.recipe.tokenizer, StartTokenizers):
+        return None
+    target, source = own_tokenizers(lent_start(run.recipe))
+    return missing_characters(source or target)
 
 
 def _validation_text(run: Run) -> EvalSet:

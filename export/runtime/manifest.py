@@ -361,7 +361,8 @@ class BundleInfo(_Frozen):
     formality: FormalityTags | None = None
     """How to ask for a form of address; None for a model that cannot be asked."""
     missing_characters: Text = ""
-    """Common characters that the source vocabulary lacks: what it lacks, it cannot read."""
+    """Common characters that the source vocabulary lacks, or has and the model has hardly learnt:
+    these, and what is cut into bytes, the model is not given."""
     reads_fragments: bool = False
     """Whether it has learnt headings and labels, which no mark ends; imported models have."""
     recipe: RelativePath | None = RECIPE_FILE

@@ -2,6 +2,7 @@
 
 A word all in capitals is sent in small letters, and so is the first letter of a sentence; the
 translation gets its capitals back. A capital elsewhere may be a name's, and is left to coverage.
+Several words all in capitals are sent as a sentence is written, since models have seen few such.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class Capitals:
         """The text with small letters for those. What is in capitals, the text or a word, becomes
         small as a whole."""
         if not self._word.search(text):
-            return text
+            return as_a_sentence(text) if are_words_in_capitals(text) else text
         return text.lower() if are_capitals(text) else self._word.sub(self._lowered_word, text)
 
     def _lowered_word(self, match: re.Match[str]) -> str:
@@ -53,13 +54,30 @@ class Capitals:
         """The translation with the capitals of a source that was sent in small letters: all of it,
         or the first one."""
         if not self._word.search(source):
-            return translation
+            raised = are_words_in_capitals(source)
+            return translation.upper() if raised else translation
         if are_capitals(source) and MARK not in source:
             return translation.upper()
         start, place = FIRST.search(source), FIRST.search(translation)
         if start is None or place is None or start[0] not in self.letters:
             return translation
         return translation[: place.start()] + place[0].upper() + translation[place.end() :]
+
+
+WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def are_words_in_capitals(text: str) -> bool:
+    """Whether a text is two words or more in capitals, and nothing that must keep its letters."""
+    return are_capitals(text) and MARK not in text and len(WORD.findall(text, 0, 2000)) > 1
+
+
+def as_a_sentence(text: str) -> str:
+    """A text in capitals in small letters but for its first."""
+    small = text.lower()
+    first = WORD.search(small)
+    place = first.start() if first else 0
+    return small[:place] + small[place : place + 1].upper() + small[place + 1 :]
 
 
 def are_capitals(text: str) -> bool:

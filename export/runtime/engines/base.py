@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import sentencepiece as spm
 
 from export.runtime.bundle import Bundle, load_source_tokenizer, load_tokenizer
-from export.runtime.engines.unknown import UnknownFinder
+from export.runtime.engines.unknown import UnknownFinder, learnt_pieces
 from export.runtime.formality import load_tags, text_tokenizer
 from export.runtime.manifest import FORMALITY, SEARCH_OPTIONS, BundleError, Decoding, Formality
 
@@ -175,7 +175,10 @@ class SentenceEngine:
         self._tags = load_tags(bundle, source_tokenizer)
         self._tag_tokens = max(map(len, self._tags.values()), default=0)
         self._source_tokenizer = text_tokenizer(bundle, source_tokenizer)
-        self._unknown = UnknownFinder(self._source_tokenizer)
+        self._unknown = UnknownFinder(
+            self._source_tokenizer,
+            learnt_pieces(self._source_tokenizer, bundle.manifest.missing_characters),
+        )
         # Without a pool of its own, SentencePiece starts threads for each list.
         self._pool = spm.ThreadPool(1)
         self._cached_tokens = lru_cache(TOKEN_CACHE_SIZE)(self._tokenized)

@@ -18,6 +18,19 @@ PRIVATE_USE = "\U0010fffd"
 ASCII = [chr(code) for code in range(128)]
 
 
+def learnt_pieces(tokenizer: spm.SentencePieceProcessor, missing: str) -> set[str] | None:
+    """The pieces that a model knows which learnt nothing of some characters: not those characters,
+    and no bytes. None where all its pieces are known."""
+    if not missing:
+        return None
+    pieces = {
+        tokenizer.id_to_piece(index)
+        for index in range(tokenizer.get_piece_size())
+        if not tokenizer.is_byte(index)
+    }
+    return pieces.difference(missing, (f"▁{character}" for character in missing))
+
+
 class UnknownFinder:
     """Finds the stretches of a text that a SentencePiece model reads as unknown."""
 
