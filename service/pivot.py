@@ -336,14 +336,17 @@ def _translated_text(
     if any(text.numbers_differ for text in finished):
         warnings.append(NUMBER_MISMATCH)
     total = sum((one.score or 0.0) * one.tokens for one in scored)
+    text = document.rebuild(finished)
+    others = dict.fromkeys(map(document.rebuild, _alternatives(translations, finished)))
     return TranslatedText(
-        text=document.rebuild(finished),
+        text=text,
         source=source,
         score=total / tokens if tokens else None,
         truncated=any(one.truncated for one in translations),
         tokens=tokens,
         sentences=document.pairs(finished),
-        alternatives=[document.rebuild(texts) for texts in _alternatives(translations, finished)],
+        # What was mended may have become what another one was.
+        alternatives=[other for other in others if other != text],
         warnings=_distinct(warnings),
     )
 

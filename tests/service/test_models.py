@@ -109,6 +109,27 @@ def test_two_models_for_a_pair_are_refused(make_pair: MakePair) -> None:
         ModelSet([tagging(make_pair("de", "en")), tagging(make_pair("de", "en"))])
 
 
+class Wavering(Tagging):
+    """Its alternatives are its translation again, and one of them twice."""
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        return [Translation(text, 1, alternatives=(text, "no", "no")) for text in sentences]
+
+
+def test_alternatives_differ_from_the_translation_and_each_other(make_pair: MakePair) -> None:
+    model = Model.of(make_pair("en", "de"), Wavering("de"), SETTINGS)
+
+    async def translate() -> TranslatedText:
+        translator = Translator(ModelSet([model]), SETTINGS)
+        result = await translator.translate(TranslationRequest(["yes"], alternatives=3))
+        await translator.close_now()
+        return result.texts[0]
+
+    assert list(asyncio.run(translate()).alternatives) == ["no"]
+
+
 def shown(model: Model, **chrf2: float) -> Model:
     """A model whose card shows these figures of domains."""
     domains = tuple(
