@@ -31,7 +31,7 @@ from torch import Tensor, nn
 
 from export.lexical_table import LexicalTable
 from export.quantization import quantize_rows
-from export.runtime.ctranslate2_format import dequantized, read_variables
+from export.runtime.ctranslate2_format import TENSOR_NAMES, dequantized, read_variables
 from export.runtime.manifest import BundleError
 from training.model.transformer import (
     BOS,
@@ -246,18 +246,6 @@ def _array(tensor: Tensor | nn.Module) -> NDArray[np.float32]:
 
 
 MODEL_FILE = "model.bin"
-TENSOR_NAMES = {
-    "attention_norm": "self_attention/layer_norm",
-    "attention.qkv": "self_attention/linear_0",
-    "attention.out": "self_attention/linear_1",
-    "cross_norm": "attention/layer_norm",
-    "cross.query": "attention/linear_0",
-    "cross.kv": "attention/linear_1",
-    "cross.out": "attention/linear_2",
-    "ffn_norm": "ffn/layer_norm",
-    "ffn.inner": "ffn/linear_0",
-    "ffn.outer": "ffn/linear_1",
-}
 
 
 def from_ctranslate2(folder: Path) -> Transformer:

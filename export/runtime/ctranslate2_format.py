@@ -227,6 +227,19 @@ MODEL_FILE, CONFIG_FILE, VOCABULARY_FILE = "model.bin", "config.json", "shared_v
 # --- what our export writes --------------------------------------------------------------------
 
 
+TENSOR_NAMES = {
+    "attention_norm": "self_attention/layer_norm",
+    "attention.qkv": "self_attention/linear_0",
+    "attention.out": "self_attention/linear_1",
+    "cross_norm": "attention/layer_norm",
+    "cross.query": "attention/linear_0",
+    "cross.kv": "attention/linear_1",
+    "cross.out": "attention/linear_2",
+    "ffn_norm": "ffn/layer_norm",
+    "ffn.inner": "ffn/linear_0",
+    "ffn.outer": "ffn/linear_1",
+}
+"""Parts of our layers in the variables of CTranslate2's."""
 SHORTLIST_FILE = "vmap.txt"
 SPEC, REVISION = "TransformerSpec", 7
 MAX_LAYERS = 256

@@ -313,8 +313,10 @@ def test_a_text_in_a_language_that_is_not_served_is_refused_or_kept(
 def test_a_name_is_not_refused(models: ModelSet, text: str) -> None:
     async def scenario() -> None:
         translator = Translator(models, SETTINGS)
-        await translator.translate(TranslationRequest([text], "auto", "fr"))
+        result = await translator.translate(TranslationRequest([text], "auto", "fr"))
         await translator.close()
+        assert result.texts[0].text
+        assert "other_language" not in [one.code for one in result.texts[0].warnings]
 
     asyncio.run(scenario())
 

@@ -18,6 +18,7 @@ from export.runtime.ctranslate2_format import (
     CONFIG_FILE,
     MODEL_FILE,
     SCALE,
+    TENSOR_NAMES,
     layer_count,
     read_table,
     read_variables,
@@ -25,18 +26,6 @@ from export.runtime.ctranslate2_format import (
 from export.runtime.manifest import strict_json
 from export.runtime.native.weights import Floats, NativeDims, NativeSource, Quantised
 
-PARTS = {
-    "attention_norm": "self_attention/layer_norm",
-    "attention.qkv": "self_attention/linear_0",
-    "attention.out": "self_attention/linear_1",
-    "cross_norm": "attention/layer_norm",
-    "cross.query": "attention/linear_0",
-    "cross.kv": "attention/linear_1",
-    "cross.out": "attention/linear_2",
-    "ffn_norm": "ffn/layer_norm",
-    "ffn.inner": "ffn/linear_0",
-    "ffn.outer": "ffn/linear_1",
-}
 NAMES = {
     "positions": "decoder/position_encodings/encodings",
     "embedding": "decoder/embeddings",
@@ -109,7 +98,7 @@ def _name_of(name: str) -> str:
     if name in NAMES:
         return NAMES[name]
     side, layer, part = name.split(".", 2)
-    return f"{side}/layer_{layer}/{PARTS[part]}"
+    return f"{side}/layer_{layer}/{TENSOR_NAMES[part]}"
 
 
 def _quantised(variables: Variables, name: str) -> Quantised:
