@@ -38,8 +38,8 @@ def quantize_pairs(weight: NDArray[np.float32]) -> tuple[NDArray[np.int8], NDArr
 
     q = round(scale · w), scale = 127 / max(max|w|, max(|w_2k| + |w_2k+1|)) by row: pairs are 127
     before rounding and so 128 at most behind it. That is never coarser than `quantize_rows`, and
-    1.3 to 1.6 times as fine for weights without outliers: of 400 lines 74 % are then those of float32,
-    with 7 bits 68 % (English to German, greedy).
+    1.3 to 1.6 times as fine for weights without outliers: of 400 lines 74 % are then those of
+    float32, with 7 bits 68 % (English to German, greedy).
     """
     largest = _pair_sums(weight).max(axis=1).astype(np.float32)
     largest[largest == 0] = LARGEST_BYTE
