@@ -38,6 +38,7 @@ from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer
 from training.distill.label_store import LabelStore
 from training.distill.losses import Loss, LossOutput, build_loss
+from training.distill.sampled_softmax import scored_words
 from training.distributed import ParentWatch, TrainingError, launch, precision, process_count
 from training.logging import Monitor, clock
 from training.model.decoding import greedy_corpus
@@ -197,13 +198,18 @@ def _worker(fabric: Fabric, run: TrainingRun) -> None:
 class DistillationModule(nn.Module):
     """Model and loss as one module, so that gradients of both are averaged together."""
 
-    def __init__(self, model: Transformer, loss: Loss) -> None:
+    def __init__(self, model: Transformer, loss: Loss, sampled: int | None = None) -> None:
+        """With `sampled` the output layer scores what a batch needs and that many drawn words."""
         super().__init__()
         self.model = model
         self.loss = loss
+        self.sampled = sampled
 
     def forward(self, batch: Batch) -> LossOutput:
-        return self.loss(self.model, batch)
+        if self.sampled is None:
+            return self.loss(self.model, batch)
+        scored = scored_words(batch, len(self.model.embedding.weight), self.sampled)
+        return self.loss(self.model.scoring(*scored), scored.relabelled(batch))
 
 
 class Trainer:
@@ -247,7 +253,8 @@ class Trainer:
     def _set_up(self) -> None:
         """Wrap model and optimiser, which must be done again when other weights learn."""
         self.module, self.wrapped_optimizer = self.fabric.setup(
-            DistillationModule(self.model, self.loss), self.optimizer
+            DistillationModule(self.model, self.loss, self.config.sampled_softmax),
+            self.optimizer,
         )
 
     # --- state -------------------------------------------------------------------------------

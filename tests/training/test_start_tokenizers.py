@@ -84,7 +84,17 @@ def test_the_pieces_stay_that_the_text_needs_most(started: Run, pretrained: Path
     gone = [index for index in longer if theirs[index] not in ours]
     stayed = [index for index in longer if theirs[index] in ours]
     assert gone
-    assert max(counts[index] for index in gone) <= min(counts[index] for index in stayed)
+    # Nothing that is gone is commoner than what stayed both in this text and in the model's own.
+    processor = spm.SentencePieceProcessor(model_proto=whole)
+    score = processor.get_score
+    assert not [
+        (theirs[lost], theirs[kept])
+        for lost in gone
+        for kept in stayed
+        if counts[lost] > counts[kept] and score(lost) > score(kept)
+    ]
+    assert max(map(score, gone)) > min(map(score, stayed)), "the text counts"
+    assert max(counts[i] for i in gone) > min(counts[i] for i in stayed), "so does the model"
 
 
 def test_a_trimmed_vocabulary_writes_what_the_whole_one_wrote(
@@ -119,6 +129,20 @@ def test_the_order_of_the_pieces_and_their_scores_stay() -> None:
         assert after.get_score(after.piece_to_id(piece)) == before.get_score(
             before.piece_to_id(piece)
         )
+
+
+def test_what_the_text_lacks_stays_by_its_frequency_in_the_models_own_text() -> None:
+    """A piece that this text never has stays before rarer ones of the model's, and gives way to
+    those that the text has."""
+    model = read_model()
+    processor = spm.SentencePieceProcessor(model_proto=model)
+    long = [p for p in pieces_of(model)[4:] if len(p.removeprefix("▁")) > 1]
+    by_score = sorted(long, key=lambda p: -processor.get_score(processor.piece_to_id(p)))
+    rarest = by_score[-1].removeprefix("▁")
+    size = len(pieces_of(model)) - len(long) + 3
+    kept = set(pieces_of(trim(model, [], size))) & set(long)
+    assert kept == set(by_score[:3])
+    assert by_score[-1] in pieces_of(trim(model, [f"{rarest} " * 50], size))
 
 
 def test_a_size_that_does_not_suffice_is_refused() -> None:

@@ -143,11 +143,14 @@ def test_it_learns_and_writes_a_checkpoint(corpus: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize(("processes", "sampled"), [(1, None), (2, None), (2, 40)])
 def test_killed_and_resumed_is_the_uninterrupted_run(
-    corpus: Path, tmp_path: Path, processes: int
+    corpus: Path, tmp_path: Path, processes: int, sampled: int | None
 ) -> None:
-    whole, broken = (make_run(corpus, tmp_path / name, processes) for name in ("whole", "broken"))
+    whole, broken = (
+        make_run(corpus, tmp_path / name, processes, sampled_softmax=sampled)
+        for name in ("whole", "broken")
+    )
     train(whole)
     train_and_kill(broken, kill_at=STEPS // 2)
     assert not broken.checkpoint.exists(), "it was killed too late to show anything"

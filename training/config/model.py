@@ -62,6 +62,10 @@ class TrainingConfig(Section):
     """Target tokens in one process's batch, padding counted."""
     accumulate: int = Field(1, ge=1)
     """Batches summed into one step of the optimiser."""
+    sampled_softmax: int | None = Field(None, ge=0)
+    """Words that each batch's output layer scores beside its targets and the teacher's top ones,
+    drawn anew for every batch; the output layer is most of the work where a vocabulary is large.
+    Default: the whole vocabulary."""
     learning_rate: float = Field(1e-3, gt=0)
     """Peak learning rate, at the end of the warm-up."""
     warmup_steps: int = Field(1000, ge=1)

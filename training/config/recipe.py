@@ -416,6 +416,11 @@ class Recipe(Section):
                 f"{where} teaches by what a student writes already: it is for a student with "
                 "student.start, and not for baselines, which start at random"
             )
+        if objective.kind == "risk" and self.student.training.sampled_softmax is not None:
+            faults.append(
+                f"{where} scores what the student draws from the whole vocabulary: leave out "
+                "student.training.sampled_softmax"
+            )
         if getattr(objective, "temperature", 1.0) != 1.0 and self.labels.top_k != 0:
             faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
         return faults

@@ -438,6 +438,14 @@ class Transformer(nn.Module):
         """States [..., D] → scores over the vocabulary [..., V]."""
         return F.linear(states, self.embedding.weight, self.output_bias)
 
+    def scoring(self, words: Tensor, offset: Tensor) -> Transformer:
+        """This model with its weights, but scores [..., C] of these words [C] alone, to which
+        `offset` [C] is added."""
+        narrowed = _NarrowedTransformer.__new__(_NarrowedTransformer)
+        narrowed.__dict__.update(self.__dict__)
+        narrowed.words, narrowed.offset = words, offset
+        return narrowed
+
     def forward(self, src: Tensor, trg_in: Tensor) -> Tensor:
         """Teacher-forced logits [B, T, V] for source ids [B, S] and target inputs [B, T]."""
         memory, bias = self.encode(src)
@@ -445,6 +453,17 @@ class Transformer(nn.Module):
 
     def new_cache(self, memory_bias: Tensor | None = None) -> DecoderCache:
         return DecoderCache([LayerCache() for _ in self.decoder], memory_bias=memory_bias)
+
+
+class _NarrowedTransformer(Transformer):
+    """A Transformer that shares another's weights and scores a few words."""
+
+    words: Tensor
+    offset: Tensor
+
+    def logits(self, states: Tensor) -> Tensor:
+        rows = self.embedding.weight.index_select(0, self.words)
+        return F.linear(states, rows, self.output_bias[self.words] + self.offset)
 
 
 def parameter_count(model: nn.Module) -> int:
