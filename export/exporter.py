@@ -24,6 +24,7 @@ from export.ctranslate2 import (
     to_ctranslate2,
     write_vmap,
 )
+from export.lent_lexicon import LentLexicon
 from export.lexical_table import LexicalTable, Sentence, lexical_table
 from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
@@ -59,6 +60,8 @@ TranslatedText = Callable[[], Iterable[Sentence]]
 """(source ids, translation's ids) of every training pair, without special tokens."""
 SHORTLIST_CANDIDATES = 50
 """Translations of a source piece in a shortlist."""
+LENT_CANDIDATES = 10
+"""Those of a run's text beside a lent lexicon."""
 SHORTLIST_ALWAYS = 200
 """Frequent target pieces that any source may be translated to."""
 
@@ -66,14 +69,15 @@ SHORTLIST_ALWAYS = 200
 @dataclass(frozen=True)
 class ExportJob:
     """What an engine is exported from: the model, the target's and the source's pieces in the
-    order of their ids, the manifest's content, and the translated text that shortlists are made
-    from."""
+    order of their ids, the manifest's content, and the translated text and the lexicon that
+    shortlists are made from."""
 
     model: Transformer
     pieces: list[str]
     source_pieces: list[str]
     info: BundleInfo
     translated_text: TranslatedText | None = None
+    lexicon: LentLexicon | None = None
 
 
 @dataclass(frozen=True)
@@ -137,16 +141,27 @@ def _onnx_int8_shortlist(job: ExportJob, folder: Path) -> None:
 
 
 def _shortlist(job: ExportJob) -> Shortlist:
-    """Each source piece's likely translations, and itself where the target has the same piece, so
-    that what was never seen in translated text can be copied."""
+    """Each source piece's likely translations, by translated text and by a lent lexicon, and itself
+    where the target has the same piece, so that what was never seen can be copied."""
     table = _lexical_table(job)
-    likely = dict(table.likely(SHORTLIST_CANDIDATES))
+    lent = job.lexicon
+    likely = dict(table.likely(SHORTLIST_CANDIDATES if lent is None else LENT_CANDIDATES))
     target_ids = {piece: index for index, piece in enumerate(job.pieces)}
+    none = np.zeros(0, dtype=np.int64)
     lists = [
-        np.union1d(likely.get(index, []), [target_ids[piece]] if piece in target_ids else [])
+        np.unique(
+            np.concatenate(
+                [
+                    likely.get(index, none),
+                    none if lent is None else lent.lists.get(index, none),
+                    np.array([target_ids[piece]] if piece in target_ids else none),
+                ]
+            )
+        )
         for index, piece in enumerate(job.source_pieces)
     ]
-    return Shortlist.of(lists, table.frequent(SHORTLIST_ALWAYS))
+    always = table.frequent(SHORTLIST_ALWAYS)
+    return Shortlist.of(lists, always if lent is None else np.union1d(always, lent.always))
 
 
 def _onnx_float32(job: ExportJob, folder: Path) -> None:
@@ -302,6 +317,7 @@ def export_bundle(
     limits: GateLimits | None = None,
     force: bool = False,
     translated_text: TranslatedText | None = None,
+    lexicon: LentLexicon | None = None,
     formality: FormalityTags | None = None,
     reads_fragments: bool = False,
     missing: str | None = None,
@@ -309,9 +325,9 @@ def export_bundle(
     """Write the bundle of a model at `out`; the first of `engines` is its default engine.
 
     `source_tokenizer_path` is the source's, where it has one of its own. `engines` are names in
-    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from; `reads_fragments` says
-    that the model has learnt text that no mark ends; `formality` are the tags that its sources were
-    trained with.
+    `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from, and `lexicon`, that of
+    the model that this one started from, if it has one; `reads_fragments` says that the model has
+    learnt text that no mark ends; `formality` are the tags that its sources were trained with.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -348,6 +364,7 @@ def export_bundle(
         gate_settings,
         translated_text,
         source_tokenizer_path,
+        lexicon,
     )
 
 
@@ -372,6 +389,7 @@ def write_engines(
     gate_settings: GateSettings | None,
     translated_text: TranslatedText | None = None,
     source_tokenizer_path: Path | None = None,
+    lexicon: LentLexicon | None = None,
 ) -> Bundle:
     """Write the engines that `info` names, and all else, as a bundle at `out`.
 
@@ -389,7 +407,7 @@ def write_engines(
             shutil.copyfile(source_tokenizer_path, draft / SOURCE_TOKENIZER_FILE)
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
         source = pieces_of(source_tokenizer_path) if source_tokenizer_path else pieces
-        job = ExportJob(model, pieces, source, info, translated_text)
+        job = ExportJob(model, pieces, source, info, translated_text, lexicon)
         for exporter in exporters_of([engine.name for engine in info.engines]):
             exporter.export(job, draft)
 

@@ -42,9 +42,15 @@ from training.run import (
 from training.stage import METADATA_FILE, Stage, file_digest, fingerprint_of, say
 from training.teacher_files import SOURCE_TOKENIZER, read_json
 from training.trainer import TrainingRun, train
-from training.warm_start import lent_start, lent_tokenizers, own_tokenizers
+from training.warm_start import (
+    lent_start,
+    lent_tokenizers,
+    own_tokenizers,
+    pretrained_start,
+)
 
 if TYPE_CHECKING:
+    from export.lent_lexicon import LentLexicon
     from export.quality_gate import EvalSet
 
 LEAST_TEACHER_BLEU = 1.0
@@ -351,6 +357,7 @@ def _export_stage(run: Run) -> Stage:
             translated_text=lambda: translated_pairs(
                 run.token_shards, run.labels if recipe.needs_teacher else None
             ),
+            lexicon=_lexicon_of_start(run, checkpoint.tokenizer, checkpoint.source_tokenizer),
             formality=tags if recipe.corpus.formality else None,
         )
         size = sum(path.stat().st_size for path in run.bundle.rglob("*") if path.is_file())
@@ -374,6 +381,20 @@ def _hardly_learnt(run: Run) -> str | None:
         return None
     target, source = own_tokenizers(lent_start(run.recipe))
     return missing_characters(source or target)
+
+
+def _lexicon_of_start(
+    run: Run, tokenizer: Path, source_tokenizer: Path | None
+) -> LentLexicon | None:
+    """That of the pretrained model whose words the student has; None where there is none."""
+    from export.lent_lexicon import lent_lexicon
+    from training.pretrained.reader import read_pretrained
+
+    folder = pretrained_start(run.recipe)
+    if folder is None or not isinstance(run.recipe.tokenizer, StartTokenizers):
+        return None
+    source = source_tokenizer.read_bytes() if source_tokenizer else None
+    return lent_lexicon(read_pretrained(folder), tokenizer.read_bytes(), source)
 
 
 def _validation_text(run: Run) -> EvalSet:

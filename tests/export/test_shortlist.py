@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 from export.ctranslate2 import write_vmap
 from export.exporter import pieces_of
+from export.lent_lexicon import LentLexicon
 from export.lexical_table import lexical_table
 from export.runtime.engines import TranslateOptions, load_engine
 from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
@@ -115,3 +117,25 @@ def test_a_sentence_chooses_among_the_translations_of_its_pieces_and_its_pieces(
     alone = [short.translate_batch([line], TranslateOptions())[0].text for line in text[:20]]
     together = [one.text for one in short.translate_batch(text[:20], TranslateOptions())]
     assert alone == together
+
+
+def test_a_lent_lexicon_joins_what_the_text_shows(tmp_path: Path, tokenizer_path: Path) -> None:
+    """A pair that the text shows, one that the lexicon lists, and the frequent words of both."""
+    bundle = tiny.make_bundle(
+        tmp_path / "bundle",
+        tokenizer_path,
+        engines=["onnx-int8-shortlist"],
+        translated_text=lambda: [([10], [20])] * 5,
+        lexicon=LentLexicon({10: np.array([33]), 11: np.array([44])}, np.array([55])),
+    )
+    size = bundle.manifest.vocab_size
+    file = bundle.path / "engines/onnx-int8-shortlist" / SHORTLIST_FILE
+    shortlist = read_shortlist(file, size, size)
+    lists = [
+        set(shortlist.targets[start:end].tolist())
+        for start, end in pairwise(shortlist.offsets.tolist())
+    ]
+    assert lists[10] == {10, 20, 33}
+    assert lists[11] == {11, 44}
+    assert lists[12] == {12}
+    assert 55 in shortlist.always
