@@ -27,6 +27,7 @@ __all__ = [
     "Engine",
     "TranslateOptions",
     "Translation",
+    "compiled_engine",
     "expected_runtime",
     "load_engine",
     "padded_tokens",
@@ -129,6 +130,17 @@ def _is_computed_natively(bundle: Bundle, engine: EngineEntry) -> bool:
     if engine.compute != "int8" or bundle.manifest.keeps_original_folder:
         return False
     return engine.kind == "onnx" or (engine.precision == "int8-7bit" and not engine.shortlist)
+
+
+def compiled_engine(bundle: Bundle, engine: EngineEntry) -> NativeEngine | None:
+    """The compiled engine, where it is preferred to the library that computes an engine; None where
+    it is not, or does not load."""
+    if engine.kind == "native" or not _is_computed_natively(bundle, engine):
+        return None
+    try:
+        return NativeEngine(bundle, engine.name)
+    except BundleError:
+        return None
 
 
 def expected_runtime(bundle: Bundle, engine: EngineEntry) -> str:
