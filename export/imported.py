@@ -15,7 +15,7 @@ from pathlib import Path
 import sentencepiece as spm
 from pydantic import ValidationError
 
-from export.native import native_dims, to_native
+from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
 from export.plausibility import language_fault
 from export.quality_gate import GateSettings, check_bundle
@@ -30,7 +30,6 @@ from export.runtime.manifest import (
     EngineEntry,
     Origin,
 )
-from export.runtime.native.library import is_built
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import check_translates
 from training.model.transformer import Transformer, parameter_count
@@ -42,6 +41,7 @@ MAX_INPUT_TOKENS = 128
 OUTPUT_RATIO = 2.5
 """Most output tokens a source token, where the model's files do not set it."""
 ENGINES = ("onnx-int8", "onnx-float32", "onnx-float32-shortlist", "native-int8")
+DEFAULT_ENGINES = ("onnx-int8",)
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,14 @@ def import_pretrained(
 ) -> Bundle:
     """Write the bundle of a pretrained model at `out`; the first of `engines` is its default.
 
-    Without `engines`, int8 for ONNX Runtime, and before it for the compiled engine where that was
-    built and computes such a model.
+    Without `engines`, int8 as an ONNX graph, which the compiled engine computes, too.
 
     Raises BundleError for an unknown engine, for translations that are not in the target language,
     and for facts that no manifest can hold, GateError where an engine is further from the model
     than the gate allows; a former bundle then stays as it was.
     """
     transformer = to_transformer(model)
-    entries = _entries(model, engines or _default_engines(transformer))
+    entries = _entries(model, engines or DEFAULT_ENGINES)
     info = _info(model, transformer, facts, entries)
 
     def fill(draft: Path) -> None:
@@ -179,12 +178,6 @@ def _changes(model: PretrainedModel, entries: Sequence[EngineEntry]) -> tuple[st
 
 
 # --- engines -------------------------------------------------------------------------------------
-
-
-def _default_engines(transformer: Transformer) -> tuple[str, ...]:
-    if is_built() and native_dims(transformer).fault() is None:
-        return ("native-int8", "onnx-int8")
-    return ("onnx-int8",)
 
 
 def _entries(model: PretrainedModel, engines: Sequence[str]) -> tuple[EngineEntry, ...]:

@@ -31,7 +31,13 @@ from export.metrics import (
     statistics_of,
 )
 from export.runtime.bundle import Bundle, BundleError
-from export.runtime.engines import TranslateOptions, Translation, load_engine
+from export.runtime.engines import (
+    Engine,
+    TranslateOptions,
+    Translation,
+    compiled_engine,
+    load_engine,
+)
 from export.runtime.formality import load_tags, text_tokenizer
 from export.runtime.manifest import EngineCheck, EngineEntry, GateRecord, WorstLine
 from training.config.recipe import GateLimits, RecipeError
@@ -123,14 +129,15 @@ class ReferenceModel:
 
 
 def check_bundle(bundle: Bundle, model: Transformer, gate_settings: GateSettings) -> GateRecord:
-    """Hold every engine of a bundle against its model on held-out sentences.
+    """Hold every engine of a bundle against its model on held-out sentences, and with it the
+    compiled engine, where that is served in its place and was built here.
 
     Sentences too long for the bundle are left out. Raises GateError where an engine breaks one of
     the limits and is not published by force, BundleError where no sentence is left.
     """
     reference = translate_in_torch(bundle, model, gate_settings.held_out)
     checks = tuple(
-        _check(entry, reference, _translate(bundle, entry, reference), gate_settings.limits)
+        _check_entry(bundle, entry, reference, gate_settings.limits)
         for entry in bundle.manifest.engines
     )
     gate = GateRecord(
@@ -193,8 +200,22 @@ def _mean(hypothesis: Hypothesis) -> float:
     return hypothesis.score / (len(hypothesis.ids) + 1)
 
 
-def _translate(bundle: Bundle, entry: EngineEntry, reference: ReferenceModel) -> list[Translation]:
+def _check_entry(
+    bundle: Bundle, entry: EngineEntry, reference: ReferenceModel, limits: GateLimits
+) -> EngineCheck:
+    """What a library computes; its faults, and those of the compiled engine where it is served in
+    the library's place."""
     engine = load_engine(bundle, entry.name)
+    check = _check(entry, reference, _translate(engine, entry, reference), limits)
+    if (compiled := compiled_engine(bundle, entry)) is None:
+        return check
+    translations = _translate(compiled, entry, reference)
+    further = _check(entry, reference, translations, limits).faults
+    faults = [*check.faults, *(f"by the compiled engine, {fault}" for fault in further)]
+    return check.model_copy(update={"faults": tuple(faults)})
+
+
+def _translate(engine: Engine, entry: EngineEntry, reference: ReferenceModel) -> list[Translation]:
     options = TranslateOptions(return_scores=entry.exact)
     src = list(reference.held_out.src)
     return [

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from export.runtime.engines import TranslateOptions, Translation
+from export.runtime.manifest import SEARCH_OPTIONS
 
 MAX_TOKEN_RATIO, MIN_TOKEN_RATIO = 2.5, 0.4
 """Output tokens to source tokens, `</s>` counted on both sides."""
@@ -87,10 +88,14 @@ def pick_better(
     return second
 
 
-def fallback_options(options: TranslateOptions) -> Sequence[TranslateOptions]:
+def fallback_options(
+    options: TranslateOptions, supported: frozenset[str] = SEARCH_OPTIONS
+) -> Sequence[TranslateOptions]:
     """The options to decode a sentence with, in this order, when its translation by the given
-    options looks wrong: two at most, and none that was used already."""
-    beam = replace(options, beam_size=max(FALLBACK_BEAM_SIZE, options.beam_size))
+    options looks wrong: two at most, and none that was used already. An engine whose `supported`
+    options have no beam gets the penalty alone."""
+    widest = FALLBACK_BEAM_SIZE if "beam_size" in supported else 1
+    beam = replace(options, beam_size=max(widest, options.beam_size))
     penalty = replace(beam, repetition_penalty=max(REPETITION_PENALTY, options.repetition_penalty))
     return [fallback for fallback in dict.fromkeys((beam, penalty)) if fallback != options]
 

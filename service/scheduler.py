@@ -490,7 +490,8 @@ class Scheduler:
     async def _decode_again(self, request: Request, tasks: Sequence[SentenceTask]) -> None:
         """Decode sentences with one fallback after the other, until nothing looks wrong."""
         try:
-            for options in fallback_options(request.batch_key.options):
+            supported = request.batch_key.model.engine.supported_options
+            for options in fallback_options(request.batch_key.options, supported):
                 unsettled = [task for task in tasks if not task.future.done()]
                 await self._decode_once(request, unsettled, options)
         except Exception:

@@ -42,6 +42,14 @@ def message_fields(message: memoryview) -> Iterator[MessageField]:
         yield MessageField(key >> 3, content, place)
 
 
+def numbers(packed: memoryview) -> Iterator[int]:
+    """The numbers of a packed field. Raises ValueError or IndexError for other bytes."""
+    place = 0
+    while place < len(packed):
+        number, place = _varint(packed, place)
+        yield number
+
+
 def nested(number: int, message: bytes) -> bytes:
     """A message as the field of another."""
     return _varint_bytes(number << 3 | 2) + _varint_bytes(len(message)) + message

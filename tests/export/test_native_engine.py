@@ -186,7 +186,8 @@ def test_a_broken_library_is_no_library(tmp_path: Path) -> None:
 @needs_library
 def test_an_imported_model_keeps_its_bytes_and_candidates(tmp_path: Path) -> None:
     firefox_folder(tmp_path / "enpt", sentencepiece_model())
-    options = ImportOptions(licence="MPL-2.0", force=True)
+    names = ("native-int8", "onnx-int8")
+    options = ImportOptions(licence="MPL-2.0", force=True, engines=names)
     (bundle,) = import_models(tmp_path / "enpt", tmp_path / "out", options)
     assert usable_default(bundle) == "native-int8"
     entry, other = bundle.manifest.engines

@@ -17,7 +17,8 @@ from onnx import AttributeProto, ModelProto, TensorProto, helper
 from export.runtime.bundle import Bundle, BundleError, load_bundle
 from export.runtime.engines import Engine, TranslateOptions, load_engine
 from export.runtime.engines.base import Decoded
-from export.runtime.engines.onnx_engine import PAD, _beam_decoded, batches_of, read_onnx
+from export.runtime.engines.onnx_engine import PAD, _beam_decoded, batches_of
+from export.runtime.onnx_format import read_onnx
 from export.verify import check_translates
 from tests.export import tiny
 

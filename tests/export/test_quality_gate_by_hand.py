@@ -40,26 +40,31 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Examine:
         name: str = INT8,
         scores: Sequence[float] = (-1.0, -2.0),
         ref: Sequence[str] = RIGHT,
+        compiled: Sequence[str] | None = None,
         **judged: Any,
     ) -> GateRecord:
         held_out = EvalSet("validation", [f"source {line}" for line in range(len(ref))], ref)
-        given = {
-            src: Translation(text, 5) if isinstance(text, str) else text
-            for src, text in zip(held_out.src, engine, strict=True)
-        }
 
         class Given:
             """An engine that writes what is given, and scores it only if asked to."""
+
+            def __init__(self, texts: Sequence[str | Translation]) -> None:
+                self.given = {
+                    src: Translation(text, 5) if isinstance(text, str) else text
+                    for src, text in zip(held_out.src, texts, strict=True)
+                }
 
             def translate_batch(
                 self, sentences: Sequence[str], options: TranslateOptions
             ) -> list[Translation]:
                 assert len(sentences) <= export_gate.BATCH_SENTENCES
                 assert options == TranslateOptions(return_scores=name == FLOAT32)
-                return [given[sentence] for sentence in sentences]
+                return [self.given[sentence] for sentence in sentences]
 
         reference = ReferenceModel(held_out, list(torch), list(scores))
-        monkeypatch.setattr(export_gate, "load_engine", lambda *_: Given())
+        faster = Given(compiled) if compiled is not None else None
+        monkeypatch.setattr(export_gate, "load_engine", lambda *_: Given(engine))
+        monkeypatch.setattr(export_gate, "compiled_engine", lambda *_: faster)
         monkeypatch.setattr(export_gate, "translate_in_torch", lambda *_: reference)
         bundle = SimpleNamespace(manifest=SimpleNamespace(engines=[ENGINE_EXPORTERS[name].entry]))
         model = cast(Any, None)  # what it would write is given
@@ -77,6 +82,17 @@ def test_bleu_by_hand(examined: Examine) -> None:
     assert check.chrf_difference < 0
     assert (check.identical, check.faults) == (0.5, ())
     assert check.score_difference is None
+
+
+def test_the_compiled_engine_is_held_to_the_limits_where_it_is_served(examined: Examine) -> None:
+    limits = ANY_LINES.model_copy(update={"bleu_loss": 49.0})
+    assert examined(RIGHT, RIGHT, limits, compiled=RIGHT).faults == []
+    gate = examined(RIGHT, RIGHT, limits, compiled=HALF, force=True)
+    (fault,) = gate.faults
+    assert fault.startswith(f"{INT8}: by the compiled engine, BLEU 50.0 is 50.00 below torch's")
+    assert gate.engines[0].bleu == 100
+    with pytest.raises(GateError, match="by the compiled engine"):
+        examined(RIGHT, RIGHT, limits, compiled=HALF)
 
 
 def test_a_loss_of_bleu_up_to_the_limit_passes_and_no_more(examined: Examine) -> None:

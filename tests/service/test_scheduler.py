@@ -275,7 +275,12 @@ def test_scores_are_shown_only_when_asked() -> None:
 
 
 @pytest.mark.parametrize(
-    ("supported", "searches"), [({"beam_size"}, [(1, 1.0), (4, 1.0)]), (set(), [(1, 1.0)])]
+    ("supported", "searches"),
+    [
+        ({"beam_size"}, [(1, 1.0), (4, 1.0)]),
+        ({"repetition_penalty"}, [(1, 1.0), (1, 1.3)]),
+        (set(), [(1, 1.0)]),
+    ],
 )
 def test_fallbacks_are_those_that_the_engine_has(
     supported: set[str], searches: list[tuple[int, float]]
@@ -283,7 +288,7 @@ def test_fallbacks_are_those_that_the_engine_has(
     async def scenario() -> None:
         scene = Scene()
         scene.engine.supported_options = frozenset(supported)
-        found = await scene.scheduler.translate(scene.model, ["stuck"], GREEDY)
+        found = await scene.scheduler.translate(scene.model, ["lost"], GREEDY)
         assert [warning.code for warning in found[0].warnings] == ["repetition"]
         assert [(o.beam_size, o.repetition_penalty) for _, o in scene.engine.calls] == searches
         await scene.scheduler.close()

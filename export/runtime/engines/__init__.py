@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from export.runtime.bundle import Bundle
@@ -18,7 +18,7 @@ from export.runtime.engines.base import (
 from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
 from export.runtime.engines.native_engine import NativeEngine
 from export.runtime.manifest import BundleError, EngineEntry
-from export.runtime.native.library import NativeUnavailable, kernels, library
+from export.runtime.native.library import NativeUnavailable, library
 
 if TYPE_CHECKING:
     from export.runtime.engines.onnx_engine import OnnxEngine
@@ -27,6 +27,7 @@ __all__ = [
     "Engine",
     "TranslateOptions",
     "Translation",
+    "compiled_engine",
     "expected_runtime",
     "load_engine",
     "padded_tokens",
@@ -50,9 +51,9 @@ def load_engine(
 
     Make it in the process that uses it. Up to `inter_threads` calls run at the same time, each
     with `intra_threads`; `max_batch_tokens` bounds the padded source tokens of a batch.
-    `prefer_native`: the compiled engine computes a CTranslate2 engine in 7 bits where it can, and
-    CTranslate2 a native one where the compiled engine was not built. Raises BundleError, saying
-    what to do, whatever lies in the engine's files.
+    `prefer_native`: the compiled engine computes a CTranslate2 engine in 7 bits and an ONNX engine
+    in int8 where it can, and CTranslate2 a native one where the compiled engine was not built.
+    Raises BundleError, saying what to do, whatever lies in the engine's files.
     """
     engine = bundle.engine(name)
     threads = Threads(inter_threads, intra_threads, max_batch_tokens)
@@ -81,45 +82,78 @@ def _load(bundle: Bundle, engine: EngineEntry, threads: Threads) -> Engine:
         case "ctranslate2":
             return CTranslate2Engine(bundle, engine.name, **asdict(threads))
         case "native":
-            return NativeEngine(bundle, engine.name, **asdict(threads))
+            return _load_native(bundle, engine, threads)
         case "onnx":
             return _onnx_engine(bundle, engine.name)(bundle, engine.name, **asdict(threads))
     raise AssertionError(f"no engine is registered for {engine.kind!r}")
 
 
+def _load_native(bundle: Bundle, engine: EngineEntry, threads: Threads) -> NativeEngine:
+    """The compiled engine; the library searches with a beam, where there is one."""
+    library_loads = partial(_load_library, bundle, engine, threads)
+    searching = library_loads if _library_of(bundle, engine) else None
+    return NativeEngine(bundle, engine.name, **asdict(threads), load_searching=searching)
+
+
+def _load_library(bundle: Bundle, engine: EngineEntry, threads: Threads) -> Engine:
+    """The library that an engine's folder is made for, not the compiled engine."""
+    if engine.kind == "native":
+        return CTranslate2Engine(bundle, engine.name, **asdict(threads))
+    return _load(bundle, engine, threads)
+
+
+def _library_of(bundle: Bundle, engine: EngineEntry) -> str | None:
+    """The library that reads an engine's folder; None where only the compiled engine does."""
+    if engine.kind == "onnx":
+        return "ONNX Runtime"
+    own = engine.kind == "native" and not bundle.manifest.shares_ctranslate2(engine)
+    return None if own else CTranslate2Engine.runtime
+
+
 def _load_preferred(bundle: Bundle, engine: EngineEntry, threads: Threads) -> Engine:
     """As `_load`, by the compiled engine where it computes the same weights."""
-    shared = bundle.manifest.shares_ctranslate2(engine)
-    if not shared and not _is_seven_bit(bundle, engine):
+    other = _library_of(bundle, engine)
+    if other is None or not _is_computed_natively(bundle, engine):
         return _load(bundle, engine, threads)
     try:
-        return NativeEngine(bundle, engine.name, **asdict(threads))
+        return _load_native(bundle, engine, threads)
     except BundleError as error:  # not built, or a model that it does not do
-        _say_once(str(error))
-        return CTranslate2Engine(bundle, engine.name, **asdict(threads))
+        _say_once(str(error), other)
+        return _load_library(bundle, engine, threads)
 
 
-def _is_seven_bit(bundle: Bundle, engine: EngineEntry) -> bool:
-    """Whether an engine is CTranslate2's with int8 products of our own 7-bit weights."""
-    return (
-        (engine.kind, engine.precision, engine.compute) == ("ctranslate2", "int8-7bit", "int8")
-        and not engine.shortlist
-        and not bundle.manifest.keeps_original_folder
-    )
+def _is_computed_natively(bundle: Bundle, engine: EngineEntry) -> bool:
+    """Whether the compiled engine may compute an engine: int8 products of CTranslate2's weights in
+    our own 7 bits, or of an ONNX graph's."""
+    if engine.kind == "native":
+        return True
+    if engine.compute != "int8" or bundle.manifest.keeps_original_folder:
+        return False
+    return engine.kind == "onnx" or (engine.precision == "int8-7bit" and not engine.shortlist)
+
+
+def compiled_engine(bundle: Bundle, engine: EngineEntry) -> NativeEngine | None:
+    """The compiled engine, where it is preferred to the library that computes an engine; None where
+    it is not, or does not load."""
+    if engine.kind == "native" or not _is_computed_natively(bundle, engine):
+        return None
+    try:
+        return NativeEngine(bundle, engine.name)
+    except BundleError:
+        return None
 
 
 def expected_runtime(bundle: Bundle, engine: EngineEntry) -> str:
-    """What would compute an engine here for the service, without loading it."""
-    names = {"ctranslate2": CTranslate2Engine.runtime, "onnx": "ONNX Runtime"}
-    if engine.kind == "native" or _is_seven_bit(bundle, engine):
-        try:
-            return f"native ({kernels()[0]})"
-        except NativeUnavailable:
-            shared = engine.kind != "native" or bundle.manifest.shares_ctranslate2(engine)
-            return (
-                CTranslate2Engine.runtime if shared else "nothing: the native engine is not built"
-            )
-    return names[engine.kind]
+    """What would compute an engine here for the service; the compiled engine is tried."""
+    other = _library_of(bundle, engine)
+    if not _is_computed_natively(bundle, engine):
+        return str(other)
+    try:
+        return NativeEngine(bundle, engine.name).runtime
+    except NativeUnavailable:
+        return other or "nothing: the native engine is not built"
+    except BundleError as error:
+        return other or f"nothing: {error}"
 
 
 def usable_default(bundle: Bundle) -> str:

@@ -1,13 +1,13 @@
 """Our compiled int8 engine: greedy decoding, and the same output in any batch.
 
-It reads the folder of a CTranslate2 engine in 7 bits, or `native.safetensors`, which holds models
-that CTranslate2 cannot compute. A batch is not padded, and its sums do not depend on what shares
-it, so sentences of all lengths share a call.
+It reads the folder of a CTranslate2 engine in 7 bits, that of an ONNX engine in int8, or
+`native.safetensors`. A batch is not padded, and its sums do not depend on what shares it, so
+sentences of all lengths share a call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from itertools import chain
@@ -20,17 +20,19 @@ from export.runtime.bundle import Bundle, pieces
 from export.runtime.ctranslate2_format import check_ctranslate2
 from export.runtime.engines.base import (
     Decoded,
+    Engine,
     SentenceEngine,
     TranslateOptions,
     Translation,
     source_prefix_ids,
 )
-from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
-from export.runtime.manifest import NATIVE_FILE, BundleError
+from export.runtime.manifest import NATIVE_FILE, NATIVE_OPTIONS, SEARCH_OPTIONS, BundleError
 from export.runtime.native.ctranslate2_weights import read_ctranslate2
 from export.runtime.native.library import NativeModel, Translated
+from export.runtime.native.onnx_weights import read_onnx_weights
 from export.runtime.native.safetensors import read_native
 from export.runtime.native.weights import NativeSource, model_bytes
+from export.runtime.onnx_format import GREEDY_FILE
 from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
 
 EOS = 3
@@ -39,8 +41,8 @@ MOST_ROWS = 512
 
 
 class NativeEngine(SentenceEngine):
-    """A bundle's engine, computed by the compiled library; searches with a beam are CTranslate2's,
-    which is loaded from the same folder when the first one is asked for.
+    """A bundle's engine, computed by the compiled library; searches with a beam are those of the
+    engine that `load_searching` gives, which is called when the first one is asked for.
 
     Up to `inter_threads` calls run at the same time, each on one thread; `max_batch_tokens` is the
     most source tokens of a call. Raises NativeUnavailable where the library was not built,
@@ -58,10 +60,12 @@ class NativeEngine(SentenceEngine):
         intra_threads: int = 1,
         max_batch_tokens: int = 1024,
         kernel: str | None = None,
+        load_searching: Callable[[], Engine] | None = None,
     ) -> None:
         super().__init__(bundle, name)
-        self._bundle = bundle
-        self._thread_counts = {"inter_threads": inter_threads, "intra_threads": intra_threads}
+        if load_searching is None or not self._supported_options & SEARCH_OPTIONS:
+            self._supported_options = self._supported_options - SEARCH_OPTIONS | NATIVE_OPTIONS
+        self._load_searching = load_searching
         self._max_batch_tokens = max_batch_tokens
         self._searching = Lock()
         self._prefix = source_prefix_ids(bundle, self._source_tokenizer)
@@ -92,26 +96,23 @@ class NativeEngine(SentenceEngine):
         folder, manifest = bundle.engine_path(self._entry.name), bundle.manifest
         limits = manifest.decoding
         positions = max(limits.max_input_tokens + self._added_tokens, limits.max_output_tokens)
-        if (folder / NATIVE_FILE).is_file():
-            source = read_native(folder / NATIVE_FILE, shortlisted=self._entry.shortlist)
-            _check_sizes(source, bundle, positions)
-            return source
-        if self._entry.shortlist:
-            raise ValueError("a shortlist of CTranslate2 is not read")
-        if manifest.keeps_original_folder:
-            raise ValueError("it is another toolkit's")
-        check_ctranslate2(folder, pieces(self._tokenizer), manifest.special_tokens, positions)
-        return read_ctranslate2(folder)
+        shortlisted = self._entry.shortlist
+        if self._entry.kind == "onnx":
+            source = read_onnx_weights(folder / GREEDY_FILE, shortlisted=shortlisted)
+        elif (folder / NATIVE_FILE).is_file():
+            source = read_native(folder / NATIVE_FILE, shortlisted=shortlisted)
+        elif shortlisted or manifest.keeps_original_folder:
+            raise ValueError("it has a shortlist of CTranslate2, or is another toolkit's")
+        else:
+            check_ctranslate2(folder, pieces(self._tokenizer), manifest.special_tokens, positions)
+            return read_ctranslate2(folder)
+        _check_sizes(source, bundle, positions)
+        return source
 
     @cached_property
-    def _beam_engine(self) -> CTranslate2Engine:
-        """CTranslate2 on the same folder."""
-        return CTranslate2Engine(
-            self._bundle,
-            self._entry.name,
-            max_batch_tokens=self._max_batch_tokens,
-            **self._thread_counts,
-        )
+    def _searching_engine(self) -> Engine:
+        assert self._load_searching is not None  # else no search is among the supported options
+        return self._load_searching()
 
     def translate_batch(
         self, sentences: Sequence[str], options: TranslateOptions
@@ -120,7 +121,7 @@ class NativeEngine(SentenceEngine):
         if options.search_width == 1:
             return super().translate_batch(sentences, options)
         with self._searching:
-            engine = self._beam_engine
+            engine = self._searching_engine
         return engine.translate_batch(sentences, options)
 
     def _decode_all(

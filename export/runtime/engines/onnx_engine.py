@@ -1,9 +1,4 @@
-"""A bundle's ONNX engine: greedy decoding, or beam search, as one graph on ONNX Runtime.
-
-The ONNX file may come from anybody. A tensor in it may name another file, which ONNX Runtime would
-read, so `read_onnx` looks for such names in the protobuf itself, without the `onnx` package, which
-serving does not need. Field numbers: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
-"""
+"""A bundle's ONNX engine: greedy decoding, or beam search, as one graph on ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -26,26 +21,16 @@ from export.runtime.engines.base import (
     source_prefix_ids,
 )
 from export.runtime.manifest import BEAM_FILE
-from export.runtime.protobuf import message_fields
+from export.runtime.onnx_format import (
+    CANDIDATES,
+    FORMAT,
+    FORMAT_VERSION,
+    GREEDY_FILE,
+    GREEDY_INPUTS,
+    read_onnx,
+)
 from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
 
-# --- files from anybody ------------------------------------------------------------------------
-
-
-INSIDE: dict[str, dict[int, str]] = {
-    "model": {7: "graph", 20: "training", 25: "function"},
-    "training": {1: "graph", 2: "graph"},
-    "function": {7: "node", 11: "attribute"},
-    "graph": {1: "node", 5: "tensor", 15: "sparse"},
-    "node": {5: "attribute"},
-    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
-    "sparse": {1: "tensor", 2: "tensor"},
-    "tensor": {},
-}
-"""Which fields of a message hold messages that may hold tensors."""
-EXTERNAL_DATA, DATA_LOCATION = 13, 14
-DEEPEST = 100
-"""Protobuf's own limit of nesting."""
 SHORTLIST_BATCH_TOKENS = 128
 """Most padded source tokens of a batch with a shortlist.
 
@@ -55,57 +40,12 @@ of web text at 130 lines a second of processor time in batches of 1,024, at 158 
 """
 
 
-def read_onnx(path: Path) -> bytes:
-    """The bytes of an ONNX file. Raises BundleError if it is not one or refers to other files."""
-    if not path.is_file():
-        raise BundleError(f"{path} is missing: export the bundle again")
-    content = path.read_bytes()
-    try:
-        outside = _refers_outside(memoryview(content), "model", 0)
-    except (IndexError, ValueError) as error:
-        raise BundleError(f"{path} is not an ONNX model: export the bundle again") from error
-    if outside:
-        raise BundleError(
-            f"{path} keeps weights in other files, which a bundle's model must not: "
-            "export the bundle again"
-        )
-    return content
-
-
-def _refers_outside(message: memoryview, kind: str, depth: int) -> bool:
-    if depth > DEEPEST:
-        raise ValueError("messages are nested too deep")
-    for field, content, _ in message_fields(message):
-        if kind == "tensor" and field in (EXTERNAL_DATA, DATA_LOCATION):
-            if content != 0:
-                return True
-        elif (inner := INSIDE[kind].get(field)) is not None:
-            if isinstance(content, int):
-                raise ValueError(f"field {field} of a {kind} is a number")
-            if _refers_outside(content, inner, depth + 1):
-                return True
-    return False
-
-
-# --- the engine --------------------------------------------------------------------------------
-
-
 PAD, EOS = 0, 3
-GREEDY_FILE = "greedy.onnx"
-FORMAT, FORMAT_VERSION = "quickstudy-onnx", "1"
 OUTPUTS = {"trg": "tensor(int64)", "scores": "tensor(float)"}
 INPUTS = {
-    GREEDY_FILE: {
-        "src": "tensor(int64)",
-        "limit": "tensor(int64)",
-        "return_scores": "tensor(bool)",
-    },
+    GREEDY_FILE: GREEDY_INPUTS,
     BEAM_FILE: {"src": "tensor(int64)", "limit": "tensor(int64)", "beam_size": "tensor(int64)"},
 }
-
-
-CANDIDATES = {"candidates": "tensor(int64)", "candidate_mask": "tensor(float)"}
-"""What the greedy graph of a model with a shortlist takes besides."""
 
 
 class OnnxEngine(SentenceEngine):

@@ -150,15 +150,12 @@ class NativeModel:
 
     _model: Any = None
 
-    def __init__(
-        self, data: bytes | bytearray, threads: int = 1, kernel: str | None = None
-    ) -> None:
+    def __init__(self, data: bytes, threads: int = 1, kernel: str | None = None) -> None:
         self._library = library()
         self._scratches: list[Any] = []
         error = ctypes.create_string_buffer(ERROR_BYTES)
-        buffer = (ctypes.c_ubyte * len(data)).from_buffer_copy(data)
         name = kernel.encode("ascii") if kernel is not None else None
-        self._model = self._library.qs_model_load(buffer, len(data), name, error, ERROR_BYTES)
+        self._model = self._library.qs_model_load(data, len(data), name, error, ERROR_BYTES)
         if not self._model:
             reason = error.value.decode("ascii", "replace")
             raise BundleError(f"the compiled engine refuses the model: {reason}")
