@@ -42,12 +42,32 @@ class Unit:
     format: Format
 
 
+NOT_TRANSLATED = "not_translated"
+TOO_LONG = "too_long_for_place"
+
+
+@dataclass(frozen=True)
+class UnitWarning:
+    """Something that a reader of the result should know of one text of a file.
+
+    `place` is how the file itself names the text (an id, a line); `code` is `not_translated` or
+    `too_long_for_place`.
+    """
+
+    place: str
+    code: str
+    message: str
+
+
 class OpenFile(Protocol):
     """A file that has been read and checked. The same bytes always give the same units."""
 
-    @property
-    def units(self) -> Sequence[Unit]:
-        """The texts to translate, in document order."""
+    units: Sequence[Unit]
+    """The texts to translate, in document order."""
+
+    def warnings(self, translations: Sequence[str]) -> Sequence[UnitWarning]:
+        """What is left as it was, or may not be usable, in a file with these translations."""
+        return ()
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         """The whole file with these translations, one for each unit, in its format.
@@ -190,11 +210,13 @@ EventKind = Literal["text", "open", "close", "point"]
 @dataclass(frozen=True, slots=True)
 class Event:
     """Text, an end of a stretch, or something without text; `code` is what the reader of the file
-    gave for it."""
+    gave for it. `tag` is what the translator gets for a point, `shown` what is in a word."""
 
     kind: EventKind
     text: str = ""
     code: Any = None
+    tag: str = ""
+    shown: str = ""
 
 
 class Inline:
@@ -237,26 +259,44 @@ class Inline:
 
     def point(self, code: Any) -> None:
         """Add something that is no part of the sentence: an anchor, an image."""
-        self._parts.append(f'<bx id="{self._add("point", code)}"/>')
+        self._parts.append(f'<bx id="{self._add("point", code, "bx")}"/>')
 
     def placeholder(self, code: Any) -> None:
         """Add something that stands for a word if spaces are around it."""
-        self._parts.append(f'<x id="{self._add("point", code)}"/>')
+        self._parts.append(f'<x id="{self._add("point", code, "x")}"/>')
 
     def word(self, code: Any, shown: str) -> None:
         """Add something that stands for a word, and is kept: a field."""
-        shown = html.escape(shown, quote=False)
-        self._parts.append(f'<ph id="{self._add("point", code)}">{shown}</ph>')
+        number = self._add("point", code, "ph", shown)
+        self._parts.append(f'<ph id="{number}">{html.escape(shown, quote=False)}</ph>')
 
     def line(self, code: Any) -> None:
         """Add a break of the line or a tab: sentences end here."""
-        self._parts.append(f'<br id="{self._add("point", code)}"/>')
+        self._parts.append(f'<br id="{self._add("point", code, "br")}"/>')
 
-    def _add(self, kind: EventKind, code: Any) -> int:
+    def add(self, event: Event) -> None:
+        """Add what stands in another paragraph."""
+        match event.kind, event.tag:
+            case "text", _:
+                self.text(event.text)
+            case "open", _:
+                self.open(event.code)
+            case "close", _:
+                self.close(event.code)
+            case _, "x":
+                self.placeholder(event.code)
+            case _, "ph":
+                self.word(event.code, event.shown)
+            case _, "br":
+                self.line(event.code)
+            case _:
+                self.point(event.code)
+
+    def _add(self, kind: EventKind, code: Any, tag: str = "", shown: str = "") -> int:
         number = len(self._codes)
         self._codes.append(code)
         self._numbers.append((kind, number))
-        self.events.append(Event(kind, code=code))
+        self.events.append(Event(kind, "", code, tag, shown))
         return number
 
     @property

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from lxml import etree
 
-from service.documents.base import Event, FileError, Inline, Unit, check_count
+from service.documents.base import Event, FileError, Inline, OpenFile, Unit, check_count
 from service.documents.xml import (
     XML_SPACE,
     Archive,
@@ -497,7 +497,7 @@ MAX_COPIED_CHARS = 32 << 20
 """What the formats of a part's runs may come to, once each part of a run is one with its format."""
 
 
-class DocxFile:
+class DocxFile(OpenFile):
     """A Word document; a unit is a paragraph."""
 
     def __init__(self, data: bytes) -> None:

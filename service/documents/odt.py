@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from lxml import etree
 
-from service.documents.base import FileError, Inline, Unit, check_count
+from service.documents.base import FileError, Inline, OpenFile, Unit, check_count
 from service.documents.xml import (
     Archive,
     Code,
@@ -45,7 +45,7 @@ POINTS = names(
 )
 
 
-class OdtFile:
+class OdtFile(OpenFile):
     """An OpenDocument text; a unit is a paragraph."""
 
     def __init__(self, data: bytes) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from service.documents.accelerators import put_in, take_out
-from service.documents.base import Encoding, FileError, Unit, check_count, decode
+from service.documents.base import Encoding, FileError, OpenFile, Unit, check_count, decode
 
 CHARSET = re.compile(rb"charset=([\w-]{1,40})", re.IGNORECASE)
 HEADER_WITHIN = 8192
@@ -59,7 +59,7 @@ class PoEntry:
         ]
 
 
-class PoFile:
+class PoFile(OpenFile):
     """A catalogue; its units are the messages without a translation, a plural after its
     singular."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from service.documents.base import Event, FileError, Inline, Unit, check_count, decode
+from service.documents.base import Event, FileError, Inline, OpenFile, Unit, check_count, decode
 from service.documents.xml import base_language
 
 
@@ -77,7 +77,7 @@ class Cue:
     counts: Sequence[int]
 
 
-class SubtitleFile:
+class SubtitleFile(OpenFile):
     """Subtitles; a unit is the text of a cue, its lines joined."""
 
     def __init__(self, data: bytes, source: str, *, web: bool) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from lxml import etree
 
-from service.documents.base import FileError, Inline, Unit, check_count
+from service.documents.base import FileError, Inline, OpenFile, Unit, check_count
 from service.documents.xml import (
     XML_LANG,
     Code,
@@ -22,7 +22,7 @@ from service.documents.xml import (
 )
 
 
-class TmxFile:
+class TmxFile(OpenFile):
     """A translation memory; its units are what its segments of the source language say."""
 
     def __init__(self, data: bytes, source: str, target: str) -> None:
