@@ -204,6 +204,8 @@ ID = re.compile(r'\sid="(\d{1,9})"')
 HARD_SPACES = {ord(space): f"&#{ord(space)};" for space in "\u00a0\u202f\u2009"}
 """Spaces that the translator keeps in HTML only."""
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+BREAKS = ("\n", "\t")
+"""Codes that plain text has as they are."""
 EventKind = Literal["text", "open", "close", "point"]
 
 
@@ -237,11 +239,9 @@ class Inline:
             self._parts.append(html.escape(text, quote=False).translate(HARD_SPACES))
 
     def lines(self, text: str) -> None:
-        """Add text whose line breaks count; each is a code of its own, the break itself."""
-        for at, line in enumerate(text.split("\n")):
-            if at:
-                self.line("\n")
-            self.text(line)
+        """Add text whose line breaks and tabs count; each is a code, the break itself."""
+        for part in re.split("([\n\t])", text):
+            (self.line if part in BREAKS else self.text)(part)
 
     def open(self, code: Any) -> None:
         """Begin a stretch."""
@@ -312,8 +312,8 @@ class Inline:
     @property
     def unit(self) -> Unit:
         """What the translator gets: HTML where there is anything but text and line breaks."""
-        text = "".join(event.code if event.code == "\n" else event.text for event in self.events)
-        if any(code != "\n" for code in self._codes) or not HARD_SPACES.keys().isdisjoint(
+        text = "".join(event.code if event.code in BREAKS else event.text for event in self.events)
+        if any(code not in BREAKS for code in self._codes) or not HARD_SPACES.keys().isdisjoint(
             map(ord, text)
         ):
             return Unit("".join(self._parts), "html")

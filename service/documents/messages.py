@@ -21,6 +21,10 @@ SELECTOR = re.compile(r"\s{0,200}(?:=\d{1,9}|[\w-]{1,100})\s{0,200}\{")
 END = re.compile(r"\s{0,200}\}")
 CODE = "\ufffc"
 """Stands for a code while braces are looked for."""
+CHOICE_LEFT = (
+    "it has ICU choices that are not translated branch by branch: write one choice, with whole "
+    "sentences in its branches"
+)
 MAX_BRANCHES = 64
 MAX_DEPTH = 8
 

@@ -18,7 +18,7 @@ from service.documents.base import (
     UnitWarning,
     check_count,
 )
-from service.documents.messages import Message, message_of
+from service.documents.messages import CHOICE_LEFT, Message, message_of
 from service.documents.xml import (
     Classify,
     Code,
@@ -215,10 +215,6 @@ def _why_left(
     )
 
 
-CHOICE_LEFT = (
-    "it has ICU choices that cannot be translated branch by branch: write one choice, with whole "
-    "sentences in its branches"
-)
 SUB_LEFT = "text in <sub>, within a code, stays as it is"
 
 

@@ -9,6 +9,7 @@ SIGNS = "$¢£¤¥\u058f\u060b\u09f2\u09f3\u0e3f" + "".join(map(chr, range(0x20A
 SIGN = re.compile(f"[{SIGNS}]")
 BEFORE = re.compile(rf"(?:\b[A-Z]{{1,3}})?[{SIGNS}][ \u00a0]?\Z")
 AFTER = re.compile(rf"[ \u00a0]?[{SIGNS}](?!\d)")
+LETTERS, DIGITS = re.compile("[A-Z]{1,3}"), re.compile(r"\d(?:.*\d)?")
 NAMES: Mapping[str, str] = {
     "$": r"d[oó]l+ar|\bUSD\b|\bpeso|\breal\b|reais",
     "€": r"\beuro|\bEUR\b",
@@ -27,6 +28,15 @@ def sign_beside(text: str, start: int, end: int) -> tuple[int, int]:
     if after := AFTER.match(text, end):
         return start, after.end()
     return start, end
+
+
+def with_sign(amount: str, number: str, before: str) -> str:
+    """A `number` with the sign of an amount, of which the end of what is `before` it may be
+    letters (`US`)."""
+    letters = LETTERS.match(amount)
+    if letters and before.rstrip().endswith(letters[0]):
+        amount = amount[letters.end() :]
+    return DIGITS.sub(lambda _: number, amount, count=1)
 
 
 def lost_signs(source: str, translation: str) -> frozenset[str]:

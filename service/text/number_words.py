@@ -101,6 +101,8 @@ class NumberWords:
         for match in self._word.finditer(text, start, end):
             word = match[0].lower()
             factor, value = self.multipliers.get(word, 0), self.added.get(word, 0)
+            if factor and text[after : match.start()].strip(" -"):
+                factor, value = 0, factor  # `eighteen and a hundred`
             if factor == HUNDRED and group < HUNDRED:
                 group = (group or 1) * HUNDRED
             elif HUNDRED < factor < ceiling:
@@ -202,7 +204,7 @@ def _in_german(value: int) -> str | None:
 
 def _in_portuguese(value: int) -> str | None:
     """Of both forms of Brazil and Portugal, and of both genders, none is chosen."""
-    if value >= HUNDRED or value % 10 in (1, 2) and value not in (11, 12):
+    if value >= HUNDRED or (value % 10 in (1, 2) and value not in (11, 12)):
         return "cem" if value == HUNDRED else None
     if value in (14, 16, 17, 19):
         return None

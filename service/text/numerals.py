@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from service.text.clock import TWELVE_HOURS, counts_to_24, in_24_hours, says_part_of_day
-from service.text.currencies import SIGN, lost_signs, sign_beside
+from service.text.currencies import SIGN, lost_signs, sign_beside, with_sign
 from service.text.number_words import NUMBER_WORDS, NumberWords
 
 NUMERAL = re.compile(r"(?:(?<![^\s(\[{\"'„“«$€£¥])[-−](?=\d))?\d+(?:[.,:'’٫٬\u00a0\u202f]\d+)*")
@@ -240,9 +240,7 @@ class Numerals:
             start, end = sign_beside(translation, found.start, found.end)
             amount = _with_sign(source, number)
             if lost & set(amount) and (start, end) == (found.start, found.end):
-                sign = amount.replace(number.text, "{}")
-                sign = sign.lstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZ") if sign[:1].isalpha() and translation[: found.start].rstrip().endswith(sign.split("{")[0].rstrip(SIGNS + " ")) else sign
-                form = amount.replace(number.text, form)
+                form = with_sign(amount, form, translation[done : found.start])
             parts += [translation[done : found.start], form]
             done = found.end
         return "".join((*parts, translation[done:]))
