@@ -93,8 +93,8 @@ FORMATS = {
     "objc-format": ["%@ is %1.2f big"],
     "python-format": ["%(name)s has %(n)d dogs", "%s of %d", "%(pct).1f%% done"],
     "python-brace-format": [
-        "we saw {name!r:>10} and {other.x[y]}", "{} or {} there", "{0:.2f} of {1}", "{{kept}} {x} dogs",
-        "{curly braces} here",
+        "we saw {name!r:>10} and {other.x[y]}", "{} or {} there", "{0:.2f} of {1}",
+        "{{kept}} {x} dogs", "{curly braces} here",
     ],
     "perl-brace-format": ["{name} is here"],
     "php-format": ["%1$s and %2$'*10s there", "%05.1f is big"],
