@@ -231,6 +231,7 @@ class Inline:
         self._codes: list[Any] = []
         self._ends: dict[int, Any] = {}
         self._open: list[int] = []
+        self._in_order: list[int] = []
 
     def text(self, text: str) -> None:
         """Add text as a reader sees it."""
@@ -265,9 +266,12 @@ class Inline:
         """Add something that stands for a word if spaces are around it."""
         self._parts.append(f'<x id="{self._add("point", code, "x")}"/>')
 
-    def word(self, code: Any, shown: str) -> None:
-        """Add something that stands for a word, and is kept: a field."""
+    def word(self, code: Any, shown: str, *, in_order: bool = False) -> None:
+        """Add something that stands for a word, and is kept: a field. Words `in_order` keep the
+        order of the source among each other."""
         number = self._add("point", code, "ph", shown)
+        if in_order:
+            self._in_order.append(number)
         self._parts.append(f'<ph id="{number}">{html.escape(shown, quote=False)}</ph>')
 
     def line(self, code: Any) -> None:
@@ -333,6 +337,13 @@ class Inline:
         parsed = _parse(translation)
         if not _complete(parsed, self._numbers):
             return self._all_at_first("".join(item for item in parsed if isinstance(item, str)))
+        ordered = iter(self._in_order)
+        parsed = [
+            ("point", next(ordered))
+            if not isinstance(item, str) and item[0] == "point" and item[1] in self._in_order
+            else item
+            for item in parsed
+        ]
         return [
             Event("text", item)
             if isinstance(item, str)

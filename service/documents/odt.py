@@ -142,6 +142,8 @@ def _classifier(unseen: frozenset[str]) -> Callable[[Element], Code]:
                 return Code("around")
             case "tab" | "line-break":
                 return Code("line")
-        return Code("word" if text_of(element).strip() else "point")
+        if not text_of(element).strip():
+            return Code("point")
+        return Code("word", in_order=name in ("page-number", "page-count"))
 
     return classify

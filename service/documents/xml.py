@@ -397,12 +397,14 @@ class Code:
 
     `around`: a stretch; stretches with the same `key` that touch are one. `start`, `end`: the ends
     of one, which belong together by `key`; text between ends that are `kept` is not translated.
+    `in_order` is for words, see `Inline.word`.
     `through`: nothing, only what is in it counts. All others are as in `Inline`.
     """
 
     role: Role
     key: str = ""
     kept: bool = False
+    in_order: bool = False
 
 
 Classify = Callable[[Element], Code]
@@ -446,7 +448,7 @@ def read_inline(
             case "placeholder":
                 inline.placeholder(content)
             case "word":
-                inline.word(content, text_of(content))
+                inline.word(content, text_of(content), in_order=what.in_order)
             case "line":
                 inline.line(content)
             case _:

@@ -137,7 +137,7 @@ def rotated_cue(text: str, web: bool = False) -> str:
         "We saw it\n\nand left",
         "We saw it\n\n\nThey slept\n\nand left",
         "First\\Nsecond\\hthing",
-        "We saw it \\N there",
+        "We saw it \\N they went",
         "- We saw it.\\N- They slept.",
         "{\\an8}We saw it",
         "ANN: We saw it.",
