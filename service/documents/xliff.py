@@ -20,19 +20,20 @@ from service.documents.base import (
 )
 from service.documents.messages import CHOICE_LEFT, Message, message_of
 from service.documents.xml import (
+    SUB_LEFT,
     Classify,
     Code,
     Element,
     base_language,
     empty,
     fill,
+    has_sub,
     insert_after,
     local_name,
     namespace,
     outermost,
     read_inline,
     read_xml,
-    text_of,
 )
 
 REPLACED = ("needs-translation",)
@@ -215,9 +216,6 @@ def _why_left(
     )
 
 
-SUB_LEFT = "text in <sub>, within a code, stays as it is"
-
-
 def _segments_of_1(root: Element) -> Iterator[Segment1]:
     ns = namespace(root)
     for unit in outermost(root, f"{ns}trans-unit"):
@@ -279,7 +277,7 @@ def _segment_1(
         inline = read_inline(element, _classify_1)
         if number in kept or not inline.translatable:
             continue
-        if any(text_of(sub).strip() for sub in element.iter("{*}sub")):
+        if has_sub(element):
             left.append(SUB_LEFT)
         message = message_of(inline)
         if message is None:

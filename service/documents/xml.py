@@ -185,6 +185,14 @@ def text_of(element: Element) -> str:
     return text
 
 
+SUB_LEFT = "text in <sub>, within a code, stays as it is"
+
+
+def has_sub(element: Element) -> bool:
+    """Whether codes of TMX or XLIFF in an element have text of their own."""
+    return any(text_of(sub).strip() for sub in element.iter("{*}sub"))
+
+
 def shell(element: Element) -> Element:
     """The same element without what is in it, to be put where it was. It takes quadratic time in
     the attributes, which are at most MAX_ATTRIBUTES."""
