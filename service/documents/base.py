@@ -231,7 +231,7 @@ class Inline:
         self._codes: list[Any] = []
         self._ends: dict[int, Any] = {}
         self._open: list[int] = []
-        self._in_order: list[int] = []
+        self._in_order: dict[int, None] = {}
 
     def text(self, text: str) -> None:
         """Add text as a reader sees it."""
@@ -271,7 +271,7 @@ class Inline:
         order of the source among each other."""
         number = self._add("point", code, "ph", shown)
         if in_order:
-            self._in_order.append(number)
+            self._in_order[number] = None
         self._parts.append(f'<ph id="{number}">{html.escape(shown, quote=False)}</ph>')
 
     def line(self, code: Any) -> None:

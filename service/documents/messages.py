@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from service.documents.base import Event, Inline
+from service.documents.base import MAX_UNIT_CHARS, Event, Inline
 
 CHOICE = re.compile(
     r"\{\s{0,20}[\w.-]{1,100}\s{0,20},\s{0,20}(plural|select|selectordinal)\s{0,20},"
@@ -75,7 +75,7 @@ def message_of(inline: Inline) -> Message | None:
     """A paragraph as a message; None where it has a choice that is not translated: more than one
     beside each other, quoted braces, or codes around it."""
     text = "".join(event.text if event.kind == "text" else CODE for event in inline.events)
-    if CHOICE.search(text) is None:
+    if len(text) > MAX_UNIT_CHARS or CHOICE.search(text) is None:
         return Message([inline])
     try:
         parts = list(_Choices(text, inline.events).parts())
@@ -130,11 +130,12 @@ class _Choices:
         after = [(end, stop), *after]
         around = "".join(self._text[a:b] for a, b in (*before, *after))
         plural = choice[1] != "select"
-        if CODE in around or (plural and "#" in around):
+        is_alone = not any(map(str.isalnum, around))
+        if is_alone:
+            yield from self._events(before)
+            inner_before, inner_after = [], []
+        elif CODE in around or (plural and "#" in around):
             raise _NotReadError
-        if not any(map(str.isalpha, around)):
-            yield Event("text", "".join(self._text[a:b] for a, b in before))
-            around, inner_before, inner_after = "", [], []
         else:
             inner_before, inner_after = before, after
         place = choice.start()
@@ -145,8 +146,8 @@ class _Choices:
             )
             place = branch[1]
         yield Event("text", self._text[place:end])
-        if not around:
-            yield Event("text", "".join(self._text[a:b] for a, b in after))
+        if is_alone:
+            yield from self._events(after)
 
     def _branches_of(self, place: int, stop: int) -> tuple[list[Range], int]:
         """What is in the braces of a choice's branches, and where the choice ends."""
@@ -171,6 +172,12 @@ class _Choices:
             if not depth:
                 return brace.start()
         raise _NotReadError
+
+    def _events(self, ranges: Sequence[Range]) -> Iterator[Event]:
+        """Text and codes as they are."""
+        for start, stop in ranges:
+            for piece in re.finditer(f"{CODE}|[^{CODE}]+", self._text[start:stop]):
+                yield self._code_at.get(start + piece.start()) or Event("text", piece[0])
 
     def _leaf(self, ranges: Sequence[Range], is_plural: bool) -> Inline:
         inline = Inline()

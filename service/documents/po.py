@@ -283,7 +283,7 @@ def open_po(data: bytes, source: str, target: str, max_unit_chars: int) -> PoFil
 def _inline(text: str, syntaxes: Sequence[Syntax]) -> Inline:
     """A message; directives that are not protected in any text become words."""
     spans = sorted(span for syntax in syntaxes for span in protected(text, syntax))
-    everywhere = {match.span() for match in PROTECTED.finditer(text)}
+    everywhere = {match.span() for match in PROTECTED.finditer(text)} if spans else set()
     inline = Inline()
     place = 0
     for start, end in spans:

@@ -74,6 +74,10 @@ COMFORTABLE = 42
 """Characters a line may have even where the cue's own lines are shorter."""
 
 
+MAX_LABELS = 4
+"""Dashes, names and sounds that a line begins with; more are text."""
+
+
 @dataclass(frozen=True)
 class Mark:
     """A tag or the like as it stands in the file."""
@@ -157,10 +161,16 @@ class SubtitleFile(OpenFile):
         begins = True
         for match in [*MARK.finditer(line), None]:
             part = line[place : match.start() if match else len(line)]
-            while begins and (start := DASH.match(part)):
+            for _ in range(MAX_LABELS):
+                start = DASH.match(part) if begins else None
+                if start is None:
+                    break
                 words.line(Mark(start.group()))
                 part = part[start.end() :]
-            while begins and (start := SOUND_BEFORE.match(part) or SPEAKER.match(part)):
+            for _ in range(MAX_LABELS):
+                start = (SOUND_BEFORE.match(part) or SPEAKER.match(part)) if begins else None
+                if start is None:
+                    break
                 self._add_text(words, start.group())
                 part = part[start.end() :]
                 gap = part[: len(part) - len(part.lstrip())]

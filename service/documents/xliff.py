@@ -255,7 +255,8 @@ def _partly_filled(
     segment = _segment_1(place, holder, former, marks, kept)
     if not segment.messages:
         return segment
-    between = _shown(former, lambda one: Code("point") if one in in_target else _classify_1(one))
+    parts = set(in_target)
+    between = _shown(former, lambda one: Code("point") if one in parts else _classify_1(one))
     foreign = len(by_id) < len(in_target) or not by_id.keys() <= {m.get("mid") for m in marks}
     if kept and (foreign or any(map(str.isalnum, between))):
         reason = "its target has other parts than its source; empty it to have it translated"

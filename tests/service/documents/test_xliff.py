@@ -134,6 +134,10 @@ def test_a_filled_target_claims_no_persons_phase() -> None:
             "{n, plural, offset:1 one {Jr unir # qbt urer.} other {Jr unir {n} qbtf urer.}}",
         ),
         ("{n, plural, other {they''re # dogs}}", "{n, plural, other {gurl''er # qbtf}}"),
+        (
+            '<g id="1">{n, plural, other {# dogs}}</g> ',
+            '<g id="1">{n, plural, other {# qbtf}}</g> ',
+        ),
         ("Hello {name}, {n, number} dogs", "Uryyb {name}, {n, number} qbtf"),
     ],
 )
