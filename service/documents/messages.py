@@ -114,11 +114,7 @@ class _Choices:
     ) -> Iterator[Event | Inline]:
         """A message with the text of the messages around it. Raises _NotReadError."""
         start, stop = within
-        choices = [
-            match
-            for match in CHOICE.finditer(self._text, start, stop)
-            if self._depth(start, match.start()) == 0
-        ]
+        choices = list(self._choices(start, stop))
         if not choices:
             yield self._leaf([*before, within, *after], is_plural)
             return
@@ -162,8 +158,15 @@ class _Choices:
             raise _NotReadError
         return branches, closed.end()
 
-    def _depth(self, start: int, stop: int) -> int:
-        return self._text.count("{", start, stop) - self._text.count("}", start, stop)
+    def _choices(self, start: int, stop: int) -> Iterator[re.Match[str]]:
+        """The choices that are in no other braces."""
+        depth, place = 0, start
+        for match in CHOICE.finditer(self._text, start, stop):
+            depth += self._text.count("{", place, match.start())
+            depth -= self._text.count("}", place, match.start())
+            place = match.start()
+            if depth == 0:
+                yield match
 
     def _closing(self, start: int, stop: int) -> int:
         depth = 1
