@@ -11,7 +11,7 @@ import re
 import unicodedata
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
@@ -295,6 +295,14 @@ class Units(BaseModel):
     total: int
 
 
+class UnitWarningItem(BaseModel):
+    """A text of the file that is as it was, or should be looked at."""
+
+    place: str = Field(description="How the file names the text: its id or line.")
+    code: str
+    message: str
+
+
 class FileStatus(BaseModel):
     """A file that is being translated, and how far it is."""
 
@@ -312,6 +320,7 @@ class FileStatus(BaseModel):
                     "characters": 18250,
                     "units": {"done": 131, "total": 310},
                     "warnings": {"repetition": 1},
+                    "unit_warnings": [],
                     "eta_s": 12.5,
                     "created": "2026-01-31T09:30:00Z",
                     "expires": None,
@@ -333,6 +342,10 @@ class FileStatus(BaseModel):
     units: Units
     warnings: dict[str, int] = Field(
         description="How many units have a warning, by its code (see `/v1/translate`)."
+    )
+    unit_warnings: list[UnitWarningItem] = Field(
+        description="Which texts are left as they were, or do not fit their place; known once the "
+        "file is done, the first 100."
     )
     eta_s: float | None = Field(description="Seconds that are left, if they can be told.")
     created: str
@@ -525,6 +538,7 @@ def status_of(job: Job, jobs: Jobs) -> FileStatus:
         characters=job.characters,
         units=Units(done=job.units_done, total=job.units),
         warnings=job.warning_counts,
+        unit_warnings=[UnitWarningItem(**asdict(one)) for one in job.named_warnings],
         eta_s=None if left is None else round(left, 1),
         created=_time(job.created),
         expires=None if job.is_over is False else _time(jobs.expires(job) or 0),

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from service.documents.base import FileError, OpenFile, Unit, check_units
+from service.documents.base import FileError, OpenFile, Unit, UnitWarning, check_units
 from service.documents.docx import open_docx
 from service.documents.odt import open_odt
 from service.documents.po import open_po
@@ -18,7 +18,16 @@ from service.documents.text import open_html, open_markdown, open_txt
 from service.documents.tmx import open_tmx
 from service.documents.xliff import open_xliff
 
-__all__ = ["FILE_KINDS", "FileError", "FileKind", "OpenFile", "Unit", "kind_of", "open_file"]
+__all__ = [
+    "FILE_KINDS",
+    "FileError",
+    "FileKind",
+    "OpenFile",
+    "Unit",
+    "UnitWarning",
+    "kind_of",
+    "open_file",
+]
 
 
 @dataclass(frozen=True)

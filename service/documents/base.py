@@ -42,12 +42,32 @@ class Unit:
     format: Format
 
 
+NOT_TRANSLATED = "not_translated"
+TOO_LONG = "too_long_for_place"
+
+
+@dataclass(frozen=True)
+class UnitWarning:
+    """Something that a reader of the result should know of one text of a file.
+
+    `place` is how the file itself names the text (an id, a line); `code` is `not_translated` or
+    `too_long_for_place`.
+    """
+
+    place: str
+    code: str
+    message: str
+
+
 class OpenFile(Protocol):
     """A file that has been read and checked. The same bytes always give the same units."""
 
-    @property
-    def units(self) -> Sequence[Unit]:
-        """The texts to translate, in document order."""
+    units: Sequence[Unit]
+    """The texts to translate, in document order."""
+
+    def warnings(self, translations: Sequence[str]) -> Sequence[UnitWarning]:
+        """What is left as it was, or may not be usable, in a file with these translations."""
+        return ()
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         """The whole file with these translations, one for each unit, in its format.
@@ -184,17 +204,21 @@ ID = re.compile(r'\sid="(\d{1,9})"')
 HARD_SPACES = {ord(space): f"&#{ord(space)};" for space in "\u00a0\u202f\u2009"}
 """Spaces that the translator keeps in HTML only."""
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+BREAKS = ("\n", "\t")
+"""Codes that plain text has as they are."""
 EventKind = Literal["text", "open", "close", "point"]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """Text, an end of a stretch, or something without text; `code` is what the reader of the file
-    gave for it."""
+    gave for it. `tag` is what the translator gets for a point, `shown` what is in a word."""
 
     kind: EventKind
     text: str = ""
     code: Any = None
+    tag: str = ""
+    shown: str = ""
 
 
 class Inline:
@@ -207,6 +231,7 @@ class Inline:
         self._codes: list[Any] = []
         self._ends: dict[int, Any] = {}
         self._open: list[int] = []
+        self._in_order: dict[int, None] = {}
 
     def text(self, text: str) -> None:
         """Add text as a reader sees it."""
@@ -215,11 +240,9 @@ class Inline:
             self._parts.append(html.escape(text, quote=False).translate(HARD_SPACES))
 
     def lines(self, text: str) -> None:
-        """Add text whose line breaks count; each is a code of its own, the break itself."""
-        for at, line in enumerate(text.split("\n")):
-            if at:
-                self.line("\n")
-            self.text(line)
+        """Add text whose line breaks and tabs count; each is a code, the break itself."""
+        for part in re.split("([\n\t])", text):
+            (self.line if part in BREAKS else self.text)(part)
 
     def open(self, code: Any) -> None:
         """Begin a stretch."""
@@ -237,26 +260,47 @@ class Inline:
 
     def point(self, code: Any) -> None:
         """Add something that is no part of the sentence: an anchor, an image."""
-        self._parts.append(f'<bx id="{self._add("point", code)}"/>')
+        self._parts.append(f'<bx id="{self._add("point", code, "bx")}"/>')
 
     def placeholder(self, code: Any) -> None:
         """Add something that stands for a word if spaces are around it."""
-        self._parts.append(f'<x id="{self._add("point", code)}"/>')
+        self._parts.append(f'<x id="{self._add("point", code, "x")}"/>')
 
-    def word(self, code: Any, shown: str) -> None:
-        """Add something that stands for a word, and is kept: a field."""
-        shown = html.escape(shown, quote=False)
-        self._parts.append(f'<ph id="{self._add("point", code)}">{shown}</ph>')
+    def word(self, code: Any, shown: str, *, in_order: bool = False) -> None:
+        """Add something that stands for a word, and is kept: a field. Words `in_order` keep the
+        order of the source among each other."""
+        number = self._add("point", code, "ph", shown)
+        if in_order:
+            self._in_order[number] = None
+        self._parts.append(f'<ph id="{number}">{html.escape(shown, quote=False)}</ph>')
 
     def line(self, code: Any) -> None:
         """Add a break of the line or a tab: sentences end here."""
-        self._parts.append(f'<br id="{self._add("point", code)}"/>')
+        self._parts.append(f'<br id="{self._add("point", code, "br")}"/>')
 
-    def _add(self, kind: EventKind, code: Any) -> int:
+    def add(self, event: Event) -> None:
+        """Add what stands in another paragraph."""
+        match event.kind, event.tag:
+            case "text", _:
+                self.text(event.text)
+            case "open", _:
+                self.open(event.code)
+            case "close", _:
+                self.close(event.code)
+            case _, "x":
+                self.placeholder(event.code)
+            case _, "ph":
+                self.word(event.code, event.shown)
+            case _, "br":
+                self.line(event.code)
+            case _:
+                self.point(event.code)
+
+    def _add(self, kind: EventKind, code: Any, tag: str = "", shown: str = "") -> int:
         number = len(self._codes)
         self._codes.append(code)
         self._numbers.append((kind, number))
-        self.events.append(Event(kind, code=code))
+        self.events.append(Event(kind, "", code, tag, shown))
         return number
 
     @property
@@ -272,8 +316,8 @@ class Inline:
     @property
     def unit(self) -> Unit:
         """What the translator gets: HTML where there is anything but text and line breaks."""
-        text = "".join(event.code if event.code == "\n" else event.text for event in self.events)
-        if any(code != "\n" for code in self._codes) or not HARD_SPACES.keys().isdisjoint(
+        text = "".join(event.code if event.code in BREAKS else event.text for event in self.events)
+        if any(code not in BREAKS for code in self._codes) or not HARD_SPACES.keys().isdisjoint(
             map(ord, text)
         ):
             return Unit("".join(self._parts), "html")
@@ -293,6 +337,13 @@ class Inline:
         parsed = _parse(translation)
         if not _complete(parsed, self._numbers):
             return self._all_at_first("".join(item for item in parsed if isinstance(item, str)))
+        ordered = iter(self._in_order)
+        parsed = [
+            ("point", next(ordered))
+            if not isinstance(item, str) and item[0] == "point" and item[1] in self._in_order
+            else item
+            for item in parsed
+        ]
         return [
             Event("text", item)
             if isinstance(item, str)

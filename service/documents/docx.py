@@ -1,25 +1,33 @@
 """Word documents: the paragraphs of their body, tables, headers, footers, notes and text boxes.
 
-A paragraph is flattened into pieces: texts, containers and everything else, in order. A field
-becomes one piece (the text of a link is translated, all else stays). A word that is formatted in
+A paragraph is flattened into pieces (`docx_pieces.py`). A word that is formatted in
 part gets one format, because half a word cannot be found in a translation. The pieces become text
 with inline codes: the format that most of the text has is left out, so most paragraphs are plain
-sentences, and text with another format is a span. See ECMA-376, part 1, section 17.3 for the
+sentences, and text with another format is a span. A word that a tracked change alters in part is
+changed as a whole (`docx_changes.py`). See ECMA-376, part 1, section 17.3 for the
 elements.
 """
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, groupby, repeat
-from typing import Any, Literal
+from itertools import groupby, repeat
+from typing import Any
 
 from lxml import etree
 
-from service.documents.base import Event, FileError, Inline, Unit, check_count
+from service.documents.base import Event, FileError, Inline, OpenFile, Unit, check_count
+from service.documents.docx_changes import MAX_PART, letters, whole_changes
+from service.documents.docx_pieces import (
+    NO_BREAK_HYPHEN,
+    PROPERTIES,
+    DocxPiece,
+    in_run,
+    pieces_of,
+    resolve_fields,
+)
 from service.documents.xml import (
     XML_SPACE,
     Archive,
@@ -30,199 +38,8 @@ from service.documents.xml import (
     namespace,
     read_xml,
     shell,
-    text_of,
 )
 
-NO_BREAK_HYPHEN = "\u2011"
-CONTAINERS = names("hyperlink ins moveTo sdt customXml dir bdo sdtContent")
-"""Elements of a paragraph whose runs are part of the sentence."""
-PROPERTIES = names("pPr rPr sdtPr sdtEndPr smartTagPr customXmlPr")
-TRANSPARENT = names("smartTag")
-"""Containers that a reader does not see."""
-DROPPED = names("proofErr lastRenderedPageBreak softHyphen")
-"""What is about the words that were there."""
-LINES = names("tab br cr ptab")
-FIELD_PARTS = {"begin": "begin", "separate": "separate", "end": "end"}
-
-PieceKind = Literal[
-    "text", "line", "word", "point", "enter", "leave", "begin", "code", "separate", "end"
-]
-"""`enter`, `leave`: ends of a container. `begin`, `code`, `separate`, `end`: parts of a field."""
-
-
-@dataclass(frozen=True, slots=True)
-class DocxPiece:
-    """A part of a paragraph: an element of a run with these properties, or one beside the runs, or
-    all `parts` of a field.
-
-    A link that is a field enters with `parts` and leaves with them.
-    """
-
-    kind: PieceKind
-    element: Element = None
-    text: str = ""
-    in_run: bool = False
-    properties: Element = None
-    parts: Sequence[DocxPiece] = ()
-
-    def nodes(self, ns: str) -> Iterator[Element]:
-        """Children of a paragraph that are this piece; they are taken from where they were."""
-        for piece in self.parts or (self,):
-            if piece.parts:
-                yield from piece.nodes(ns)
-                continue
-            piece.element.tail = None
-            yield in_run([piece.element], piece.properties, ns) if piece.in_run else piece.element
-
-
-def in_run(elements: Sequence[Element], properties: Element, ns: str) -> Element:
-    """A run of elements with a copy of its properties."""
-    run = etree.Element(f"{ns}r")
-    if properties is not None:
-        run.append(copy.deepcopy(properties))
-        run[0].tail = None
-    run.extend(elements)
-    return run
-
-
-def pieces_of(paragraph: Element, ns: str) -> Iterator[DocxPiece]:
-    """The pieces of a paragraph, without recursion."""
-    waiting = [(iter(paragraph), False)]
-    while waiting:
-        child = next(waiting[-1][0], None)
-        if child is None:
-            if waiting.pop()[1]:
-                yield DocxPiece("leave")
-            continue
-        name = local_name(child) if isinstance(child.tag, str) else "comment"
-        own = name != "comment" and child.tag.startswith(ns)
-        if own and (name in PROPERTIES or name in DROPPED):
-            continue
-        if own and name == "r":
-            yield from _pieces_of_run(child, ns)
-        elif own and (name in CONTAINERS or (name == "fldSimple" and _is_link(child, ns))):
-            yield DocxPiece("enter", child)
-            waiting.append((iter(child), True))
-        elif own and name in TRANSPARENT:
-            waiting.append((iter(child), False))
-        elif (own and name == "fldSimple") or name == "oMath":
-            shown = text_of(child)
-            yield DocxPiece("word" if shown.strip() else "point", child, shown)
-        else:
-            yield DocxPiece("point", child)
-
-
-def _is_link(element: Element, ns: str) -> bool:
-    return is_link(element.get(f"{ns}instr", ""))
-
-
-def is_link(code: str) -> bool:
-    """Whether a field's code says that its result is the text of a link."""
-    return code.split()[:1] == ["HYPERLINK"]
-
-
-def _pieces_of_run(run: Element, ns: str) -> Iterator[DocxPiece]:
-    properties = run.find(f"{ns}rPr")
-    for child in run:
-        name = local_name(child) if isinstance(child.tag, str) else "comment"
-        kind: PieceKind = "point"
-        text = ""
-        if name in PROPERTIES or name in DROPPED:
-            continue
-        if name == "t":
-            kind, text = "text", re.sub(r"[\t\r\n]", " ", child.text or "")
-        elif name == "noBreakHyphen":
-            kind, text = "text", NO_BREAK_HYPHEN
-        elif name in LINES:
-            kind = "line"
-        elif name == "fldChar":
-            kind = FIELD_PARTS.get(child.get(f"{ns}fldCharType", ""), "point")  # type: ignore[assignment]
-        elif name == "instrText":
-            kind, text = "code", child.text or ""
-        yield DocxPiece(kind, child, text, True, properties)
-
-
-FIELD_KINDS = ("begin", "code", "separate", "end")
-MAX_NESTED = 300
-"""Fields and containers in each other, each of which is looked through."""
-
-
-@dataclass
-class _Open:
-    """A container (-1) or a field that has begun, and where its result begins."""
-
-    begin: int
-    separate: int | None = None
-
-
-def resolve_fields(pieces: Sequence[DocxPiece]) -> list[DocxPiece]:
-    """The same pieces without parts of fields: a field that begins and ends in the paragraph is a
-    word or, if it shows nothing, a point; parts of others are points."""
-    ends, results = _match(pieces)
-    entered = [0, *accumulate(piece.kind in ("enter", "leave") for piece in pieces)]
-    resolved: list[DocxPiece] = []
-    links: dict[int, DocxPiece] = {}
-    at = 0
-    while at < len(pieces):
-        piece, end, result = pieces[at], ends.get(at), results.get(at)
-        if at in links:
-            resolved.append(DocxPiece("leave", parts=[piece]))
-        elif end is not None and result is not None and _begins_link(pieces[at : result + 1]):
-            links[end] = piece
-            resolved.append(DocxPiece("enter", parts=pieces[at : result + 1]))
-            at = result
-        elif end is not None and entered[at] == entered[end]:
-            shown = "".join(
-                one.text
-                for one in pieces[end if result is None else result : end]
-                if one.kind == "text"
-            )
-            kind = "word" if shown.strip() else "point"
-            resolved.append(DocxPiece(kind, text=shown, parts=pieces[at : end + 1]))  # type: ignore[arg-type]
-            at = end
-        else:
-            resolved.append(replace(piece, kind="point") if piece.kind in FIELD_KINDS else piece)
-        at += 1
-    return resolved
-
-
-def _begins_link(pieces: Sequence[DocxPiece]) -> bool:
-    code = "".join(piece.text for piece in pieces if piece.kind == "code")
-    return all(piece.kind in FIELD_KINDS for piece in pieces) and is_link(code)
-
-
-def _match(pieces: Sequence[DocxPiece]) -> tuple[dict[int, int], dict[int, int]]:
-    """For each field's begin: where it ends, in the same container, and where its result begins."""
-    waiting: list[_Open] = []
-    ends: dict[int, int] = {}
-    results: dict[int, int] = {}
-    for at, piece in enumerate(pieces):
-        last = waiting[-1] if waiting else None
-        if piece.kind == "enter":
-            waiting.append(_Open(-1))
-        elif piece.kind == "leave":
-            while waiting.pop().begin >= 0:
-                pass
-        elif piece.kind == "begin":
-            waiting.append(_Open(at))
-            if len(waiting) > MAX_NESTED:
-                raise FileError(f"fields of a paragraph nest deeper than {MAX_NESTED}; part it")
-        elif last is None or last.begin < 0:
-            continue
-        elif piece.kind == "separate" and last.separate is None:
-            last.separate = at
-        elif piece.kind == "end":
-            waiting.pop()
-            ends[last.begin] = at
-            if last.separate is not None:
-                results[last.begin] = last.separate
-    return ends, results
-
-
-MAX_PART = 40
-"""Letters of the longest part of a word that is moved, so that any input takes linear time."""
-WESTERN = "\u0e00"
-"""Scripts before this code point put spaces between words."""
 MEANT = names("vertAlign position")
 """What parts a word on purpose: H₂O."""
 
@@ -233,7 +50,7 @@ def whole_words(pieces: Sequence[DocxPiece]) -> list[DocxPiece]:
     for piece in pieces:
         while piece.kind == "text" and whole and whole[-1].kind == "text":
             before = whole[-1]
-            tail, head = _letters(before.text[: -MAX_PART - 2 : -1]), _letters(piece.text)
+            tail, head = letters(before.text[: -MAX_PART - 2 : -1]), letters(piece.text)
             if not tail or not head or max(tail, head) > MAX_PART or _is_meant(before, piece):
                 break
             if tail >= head:
@@ -248,14 +65,6 @@ def whole_words(pieces: Sequence[DocxPiece]) -> list[DocxPiece]:
         if piece.kind != "text" or piece.text:
             whole.append(piece)
     return whole
-
-
-def _letters(text: str) -> int:
-    """How many letters and digits of a word a text begins with, at most one more than MAX_PART."""
-    for at, character in enumerate(text[: MAX_PART + 1]):
-        if not character.isalnum() or character >= WESTERN:
-            return at
-    return min(len(text), MAX_PART + 1)
 
 
 def _is_meant(*pieces: DocxPiece) -> bool:
@@ -322,7 +131,7 @@ class DocxParagraph:
         self.inline = Inline()
         all_pieces = list(pieces_of(element, ns))
         self.copied_chars = _copied_chars(all_pieces)
-        pieces = whole_words(resolve_fields(all_pieces))
+        pieces = whole_words(whole_changes(resolve_fields(all_pieces), ns))
         keys = _keys(pieces)
         levels = _levels(pieces, keys)
         self.base = levels[-1].properties.get(levels[-1].base)
@@ -355,7 +164,7 @@ class DocxParagraph:
                     self.inline.close(ContainerEnd(piece))
                     within.pop()
             elif piece.kind == "word":
-                self.inline.word(piece, piece.text)
+                self.inline.word(piece, piece.text, in_order=piece.is_page_number(self.ns))
             elif piece.kind == "line":
                 self.inline.line(piece)
             else:
@@ -497,7 +306,7 @@ MAX_COPIED_CHARS = 32 << 20
 """What the formats of a part's runs may come to, once each part of a run is one with its format."""
 
 
-class DocxFile:
+class DocxFile(OpenFile):
     """A Word document; a unit is a paragraph."""
 
     def __init__(self, data: bytes) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from lxml import etree
 
-from service.documents.base import FileError, Inline, Unit, check_count
+from service.documents.base import FileError, Inline, OpenFile, Unit, check_count
 from service.documents.xml import (
     Archive,
     Code,
@@ -45,7 +45,7 @@ POINTS = names(
 )
 
 
-class OdtFile:
+class OdtFile(OpenFile):
     """An OpenDocument text; a unit is a paragraph."""
 
     def __init__(self, data: bytes) -> None:
@@ -142,6 +142,8 @@ def _classifier(unseen: frozenset[str]) -> Callable[[Element], Code]:
                 return Code("around")
             case "tab" | "line-break":
                 return Code("line")
-        return Code("word" if text_of(element).strip() else "point")
+        if not text_of(element).strip():
+            return Code("point")
+        return Code("word", in_order=name in ("page-number", "page-count"))
 
     return classify

@@ -10,14 +10,31 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from service.documents.accelerators import put_in, take_out
-from service.documents.base import Encoding, FileError, Unit, check_count, decode
+from service.documents.accelerators import Accelerator, put_in, take_out
+from service.documents.base import (
+    NOT_TRANSLATED,
+    Encoding,
+    FileError,
+    Inline,
+    OpenFile,
+    Unit,
+    UnitWarning,
+    check_count,
+    decode,
+)
+from service.documents.formats import Syntax, fitted, protected, syntaxes_of
+from service.documents.messages import CHOICE_LEFT, Message, message_of
+from service.documents.po_header import ONE_ALONE, PLURAL_COUNT, completed
+from service.text.patterns import PROTECTED
 
 CHARSET = re.compile(rb"charset=([\w-]{1,40})", re.IGNORECASE)
 HEADER_WITHIN = 8192
 """Bytes from the start within which the header names the encoding."""
 LINE = re.compile(r"[^\n]*\n|[^\n]+")
-STRING = re.compile(r'(?:(msgctxt|msgid|msgid_plural|msgstr(?:\[\d\])?)\s*)?"((?:[^"\\]|\\.)*+)"')
+KEYWORD = r"(?P<name>msgctxt|msgid_plural|msgid|msgstr(?:\s*\[\s*(?P<form>\d{1,2})\s*\])?)"
+QUOTED = r'"(?:[^"\\]|\\.)*+"'
+STATEMENT = re.compile(rf"(?:{KEYWORD}\s*)?(?P<strings>(?:{QUOTED}\s*)*+)")
+STRING = re.compile(QUOTED)
 ESCAPE = re.compile(r"\\(?:([0-7]{1,3})|x([0-9a-fA-F]{1,2})|(.))")
 LETTERS = {"n": "\n", "t": "\t", "r": "\r", "a": "\a", "b": "\b", "f": "\f", "v": "\v"}
 ESCAPED = {ord(value): f"\\{letter}" for letter, value in LETTERS.items()} | {
@@ -26,6 +43,8 @@ ESCAPED = {ord(value): f"\\{letter}" for letter, value in LETTERS.items()} | {
 }
 WIDTH = 76
 """Characters of a string on one line, where the file wraps its strings."""
+PAIR = 2
+"""Plural forms of most languages, one of which is for one thing."""
 
 
 @dataclass
@@ -43,10 +62,10 @@ class PoString:
 
 @dataclass
 class PoEntry:
-    """A message; `flags` and `before` are lines: its flags, and where flags would go."""
+    """A message; `flags` and `before` are lines: those of its flags, and where flags would go."""
 
     before: int = -1
-    flags: int = -1
+    flags: list[int] = field(default_factory=list)
     texts: dict[str, PoString] = field(default_factory=dict)
 
     @property
@@ -58,73 +77,189 @@ class PoEntry:
             if name.startswith("msgstr") and not text.value
         ]
 
+    @property
+    def forms(self) -> list[str]:
+        """Names of its strings of a plural."""
+        return [name for name in self.texts if name.startswith("msgstr[")]
 
-class PoFile:
+
+@dataclass(frozen=True)
+class PoSource:
+    """A string to translate: that of which entry, and what the translator gets of it."""
+
+    entry: int
+    name: str
+    message: Message
+    accelerators: Sequence[Accelerator]
+
+
+class PoFile(OpenFile):
     """A catalogue; its units are the messages without a translation, a plural after its
     singular."""
 
-    def __init__(self, text: str, encoding: Encoding) -> None:
-        self.encoding = encoding
+    def __init__(self, text: str, encoding: Encoding, target: str) -> None:
+        self.encoding, self.target = encoding, target
         self.lines = LINE.findall(text)
         entries = list(_read(self.lines))
-        header = next((one for one in entries if _is_header(one)), None)
-        said = header.texts["msgstr"].value if header and "msgstr" in header.texts else ""
-        found = re.search(r"nplurals\s{0,9}=\s{0,9}(\d)", said)
-        self.plurals = int(found[1]) if found else None
+        self.header = next((one for one in entries if _is_header(one)), None)
+        self.has_plurals = any(entry.forms for entry in entries)
+        has_value = self.header is not None and "msgstr" in self.header.texts
+        said = self.header.texts["msgstr"].value if self.header and has_value else ""
+        self.new_header = completed(said, target, encoding, self.has_plurals)
+        found = PLURAL_COUNT.search(self.new_header)
+        self.plurals = int(found[1]) if found and int(found[1]) else None
+        self.first_is_one = ONE_ALONE.search(self.new_header) is not None
         self.entries = [one for one in entries if one.empty and not _is_header(one)]
-        self.sources: list[tuple[int, str]] = []
+        self.left: list[UnitWarning] = []
+        self.sources: list[PoSource] = []
         for at, entry in enumerate(self.entries):
-            self.sources += [(at, name) for name in self._wanted(entry)]
-        messages = [take_out(self.entries[at].texts[name].value) for at, name in self.sources]
-        self.accelerators = [accelerators for _, accelerators in messages]
-        self.units: Sequence[Unit] = [Unit(message, "text") for message, _ in messages]
+            self._add_sources(at, entry)
+        self.units: Sequence[Unit] = [
+            inline.unit for source in self.sources for inline in source.message.inlines
+        ]
+
+    def _add_sources(self, at: int, entry: PoEntry) -> None:
+        syntaxes = syntaxes_of(self._flags(entry))
+        for name in self._wanted(entry):
+            text, accelerators = take_out(entry.texts[name].value)
+            message = message_of(_inline(text, syntaxes))
+            if message is None:
+                self.left.append(self._warning(entry, CHOICE_LEFT))
+            else:
+                self.sources.append(PoSource(at, name, message, accelerators))
+
+    def _flags(self, entry: PoEntry) -> list[str]:
+        return [
+            flag
+            for at in entry.flags
+            for flag in re.split(r"[,\s]+", self.lines[at].strip()[2:])
+            if flag
+        ]
+
+    def _warning(self, entry: PoEntry, reason: str) -> UnitWarning:
+        line = entry.texts["msgid"].start + 1
+        return UnitWarning(f"line {line}", NOT_TRANSLATED, reason)
 
     def _wanted(self, entry: PoEntry) -> list[str]:
         """Which of an entry's strings are needed in translation."""
-        singular = self._forms(entry) > 1 or "msgid_plural" not in entry.texts
-        names = ["msgid"] if singular and entry.empty[0] in ("msgstr", "msgstr[0]") else []
-        if "msgid_plural" in entry.texts and (entry.empty != ["msgstr[0]"] or not singular):
-            names.append("msgid_plural")
-        return [name for name in names if any(map(str.isalpha, entry.texts[name].value))]
+        names = dict.fromkeys(self._source_of(entry, name) for name in self._to_fill(entry))
+        order = ("msgid", "msgid_plural")
+        return [
+            name
+            for name in order
+            if name in names and any(map(str.isalpha, entry.texts[name].value))
+        ]
 
-    def _forms(self, entry: PoEntry) -> int:
-        return self.plurals or sum(name.startswith("msgstr") for name in entry.texts)
+    def _to_fill(self, entry: PoEntry) -> list[str]:
+        """The strings of an entry to fill: of a plural as many as the language has."""
+        if not entry.forms or self.plurals is None:
+            return entry.empty
+        wanted = [f"msgstr[{number}]" for number in range(self.plurals)]
+        filled = set(entry.forms) - set(entry.empty)
+        return [name for name in wanted if name not in filled]
+
+    def _source_of(self, entry: PoEntry, name: str) -> str:
+        """Which string of an entry a translation is made of: the singular for the form of one."""
+        if "msgid_plural" not in entry.texts:
+            return "msgid"
+        forms = self.plurals or len(entry.forms)
+        if name != "msgstr[0]" or forms == 1:
+            return "msgid_plural"
+        if forms > PAIR and not self.first_is_one:
+            syntaxes = syntaxes_of(self._flags(entry))
+            one, many = (entry.texts[text].value for text in ("msgid", "msgid_plural"))
+            if any(fitted(many, one, syntax) is None for syntax in syntaxes):
+                return "msgid_plural"
+        return "msgid"
+
+    def _translated(
+        self, translations: Sequence[str]
+    ) -> tuple[dict[int, dict[str, str]], list[UnitWarning]]:
+        """Translations by entry and string, and the entries whose translations do not fit."""
+        translated: dict[int, dict[str, str]] = {}
+        warnings = list(self.left)
+        remaining = iter(translations)
+        for source in self.sources:
+            events = source.message.events([next(remaining) for _ in source.message.inlines])
+            text: str | None = "".join(event.code or event.text for event in events)
+            entry = self.entries[source.entry]
+            original = take_out(entry.texts[source.name].value)[0]
+            for syntax in syntaxes_of(self._flags(entry)):
+                text = fitted(original, text, syntax) if text is not None else None
+            if text is None:
+                warnings.append(self._warning(entry, "its placeholders came out otherwise"))
+                continue
+            text = put_in(text, source.accelerators)
+            translated.setdefault(source.entry, {})[source.name] = text
+        return translated, warnings
+
+    def warnings(self, translations: Sequence[str]) -> Sequence[UnitWarning]:
+        return self._translated(translations)[1]
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         check_count(self.units, translations)
         lines = list(self.lines)
-        known: dict[int, dict[str, str]] = {}
-        for (at, name), accelerators, translation in zip(
-            self.sources, self.accelerators, translations, strict=True
-        ):
-            known.setdefault(at, {})[name] = put_in(translation, accelerators)
-        for at, by_name in known.items():
+        translated, _ = self._translated(translations)
+        for at, by_name in translated.items():
             self._write(lines, self.entries[at], by_name)
+        if translated:
+            self._write_header(lines)
         return self._encoded("".join(lines))
 
     def _write(self, lines: list[str], entry: PoEntry, known: dict[str, str]) -> None:
-        """Fill an entry's strings in their lines, and flag it as not yet reviewed."""
-        source = entry.texts["msgid"]
-        end = "\r\n" if lines[entry.before].endswith("\r\n") else "\n"
+        """Fill an entry's strings in their lines, and flag it as not yet reviewed. A plural that
+        lacks a translation is left."""
+        end = self._line_end(entry)
         wrapped = any(text.end - text.start > 1 for text in entry.texts.values())
-        filled = False
-        for name in entry.empty:
-            only = name == "msgstr" or (name == "msgstr[0]" and self._forms(entry) > 1)
-            original = "msgid" if only else "msgid_plural"
-            translation = known.get(original, entry.texts[original].value)
+        to_fill = self._to_fill(entry)
+        written: dict[str, list[str]] = {}
+        for name in to_fill:
+            original = self._source_of(entry, name)
+            source = entry.texts[original].value
+            translation = known.get(original)
+            if translation is None and not any(map(str.isalpha, source)):
+                translation = source
             if not translation:
                 continue
-            text, filled = entry.texts[name], True
-            written = _written(name, _with_ends_of(source.value, translation), wrapped)
-            last = lines[text.end - 1].endswith("\n")
-            lines[text.start : text.end] = [""] * (text.end - text.start)
-            lines[text.start] = end.join(written) + (end if last else "")
-        if not filled:
+            written[name] = _written(name, _with_ends_of(source, translation), wrapped)
+        if not written or len(written) < len(to_fill):
             return
-        if entry.flags < 0:
+        place = max(text.end for text in entry.texts.values())
+        if not lines[place - 1].endswith("\n"):
+            lines[place - 1] += end
+        if entry.forms and len(entry.empty) == len(entry.forms):
+            for name in set(entry.forms) - set(to_fill):
+                _replace(lines, entry.texts[name], "")
+        for name in to_fill:
+            text = end.join(written[name]) + end
+            if name in entry.texts:
+                _replace(lines, entry.texts[name], text)
+            else:
+                lines[place - 1] += text
+        self._flag(lines, entry, end)
+
+    def _line_end(self, entry: PoEntry) -> str:
+        return "\r\n" if self.lines[entry.before].endswith("\r\n") else "\n"
+
+    def _flag(self, lines: list[str], entry: PoEntry, end: str) -> None:
+        if not entry.flags:
             lines[entry.before] = f"#, fuzzy{end}" + lines[entry.before]
-        elif "fuzzy" not in re.split(r"[,\s]+", lines[entry.flags]):
-            lines[entry.flags] = re.sub(r"#,\s*", "#, fuzzy, ", lines[entry.flags], count=1)
+        elif "fuzzy" not in self._flags(entry):
+            first = entry.flags[0]
+            lines[first] = re.sub(r"#,\s*", "#, fuzzy, ", lines[first], count=1)
+
+    def _write_header(self, lines: list[str]) -> None:
+        """Complete the header, or put one before all else."""
+        if self.header is None:
+            end = self._line_end(self.entries[0])
+            header = ['msgid ""', *_written("msgstr", self.new_header, False), "", ""]
+            lines[0] = end.join(header) + lines[0]
+            return
+        text = self.header.texts["msgstr"]
+        if self.new_header == text.value:
+            return
+        end = self._line_end(self.header)
+        _replace(lines, text, end.join(_written("msgstr", self.new_header, False)) + end)
 
     def _encoded(self, text: str) -> bytes:
         """In the file's encoding; in UTF-8, and said so, where that has not all characters."""
@@ -141,7 +276,30 @@ class PoFile:
 def open_po(data: bytes, source: str, target: str, max_unit_chars: int) -> PoFile:
     """A catalogue or its template. Raises FileError for a line that is none of a catalogue's."""
     found = CHARSET.search(data[:HEADER_WITHIN])
-    return PoFile(*decode(data, source, found[1].decode("ascii") if found else None))
+    declared = found[1].decode("ascii") if found else None
+    return PoFile(*decode(data, source, declared), target)
+
+
+def _inline(text: str, syntaxes: Sequence[Syntax]) -> Inline:
+    """A message; directives that are not protected in any text become words."""
+    spans = sorted(span for syntax in syntaxes for span in protected(text, syntax))
+    everywhere = {match.span() for match in PROTECTED.finditer(text)} if spans else set()
+    inline = Inline()
+    place = 0
+    for start, end in spans:
+        if start < place or (start, end) in everywhere:
+            continue
+        inline.lines(text[place:start])
+        inline.word(text[start:end], text[start:end])
+        place = end
+    inline.lines(text[place:])
+    return inline
+
+
+def _replace(lines: list[str], text: PoString, new: str) -> None:
+    """Put other lines in place of a string's."""
+    lines[text.start : text.end] = [""] * (text.end - text.start)
+    lines[text.start] = new
 
 
 def _is_header(entry: PoEntry) -> bool:
@@ -153,36 +311,42 @@ def _read(lines: Sequence[str]) -> Iterator[PoEntry]:
     entry, current = PoEntry(), None
     for at, raw in enumerate(lines):
         line = raw.strip()
-        if not line or line.startswith("#~") or line.startswith("domain "):
-            current = None
+        if line.startswith("#~"):
+            if entry.texts:
+                yield _checked(entry, at)
+            entry, current = PoEntry(), None  # comments before an obsolete entry are its own
+            continue
+        if not line or line.startswith("domain "):
             continue
         if line.startswith("#"):
             if entry.texts:
                 yield _checked(entry, at)
                 entry = PoEntry()
             current = None
-            if line.startswith("#,"):
-                entry.flags = at
+            if line.startswith(("#,", "#=")):
+                entry.flags.append(at)
             elif line.startswith("#|") and entry.before < 0:
                 entry.before = at
             continue
-        match = STRING.fullmatch(line)
+        match = STATEMENT.fullmatch(line)
         if match is None:
             raise FileError(f"line {at + 1} is none of a gettext catalogue: {line[:40]!r}")
-        name, value = match.groups()
+        name, form = match["name"], match["form"]
+        parts = [_unescaped(quoted[1:-1]) for quoted in STRING.findall(match["strings"])]
         if name is None:
             if current is None:
                 raise FileError(f"line {at + 1} goes on with a string that has not begun")
-            current.parts.append(_unescaped(value))
+            current.parts += parts
             current.end = at + 1
             continue
+        name = f"msgstr[{int(form)}]" if form else name
         if name in ("msgctxt", "msgid") and "msgid" in entry.texts:
             yield _checked(entry, at)
             entry = PoEntry()
         if name in entry.texts:
             raise FileError(f"line {at + 1} has {name} again; an entry may have one")
         entry.before = at if entry.before < 0 else entry.before
-        current = entry.texts[name] = PoString(at, at + 1, [_unescaped(value)])
+        current = entry.texts[name] = PoString(at, at + 1, parts)
     if entry.texts:
         yield _checked(entry, len(lines))
 
@@ -207,11 +371,12 @@ def _unescaped(value: str) -> str:
 
 
 def _with_ends_of(source: str, translation: str) -> str:
-    """A translation that begins and ends with a line break if its source does, as gettext asks."""
-    translation = translation.strip("\n")
-    before = "\n" if source.startswith("\n") else ""
-    after = "\n" if source.endswith("\n") and source != "\n" else ""
-    return before + translation + after
+    """A translation with the line breaks around its source, as gettext asks."""
+    if not source.strip("\n"):
+        return translation
+    before = source[: len(source) - len(source.lstrip("\n"))]
+    after = source[len(source.rstrip("\n")) :]
+    return before + translation.strip("\n") + after
 
 
 def _written(name: str, text: str, wrapped: bool) -> list[str]:

@@ -1,4 +1,8 @@
-"""SubRip and WebVTT subtitles: the text of each cue, rewrapped; all else stays byte for byte."""
+"""SubRip and WebVTT subtitles: the text of each cue, rewrapped; all else stays byte for byte.
+
+Names of speakers and sounds are translated apart from what is said. Text after a blank line, which
+many players show, belongs to the cue before it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
-from service.documents.base import Event, FileError, Inline, Unit, check_count, decode
+from service.documents.base import Event, FileError, Inline, OpenFile, Unit, check_count, decode
 from service.documents.xml import base_language
 
 
@@ -48,11 +52,30 @@ MARK = re.compile(
 """Override codes, tags, times within a cue."""
 JOINER = "\u2060"
 """Has no width; within a mark, it keeps players from taking it for one."""
-DASH = re.compile(r"\s*+[-‐–—]\s*+(?=\S|$)")
+BREAK = re.compile(r"(\n|[ ]?(?<!:)\\N[ ]?)")
+"""The end of a line; `\\N` is that of Advanced SubStation, which players of SubRip know."""
+HARD_SPACE = "\\h"
+"""Its space that does not break."""
+DASH = re.compile(r"\s*+(?:[-‐–—]|(?:>|&gt;){2,3})\s*+(?=\S|$)")
+CAPITALS = r"[^\W\d_a-zß-ÿ]"
+NAME = rf"{CAPITALS}[\w.'’-]{{0,30}}"
+SPEAKER = re.compile(
+    rf"\s*+(?:{CAPITALS}(?:{CAPITALS}|[\d .'’&#-]){{0,40}}:(?=\s|$)"
+    rf"|{NAME}(?:[ ]{NAME}){{0,3}}:(?=[ ][\"'“¿¡…♪]?{CAPITALS}))"
+)
+"""Who speaks: `ANN:`, `MAN 2:`, `Tom Hill: We …`."""
+SOUND = r"(?:\[[^\[\]\n]{1,200}\]|\([^()\n]{1,200}\))"
+SOUND_BEFORE = re.compile(rf"\s*+{SOUND}(?=\s|$|:)")
+SOUND_AFTER = re.compile(rf"(?<=\s){SOUND}\s*+$")
+"""What is heard: `[door slams]`, `(sighs)`."""
 WITHOUT_SPACES = ("ja", "km", "lo", "my", "th", "zh")
 """Languages whose lines go on without a space."""
 COMFORTABLE = 42
 """Characters a line may have even where the cue's own lines are shorter."""
+
+
+MAX_LABELS = 4
+"""Dashes, names and sounds that a line begins with; more are text."""
 
 
 @dataclass(frozen=True)
@@ -66,18 +89,21 @@ class Mark:
 class NewLine:
     """A line break that stays one: another speaker begins."""
 
+    raw: str = "\n"
+
 
 @dataclass(frozen=True)
 class Cue:
-    """Lines `start` up to `end` of the file, what they say, and how many lines each speaker has."""
+    """Lines `start` up to `end` of the file, what they say, and the breaks within what each speaker
+    says."""
 
     start: int
     end: int
     words: Inline
-    counts: Sequence[int]
+    breaks: Sequence[Sequence[str]]
 
 
-class SubtitleFile:
+class SubtitleFile(OpenFile):
     """Subtitles; a unit is the text of a cue, its lines joined."""
 
     def __init__(self, data: bytes, source: str, *, web: bool) -> None:
@@ -103,40 +129,69 @@ class SubtitleFile:
             if translation == unit.text:
                 continue
             original = "".join(lines[cue.start : cue.end])
-            written = self._written(cue.words.translated(translation), original, cue.counts)
+            written = self._written(cue.words.translated(translation), original, cue.breaks)
             if written:
                 lines[cue.start : cue.end] = [""] * (cue.end - cue.start)
                 lines[cue.start] = written
         return self.encoding.encode("".join(lines))
 
-    def _read(self, text: str, space: str) -> tuple[Inline, list[int]]:
-        """The words of a cue, and the lines of each speaker: a line that a dash begins, stays a
-        line."""
+    def _read(self, text: str, space: str) -> tuple[Inline, list[list[str]]]:
+        """The words of a cue, and the breaks of each speaker: a line that a dash, a name or a sound
+        begins, stays a line."""
         words = Inline()
-        counts = [0]
+        breaks: list[list[str]] = [[]]
         paired = _pairs(text)
-        for at, line in enumerate(text.split("\n")):
-            line = line.rstrip()
+        parts = BREAK.split(text)
+        was_label = False
+        for line, ended in zip(parts[::2], ["", *parts[1::2]], strict=True):
             plain = MARK.sub("", line)
-            if at and DASH.match(plain):
-                words.line(NewLine())
-                counts.append(0)
-            elif at:
+            label = SOUND_BEFORE.match(plain) or SPEAKER.match(plain)
+            if ended and (was_label or DASH.match(plain) or label):
+                words.line(NewLine(ended))
+                breaks.append([])
+            elif ended:
                 words.text(space)
-            counts[-1] += 1
-            place = 0
-            begins = True
-            for match in [*MARK.finditer(line), None]:
-                part = line[place : match.start() if match else len(line)]
-                if begins and (dash := DASH.match(part)):
-                    words.line(Mark(dash.group()))
-                    part = part[dash.end() :]
-                begins = begins and not part
-                words.text(html.unescape(part) if self.web else part)
-                if match:
-                    self._add_mark(words, match, next(paired))
-                    place = match.end()
-        return words, counts
+                breaks[-1].append(ended)
+            was_label = label is not None and not plain[label.end() :].strip()
+            self._read_line(words, line.rstrip(), paired)
+        return words, breaks
+
+    def _read_line(self, words: Inline, line: str, paired: Iterator[bool]) -> None:
+        place = 0
+        begins = True
+        for match in [*MARK.finditer(line), None]:
+            part = line[place : match.start() if match else len(line)]
+            for _ in range(MAX_LABELS):
+                start = DASH.match(part) if begins else None
+                if start is None:
+                    break
+                words.line(Mark(start.group()))
+                part = part[start.end() :]
+            for _ in range(MAX_LABELS):
+                start = (SOUND_BEFORE.match(part) or SPEAKER.match(part)) if begins else None
+                if start is None:
+                    break
+                self._add_text(words, start.group())
+                part = part[start.end() :]
+                gap = part[: len(part) - len(part.lstrip())]
+                if part.strip(" :"):
+                    words.line(Mark(gap))
+                    part = part[len(gap) :]
+            begins = begins and not part
+            after = None if match else SOUND_AFTER.search(part)
+            if after and part[: after.start()].strip():
+                said = part[: after.start()]
+                self._add_text(words, said.rstrip())
+                words.line(Mark(said[len(said.rstrip()) :]))
+                part = part[after.start() :]
+            self._add_text(words, part)
+            if match:
+                self._add_mark(words, match, next(paired))
+                place = match.end()
+
+    def _add_text(self, words: Inline, text: str) -> None:
+        text = text.replace(HARD_SPACE, "\u00a0")
+        words.text(html.unescape(text) if self.web else text)
 
     @staticmethod
     def _add_mark(words: Inline, match: re.Match[str], paired: bool) -> None:
@@ -148,27 +203,39 @@ class SubtitleFile:
         else:
             words.open(Mark(raw))
 
-    def _written(self, events: Sequence[Event], original: str, counts: Sequence[int]) -> str:
+    def _written(
+        self, events: Sequence[Event], original: str, breaks: Sequence[Sequence[str]]
+    ) -> str:
         """A cue's text in about as many lines, ended as it was."""
-        lines = [MARK.sub("", line).strip() for line in original.split("\n")]
+        lines = [MARK.sub("", line).strip() for line in BREAK.split(original)[::2]]
         width = max(COMFORTABLE, *map(len, lines))
         speakers: list[list[Event]] = [[]]
+        starts: list[str] = [""]
         for event in events:
             if isinstance(event.code, NewLine):
                 speakers.append([])
+                starts.append(event.code.raw)
             else:
                 speakers[-1].append(event)
-        written = "\n".join(
-            self._wrapped(said, count, width) for said, count in zip(speakers, counts, strict=True)
+        written = "".join(
+            start + self._wrapped(said, inner, width)
+            for start, said, inner in zip(starts, speakers, breaks, strict=True)
         )
+        for spelt in (HARD_SPACE, "&nbsp;"):
+            if spelt in original and "\u00a0" not in original:
+                written = written.replace("\u00a0", spelt)
+                break
         written = "\n".join(line for line in written.split("\n") if line.strip())
         newline = "\r\n" if "\r\n" in original else "\n"
         end = original[len(original.rstrip()) :]
         return written.replace("\n", newline) + end if written else ""
 
-    def _wrapped(self, events: Sequence[Event], count: int, width: int) -> str:
+    def _wrapped(self, events: Sequence[Event], breaks: Sequence[str], width: int) -> str:
         text = re.sub(r"[\r\n\t]", " ", "".join(event.text for event in events))
-        breaks = wrap(text, count, width)
+        places = sorted(wrap(text, len(breaks) + 1, width))
+        ends = dict(zip(places, breaks, strict=False))
+        last = breaks[-1] if breaks else "\n"
+        break_at = {at: ends.get(at, last) for at in places}
         parts: list[str] = []
         place = 0
         for event in events:
@@ -177,8 +244,7 @@ class SubtitleFile:
                 continue
             end = place + len(event.text)
             line = "".join(
-                "\n" if at in breaks else character
-                for at, character in enumerate(text[place:end], place)
+                break_at.get(at, character) for at, character in enumerate(text[place:end], place)
             )
             parts.append(html.escape(line, quote=False) if self.web else _without_marks(line))
             place = end
@@ -212,11 +278,23 @@ def _cues(lines: Sequence[str]) -> Iterator[tuple[int, int]]:
         at += 1
         if not timed:
             continue
-        start = at
-        while at < len(lines) and lines[at].strip() and not _begins_cue(lines, at):
-            at += 1
-        if at > start:
-            yield start, at
+        while True:
+            start = at
+            while at < len(lines) and lines[at].strip() and not _begins_cue(lines, at):
+                at += 1
+            if at > start:
+                yield start, at
+            while at < len(lines) and not lines[at].strip():
+                at += 1
+            if at == len(lines) or _is_block(lines, at):
+                break
+
+
+def _is_block(lines: Sequence[str], at: int) -> bool:
+    """Whether a line after a blank one begins a cue or a note, and not more text of the cue."""
+    following = lines[at + 1] if at + 1 < len(lines) else ""
+    begins = TIMES.match(lines[at]) or TIMES.match(following)
+    return bool(begins or KEPT_BLOCK.match(lines[at]))
 
 
 def _begins_cue(lines: Sequence[str], at: int) -> bool:

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 
-from service.documents.base import MAX_UNIT_CHARS, Encoding, Unit, check_count, decode
+from service.documents.base import MAX_UNIT_CHARS, Encoding, OpenFile, Unit, check_count, decode
 from service.text.document import READERS, Format
 from service.text.inline import Block
 
@@ -151,7 +151,7 @@ CHARSET_WITHIN = 4096
 BROWSERS_READ_AS_1252 = re.compile(r"(?:us-)?ascii|latin-?1|iso-?8859-?1", re.IGNORECASE)
 
 
-class TextFile:
+class TextFile(OpenFile):
     """A text in pieces, those with a letter to be translated."""
 
     def __init__(self, text: str, encoding: Encoding, format: Format, max_chars: int) -> None:

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from lxml import etree
 
-from service.documents.base import FileError, Inline, Unit, check_count
+from service.documents.base import (
+    NOT_TRANSLATED,
+    TOO_LONG,
+    Event,
+    FileError,
+    OpenFile,
+    Unit,
+    UnitWarning,
+    check_count,
+)
+from service.documents.messages import CHOICE_LEFT, Message, message_of
 from service.documents.xml import (
+    SUB_LEFT,
+    Classify,
     Code,
     Element,
     base_language,
     empty,
     fill,
+    has_sub,
     insert_after,
     local_name,
     namespace,
@@ -24,44 +36,54 @@ from service.documents.xml import (
     read_xml,
 )
 
-UNTRANSLATED = ("new", "needs-translation", "initial")
-"""States that say that a target is only a copy of its source."""
-
-
-class XliffSegment(Protocol):
-    """A `<source>` whose target is to be filled."""
-
-    @property
-    def stretches(self) -> Sequence[Inline]:
-        """What it says; XLIFF 1.2 may part it."""
-
-    def write(self, translations: Sequence[str], target: str) -> None:
-        """Make the target, in the language `target`, of translations of the stretches."""
+REPLACED = ("needs-translation",)
+"""States by which a file asks for another target."""
+COPIES = ("new", "initial")
+"""States of a target that may be a copy of its source, which is replaced."""
+IN_CHARACTERS = ("char", "character", "codepoint", "glyph")
+ITS_TRANSLATE = "{http://www.w3.org/2005/11/its}translate"
 
 
 @dataclass(frozen=True)
 class Segment1:
     """A segment of XLIFF 1.2. `holder` is its source, or that in parts; `places` are the numbers
-    of those of its marks that the stretches are, none if there are no marks."""
+    of those of its marks that the messages are, none if there are no marks. `kept` are what marks
+    have been given by a person, `empty` the marks that stay empty, by number."""
 
+    place: str
     holder: Element
     former: Element | None
-    stretches: Sequence[Inline]
-    places: Sequence[int]
+    messages: Sequence[Message] = ()
+    places: Sequence[int] = ()
+    kept: Mapping[int, Element] = field(default_factory=dict)
+    empty: Sequence[int] = ()
+    left: Sequence[str] = ()
 
-    def write(self, translations: Sequence[str], target: str) -> None:
+    def write(self, written: Sequence[Sequence[Event]], target: str) -> None:
+        if not written:
+            return
+        kept = {place: copy.deepcopy(mark) for place, mark in self.kept.items()}
         new = _fresh_target(self.holder, self.former)
-        new.set("state", "needs-review-translation")
-        new.set("state-qualifier", "leveraged-mt")
+        for claim in ("state-qualifier", "phase-name"):
+            new.attrib.pop(claim, None)
+        new.set("state", "needs-translation" if self.empty else "needs-review-translation")
+        if not kept and not self.empty:
+            new.set("state-qualifier", "leveraged-mt")
         filled = [new]
         if self.places:
             new.text = self.holder.text
             new.extend(copy.deepcopy(child) for child in self.holder)
             marks = _marks(new)
             filled = [marks[place] for place in self.places]
-        for element, inline, translation in zip(filled, self.stretches, translations, strict=True):
+            for place in self.empty:
+                empty(marks[place])
+            for place, mark in kept.items():
+                empty(marks[place])
+                marks[place].text = mark.text
+                marks[place].extend(mark)
+        for element, events in zip(filled, written, strict=True):
             empty(element)
-            fill(element, inline.translated(translation))
+            fill(element, events)
         file = next(self.holder.iterancestors(f"{namespace(new)}file"), None)
         if file is not None and not file.get("target-language"):
             file.set("target-language", target)
@@ -71,14 +93,17 @@ class Segment1:
 class Segment2:
     """A segment of XLIFF 2."""
 
+    place: str
     element: Element
     source: Element
     former: Element | None
-    stretches: Sequence[Inline]
+    messages: Sequence[Message] = ()
+    left: Sequence[str] = ()
 
-    def write(self, translations: Sequence[str], target: str) -> None:
-        (inline,), (translation,) = self.stretches, translations
-        fill(_fresh_target(self.source, self.former), inline.translated(translation))
+    def write(self, written: Sequence[Sequence[Event]], target: str) -> None:
+        if not written:
+            return
+        fill(_fresh_target(self.source, self.former), written[0])
         self.element.set("state", "translated")
         self.element.set("subState", "quickstudy:machine")
         root = self.element.getroottree().getroot()
@@ -86,7 +111,7 @@ class Segment2:
             root.set("trgLang", target)
 
 
-class XliffFile:
+class XliffFile(OpenFile):
     """An XLIFF file; its units are its segments that have no translation."""
 
     def __init__(self, data: bytes, source: str, target: str) -> None:
@@ -94,16 +119,39 @@ class XliffFile:
         self.units: Sequence[Unit] = [
             inline.unit
             for segment in _segments(read_xml(data).root, source, target)
-            for inline in segment.stretches
+            for message in segment.messages
+            for inline in message.inlines
         ]
+
+    def warnings(self, translations: Sequence[str]) -> Sequence[UnitWarning]:
+        found = []
+        for segment, written in self._written(read_xml(self.data).root, translations):
+            found += [UnitWarning(segment.place, NOT_TRANSLATED, reason) for reason in segment.left]
+            holder = segment.holder if isinstance(segment, Segment1) else segment.source
+            if written and (reason := _too_long(holder, written)):
+                found.append(UnitWarning(segment.place, TOO_LONG, reason))
+        return found
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         check_count(self.units, translations)
         document = read_xml(self.data)
-        remaining = iter(translations)
-        for segment in list(_segments(document.root, self.source, self.target)):
-            segment.write([next(remaining) for _ in segment.stretches], self.target)
+        for segment, written in list(self._written(document.root, translations)):
+            segment.write(written, self.target)
         return document.write()
+
+    def _written(
+        self, root: Element, translations: Sequence[str]
+    ) -> Iterator[tuple[Segment1 | Segment2, list[list[Event]]]]:
+        """Each segment with the translations of its messages."""
+        remaining = iter(translations)
+        for segment in _segments(root, self.source, self.target):
+            yield (
+                segment,
+                [
+                    message.events([next(remaining) for _ in message.inlines])
+                    for message in segment.messages
+                ],
+            )
 
 
 def open_xliff(data: bytes, source: str, target: str, max_unit_chars: int) -> XliffFile:
@@ -111,7 +159,7 @@ def open_xliff(data: bytes, source: str, target: str, max_unit_chars: int) -> Xl
     return XliffFile(data, source, target)
 
 
-def _segments(root: Element, source: str, target: str) -> Iterator[XliffSegment]:
+def _segments(root: Element, source: str, target: str) -> Iterator[Segment1 | Segment2]:
     if local_name(root) != "xliff":
         raise FileError("the file is not XLIFF: its root is not <xliff>; give it the name it had")
     if root.get("version", "1.2").startswith("2"):
@@ -141,47 +189,165 @@ def _translate_says_no(element: Element) -> bool:
     return False
 
 
-def _to_fill(target: Element | None, state: str | None) -> bool:
-    if target is None or state in UNTRANSLATED:
-        return True
-    return next(target.iterchildren(), None) is None and not (target.text or "").strip()
+def _is_filled(target: Element | None, classify: Classify) -> bool:
+    """Whether there is text in a target, not only codes and marks."""
+    return target is not None and bool(_shown(target, classify))
 
 
-def _segments_of_1(root: Element) -> Iterator[XliffSegment]:
+def _shown(element: Element, classify: Classify) -> str:
+    inline = read_inline(element, classify)
+    words = (event.text or event.shown for event in inline.events)
+    return " ".join("".join(words).split())
+
+
+def _why_left(
+    unit: Element, source: Element, target: Element | None, state: str | None, classify: Classify
+) -> str | None:
+    """Why a segment is not translated: empty where it has a translation, None if it is to be."""
+    if not _is_filled(target, classify):
+        return "it is approved, with an empty target" if unit.get("approved") == "yes" else None
+    if unit.get("approved") == "yes" or state not in REPLACED + COPIES:
+        return ""
+    if state in REPLACED or _shown(target, classify) == _shown(source, classify):
+        return None
+    return (
+        f"its state is {state!r}, but its target is no copy of its source; empty the target to "
+        "have it translated"
+    )
+
+
+def _segments_of_1(root: Element) -> Iterator[Segment1]:
     ns = namespace(root)
     for unit in outermost(root, f"{ns}trans-unit"):
         source, former = unit.find(f"{ns}source"), unit.find(f"{ns}target")
-        state = former.get("state") if former is not None else None
-        if (
-            source is None
-            or unit.get("approved") == "yes"
-            or not _to_fill(former, state)
-            or _translate_says_no(unit)
-        ):
+        if source is None or _translate_says_no(unit):
             continue
+        place = unit.get("resname") or unit.get("id", "")
         parted = unit.find(f"{ns}seg-source")
         holder = source if parted is None else parted
         marks = _marks(holder)
-        found = [read_inline(element, _classify_1) for element in marks or [holder]]
-        places = [place for place, inline in enumerate(found) if inline.translatable]
-        if places:
-            stretches = [found[place] for place in places]
-            yield Segment1(holder, former, stretches, places if marks else [])
-
-
-def _segments_of_2(root: Element) -> Iterator[XliffSegment]:
-    ns = namespace(root)
-    for segment in outermost(root, f"{ns}segment"):
-        source, former = segment.find(f"{ns}source"), segment.find(f"{ns}target")
-        if (
-            source is None
-            or not _to_fill(former, segment.get("state"))
-            or _translate_says_no(segment)
-        ):
+        in_target = _marks(former) if former is not None else []
+        if marks and in_target and unit.get("approved") != "yes":
+            yield _partly_filled(place, holder, former, marks, in_target)
             continue
-        inline = read_inline(source, _classify_2)
-        if inline.translatable:
-            yield Segment2(segment, source, former, [inline])
+        state = former.get("state") if former is not None else None
+        reason = _why_left(unit, source, former, state, _classify_1)
+        if reason is None:
+            yield _segment_1(place, holder, former, marks, {})
+        elif reason and read_inline(source, _classify_1).translatable:
+            yield Segment1(place, holder, former, left=[reason])
+
+
+def _partly_filled(
+    place: str, holder: Element, former: Element, marks: list[Element], in_target: list[Element]
+) -> Segment1:
+    """A segment whose target has marks: those with text stay."""
+    state = former.get("state")
+    by_id = {mark.get("mid"): mark for mark in in_target}
+    kept = {}
+    for number, mark in enumerate(marks):
+        given = by_id.get(mark.get("mid"))
+        if given is None or not _is_filled(given, _classify_1):
+            continue
+        copied = _shown(given, _classify_1) == _shown(mark, _classify_1)
+        if not (copied and state in REPLACED + COPIES):
+            kept[number] = given
+    segment = _segment_1(place, holder, former, marks, kept)
+    if not segment.messages:
+        return segment
+    parts = set(in_target)
+    between = _shown(former, lambda one: Code("point") if one in parts else _classify_1(one))
+    foreign = len(by_id) < len(in_target) or not by_id.keys() <= {m.get("mid") for m in marks}
+    if kept and (foreign or any(map(str.isalnum, between))):
+        reason = "its target has other parts than its source; empty it to have it translated"
+        return Segment1(place, holder, former, left=[reason])
+    return segment
+
+
+def _segment_1(
+    place: str,
+    holder: Element,
+    former: Element | None,
+    marks: list[Element],
+    kept: Mapping[int, Element],
+) -> Segment1:
+    """A segment with what is to be translated of it."""
+    messages, places, unread = [], [], []
+    left = []
+    for number, element in enumerate(marks or [holder]):
+        inline = read_inline(element, _classify_1)
+        if number in kept or not inline.translatable:
+            continue
+        if has_sub(element):
+            left.append(SUB_LEFT)
+        message = message_of(inline)
+        if message is None:
+            left.append(CHOICE_LEFT)
+            unread.append(number)
+        elif message.inlines:
+            messages.append(message)
+            places.append(number)
+    return Segment1(place, holder, former, messages, places if marks else [], kept, unread, left)
+
+
+def _segments_of_2(root: Element) -> Iterator[Segment2]:
+    ns = namespace(root)
+    for unit in outermost(root, f"{ns}unit"):
+        if _translate_says_no(unit):
+            continue
+        keeping: set[str] = set()
+        for segment in outermost(unit, f"{ns}segment"):
+            yield from _segment_2(unit, segment, keeping)
+
+
+def _segment_2(unit: Element, segment: Element, keeping: set[str]) -> Iterator[Segment2]:
+    ns = namespace(segment)
+    source, former = segment.find(f"{ns}source"), segment.find(f"{ns}target")
+    if source is None:
+        return
+    place = "/".join(filter(None, (unit.get("id"), segment.get("id"))))
+    inline = read_inline(source, _classify_2, keeping=keeping)
+    state = segment.get("state")
+    reason = _why_left(segment, source, former, state, _classify_2)
+    if reason == "" or not inline.translatable:
+        return
+    message = message_of(inline)
+    if reason is None and message is not None:
+        yield Segment2(place, segment, source, former, [message])
+    else:
+        yield Segment2(place, segment, source, former, left=[reason or CHOICE_LEFT])
+
+
+def _too_long(holder: Element, written: Sequence[Sequence[Event]]) -> str | None:
+    """What is wrong if a translation is longer than a file allows."""
+    text = "".join(event.text or event.shown for events in written for event in events)
+    for element in (holder, *holder.iterancestors()):
+        if (most := element.get("maxbytes", "")).isdecimal():
+            size = len(text.encode())
+            return f"{size} bytes, at most {most} are allowed" if size > int(most) else None
+        if (most := element.get("maxwidth", "")).isdecimal():
+            if element.get("size-unit", "pixel").lower() in IN_CHARACTERS:
+                return _over(len(text), int(most))
+            original = len("".join(holder.itertext()))
+            unit = element.get("size-unit", "pixel")
+            if len(text) > original:
+                return (
+                    f"longer than its source ({len(text)} characters, {original}), and its place "
+                    f"has {most} {unit}: look whether it fits"
+                )
+            return None
+        for name, value in element.attrib.items():
+            bound = value.rsplit(",", 1)[-1].strip()
+            if name.endswith("}sizeRestriction") and bound.isdecimal():
+                return _over(len(text), int(bound))
+            if name.endswith("}storageRestriction") and bound.isdecimal():
+                size = len(text.encode())
+                return f"{size} bytes, at most {bound} are allowed" if size > int(bound) else None
+    return None
+
+
+def _over(length: int, most: int) -> str | None:
+    return f"{length} characters, at most {most} are allowed" if length > most else None
 
 
 def _marks(element: Element) -> list[Element]:
@@ -210,7 +376,8 @@ def _classify_1(element: Element) -> Code:
         case "g":
             return Code("around")
         case "mrk":
-            return Code("word" if element.get("mtype") == "protected" else "around")
+            protected = element.get("mtype") in ("protected", "x-its-translate-no")
+            return Code("word" if protected or element.get(ITS_TRANSLATE) == "no" else "around")
         case "bpt" | "bx":
             return Code("start", element.get("rid", element.get("id", "")))
         case "ept" | "ex":
@@ -231,7 +398,8 @@ def _classify_2(element: Element) -> Code:
         case "ec":
             return Code("end", f"code {element.get('startRef', '')}")
         case "sm":
-            return Code("start", f"mark {element.get('id', '')}")
+            kept = element.get("translate") == "no"
+            return Code("start", f"mark {element.get('id', '')}", kept)
         case "em":
             return Code("end", f"mark {element.get('startRef', '')}")
         case "ph":

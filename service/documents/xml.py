@@ -185,6 +185,14 @@ def text_of(element: Element) -> str:
     return text
 
 
+SUB_LEFT = "text in <sub>, within a code, stays as it is"
+
+
+def has_sub(element: Element) -> bool:
+    """Whether codes of TMX or XLIFF in an element have text of their own."""
+    return any(text_of(sub).strip() for sub in element.iter("{*}sub"))
+
+
 def shell(element: Element) -> Element:
     """The same element without what is in it, to be put where it was. It takes quadratic time in
     the attributes, which are at most MAX_ATTRIBUTES."""
@@ -396,12 +404,15 @@ class Code:
     """What an element is in a sentence.
 
     `around`: a stretch; stretches with the same `key` that touch are one. `start`, `end`: the ends
-    of one, which belong together by `key`. `through`: nothing, only what is in it counts. All
-    others are as in `Inline`.
+    of one, which belong together by `key`; text between ends that are `kept` is not translated.
+    `in_order` is for words, see `Inline.word`.
+    `through`: nothing, only what is in it counts. All others are as in `Inline`.
     """
 
     role: Role
     key: str = ""
+    kept: bool = False
+    in_order: bool = False
 
 
 Classify = Callable[[Element], Code]
@@ -409,10 +420,17 @@ Step = tuple[Literal["text", "leave"], str] | tuple[Code, Element]
 
 
 def read_inline(
-    element: Element, classify: Classify, add_text: Callable[[Inline, str], None] = Inline.lines
+    element: Element,
+    classify: Classify,
+    add_text: Callable[[Inline, str], None] = Inline.lines,
+    keeping: set[str] | None = None,
 ) -> Inline:
-    """The text and codes of an element's content. Codes are `Around`, elements, and `"\\n"`, if its
-    line breaks count."""
+    """The text and codes of an element's content. Codes are `Around`, elements, and strings: text
+    that is kept, and `"\\n"`, if its line breaks count.
+
+    `keeping` has the keys of kept stretches that began before, and gets those that go on behind.
+    """
+    keeping = set() if keeping is None else keeping
     steps = _joined(_steps(element, classify))
     partners = _pair_up(steps)
     inline = Inline()
@@ -421,9 +439,13 @@ def read_inline(
             if what == "leave":
                 inline.close()
             else:
-                add_text(inline, content)
+                (_add_kept if keeping else add_text)(inline, content)
             continue
         assert isinstance(what, Code)
+        if what.role == "start" and what.kept:
+            keeping.add(what.key)
+        elif what.role == "end":
+            keeping.discard(what.key)
         match what.role:
             case "around":
                 inline.open(Around(content))
@@ -434,12 +456,24 @@ def read_inline(
             case "placeholder":
                 inline.placeholder(content)
             case "word":
-                inline.word(content, text_of(content))
+                inline.word(content, text_of(content), in_order=what.in_order)
             case "line":
                 inline.line(content)
             case _:
                 inline.point(content)
     return inline
+
+
+def _add_kept(inline: Inline, text: str) -> None:
+    """Text that is not translated, as a word."""
+    word = text.strip()
+    if not any(map(str.isalnum, word)):
+        inline.lines(text)
+        return
+    start = text.index(word)
+    inline.lines(text[:start])
+    inline.word(word, word)
+    inline.lines(text[start + len(word) :])
 
 
 def _steps(element: Element, classify: Classify) -> Iterator[Step]:

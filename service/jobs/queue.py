@@ -20,7 +20,7 @@ from service.batching import ClosedError, QueueFullError
 from service.documents import FileError
 from service.fair_queue import Priority
 from service.jobs.reader import Reading, in_parts
-from service.jobs.readers import FileLimitError, Readers, WorkItem
+from service.jobs.readers import FileLimitError, Readers, RebuiltFile, WorkItem
 from service.jobs.storage import Job, JobsFolder, JobStore, UnitDone
 from service.languages import AUTO
 from service.models import LanguageError
@@ -61,10 +61,12 @@ class JobContext:
     translator: Translator
 
 
-async def run_job(job: Job, context: JobContext, is_stopping: Callable[[], bool]) -> int | None:
+async def run_job(
+    job: Job, context: JobContext, is_stopping: Callable[[], bool]
+) -> RebuiltFile | None:
     """Translate the missing units of a job and write its result.
 
-    Returns the size of the result in bytes, None if the job was stopped. Raises FileError and
+    Returns the result, None if the job was stopped. Raises FileError and
     FileLimitError for a file that cannot be translated after all, LanguageError and SearchError if
     the served models no longer support it, ClosedError when the service stops, and what the engine
     keeps raising for a group of units.
@@ -73,7 +75,7 @@ async def run_job(job: Job, context: JobContext, is_stopping: Callable[[], bool]
     data = await asyncio.to_thread(folder.source(job.id).read_bytes)
     if job.source == job.target:
         await asyncio.to_thread(folder.write_result, job.id, data)
-        return len(data)
+        return RebuiltFile(data, {}, ())
     items = await readers.units(data, job.kind, job.source, job.target, FILE_S)
     translated = {digest async for page in _pages(store, job.id) for digest, _ in page}
     groups = _groups(item for item in items if item.digest not in translated)
@@ -97,8 +99,8 @@ async def run_job(job: Job, context: JobContext, is_stopping: Callable[[], bool]
                 yield [(digest.hex(), text) for digest, text in part]
 
     result = await readers.rebuild(data, job.kind, job.source, job.target, translations, FILE_S)
-    await asyncio.to_thread(folder.write_result, job.id, result)
-    return len(result)
+    await asyncio.to_thread(folder.write_result, job.id, result.data)
+    return result
 
 
 async def _pages(store: JobStore, id: str) -> AsyncIterator[list[tuple[bytes, str]]]:
@@ -246,7 +248,7 @@ class Runner:
 
     async def _translate(self, job: Job) -> None:
         try:
-            result_bytes = await run_job(job, self._context, lambda: self._stopping)
+            result = await run_job(job, self._context, lambda: self._stopping)
         except (FileError, FileLimitError) as error:
             self._fail(job, "bad_file", str(error))
         except LanguageError as error:
@@ -256,10 +258,10 @@ class Runner:
         except (ClosedError, asyncio.CancelledError):
             self._store.pause(job.id)
         else:
-            if result_bytes is None:
+            if result is None:
                 self._store.pause(job.id)
             else:
-                self._store.finish(job.id, result_bytes)
+                self._store.finish(job.id, len(result.data), result.counts, result.warnings)
                 self._report_end(job)
 
     def _fail(self, job: Job, code: str, message: str) -> None:

@@ -10,7 +10,7 @@ file, so it never outlives the service.
 | --- | --- | --- |
 | `look`, the file | | `kind`, `characters`, `units`, `sample` |
 | `units`, the file | | any number of `part`: lists of units; the end |
-| `rebuild`, the file | any number of `part`: translations; `end` | the new file |
+| `rebuild`, the file | any number of `part`: translations; `end` | `warnings`, the new file |
 
 Every answer ends with a message that has `end`: whether the process ends after it. A failed request
 is answered with `error` and `message`.
@@ -26,6 +26,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -96,6 +97,11 @@ SAMPLE_CHARS = 4000
 """The part of a file's beginning that its language is detected by."""
 
 
+NAMED_WARNINGS = 100
+"""Texts with a warning that are named; all are counted."""
+PLACE_CHARS = 200
+
+
 class FileTooLongError(Exception):
     """The file has more characters than a job may have."""
 
@@ -154,7 +160,7 @@ class Reader:
 
     def __init__(self) -> None:
         self._messages: SimpleQueue[tuple[Fields, bytes] | Exception] = SimpleQueue()
-        self._work: Mapping[str, Callable[[Fields, bytes], Fields | bytes]] = {
+        self._work: Mapping[str, Callable[[Fields, bytes], tuple[Fields, bytes]]] = {
             "look": self._look,
             "units": self._units,
             "rebuild": self._rebuild,
@@ -191,8 +197,7 @@ class Reader:
         try:
             request, data = self._next()
             _limit_seconds(request["seconds"])
-            answer = self._work[request["do"]](request, data)
-            return ({}, answer, False) if isinstance(answer, bytes) else (answer, b"", False)
+            return *self._work[request["do"]](request, data), False
         except FileError as error:
             return _error("file", str(error)), b"", request["do"] == "rebuild"
         except FileTooLongError as error:
@@ -202,29 +207,39 @@ class Reader:
         except Exception as error:
             return _error("internal", _places(error)), b"", True
 
-    def _look(self, request: Fields, data: bytes) -> Fields:
+    def _look(self, request: Fields, data: bytes) -> tuple[Fields, bytes]:
         kind = kind_of(request["name"], data)
         opened = open_file(data, kind, request["source"], request["target"], UNIT_CHARS)
         characters = check_length(opened.units, request["max_chars"])
-        return {
+        answer = {
             "kind": kind.extension,
             "characters": characters,
             "units": len(opened.units),
             "sample": sample(opened.units),
         }
+        return answer, b""
 
-    def _units(self, request: Fields, data: bytes) -> Fields:
+    def _units(self, request: Fields, data: bytes) -> tuple[Fields, bytes]:
         opened = open_again(data, request["kind"], request["source"], request["target"])
         for part in in_parts(_counted(opened.units), lambda item: len(item[1])):
             _send({"part": part})
-        return {}
+        return {}, b""
 
-    def _rebuild(self, request: Fields, data: bytes) -> bytes:
+    def _rebuild(self, request: Fields, data: bytes) -> tuple[Fields, bytes]:
         opened = open_again(data, request["kind"], request["source"], request["target"])
         translations: dict[str, str] = {}
         while not (message := self._next()[0]).get("end"):
             translations.update(message["part"])
-        return opened.rebuild([translations[digest(unit).hex()] for unit in opened.units])
+        in_order = [translations[digest(unit).hex()] for unit in opened.units]
+        warnings = opened.warnings(in_order)
+        answer = {
+            "counts": Counter(warning.code for warning in warnings),
+            "warnings": [
+                (warning.place[:PLACE_CHARS], warning.code, warning.message)
+                for warning in warnings[:NAMED_WARNINGS]
+            ],
+        }
+        return answer, opened.rebuild(in_order)
 
 
 def _counted(units: Sequence[Unit]) -> Iterator[tuple[str, str, int, str]]:

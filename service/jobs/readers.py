@@ -12,14 +12,14 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from service import observability
-from service.documents import FILE_KINDS, FileError, FileKind, Unit
+from service.documents import FILE_KINDS, FileError, FileKind, Unit, UnitWarning
 from service.jobs.reader import LENGTHS, MAX_JSON, Fields, FileTooLongError, packed, unpacked
 
 logger = logging.getLogger("quickstudy.service")
@@ -66,6 +66,15 @@ class WorkItem:
     unit: Unit
     digest: bytes
     times: int
+
+
+@dataclass(frozen=True)
+class RebuiltFile:
+    """A translated file; what its reader warned of by code, and the first of these texts."""
+
+    data: bytes
+    counts: Mapping[str, int]
+    warnings: Sequence[UnitWarning]
 
 
 class Readers:
@@ -121,11 +130,13 @@ class Readers:
 
     async def rebuild(
         self, data: bytes, kind: str, source: str, target: str, pages: Pages, within_s: float
-    ) -> bytes:
+    ) -> RebuiltFile:
         """The translated file; `pages` has a translation for each of its units."""
         request = {"do": "rebuild", "kind": kind, "source": source, "target": target}
-        _, result = await self._ask(request, data, within_s, pages=pages)
-        return result
+        answer, result = await self._ask(request, data, within_s, pages=pages)
+        return RebuiltFile(
+            result, answer["counts"], [UnitWarning(*one) for one in answer["warnings"]]
+        )
 
     async def close(self) -> None:
         """End all processes, busy ones at once, and read no more files."""

@@ -18,12 +18,14 @@ import time
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import BinaryIO, Literal
 
 from export.runtime.manifest import Formality
 from quickstudy.errors import QuickstudyError
+from service.documents import UnitWarning
 
 Status = Literal["queued", "running", "done", "failed"]
 BUSY_S = 5.0
@@ -56,7 +58,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     ended REAL,
     error_code TEXT,
     error_message TEXT,
-    warnings TEXT NOT NULL
+    warnings TEXT NOT NULL,
+    unit_warnings TEXT
 );
 CREATE TABLE IF NOT EXISTS translations (
     job TEXT NOT NULL,
@@ -66,7 +69,7 @@ CREATE TABLE IF NOT EXISTS translations (
 ) WITHOUT ROWID;
 """
 
-ADDED_COLUMNS = {"formality": "TEXT"}
+ADDED_COLUMNS = {"formality": "TEXT", "unit_warnings": "TEXT"}
 """Columns of `jobs` that the first version did not have; null in older rows."""
 
 DELETE_SOME = """
@@ -115,6 +118,7 @@ class Job:
     error_code: str | None = None
     error_message: str | None = None
     warnings: str = "{}"
+    unit_warnings: str | None = None
 
     @property
     def is_over(self) -> bool:
@@ -139,6 +143,11 @@ class Job:
         """Units with a warning, by its code."""
         counts: dict[str, int] = json.loads(self.warnings)
         return counts
+
+    @property
+    def named_warnings(self) -> list[UnitWarning]:
+        """What the file's reader warned of, text by text."""
+        return [UnitWarning(*one) for one in json.loads(self.unit_warnings or "[]")]
 
 
 @dataclass(frozen=True)
@@ -273,9 +282,23 @@ class JobStore:
             yield page
             after = page[-1][0]
 
-    def finish(self, id: str, result_bytes: int) -> None:
-        """Mark a job as done; its result exists."""
-        self._end(id, "status = 'done', bytes = ?", result_bytes)
+    def finish(
+        self,
+        id: str,
+        result_bytes: int,
+        counts: Mapping[str, int] = MappingProxyType({}),
+        warnings: Sequence[UnitWarning] = (),
+    ) -> None:
+        """Mark a job as done; its result exists. `counts` of warnings are added to its own."""
+        job = self.find(id)
+        total = Counter(job.warning_counts if job else {}) + Counter(counts)
+        self._end(
+            id,
+            "status = 'done', bytes = ?, warnings = ?, unit_warnings = ?",
+            result_bytes,
+            json.dumps(total),
+            json.dumps([astuple(warning) for warning in warnings]),
+        )
 
     def fail(self, id: str, code: str, message: str) -> None:
         """Mark a job as failed."""

@@ -14,12 +14,13 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from service.text.coverage import Coverage
 from service.text.glossary import NO_GLOSSARY, Glossary
 from service.text.html import read_html
-from service.text.inline import Block, InlineElement, InlineText, InlineTextBuilder
+from service.text.inline import Block, Escape, InlineElement, InlineText, InlineTextBuilder
 from service.text.markdown import read_markdown
 from service.text.numerals import Numerals
 from service.text.placeholders import (
@@ -192,6 +193,8 @@ def open_document(
             coverage=coverage,
             language=language,
         )
+        if inline.elements and numerals is not None:
+            inline = _with_amounts(inline, numerals, block.escape)
         for part, translate in split_inline(
             inline, language, too_long, split=split, tabs=format == "text"
         ):
@@ -217,6 +220,20 @@ def open_document(
                 )
                 document.segments.append(segment)
     return document
+
+
+def _with_amounts(inline: InlineText, numerals: Numerals, escape: Escape) -> InlineText:
+    """A paragraph whose protected amounts of money will be written as the target language does."""
+    if not any(element.kind == "number" for element in inline.elements):
+        return inline
+    elements = [
+        replace(element, output=escape(amount), term=amount)
+        if element.kind == "number"
+        and (amount := numerals.converted_amount(element.shown)) != element.shown
+        else element
+        for element in inline.elements
+    ]
+    return replace(inline, elements=elements)
 
 
 def _assignable(

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.text.alignment import CLAUSE_ENDS, AlignmentPoint, Span, Words
+from service.text.currencies import SIGNS
 from service.text.inline import InlineElement, InlineText
 from service.text.placeholders import (
     NUMERAL,
@@ -21,9 +22,11 @@ from service.text.placeholders import (
 from service.text.sentences import reads
 
 GENITIVE = re.compile("['’]s")
-OPENING_MARKS = "\"'“„‘‚«‹([{¿¡"
+OPENING_MARKS = f"\"'“„‘‚«‹([{{¿¡{SIGNS}#+±~−-"
 CLOSING_QUOTES = "\"'“”‘’»›"
-CLOSING_MARKS = f".,;:!?…)]}}{CLOSING_QUOTES}"
+CLOSING_MARKS = f".,;:!?…)]}}{CLOSING_QUOTES}%‰°+*{SIGNS}"
+SPACED_MARKS = tuple(f"%‰{SIGNS}")
+"""What some languages put a space before."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,14 @@ def replacements_of(
         if len(matches) != 1:
             return None
         start, end = matches[0].span()
-        output, shown = element.output, element.shown
+        output, shown = element.output, element.term or element.shown
         if is_numeral:
+            if start == 0 and core.raw()[:1].isupper():
+                output, shown = (one[:1].upper() + one[1:] for one in (output, shown))
             edits.append(Edit(start, end, (3, len(edits)), output, shown))
             continue
         genitive = text[end : end + 1] == "s"
         if element.name == "term":
-            shown = element.term
             if start == 0:
                 output, shown = _as_first(output, core), _as_first(shown, core)
             end += genitive
@@ -128,8 +132,11 @@ def _after_closing_marks(inside: str, text: str, end: int) -> int:
     marks = inside[len(inside.rstrip(CLOSING_MARKS)) :].replace("…", "...…")
     allowed = set(marks) | (set(CLOSING_QUOTES) if set(marks) & set(CLOSING_QUOTES) else set())
     count = len(marks)
-    while count and text[end : end + 1] and text[end] in allowed:
-        end, count = end + 1, count - 1
+    while count and text[end : end + 1]:
+        gap = text[end].isspace() and text[end + 1 : end + 2] in SPACED_MARKS
+        if text[end + gap : end + gap + 1] not in allowed:
+            break
+        end, count = end + gap + 1, count - 1
     return end
 
 

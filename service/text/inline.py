@@ -36,7 +36,9 @@ class InlineElement:
     name: str = ""
     """Pairs an `open` with its `close`."""
     term: str = ""
-    """The glossary's translation as plain text; `output` is the same in the document's format."""
+    """What it is in the translation, as plain text, where that is not what it is in the source: the
+    glossary's term, an amount in the target's form. `output` is the same in the document's
+    format."""
 
     @property
     def stands_for_word(self) -> bool:

@@ -2,7 +2,8 @@
 
 A number that a translation lacks is sent again as another one that the model copies
 (`service/text/segment.py`), and comes back in the form of the target language: `1,250.5` in English
-is `1.250,5` in German.
+is `1.250,5` in German, `5 pm` is `17`, `twenty-three` is `dreiundzwanzig`. Amounts keep the signs
+of their currencies.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+from service.text.clock import TWELVE_HOURS, counts_to_24, in_24_hours, says_part_of_day
+from service.text.currencies import SIGN, lost_signs, sign_beside, with_sign
+from service.text.number_words import NUMBER_WORDS, NumberWords
+
 NUMERAL = re.compile(r"(?:(?<![^\s(\[{\"'„“«$€£¥])[-−](?=\d))?\d+(?:[.,:'’٫٬\u00a0\u202f]\d+)*")
 DIGIT = re.compile(r"\d")
 MARKS = re.compile(r"\D")
-TWELVE_HOURS = re.compile(r"\s?[ap]\.?\s?m\b", re.IGNORECASE)
 TIME = re.compile(r"\s?(?:[ap]\.?\s?m\b|o['’]clock|Uhr\b|h\b)", re.IGNORECASE)
 NAMED = re.compile(
     r"\b(?:v|ver|version|release|section|sec|chapter|ch|figure|fig|table|step|level|part|item|no|"
@@ -34,7 +38,13 @@ UNIT = re.compile(
 )
 """Units that every language writes alike."""
 JOINT = re.compile(r"[-‐‑–—/×x]")
+HOURS = re.compile(
+    r"o['’]clock|[ap]\.?\s?m\b|evening|afternoon|night|\bUhr\b|abends|nachmittag|tarde|noite",
+    re.IGNORECASE,
+)
+"""Where hours are told."""
 LOOKBACK_CHARS = 60
+YEARS = range(1100, 2100)
 SMALL = 12
 """Numbers up to this one are often written as words."""
 
@@ -87,43 +97,116 @@ class Numerals:
     target: str
     keeps_form: bool = False
     _grouped: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
+    _words: tuple[NumberWords, NumberWords] | None = field(init=False, repr=False, compare=False)
+    """Those of both languages, if they are known."""
 
     def __post_init__(self) -> None:
         decimal, group = map(re.escape, separators(self.source))
         same = self.keeps_form or separators(self.source) == separators(self.target)
         pattern = rf"\d{{1,3}}(?:{group}\d{{2,3}})*{group}\d{{3}}(?:{decimal}\d+)?|\d+{decimal}\d+"
         object.__setattr__(self, "_grouped", None if same else re.compile(pattern))
+        words = [NUMBER_WORDS.get(one.partition("-")[0]) for one in (self.source, self.target)]
+        object.__setattr__(self, "_words", tuple(words) if all(words) else None)
 
-    @property
-    def changes_form(self) -> bool:
-        """Whether the target language writes numbers otherwise."""
-        return self._grouped is not None
+    def agree_at_sight(self, source: str, translation: str) -> bool:
+        """Whether numbers are surely the same and need no change; quick."""
+        if not same_numerals(source, translation):
+            return False
+        if DIGIT.search(source) and (SIGN.search(source) or TWELVE_HOURS.search(source)):
+            return False
+        return self._words is None or not self._words[0].may_be_in(source)
 
     def differences(self, source: str, translation: str) -> tuple[list[Number], list[Number]]:
         """Numbers of a text that its translation lacks, and those that it has besides. Marks of
-        decimals and groups may differ, hours may count from 12, and small numbers may be words of
-        the source."""
+        decimals and groups may differ, hours may count from 12, and numbers may be words. A number
+        that lost the sign of its currency is lacking."""
         missing = []
         waiting = list(numbers_of(translation))
-        for number in sorted(numbers_of(source), key=lambda one: len(one.values)):
-            values = number.values | _later_hours(source, number)
+        numbers = list(numbers_of(source))
+        for number in sorted(numbers, key=lambda one: len(one.values)):
+            values = self._hours(source, number, translation)
             same = next((one for one in waiting if one.text == number.text), None)
-            same = same or next((one for one in waiting if one.values & values), None)
+            if same is None or not same.values & values:
+                same = next((one for one in waiting if one.values & values), None)
             if same is None:
                 missing.append(number)
             else:
                 waiting.remove(same)
-        sources = {one.text for one in numbers_of(source)}
+        missing = self._compare_words(source, translation, missing, waiting)
+        if lost := lost_signs(source, translation):
+            missing += [one for one in numbers if lost & set(_with_sign(source, one))]
+        sources = {one.text for one in numbers}
         invented = [
             one for one in waiting if missing or one.text in sources or not _may_be_a_word(one)
         ]
         return missing, invented
 
+    def _compare_words(
+        self, source: str, translation: str, missing: list[Number], waiting: list[Number]
+    ) -> list[Number]:
+        """What is `missing` once numbers in words count: those of the source that the translation
+        has in `waiting` numerals or in words too. A small one may go (`the two of them`), unless
+        another one has come."""
+        if self._words is None:
+            return missing
+        words = self.words_of(source)
+        if not (words or missing):
+            return missing
+        mentioned = _values_of(self._words[1].mentioned(translation))
+        missing = [one for one in missing if not one.values & mentioned]
+        absent = []
+        for number in words:
+            values = number.values | (_half_a_day_later(number) if HOURS.search(source) else set())
+            same = next((one for one in waiting if one.values & values), None)
+            if same is not None:
+                waiting.remove(same)
+            elif not values & mentioned:
+                absent.append(number)
+        if not absent:
+            return missing
+        said = {value for one in (*words, *numbers_of(source)) for value in one.values}
+        found = _values_of(one.value for one in self._words[1].find(translation))
+        others = found - said or waiting
+        return missing + [one for one in absent if others or int(min(one.values)) > SMALL]
+
+    def words_of(self, source: str) -> list[Number]:
+        """The numbers in words of a source, where those of both languages are known."""
+        if self._words is None or not self._words[0].may_be_in(source):
+            return []
+        return [
+            Number(one.start, source[one.start : one.end], frozenset((str(one.value),)))
+            for one in self._words[0].find(source)
+        ]
+
+    def _hours(self, source: str, number: Number, translation: str) -> frozenset[str]:
+        """What a number of a source may be in a translation: a time is that of the right half of
+        the day, where the language counts hours to 24 and no word says which is meant."""
+        if not TWELVE_HOURS.match(source, number.end):
+            return number.values
+        text = in_24_hours(source, number.text, number.end)
+        values = _values(text) | _on_the_hour(text)
+        said = not counts_to_24(self.target) or says_part_of_day(translation, self.target)
+        return values | number.values | _on_the_hour(number.text) if said else values
+
     def agree(self, source: str, translation: str) -> bool:
         """Whether a translation has the numbers of its source."""
-        if same_numerals(source, translation):
-            return True
-        return not any(self.differences(source, translation))
+        return self.agree_at_sight(source, translation) or not any(
+            self.differences(source, translation)
+        )
+
+    def form_of(self, text: str, number: Number) -> str:
+        """A number of a source in the form of the target language, in the place of the source's:
+        hours that count to 24 if that language's do, words if it is in words and has one form."""
+        if not DIGIT.match(number.text[-1:]):
+            return self._in_words(int(min(number.values)))
+        form = self.in_target_form(text, number.start, number.end)
+        return in_24_hours(text, form, number.end) if counts_to_24(self.target) else form
+
+    def _in_words(self, value: int) -> str:
+        spelled = self._words[1].spell(value) if self._words and value not in YEARS else None
+        if spelled is not None:
+            return spelled
+        return f"{value:,}".replace(",", separators(self.target)[1]) if value > 9999 else str(value)
 
     def in_target_form(self, text: str, start: int, end: int) -> str:
         """The number at a place of a source, in the form of the target language."""
@@ -139,17 +222,35 @@ class Numerals:
         )
 
     def converted(self, source: str, translation: str) -> str:
-        """A translation whose numbers that are written as in the source get the target's form."""
-        if self._grouped is None or not self._grouped.search(source):
-            return translation
-        forms = {
-            number.text: form
-            for number in numbers_of(source)
-            if (form := self.in_target_form(source, number.start, number.end)) != number.text
-        }
-        if not forms:
-            return translation
-        return NUMERAL.sub(lambda match: forms.get(match[0], match[0]), translation)
+        """A translation whose numbers that have the digits of the source's get the target's form,
+        grouped if the source groups them, and the lost signs of their currencies."""
+        numbers = list(numbers_of(source))
+        lost = lost_signs(source, translation)
+        keeps_hours = not counts_to_24(self.target) or says_part_of_day(translation, self.target)
+        parts, done = [], 0
+        for found in numbers_of(translation):
+            number = next((one for one in numbers if one.text == found.text), None)
+            number = number or next((one for one in numbers if _has_digits_of(one, found)), None)
+            if number is None:
+                continue
+            numbers.remove(number)  # the next one of the kind may be of another currency
+            form = self.in_target_form(source, number.start, number.end)
+            if not keeps_hours:
+                form = in_24_hours(source, form, number.end)
+            start, end = sign_beside(translation, found.start, found.end)
+            amount = _with_sign(source, number)
+            if lost & set(amount) and (start, end) == (found.start, found.end):
+                form = with_sign(amount, form, translation[done : found.start])
+            parts += [translation[done : found.start], form]
+            done = found.end
+        return "".join((*parts, translation[done:]))
+
+    def converted_amount(self, amount: str) -> str:
+        """An amount of money that never reaches the model, with its number in the target's form."""
+        number = next(numbers_of(amount), None)
+        if self._grouped is None or number is None or _with_sign(amount, number) != amount:
+            return amount
+        return amount.replace(number.text, self.in_target_form(amount, number.start, number.end))
 
 
 def same_numerals(source: str, translation: str) -> bool:
@@ -214,17 +315,32 @@ def _values(numeral: str) -> frozenset[str]:
     return frozenset((f"{integer}.{groups[-1]}", plain))
 
 
-def _later_hours(text: str, number: Number) -> frozenset[str]:
-    """What a time becomes where hours are counted to 24."""
-    if not TWELVE_HOURS.match(text, number.end):
-        return frozenset()
-    hours, _, minutes = min(number.values).partition(".")
-    if not hours.isdecimal() or int(hours) > 12:
-        return frozenset()
-    later = {str(int(hours) % 12), str(int(hours) % 12 + 12), hours}
-    return frozenset(f"{hour}.{minutes or '00'}" for hour in later) | (
-        frozenset() if minutes.strip("0") else later
+def _with_sign(text: str, number: Number) -> str:
+    """A number with the sign of its currency."""
+    start, end = sign_beside(text, number.start, number.end)
+    return text[start:end]
+
+
+def _has_digits_of(number: Number, found: Number) -> bool:
+    """Whether a number of a translation has the digits of the source's, whatever is between."""
+    return found.text[0] == number.text[0] and MARKS.sub("", found.text) == MARKS.sub(
+        "", number.text
     )
+
+
+def _on_the_hour(text: str) -> frozenset[str]:
+    """Other values of a time on the hour: `5` and `5:00`."""
+    hour, _, minutes = min(_values(text)).partition(".")
+    return frozenset() if minutes.strip("0") else frozenset((hour, f"{hour}.00"))
+
+
+def _half_a_day_later(number: Number) -> set[str]:
+    value = int(min(number.values))
+    return {str(value + 12)} if value <= 12 else set()
+
+
+def _values_of(numbers: Iterable[int]) -> set[str]:
+    return set(map(str, numbers))
 
 
 def _may_be_a_word(number: Number) -> bool:

@@ -24,6 +24,7 @@ from service.text.alignment import (
     source_words,
 )
 from service.text.coverage import Coverage
+from service.text.currencies import sign_beside
 from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
 from service.text.final_marks import TERMINAL, strip_added_stop, with_lost_mark
 from service.text.inline import Escape, InlineElement, InlineText, InlineTextBuilder, Kind
@@ -33,7 +34,6 @@ from service.text.numerals import (
     Numerals,
     numbers_of,
     runs_of,
-    same_numerals,
     with_unit,
 )
 from service.text.placeholders import (
@@ -145,7 +145,7 @@ class Segment:
         if isinstance(translation, RestoredText):
             return None
         if not self.core.elements and (
-            self.numerals is None or same_numerals(self.core.text, translation)
+            self.numerals is None or self.numerals.agree_at_sight(self.core.text, translation)
         ):
             return None
         if (restored := self.restore(translation)) is not None:
@@ -218,11 +218,13 @@ class Segment:
     def _with_other_numbers(self, translation: str) -> list[Segment]:
         """The sentence with numbers that the model copies: first in the place of those that the
         translation lacks, then of all; then with names."""
-        if self.numerals is None or not DIGIT.search(self.core.text):
+        if self.numerals is None:
             return []
         missing, _ = self.numerals.differences(self._read_as, translation)
         lost = {number.text for number in missing}
-        own = [number for number in numbers_of(self.core.text) if not self._is_protected(number)]
+        words = (one for one in self.numerals.words_of(self.core.text) if one.text in lost)
+        numbers = sorted((*numbers_of(self.core.text), *words), key=lambda one: one.start)
+        own = [number for number in numbers if not self._is_protected(number)]
         runs = runs_of(self.core.text, own)
         first = [run for run in runs if any(number.text in lost for number in run)] or runs
         tries = [(first, 0, NUMERAL), (first, 1, NUMERAL), (first, 0, ""), (first, 1, "")]
@@ -253,10 +255,11 @@ class Segment:
         assert self.numerals is not None
         text, builder, place = self.core.text, InlineTextBuilder(), 0
         for run in runs:
-            start, end = run[0].start, with_unit(text, run[-1])
+            start, end = sign_beside(text, run[0].start, with_unit(text, run[-1]))
+            start = max(start, place)
             form = text[start:end]
             for number in reversed(run):
-                own = self.numerals.in_target_form(text, number.start, number.end)
+                own = self.numerals.form_of(text, number)
                 form = form[: number.start - start] + own + form[number.end - start :]
             builder.add_inline(self.core.cut(place, start))
             kind: Kind = "number" if name else "word"
@@ -294,7 +297,7 @@ class Segment:
         text = with_final_marks(core.text, text)
         if text[-1:] not in TERMINAL:
             text = with_lost_mark(text, core)
-        if self.numerals is not None and self.numerals.changes_form and DIGIT.search(text):
+        if self.numerals is not None and DIGIT.search(text):
             text = self.numerals.converted(core.text, text)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(core.text, text)

@@ -371,3 +371,24 @@ def test_names_are_safe(name: str, clean: str, header: str) -> None:
     assert clean_name(name, "txt") == clean
     assert attachment(clean) == header
     assert len(clean_name("a" * 500 + ".txt", "txt")) < 130
+
+
+def test_what_is_left_in_a_file_is_named(make_client: MakeClient, tmp_path: Path) -> None:
+    choice = "{n, plural, one {a dog} other {dogs}}"
+    client = make_client(StubEngine(), jobs_dir=tmp_path / "jobs")
+    units = "".join(
+        f'<trans-unit id="u{number}"><source>{text}</source></trans-unit>'
+        for number, text in enumerate(["We saw it", *[f"{choice} and {choice}"] * 120])
+    )
+    xliff = (
+        '<xliff version="1.2"><file original="a" source-language="en" target-language="de" '
+        f'datatype="plaintext"><body>{units}</body></file></xliff>'
+    )
+    status = ended(client, send(client, xliff, "a.xlf"))
+    assert status["status"] == "done"
+    assert status["warnings"]["not_translated"] == 120
+    assert len(status["unit_warnings"]) == 100
+    assert status["unit_warnings"][0]["place"] == "u1"
+    assert status["unit_warnings"][0]["code"] == "not_translated"
+    assert client.get(status["result"]).text.count("<target") == 1
+    assert ended(client, send(client))["unit_warnings"] == []

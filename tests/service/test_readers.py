@@ -84,7 +84,9 @@ def test_a_file_comes_out_as_if_it_were_read_here(name: str, data: bytes) -> Non
                 yield [(piece.digest.hex(), shout(piece.unit.text))]
 
         result = await readers.rebuild(data, seen.kind.extension, "en", "de", pages, WITHIN_S)
-        assert result == opened.rebuild([shout(unit.text) for unit in opened.units])
+        translations = [shout(unit.text) for unit in opened.units]
+        assert result.data == opened.rebuild(translations)
+        assert list(result.warnings) == list(opened.warnings(translations))
         assert len(processes()) == 1, "a process that is free takes the next file"
 
     using(use)

@@ -105,6 +105,14 @@ def test_overlap_of_either_side():
     assert dropped_by("The dog sleeps.", "x", held_out, drop_overlap=False) is None
 
 
+def test_equal_sides():
+    """Text that was not translated, whatever its spaces."""
+    assert dropped_by("The  dog sleeps.", "The dog sleeps. ") == "equal_sides"
+    assert dropped_by("The dog sleeps.", "the dog sleeps.") is None
+    assert dropped_by("The dog sleeps.", "The dog sleeps.", drop_equal=False) is None
+    assert dropped_by("The dog sleeps.", None) is None
+
+
 ENGLISH = "The weather is nice today, so we are going for a long walk."
 GERMAN = "Das Wetter ist heute schön, deshalb machen wir einen langen Spaziergang."
 FRENCH = "Il fait beau aujourd'hui, alors nous allons faire une longue promenade."
@@ -113,8 +121,8 @@ FRENCH = "Il fait beau aujourd'hui, alors nous allons faire une longue promenade
 def test_wrong_language():
     assert dropped_by(ENGLISH, GERMAN, check_language=True) is None
     assert dropped_by(ENGLISH, FRENCH, check_language=True) == "wrong_language"
-    assert dropped_by(GERMAN, GERMAN, check_language=True) == "wrong_language"
-    assert dropped_by(ENGLISH, ENGLISH) is None
+    assert dropped_by(GERMAN, ENGLISH, check_language=True) == "wrong_language"
+    assert dropped_by(ENGLISH, FRENCH) is None
     assert dropped_by(ENGLISH, GERMAN, languages=("en-GB", "de-AT"), check_language=True) is None
     short = {"check_language": True, "language_min_chars": len(FRENCH) + 1}
     assert dropped_by(ENGLISH, FRENCH, **short) is None
@@ -130,9 +138,14 @@ def test_faults_come_first_and_names_are_all_listed():
     assert clean(RawPair("", "", "malformed"), rules).dropped_by == "malformed"
     assert rule_names(corpus("."), rules) == [
         *("invalid_utf8", "malformed", "empty", "too_long", "length_ratio"),
-        *("control_characters", "overlap", "wrong_language", "duplicate"),
+        *("control_characters", "equal_sides", "overlap", "wrong_language", "duplicate"),
     ]
-    off = {"drop_duplicates": False, "drop_overlap": False, "drop_control": False}
+    off = {
+        "drop_duplicates": False,
+        "drop_overlap": False,
+        "drop_control": False,
+        "drop_equal": False,
+    }
     config = corpus(".", clean=off)
     names = rule_names(config, build_rules(config, set()))
     assert names == ["invalid_utf8", "malformed", "empty", "too_long", "length_ratio"]

@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 
 import pyarrow as pa
 import pytest
@@ -73,7 +74,7 @@ def test_kept_pairs_in_order_and_counts(folder):
     out, report, pairs = prepared(folder)
     assert pairs == [("first", "erster"), ("second", "zweiter"), ("third", "dritter")]
     one = {"invalid_utf8": 1, "malformed": 0, "empty": 1, "too_long": 0, "length_ratio": 0}
-    one |= {"control_characters": 1, "overlap": 1, "duplicate": 1}
+    one |= {"control_characters": 1, "equal_sides": 0, "overlap": 1, "duplicate": 1}
     two = dict.fromkeys(one, 0) | {"overlap": 1, "duplicate": 1}
     assert report["sources"] == [
         {"name": "one.en | one.de", "read": 7, "kept": 2, "dropped": one},
@@ -89,6 +90,28 @@ def test_kept_pairs_in_order_and_counts(folder):
     assert sorted(path.name for path in out.iterdir()) == [
         *("report.json", "test.flickr.arrow", "train", "validation.arrow")
     ]
+
+
+def test_pairs_with_equal_sides_are_dropped_unless_they_are_made_on_purpose(folder):
+    lines = [(f"we saw {n} dogs there", f"we  saw {n} dogs there") for n in range(3)]
+    write(folder, "equal", [*lines, ("we saw them", "wir sahen sie")])
+    _, report, pairs = prepared(folder, train=[plain("equal")])
+    assert report["train"]["dropped"]["equal_sides"] == 3
+    assert pairs == [("we saw them", "wir sahen sie")]
+    shutil.rmtree(folder / "out")
+    clean = {"drop_equal": False}
+    assert len(prepared(folder, train=[plain("equal")], clean=clean)[2]) == 4
+    shutil.rmtree(folder / "out")
+    _, report, pairs = prepared(folder, train=[plain("equal")], augment={"copied": 1.0})
+    assert pairs == [("wir sahen sie", "wir sahen sie")]
+
+
+def test_notes_of_a_table_are_in_the_report(folder):
+    (folder / "a.tsv").write_text('source\ttarget\n"we"\t"wir"\n"you"\t"ihr"\n')
+    _, report, pairs = prepared(folder, train=[{"path": "a.tsv"}])
+    assert pairs == [("we", "wir"), ("you", "ihr")]
+    assert len(report["sources"][0]["notes"]) == 2
+    assert "a.tsv: its first line is a header" in render_report(report)
 
 
 def test_held_out_text_keeps_every_line(folder):

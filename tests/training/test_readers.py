@@ -3,6 +3,7 @@
 import gzip
 import json
 import tracemalloc
+import zipfile
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,6 +17,7 @@ from training.data.readers import (
     read_source,
     source_format,
     source_name,
+    source_notes,
 )
 
 FAULT_UTF8 = RawPair("", "", "invalid_utf8")
@@ -101,7 +103,7 @@ def test_every_missing_file_is_a_fault_with_its_field_and_the_nearest_name(tmp_p
     found = corpus_faults(
         corpus(
             tmp_path,
-            train=[{"src": "trian.en", "trg": "train.de"}, {"path": "more.csv"}],
+            train=[{"src": "trian.en", "trg": "train.de"}, {"path": "more.doc"}],
             test={"news": {"src": "val.en", "trg": "nothing.de"}},
         )
     )
@@ -109,8 +111,8 @@ def test_every_missing_file_is_a_fault_with_its_field_and_the_nearest_name(tmp_p
     assert starts == [
         "corpus.train.0.src: no file trian.en (there is train.en)",
         "corpus.train.0.trg: no file train.de (there is train.de.gz)",
-        "corpus.train.1: more.csv: the name does not tell the format",
-        "corpus.train.1.path: no file more.csv",
+        "corpus.train.1: more.doc: the name does not tell the format",
+        "corpus.train.1.path: no file more.doc",
         "corpus.test.news.trg: no file nothing.de",
     ]
     assert corpus_faults(corpus(tmp_path)) == []
@@ -132,6 +134,7 @@ def test_limit(tmp_path):
         ("A.TSV.GZ", "tsv"),
         ("a.jsonl.zst", "jsonl"),
         ("a.ndjson", "jsonl"),
+        ("a.csv.gz", "csv"),
         ("a.tmx", "tmx"),
         ("a.parquet", "parquet"),
     ],
@@ -168,15 +171,136 @@ def test_tsv_columns(tmp_path):
         ("three", "drei", None),
         FAULT_UTF8,
     ]
-    assert read(tmp_path, path="a.tsv")[0] == ("1", 'one "x', None)
+    with pytest.raises(CorpusError, match=r"column 0 holds numbers .*\(from 0: 1, 2, 3\)"):
+        read(tmp_path, path="a.tsv")
 
 
 def test_tsv_that_the_recipe_does_not_fit(tmp_path):
     (tmp_path / "a.tsv").write_text("one\teins\n")
     with pytest.raises(CorpusError, match="has 2 columns, so there is no column 2"):
         read(tmp_path, path="a.tsv", src_field="2", trg_field="0")
-    with pytest.raises(CorpusError, match="trg_field 'german' must be a TSV column number"):
+    with pytest.raises(CorpusError, match="trg_field 'german' must be a column number from 0"):
         read(tmp_path, path="a.tsv", src_field="0", trg_field="german")
+
+
+QUOTED = b'"a ""b"""\t"c ""d"""\n"one\ttab"\t"eins"\n"x" y\t"z"\n'
+
+
+def test_quoted_tsv(tmp_path):
+    """Quoted where all fields are; quotes of a text stay."""
+    lines = QUOTED.splitlines(keepends=True)
+    (tmp_path / "a.tsv").write_bytes(b"".join(lines[:2]))
+    quoted = [('a "b"', 'c "d"', None), ("one\ttab", "eins", None)]
+    assert read(tmp_path, path="a.tsv") == quoted
+    assert read(tmp_path, path="a.tsv", quoted=False)[0] == ('"a ""b"""', '"c ""d"""', None)
+    (tmp_path / "b.tsv").write_bytes(QUOTED)
+    assert read(tmp_path, path="b.tsv", quoted=True) == [*quoted, MALFORMED]
+    (tmp_path / "c.tsv").write_text('"Go!"\t"Geh!"\n"Go!" he said\tGeh\n')
+    assert read(tmp_path, path="c.tsv")[0] == ('"Go!"', '"Geh!"', None)
+    (tmp_path / "d.tsv").write_text('0.9\t"Go"\t"Geh"\n0.8\t"We"\t"Wir"\n')
+    assert read(tmp_path, path="d.tsv", src_field="1", trg_field="2")[1] == ("We", "Wir", None)
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["source\ttarget", "src\ttrg", "en\tde", "English\tGerman", "Source\tTranslation", "EN\tDE\r"],
+)
+def test_a_header_is_left_out(tmp_path, header):
+    (tmp_path / "a.tsv").write_text(f"\ufeff{header}\nwe\twir\nyou\tihr\n", newline="")
+    assert read(tmp_path, path="a.tsv") == [("we", "wir", None), ("you", "ihr", None)]
+    config = corpus(tmp_path)
+    (note,) = source_notes(SourceConfig(path="a.tsv"), config)
+    assert "header" in note
+
+
+def test_a_header_names_the_columns(tmp_path):
+    (tmp_path / "a.tsv").write_text("id\ttarget\tsource\n1\twir\twe\n2\tihr\tyou\n")
+    assert read(tmp_path, path="a.tsv")[0] == ("we", "wir", None)
+    (tmp_path / "b.tsv").write_text("score\tbefore\tafter\n1\twe\twir\n2\tyou\tihr\n")
+    pairs = read(tmp_path, path="b.tsv", src_field="before", trg_field="after")
+    assert pairs == [("we", "wir", None), ("you", "ihr", None)]
+    (tmp_path / "c.tsv").write_text("we\twir\nen\tde\n")
+    assert len(read(tmp_path, path="c.tsv")) == 2
+    assert source_notes(SourceConfig(path="c.tsv"), corpus(tmp_path)) == []
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ("{n}.5\twe {n}\twir {n}", r"column 0 holds numbers .*from 0: 1, 2"),
+        ("we {n}\t{n}e-1\twir {n}", r"column 1 holds numbers .*from 0: 0, 2"),
+        ("en\tde\twe {n}\twir {n}", r"column 0 holds a language code.*from 0: 2, 3"),
+        ("{n}\teng\twe {n}", r"column 0 holds numbers"),
+    ],
+)
+def test_columns_of_scores_and_codes_are_refused(tmp_path, rows, message):
+    (tmp_path / "a.tsv").write_text("".join(rows.format(n=n) + "\n" for n in range(5)))
+    with pytest.raises(CorpusError, match=message):
+        read(tmp_path, path="a.tsv")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_csv(tmp_path, delimiter):
+    rows = ['we{d}"wir, ""hier"""', '"you\nand I"{d}"ihr\nund ich"', "{d}", "one", '"a;b,c"{d}x']
+    text = "".join(f"{row.format(d=delimiter)}\r\n" for row in ["source{d}target", *rows])
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert read(tmp_path, path="a.csv") == [
+        ("we", 'wir, "hier"', None),
+        ("you\nand I", "ihr\nund ich", None),
+        ("", "", None),
+        MALFORMED,
+        ("a;b,c", "x", None),
+    ]
+    (tmp_path / "b.csv").write_bytes(b"we,wir\nyou,\xff\n")
+    assert read(tmp_path, path="b.csv")[1] == FAULT_UTF8
+
+
+def test_csv_with_an_open_quote_names_the_line(tmp_path):
+    (tmp_path / "a.csv").write_text('we,wir\n"you,ihr\n' + "x" * 140_000)
+    with pytest.raises(CorpusError, match=r"line \d+ cannot be read as CSV.*repair its quotes"):
+        read(tmp_path, path="a.csv")
+
+
+LINES = "".join(f"Größe {n}\n" for n in range(40))
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (LINES.encode("utf-16"), "iconv -f UTF-16"),
+        (LINES.encode("utf-16-le"), "iconv -f UTF-16"),
+        (LINES.encode("latin-1"), "iconv -f ISO-8859-1"),
+        (LINES.replace("G", "“G").encode("cp1252"), "iconv -f WINDOWS-1252"),
+        (b"one\n" * 50 + LINES.encode("latin-1")[:18], "2 of 53 lines are not UTF-8"),
+        (LINES.replace("\n", "\r").encode(), "carriage returns alone"),
+        (b"\x1f\x8b" + b"x" * 50, r"name that ends in \.gz"),
+    ],
+)
+def test_other_text_is_refused_with_what_to_do(tmp_path, data, message):
+    (tmp_path / "a.en").write_bytes(data)
+    (tmp_path / "a.de").write_text(LINES)
+    with pytest.raises(CorpusError, match=message):
+        read(tmp_path, src="a.en", trg="a.de")
+
+
+def test_some_bad_lines_among_good_ones_are_counted(tmp_path):
+    (tmp_path / "a.en").write_bytes(LINES.encode() * 3 + b"\xff\n" * 5)
+    assert [pair.fault for pair in read(tmp_path, src="a.en", trg=None)].count("invalid_utf8") == 5
+
+
+def test_archives_are_refused_with_what_is_in_them(tmp_path):
+    with zipfile.ZipFile(tmp_path / "en-de.zip", "w") as archive:
+        archive.writestr("OPUS.en-de.en", "we\n")
+        archive.writestr("OPUS.en-de.de", "wir\n")
+    with pytest.raises(CorpusError, match=r"unpack it.*src and trg"):
+        read(tmp_path, path="en-de.zip")
+    with pytest.raises(
+        CorpusError, match=r"unzip en-de\.zip.*\(OPUS\.en-de\.en, OPUS\.en-de\.de\)"
+    ):
+        read(tmp_path, src="en-de.zip", trg="en-de.zip")
+    for ending in ("tar", "xlsx", "bz2"):
+        with pytest.raises(CorpusError, match=f".{ending} is not read"):
+            source_format(SourceConfig(path=f"a.{ending}"))
 
 
 def test_jsonl_keys_and_faults(tmp_path):

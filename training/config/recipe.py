@@ -42,7 +42,7 @@ __all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingC
 class SourceConfig(Section):
     """One corpus: pairs, or source text alone (`trg: null` or `trg_field: null`)."""
 
-    format: Literal["auto", "plain", "tsv", "jsonl", "tmx", "parquet"] = "auto"
+    format: Literal["auto", "plain", "tsv", "csv", "jsonl", "tmx", "parquet"] = "auto"
     """File format; `auto` goes by the file name (a plain pair needs `src` and `trg`)."""
     src: str | None = None
     """Plain text: path of the source side, one sentence a line (.gz and .zst are read too)."""
@@ -50,12 +50,17 @@ class SourceConfig(Section):
     """Plain text: path of the target side, line n translating line n of `src`. A written-out
     null says that there is none: monolingual text, in corpus.train only."""
     path: str | None = None
-    """TSV, JSONL, TMX or Parquet: path of the file."""
+    """TSV, CSV, JSONL, TMX or Parquet: path of the file."""
     src_field: str = Field("src", coerce_numbers_to_str=True)
-    """JSONL key, Parquet column, or TSV column number from 0, of the source text."""
+    """JSONL key, Parquet column, or TSV or CSV column (number from 0, or name in its header), of
+    the source text."""
     trg_field: str | None = Field("trg", coerce_numbers_to_str=True)
-    """JSONL key, Parquet column, or TSV column number from 0, of the target text; null reads the
-    source text alone (TMX: every unit with the source language), in corpus.train only."""
+    """JSONL key, Parquet column, or TSV or CSV column (number from 0, or name in its header), of
+    the target text; null reads the source text alone (TMX: every unit with the source language), in
+    corpus.train only."""
+    quoted: bool | None = None
+    """TSV: whether fields are in quotes, with `""` for one within; null goes by the file's
+    beginning, and takes them for quoted where all are."""
     limit: int | None = Field(None, ge=1)
     """Read at most this many pairs."""
 
@@ -91,6 +96,9 @@ class CleanConfig(Section):
     """Drop training pairs of which either side stands in validation or test text."""
     drop_control: bool = True
     """Drop pairs with control characters."""
+    drop_equal: bool = True
+    """Drop pairs whose sides are equal: text that was not translated. Pairs that
+    `augment.copied` makes are made later, and stay."""
     check_language: bool = False
     """Drop pairs that a language identifier takes for another language."""
     language_min_chars: int = Field(30, ge=1)

@@ -109,6 +109,8 @@ def build_rules(corpus: CorpusConfig, held_out: set[str]) -> list[Rule]:
     ]
     if config.drop_control:
         rules.append(Rule("control_characters", _has_control))
+    if config.drop_equal:
+        rules.append(Rule("equal_sides", lambda src, trg: src == trg))
     if config.drop_overlap:
         rules.append(
             Rule("overlap", lambda src, trg: bare(src) in held_out or bare(trg or "") in held_out)

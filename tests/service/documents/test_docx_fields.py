@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from service.documents.docx import DocxPiece, PieceKind, resolve_fields
+from service.documents.docx_pieces import DocxPiece, PieceKind, resolve_fields
 from tests.service.documents.document_samples import opened, shouted, texts, word_document
 
 KINDS: dict[str, PieceKind] = {

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from service.documents import FileError
 from service.documents.subtitles import wrap
 from tests.service.documents.document_samples import SRT, VTT, opened, served, shouted, texts
 from tests.service.text.engines import hostile
+from tests.service.text.test_kept import ROTATED, rotating
 
 
 def test_the_lines_of_a_cue_are_one_text() -> None:
@@ -113,3 +116,72 @@ def test_what_is_no_subtitle_file() -> None:
     with pytest.raises(FileError, match="no subtitles"):
         opened(b"Just some text.\n", "a.srt")
     assert opened(b"", "a.srt").rebuild([]) == b""
+
+
+def rotated_cue(text: str, web: bool = False) -> str:
+    """What becomes of a cue's text."""
+    times = "00:00:01.000 --> 00:00:04.000\n" if web else "1\n00:00:01,000 --> 00:00:04,000\n"
+    before = "WEBVTT\n\n" + times if web else times
+    after = f"\n\n{times.replace('4', '5')}The end\n"
+    out = served(opened(f"{before}{text}{after}".encode(), "a.vtt" if web else "a.srt"), rotating)
+    written = out.decode()
+    assert written.startswith(before)
+    assert written.endswith(after.replace("The end", "Gur raq"))
+    return written[len(before) : -len(after)]
+
+
+@pytest.mark.parametrize("web", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "We saw it\n\nand left",
+        "We saw it\n\n\nThey slept\n\nand left",
+        "First\\Nsecond\\hthing",
+        "We saw it \\N they went",
+        "- We saw it.\\N- They slept.",
+        "{\\an8}We saw it",
+        "ANN: We saw it.",
+        "ANN: We saw it.\nTHE MAN 2: Go!",
+        "- [sighs] We saw it.\n- ANN: Go!",
+        "[DOOR SLAMS]\nWe saw it.",
+        "(sighs) We saw it. [music]",
+        "[ANN]: We saw it.",
+        "Jim Hill: They slept.",
+        "ANN:\nWe saw it.",
+        ">> We saw it.\n>> ANN: They slept.",
+        "♪ We saw it ♪",
+    ],
+)
+def test_every_letter_of_a_cue_is_translated_and_the_rest_stays(text: str, web: bool) -> None:
+    expected = re.sub(
+        r"(\\[Nh]|\{[^}]*\})|([^\W\d_]+)", lambda m: m[1] or m[2].translate(ROTATED), text
+    )
+    assert rotated_cue(text, web) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "sentences"),
+    [
+        ("ANN: We saw it.", ["ANN:", "We saw it."]),
+        ("[sighs] We saw it.", ["[sighs]", "We saw it."]),
+        ("We saw it. (laughs)", ["We saw it.", "(laughs)"]),
+        ("We saw it\\Nat home.", ["We saw it at home."]),
+        ("We saw\\hit.", ["We saw&#160;it."]),
+        ("The time: 10:30", ["The time: 10:30"]),
+    ],
+)
+def test_who_speaks_and_what_is_heard_are_sentences_of_their_own(
+    text: str, sentences: list[str]
+) -> None:
+    file = opened(f"1\n00:00:01,000 --> 00:00:04,000\n{text}\n".encode(), "a.srt")
+    assert re.split("<br[^>]*>", texts(file)[0]) == sentences
+
+
+def test_notes_and_cues_after_a_blank_line_are_not_text_of_the_cue() -> None:
+    vtt = (
+        "WEBVTT\n\n00:01.000 --> 00:02.000\nWe saw it\n\nNOTE we did\nnot\n\n"
+        "an id\n00:03.000 --> 00:04.000\n- 1 -\n\n\n\nSTYLE\n::cue {}\n"
+    )
+    assert texts(opened(vtt.encode(), "a.vtt")) == ["We saw it"]
+    srt = "1\n00:00:01,000 --> 00:00:02,000\nWe\n\nsaw\n2\n00:00:03,000 --> 00:00:04,000\nit\n"
+    assert texts(opened(srt.encode(), "a.srt")) == ["We", "saw", "it"]

@@ -215,23 +215,25 @@ def test_the_final_mark_stays_on_its_side_of_a_tag(kind: str, final: str) -> Non
             assert run(source, format, translate) == expected
 
 
-@pytest.mark.parametrize("extension", ["txt", "md", "html", "srt", "vtt", "po", "xliff", "docx"])
+@pytest.mark.parametrize(
+    "extension", ["txt", "md", "html", "srt", "vtt", "po", "xliff", "tmx", "docx", "odt"]
+)
 def test_files_keep_syntax(extension: str) -> None:
+    """In every position. Lines of subtitles may be parted elsewhere."""
     syntaxes = {
         name: syntax
         for name, syntax in (ALIKE | ANGLED | VISIBLE).items()
         if name not in NOT_IN.get(extension, ())
     }
-    sentences = [f"we saw the dog {syntax} there." for syntax in syntaxes.values()]
+    sentences, wanted = [], {}
+    for name, syntax in syntaxes.items():
+        for position, (before, after) in POSITIONS.items():
+            sentences.append(f"{before}{syntax}{after}")
+            translated = f"{before.translate(ROTATED)}{syntax}{after.translate(ROTATED)}"
+            wanted[name, position] = " ".join(translated.split())
     file = opened(FILES[extension](sentences), f"x.{extension}")
-    seen = SEEN[extension](served(file, rotating))
-    missing = [
-        name
-        for name, syntax in syntaxes.items()
-        if f"{'we saw the dog'.translate(ROTATED)} {syntax} {'there'.translate(ROTATED)}."
-        not in seen
-    ]
-    assert not missing, seen
+    seen = " ".join(SEEN[extension](served(file, rotating)).split())
+    assert not {case: text for case, text in wanted.items() if text not in seen}
 
 
 def _in_lines(head: str, line: str) -> Callable[[Sequence[str]], bytes]:
@@ -256,6 +258,28 @@ def _xliff(texts: Sequence[str]) -> bytes:
     ).encode()
 
 
+def _tmx(texts: Sequence[str]) -> bytes:
+    units = "".join(
+        f'<tu><tuv xml:lang="en"><seg>{html.escape(text, quote=False)}</seg></tuv></tu>'
+        for text in texts
+    )
+    return f'<tmx version="1.4"><header srclang="en"/><body>{units}</body></tmx>'.encode()
+
+
+def _odt(texts: Sequence[str]) -> bytes:
+    import io
+
+    from odf.opendocument import OpenDocumentText
+    from odf.text import P
+
+    document = OpenDocumentText()
+    for text in texts:
+        document.text.addElement(P(text=text))
+    buffer = io.BytesIO()
+    document.write(buffer)
+    return buffer.getvalue()
+
+
 def _docx(texts: Sequence[str]) -> bytes:
     escaped = [html.escape(t, quote=False).replace("{", "{{").replace("}", "}}") for t in texts]
     return word_document(*(f"<w:p {{ns}}><w:r><w:t>{t}</w:t></w:r></w:p>" for t in escaped))
@@ -269,7 +293,9 @@ FILES: dict[str, Callable[[Sequence[str]], bytes]] = {
     "vtt": _in_lines("WEBVTT\n\n", "00:01.000 --> 00:04.000\n{text}\n\n"),
     "po": _po,
     "xliff": _xliff,
+    "tmx": _tmx,
     "docx": _docx,
+    "odt": _odt,
 }
 
 
@@ -287,11 +313,25 @@ def _seen_docx(data: bytes) -> str:
     return "\n".join(paragraph.text for paragraph in docx.Document(io.BytesIO(data)).paragraphs)
 
 
+def _seen_odt(data: bytes) -> str:
+    import io
+
+    from odf import teletype
+    from odf.opendocument import load
+    from odf.text import P
+
+    return "\n".join(
+        teletype.extractText(one) for one in load(io.BytesIO(data)).getElementsByType(P)
+    )
+
+
 SEEN: dict[str, Callable[[bytes], str]] = {
     **dict.fromkeys(("txt", "md", "html", "srt", "vtt"), bytes.decode),
     "po": _seen_po,
     "xliff": lambda data: html.unescape(data.decode()),
+    "tmx": lambda data: html.unescape(data.decode()),
     "docx": _seen_docx,
+    "odt": _seen_odt,
 }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from service.text.document import Document, open_document
+from service.text.number_words import NUMBER_WORDS
 from service.text.numerals import Numerals, numbers_of, separators
 from service.text.patterns import CONTROLS, COUNTS, PLACEHOLDER, SYNTAXES
 from tests.service.text.engines import count_tokens, shout
@@ -28,6 +29,21 @@ EN_DE = Numerals("en", "de")
         ("at 5 p.m.", "um 17 Uhr"),
         ("twenty dogs", "20 Hunde"),
         ("two million", "2000000"),
+        ("twenty-three dogs", "dreiundzwanzig Hunde"),
+        ("23 dogs", "dreiundzwanzig Hunde"),
+        ("twenty-three dogs", "23 Hunde"),
+        ("a two-year-old dog", "ein zweijähriger Hund"),
+        ("the two of them", "die beiden"),
+        ("one of them, no one else", "einer von ihnen, niemand sonst"),
+        ("the twenty-first of two thirds", "der einundzwanzigste von zwei Dritteln"),
+        ("half past two", "halb drei"),
+        ("at five pm", "um siebzehn Uhr"),
+        ("nineteen eighty-four", "neunzehnhundertvierundachtzig"),
+        ("two hundred and fifty thousand", "250.000"),
+        ("$5", "5 Dollar"),
+        ("$5", "5 $"),
+        ("at 5 pm", "um 5 Uhr nachmittags"),
+        ("at 12 am", "um 0 Uhr"),
         ("on 05 May", "am 5. Mai"),
         ("-5.5 °C", "−5,5 °C"),
         ("the years 1990-1995", "die Jahre 1990 bis 1995"),
@@ -50,6 +66,15 @@ def test_forms_of_the_same_number_agree(source: str, translation: str) -> None:
         ("a dog", "47 Hunde"),
         ("-5.5 °C", "5,5 °C"),
         ("at 3:30", "um 15:30"),
+        ("at 3:30 pm", "um 3:30 Uhr"),
+        ("at 12 am", "um 12 Uhr"),
+        ("twenty-three dogs", "sechzig Hunde"),
+        ("twenty-three dogs", "zwanzigunddrüßige Hunde"),
+        ("five dogs", "sieben Hunde"),
+        ("forty-two of the seventeen", "zweiundvierzig von ihnen"),
+        ("$5", "5"),
+        ("$5 and 5 dollars", "5 und 5 Dollar"),
+        ("€5", "$5"),
     ],
 )
 def test_other_numbers_do_not(source: str, translation: str) -> None:
@@ -112,17 +137,87 @@ def bad_at_marks(text: str) -> str:
 @pytest.mark.parametrize(
     ("source", "expected"),
     [
-        ("we have 1,250 dogs.", "WE HAVE 1250 DOGS."),
+        ("we have 1,250 dogs.", "WE HAVE 1.250 DOGS."),
         ("it costs $19.99 today.", "IT COSTS $19,99 TODAY."),
         ("it has 1.5 GB of it.", "IT HAS 1,5 GB OF IT."),
         ("it rose by 12.5%.", "IT ROSE BY 12,5%."),
-        ("it is -5.5 °C and 3.25 km away.", "IT IS -5,5 °C AND 3,25 km AWAY."),
-        ("it is 5 or 1,250 or 2.5 of it.", "IT IS 5 OR 1250 OR 2,5 OF IT."),
+        ("it is -5.5 °C and 3.25 km away.", "IT IS -5,5 °C AND 3,25 KM AWAY."),
+        ("it is 5 or 1,250 or 2.5 of it.", "IT IS 5 OR 1.250 OR 2,5 OF IT."),
         ("come at 14:05 with {name}.", "COME AT 14:05 WITH {name}."),
     ],
 )
 def test_a_number_that_a_model_loses_comes_back(source: str, expected: str) -> None:
     assert translated(source, bad_at_marks) == (expected, False)
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "expected"),
+    [
+        ("we took $5 there", "wir nahmen 5 dort", "wir nahmen $5 dort"),
+        ("we took 5 € there", "wir nahmen 5 dort", "wir nahmen 5 € dort"),
+        ("we took US$ 1,250.50", "wir nahmen 1,250.50", "wir nahmen US$ 1.250,50"),
+        ("$5 and £5", "5 und £5", "$5 und £5"),
+        ("we took $5 there", "wir nahmen 5 Dollar dort", "wir nahmen 5 Dollar dort"),
+        ("folder 5512 and 20000", "Ordner 5,512 und 20.000", "Ordner 5512 und 20000"),
+        ("up by 12.5%", "um 125 %", "um 12,5 %"),
+        ("from 9 am to 9 pm", "von 9 bis 9 Uhr", "von 9 bis 21 Uhr"),
+        ("at 3:30 pm", "um 3.30 Uhr", "um 15:30 Uhr"),
+        ("at 5 pm", "um 5 Uhr abends", "um 5 Uhr abends"),
+        ("at 17:30", "um 17:30", "um 17:30"),
+    ],
+)
+def test_what_is_clear_is_mended_at_once(source: str, translation: str, expected: str) -> None:
+    assert EN_DE.converted(source, translation) == expected
+    assert EN_DE.agree(source, expected)
+
+
+@pytest.mark.parametrize("language", NUMBER_WORDS)
+def test_numbers_in_words_are_read_as_they_are_written(language: str) -> None:
+    words = NUMBER_WORDS[language]
+    for value in (*range(2, 1200), 1999, 2001, 10_203, 250_000, 999_999, 2_000_017, 90_300_000):
+        if (written := words.spell(value)) is not None:
+            assert [one.value for one in words.find(f"we saw {written}, there")] == [value]
+            assert value in words.mentioned(written)
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "values"),
+    [
+        ("en", "a hundred dogs, hundreds of cats, millions", [100]),
+        ("en", "two, three and four; ten often tend", [2, 3, 4, 10]),
+        ("en", "two million, nine hundred", [2_000_000, 900]),
+        ("de", "Achtung, achtzehn und hundertfünf", [18, 105]),
+        ("de", "eine Million zweihunderttausend Leute", [1_200_000]),
+        ("de", "Dreißig oder dreissig", [30, 30]),
+        ("pt", "duzentas e cinquenta mil pessoas", [250_000]),
+        ("pt", "um deles, dezasseis, dezesseis, uma vez", [16, 16]),
+    ],
+)
+def test_numbers_in_words_are_found(language: str, text: str, values: list[int]) -> None:
+    assert [one.value for one in NUMBER_WORDS[language].find(text)] == values
+
+
+def bad_at_words(text: str) -> str:
+    """A model that knows no number in words."""
+    return shout([re.sub(r"twenty-three|seventeen|Seventeen", "sechzig", text)])[0]
+
+
+def test_a_number_in_words_that_a_model_mistakes_comes_back() -> None:
+    assert translated("we saw twenty-three dogs.", bad_at_words) == (
+        "WE SAW dreiundzwanzig DOGS.",
+        False,
+    )
+    assert translated("Seventeen dogs, <b>twenty-three</b> cats.", bad_at_words, "html") == (
+        "Siebzehn DOGS, <b>dreiundzwanzig</b> CATS.",
+        False,
+    )
+    assert translated("we saw one of them, and two.", bad_at_words)[1] is False
+
+
+def test_amounts_that_never_reach_the_model_get_the_target_s_form() -> None:
+    assert EN_DE.converted_amount("£1,250.50") == "£1.250,50"
+    assert EN_DE.converted_amount("{0:.2f}") == "{0:.2f}"
+    assert Numerals("en", "de", keeps_form=True).converted_amount("£1,250.50") == "£1,250.50"
 
 
 def test_numbers_within_tags_come_back() -> None:

@@ -1,0 +1,43 @@
+"""Times of day: hours that are counted from 12 (`5 pm`) in languages that count them to 24."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+TWELVE_HOURS = re.compile(r"\s?([ap])\.?\s?m\b", re.IGNORECASE)
+PARTS_OF_DAY: Mapping[str, str] = {
+    "de": r"morgens?|früh|vormittags?|(?:nach)?mittags?|abends?|nachts?",
+    "pt": r"d[ae] (?:manhã|tarde|noite|madrugada)|meio-dia|meia-noite",
+    "es": r"de la (?:mañana|tarde|noche|madrugada)|mediodía|medianoche",
+    "fr": r"du (?:matin|soir)|de l['’]après-midi|midi|minuit",
+    "it": r"di (?:mattina|sera|notte)|del (?:mattino|pomeriggio)|mezzogiorno|mezzanotte",
+    "nl": r"['’]s (?:ochtends|morgens|middags|avonds|nachts)|middernacht",
+}
+"""What says in a language which half of the day is meant, besides `am` and `pm`."""
+_SAID = {
+    language: re.compile(rf"\d\s?[ap]\.?\s?m\b|\b(?:{words})\b", re.IGNORECASE)
+    for language, words in PARTS_OF_DAY.items()
+}
+
+
+def says_part_of_day(text: str, language: str) -> bool:
+    """Whether a text says which half of the day is meant; true of a language that is not known."""
+    said = _SAID.get(language.partition("-")[0])
+    return said is None or said.search(text) is not None
+
+
+def counts_to_24(language: str) -> bool:
+    """Whether a language is known to count hours to 24."""
+    return language.partition("-")[0] in PARTS_OF_DAY
+
+
+def in_24_hours(text: str, numeral: str, end: int) -> str:
+    """The numeral of a time that ends at a place, as it is where hours are counted to 24; the same
+    if no `pm` (or, of the hour 12, `am`) follows."""
+    half = TWELVE_HOURS.match(text, end)
+    hour = re.match(r"\d{1,2}(?![\d,])", numeral)
+    if half is None or hour is None or not 1 <= int(hour[0]) <= 12:
+        return numeral
+    later = int(hour[0]) % 12 + (12 if half[1] in "pP" else 0)
+    return numeral if later == int(hour[0]) else f"{later}{numeral[hour.end() :]}"
