@@ -26,6 +26,7 @@ from tests.service.documents.document_samples import (
     with_part,
 )
 from tests.service.text.engines import hostile, run, shout
+from tests.service.text.test_kept import ROTATED, rotating
 
 SAMPLES = samples()
 NAMES = list(SAMPLES)
@@ -205,3 +206,45 @@ def test_reshaped_xml_is_read_or_refused(name: str) -> None:
         except FileError:
             continue
     assert read > 10
+
+
+MARKED = {
+    "a.xliff": (
+        '<xliff version="1.2"><file source-language="en" target-language="de" original="a" '
+        'datatype="x"><body><trans-unit id="1"><source>{}</source></trans-unit></body></file>'
+        "</xliff>",
+        '<g id="1">',
+        "</g>",
+    ),
+    "b.xlf": (
+        '<xliff version="2.0" srcLang="en" trgLang="de"><file id="f"><unit id="u"><segment>'
+        "<source>{}</source></segment></unit></file></xliff>",
+        '<pc id="1">',
+        "</pc>",
+    ),
+    "a.tmx": (
+        '<tmx version="1.4"><header srclang="en"/><body><tu><tuv xml:lang="en"><seg>{}</seg></tuv>'
+        "</tu></body></tmx>",
+        "<hi>",
+        "</hi>",
+    ),
+    "a.srt": ("1\n00:00:01,000 --> 00:00:04,000\n{}\n", "<i>", "</i>"),
+    "a.vtt": ("WEBVTT\n\n00:01.000 --> 00:04.000\n{}\n", "<c.loud>", "</c>"),
+}
+"""Files of one sentence, and a tag."""
+
+
+@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("final", [".", "!", "?", "...", ".)"])
+def test_the_final_mark_stays_on_its_side_of_a_code(name: str, final: str) -> None:
+    before, start, end = MARKED[name]
+    for source in (
+        f"this is {start}very big{final}{end}",
+        f"this is {start}very big{end}{final}",
+        f"we saw it. this is {start}very big{final}{end} they slept.",
+    ):
+        expected = re.sub(
+            r"<[^>]*>|(\w+)", lambda m: m[1].translate(ROTATED) if m[1] else m[0], source
+        )
+        out = served(opened(before.format(source).encode(), name), rotating).decode()
+        assert " ".join(expected.split()) in " ".join(out.split())
