@@ -86,7 +86,7 @@ class BulkCommand:
 
     def _translate_document(self, model: Model) -> None:
         if self.input is None:
-            document = "".join(waiting_text(universal_newlines=False))
+            document = "".join(waiting_text())
         else:
             document = _read_document(self.input)
         translated = model.translate(

@@ -104,8 +104,9 @@ ONE_SYMBOL = r"""
         (?:[\u00a9\u00ae\u2122\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff\ufffc]
           |[\U0001f000-\U0001faff\ue000-\uf8ff])
         [\ufe0e\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]{0,30}"""
+EMOTICON = r"""(?<![^\s("'“„])(?:[:;=]['’]?-?[()DPp|/*]|[xX]D)(?=[\s.,!?)"'”“]|$)"""
 SYMBOL = rf"""
-    (?P<symbol>\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|{ONE_SYMBOL})"""
+    (?P<symbol>{EMOTICON}|\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|(?:{ONE_SYMBOL}){{1,20}}+)"""
 IDENTIFIER = r"""
     (?P<identifier>
         \b[A-Za-z]\w{0,60}\(\)
@@ -159,7 +160,7 @@ PROTECTED = re.compile("|".join((*_FIRST, IDENTIFIER, SYMBOL, COMPATIBLE, BRACKE
 ADDRESSES = re.compile(ADDRESS, re.VERBOSE)
 INVENTED = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 SUSPECT = re.compile(
-    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)"""
+    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)|;-?[)D]|\b[xX]D\b"""
 )
 """What a Latin text contains if `INVENTED` matches it; most sentences contain none of it."""
 SUSPECT_DIGITS = re.compile(r"[-0-9](?:(?<=-)--|(?<=\d)[ –-]\d|(?<=\d)\d{6})")

@@ -411,6 +411,8 @@ NOT_BEFORE = r"(?=s?(?![\w/@#$%}<&=+~(]|[-.:_]\w))"
 BEFORE_MARK = frozenset(".,;:!?…)]")
 """What has no space before it once a symbol is taken out there."""
 SPACES = re.compile(r"\s+")
+SYMBOL_SHOWN = re.compile(r"^[^\w\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff*_~`\\<]")
+"""Not what only marks up, nor what has no width."""
 
 
 @dataclass(frozen=True)
@@ -561,4 +563,11 @@ def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
             parts.append(next(remaining).text)
         elif part.kind in ("character", "space"):
             parts.append(part.shown)
+        elif is_symbol(part) and parts and parts[-1][-1:].isalnum():
+            parts.append(" ")  # `Hi👋you` is two words
     return "".join(parts)
+
+
+def is_symbol(element: InlineElement) -> bool:
+    """Whether an element is a sign that a reader sees between words (an emoji)."""
+    return element.kind == "point" and bool(SYMBOL_SHOWN.search(element.shown))

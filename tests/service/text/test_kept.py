@@ -105,6 +105,9 @@ ALIKE: dict[str, str] = {
     "link of Vue": "@:common.name",
     "nested": "$t(common.name)",
     "bean": "#link",
+    "emoji": "😀",
+    "emoji of a sequence": "👍🏽",
+    "emoticon": ":-)",
 }
 """Syntaxes by name that read the same in every format."""
 ANGLED: dict[str, str] = {
@@ -185,6 +188,22 @@ def test_a_careless_model_loses_no_syntax_and_no_final_mark(
             if output.count(syntax) != 1 or not output.endswith(final):
                 wrong[position, seed] = output
     assert not wrong
+
+
+@pytest.mark.parametrize("symbol", ["😀", "❤️", "👋🏽", "→", "✅", "©"])
+def test_symbols_keep_their_spaces(symbol: str) -> None:
+    for format in ("text", "html", "markdown"):
+        for source in (
+            f"we saw{symbol}the dog",
+            f"we saw{symbol} the dog",
+            f"we saw {symbol}the dog",
+            f"{symbol}we saw",
+            f"we saw{symbol}",
+            f"we saw{symbol}! they slept{symbol}. they left",
+            f"we saw {symbol}{symbol}, they slept",
+        ):
+            for translate in (rotating, rotating_all):
+                assert run(source, format, translate) == source.translate(ROTATED)
 
 
 TAGGED = {
