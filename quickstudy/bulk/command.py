@@ -85,10 +85,7 @@ class BulkCommand:
                 raise QuickstudyError(f"{path} is the input: choose another file to write")
 
     def _translate_document(self, model: Model) -> None:
-        if self.input is None:
-            document = "".join(waiting_text())
-        else:
-            document = _read_document(self.input)
+        document = "".join(waiting_text()) if self.input is None else _read_document(self.input)
         translated = model.translate(
             document,
             format=self.config.format,

@@ -2,8 +2,8 @@
 
 A word all in capitals is sent in small letters, and so is the first letter of a sentence; the
 translation gets its capitals back. A capital elsewhere may be a name's, and is left to coverage.
-Several words all in capitals are sent as a sentence is written, since models have seen few such, and
-so is one that the vocabulary has whole in small letters only (`EXIT`, not `NASA`).
+Several words all in capitals are sent as a sentence is written, since models have seen few such,
+and so is one that the vocabulary has whole in small letters only (`EXIT`, not `NASA`).
 """
 
 from __future__ import annotations

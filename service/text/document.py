@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
+from service.text.accelerators import MARKS, Accelerator, put_back, take_out
 from service.text.coverage import Coverage
 from service.text.glossary import NO_GLOSSARY, Glossary
 from service.text.html import read_html
@@ -186,40 +187,73 @@ def open_document(
         if isinstance(block, str):
             document.layout.append(block)
             continue
-        inline = protect(
-            block.inline,
-            glossary,
-            block.escape,
-            coverage=coverage,
-            language=language,
-        )
-        if inline.elements and numerals is not None:
-            inline = _with_amounts(inline, numerals, block.escape)
-        for part, translate in split_inline(
-            inline, language, too_long, split=split, tabs=format == "text"
-        ):
-            if coverage is not None:
-                readable = coverage.with_first_word(part)
-                if readable is not part and not too_long(readable):
-                    part, translate = readable, True
-            for core, known in _assignable(part, translate, placeholder_words, coverage):
-                if known is None:
-                    document.layout.append(core.output())
-                    continue
-                document.layout.append(len(document.segments))
-                segment = Segment(
-                    engine_text(core, known, coverage, adds_stop=adds_stop),
-                    core,
-                    known,
-                    placeholder_words,
-                    fits,
-                    block.escape,
-                    coverage,
-                    adds_stop,
-                    numerals,
-                )
-                document.segments.append(segment)
+        for label, accelerators in _labels(block.inline, format):
+            first = len(document.layout)
+            inline = protect(label, glossary, block.escape, coverage=coverage, language=language)
+            if inline.elements and numerals is not None:
+                inline = _with_amounts(inline, numerals, block.escape)
+            for part, translate in split_inline(
+                inline, language, too_long, split=split, tabs=format == "text"
+            ):
+                if coverage is not None:
+                    readable = coverage.with_first_word(part)
+                    if readable is not part and not too_long(readable):
+                        part, translate = readable, True
+                for core, known in _assignable(part, translate, placeholder_words, coverage):
+                    if known is None:
+                        document.layout.append(core.output())
+                        continue
+                    document.layout.append(len(document.segments))
+                    segment = Segment(
+                        engine_text(core, known, coverage, adds_stop=adds_stop),
+                        core,
+                        known,
+                        placeholder_words,
+                        fits,
+                        block.escape,
+                        coverage,
+                        adds_stop,
+                        numerals,
+                    )
+                    document.segments.append(segment)
+            if accelerators:
+                _give_keys(document, first, accelerators)
     return document
+
+
+def _labels(
+    inline: InlineText, format: Format
+) -> Iterator[tuple[InlineText, Sequence[Accelerator]]]:
+    """A paragraph with the keys that were taken out of it: of plain text, what tabs part may have
+    keys of its own."""
+    if format != "text" or inline.elements or not any(mark in inline.text for mark in MARKS):
+        yield inline, ()
+        return
+    for cell in re.split(r"(\t)", inline.text):
+        text, accelerators = take_out(cell)
+        if text:
+            yield InlineText(text), accelerators
+
+
+def _give_keys(document: Document, first: int, accelerators: Sequence[Accelerator]) -> None:
+    """Give the keys of a label to its sentences, or to what is kept of it; its layout begins at
+    `first`."""
+    for accelerator in reversed(accelerators):
+        start = 0
+        for at in range(first, len(document.layout)):
+            part = document.layout[at]
+            segment = None if isinstance(part, str) else document.segments[part]
+            source = part if isinstance(part, str) else document.segments[part].core.raw()
+            key = replace(accelerator, place=accelerator.place - start)
+            start += len(source)
+            if key.place >= len(source):
+                continue
+            if segment is None:
+                document.layout[at] = put_back(source, [key])
+            else:
+                keyed = replace(segment, accelerators=(key, *segment.accelerators))
+                document.segments[int(part)] = keyed
+            break
 
 
 def _with_amounts(inline: InlineText, numerals: Numerals, escape: Escape) -> InlineText:

@@ -105,8 +105,10 @@ ONE_SYMBOL = r"""
           |[\U0001f000-\U0001faff\ue000-\uf8ff])
         [\ufe0e\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]{0,30}"""
 EMOTICON = r"""(?<![^\s("'“„])(?:[:;=]['’]?-?[()DPp|/*]|[xX]D)(?=[\s.,!?)"'”“]|$)"""
+BRACKETED_KEY = r"\([&_~][A-Za-z0-9]\)"
+"""The key of a label in a script without its letter (`保存(&S)`)."""
 SYMBOL = rf"""
-    (?P<symbol>{EMOTICON}|\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|(?:{ONE_SYMBOL}){{1,20}}+)"""
+    (?P<symbol>{EMOTICON}|{BRACKETED_KEY}|\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|(?:{ONE_SYMBOL}){{1,20}}+)"""
 IDENTIFIER = r"""
     (?P<identifier>
         \b[A-Za-z]\w{0,60}\(\)
@@ -154,7 +156,16 @@ SCRIPTS = "".join(map(chr, range(0x2070, 0x20A0)))
 COMPOSED = SCRIPTS + "".join(c for c in map(chr, range(0xA0, 0x3400)) if _has_other_letters(c))
 COMPATIBLE = rf"(?P<compatible>[{COMPOSED}])|(?P<ordinal>(?<!\w)[A-Za-z0-9]{{1,9}}+\.?[ºª])"
 
-_SOURCE = (DIGITS, OPERATOR, FIELD)
+MODIFIER = "Ctrl|Control|Strg|Shift|Umschalt|Alt|AltGr|Meta|Super|Cmd|Command|Option|Win|Windows|Fn"
+KEY = (
+    r"F\d{1,2}|Enter|Return|Eingabe|Esc(?:ape)?|Del(?:ete)?|Entf|Ins(?:ert)?|Einfg|Tab|Space|"
+    "Backspace|Home|End|Page[ ]?(?:Up|Down)|PgUp|PgDn|Up|Down|Left|Right|Plus|Minus|PrtSc|Pause|"
+    r"[A-Za-z0-9](?!\w)|[^\w\s<>()\[\]{}]"
+)
+SHORTCUT = rf"""
+    (?P<shortcut>\b(?:{MODIFIER})(?:[ ]?\+[ ]?(?:(?:{MODIFIER})\b|{KEY})){{1,4}}
+      | [⌘⌥⇧⌃⊞]{{1,4}}\+?(?:{KEY}))"""
+_SOURCE = (SHORTCUT, DIGITS, OPERATOR, FIELD)
 _FIRST = (ADDRESS, TAG, *_SOURCE, PLACEHOLDER, ESCAPED_BREAK)
 PROTECTED = re.compile("|".join((*_FIRST, IDENTIFIER, SYMBOL, COMPATIBLE, BRACKET)), re.VERBOSE)
 ADDRESSES = re.compile(ADDRESS, re.VERBOSE)
