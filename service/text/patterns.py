@@ -79,12 +79,17 @@ CONTROLS: Mapping[str, str] = {
     "PHP": r"<\?(?!=)(?:[^?]|\?(?!>)){0,1000}+\?>",
     "FreeMarker": r"""</?[\#@][A-Za-z](?:[^<>"']|"[^"]{0,300}"|'[^']{0,300}'){0,500}+>""",
     "Jinja, Twig, Liquid": r"\{%[^{}]{0,200}%\}|\{\#[^{}]{0,200}\#\}",
+    "Hugo": r"\{\{[<%][^{}]{0,300}[>%]\}\}",
     "Handlebars": r"\{\{(?:[\#/^>!]|else\b)[^{}]{0,200}\}\}",
     "subtitles": r"\{\\[^{}]{1,100}\}",
     "emoji": r"(?<![\w:]):(?:[a-z][a-z0-9_+-]{1,40}|[+-]1):(?![\w:])",
     "escaped quote": r"""\\(?:["']|\\(?!\w))""",
 }
 """What is no word of a sentence: it parts the text around it, or decorates it."""
+
+
+OWN_LINE = tuple(name for name in CONTROLS if name not in ("subtitles", "emoji", "escaped quote"))
+"""Those that, alone in a line, part what is before from what is after."""
 
 
 def _any_of(group: str, patterns: Mapping[str, str]) -> str:
@@ -96,6 +101,10 @@ _PLACEHOLDERS = "|".join(
 )
 PLACEHOLDER = rf"(?=[%{{$\[<\#§@⟦&\\:_X])(?:{_PLACEHOLDERS})"
 """All of them; a test holds its first characters to the tables."""
+TEMPLATE_LINE = re.compile(
+    rf"(?:{_any_of('control', {name: CONTROLS[name] for name in OWN_LINE})}[ \t]*+)++\Z", re.VERBOSE
+)
+"""The rest of a line that has template tags only."""
 ESCAPED_BREAK = r"""
     (?P<break>(?:(?<!\\)(?:\\r\\n|\\[nrt])(?![a-z])|(?<=[.,;:!?)])\\[nrt])+)"""
 """Ends of lines as source code has them."""

@@ -60,6 +60,8 @@ WITHIN_FORMULA = "/·⋅.,^−-⁺⁻₊₋"
 """Marks between the letters and digits of a quantity."""
 SENTENCE_CHARS = 200
 """How far words of its sentence are looked for around a line to write on."""
+BLANK_BEFORE = re.compile(r"(?:\A|\n)[ \t]*\Z")
+BLANK_AFTER = re.compile(r"[ \t\r]*(?:\n|\Z)")
 FRACTION_OF = re.compile(r"(?<![\w.,])\d{1,9}[ \u00a0]\Z")
 ORDINAL_LANGUAGES = frozenset(("ast", "ca", "es", "eu", "gl", "it", "oc", "pt"))
 """Languages whose models know `3.º`."""
@@ -269,10 +271,20 @@ def _with_spans(inline: InlineText, spans: list[ProtectedSpan], escape: Escape) 
         if kind == "tag":
             builder.add_element(_visible_tag(inline.text, start, end, inside, index in partners))
         else:
+            if kind == "control" and _is_alone_in_line(inline.text, start, end):
+                kind = "break"
             builder.add_element(_element(inside, kind, term, escape))
         place = end
     builder.add_inline(inline.cut(place, len(inline.text)))
     return builder.build()
+
+
+def _is_alone_in_line(text: str, start: int, end: int) -> bool:
+    before, after = (
+        BLANK_BEFORE.search(text, max(0, start - 20), start),
+        BLANK_AFTER.match(text, end),
+    )
+    return bool(before and after and "\n" in before[0] + after[0])
 
 
 def _element(inline: InlineText, kind: str, term: str, escape: Escape) -> InlineElement:
