@@ -91,6 +91,7 @@ class BulkCommand:
             format=self.config.format,
             beam_size=self.config.beam_size,
             formality=self.config.formality,
+            translate_attributes=True,
         )
         if self.output is None:
             print(translated, end="")
