@@ -52,8 +52,8 @@ class TranslationRequest:
     Bulk requests, for files, leave room for others. Sentences of `wrapped` plain text go on over
     line breaks; without `split`, a paragraph is only cut where it is too long. `formality` is the
     form of address, the model's own if None. Where `needs_alternatives` or `needs_formality` is
-    false, a model that does not support it translates without. `translate_attributes` translates the
-    attributes of HTML that a reader sees, too.
+    false, a model that does not support it translates without. With `translate_attributes`, the
+    attributes of HTML that a reader sees are translated, too.
     """
 
     texts: Sequence[str]

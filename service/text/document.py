@@ -12,7 +12,6 @@ document.rebuild(translated)
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -168,7 +167,7 @@ def open_document(
     numerals: Numerals | None = None,
     translate_attributes: bool = False,
 ) -> Document:
-    """Cut a text into sentences. It is composed to NFC; all else that is not translated stays.
+    """Cut a text into sentences, which are composed to NFC; what is not translated stays.
 
     `language` is the source's code; each segment has at most `max_tokens` tokens. Sentences of
     `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
@@ -191,7 +190,6 @@ def open_document(
         adds_stop,
         numerals,
     )
-    text = unicodedata.normalize("NFC", text)
     values: list[str] = []
     if translate_attributes and format == "html":
         text, values = take_out_attributes(text)
