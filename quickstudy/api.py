@@ -188,6 +188,7 @@ class Model:
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
+        translate_attributes: bool = False,
     ) -> str: ...
 
     @overload
@@ -199,6 +200,7 @@ class Model:
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
+        translate_attributes: bool = False,
     ) -> list[str]: ...
 
     def translate(
@@ -209,15 +211,20 @@ class Model:
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
+        translate_attributes: bool = False,
     ) -> str | list[str]:
         """Translate a text, or a list of texts in order; lines, spaces and markup are kept.
 
         A list is faster than one call per text. `beam_size` 1 is greedy; up to 8 is slower and
         slightly better. `glossary` maps source terms to their required translations. `formality`
-        is the form of address, where the model has a choice; None is its own. Raises OptionError
-        for invalid texts and options, ModelClosedError after `close`.
+        is the form of address, where the model has a choice; None is its own. With
+        `translate_attributes`, so are the attributes of HTML that a reader sees (`alt`, `title`, a
+        page's description). Raises OptionError for invalid texts and options, ModelClosedError
+        after `close`.
         """
-        results = self._run(_request(text, format, beam_size, glossary, formality))
+        results = self._run(
+            _request(text, format, beam_size, glossary, formality, translate_attributes)
+        )
         texts = [result.text for result in results]
         return texts[0] if isinstance(text, str) else texts
 
@@ -230,6 +237,7 @@ class Model:
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
+        translate_attributes: bool = False,
         alternatives: int = 0,
     ) -> Translation: ...
 
@@ -242,6 +250,7 @@ class Model:
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
+        translate_attributes: bool = False,
         alternatives: int = 0,
     ) -> list[Translation]: ...
 
@@ -253,6 +262,7 @@ class Model:
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
+        translate_attributes: bool = False,
         alternatives: int = 0,
     ) -> Translation | list[Translation]:
         """Translate as `translate` does; return scores, warnings and sentence pairs, too.
@@ -261,7 +271,14 @@ class Model:
         one wider.
         """
         request = _request(
-            text, format, beam_size, glossary, formality, alternatives=alternatives, scores=True
+            text,
+            format,
+            beam_size,
+            glossary,
+            formality,
+            translate_attributes,
+            alternatives=alternatives,
+            scores=True,
         )
         translations = [_translation(result) for result in self._run(request)]
         return translations[0] if isinstance(text, str) else translations
@@ -274,6 +291,7 @@ class Model:
         beam_size: int = 1,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
+        translate_attributes: bool = False,
     ) -> Iterator[list[Translation]]:
         """Translate lists of texts as they come, however many: each list's translations, in order.
 
@@ -282,7 +300,9 @@ class Model:
         list of a thousand texts is as fast as any. Raises as `translate`, and what `batches`
         raises.
         """
-        options = _request([], format, beam_size, glossary, formality, scores=True)
+        options = _request(
+            [], format, beam_size, glossary, formality, translate_attributes, scores=True
+        )
         self._check(options)
         return self._in_order(batches, options)
 
@@ -387,6 +407,7 @@ def _request(
     beam_size: int,
     glossary: Mapping[str, str] | None,
     formality: Formality | None,
+    translate_attributes: bool = False,
     alternatives: int = 0,
     scores: bool = False,
 ) -> TranslationRequest:
@@ -397,6 +418,8 @@ def _request(
     if formality is not None and formality not in get_args(Formality):
         forms = ", ".join(map(repr, get_args(Formality)))
         raise OptionError(f"formality is {formality!r}: pass {forms} or None")
+    if not isinstance(translate_attributes, bool):
+        raise OptionError(f"translate_attributes is {translate_attributes!r}: pass True or False")
     return TranslationRequest(
         texts,
         format=format,
@@ -405,6 +428,7 @@ def _request(
         scores=scores,
         glossary=NO_GLOSSARY if glossary is None else _glossary(glossary),
         formality=formality,
+        translate_attributes=translate_attributes,
         priority=Priority.INTERACTIVE if isinstance(text, str) else Priority.BULK,
     )
 

@@ -31,6 +31,7 @@ RESUMABLE = frozenset(
     ("run", "prepare", "tokenize", "teacher", "label", "student", "export", "evaluate", "study")
 )
 """Commands that continue where they were stopped."""
+TEXT_FORMATS = ("text", "html", "markdown")
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as in shells."""
 CONTINUE = "finished work is kept; run the same command again to continue"
@@ -88,6 +89,17 @@ class InterruptibleGroup(TyperGroup):
                 else "run the same command again to start over"
             )
             _fail(f"interrupted: {advice}", INTERRUPTED)
+
+
+def text_format(value: str) -> str:
+    """A format of texts. Raises BadParameter, which says of documents where they are translated."""
+    if value not in TEXT_FORMATS:
+        raise typer.BadParameter(
+            f"{value!r} is not one of {', '.join(TEXT_FORMATS)}. Documents (docx, odt, po, xliff, "
+            "srt, …) are translated by the service: run `quickstudy serve`, and give them to its "
+            "page or to POST /v1/translate/file."
+        )
+    return value
 
 
 app = typer.Typer(
@@ -372,8 +384,10 @@ def translate(
     engine: Annotated[str | None, typer.Option(help="Engine of the bundle.")] = None,
     beam_size: Annotated[int, typer.Option(min=1, max=8, help="1 is greedy.")] = 1,
     format: Annotated[
-        Literal["text", "html", "markdown"],
+        str,
         typer.Option(
+            parser=text_format,
+            metavar=f"[{'|'.join(TEXT_FORMATS)}]",
             help="Lines of text are translated one by one, HTML and Markdown as one document; "
             "of JSONL and Parquet each field."
         ),

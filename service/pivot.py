@@ -52,7 +52,8 @@ class TranslationRequest:
     Bulk requests, for files, leave room for others. Sentences of `wrapped` plain text go on over
     line breaks; without `split`, a paragraph is only cut where it is too long. `formality` is the
     form of address, the model's own if None. Where `needs_alternatives` or `needs_formality` is
-    false, a model that does not support it translates without.
+    false, a model that does not support it translates without. With `translate_attributes`, the
+    attributes of HTML that a reader sees are translated, too.
     """
 
     texts: Sequence[str]
@@ -69,6 +70,7 @@ class TranslationRequest:
     split: bool = True
     formality: Formality | None = None
     needs_formality: bool = True
+    translate_attributes: bool = False
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,7 @@ async def _open_documents(
                 coverage=model.coverage,
                 adds_stop=model.adds_stop,
                 numerals=model.numerals,
+                translate_attributes=request.translate_attributes,
             )
             for text in texts
         ]

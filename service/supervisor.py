@@ -197,8 +197,13 @@ def main() -> int:
     """Serve at `--host` and `--port` (`PORT`) until stopped."""
     parser = argparse.ArgumentParser(prog="service.supervisor", description=main.__doc__)
     parser.add_argument("--host", default="127.0.0.1", help="an address of this machine")
-    parser.add_argument("--port", type=int, default=os.environ.get("PORT") or 3000)
+    parser.add_argument("--port", default=os.environ.get("PORT") or "3000", help="0 to 65535")
     chosen = parser.parse_args()
+    try:
+        chosen.port = int(chosen.port)
+    except ValueError:
+        say(f"cannot listen on port {chosen.port!r}: PORT (--port) is a number from 0 to 65535")
+        return 1
     try:
         listener = listen(chosen.host, chosen.port)
     except OverflowError:

@@ -203,6 +203,8 @@ def load_bundle(path: Path) -> Bundle:
     path = Path(path)
     if not (path / MANIFEST_FILE).exists() and (said := advice(path)):
         raise BundleError(said)
+    if path.is_file():
+        raise BundleError(f"{path} is a file: give a bundle's folder, which has {MANIFEST_FILE}")
     if not path.is_dir():
         raise BundleError(
             f"there is no bundle at {path}: export one with `quickstudy export`, "

@@ -85,15 +85,13 @@ class BulkCommand:
                 raise QuickstudyError(f"{path} is the input: choose another file to write")
 
     def _translate_document(self, model: Model) -> None:
-        if self.input is None:
-            document = "".join(waiting_text(universal_newlines=False))
-        else:
-            document = _read_document(self.input)
+        document = "".join(waiting_text()) if self.input is None else _read_document(self.input)
         translated = model.translate(
             document,
             format=self.config.format,
             beam_size=self.config.beam_size,
             formality=self.config.formality,
+            translate_attributes=True,
         )
         if self.output is None:
             print(translated, end="")

@@ -16,7 +16,14 @@ from pathlib import Path
 from typing import IO, Any, Protocol, cast
 
 from quickstudy.atomic import atomic_file, atomic_write
-from quickstudy.bulk.records import JsonLines, Record, RecordFormat, TextLines
+from quickstudy.bulk.records import (
+    LINES,
+    JsonLines,
+    Record,
+    RecordFormat,
+    TextLines,
+    read_record,
+)
 from quickstudy.errors import QuickstudyError
 
 MAX_LINE_BYTES = 16 << 20
@@ -68,6 +75,8 @@ def open_file(
         raise QuickstudyError(
             f"{output}: the output is {kind}, as the input is: choose a name that says so"
         )
+    if path.is_dir():
+        raise QuickstudyError(f"{path} is a folder: give one file of it to --input")
     if not path.is_file():
         raise QuickstudyError(f"{path}: no such file; correct --input")
     if kind == "parquet":
@@ -107,7 +116,8 @@ def open_bytes(path: Path) -> IO[bytes]:
 
 @dataclass(frozen=True)
 class LineFile:
-    """A file of lines. Line breaks are those of Python's text files: "\\n", "\\r\\n" and "\\r"."""
+    """A file of lines. Line breaks, which are kept, are those of Python's text files: "\\n",
+    "\\r\\n" and "\\r"."""
 
     path: Path
     format: RecordFormat
@@ -117,7 +127,7 @@ class LineFile:
     def records(self) -> Iterator[Record]:
         """The records, in order. Raises QuickstudyError for the first that cannot be read."""
         for number, line in enumerate(self._lines(), 1):
-            yield self.format.parse(line, f"{self.path}: line {number:,}")
+            yield read_record(self.format, line, f"{self.path}: line {number:,}")
 
     def _lines(self) -> Iterator[str]:
         number = 0
@@ -130,8 +140,8 @@ class LineFile:
                             f"{self.path}: line {number:,} is longer than {MAX_LINE_BYTES >> 20} "
                             "MiB: put line breaks between its paragraphs"
                         )
-                    text = data.removesuffix(b"\n").removesuffix(b"\r").decode("utf-8")
-                    yield from (text.removeprefix("\ufeff") if number == 1 else text).split("\r")
+                    text = data.decode("utf-8")
+                    yield from LINES.findall(text.removeprefix("\ufeff") if number == 1 else text)
         except UnicodeDecodeError:
             raise QuickstudyError(
                 f"{self.path}: line {number:,} is not UTF-8: convert the file first, with iconv "
@@ -160,7 +170,8 @@ class LineFile:
 
     def write_part(self, shard: Shard, translations: Sequence[str], path: Path) -> None:
         lines = map(self.format.render, shard.kept, translations)
-        data = "".join(f"{line}\n" for line in lines).encode("utf-8")
+        ends = (record.end for record in shard.kept)
+        data = "".join(map("".join, zip(lines, ends, strict=True))).encode("utf-8")
         atomic_write(path, self._packed(data))
 
     def _packed(self, data: bytes) -> bytes:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from quickstudy.errors import QuickstudyError
 
+LINES = re.compile("[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+")
+"""Lines with their ends, which are those of Python's text files."""
 SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
 class Record:
-    """A text to translate, None where there is none; and the line or object that it stands in."""
+    """A text to translate, None where there is none; the line or object that it stands in, and how
+    its line ends."""
 
     text: str | None
     kept: Any
+    end: str = "\n"
 
 
 class RecordFormat(Protocol):
@@ -28,6 +32,13 @@ class RecordFormat(Protocol):
 
     def render(self, record: Record, translation: str) -> str:
         """The line that holds the translation; no translation counts where there is no text."""
+
+
+def read_record(format: RecordFormat, line: str, place: str) -> Record:
+    """The record of a line with its end; a last line without one gets one. Raises
+    QuickstudyError, which names the `place`."""
+    content = line.rstrip("\r\n")
+    return replace(format.parse(content, place), end=line[len(content) :] or "\n")
 
 
 class TextLines:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from quickstudy.api import windows_of
 from quickstudy.bulk.files import MAX_LINE_BYTES, LineFile
-from quickstudy.bulk.records import Record, RecordFormat
+from quickstudy.bulk.records import LINES, Record, RecordFormat, read_record
 from quickstudy.bulk.report import open_report, report_lines
 from quickstudy.bulk.workers import Translate
 from quickstudy.errors import QuickstudyError
@@ -54,7 +54,7 @@ def stream(
             tick(0)
         for lines in translate(texts()):
             for record, line in zip(under_way.popleft(), lines, strict=True):
-                sys.stdout.write(format.render(record, line.text) + "\n")
+                sys.stdout.write(format.render(record, line.text) + record.end)
             sys.stdout.flush()
             warnings.add(report_lines(total, lines))
             total += len(lines)
@@ -99,16 +99,17 @@ def input_windows(format: RecordFormat) -> Iterator[list[Record]]:
             records = []
             for line in window:
                 number += 1
-                records.append(format.parse(line, f"standard input: line {number:,}"))
+                records.append(read_record(format, line, f"standard input: line {number:,}"))
             yield records
 
 
 def _waiting_lines() -> Iterator[list[str]]:
-    """Lines of standard input, all that are waiting there at a time: one that is typed at a
-    terminal or trickles through a pipe at once, those of a file in long lists."""
+    """Lines of standard input with their ends, all that are waiting there at a time: one that is
+    typed at a terminal or trickles through a pipe at once, those of a file in long lists."""
     rest = ""
     for text in waiting_text():
-        *lines, rest = (rest + text).split("\n")
+        lines = LINES.findall(rest + text)
+        rest = lines.pop() if lines and lines[-1][-1] not in "\r\n" else ""
         if len(rest) > MAX_LINE_BYTES:
             raise QuickstudyError(
                 f"standard input has a line longer than {MAX_LINE_BYTES >> 20} Mi characters: put "
@@ -120,10 +121,11 @@ def _waiting_lines() -> Iterator[list[str]]:
         yield [rest]
 
 
-def waiting_text(universal_newlines: bool = True) -> Iterator[str]:
-    """Standard input as text, all that is waiting there at a time."""
+def waiting_text() -> Iterator[str]:
+    """Standard input as text, all that is waiting there at a time; no two-character line break is
+    cut."""
     decoder = codecs.getincrementaldecoder(sys.stdin.encoding)()
-    newlines = io.IncrementalNewlineDecoder(decoder, translate=universal_newlines)
+    newlines = io.IncrementalNewlineDecoder(decoder, translate=False)
     try:
         for data in _waiting_bytes():
             yield newlines.decode(data)

@@ -49,7 +49,15 @@ MAX_CHANGED = 10
 """Dictionaries that a request may change at once."""
 
 EntriesFormat = Literal["tsv", "csv"]
-Name = Annotated[str, AfterValidator(check_text), Field(min_length=1, max_length=1024)]
+
+
+def _check_name(name: str) -> str:
+    if not name.strip():
+        raise ValueError("the name is empty: give the glossary one")
+    return check_text(name)
+
+
+Name = Annotated[str, AfterValidator(_check_name), Field(max_length=1024)]
 Entries = Annotated[str, AfterValidator(check_text)]
 
 

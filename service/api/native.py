@@ -130,6 +130,12 @@ class TranslateRequest(BaseModel):
         description="Form of address, as Sie or du in German; the model's own if left out. "
         "`/v1/languages` says where there is a choice.",
     )
+    translate_attributes: bool = Field(
+        default=False,
+        strict=True,
+        description="In HTML, also translate what a reader sees of attributes: `alt`, `title`, "
+        "`placeholder`, `aria-label`, the description of a page. Files are translated so.",
+    )
     glossary: dict[Term, Term] = Field(
         default_factory=dict,
         max_length=MAX_TERMS,
@@ -342,6 +348,7 @@ def translation_request_of(body: TranslateRequest) -> TranslationRequest:
         scores=body.return_scores or "scores" in body.wishes,
         glossary=glossary_of(body.glossary),
         formality=body.formality,
+        translate_attributes=body.translate_attributes,
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from service.documents.accelerators import Accelerator, put_in, take_out
+from service.text.accelerators import Accelerator, put_in, take_out
 from service.documents.base import (
     NOT_TRANSLATED,
     Encoding,

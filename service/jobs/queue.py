@@ -137,6 +137,7 @@ def _translation_request(
         formality=job.formality,
         glossary=glossary,
         priority=Priority.BULK,
+        translate_attributes=True,
     )
 
 

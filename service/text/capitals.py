@@ -2,7 +2,8 @@
 
 A word all in capitals is sent in small letters, and so is the first letter of a sentence; the
 translation gets its capitals back. A capital elsewhere may be a name's, and is left to coverage.
-Several words all in capitals are sent as a sentence is written, since models have seen few such.
+Several words all in capitals are sent as a sentence is written, since models have seen few such,
+and so is one that the vocabulary has whole in small letters only (`EXIT`, not `NASA`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ class Capitals:
     """The capital letters that a vocabulary has as small ones only."""
 
     letters: frozenset[str]
+    count_tokens: Callable[[str], int] | None = None
+    """How many tokens a text is, to tell words from abbreviations."""
     _word: re.Pattern[str] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -33,15 +36,18 @@ class Capitals:
         object.__setattr__(self, "_word", re.compile(pattern))
 
     @classmethod
-    def readable_by(cls, reads: Callable[[str], bool]) -> Capitals:
+    def readable_by(
+        cls, reads: Callable[[str], bool], count_tokens: Callable[[str], int] | None = None
+    ) -> Capitals:
         """Those of a vocabulary; `reads` says whether it has all of a text."""
-        return cls(frozenset(c for c in CASED if not reads(c * 2) and reads(c.lower() * 2)))
+        letters = frozenset(c for c in CASED if not reads(c * 2) and reads(c.lower() * 2))
+        return cls(letters, count_tokens)
 
     def lowered(self, text: str) -> str:
         """The text with small letters for those. What is in capitals, the text or a word, becomes
         small as a whole."""
         if not self._word.search(text):
-            return as_a_sentence(text) if are_words_in_capitals(text) else text
+            return self._as_written(text)
         return text.lower() if are_capitals(text) else self._word.sub(self._lowered_word, text)
 
     def _lowered_word(self, match: re.Match[str]) -> str:
@@ -50,12 +56,28 @@ class Capitals:
             return word.lower()
         return "".join(letter.lower() if letter in self.letters else letter for letter in word)
 
+    def _as_written(self, text: str) -> str:
+        """A text in capitals as a sentence or a word is written; other texts as they are."""
+        if not are_capitals(text) or MARK in text:
+            return text
+        words = WORD.findall(text, 0, 2000)
+        if len(words) > 1:
+            return as_a_sentence(text)
+        return text.replace(words[0], self._as_a_word(words[0])) if words else text
+
+    def _as_a_word(self, word: str) -> str:
+        """A word in capitals in the form that is one token; an abbreviation as it is."""
+        if self.count_tokens is None:
+            return word
+        small, as_first, own = map(self.count_tokens, (word.lower(), word.capitalize(), word))
+        is_word = small == 1 and as_first <= own and (own > 1 or len(word) > LONGEST_ABBREVIATION)
+        return (word.capitalize() if as_first == 1 else word.lower()) if is_word else word
+
     def restore(self, source: str, translation: str) -> str:
         """The translation with the capitals of a source that was sent in small letters: all of it,
         or the first one."""
         if not self._word.search(source):
-            raised = are_words_in_capitals(source)
-            return translation.upper() if raised else translation
+            return translation if self._as_written(source) == source else translation.upper()
         if are_capitals(source) and MARK not in source:
             return translation.upper()
         start, place = FIRST.search(source), FIRST.search(translation)
@@ -65,11 +87,8 @@ class Capitals:
 
 
 WORD = re.compile(r"[^\W\d_]{2,}")
-
-
-def are_words_in_capitals(text: str) -> bool:
-    """Whether a text is two words or more in capitals, and nothing that must keep its letters."""
-    return are_capitals(text) and MARK not in text and len(WORD.findall(text, 0, 2000)) > 1
+LONGEST_ABBREVIATION = 3
+"""Letters of an abbreviation that a vocabulary may have in small letters too."""
 
 
 def as_a_sentence(text: str) -> str:

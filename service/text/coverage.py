@@ -51,6 +51,8 @@ class Reader(Protocol):
 
     def unknown_spans(self, sentence: str) -> list[tuple[int, int]]: ...
 
+    def count_tokens(self, sentence: str) -> int: ...
+
 
 @dataclass(frozen=True)
 class Coverage:
@@ -77,7 +79,8 @@ class Coverage:
         harmless = {ord(MARK): " "}
         harmless |= {code: " " for code in range(0x3001) if chr(code).isspace()}
         harmless |= {ord(c): form.strip()[:1] or filler for c, form in typography.plain.items()}
-        return cls(engine.unknown_spans, typography, Capitals.readable_by(reads), harmless)
+        capitals = Capitals.readable_by(reads, engine.count_tokens)
+        return cls(engine.unknown_spans, typography, capitals, harmless)
 
     def reads(self, text: str) -> bool:
         """Whether the model can read all of a text that is sent."""

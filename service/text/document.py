@@ -12,11 +12,15 @@ document.rebuild(translated)
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from service.text.accelerators import MARKS, Accelerator, take_out
+from service.text.accelerators import put_back as put_keys_back
+from service.text.attributes import paragraph as attribute_paragraph
+from service.text.attributes import put_back
+from service.text.attributes import take_out as take_out_attributes
 from service.text.coverage import Coverage
 from service.text.glossary import NO_GLOSSARY, Glossary
 from service.text.html import read_html
@@ -99,6 +103,9 @@ class Document:
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.layout: list[str | int] = []
+        self.attributes: list[list[str | int]] = []
+        """The layouts of attributes of tags that are translated, in the order of their numbers in
+        `layout`."""
 
     def check(self, translated: Sequence[str]) -> list[Repair]:
         """What must be translated besides, so that nothing protected is lost.
@@ -125,7 +132,12 @@ class Document:
     def rebuild(self, translated: Sequence[str]) -> str:
         """The text with the translations in their places. Raises ValueError as `check`."""
         finished = self.finish(translated)
-        return "".join(part if isinstance(part, str) else finished[part] for part in self.layout)
+
+        def joined(layout: list[str | int]) -> str:
+            return "".join(part if isinstance(part, str) else finished[part] for part in layout)
+
+        text = joined(self.layout)
+        return put_back(text, list(map(joined, self.attributes))) if self.attributes else text
 
     def pairs(self, translated: Sequence[str]) -> list[tuple[str, str]]:
         """Each sentence and its translation as a reader sees them."""
@@ -153,73 +165,170 @@ def open_document(
     coverage: Coverage | None = None,
     adds_stop: bool = True,
     numerals: Numerals | None = None,
+    translate_attributes: bool = False,
 ) -> Document:
-    """Cut a text into sentences. It is composed to NFC; all else that is not translated stays.
+    """Cut a text into sentences, which are composed to NFC; what is not translated stays.
 
     `language` is the source's code; each segment has at most `max_tokens` tokens. Sentences of
     `wrapped` plain text go on over line breaks; without `split`, a paragraph is only cut where it
     is too long. `coverage` is what the model can read, None if it reads any text. With `adds_stop`,
     the model gets a full stop after what has no mark at its end (a heading, a cell), which its
-    translation then loses. With `numerals`, translations are held to the numbers of the text.
+    translation then loses. With `numerals`, translations are held to the numbers of the text. With
+    `translate_attributes`, so are the attributes of HTML that a reader sees.
     """
-
-    def fits(sentence: str) -> bool:
-        if len(sentence) < max_tokens and sentence.isascii():
-            return True  # a token has a character at least, but for the space before the first word
-        return (
-            len(sentence) <= CHARS_PER_TOKEN * max_tokens and count_tokens(sentence) <= max_tokens
-        )
-
-    def too_long(core: InlineText) -> bool:
-        if not core.elements and len(core.text) + 1 < max_tokens and core.text.isascii():
-            return False
-        words = assign(core, placeholder_words, coverage=coverage) or [
-            SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
-        ] * len(protected_words(core))
-        return len(core.text) > CHARS_PER_TOKEN * max_tokens or not fits(
-            engine_text(core, words, coverage, adds_stop=adds_stop)
-        )
-
     document = Document()
+    cutter = _Cutter(
+        document,
+        format,
+        language,
+        count_tokens,
+        max_tokens,
+        glossary,
+        placeholder_words,
+        split,
+        coverage,
+        adds_stop,
+        numerals,
+    )
+    values: list[str] = []
+    if translate_attributes and format == "html":
+        text, values = take_out_attributes(text)
     read = read_wrapped if wrapped and format == "text" else READERS[format]
-    for block in read(unicodedata.normalize("NFC", text)):
+    for block in read(text):
         if isinstance(block, str):
             document.layout.append(block)
-            continue
-        inline = protect(
-            block.inline,
-            glossary,
-            block.escape,
-            coverage=coverage,
-            language=language,
+        else:
+            cutter.add(block, document.layout)
+    for value in values:
+        document.attributes.append([])
+        cutter.add(attribute_paragraph(value), document.attributes[-1])
+    return document
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """Cuts paragraphs into a document's segments; its fields are those of `open_document`."""
+
+    document: Document
+    format: Format
+    language: str
+    count_tokens: Callable[[str], int]
+    max_tokens: int
+    glossary: Glossary
+    placeholder_words: PlaceholderWords
+    split: bool
+    coverage: Coverage | None
+    adds_stop: bool
+    numerals: Numerals | None
+
+    def fits(self, sentence: str) -> bool:
+        """Whether the model takes a sentence."""
+        if len(sentence) < self.max_tokens and sentence.isascii():
+            return True  # a token has a character at least, but for the space before the first word
+        return (
+            len(sentence) <= CHARS_PER_TOKEN * self.max_tokens
+            and self.count_tokens(sentence) <= self.max_tokens
         )
-        if inline.elements and numerals is not None:
-            inline = _with_amounts(inline, numerals, block.escape)
-        for part, translate in split_inline(
-            inline, language, too_long, split=split, tabs=format == "text"
-        ):
-            if coverage is not None:
-                readable = coverage.with_first_word(part)
-                if readable is not part and not too_long(readable):
-                    part, translate = readable, True
-            for core, known in _assignable(part, translate, placeholder_words, coverage):
-                if known is None:
-                    document.layout.append(core.output())
-                    continue
-                document.layout.append(len(document.segments))
-                segment = Segment(
-                    engine_text(core, known, coverage, adds_stop=adds_stop),
+
+    def _too_long(self, core: InlineText) -> bool:
+        if not core.elements and len(core.text) + 1 < self.max_tokens and core.text.isascii():
+            return False
+        words = assign(core, self.placeholder_words, coverage=self.coverage) or [
+            SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
+        ] * len(protected_words(core))
+        return len(core.text) > CHARS_PER_TOKEN * self.max_tokens or not self.fits(
+            engine_text(core, words, self.coverage, adds_stop=self.adds_stop)
+        )
+
+    def add(self, block: Block, layout: list[str | int]) -> None:
+        """Add a paragraph to the document, and to one of its layouts."""
+        for label, accelerators in _labels(block.inline, self.format):
+            first = len(layout)
+            inline = protect(
+                label,
+                self.glossary,
+                block.escape,
+                coverage=self.coverage,
+                language=self.language,
+            )
+            if inline.elements and self.numerals is not None:
+                inline = _with_amounts(inline, self.numerals, block.escape)
+            for part, translate in split_inline(
+                inline,
+                self.language,
+                self._too_long,
+                split=self.split,
+                tabs=self.format == "text",
+            ):
+                self._add_part(part, translate, block.escape, layout)
+            if accelerators:
+                _give_keys(self.document.segments, layout, first, accelerators)
+
+    def _add_part(
+        self, part: InlineText, translate: bool, escape: Escape, layout: list[str | int]
+    ) -> None:
+        """Add a sentence, or something that is kept."""
+        if self.coverage is not None:
+            readable = self.coverage.with_first_word(part)
+            if readable is not part and not self._too_long(readable):
+                part, translate = readable, True
+        for core, known in _assignable(part, translate, self.placeholder_words, self.coverage):
+            if known is None:
+                layout.append(core.output())
+                continue
+            layout.append(len(self.document.segments))
+            self.document.segments.append(
+                Segment(
+                    engine_text(core, known, self.coverage, adds_stop=self.adds_stop),
                     core,
                     known,
-                    placeholder_words,
-                    fits,
-                    block.escape,
-                    coverage,
-                    adds_stop,
-                    numerals,
+                    self.placeholder_words,
+                    self.fits,
+                    escape,
+                    self.coverage,
+                    self.adds_stop,
+                    self.numerals,
                 )
-                document.segments.append(segment)
-    return document
+            )
+
+
+def _labels(
+    inline: InlineText, format: Format
+) -> Iterator[tuple[InlineText, Sequence[Accelerator]]]:
+    """A paragraph with the keys that were taken out of it: of plain text, what tabs part may have
+    keys of its own."""
+    if format != "text" or inline.elements or not any(mark in inline.text for mark in MARKS):
+        yield inline, ()
+        return
+    for cell in re.split(r"(\t)", inline.text):
+        text, accelerators = take_out(cell)
+        if text:
+            yield InlineText(text), accelerators
+
+
+def _give_keys(
+    segments: list[Segment],
+    layout: list[str | int],
+    first: int,
+    accelerators: Sequence[Accelerator],
+) -> None:
+    """Give the keys of a label to its sentences, or to what is kept of it; it begins at `first` in
+    the layout."""
+    for accelerator in reversed(accelerators):
+        start = 0
+        for at in range(first, len(layout)):
+            part = layout[at]
+            source = part if isinstance(part, str) else segments[part].core.raw()
+            key = replace(accelerator, place=accelerator.place - start)
+            start += len(source)
+            if key.place >= len(source):
+                continue
+            if isinstance(part, str):
+                layout[at] = put_keys_back(part, [key])
+            else:
+                keys = (key, *segments[part].accelerators)
+                segments[part] = replace(segments[part], accelerators=keys)
+            break
 
 
 def _with_amounts(inline: InlineText, numerals: Numerals, escape: Escape) -> InlineText:

@@ -14,6 +14,7 @@ from service.text.inline import InlineElement, InlineText
 from service.text.placeholders import (
     NUMERAL,
     SentPlaceholder,
+    is_symbol,
     numeral_occurrences,
     occurrences,
     protected_words,
@@ -161,4 +162,6 @@ def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> E
             return Edit(after, after, (1, order), element.output.join(ends), element.shown)
         case (False, True):
             return Edit(before, before, (1, order), element.output, element.shown)
+        case (False, False) if is_symbol(element) and text[before:after].isspace():
+            return Edit(before, after, (1, order), element.output, element.shown)
     return Edit(after, after, (1, order), element.output, element.shown)

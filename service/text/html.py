@@ -21,15 +21,15 @@ def _names(names: str) -> frozenset[str]:
 
 INLINE = _names(
     "a abbr acronym b bdi bdo big cite code data del dfn em font g i img input ins "
-    "kbd label mark mrk nobr output ph pc q rp rt ruby s samp small span strike "
-    "strong sub sup time tt u var wbr x bx ex bpt ept it picture button"
+    "kbd mark mrk nobr output ph pc q rp rt ruby s samp small span strike "
+    "strong sub sup time tt u var wbr x bx ex bpt ept it picture"
 )
-"""Elements within a sentence; all others part what is before from what is after."""
+"""Elements within a sentence; all others part what is before from what is after, those of forms
+(`label`, `button`, `option`) too."""
 WORDS = _names("ph x")
 """Elements that stand for a word, where spaces are around them."""
 PROTECTED = _names(
-    "code kbd samp var tt pre script style textarea svg math template iframe "
-    "object noscript canvas audio video select ph it bpt ept"
+    "code kbd samp var tt pre script style textarea svg math template iframe ph it bpt ept"
 )
 """Elements whose content is never translated."""
 RAW = _names("script style")

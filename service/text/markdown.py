@@ -22,6 +22,7 @@ from service.text.inline import (
     InlineTextBuilder,
     kept,
 )
+from service.text.patterns import TEMPLATE_LINE
 
 SENTENCE_PUNCTUATION = "!\"%&'(),-./:;?+="
 READ_AS_TEXT = f"{SENTENCE_PUNCTUATION}<>{{}}#$@"
@@ -247,10 +248,20 @@ def escape_in_table(text: str) -> str:
 
 LINE = re.compile(r"([^\r\n]+)(\r\n|\n|\r|$)|([\r\n]+)")
 CONTAINER = re.compile(
-    r"(?:[ \t]*+(?:>[ \t]?|(?:[-*+]|\d{1,9}[.)])[ \t]++(?:\[[ xX]\][ \t]++)?"
+    r"(?:[ \t]*+(?:>[ \t]?|(?:[-*+:~]|\d{1,9}[.)])[ \t]++(?:\[[ xX]\][ \t]++)?"
     r"|\[\^[^\]\s]{1,60}\]:[ \t]++))*+[ \t]*+"
 )
-LIST_MARK = re.compile(r"(?:[-*+]|\d{1,9}[.)])[ \t]|\]:")
+LIST_MARK = re.compile(r"(?:[-*+:~]|\d{1,9}[.)])[ \t]|\]:")
+"""Of items, definitions (`: text` or `~ text`, of PHP Markdown Extra and Pandoc) and footnotes."""
+DEFINED = re.compile(r"[ \t]*[:~][ \t]")
+LINE_MARK = re.compile(
+    r"(?P<alert>\[![A-Za-z]{1,20}\][+-]?(?:[ \t]+|$))|\*\[[^\[\]]{1,100}\]:[ \t]+"
+    r"|\[TOC\](?=[ \t]*$)|(?:!!!|\?\?\?\+?)[ \t]+[\w -]{1,60}?(?:[ \t]+\"|[ \t]*$)"
+)
+"""What begins a line and is kept: of alerts (GitHub, in quotations), abbreviations, tables of
+contents, admonitions (Python-Markdown); the rest of the line is a paragraph."""
+GRID = re.compile(r"\+(?:[-=:]+\+)+[ \t]*$")
+"""A border of a grid table (Pandoc)."""
 FENCE = re.compile(r"(`{3,}(?=[^`]*$)|~{3,}|\$\$|:::+)")
 INDENTED = re.compile(r"(?:^|>[ ]?)(?: {4}|\t)[ \t]*$")
 BREAK = re.compile(r"([-*_])[ \t]*+(?:\1[ \t]*+){2,}$")
@@ -316,6 +327,13 @@ class MarkdownParagraph:
             yield self.gaps[-1]
         self.text, self.gaps = [], []
 
+    def finish_lines(self) -> Iterator[str | Block]:
+        """The same with each line as a paragraph: terms that a definition follows."""
+        for text, gap in zip(self.text, self.gaps, strict=True):
+            yield Block(read_inline(text, [], self.labels), escape)
+            yield gap
+        self.text, self.gaps = [], []
+
 
 def read_markdown(text: str) -> Iterator[str | Block]:
     """Cut Markdown into what is kept and paragraphs."""
@@ -335,7 +353,13 @@ def read_markdown(text: str) -> Iterator[str | Block]:
         assert container is not None
         prefix, content = line[: container.end()], line[container.end() :]
         marked = LIST_MARK.search(prefix) is not None
-        in_list = marked or (in_list and (not content or not blank or line[:1].isspace()))
+        if DEFINED.match(line) and len(paragraph.text) > 1:
+            yield from paragraph.finish_lines()
+        in_list = (
+            marked
+            or content.startswith(("!!!", "???"))
+            or (in_list and (not content or not blank or line[:1].isspace()))
+        )
         code = blank and not in_list and not marked and INDENTED.search(prefix) is not None
         kind = "code" if code else _block_kind(lines, prefix, content, bool(paragraph))
         if kind:
@@ -371,6 +395,12 @@ def _block_kind(lines: Lines, prefix: str, content: str, in_paragraph: bool) -> 
         or BREAK.match((prefix + content).strip())
     ):
         return "kept"
+    if TEMPLATE_LINE.match(content):
+        return "kept"
+    if GRID.match(content):
+        return "grid"
+    if (mark := LINE_MARK.match(content)) and (not mark["alert"] or ">" in prefix):
+        return "marked"
     if DEFINITION.match(content) and not content.startswith("[^"):
         return "kept"
     if (tag := HTML_BLOCK.match(content)) and (tag[1] or "").lower() not in html.INLINE:
@@ -391,6 +421,18 @@ def _block(
             yield from html.read_html(_html_block(lines, content))
         case "table":
             yield from _table(lines, labels)
+        case "grid":
+            while lines and lines.peek().strip().startswith(("+", "|")):
+                yield "".join(lines.take())
+        case "marked":
+            mark = LINE_MARK.match(content)
+            assert mark is not None
+            _, line_break = lines.take()
+            rest = content[mark.end() :]
+            text = rest.rstrip(' \t"' if mark.group().endswith('"') else " \t")
+            yield prefix + mark.group()
+            yield Block(read_inline(text, [], labels), escape)
+            yield rest[len(text) :] + line_break
         case "heading":
             heading = HEADING.match(content)
             assert heading is not None

@@ -14,6 +14,7 @@ from itertools import pairwise
 HUNDRED, THOUSAND, MILLION = 100, 1000, 1_000_000
 TOO_MANY = MILLION * THOUSAND
 LOOKBACK_CHARS = 20
+SPACE = re.compile(r"\s")
 CENTURIES = range(11, 21)
 """What the first half of a year may be (`nineteen eighty-four`)."""
 
@@ -45,6 +46,8 @@ class NumberWords:
     """… and of the number after it."""
     alone: tuple[str, ...] = ()
     """Multipliers that are numbers by themselves."""
+    parts_of_hours: tuple[str, str] = (r"(?!)", r"(?!)")
+    """Patterns of what means 15 and 30 minutes."""
     begins_words: bool = False
     """Whether longer words begin with numbers (`zweijährig`)."""
     _stems: tuple[str, ...] = field(init=False, repr=False, compare=False)
@@ -90,8 +93,21 @@ class NumberWords:
 
     def mentioned(self, text: str) -> frozenset[int]:
         """Every number that a text may mean, those that longer words begin with too."""
-        matches = self._possible.finditer(text)
-        return frozenset(one.value for m in matches for one in self._parse(text, *m.span()))
+        values = set()
+        for match in self._possible.finditer(text):
+            start, end = match.span()
+            spaces = (space.start() for space in SPACE.finditer(text, start, end))
+            for stop in (*spaces, end):  # of `zweihundert Ein(wohner)`, 200 too
+                values |= {one.value for one in self._parse(text, start, stop)}
+        for minutes, pattern in zip((15, 30), self.parts_of_hours, strict=True):
+            if re.search(pattern, text, re.IGNORECASE):
+                values.add(minutes)
+        return frozenset(values)
+
+    def multiplied(self, text: str, value: int, end: int) -> int:
+        """A number in digits, times what is said behind it (`2 million`)."""
+        word = self._word.match(text, end + (text[end : end + 1].isspace()))
+        return value * self.multipliers.get(word[0].lower(), 1) if word else value
 
     def _parse(self, text: str, start: int, end: int) -> list[SpelledNumber]:
         """The numbers of a stretch of number words."""
@@ -223,6 +239,7 @@ NUMBER_WORDS: Mapping[str, NumberWords] = {
         r"(?:\s?-\s?|\s(?:and\s)?)",
         _in_english,
         not_before=rf"[\s-](?:{ORDINALS}|billion|trillion|dozen|of\s(?:them|us|you)|and\sa\s)",
+        parts_of_hours=(r"\bquarter", r"\bhalf"),
         not_after=r"half[\s-]past\s|\bno\s|point\s",
     ),
     "de": NumberWords(
@@ -234,6 +251,7 @@ NUMBER_WORDS: Mapping[str, NumberWords] = {
         r"(?:\s?und\s?|\s)?",
         _in_german,
         not_before=r"[\s-](?:halb|drittel|viertel|fünftel|zehntel|milliarde|billion)",
+        parts_of_hours=("viertel", r"\bhalb"),
         not_after=r"\bhalb\s|komma\s",
         alone=("hundert", "tausend"),
         begins_words=True,
@@ -249,6 +267,7 @@ NUMBER_WORDS: Mapping[str, NumberWords] = {
         r"(?:\s(?:e\s)?)",
         _in_portuguese,
         not_before=r"\s(?:terços?|quartos|quintos|décimos|avos|e\smei[ao]|bilh|vírgula)",
+        parts_of_hours=(r"\bquarto", r"\bmei[ao]"),
         not_after=r"vírgula\s",
         alone=("mil",),
     ),

@@ -43,6 +43,7 @@ HOURS = re.compile(
     re.IGNORECASE,
 )
 """Where hours are told."""
+CLOCK = re.compile(r"(\d{1,2})[:.](\d{2})")
 LOOKBACK_CHARS = 60
 YEARS = range(1100, 2100)
 SMALL = 12
@@ -154,20 +155,41 @@ class Numerals:
             return missing
         mentioned = _values_of(self._words[1].mentioned(translation))
         missing = [one for one in missing if not one.values & mentioned]
-        absent = []
+        hours_later = HOURS.search(source) is not None
+        absent, used = [], []
         for number in words:
-            values = number.values | (_half_a_day_later(number) if HOURS.search(source) else set())
-            same = next((one for one in waiting if one.values & values), None)
+            values = number.values | (_half_a_day_later(number) if hours_later else set())
+            same = next(
+                (
+                    one
+                    for one in waiting
+                    if (one not in used or CLOCK.fullmatch(one.text))
+                    and values & self._in_words_of(translation, one)
+                ),
+                None,
+            )
             if same is not None:
-                waiting.remove(same)
+                used.append(same)
             elif not values & mentioned:
                 absent.append(number)
+        waiting[:] = [one for one in waiting if one not in used]
         if not absent:
             return missing
         said = {value for one in (*words, *numbers_of(source)) for value in one.values}
         found = _values_of(one.value for one in self._words[1].find(translation))
         others = found - said or waiting
         return missing + [one for one in absent if others or int(min(one.values)) > SMALL]
+
+    def _in_words_of(self, translation: str, number: Number) -> set[str]:
+        """What a numeral of a translation may be in words: `2 million`, an hour and its minutes."""
+        values = set(number.values)
+        if number.text.isdecimal() and self._words is not None:
+            times = self._words[1].multiplied(translation, int(number.text), number.end)
+            values.add(str(times))
+        if clock := CLOCK.fullmatch(number.text):
+            hour = int(clock[1])
+            values |= {str(hour), str(hour % 12), str(int(clock[2]))}
+        return values
 
     def words_of(self, source: str) -> list[Number]:
         """The numbers in words of a source, where those of both languages are known."""

@@ -79,12 +79,17 @@ CONTROLS: Mapping[str, str] = {
     "PHP": r"<\?(?!=)(?:[^?]|\?(?!>)){0,1000}+\?>",
     "FreeMarker": r"""</?[\#@][A-Za-z](?:[^<>"']|"[^"]{0,300}"|'[^']{0,300}'){0,500}+>""",
     "Jinja, Twig, Liquid": r"\{%[^{}]{0,200}%\}|\{\#[^{}]{0,200}\#\}",
+    "Hugo": r"\{\{[<%][^{}]{0,300}[>%]\}\}",
     "Handlebars": r"\{\{(?:[\#/^>!]|else\b)[^{}]{0,200}\}\}",
     "subtitles": r"\{\\[^{}]{1,100}\}",
     "emoji": r"(?<![\w:]):(?:[a-z][a-z0-9_+-]{1,40}|[+-]1):(?![\w:])",
     "escaped quote": r"""\\(?:["']|\\(?!\w))""",
 }
 """What is no word of a sentence: it parts the text around it, or decorates it."""
+
+
+OWN_LINE = tuple(name for name in CONTROLS if name not in ("subtitles", "emoji", "escaped quote"))
+"""Those that, alone in a line, part what is before from what is after."""
 
 
 def _any_of(group: str, patterns: Mapping[str, str]) -> str:
@@ -96,6 +101,10 @@ _PLACEHOLDERS = "|".join(
 )
 PLACEHOLDER = rf"(?=[%{{$\[<\#§@⟦&\\:_X])(?:{_PLACEHOLDERS})"
 """All of them; a test holds its first characters to the tables."""
+TEMPLATE_LINE = re.compile(
+    rf"(?:{_any_of('control', {name: CONTROLS[name] for name in OWN_LINE})}[ \t]*+)++\Z", re.VERBOSE
+)
+"""The rest of a line that has template tags only."""
 ESCAPED_BREAK = r"""
     (?P<break>(?:(?<!\\)(?:\\r\\n|\\[nrt])(?![a-z])|(?<=[.,;:!?)])\\[nrt])+)"""
 """Ends of lines as source code has them."""
@@ -104,8 +113,11 @@ ONE_SYMBOL = r"""
         (?:[\u00a9\u00ae\u2122\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff\ufffc]
           |[\U0001f000-\U0001faff\ue000-\uf8ff])
         [\ufe0e\ufe0f\u200d\u20e3\U0001f000-\U0001faff\U000e0020-\U000e007f]{0,30}"""
+EMOTICON = r"""(?<![^\s("'“„])(?:[:;=]['’]?-?[()DPp|/*]|[xX]D)(?=[\s.,!?)"'”“]|$)"""
+BRACKETED_KEY = r"\([&_~][A-Za-z0-9]\)"
+"""The key of a label in a script without its letter (`保存(&S)`)."""
 SYMBOL = rf"""
-    (?P<symbol>\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|{ONE_SYMBOL})"""
+    (?P<symbol>{EMOTICON}|{BRACKETED_KEY}|\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|(?:{ONE_SYMBOL}){{1,20}}+)"""
 IDENTIFIER = r"""
     (?P<identifier>
         \b[A-Za-z]\w{0,60}\(\)
@@ -153,13 +165,22 @@ SCRIPTS = "".join(map(chr, range(0x2070, 0x20A0)))
 COMPOSED = SCRIPTS + "".join(c for c in map(chr, range(0xA0, 0x3400)) if _has_other_letters(c))
 COMPATIBLE = rf"(?P<compatible>[{COMPOSED}])|(?P<ordinal>(?<!\w)[A-Za-z0-9]{{1,9}}+\.?[ºª])"
 
-_SOURCE = (DIGITS, OPERATOR, FIELD)
+MODIFIER = "Ctrl|Control|Strg|Shift|Umschalt|Alt|AltGr|Meta|Super|Cmd|Command|Option|Win|Windows|Fn"
+KEY = (
+    r"F\d{1,2}|Enter|Return|Eingabe|Esc(?:ape)?|Del(?:ete)?|Entf|Ins(?:ert)?|Einfg|Tab|Space|"
+    "Backspace|Home|End|Page[ ]?(?:Up|Down)|PgUp|PgDn|Up|Down|Left|Right|Plus|Minus|PrtSc|Pause|"
+    r"[A-Za-z0-9](?!\w)|[^\w\s<>()\[\]{}]"
+)
+SHORTCUT = rf"""
+    (?P<shortcut>\b(?:{MODIFIER})(?:[ ]?\+[ ]?(?:(?:{MODIFIER})\b|{KEY})){{1,4}}
+      | [⌘⌥⇧⌃⊞]{{1,4}}\+?(?:{KEY}))"""
+_SOURCE = (SHORTCUT, DIGITS, OPERATOR, FIELD)
 _FIRST = (ADDRESS, TAG, *_SOURCE, PLACEHOLDER, ESCAPED_BREAK)
 PROTECTED = re.compile("|".join((*_FIRST, IDENTIFIER, SYMBOL, COMPATIBLE, BRACKET)), re.VERBOSE)
 ADDRESSES = re.compile(ADDRESS, re.VERBOSE)
 INVENTED = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 SUSPECT = re.compile(
-    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)"""
+    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)|;-?[)D]|\b[xX]D\b"""
 )
 """What a Latin text contains if `INVENTED` matches it; most sentences contain none of it."""
 SUSPECT_DIGITS = re.compile(r"[-0-9](?:(?<=-)--|(?<=\d)[ –-]\d|(?<=\d)\d{6})")

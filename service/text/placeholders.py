@@ -60,6 +60,8 @@ WITHIN_FORMULA = "/·⋅.,^−-⁺⁻₊₋"
 """Marks between the letters and digits of a quantity."""
 SENTENCE_CHARS = 200
 """How far words of its sentence are looked for around a line to write on."""
+BLANK_BEFORE = re.compile(r"(?:\A|\n)[ \t]*\Z")
+BLANK_AFTER = re.compile(r"[ \t\r]*(?:\n|\Z)")
 FRACTION_OF = re.compile(r"(?<![\w.,])\d{1,9}[ \u00a0]\Z")
 ORDINAL_LANGUAGES = frozenset(("ast", "ca", "es", "eu", "gl", "it", "oc", "pt"))
 """Languages whose models know `3.º`."""
@@ -84,12 +86,36 @@ def protect(
             inline = _with_tagged_addresses(inline)
         if MAYBE_NOTE_MARK.search(inline.text):
             inline = _with_tagged_marks(inline)
+    is_composed = unicodedata.is_normalized("NFC", inline.text)
+    if glossary.terms and not is_composed:
+        inline = _composed(inline)
     spans = list(_protected_spans(inline, glossary, PROTECTED, language))
     if spans:
         inline = _with_spans(inline, spans, escape)
+    if not is_composed:
+        inline = _composed(inline)
     if coverage is not None:
         inline = coverage.protect(inline)
     return _with_neighbours(inline, coverage is not None) if inline.elements else inline
+
+
+def _composed(inline: InlineText) -> InlineText:
+    """The text in Unicode's NFC, its elements as they are."""
+    builder = InlineTextBuilder()
+    for part, place in zip(inline, _starts(inline), strict=True):
+        if isinstance(part, str):
+            builder.add(unicodedata.normalize("NFC", part))
+        else:
+            builder.add_element(part, inline.text[place])
+    return builder.build()
+
+
+def _starts(inline: InlineText) -> Iterator[int]:
+    """Where each part of a text begins."""
+    place = 0
+    for part in inline:
+        yield place
+        place += len(part) if isinstance(part, str) else 1
 
 
 def _with_tagged_marks(inline: InlineText) -> InlineText:
@@ -269,10 +295,20 @@ def _with_spans(inline: InlineText, spans: list[ProtectedSpan], escape: Escape) 
         if kind == "tag":
             builder.add_element(_visible_tag(inline.text, start, end, inside, index in partners))
         else:
+            if kind == "control" and _is_alone_in_line(inline.text, start, end):
+                kind = "break"
             builder.add_element(_element(inside, kind, term, escape))
         place = end
     builder.add_inline(inline.cut(place, len(inline.text)))
     return builder.build()
+
+
+def _is_alone_in_line(text: str, start: int, end: int) -> bool:
+    before, after = (
+        BLANK_BEFORE.search(text, max(0, start - 20), start),
+        BLANK_AFTER.match(text, end),
+    )
+    return bool(before and after and "\n" in before[0] + after[0])
 
 
 def _element(inline: InlineText, kind: str, term: str, escape: Escape) -> InlineElement:
@@ -411,6 +447,8 @@ NOT_BEFORE = r"(?=s?(?![\w/@#$%}<&=+~(]|[-.:_]\w))"
 BEFORE_MARK = frozenset(".,;:!?…)]")
 """What has no space before it once a symbol is taken out there."""
 SPACES = re.compile(r"\s+")
+SYMBOL_SHOWN = re.compile(r"^[^\w\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff*_~`\\<]")
+"""Not what only marks up, nor what has no width."""
 
 
 @dataclass(frozen=True)
@@ -561,4 +599,11 @@ def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
             parts.append(next(remaining).text)
         elif part.kind in ("character", "space"):
             parts.append(part.shown)
+        elif is_symbol(part) and parts and parts[-1][-1:].isalnum():
+            parts.append(" ")  # `Hi👋you` is two words
     return "".join(parts)
+
+
+def is_symbol(element: InlineElement) -> bool:
+    """Whether an element is a sign that a reader sees between words (an emoji)."""
+    return element.kind == "point" and bool(SYMBOL_SHOWN.search(element.shown))

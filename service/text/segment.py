@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
+from service.text.accelerators import Accelerator, put_in
 from service.text.alignment import (
     AlignmentPoint,
     Span,
@@ -120,6 +121,8 @@ class Segment:
     """Whether a sentence without a mark at its end gets a full stop for the model."""
     numerals: Numerals | None = None
     """How both languages write numbers; None leaves them to the model."""
+    accelerators: Sequence[Accelerator] = ()
+    """Keys that were taken out of the sentence, which is a label."""
 
     @property
     def is_unread(self) -> bool:
@@ -142,6 +145,21 @@ class Segment:
 
     def check(self, index: int, translation: str) -> Repair | None:
         """What must be translated in addition; None if this translation is complete."""
+        repair = self._repair(index, translation)
+        if repair is None or not self.accelerators:
+            return repair
+        join = repair.join
+        return replace(repair, join=lambda translations: self._with_keys(join(translations)))
+
+    def _with_keys(self, restored: RestoredText) -> RestoredText:
+        """A finished translation with the keys of a label."""
+        output, shown = (put_in(one, self.accelerators) for one in (restored, restored.shown))
+        return RestoredText.of(
+            output, shown, restored.method, numbers_differ=restored.numbers_differ
+        )
+
+    def _repair(self, index: int, translation: str) -> Repair | None:
+        """The same without the keys of a label."""
         if isinstance(translation, RestoredText):
             return None
         if not self.core.elements and (
@@ -275,7 +293,10 @@ class Segment:
 
     def finish(self, translation: str) -> RestoredText:
         """The finished translation without a repair: what was dropped is placed in proportion."""
-        return self.restore(translation) or self._in_proportion(translation)
+        if isinstance(translation, RestoredText):
+            return translation
+        restored = self.restore(translation) or self._in_proportion(translation)
+        return self._with_keys(restored) if self.accelerators else restored
 
     def _other_words(self) -> list[list[SentPlaceholder]]:
         """Other placeholder words for the protected words, for when the model dropped one."""

@@ -231,6 +231,7 @@ def test_the_bundle_is_the_one_that_the_service_would_take(
         (["--format", "html", "--report", "r"], "--report and --workers are for lines"),
         ([str(BUNDLE), "--model", str(BUNDLE)], "the bundle is given twice"),
         (["--input", __file__, "--output", __file__], "is the input: choose another file"),
+        (["--input", "."], ". is a folder: give one file of it"),
         (["--input", "nowhere.txt"], "nowhere.txt: no such file; correct --input"),
         (["--input", __file__, "--output", "a.parquet"], "a.parquet: the output is lines, as the"),
         (["--input", __file__, "--output", "a.jsonl.gz"], "a.jsonl.gz: the output is lines"),

@@ -88,7 +88,7 @@ def test_lines_in_every_compression(source: str, target: str, tmp_path: Path) ->
         "",
         "five ü",
     ]
-    assert unpacked(output).decode() == "ONE\nTWO\nTHREE\n\nFIVE Ü\n"
+    assert unpacked(output).decode() == "ONE\r\nTWO\rTHREE\n\nFIVE Ü\n"
     if not target:
         assert output.read_bytes() == unpacked(output)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([path.name, output.name])

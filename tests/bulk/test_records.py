@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from quickstudy.bulk.records import JsonLines, TextLines
+from quickstudy.bulk.records import LINES, JsonLines, TextLines, read_record
 from quickstudy.errors import QuickstudyError
 
 
@@ -14,6 +14,14 @@ def test_a_line_is_its_text() -> None:
     record = TextLines().parse(" a line ", "x: line 1")
     assert record.text == " a line "
     assert TextLines().render(record, "eine Zeile") == "eine Zeile"
+
+
+def test_a_line_keeps_its_end() -> None:
+    lines = LINES.findall("a\r\nb\n\nc\rd")
+    assert lines == ["a\r\n", "b\n", "\n", "c\r", "d"]
+    records = [read_record(TextLines(), line, "x") for line in lines]
+    assert [one.text for one in records] == ["a", "b", "", "c", "d"]
+    assert [one.end for one in records] == ["\r\n", "\n", "\n", "\r", "\n"]
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_csv_as_json_and_as_a_form(stub: TestClient, form: str) -> None:
 @pytest.mark.parametrize(
     ("change", "status", "words"),
     [
-        ({"name": ""}, 400, "`name`"),
+        ({"name": " "}, 400, "`name`: the name is empty: give the glossary one"),
         ({"name": "a" * 1025}, 400, "`name`"),
         ({"target_lang": "FR"}, 400, "`target_lang` is 'FR'"),
         ({"entries": ""}, 400, "there are no terms"),

@@ -221,6 +221,10 @@ def test_a_port_in_use_is_told(port: int) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            ["--port", "abc"],
+            "cannot listen on port 'abc': PORT (--port) is a number from 0 to 65535",
+        ),
         (["--port", "99999"], "cannot listen on port 99999: choose one from 0 to 65535"),
         (
             ["--host", "nowhere.invalid", "--port", "0"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+from service.text.accelerators import put_back
 from service.text.document import Format, open_document
 from service.text.glossary import NO_GLOSSARY, Glossary
 
@@ -73,7 +74,5 @@ def run(
 def source_of(text: str, format: Format, max_tokens: int = 100, *, wrapped: bool = False) -> str:
     """A document put together from its sources: the text itself, if nothing is lost."""
     document = open_document(text, format, "en", count_tokens, max_tokens, wrapped=wrapped)
-    return "".join(
-        part if isinstance(part, str) else document.segments[part].core.raw()
-        for part in document.layout
-    )
+    segments = [put_back(one.core.raw(), one.accelerators) for one in document.segments]
+    return "".join(part if isinstance(part, str) else segments[part] for part in document.layout)

@@ -105,6 +105,11 @@ ALIKE: dict[str, str] = {
     "link of Vue": "@:common.name",
     "nested": "$t(common.name)",
     "bean": "#link",
+    "name in parts": "{Cafe\u0301}",
+    "address in parts": "https://a.example/Cafe\u0301",
+    "emoji": "😀",
+    "emoji of a sequence": "👍🏽",
+    "emoticon": ":-)",
 }
 """Syntaxes by name that read the same in every format."""
 ANGLED: dict[str, str] = {
@@ -185,6 +190,44 @@ def test_a_careless_model_loses_no_syntax_and_no_final_mark(
             if output.count(syntax) != 1 or not output.endswith(final):
                 wrong[position, seed] = output
     assert not wrong
+
+
+@pytest.mark.parametrize("symbol", ["😀", "❤️", "👋🏽", "→", "✅", "©"])
+def test_symbols_keep_their_spaces(symbol: str) -> None:
+    for format in ("text", "html", "markdown"):
+        for source in (
+            f"we saw{symbol}the dog",
+            f"we saw{symbol} the dog",
+            f"we saw {symbol}the dog",
+            f"{symbol}we saw",
+            f"we saw{symbol}",
+            f"we saw{symbol}! they slept{symbol}. they left",
+            f"we saw {symbol}{symbol}, they slept",
+        ):
+            for translate in (rotating, rotating_all):
+                assert run(source, format, translate) == source.translate(ROTATED)
+
+
+@pytest.mark.parametrize(
+    ("format", "pattern"),
+    [
+        ("html", '<a href="{}.pdf">we saw</a>'),
+        ("html", "<pre>{}</pre><p>we saw</p>"),
+        ("html", "<p>we saw <code>{}</code> there</p>"),
+        ("html", "<!-- {} --><p title='{}'>we saw</p>"),
+        ("markdown", "[we saw]({}.pdf)"),
+        ("markdown", "we saw `{}` there\n\n    {}\n"),
+        ("text", "we saw {{{}}} there"),
+    ],
+)
+def test_what_is_kept_keeps_its_bytes(format: Format, pattern: str) -> None:
+    for kept in ("Cafe\u0301", "Café", "\u2126", "ﬁ\u00ad"):
+        source = pattern.replace("{}", kept)
+        assert run(source, format, rotating).count(kept) == source.count(kept)
+
+
+def test_what_is_sent_is_composed() -> None:
+    assert run("we saw a cafe\u0301 there", translate=list) == "we saw a café there"
 
 
 TAGGED = {

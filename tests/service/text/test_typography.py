@@ -6,7 +6,10 @@ import string
 
 import pytest
 
+from service.text.coverage import Coverage
+from service.text.document import Format, open_document
 from service.text.typography import NOTHING_REPLACED, Typography, with_final_marks
+from tests.service.text.test_kept import ROTATED, rotating
 
 ASCII = Typography.readable_by(str.isascii)
 
@@ -112,3 +115,67 @@ def test_the_next_form_is_taken_where_the_first_is_lacking() -> None:
 def test_a_character_that_begins_words_only_is_replaced_everywhere() -> None:
     typography = Typography.readable_by(lambda text: text.isascii() or text == "“")
     assert typography.simplify("(“a”)") == '("a")'
+
+
+class AsciiReader:
+    """A vocabulary of ASCII."""
+
+    reads_all_text = False
+
+    def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+        return [(at, at + 1) for at, c in enumerate(sentence) if not c.isascii()]
+
+    def count_tokens(self, sentence: str) -> int:
+        return len(sentence)
+
+
+MARKED = {
+    "double quotes": ("“we saw”", None),
+    "low quotes": ("„we saw“", None),
+    "guillemets": ("«we saw»", None),
+    "spaced guillemets": ("« we saw »", None),
+    "single quotes": ("‘we saw’", None),
+    "single guillemets": ("‹we saw›", None),
+    "apostrophe": ("it’s", None),
+    "ellipsis": ("we saw… it", None),
+    "dash between words": ("we saw – it", None),
+    "long dash between words": ("we saw — it", None),
+    "tight long dash": ("we saw—it", None),
+    "range": ("we saw 10–20", None),
+    "minus": ("we saw −5", None),
+    "non-breaking hyphen": ("we self‑saw", None),
+    "soft hyphen": ("we sa\u00adw", "we saw"),
+    "zero-width space": ("we\u200b saw", "we saw"),
+    "zero-width joiner": ("we sa\u200dw", "we saw"),
+    "word joiner": ("we sa\u2060w", "we saw"),
+    "mark of direction": ("we\u200e saw", "we saw"),
+    "ligature": ("we ﬁt oﬃces", "we fit offices"),
+    "full-width letters": ("ｗｅ ｓａｗ", "we saw"),
+    "full-width digits": ("we saw ２０", "we saw 20"),
+    "full-width mark": ("we saw！", "we saw!"),
+}
+"""Stretches of text, and what they read where that is not the same."""
+AROUND = [("", ""), ("they said ", " there"), ("", ", and left."), ("they: ", "?"), ("(", ")")]
+
+
+@pytest.mark.parametrize("format", ["text", "html", "markdown"])
+@pytest.mark.parametrize("name", MARKED)
+def test_typography_stays_around_what_is_translated(name: str, format: Format) -> None:
+    """Of a model that reads ASCII alone, and one that reads all."""
+    marked, plain = MARKED[name]
+    wrong = {}
+    for before, after in AROUND:
+        for coverage in (Coverage.of(AsciiReader()), None):
+            source = f"{before}{marked}{after}"
+            document = open_document(source, format, "en", len, 200, coverage=coverage)
+            assert coverage is None or all(one.text.isascii() for one in document.segments)
+            outputs = rotating([one.text for one in document.segments])
+            for repair in document.check(outputs):
+                outputs[repair.segment] = repair.join(rotating(repair.texts))
+            written = document.rebuild(outputs)
+            expected = f"{before}{plain or marked}{after}".translate(ROTATED)
+            if coverage is not None and written != expected:
+                wrong[source] = written
+            if coverage is None and written != source.translate(ROTATED):
+                wrong[source] = written
+    assert not wrong

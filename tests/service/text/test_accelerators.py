@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
+from collections.abc import Sequence
+
 import pytest
 
 from service.documents import READERS
-from service.documents.accelerators import put_in, take_out
+from service.text.accelerators import put_back, put_in, take_out
+from tests.service.text.engines import run
 
 
 @pytest.mark.parametrize(
@@ -23,6 +27,11 @@ from service.documents.accelerators import put_in, take_out
         ("_Go", "Go", "42", "42"),
         ("C_olour", "Colour", "Die Farbe", "_Die Farbe"),
         ("C_olour", "Colour", "Die Organe", "Die _Organe"),
+        ("Sa~ve", "Save", "Salvar", "~Salvar"),
+        ("~File", "File", "Arquivo", "~Arquivo"),
+        ("Propert&ies", "Properties", "Propriedades", "&Propriedades"),
+        ("Cu&t", "Cut", "Recortar tudo", "Recortar &tudo"),
+        ("&Find", "Find", "P & F", "P & F"),
     ],
 )
 def test_keys_are_put_before_a_letter_of_the_translation(
@@ -30,12 +39,14 @@ def test_keys_are_put_before_a_letter_of_the_translation(
 ) -> None:
     without, accelerators = take_out(message)
     assert without == text
+    assert put_back(without, accelerators) == message
     assert put_in(translation, accelerators) == expected
 
 
 @pytest.mark.parametrize(
     "message",
     [
+        "about ~5", "~/notes", "Black & white", "It is the _name of it.", "Snake_case",
         "R&D costs", "snake_case", "Save & exit", "a &amp; b", "&lt;b", "_one_ word", "&A and &B",
         "__init__", "https://a.example/?x&y", "{_x} is", "Smith&Sons",
         "see __NAME__", "_Go\non", "_" + "long " * 20,
@@ -44,6 +55,42 @@ def test_keys_are_put_before_a_letter_of_the_translation(
 def test_other_marks_stay(message: str) -> None:
     assert take_out(message) == (message, ())
     assert put_in("x", ()) == "x"
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        ("_Open", "_BCRA"),
+        ("&Save as", "&FNIR nf"),
+        ("Sa~ve", "~FNIR"),
+        ("&Open the dog\tCtrl+O", "&BCRA gur qbt\tCtrl+O"),
+        ("Open\tCtrl+Shift+O", "BCRA\tCtrl+Shift+O"),
+        ("_Open {name}…", "_BCRA {name}…"),
+        ("the dog (&S)", "gur qbt (&S)"),
+        ("R&D and Q&A", "E&Q naq D&N"),
+        ("dogs & cats", "qbtf & pngf"),
+        ("- _Open\n- _Close\n", "- _BCRA\n- _PYBFR\n"),
+        ("&Save. &Open", "&FNIR. &BCRA"),
+        ("Save. &Open", "FNIR. &BCRA"),
+        ("42 _犬", "42 _犬"),
+        ("_犬", "_犬"),
+        ("_{name}", "_{name}"),
+    ],
+)
+def test_labels_of_a_text_keep_their_keys(label: str, expected: str) -> None:
+    def rotating(texts: Sequence[str]) -> list[str]:
+        return [codecs.encode(text, "rot13") for text in texts]
+
+    assert run(label, translate=rotating).lower() == expected.lower()
+
+
+def test_a_repaired_label_keeps_its_key() -> None:
+    def careless(texts: Sequence[str]) -> list[str]:
+        return [text.replace("Boston", "").upper() for text in texts]
+
+    translated = run("_Open the {name}", translate=careless)
+    assert translated.startswith("_OPEN")
+    assert "{name}" in translated
 
 
 def test_a_catalogue_gets_its_keys_back() -> None:

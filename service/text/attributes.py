@@ -1,0 +1,91 @@
+"""Attributes of HTML that a reader sees or hears (`alt`, `title`, `placeholder`, `aria-label`, a
+page's description): taken out of their tags, translated as paragraphs, and put back.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+
+from service.text.html import NOT_TRANSLATED, PROTECTED, RAW, add_text, match_tags, tokenize
+from service.text.inline import Block, InlineTextBuilder
+
+SHOWN = "alt|title|placeholder|aria-(?:label|description|placeholder|roledescription|valuetext)"
+ATTRIBUTE = re.compile(
+    r"""(?P<before>\s(?P<name>[a-z-]{1,40})\s{0,20}=\s{0,20})(?:"(?P<a>[^"]*)"|'(?P<b>[^']*)')""",
+    re.IGNORECASE,
+)
+SHOWN_BY_ALL = re.compile(SHOWN, re.IGNORECASE)
+OF_ELEMENTS = {"optgroup": "label", "option": "label", "track": "label", "table": "summary"}
+"""Attributes that are shown of some elements alone."""
+DESCRIPTION = re.compile(
+    r"""\s(?:name|property|itemprop)\s*=\s*["']?(?:(?:og:|twitter:)?(?:title|description|image:alt)"""
+    r"""|keywords|application-name|og:site_name)["'\s/>]""",
+    re.IGNORECASE,
+)
+"""What `meta` says to readers, in `content`."""
+BUTTON = re.compile(r"""\stype\s*=\s*["']?(?:submit|button|reset)["'\s/>]""", re.IGNORECASE)
+"""An `input` that shows its `value`."""
+START, END = "\ufdd0", "\ufdd1"
+"""Noncharacters of Unicode, around the number of what was taken out."""
+TAKEN = re.compile(rf"{START}(\d{{1,9}}){END}")
+
+
+def take_out(text: str) -> tuple[str, list[str]]:
+    """HTML with numbers in the place of its attributes' values, and these as they stand there.
+
+    What is in code, scripts and what must not be translated stays; so does all of a text that has
+    such numbers itself.
+    """
+    if START in text or "=" not in text:
+        return text, []
+    tokens = list(tokenize(text))
+    partners = match_tags(tokens)
+    values: list[str] = []
+    parts: list[str] = []
+    kept_until = 0
+    for at, token in enumerate(tokens):
+        raw = token.raw
+        if token.kind in ("open", "void") and at >= kept_until:
+            is_kept = NOT_TRANSLATED.search(raw) is not None
+            if (is_kept or token.name in PROTECTED | RAW) and token.kind == "open":
+                kept_until = partners.get(at, at) + 1
+            if not is_kept and "=" in raw:
+                raw = _without_values(raw, token.name, values)
+        parts.append(raw)
+    return "".join(parts), values
+
+
+def _without_values(raw: str, name: str, values: list[str]) -> str:
+    """A tag with numbers for the values of its attributes, which are added to `values`."""
+
+    def taken(match: re.Match[str]) -> str:
+        value = match["a"] if match["a"] is not None else match["b"]
+        if not _is_shown(name, match["name"].lower(), raw) or not any(map(str.isalpha, value)):
+            return match[0]
+        values.append(value)
+        quote = match[0][-1]
+        return f"{match['before']}{quote}{START}{len(values) - 1}{END}{quote}"
+
+    return ATTRIBUTE.sub(taken, raw)
+
+
+def _is_shown(element: str, attribute: str, raw: str) -> bool:
+    if SHOWN_BY_ALL.fullmatch(attribute) or OF_ELEMENTS.get(element) == attribute:
+        return True
+    if element == "meta":
+        return attribute == "content" and DESCRIPTION.search(raw) is not None
+    return element == "input" and attribute == "value" and BUTTON.search(raw) is not None
+
+
+def paragraph(value: str) -> Block:
+    """An attribute's value as a paragraph."""
+    builder = InlineTextBuilder()
+    add_text(builder, value)
+    return Block(builder.build(), html.escape)
+
+
+def put_back(text: str, values: Sequence[str]) -> str:
+    """A text with values in the place of their numbers."""
+    return TAKEN.sub(lambda match: values[int(match[1])], text)
