@@ -389,7 +389,7 @@ def translate(
             parser=text_format,
             metavar=f"[{'|'.join(TEXT_FORMATS)}]",
             help="Lines of text are translated one by one, HTML and Markdown as one document; "
-            "of JSONL and Parquet each field."
+            "of JSONL and Parquet each field.",
         ),
     ] = "text",
     formality: Annotated[
