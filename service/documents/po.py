@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from service.text.accelerators import Accelerator, put_in, take_out
 from service.documents.base import (
     NOT_TRANSLATED,
     Encoding,
@@ -25,6 +24,7 @@ from service.documents.base import (
 from service.documents.formats import Syntax, fitted, protected, syntaxes_of
 from service.documents.messages import CHOICE_LEFT, Message, message_of
 from service.documents.po_header import ONE_ALONE, PLURAL_COUNT, completed
+from service.text.accelerators import Accelerator, put_in, take_out
 from service.text.patterns import PROTECTED
 
 CHARSET = re.compile(rb"charset=([\w-]{1,40})", re.IGNORECASE)
