@@ -31,7 +31,8 @@ RESUMABLE = frozenset(
     ("run", "prepare", "tokenize", "teacher", "label", "student", "export", "evaluate", "study")
 )
 """Commands that continue where they were stopped."""
-TEXT_FORMATS = ("text", "html", "markdown")
+TextFormat = Literal["text", "html", "markdown"]
+TEXT_FORMATS: tuple[TextFormat, ...] = ("text", "html", "markdown")
 INTERRUPTED = 130
 """Exit code of a program that Ctrl-C ended, as in shells."""
 CONTINUE = "finished work is kept; run the same command again to continue"
@@ -91,15 +92,16 @@ class InterruptibleGroup(TyperGroup):
             _fail(f"interrupted: {advice}", INTERRUPTED)
 
 
-def text_format(value: str) -> str:
+def text_format(value: str) -> TextFormat:
     """A format of texts. Raises BadParameter, which says of documents where they are translated."""
-    if value not in TEXT_FORMATS:
-        raise typer.BadParameter(
-            f"{value!r} is not one of {', '.join(TEXT_FORMATS)}. Documents (docx, odt, po, xliff, "
-            "srt, …) are translated by the service: run `quickstudy serve`, and give them to its "
-            "page or to POST /v1/translate/file."
-        )
-    return value
+    for name in TEXT_FORMATS:
+        if value == name:
+            return name
+    raise typer.BadParameter(
+        f"{value!r} is not one of {', '.join(TEXT_FORMATS)}. Documents (docx, odt, po, xliff, "
+        "srt, …) are translated by the service: run `quickstudy serve`, and give them to its "
+        "page or to POST /v1/translate/file."
+    )
 
 
 app = typer.Typer(
@@ -435,7 +437,7 @@ def translate(
     if bundle is not None and source is not None and source.name == "COMMANDLINE":
         raise QuickstudyError("the bundle is given twice: leave out --model or the argument")
     config = TranslateConfig(
-        bundle or model, engine, format, beam_size, fallback, threads, formality
+        bundle or model, engine, text_format(format), beam_size, fallback, threads, formality
     )
     command = BulkCommand(
         config, input, output, records, field, output_field, report, shard_lines, workers

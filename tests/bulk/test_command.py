@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import typer
 
 import quickstudy
 from quickstudy import cli
@@ -220,6 +221,12 @@ def test_the_bundle_is_the_one_that_the_service_would_take(
         with pytest.raises(SystemExit):
             cli.main()
         assert f"there is no bundle at {bundle}:" in capsys.readouterr().err
+
+
+def test_of_documents_it_is_said_where_they_are_translated() -> None:
+    with pytest.raises(typer.BadParameter, match="/v1/translate/file"):
+        cli.text_format("docx")
+    assert [cli.text_format(name) for name in cli.TEXT_FORMATS] == ["text", "html", "markdown"]
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,9 @@ def test_a_changed_manifest_is_refused(
 def test_no_bundle_at_all(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="quickstudy export"):
         load_bundle(tmp_path / "nothing")
+    (tmp_path / "file").touch()
+    with pytest.raises(BundleError, match=r"is a file: give a bundle's folder"):
+        load_bundle(tmp_path / "file")
 
 
 def test_a_huge_manifest_is_not_read(bundle: Bundle) -> None:
