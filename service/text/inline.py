@@ -7,6 +7,7 @@ turns a document into kept text and `Block`s, its paragraphs.
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -102,6 +103,18 @@ class InlineText:
         if not self.elements:
             return self.text
         return "".join(part if isinstance(part, str) else part.shown for part in self)
+
+    def composed(self) -> InlineText:
+        """The text in Unicode's NFC, its elements as they are."""
+        builder, place = InlineTextBuilder(), 0
+        for part in self:
+            if isinstance(part, str):
+                builder.add(unicodedata.normalize("NFC", part))
+                place += len(part)
+            else:
+                builder.add_element(part, self.text[place])
+                place += 1
+        return builder.build()
 
     def has_letter(self) -> bool:
         """Whether there is a letter outside its elements."""

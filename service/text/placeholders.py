@@ -88,34 +88,15 @@ def protect(
             inline = _with_tagged_marks(inline)
     is_composed = unicodedata.is_normalized("NFC", inline.text)
     if glossary.terms and not is_composed:
-        inline = _composed(inline)
+        inline = inline.composed()
     spans = list(_protected_spans(inline, glossary, PROTECTED, language))
     if spans:
         inline = _with_spans(inline, spans, escape)
     if not is_composed:
-        inline = _composed(inline)
+        inline = inline.composed()
     if coverage is not None:
         inline = coverage.protect(inline)
     return _with_neighbours(inline, coverage is not None) if inline.elements else inline
-
-
-def _composed(inline: InlineText) -> InlineText:
-    """The text in Unicode's NFC, its elements as they are."""
-    builder = InlineTextBuilder()
-    for part, place in zip(inline, _starts(inline), strict=True):
-        if isinstance(part, str):
-            builder.add(unicodedata.normalize("NFC", part))
-        else:
-            builder.add_element(part, inline.text[place])
-    return builder.build()
-
-
-def _starts(inline: InlineText) -> Iterator[int]:
-    """Where each part of a text begins."""
-    place = 0
-    for part in inline:
-        yield place
-        place += len(part) if isinstance(part, str) else 1
 
 
 def _with_tagged_marks(inline: InlineText) -> InlineText:
