@@ -165,7 +165,9 @@ def plan_run(run: Run, request: BenchRequest, folder: Path) -> BenchPlan:
 
 def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
     name_of_ours = "student" if bundle.manifest.origin is None else IMPORTED
-    systems: list[System] = [*bundle_systems(bundle, request.beams, prefix=name_of_ours)]
+    systems: list[System] = [
+        *bundle_systems(bundle, request.beams, prefix=name_of_ours, compiled=True)
+    ]
     main = next(one.info.name for one in systems if one.info.note == "as shipped")
     return BenchPlan(name, bundle, main, systems, [])
 
@@ -190,7 +192,7 @@ def _add_checkpoints(
         name: path for name, path in request.baselines.items() if (path / MANIFEST_FILE).exists()
     }
     for name, path in bundles.items():
-        plan.systems += bundle_systems(load_bundle(path), (1,), "baseline", name)
+        plan.systems += bundle_systems(load_bundle(path), (1,), "baseline", name, compiled=True)
     checkpoints = {name: p for name, p in request.baselines.items() if name not in bundles}
     for name, checkpoint in {**students, **checkpoints}.items():
         if checkpoint is not None and _is_checkpoint(plan, name, checkpoint):

@@ -53,6 +53,8 @@ class BundleEngine:
     info: SystemInfo
     bundle: Path
     engine: str
+    compiled: bool = False
+    """Whether the compiled engine computes it, not the library that the engine is made for."""
     _loaded: Engine | None = None
     _threads: int = 1
 
@@ -64,6 +66,7 @@ class BundleEngine:
             self.engine,
             inter_threads=threads,
             max_batch_tokens=MAX_BATCH_TOKENS,
+            prefer_native=self.compiled,
         )
         self._threads = threads
 
@@ -110,18 +113,34 @@ def bundle_systems(
     role: Role = "student",
     prefix: str = "student",
     stock: bool = False,
+    compiled: bool = False,
 ) -> list[BundleEngine]:
-    """Every engine of a bundle with every beam size, greedy ones first."""
+    """Every engine of a bundle with every beam size, greedy ones first; with `compiled` also each
+    that the compiled engine computes in place of its library."""
+    from export.runtime.engines import compiled_engine
+
     systems = []
     opened = with_stock(bundle) if stock else bundle
     for beam in beams:
         for engine in opened.manifest.engines:
             if beam > 1 and not _has_beam(opened, engine):
                 continue
-            systems.append(
-                BundleEngine(_info(opened, engine, beam, role, prefix), bundle.path, engine.name)
-            )
+            info = _info(opened, engine, beam, role, prefix)
+            systems.append(BundleEngine(info, bundle.path, engine.name))
+            if compiled and beam == 1 and compiled_engine(opened, engine) is not None:
+                info = _compiled_info(info)
+                systems.append(BundleEngine(info, bundle.path, engine.name, compiled=True))
     return systems
+
+
+def _compiled_info(info: SystemInfo) -> SystemInfo:
+    return replace(
+        info,
+        name=f"{info.name} compiled",
+        engine=KINDS["native"],
+        versions=versions_of(*PACKAGES["native"], "sentencepiece"),
+        note="the engine of its own, from the same file",
+    )
 
 
 def _has_beam(bundle: Bundle, engine: EngineEntry) -> bool:

@@ -37,6 +37,7 @@ DECODERS: dict[str, Callable[[Any], Any]] = {
     "tuple[str, ...]": tuple,
     "str": _unchanged,
     "int": _unchanged,
+    "bool": _unchanged,
     "float": _unchanged,
     "dict[str, str]": _unchanged,
     "dict[str, Any]": _unchanged,

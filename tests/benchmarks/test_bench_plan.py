@@ -11,10 +11,13 @@ import pytest
 from benchmarks.plan import BenchPlan, BenchRequest, DomainFiles, plan_bundle, plan_run
 from benchmarks.results import ResultsError
 from benchmarks.run import reference_of
+from benchmarks.systems.base import WHOLE
 from benchmarks.systems.ours import TorchCheckpoint
+from benchmarks.systems.process import from_json, to_json
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import weights_of
 from export.runtime.bundle import load_bundle
+from export.runtime.native.library import build_files
 from tests.benchmarks.made_run import BASELINES, make_run
 from tests.export import tiny
 from training.checkpoint import load_checkpoint
@@ -48,7 +51,8 @@ def test_the_teacher_and_every_student_that_was_trained_are_scored(plan: BenchPl
 
 def test_every_engine_has_greedy_and_beams(plan: BenchPlan) -> None:
     own = [one.info for one in plan.systems if one.info.name.startswith("student ctranslate2")]
-    assert Counter(one.beam_size for one in own) == {1: 2, 2: 2, 5: 2}
+    library = [one for one in own if one.engine == "CTranslate2"]
+    assert Counter(one.beam_size for one in library) == {1: 2, 2: 2, 5: 2}
     assert plan.main == "student ctranslate2-int8"
 
 
@@ -95,8 +99,24 @@ def test_other_bundles_run_on_their_own_engines_beside_it(run: Run, tmp_path: Pa
         if system.info.name.startswith("firefox ")
     ]
     engines = load_bundle(run.bundle).manifest.engines
-    assert [system.info.name for system in systems] == [f"firefox {e.name}" for e in engines]
+    names = [system.info.name for system in systems if "compiled" not in system.info.name]
+    assert names == [f"firefox {e.name}" for e in engines]
     assert {system.info.role for system in systems} == {"baseline"}
+
+
+def test_the_compiled_engine_stands_beside_the_library_of_its_file(plan: BenchPlan) -> None:
+    if not any(path.is_file() for path in build_files()):
+        pytest.skip("the compiled engine is not built")
+    systems = {one.info.name: one for one in plan.systems}
+    library, compiled = (systems[f"student ctranslate2-int8{more}"] for more in ("", " compiled"))
+    assert (compiled.info.engine, compiled.info.beam_size) == ("Quickstudy native", 1)
+    assert compiled.info.bytes == library.info.bytes
+    copy = from_json(to_json(compiled))
+    assert copy == compiled, "it can be sent to its process"
+    copy.load(1)
+    assert copy.translate(["A man rides."], 1) == [copy.translate(["A man rides."], WHOLE)[0]]
+    assert "compiled" not in library.info.name
+    copy.close()
 
 
 def test_a_bundle_runs_in_torch_by_its_own_weights(run: Run, tmp_path: Path) -> None:
