@@ -75,28 +75,18 @@ class InterpolatedSentenceKDLoss(_CrossEntropy):
 # --- token-level distillation ------------------------------------------------------------------
 
 
-_TINY = 1e-7
-
-
-def log1mexp(x: Tensor) -> Tensor:
-    """log(1 − eˣ) for x ≤ 0, kept finite at 0 (Mächler 2012)."""
-    x = x.clamp(max=-_TINY)
-    return torch.where(x > -0.6931472, (-torch.expm1(x)).log(), torch.log1p(-x.exp()))
-
-
 def topk_kl(student: StudentLogp, top_logp: Tensor, tail: Tensor) -> Tensor:
     """KL(T ‖ S) with the teacher's tail as one extra outcome: → [N], nats.
 
     `student` holds log S at the teacher's top k, whose log-probabilities are `top_logp` [N, K];
-    `tail` [N] is the teacher's probability outside them. S's tail is 1 − Σ of its probabilities
+    `tail` [N] is the teacher's probability outside them. S's tail is the sum of its probabilities
     there. Merging outcomes never raises a KL, so this is a lower bound of the exact one and equals
     it for K = V. Kim & Rush 2016, Word-KD.
     """
     head = (top_logp.exp() * (top_logp - student.top)).sum(1)
     if top_logp.shape[1] >= student.vocab_size:
         return head
-    student_tail = log1mexp(student.top.logsumexp(1))
-    return head + torch.xlogy(tail, tail) - tail * student_tail
+    return head + torch.xlogy(tail, tail) - tail * student.rest
 
 
 def tempered_kl(student_logits: Tensor, top_ids: Tensor, top_logp: Tensor, tau: float) -> Tensor:
