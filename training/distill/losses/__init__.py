@@ -42,7 +42,7 @@ def build_loss(config: ObjectiveConfig, width: int) -> Loss:
 
     A config's fields are its loss's arguments.
     """
-    options = config.model_dump(exclude={"kind", "gate"})
+    options = config.model_dump(exclude={"kind", "gate", "scale"})
     match config:
         case NllObjective():
             return CrossEntropyLoss(**options)
@@ -53,7 +53,8 @@ def build_loss(config: ObjectiveConfig, width: int) -> Loss:
         case TokenObjective():
             return TokenKDLoss(**options)
         case HybridObjective():
-            return HybridLoss(gate=build_gate(config.gate, width), **options)
+            gate = build_gate(config.gate, width)
+            return HybridLoss(gate=gate, scale=config.loss_scale, **options)
         case SelectiveBatchObjective():
             return SelectiveBatchKDLoss(**options)
         case SelectiveGlobalObjective():
