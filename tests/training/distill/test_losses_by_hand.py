@@ -13,6 +13,7 @@ import torch
 from tests.training.distill.test_losses import V, batch, hybrid, labelled, model
 from training.config.losses import (
     ConstantGateConfig,
+    GateConfig,
     HybridObjective,
     NllObjective,
     SelectiveBatchObjective,
@@ -28,7 +29,7 @@ from training.data.batching import Batch, target_sequence
 from training.distill.gates import build_gate
 from training.distill.losses import Loss, build_loss
 from training.distill.losses.base import StudentLogp, student_logp, target_of, token_mean
-from training.distill.losses.hybrid import HybridLoss, LossScale, sentence_of_position
+from training.distill.losses.hybrid import HybridLoss, sentence_of_position
 from training.distill.losses.kd import (
     CrossEntropyLoss,
     InterpolatedSentenceKDLoss,
@@ -39,12 +40,19 @@ from training.distill.losses.kd import (
     token_nll,
     topk_kl,
 )
+from training.distill.losses.scale import (
+    LossScale,
+    gradient_norms,
+    probes,
+    share_of_gradient,
+)
 from training.distill.losses.selective_kd import (
     SelectiveBatchKDLoss,
     SelectiveGlobalKDLoss,
     TieKDLoss,
 )
 from training.model.transformer import EOS
+from training.stage import fingerprint_of
 
 
 @pytest.mark.parametrize(
@@ -179,22 +187,24 @@ def test_temperature_by_hand_for_three_words() -> None:
 def test_running_means_by_hand() -> None:
     """Means (2, 4), then (4, 8) at a momentum of ¾: (2.5, 5); not while evaluating."""
     scale = LossScale("running-mean", momentum=0.75).train()
-    sentence, token = scale(torch.tensor([1.0, 3.0]), torch.tensor([4.0]), 9.0)
-    assert (sentence.tolist(), token.tolist()) == ([0.5, 1.5], [1.0])
-    sentence, token = scale(torch.tensor([4.0]), torch.tensor([8.0]), 9.0)
+    first = scale(torch.tensor([1.0, 3.0]), torch.tensor([4.0]), 9.0)
+    assert (first.sentence.tolist(), first.token.tolist()) == ([0.5, 1.5], [1.0])
+    assert (first.sentence_signal.tolist(), first.token_signal.tolist()) == ([0.5, 1.5], [1.0])
+    assert first.factors.tolist() == [0.5, 0.25]
+    second = scale(torch.tensor([4.0]), torch.tensor([8.0]), 9.0)
     assert scale.running.tolist() == [2.5, 5.0]
-    assert (sentence.item(), token.item()) == pytest.approx((1.6, 1.6))
+    assert (second.sentence.item(), second.token.item()) == pytest.approx((1.6, 1.6))
     scale(torch.empty(0), torch.tensor([100.0]), 9.0)
     scale(torch.tensor([100.0]), torch.empty(0), 9.0)
-    sentence, _ = scale.eval()(torch.tensor([5.0]), torch.tensor([5.0]), 9.0)
+    evaluated = scale.eval()(torch.tensor([5.0]), torch.tensor([5.0]), 9.0)
     assert scale.running.tolist() == [2.5, 5.0]
-    assert sentence.tolist() == [2.0]
+    assert evaluated.sentence.tolist() == [2.0]
 
 
 def test_running_means_at_their_ends() -> None:
     assert LossScale("running-mean").momentum == 0.99
     unseen = LossScale("running-mean").eval()(torch.tensor([3.0]), torch.tensor([5.0]), 9.0)
-    assert [one.item() for one in unseen] == [3, 5]
+    assert (unseen.sentence.item(), unseen.token.item()) == (3, 5)
     scale = LossScale("running-mean").train()
     scale(torch.tensor([0.0]), torch.tensor([0.0]), 9.0)
     assert scale.running.tolist() == pytest.approx([1e-3, 1e-3])
@@ -202,8 +212,48 @@ def test_running_means_at_their_ends() -> None:
 
 def test_other_scales_by_hand() -> None:
     losses = torch.tensor([5.0]), torch.tensor([7.0])
-    assert [one.item() for one in LossScale("none")(*losses, 2.0)] == [5, 7]
-    assert [one.item() for one in LossScale("excess")(*losses, 2.0)] == [3, 7]
+    for kind, sentence in (("none", 5), ("excess", 3)):
+        scaled = LossScale(kind)(*losses, 2.0)  # type: ignore[arg-type]
+        assert (scaled.sentence.item(), scaled.token.item()) == (sentence, 7)
+        assert (scaled.sentence_signal.item(), scaled.token_signal.item()) == (sentence, 7)
+        assert scaled.factors.tolist() == [1, 1]
+
+
+def test_the_scale_of_gradients_by_hand() -> None:
+    """Quadratic means of the norms (5, 2): at g = ¼ both are to be ¼ · 5 + ¾ · 2 = 2.75 long.
+    A gate compares the excess over 1, (2, 4) of mean 3, with (2) of mean 2."""
+    scale = LossScale("gradient", momentum=0.75).train()
+    norms = torch.tensor([1.0, 7.0]), torch.tensor([2.0])
+    losses = torch.tensor([3.0, 5.0]), torch.tensor([2.0])
+    scaled = scale(*losses, 1.0, norms, 0.25)
+    assert scaled.factors.tolist() == pytest.approx([2.75 / 5, 2.75 / 2])
+    assert scaled.sentence.tolist() == pytest.approx([3 * 2.75 / 5, 5 * 2.75 / 5])
+    assert scaled.token.tolist() == pytest.approx([2.75])
+    assert scaled.sentence_signal.tolist() == pytest.approx([2 / 3, 4 / 3])
+    assert scaled.token_signal.tolist() == pytest.approx([1.0])
+    scale(*losses, 1.0, (torch.tensor([1.0]), torch.tensor([4.0])), 0.25)
+    squares = [0.75 * 25 + 0.25 * 1, 0.75 * 4 + 0.25 * 16]
+    assert scale.norms.square().tolist() == pytest.approx(squares)
+    before = scale.norms.tolist()
+    scale(*losses, 1.0, (torch.empty(0), torch.tensor([4.0])), 0.25)
+    scale.eval()(*losses, 1.0, norms, 0.25)
+    assert scale.norms.tolist() == before
+    for gate, whole in ((1.0, 0), (0.0, 1)):
+        assert scale(*losses, 1.0, None, gate).factors[whole].item() == 1
+
+
+def test_gradient_norms_are_torch_s() -> None:
+    """Of ½ |z|²: the norm of z; nothing reaches the model."""
+    torch.manual_seed(0)
+    logits = torch.randn(4, 3, requires_grad=True)
+    norms = gradient_norms(lambda z: z.square().sum(1) / 2, logits * 2)
+    torch.testing.assert_close(norms, 2 * logits.detach().norm(dim=1))
+    assert logits.grad is None
+    assert probes(1000, logits.device)[[0, 1, -1]].tolist() == [0, 15, 984]
+    assert probes(3, logits.device).tolist() == [0, 1, 2]
+    assert probes(0, logits.device).tolist() == []
+    assert share_of_gradient(torch.tensor([1.0, 7.0]), torch.tensor([15.0])).item() == 0.25
+    assert share_of_gradient(torch.empty(0), torch.empty(0)).item() == 0
 
 
 def test_positions_know_their_sentence() -> None:
@@ -217,8 +267,18 @@ def test_a_gate_of_positions_needs_one_path() -> None:
     assert HybridLoss(build_gate(TokenGateConfig(), 8), path="hypothesis").paths == ("hypothesis",)
     apart = HybridLoss(build_gate(SentenceGateConfig(), 8), path="reference")
     assert (apart.paths, apart.needs_distributions) == (("hypothesis", "reference"), ("reference",))
-    assert apart.scale.kind == "running-mean"
-    assert HybridLoss(build_gate(ConstantGateConfig(), 8)).scale.kind == "none"
+    assert apart.scale.kind == "gradient"
+
+
+@pytest.mark.parametrize(
+    ("gate", "former"), [(ConstantGateConfig(), "none"), (SentenceGateConfig(), "running-mean")]
+)
+def test_recipes_of_earlier_versions_keep_their_scale(gate: GateConfig, former: str) -> None:
+    assert hybrid(gate).scale.kind == "gradient"  # type: ignore[union-attr]
+    assert hybrid(gate, scale="auto").scale.kind == former  # type: ignore[union-attr]
+    changed, kept = HybridObjective(gate=gate), HybridObjective(gate=gate, scale="auto")
+    assert fingerprint_of(changed)["scale"] == "gradient"
+    assert "scale" not in fingerprint_of(kept)
 
 
 @pytest.mark.parametrize("path", ["hypothesis", "reference"])
@@ -227,7 +287,9 @@ def test_a_learned_gate_pays_its_penalty(path: str) -> None:
     student, taught = model(), batch()
     config = SentenceGateConfig(initial=0.75, prior_mean=0.5, prior_weight=2.0, entropy_weight=3.0)
     learned = hybrid(config, path=path, scale="none")(student, taught).loss.item()
-    fixed = hybrid(ConstantGateConfig(value=0.75), path=path)(student, taught).loss.item()
+    fixed = hybrid(ConstantGateConfig(value=0.75), path=path, scale="none")(
+        student, taught
+    ).loss.item()
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert learned - fixed == pytest.approx(2 * (math.log(2) - entropy) - 3 * entropy, rel=1e-4)
 
