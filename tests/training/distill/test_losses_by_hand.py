@@ -40,12 +40,7 @@ from training.distill.losses.kd import (
     token_nll,
     topk_kl,
 )
-from training.distill.losses.scale import (
-    LossScale,
-    gradient_norms,
-    probes,
-    share_of_gradient,
-)
+from training.distill.losses.scale import LossScale, gradient_norm
 from training.distill.losses.selective_kd import (
     SelectiveBatchKDLoss,
     SelectiveGlobalKDLoss,
@@ -190,7 +185,6 @@ def test_running_means_by_hand() -> None:
     first = scale(torch.tensor([1.0, 3.0]), torch.tensor([4.0]), 9.0)
     assert (first.sentence.tolist(), first.token.tolist()) == ([0.5, 1.5], [1.0])
     assert (first.sentence_signal.tolist(), first.token_signal.tolist()) == ([0.5, 1.5], [1.0])
-    assert first.factors.tolist() == [0.5, 0.25]
     second = scale(torch.tensor([4.0]), torch.tensor([8.0]), 9.0)
     assert scale.running.tolist() == [2.5, 5.0]
     assert (second.sentence.item(), second.token.item()) == pytest.approx((1.6, 1.6))
@@ -216,44 +210,53 @@ def test_other_scales_by_hand() -> None:
         scaled = LossScale(kind)(*losses, 2.0)  # type: ignore[arg-type]
         assert (scaled.sentence.item(), scaled.token.item()) == (sentence, 7)
         assert (scaled.sentence_signal.item(), scaled.token_signal.item()) == (sentence, 7)
-        assert scaled.factors.tolist() == [1, 1]
 
 
 def test_the_scale_of_gradients_by_hand() -> None:
-    """Quadratic means of the norms (5, 2): at g = ¼ both are to be ¼ · 5 + ¾ · 2 = 2.75 long.
-    A gate compares the excess over 1, (2, 4) of mean 3, with (2) of mean 2."""
-    scale = LossScale("gradient", momentum=0.75).train()
-    norms = torch.tensor([1.0, 7.0]), torch.tensor([2.0])
+    """Gradients 5 and 2 long: at g = ¼ both are to be ¼ · 5 + ¾ · 2 = 2.75 long. A gate compares
+    the excess over 1, (2, 4) of mean 3, with (2) of mean 2."""
+    scale = LossScale("gradient", norm_momentum=0.75).train()
     losses = torch.tensor([3.0, 5.0]), torch.tensor([2.0])
-    scaled = scale(*losses, 1.0, norms, 0.25)
-    assert scaled.factors.tolist() == pytest.approx([2.75 / 5, 2.75 / 2])
+    scaled = scale(*losses, 1.0, 0.25, torch.tensor([5.0, 2.0]))
     assert scaled.sentence.tolist() == pytest.approx([3 * 2.75 / 5, 5 * 2.75 / 5])
     assert scaled.token.tolist() == pytest.approx([2.75])
     assert scaled.sentence_signal.tolist() == pytest.approx([2 / 3, 4 / 3])
     assert scaled.token_signal.tolist() == pytest.approx([1.0])
-    scale(*losses, 1.0, (torch.tensor([1.0]), torch.tensor([4.0])), 0.25)
-    squares = [0.75 * 25 + 0.25 * 1, 0.75 * 4 + 0.25 * 16]
-    assert scale.norms.square().tolist() == pytest.approx(squares)
-    before = scale.norms.tolist()
-    scale(*losses, 1.0, (torch.empty(0), torch.tensor([4.0])), 0.25)
-    scale.eval()(*losses, 1.0, norms, 0.25)
-    assert scale.norms.tolist() == before
+    assert scale.share.item() == pytest.approx(0.25)
+    scale(*losses, 1.0, torch.tensor(0.25), torch.tensor([1.0, 4.0]))
+    sizes = [(0.75 * 25 + 0.25 * 1) ** 0.5, (0.75 * 4 + 0.25 * 16) ** 0.5]
+    assert scale.norms.tolist() == pytest.approx(sizes)
+    reached = [0.25 * 1 / sizes[0], 0.75 * 4 / sizes[1]]
+    assert scale.share.item() == pytest.approx(reached[0] / sum(reached))
+    scale.eval()(*losses, 1.0, 0.25)
+    assert scale.norms.tolist() == pytest.approx(sizes)
     for gate, whole in ((1.0, 0), (0.0, 1)):
-        assert scale(*losses, 1.0, None, gate).factors[whole].item() == 1
+        assert scale(*losses, 1.0, gate)[whole].tolist() == losses[whole].tolist()
 
 
-def test_gradient_norms_are_torch_s() -> None:
-    """Of ½ |z|²: the norm of z; nothing reaches the model."""
-    torch.manual_seed(0)
-    logits = torch.randn(4, 3, requires_grad=True)
-    norms = gradient_norms(lambda z: z.square().sum(1) / 2, logits * 2)
-    torch.testing.assert_close(norms, 2 * logits.detach().norm(dim=1))
-    assert logits.grad is None
-    assert probes(1000, logits.device)[[0, 1, -1]].tolist() == [0, 15, 984]
-    assert probes(3, logits.device).tolist() == [0, 1, 2]
-    assert probes(0, logits.device).tolist() == []
-    assert share_of_gradient(torch.tensor([1.0, 7.0]), torch.tensor([15.0])).item() == 0.25
-    assert share_of_gradient(torch.empty(0), torch.empty(0)).item() == 0
+def test_gradients_are_measured_often_at_first() -> None:
+    scale = LossScale("gradient").train()
+    asked = []
+    for batch_number in range(300):
+        if scale.asks_for_norms:
+            asked.append(batch_number)
+        scale(torch.ones(1), torch.ones(1), 0.0)
+    assert asked == [*range(0, 256, 4), 256, 288]
+    with torch.no_grad():
+        assert not LossScale("gradient").train().asks_for_norms
+    assert not LossScale("gradient").eval().asks_for_norms
+    assert not LossScale("running-mean").train().asks_for_norms
+
+
+def test_the_norm_of_a_gradient_by_hand() -> None:
+    """Of ½ (w · x)² at x = 1 and 2, w = 3: 3 and 12. Weighed 1 : 3 over their mean that is
+    ¼ · 3 + ¾ · 12."""
+    w, fixed = torch.nn.Parameter(torch.tensor(3.0)), torch.nn.Parameter(torch.tensor(1.0), False)
+    losses = (w * fixed * torch.tensor([1.0, 2.0])).square() / 2
+    for weights, expected in (([1.0, 1.0], 7.5), ([0.2, 0.6], 9.75), ([0.0, 0.0], 7.5)):
+        norm = gradient_norm(losses, torch.tensor(weights), [w, fixed])
+        assert norm.item() == pytest.approx(expected)
+    assert w.grad is None
 
 
 def test_positions_know_their_sentence() -> None:

@@ -75,8 +75,8 @@ def token_mean(values: Tensor) -> Tensor:
 
 
 class _SelectLogp(torch.autograd.Function):
-    """Logits [N, V], ids [N, J] → log-softmax at the ids [N, J], its mean over V [N], and the log of
-    the probability outside the columns `apart` of the ids [N].
+    """Logits [N, V], ids [N, J] → log-softmax at the ids [N, J], its mean over V [N], and the log
+    of the probability outside the columns `apart` of the ids [N].
 
     One buffer [N, V] is kept, the probabilities with 0 at the ids that are left out.
     """

@@ -26,9 +26,7 @@ from training.distill.losses.scale import (
     LossScale,
     Scaled,
     ScaleName,
-    gradient_norms,
-    probes,
-    share_of_gradient,
+    gradient_norm,
     smallest_nll,
 )
 from training.model.transformer import Transformer
@@ -37,13 +35,6 @@ from training.model.transformer import Transformer
 def sentence_of_position(target: TargetSequence) -> Tensor:
     """Row of the batch that each of the N non-pad positions belongs to: [N]."""
     return target.mask.nonzero()[:, 0]
-
-
-def some_positions(target: TargetSequence, places: Tensor) -> TargetSequence:
-    """These of the N non-pad positions [n] as one row of targets, with their distributions."""
-    words = target.targets[places][None]
-    parts = (target.top_ids, target.top_logp, target.tail)
-    return TargetSequence(words, words, *(None if part is None else part[places] for part in parts))
 
 
 def joined(weights: tuple[Tensor, Tensor], scaled: Scaled) -> Tensor:
@@ -117,39 +108,18 @@ class HybridLoss(Loss):
             student = student_logp(token_logits, target.targets, top_ids)
         token = token_level(token_logits, student, target, self.temperature, self.kd_rate)
         logs = self._logs(gates, sentence, token)
-        places = [probes(len(losses), losses.device) for losses in (sentence, token)]
         norms = None
-        if self.training:
-            norms = (
-                self._sentence_norms(logits[places[0]], some_positions(hypothesis, places[0])),
-                self._token_norms(token_logits[places[1]], some_positions(target, places[1])),
+        if self.scale.asks_for_norms and len(sentence) and len(token):
+            parts = zip((sentence, token), weights, strict=True)
+            norms = torch.stack(
+                [gradient_norm(loss, weight.detach(), model.parameters()) for loss, weight in parts]
             )
         smallest = smallest_nll(self.label_smoothing, student.vocab_size)
-        scaled = self.scale(sentence, token, smallest, norms, token_mean(weights[0].detach()))
-        if norms is not None:
-            reached = [
-                factor * weight.detach()[some] * norm
-                for factor, weight, some, norm in zip(
-                    scaled.factors, weights, places, norms, strict=True
-                )
-            ]
-            logs["gradient_share"] = share_of_gradient(*reached)
+        mean_gate = token_mean(weights[0].detach())
+        scaled = self.scale(sentence, token, smallest, mean_gate, norms)
+        if self.scale.kind == "gradient":
+            logs["gradient_share"] = self.scale.share
         return LossOutput(joined(weights, scaled) + self.gate.penalty(gates), logs)
-
-    def _sentence_norms(self, logits: Tensor, target: TargetSequence) -> Tensor:
-        """Norm of the sentence-level gradient at each position: [n]."""
-        return gradient_norms(
-            lambda some: token_nll(student_logp(some, target.targets), self.label_smoothing), logits
-        )
-
-    def _token_norms(self, logits: Tensor, target: TargetSequence) -> Tensor:
-        """Norm of the token-level gradient at each position: [m]."""
-
-        def loss(some: Tensor) -> Tensor:
-            student = student_logp(some, target.targets, target.top_ids)
-            return token_level(some, student, target, self.temperature, self.kd_rate)
-
-        return gradient_norms(loss, logits)
 
     def _logs(self, gates: Tensor, sentence: Tensor, token: Tensor) -> dict[str, Tensor]:
         detached = gates.detach()

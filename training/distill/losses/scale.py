@@ -1,8 +1,9 @@
 """Scales that a sentence-level and a token-level loss are put on before a gate weighs them.
 
 A cross-entropy holds the entropy of its target, most of it a constant with label smoothing, and a
-KL does not; so neither their values nor their values over their means say how hard each pulls.
-`gradient` measures that: with it g is the sentence-level share of the gradient's norm.
+KL does not; so neither their values nor their values over their means say how hard each pulls. Nor
+do the gradients at single positions: those of a cross-entropy cancel one another more. `gradient`
+measures the gradient of the student's weights, so that g is the sentence-level share of its norm.
 
 Shapes: N and M positions of the sentence-level and of the token-level loss, V vocabulary.
 """
@@ -10,15 +11,18 @@ Shapes: N and M positions of the sentence-level and of the token-level loss, V v
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from training.distill.losses.base import token_mean
+
 ScaleName = Literal["gradient", "none", "running-mean", "excess"]
-PROBES = 64
-"""Positions of a batch whose gradients are measured: a hundredth of a step's work."""
+EARLY, OFTEN, SELDOM = 256, 4, 32
+"""The gradients of both losses, which takes two more backward passes, are measured at every
+`OFTEN`th of the first `EARLY` batches, while their ratio moves, then at every `SELDOM`th."""
 
 
 def smallest_nll(label_smoothing: float, vocab_size: int) -> float:
@@ -29,29 +33,17 @@ def smallest_nll(label_smoothing: float, vocab_size: int) -> float:
     return -(kept * math.log(kept) + rest)
 
 
-def probes(positions: int, device: torch.device) -> Tensor:
-    """At most `PROBES` of so many positions, evenly spaced."""
-    count = min(positions, PROBES)
-    return torch.arange(count, device=device) * positions // max(count, 1)
-
-
-def gradient_norms(loss: Callable[[Tensor], Tensor], student_logits: Tensor) -> Tensor:
-    """Norm of the gradient of each position's loss with respect to its logits: [n, V] → [n].
-
-    `loss` takes the logits [n, V] to the losses [n]. No gradient passes into the model.
-    """
-    with torch.enable_grad():
-        logits = student_logits.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(logits).sum(), logits)
-    return gradient.norm(dim=1)
-
-
-def share_of_gradient(sentence: Tensor, token: Tensor) -> Tensor:
-    """The sentence-level share of the gradient, 0 to 1, of the norms at some positions [n], [m]:
-    their quadratic means, since gradients of different positions are nearly orthogonal."""
-    sizes = [norms.square().mean().sqrt() if len(norms) else 0.0 for norms in (sentence, token)]
-    total = sizes[0] + sizes[1]
-    return sentence.new_tensor(float(sizes[0] / total) if total else 0.0)
+def gradient_norm(loss: Tensor, weights: Tensor, parameters: Iterable[nn.Parameter]) -> Tensor:
+    """Norm of the gradient of a loss [N] in the parameters that learn, its positions weighed by
+    `weights` [N] over their mean; where all are 0, by 1. The graph is kept, and no gradient."""
+    learning = [one for one in parameters if one.requires_grad]
+    mean = token_mean(weights)
+    relative = weights / mean if mean > 0 else torch.ones_like(weights)
+    gradients = torch.autograd.grad(
+        token_mean(relative * loss), learning, retain_graph=True, allow_unused=True
+    )
+    squares = [one.float().square().sum() for one in gradients if one is not None]
+    return torch.stack(squares).sum().sqrt()
 
 
 class Scaled(NamedTuple):
@@ -65,8 +57,6 @@ class Scaled(NamedTuple):
     """[N], without gradient."""
     token_signal: Tensor
     """[M], without gradient."""
-    factors: Tensor
-    """What the gradient of each was multiplied by, [2]."""
 
 
 class LossScale(nn.Module):
@@ -77,72 +67,85 @@ class LossScale(nn.Module):
     has in excess of its least value, divided by the running mean of that. `running-mean` divides
     each by the running mean of itself, without gradient; `excess` takes from the sentence-level
     loss the least that it can be (a KL's least is 0 already).
+
+    State: the running means; for `gradient` the running quadratic means of the norms too, the
+    share that the last measurement found, and how many batches there were.
     """
 
     running: Tensor
     norms: Tensor
+    share: Tensor
+    batches: Tensor
 
-    def __init__(self, kind: ScaleName, momentum: float = 0.99) -> None:
+    def __init__(self, kind: ScaleName, momentum: float = 0.99, norm_momentum: float = 0.5) -> None:
         super().__init__()
         self.kind = kind
         self.momentum = momentum
+        self.norm_momentum = norm_momentum
         self.register_buffer("running", torch.zeros(2))
         if kind == "gradient":
             self.register_buffer("norms", torch.zeros(2))
+            self.register_buffer("share", torch.zeros(()))
+            self.register_buffer("batches", torch.zeros((), dtype=torch.long))
+
+    @property
+    def asks_for_norms(self) -> bool:
+        """Whether the next batch is one whose gradients are measured."""
+        if self.kind != "gradient" or not self.training or not torch.is_grad_enabled():
+            return False
+        batches = int(self.batches)
+        return batches % (OFTEN if batches < EARLY else SELDOM) == 0
 
     def forward(
         self,
         sentence: Tensor,
         token: Tensor,
         smallest: float,
-        norms: tuple[Tensor, Tensor] | None = None,
         gate: float | Tensor = 0.5,
+        norms: Tensor | None = None,
     ) -> Scaled:
-        """`smallest` is the least of the sentence-level loss. For `gradient`: the `norms` of the
-        gradients at some positions of each ([n], [m]; None keeps the estimates), and the mean g.
-        """
+        """`smallest` is the least of the sentence-level loss. For `gradient`: the mean g, and the
+        norms [2] of both gradients where they were measured."""
         if self.kind == "gradient":
-            return self._by_gradient(sentence, token, smallest, norms, gate)
-        factors = torch.ones_like(self.running)
+            return self._by_gradient(sentence, token, smallest, gate, norms)
         if self.kind == "excess":
             sentence = sentence - smallest
         elif self.kind == "running-mean":
             means = self._means(sentence, token)
-            sentence, token, factors = sentence / means[0], token / means[1], 1 / means
-        return Scaled(sentence, token, sentence.detach(), token.detach(), factors)
+            sentence, token = sentence / means[0], token / means[1]
+        return Scaled(sentence, token, sentence.detach(), token.detach())
 
     def _by_gradient(
         self,
         sentence: Tensor,
         token: Tensor,
         smallest: float,
-        norms: tuple[Tensor, Tensor] | None,
         gate: float | Tensor,
+        norms: Tensor | None,
     ) -> Scaled:
-        if self.training and norms is not None and all(len(one) for one in norms):
-            squares = torch.stack([one.square().mean() for one in norms]).clamp(min=1e-12)
-            self.norms = self._moved(self.norms.square(), squares).sqrt()
+        if norms is not None:
+            squares = norms.square().clamp(min=1e-12)
+            self.norms = _moved(self.norms.square(), squares, self.norm_momentum).sqrt()
         sizes = torch.where(self.norms > 0, self.norms, torch.ones_like(self.norms))
         factors = (gate * sizes[0] + (1 - gate) * sizes[1]) / sizes
-        excess, token_signal = (sentence.detach() - smallest).clamp(min=0), token.detach()
-        means = self._means(excess, token_signal)
-        return Scaled(
-            sentence * factors[0],
-            token * factors[1],
-            excess / means[0],
-            token_signal / means[1],
-            factors,
-        )
+        if norms is not None:
+            weights = torch.stack([sizes.new_zeros(()) + gate, sizes.new_ones(()) - gate])
+            reached = weights * factors * norms
+            self.share = reached[0] / reached.sum().clamp(min=1e-12)
+        if self.training:
+            self.batches = self.batches + 1
+        excess, kl = (sentence.detach() - smallest).clamp(min=0), token.detach()
+        means = self._means(excess, kl)
+        return Scaled(sentence * factors[0], token * factors[1], excess / means[0], kl / means[1])
 
     def _means(self, sentence: Tensor, token: Tensor) -> Tensor:
         """The running means [2], this batch's counted while training."""
         if self.training and sentence.numel() and token.numel():
             now = torch.stack([sentence.detach().mean(), token.detach().mean()]).clamp(min=1e-3)
-            self.running = self._moved(self.running, now)
+            self.running = _moved(self.running, now, self.momentum)
         return torch.where(self.running > 0, self.running, torch.ones_like(self.running))
 
-    def _moved(self, running: Tensor, now: Tensor) -> Tensor:
-        """A new tensor, not an update in place: the graph of this step keeps the old one."""
-        if bool((running == 0).all()):
-            return now
-        return self.momentum * running + (1 - self.momentum) * now
+
+def _moved(running: Tensor, now: Tensor, momentum: float) -> Tensor:
+    """A new tensor, not an update in place: the graph of this step keeps the old one."""
+    return now if bool((running == 0).all()) else momentum * running + (1 - momentum) * now
