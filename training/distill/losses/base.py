@@ -40,6 +40,11 @@ class Loss(nn.Module):
     needs_distributions: tuple[TargetSource, ...] = ()
     progress: float = 0.0
 
+    def size(self, batch: Batch) -> int:
+        """How many things the loss of a batch is the mean of: what it weighs beside others of the
+        same step."""
+        return batch.ntokens
+
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         raise TypeError(f"{type(self).__name__} does not define forward")
 

@@ -91,6 +91,10 @@ class MinimumRiskLoss(Loss):
         self.nll_weight = nll_weight
         self.label_smoothing = label_smoothing
 
+    def size(self, batch: Batch) -> int:
+        """Sentences, which the risk is a mean over."""
+        return len(batch.src)
+
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         target = target_of(batch, "hypothesis")
         drawn = self._draw(model, batch.src)
