@@ -472,8 +472,8 @@ def _gates(table: StudyTable) -> list[str]:
         "### The gate at the end of each run",
         "",
         "g = 1 follows the sentence-level loss. First and last fifth of the training text by "
-        "source length, teacher's entropy and word rarity. It shows how the losses compare there, not "
-        "which teaches better: students that never had a gate give the same picture.",
+        "source length, teacher's entropy and word rarity. It shows how the losses compare there, "
+        "not which teaches better: students that never had a gate give the same picture.",
         "",
         "| student | gate | mean | spread | length | entropy | rarity | collapsed |",
         "|---|---|--:|--:|--:|--:|--:|---|",

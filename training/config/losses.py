@@ -23,6 +23,9 @@ TargetSource = Literal["reference", "hypothesis", "closest"]
 """Whose words a student is taught along: the reference y, the teacher's best translation ŷ, or the
 one of its n-best that is closest to y by sentence BLEU."""
 
+TargetPath = TargetSource | Literal["drawn"]
+"""Also one of the teacher's n-best that is drawn for every epoch, which has no distributions."""
+
 
 class ConstantGateConfig(Section):
     """g is a number: the fixed weight of the sentence-level loss."""
@@ -106,6 +109,15 @@ class SentenceInterpolatedObjective(Section):
     reference by sentence BLEU."""
 
     kind: Literal["sentence-interpolated"] = "sentence-interpolated"
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Probability mass spread over the vocabulary, a share of 1."""
+
+
+class SentenceNBestObjective(Section):
+    """Sentence-level distillation on one of the teacher's n-best, drawn for every epoch by the
+    teacher's probabilities."""
+
+    kind: Literal["sentence-nbest"] = "sentence-nbest"
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     """Probability mass spread over the vocabulary, a share of 1."""
 
@@ -232,6 +244,7 @@ ObjectiveConfig = Annotated[
     NllObjective
     | SentenceObjective
     | SentenceInterpolatedObjective
+    | SentenceNBestObjective
     | TokenObjective
     | HybridObjective
     | SelectiveBatchObjective

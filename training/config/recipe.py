@@ -417,7 +417,8 @@ class Recipe(Section):
             )
         elif path is not None and path not in self.labels.paths:
             faults.append(f"{where} needs `{path}` in labels.paths")
-        if objective.kind == "sentence-interpolated" and self.labels.n_best == 1:
+        several = ("sentence-interpolated", "sentence-nbest")
+        if objective.kind in several and self.labels.n_best == 1:
             faults.append(f"{where} chooses among translations: it needs labels.n_best > 1")
         if objective.kind == "risk" and (name != "student" or self.student.start == "random"):
             faults.append(

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from torch import Tensor
 from quickstudy.atomic import atomic_write, sha256_of
 from training.config.recipe import RecipeError
 from training.data.batching import NumberColumn, RaggedColumn, map_table
+from training.distill.nbest import NBestColumn
 
 MANIFEST = "labels.json"
 FORMAT = 2
@@ -116,7 +118,7 @@ class LabelStore:
             for path in ("hypothesis", "closest")
             if path in tables[0].column_names
         }
-        self.scores = [table["scores"] for table in tables]
+        self._lists = [(table["nbest"], table["scores"]) for table in tables]
         self._columns = {
             f"{path}_{kind}": RaggedColumn([table[f"{path}_{kind}"] for table in tables])
             for path in self.paths
@@ -148,6 +150,11 @@ class LabelStore:
                 "or more and run the `label` stage again"
             )
         return self._translations[path]
+
+    @cached_property
+    def nbest(self) -> NBestColumn:
+        """The teacher's n-best translations of each row."""
+        return NBestColumn(*zip(*self._lists, strict=True))
 
     def tails(self, path: str) -> RaggedColumn:
         """The tail mass at each position of a path, [T] a row."""

@@ -14,6 +14,7 @@ from training.config.losses import (
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
     SentenceInterpolatedObjective,
+    SentenceNBestObjective,
     SentenceObjective,
     TieObjective,
     TokenObjective,
@@ -24,6 +25,7 @@ from training.distill.losses.hybrid import HybridLoss
 from training.distill.losses.kd import (
     CrossEntropyLoss,
     InterpolatedSentenceKDLoss,
+    NBestSentenceKDLoss,
     SentenceKDLoss,
     TokenKDLoss,
 )
@@ -50,6 +52,8 @@ def build_loss(config: ObjectiveConfig, width: int) -> Loss:
             return SentenceKDLoss(**options)
         case SentenceInterpolatedObjective():
             return InterpolatedSentenceKDLoss(**options)
+        case SentenceNBestObjective():
+            return NBestSentenceKDLoss(**options)
         case TokenObjective():
             return TokenKDLoss(**options)
         case HybridObjective():

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config.losses import TargetSource
+from training.config.losses import TargetPath, TargetSource
 from training.data.batching import Batch, TargetSequence
 from training.model.transformer import Transformer
 
@@ -36,7 +36,7 @@ class Loss(nn.Module):
     the share of the run that is done, 0 to 1, set by the loop before every step.
     """
 
-    paths: tuple[TargetSource, ...] = ("reference",)
+    paths: tuple[TargetPath, ...] = ("reference",)
     needs_distributions: tuple[TargetSource, ...] = ()
     progress: float = 0.0
 
@@ -49,7 +49,7 @@ class Loss(nn.Module):
         raise TypeError(f"{type(self).__name__} does not define forward")
 
 
-def target_of(batch: Batch, path: TargetSource) -> TargetSequence:
+def target_of(batch: Batch, path: TargetPath) -> TargetSequence:
     """The target sequence that `path` names. Raises ValueError where the batch has none."""
     target: TargetSequence | None = getattr(batch, path)
     if target is None:

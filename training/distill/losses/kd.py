@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.config.losses import TargetPath
 from training.data.batching import Batch, TargetSequence
 from training.distill.losses.base import (
     Loss,
@@ -36,7 +37,7 @@ def token_nll(student: StudentLogp, label_smoothing: float) -> Tensor:
 
 
 class _CrossEntropy(Loss):
-    path: TargetSource
+    path: TargetPath
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
         super().__init__()
@@ -52,24 +53,32 @@ class _CrossEntropy(Loss):
 class CrossEntropyLoss(_CrossEntropy):
     """Maximum likelihood on the references: the baseline without a teacher."""
 
-    path: TargetSource = "reference"
-    paths: tuple[TargetSource, ...] = ("reference",)
+    path: TargetPath = "reference"
+    paths: tuple[TargetPath, ...] = ("reference",)
 
 
 class SentenceKDLoss(_CrossEntropy):
     """Sentence-level distillation (Kim & Rush 2016, Seq-KD): the same on the teacher's beam
     output ŷ."""
 
-    path: TargetSource = "hypothesis"
-    paths: tuple[TargetSource, ...] = ("hypothesis",)
+    path: TargetPath = "hypothesis"
+    paths: tuple[TargetPath, ...] = ("hypothesis",)
 
 
 class InterpolatedSentenceKDLoss(_CrossEntropy):
     """Sentence-level distillation on the hypothesis of the teacher's n-best that is closest to the
     reference by sentence BLEU (Kim & Rush 2016, Seq-Inter)."""
 
-    path: TargetSource = "closest"
-    paths: tuple[TargetSource, ...] = ("closest",)
+    path: TargetPath = "closest"
+    paths: tuple[TargetPath, ...] = ("closest",)
+
+
+class NBestSentenceKDLoss(_CrossEntropy):
+    """Sentence-level distillation on one of the teacher's n-best that is drawn for every epoch (see
+    `training.distill.nbest`)."""
+
+    path: TargetPath = "drawn"
+    paths: tuple[TargetPath, ...] = ("drawn",)
 
 
 # --- token-level distillation ------------------------------------------------------------------
