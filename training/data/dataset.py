@@ -28,8 +28,9 @@ from training.distill.label_store import LabelStore
 class ParallelDataset:
     """Training text as token ids, with the teacher's labels where the objective reads them.
 
-    Without labels only rows with a reference are learnt from. With them every row is, and one
-    without a reference is taught along the teacher's translation on either path.
+    Without labels only rows with a reference are learnt from. With them every row is whose label
+    has no fault, and one without a reference is taught along the teacher's translation on either
+    path.
 
     Raises RecipeError where there is no text, or the labels were made for other text.
     """
@@ -49,7 +50,16 @@ class ParallelDataset:
 
     def _learnable(self) -> np.ndarray | None:
         """Rows to learn from, None for all."""
-        if self.labels is not None or self.trg.lengths.all():
+        if self.labels is not None:
+            faults = self.labels.faults
+            if faults is None:
+                return None
+            # Below 0 a fault was mended.
+            rows = np.flatnonzero(np.concatenate(faults.parts) <= 0).astype(np.int32)
+            if not len(rows):
+                raise RecipeError("every label has a fault: look at labels.filter and the teacher")
+            return rows
+        if self.trg.lengths.all():
             return None
         rows = np.flatnonzero(self.trg.lengths).astype(np.int32)
         if not len(rows):
@@ -59,6 +69,11 @@ class ParallelDataset:
     def __len__(self) -> int:
         """Rows that are learnt from."""
         return len(self.ids) if self._taught is None else len(self._taught)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """Numbers of the rows that are learnt from."""
+        return np.arange(len(self.ids)) if self._taught is None else self._taught
 
     def _lengths(self, paths: tuple[TargetPath, ...]) -> np.ndarray:
         first, *more = (self._lengths_along(path) for path in paths)
@@ -173,10 +188,9 @@ def translated_pairs(
     """
     if labels is None:
         data = ParallelDataset(shards)
-        for row in range(len(data)):
-            if len(data.trg[row]):
-                yield data.src[row][:-1], data.trg[row][:-1]
+        for row in data.rows:
+            yield data.src[row][:-1], data.trg[row][:-1]
         return
     data = ParallelDataset(shards, LabelStore(labels))
-    for row in range(len(data)):
+    for row in data.rows:
         yield data.src[row][:-1], data.hypotheses[row][:-1]

@@ -8,6 +8,8 @@ with a JSON file of its checksum. Columns of a shard:
     scores        their log-probabilities, nats, EOS counted
     hypothesis    the first of them, again as a flat list (what students are taught along)
     closest       the one of them closest to the reference by sentence BLEU (where n_best > 1)
+    fault         0, or what the row is dropped or was mended for (`training.distill.label_filter`;
+                  where labels were filtered)
     PATH_ids      for each position of the path its K likeliest next tokens, flat [T · K]
     PATH_logp     their log-probabilities, nats, float16, flat [T · K]
     PATH_tail     the probability of everything else at each position, float32 [T]
@@ -42,8 +44,9 @@ class LabelError(RecipeError):
     """A label store that cannot be used."""
 
 
-def label_schema(paths: list[str], n_best: int) -> pa.Schema:
-    """Columns of a shard that keeps `n_best` translations, and distributions along `paths`."""
+def label_schema(paths: list[str], n_best: int, filtered: bool = False) -> pa.Schema:
+    """Columns of a shard that keeps `n_best` translations, and distributions along `paths`;
+    `filtered` ones are marked where they had a fault."""
     fields: list[tuple[str, pa.DataType]] = [
         ("id", pa.int64()),
         ("nbest", pa.list_(pa.list_(pa.int32()))),
@@ -52,6 +55,8 @@ def label_schema(paths: list[str], n_best: int) -> pa.Schema:
     ]
     if n_best > 1:
         fields.append(("closest", pa.list_(pa.int32())))
+    if filtered:
+        fields.append(("fault", pa.int8()))
     for path in paths:
         fields += [
             (f"{path}_ids", pa.large_list(pa.int32())),
@@ -85,6 +90,12 @@ def write_shard(path: Path, table: pa.Table) -> None:
     atomic_write(path.with_suffix(".json"), json.dumps(note, indent=2))
 
 
+def fault_marks(folder: Path, shards: list[str]) -> np.ndarray:
+    """The column `fault` of some shards, [rows], int8."""
+    columns = NumberColumn([map_table(folder / name)["fault"] for name in shards])
+    return np.concatenate(columns.parts)
+
+
 def write_manifest(folder: Path, shards: list[str], top_k: int, paths: list[str]) -> None:
     """Say that the store is complete, and of what it is made."""
     checksums = {
@@ -113,6 +124,8 @@ class LabelStore:
         self._verify([folder / name for name in content["shards"]])
         tables = [map_table(folder / name) for name in content["shards"]]
         self.ids = NumberColumn([table["id"] for table in tables])
+        filtered = "fault" in tables[0].column_names
+        self.faults = NumberColumn([table["fault"] for table in tables]) if filtered else None
         self._translations = {
             path: RaggedColumn([table[path] for table in tables])
             for path in ("hypothesis", "closest")

@@ -299,7 +299,7 @@ def measure(
 ) -> Measured:
     """Measure a sample of at most `SAMPLE` training sentences."""
     count = min(SAMPLE, len(data))
-    rows = np.sort(np.random.default_rng(seed).choice(len(data), count, replace=False))
+    rows = np.sort(np.random.default_rng(seed).choice(data.rows, count, replace=False))
     targets = [store.hypotheses[row] for row in rows]
     counts = np.bincount(np.concatenate(targets), minlength=model.vocab_size)
     rarity = -np.log10(np.maximum(counts, 1) / counts.sum())
