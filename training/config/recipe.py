@@ -183,8 +183,8 @@ class CorpusConfig(Section):
     """Share of the source words, of training and held-out text alike, that are disturbed, for
     studies of text complexity; 0 to below 1."""
     noise_kinds: list[NoiseKind] = Field(default=["drop", "swap", "typo"], min_length=1)
-    """How, each as often: left out, exchanged with the next word, misspelt, replaced by another word
-    of the sentence."""
+    """How, each as often: left out, exchanged with the next word, misspelt, replaced by another
+    word of the sentence."""
     shard_pairs: int = Field(20_000, ge=1)
     """Pairs in one shard of the prepared corpus and of the label store."""
     licence: str = Field("unknown", min_length=1)
