@@ -475,8 +475,9 @@ def _gates(table: StudyTable) -> list[str]:
         "source length, teacher's entropy and word rarity. It shows how the losses compare there, "
         "not which teaches better: students that never had a gate give the same picture.",
         "",
-        "| student | gate | mean | spread | length | entropy | rarity | collapsed |",
-        "|---|---|--:|--:|--:|--:|--:|---|",
+        "| student | gate | mean | spread | share of the gradient | length | entropy | rarity "
+        "| collapsed |",
+        "|---|---|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in gated:
         gate = row["gate"]
@@ -487,9 +488,16 @@ def _gates(table: StudyTable) -> list[str]:
         lines.append(
             f"| {row['text']}.{row['student']}.{row['method']}.{row['seed']} "
             f"| {gate['gate']['kind']} | {gate['mean']:.2f} | {gate['spread']:.2f} "
-            f"| {' | '.join(ends)} | {'yes' if gate['warning'] else 'no'} |"
+            f"| {_share(gate['steps'])} | {' | '.join(ends)} "
+            f"| {'yes' if gate['warning'] else 'no'} |"
         )
     return [*lines, ""]
+
+
+def _share(steps: list[dict[str, float]]) -> str:
+    """The mean sentence-level share of the gradient over a run, where it was measured."""
+    shares = [step["share"] for step in steps if "share" in step]
+    return f"{sum(shares) / len(shares):.2f}" if shares else "–"
 
 
 def _signatures(table: StudyTable) -> list[str]:

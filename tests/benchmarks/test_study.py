@@ -21,6 +21,7 @@ from benchmarks.study.report import (
     Comparisons,
     Setting,
     StudyTable,
+    _gates,
     findings,
     mean_of,
     write_report,
@@ -285,3 +286,22 @@ def test_students_of_one_size_are_one_point_of_the_sizes() -> None:
     rows = [row("a", 5, size=3), row("a", 6, student="longer", size=3)]
     rows += [row("a", 4, student="small", size=1)]
     assert StudyTable(rows).sizes("recipe") == {"small": 1_000_000, "recipe": 3_000_000}
+
+
+def test_the_report_shows_which_share_a_gate_reached(tmp_path: Path) -> None:
+    fifths = [{"mean": 0.2}, {"mean": 0.7}]
+    gate = {
+        "gate": {"kind": "sentence"},
+        "mean": 0.5,
+        "spread": 0.1,
+        "warning": None,
+        "steps": [{"step": 1, "share": 0.4}, {"step": 2, "share": 0.5}, {"step": 3}],
+        "by_source_length": fifths,
+        "by_teacher_entropy": fifths,
+        "by_target_rarity": fifths,
+    }
+    table = StudyTable([row("hybrid", 5) | {"gate": gate}])
+    (line,) = [line for line in _gates(table) if line.startswith("| recipe")]
+    assert "| sentence | 0.50 | 0.10 | 0.45 | 0.20 → 0.70 |" in line
+    gate["steps"] = [{"step": 1}]
+    assert any("| 0.10 | – |" in line for line in _gates(table))

@@ -27,6 +27,7 @@ from training.distill.losses.scale import LossScale, Scaled
 from training.distill.teachers.base import top_k_of
 from training.model.decoding import sample
 from training.model.transformer import EOS, Transformer
+from training.trainer import DistillationModule
 
 V = 60
 STEPS = 100
@@ -191,3 +192,17 @@ def test_a_corpus_gate_learns_nothing_where_losses_are_held_to_their_own_means()
     assert preferred["excess"] == pytest.approx(1.5, abs=0.05)
     assert preferred["running-mean"] < 0.02
     assert preferred["gradient"] < 0.02
+
+
+def test_a_sampled_softmax_is_measured_too(batches: list[Batch]) -> None:
+    """The weights of the narrowed model are the student's own, and no gradient is left in them."""
+    student = make_student().train()
+    objective = build_loss(HybridObjective(gate=ConstantGateConfig(value=0.3)), 16).train()
+    assert isinstance(objective, HybridLoss)
+    module = DistillationModule(student, objective, sampled=8)
+    output = module(batches[0])
+    assert all(weights.grad is None for weights in student.parameters())
+    assert output.logs["gradient_share"].item() == pytest.approx(0.3, abs=1e-5)
+    assert objective.scale.norms.min() > 0
+    output.loss.backward()
+    assert student.embedding.weight.grad is not None

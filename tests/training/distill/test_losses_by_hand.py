@@ -20,6 +20,7 @@ from training.config.losses import (
     SelectiveGlobalObjective,
     SentenceGateConfig,
     SentenceInterpolatedObjective,
+    SentenceNBestObjective,
     SentenceObjective,
     TieObjective,
     TokenGateConfig,
@@ -33,6 +34,7 @@ from training.distill.losses.hybrid import HybridLoss, sentence_of_position
 from training.distill.losses.kd import (
     CrossEntropyLoss,
     InterpolatedSentenceKDLoss,
+    NBestSentenceKDLoss,
     SentenceKDLoss,
     TokenKDLoss,
     tempered_kl,
@@ -56,6 +58,7 @@ from training.stage import fingerprint_of
         (CrossEntropyLoss, NllObjective),
         (SentenceKDLoss, SentenceObjective),
         (InterpolatedSentenceKDLoss, SentenceInterpolatedObjective),
+        (NBestSentenceKDLoss, SentenceNBestObjective),
         (TokenKDLoss, TokenObjective),
         (SelectiveBatchKDLoss, SelectiveBatchObjective),
         (SelectiveGlobalKDLoss, SelectiveGlobalObjective),
