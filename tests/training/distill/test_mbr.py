@@ -129,3 +129,22 @@ def test_samples_are_the_teachers_own_and_drawn_alike_again(teacher: NativeTeach
     own = logp.gather(1, torch.tensor(ids)[:, None])[:kept, 0].sum().item()
     # Specials other than EOS are never drawn, so what is drawn is a little likelier.
     assert own - 1e-3 <= score <= own + 0.5 * len(ids)
+
+
+def test_samples_become_labels_by_their_likeness(
+    teacher: NativeTeacher, tokenizer: Tokenizer
+) -> None:
+    src = [[5, 6, 7, EOS], [9, 8, EOS]]
+    config = LabelsConfig(n_best=2, beam_size=2, top_k=3, mbr=MbrConfig(samples=6))
+    columns = label_rows(teacher, src, src, config, tokenizer)
+    for row, drawn in enumerate(teacher.sample(src, 6, 1.0)):
+        texts = tokenizer.decode([ids for ids, _ in drawn])
+        means = [
+            np.mean([sacrebleu.sentence_chrf(text, [other]).score for other in texts])
+            for text in texts
+        ]
+        best = columns["hypothesis"][row]
+        assert means[[ids for ids, _ in drawn].index(best)] == pytest.approx(max(means))
+        assert best == columns["nbest"][row][0]  # type: ignore[index]
+        assert len(columns["hypothesis_tail"][row]) == len(best)  # type: ignore[arg-type]
+    assert label_rows(teacher, src, src, config, tokenizer)["nbest"] == columns["nbest"]

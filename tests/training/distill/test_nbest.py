@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from tests.training.distill.test_losses import model
+from training.config.io import load_recipe
 from training.config.losses import SentenceNBestObjective, SentenceObjective
+from training.config.recipe import RecipeError
 from training.data.dataset import ParallelDataset
 from training.data.tokenizer import TOKEN_SCHEMA, write_tokens
 from training.distill.label_store import LabelStore, label_schema, write_manifest, write_shard
@@ -108,3 +110,12 @@ def test_the_loss_is_sentence_level_on_what_was_drawn(data: ParallelDataset) -> 
     (batch,) = data.epoch(4, 3, 100, loss.paths, loss.needs_distributions, 0, 1)
     expected = build_loss(SentenceObjective(), 16)(student, batch._replace(hypothesis=batch.drawn))
     assert torch.equal(loss(student, batch).loss, expected.loss)
+
+
+def test_a_recipe_needs_several_translations_for_it() -> None:
+    tiny = Path(__file__).parents[3] / "recipes" / "tiny.yaml"
+    chosen = ["student.objective={kind: sentence-nbest}", "labels.n_best=1"]
+    with pytest.raises(RecipeError, match=r"chooses among translations: it needs labels\.n_best"):
+        load_recipe(tiny, chosen)
+    recipe = load_recipe(tiny, [*chosen[:1], "labels.n_best=2", "labels.beam_size=2"])
+    assert recipe.student.objective == SentenceNBestObjective()
