@@ -49,7 +49,12 @@ from benchmarks.trainers import (
 from quickstudy.atomic import atomic_write
 from quickstudy.machine import describe_machine, usable_cores
 from training.checkpoint import build_model
-from training.config.losses import GateConfig, ObjectiveConfig, TargetSource
+from training.config.losses import (
+    CorpusGateConfig,
+    GateConfig,
+    ObjectiveConfig,
+    TargetSource,
+)
 from training.config.recipe import ModelConfig, RecipeError
 from training.data.batching import Batch, token_batches
 from training.data.dataset import ParallelDataset
@@ -83,7 +88,9 @@ def every_objective() -> dict[str, Any]:
             continue
         for gate in get_args(get_args(GateConfig)[0]):
             name = f"{fields['kind'].default}, {gate.model_fields['kind'].default} gate"
-            configs[name] = kind(**common, gate=gate())
+            # The one gate that learns nothing under the default scale.
+            scale = {"scale": "excess"} if gate is CorpusGateConfig else {}
+            configs[name] = kind(**common, **scale, gate=gate())
     return configs
 
 
@@ -105,7 +112,8 @@ class Learner:
             ("hypothesis",) if self.objective.needs_distributions else ()
         )
         batch = data.batch(rows, ("hypothesis",), distributions)
-        return batch._replace(reference=batch.hypothesis, closest=batch.hypothesis)
+        taught = batch.hypothesis
+        return batch._replace(reference=taught, closest=taught, drawn=taught)
 
     def step(self, data: ParallelDataset, rows: np.ndarray) -> None:
         batch = self.batch(data, rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -140,6 +140,37 @@ def paired_bootstrap(
     return Paired(float(real), two_sided(resampled, float(real)), seeds, resampled)
 
 
+def hierarchical_bootstrap(
+    system: list[np.ndarray], baseline: list[np.ndarray], metric: Summed = BLEU_SCORE
+) -> Paired:
+    """`paired_bootstrap` that draws seeds as well as sentences: p speaks of other seeds too.
+
+    The i-th of both have the same seed, and a resample draws the same seeds for both. Of n seeds it
+    draws n − 1, which makes the variance over few of them come out right (Rao & Wu 1988). Raises
+    ValueError for fewer than two seeds or for unlike numbers of them.
+    """
+    seeds = len(system)
+    if seeds < 2 or len(baseline) != seeds:
+        raise ValueError(
+            f"two or more seeds of both are needed, not {seeds} and {len(baseline)}: train more, "
+            "or use paired_bootstrap, whose p speaks of sentences alone"
+        )
+    one_each, counts = np.ones((1, len(system[0]))), _draws(len(system[0]))
+    real = float(np.mean(_by_seed(system, one_each, metric) - _by_seed(baseline, one_each, metric)))
+    differences = _by_seed(system, counts, metric) - _by_seed(baseline, counts, metric)
+    drawn = np.random.default_rng(SEED + 1).integers(seeds, size=(seeds - 1, RESAMPLES))
+    resampled = np.take_along_axis(differences, drawn, axis=0).mean(0)
+    return Paired(real, two_sided(resampled, real), seeds, resampled)
+
+
+def benjamini_hochberg(p_values: Sequence[float], rate: float) -> float:
+    """The largest p that counts where, of all comparisons called significant, a share of at most
+    `rate` is to be false (Benjamini & Hochberg 1995); 0 where none counts."""
+    ordered = sorted(p_values)
+    passing = [p for rank, p in enumerate(ordered, start=1) if p <= rate * rank / len(ordered)]
+    return passing[-1] if passing else 0.0
+
+
 def two_sided(resampled: np.ndarray, real: float) -> float:
     """How often resampled values [R] lie as far from their mean as the real one from zero."""
     beyond = int((np.abs(resampled - resampled.mean()) >= abs(real)).sum())
@@ -168,8 +199,13 @@ def _draws(size: int) -> np.ndarray:
 
 def _resampled(seeds: list[np.ndarray], counts: np.ndarray, metric: Summed) -> np.ndarray:
     """Mean score over the seeds in each resample, given how often it drew each sentence: [R]."""
+    return _by_seed(seeds, counts, metric).mean(0)
+
+
+def _by_seed(seeds: list[np.ndarray], counts: np.ndarray, metric: Summed) -> np.ndarray:
+    """The score of each seed in each resample, [seeds, R]."""
     sums = [counts @ metric.summable(one).astype(np.float64) for one in seeds]
-    return np.mean([[metric.score(row) for row in one] for one in sums], axis=0)
+    return np.array([[metric.score(row) for row in one] for one in sums])
 
 
 @dataclass(frozen=True)

@@ -47,13 +47,19 @@ def digest(value: Any) -> str:
 def fingerprint_of(value: Any, leave_out: tuple[str, ...] = ()) -> Any:
     """What of a recipe's section a result depends on, as JSON: what differs from the defaults.
 
-    A later version with one more option thus makes nothing again that was made without it.
+    A later version with one more option thus makes nothing again that was made without it. Where a
+    default has changed, what counts is the former one (`FORMER_DEFAULTS`).
     """
     if isinstance(value, BaseModel):
+        former = getattr(type(value), "FORMER_DEFAULTS", {})
+        defaults = {
+            name: former.get(name, _default(field))
+            for name, field in type(value).model_fields.items()
+        }
         return {
             name: fingerprint_of(getattr(value, name))
-            for name, field in type(value).model_fields.items()
-            if name not in leave_out and (name == "kind" or getattr(value, name) != _default(field))
+            for name, default in defaults.items()
+            if name not in leave_out and (name == "kind" or getattr(value, name) != default)
         }
     if isinstance(value, dict):
         return {key: fingerprint_of(item) for key, item in value.items()}

@@ -32,7 +32,7 @@ from training.checkpoint import (
 from training.config.losses import ObjectiveConfig
 from training.config.model import FreezeConfig
 from training.config.recipe import ModelConfig, RecipeError, TrainingConfig
-from training.data.batching import Batch, map_table
+from training.data.batching import Batch, clipped, map_table
 from training.data.dataset import ParallelDataset
 from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer
@@ -49,6 +49,8 @@ from training.transfer import Freezing, start_from_checkpoint, start_from_pretra
 CLOCK_EVERY = 5
 WARM = 2
 """The first step that takes as long as later ones."""
+GATE = "objective."
+"""In front of the names of a learned gate's weights, beside those of the model."""
 SOON = 10.0
 """Seconds without a log line that need no announcement."""
 
@@ -101,7 +103,7 @@ class Validator:
         self.tokenizer = tokenizer
         rows = (source or tokenizer).encode([src for src, _ in pairs])
         # What is too long for the model is cut: it still counts, and is worth little.
-        self.rows = [row[: max_length - 1] for row in rows]
+        self.rows = clipped(rows, max_length - 1)
 
     def bleu(self, model: Transformer, fabric: Fabric) -> float:
         """BLEU on the same text in every process; each translates its share."""
@@ -422,31 +424,44 @@ class Trainer:
         if self.freezing.apply(self.loss.progress):
             self._set_up()
             self.monitor.say(f"step {step}: more weights learn from here")
-        for index, batch in enumerate(batches):
+        sizes = [self.loss.size(batch) for batch in batches]
+        mean_size = self._mean_over_processes(sum(sizes))
+        for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
             last = index == len(batches) - 1
             with self.fabric.no_backward_sync(self.module, enabled=not last):
                 output = self.module(batch)
-                self._check_finite(output.loss, batch, step)
-                self.fabric.backward(output.loss / len(batches))
+                self._check_finite("loss", output.loss, [batch], step)
+                # Processes' gradients are averaged: so each word of the step weighs the same.
+                self.fabric.backward(output.loss * (size / max(mean_size, 1.0)))
             self._count(output, batch)
-        self.fabric.clip_gradients(
+        norm = self.fabric.clip_gradients(
             self.module,
             self.wrapped_optimizer,
             max_norm=self.config.clip_norm,
             error_if_nonfinite=False,
         )
+        assert isinstance(norm, Tensor)
+        self._check_finite("norm of the gradient", norm, batches, step)
         self.wrapped_optimizer.step()
         self.wrapped_optimizer.zero_grad()
         self.state.step = step
         self.state.batches_done += len(batches)
 
-    def _check_finite(self, loss: Tensor, batch: Batch, step: int) -> None:
-        if not bool(torch.isfinite(loss)):
-            ids = batch.ids.tolist()
+    def _mean_over_processes(self, value: float) -> float:
+        if self.fabric.world_size == 1:
+            return value
+        mine = torch.tensor(value, dtype=torch.float64, device=self.fabric.device)
+        agreed = self.fabric.all_reduce(mine, reduce_op="mean")
+        assert isinstance(agreed, Tensor)
+        return float(agreed)
+
+    def _check_finite(self, what: str, value: Tensor, batches: list[Batch], step: int) -> None:
+        if not bool(torch.isfinite(value)):
+            ids = [number for batch in batches for number in batch.ids.tolist()]
             raise TrainingError(
-                f"{self.run.name}: the loss is {loss.item()} at step {step}, in the batch of pairs "
-                f"{ids[:20]}{'…' if len(ids) > 20 else ''}. Look at those pairs (column `id` of "
-                "the prepared corpus) or lower training.learning_rate; the run resumes from its "
+                f"{self.run.name}: the {what} is {value.item()} at step {step}, in the batch of "
+                f"pairs {ids[:20]}{'…' if len(ids) > 20 else ''}. Look at those pairs (column `id` "
+                "of the prepared corpus) or lower training.learning_rate; the run resumes from its "
                 "last checkpoint"
             )
 
@@ -493,7 +508,8 @@ class Trainer:
         state.kept = ranked[: self.config.average]
         if self.fabric.is_global_zero and (bleu, state.step) in state.kept:
             self._weights(state.step).parent.mkdir(exist_ok=True)
-            save_tensors(self._weights(state.step), self.model.state_dict())
+            gate = {f"{GATE}{name}": value for name, value in self.loss.named_parameters()}
+            save_tensors(self._weights(state.step), {**self.model.state_dict(), **gate})
         self.fabric.barrier()
         self._since += time.perf_counter() - started
         values = {"validation_bleu": bleu, "best_bleu": state.best_bleu}
@@ -507,10 +523,10 @@ class Trainer:
         self._save()
         kept = [(bleu, step) for bleu, step in state.kept or []]
         states = [load_file(self._weights(step)) for _, step in kept]
-        self.model.load_state_dict(average_states(states))
+        self._load_weights(average_states(states))
         averaged = self.validator.bleu(self.model, self.fabric)
         if averaged < kept[0][0]:
-            self.model.load_state_dict(states[0])
+            self._load_weights(states[0])
         chosen = max(averaged, kept[0][0])
         self.monitor.say(
             f"validation BLEU: best checkpoint {kept[0][0]:.2f} (step {kept[0][1]}), average of "
@@ -522,6 +538,15 @@ class Trainer:
                 shutil.rmtree(leftover, ignore_errors=True)
         self.fabric.barrier()
         self.monitor.close()
+
+    def _load_weights(self, state: dict[str, Tensor]) -> None:
+        """Of the model, and of a learned gate where it was kept beside them."""
+        gate = {name: value for name, value in state.items() if name.startswith(GATE)}
+        self.model.load_state_dict({k: v for k, v in state.items() if k not in gate})
+        with torch.no_grad():
+            for name, parameter in self.loss.named_parameters():
+                if (value := gate.get(f"{GATE}{name}")) is not None:
+                    parameter.copy_(value)
 
     def _write_checkpoint(self, bleu: float) -> None:
         metrics = {

@@ -5,6 +5,9 @@ that token-level distillation suits simple scenarios and sentence-level distilla
 (by student size, text complexity and decoding), and that a gated hybrid beats both.
 
 A group is the rows that differ in method and seed alone: one text, one student size.
+
+Only what several seeds show is called a difference: p then counts seeds as well as sentences, and
+of the many comparisons at most a twentieth of those called significant is to be false.
 """
 
 from __future__ import annotations
@@ -19,13 +22,26 @@ import numpy as np
 from benchmarks.plots import draw_study
 from benchmarks.study.config import OWN, Study
 from benchmarks.study.run import RESULTS, read_rows
-from export.metrics import Paired, bleu_of, paired_bootstrap, signature, two_sided, unpack
+from export.metrics import (
+    Paired,
+    benjamini_hochberg,
+    bleu_of,
+    hierarchical_bootstrap,
+    paired_bootstrap,
+    signature,
+    two_sided,
+    unpack,
+)
 from quickstudy.atomic import atomic_write
 
 # --- rows, grouped and compared -------------------------------------------------------------------
 
 Row = dict[str, Any]
 TEACHER = "teacher"
+HYBRID = "hybrid"
+HYBRID_AGAINST = ("sentence", "token", "nll")
+FALSE_SHARE = 0.05
+"""Share of the differences called significant that may be false, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -135,21 +151,61 @@ class StudyTable:
         setting: Setting,
         inside: np.ndarray | None = None,
     ) -> Paired:
-        """Paired bootstrap of two methods on the seeds that both have."""
-        common = {row["seed"] for row in rows} & {row["seed"] for row in baseline}
-        both = [
-            [self.statistics(row, setting) for row in some if row["seed"] in common]
-            for some in (rows, baseline)
-        ]
+        """Bootstrap of two methods on the seeds that both have: of sentences and seeds, or of
+        sentences alone where there is one seed."""
+        by_seed = [{row["seed"]: row for row in some} for some in (rows, baseline)]
+        common = sorted(by_seed[0].keys() & by_seed[1].keys())
+        both = [[self.statistics(some[seed], setting) for seed in common] for some in by_seed]
         if inside is not None:
             both = [[one[inside] for one in some] for some in both]
-        return paired_bootstrap(both[0], both[1])
+        compare = hierarchical_bootstrap if len(common) > 1 else paired_bootstrap
+        return compare(both[0], both[1])
 
     def bucket(self, setting: Setting, column: int, third: int) -> np.ndarray:
         """Which sentences of a test set are in a third: by length (column 0), rarity (1)."""
         buckets = unpack(self.rows[0]["tests"][setting.test]["buckets"])
         inside: np.ndarray = buckets[:, column] == third
         return inside
+
+
+Pair = tuple[str, str, str, str, Setting]
+"""Text, student, method, the method that it is compared with, and how both were measured."""
+
+
+class Comparisons:
+    """Every comparison of two methods that a report shows, and which of them are significant: those
+    of several seeds that pass Benjamini and Hochberg's procedure at `FALSE_SHARE`."""
+
+    def __init__(self, study: Study, table: StudyTable) -> None:
+        self.shown: dict[Pair, Paired] = {}
+        for text, student in table.groups():
+            methods = table.methods(text, student)
+            for method in methods:
+                others = HYBRID_AGAINST if method.startswith(HYBRID) else ()
+                for other in dict.fromkeys([*study.baselines, *others]):
+                    rows = table.of(text, student, method), table.of(text, student, other)
+                    if method == other or not share_seeds(*rows):
+                        continue
+                    for setting in table.settings():
+                        pair = (text, student, method, other, setting)
+                        self.shown[pair] = table.compare(*rows, setting)
+        several = [paired.p_value for paired in self.shown.values() if paired.seeds > 1]
+        self.several = len(several)
+        self.threshold = benjamini_hochberg(several, FALSE_SHARE)
+
+    def significant(self, paired: Paired) -> bool:
+        """Whether several seeds show a difference, the number of comparisons counted."""
+        return paired.seeds > 1 and paired.p_value <= self.threshold
+
+    def note(self) -> str:
+        """What p means here, in a sentence or two."""
+        return (
+            f"p of several seeds is by a bootstrap of sentences and seeds; {self.several} of the "
+            f"{len(self.shown)} comparisons have several, and those with p ≤ {self.threshold:.3f} "
+            f"count as significant (Benjamini and Hochberg, false discovery rate {FALSE_SHARE}). "
+            "p of one seed, in italics, speaks of the sentences of that one run alone, so nothing "
+            "is claimed from it."
+        )
 
 
 @dataclass(frozen=True)
@@ -160,7 +216,9 @@ class Advantage:
     paired: Paired
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.paired.difference:+.2f} (p = {self.paired.p_value:.3f})"
+        seeds = "one seed" if self.paired.seeds == 1 else f"{self.paired.seeds} seeds"
+        p_value = f"p = {self.paired.p_value:.3f}, {seeds}"
+        return f"{self.where}: {self.paired.difference:+.2f} ({p_value})"
 
 
 def advantages(
@@ -181,8 +239,9 @@ def advantages(
 
 # --- report ---------------------------------------------------------------------------------------
 
-SIGNIFICANT = 0.05
 TOKEN_OVER_SENTENCE = ("token", "sentence")
+P_OF_AN_AXIS = 0.01
+"""Five axes are tested: a twentieth, shared among them (Bonferroni)."""
 
 
 def write_report(study: Study, out: Path) -> Path:
@@ -194,9 +253,15 @@ def write_report(study: Study, out: Path) -> Path:
         lines += [study.description, ""]
     lines += [_progress(study, table), ""]
     if table.rows:
-        lines += ["## What the rows say", "", *findings(study, table), ""]
+        comparisons = Comparisons(study, table)
+        lines += ["## What the rows say", "", *findings(table, comparisons), ""]
         lines += [line for name in figures for line in (f"![{name}]({name})", "")]
-        lines += _tables(study, table) + _buckets(table) + _gates(table) + _signatures(table)
+        lines += (
+            _tables(study, table, comparisons)
+            + _buckets(table)
+            + _gates(table)
+            + _signatures(table)
+        )
     atomic_write(out / "report.md", "\n".join(lines).rstrip() + "\n")
     return out / "report.md"
 
@@ -211,11 +276,11 @@ def _progress(study: Study, table: StudyTable) -> str:
 # --- findings ------------------------------------------------------------------------------------
 
 
-def findings(study: Study, table: StudyTable) -> list[str]:
+def findings(table: StudyTable, comparisons: Comparisons) -> list[str]:
     """The claims, one by one, where the rows speak of them."""
     setting = table.settings()[0]
-    lines = [f"Measured on {setting.label}; differences in BLEU, p by paired bootstrap.", ""]
-    lines += [f"- {line}" for line in _hybrid_claim(table, setting)]
+    lines = [f"Measured on {setting.label}; differences in BLEU. {comparisons.note()}", ""]
+    lines += [f"- {line}" for line in _hybrid_claim(table, comparisons, setting)]
     sizes = advantages(
         table,
         list(table.sizes(OWN)),
@@ -238,31 +303,30 @@ def findings(study: Study, table: StudyTable) -> list[str]:
     return lines
 
 
-def _hybrid_claim(table: StudyTable, setting: Setting) -> list[str]:
+def _hybrid_claim(table: StudyTable, comparisons: Comparisons, setting: Setting) -> list[str]:
     lines = []
     for text, student in table.groups():
-        hybrids = [m for m in table.methods(text, student) if m.startswith("hybrid")]
-        for hybrid in hybrids:
-            mine = table.of(text, student, hybrid)
+        for hybrid in table.methods(text, student):
             parts = [
-                _against(other, table.compare(mine, rows, setting))
-                for other in ("sentence", "token", "nll")
-                if share_seeds(rows := table.of(text, student, other), mine)
+                _against(other, comparisons.shown[pair], comparisons)
+                for other in HYBRID_AGAINST
+                if hybrid.startswith(HYBRID)
+                and (pair := (text, student, hybrid, other, setting)) in comparisons.shown
             ]
             if parts:
                 lines.append(f"{_group(text, student)}: `{hybrid}` {', '.join(parts)}.")
     return lines
 
 
-def _against(other: str, paired: Paired) -> str:
-    verdict = _verdict(paired.difference, paired.p_value)
-    return f"{verdict} `{other}` ({paired.difference:+.2f}, p = {paired.p_value:.3f})"
-
-
-def _verdict(difference: float, p_value: float) -> str:
-    if p_value >= SIGNIFICANT:
-        return "does not differ from"
-    return "beats" if difference > 0 else "loses to"
+def _against(other: str, paired: Paired, comparisons: Comparisons) -> str:
+    size = f"({paired.difference:+.2f}, p = {paired.p_value:.3f})"
+    if paired.seeds == 1:
+        return (
+            f"was {'ahead of' if paired.difference > 0 else 'behind'} `{other}` in one run {size}"
+        )
+    if not comparisons.significant(paired):
+        return f"does not differ from `{other}` {size}"
+    return f"{'beats' if paired.difference > 0 else 'loses to'} `{other}` {size}"
 
 
 def _bucket_advantages(table: StudyTable, setting: Setting, column: int) -> list[Advantage]:
@@ -296,15 +360,14 @@ def _axis_claim(axis: str, axis_advantages: list[Advantage], grows: bool) -> lis
     p_value = two_sided(last.resampled - first.resampled, change)
     points = "; ".join(str(one) for one in axis_advantages)
     size = f"{change:+.2f} from end to end, p = {p_value:.3f}"
-    if p_value >= SIGNIFICANT:
+    direction = "more" if change > 0 else "less"
+    agrees = f"{'' if (change > 0) == grows else 'not '}the paper's direction"
+    if min(first.seeds, last.seeds) == 1:
+        said = f"single runs show a change of token-level less sentence-level ({size}), {agrees}"
+    elif p_value >= P_OF_AN_AXIS:
         said = f"token-level less sentence-level does not change significantly ({size})"
     else:
-        held = "" if (change > 0) == grows else "not "
-        direction = "more" if change > 0 else "less"
-        said = (
-            f"token-level gains {direction} on sentence-level ({size}), which is {held}the "
-            "paper's direction"
-        )
+        said = f"token-level gains {direction} on sentence-level ({size}), which is {agrees}"
     return [f"- Along {axis}, {said}. Token less sentence, {points}."]
 
 
@@ -316,15 +379,22 @@ def _group(text: str, student: str) -> str:
     return shown if text == OWN else f"{shown} on text `{text}`"
 
 
-def _tables(study: Study, table: StudyTable) -> list[str]:
+def _tables(study: Study, table: StudyTable, comparisons: Comparisons) -> list[str]:
     lines: list[str] = []
     for text, student in table.groups():
         for setting in table.settings():
-            lines += _table(study, table, text, student, setting)
+            lines += _table(study, table, comparisons, (text, student), setting)
     return lines
 
 
-def _table(study: Study, table: StudyTable, text: str, student: str, setting: Setting) -> list[str]:
+def _table(
+    study: Study,
+    table: StudyTable,
+    comparisons: Comparisons,
+    group: tuple[str, str],
+    setting: Setting,
+) -> list[str]:
+    text, student = group
     methods = table.methods(text, student)
     size = table.of(text, student, methods[0])[0]["parameters"]
     against = [name for name in study.baselines if name in methods]
@@ -353,20 +423,19 @@ def _table(study: Study, table: StudyTable, text: str, student: str, setting: Se
             str(table.metric(rows, setting, "chrF2")),
             f"{validation:.2f}",
         ]
-        cells += [_compared(table, method, name, (text, student), setting) for name in against]
+        cells += [_compared(comparisons, (*group, method, name, setting)) for name in against]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
-def _compared(
-    table: StudyTable, method: str, baseline: str, group: tuple[str, str], setting: Setting
-) -> str:
-    rows, other = table.of(*group, method), table.of(*group, baseline)
-    if method == baseline or not share_seeds(rows, other):
+def _compared(comparisons: Comparisons, pair: Pair) -> str:
+    paired = comparisons.shown.get(pair)
+    if paired is None:
         return "–"
-    paired = table.compare(rows, other, setting)
     shown = f"{paired.difference:+.2f} ({paired.p_value:.3f})"
-    return f"**{shown}**" if paired.p_value < SIGNIFICANT else shown
+    if paired.seeds == 1:
+        return f"*{shown}*"
+    return f"**{shown}**" if comparisons.significant(paired) else shown
 
 
 def _buckets(table: StudyTable) -> list[str]:
@@ -403,10 +472,12 @@ def _gates(table: StudyTable) -> list[str]:
         "### The gate at the end of each run",
         "",
         "g = 1 follows the sentence-level loss. First and last fifth of the training text by "
-        "source length, teacher's entropy and word rarity.",
+        "source length, teacher's entropy and word rarity. It shows how the losses compare there, "
+        "not which teaches better: students that never had a gate give the same picture.",
         "",
-        "| student | gate | mean | spread | length | entropy | rarity | collapsed |",
-        "|---|---|--:|--:|--:|--:|--:|---|",
+        "| student | gate | mean | spread | share of the gradient | length | entropy | rarity "
+        "| collapsed |",
+        "|---|---|--:|--:|--:|--:|--:|--:|---|",
     ]
     for row in gated:
         gate = row["gate"]
@@ -417,9 +488,16 @@ def _gates(table: StudyTable) -> list[str]:
         lines.append(
             f"| {row['text']}.{row['student']}.{row['method']}.{row['seed']} "
             f"| {gate['gate']['kind']} | {gate['mean']:.2f} | {gate['spread']:.2f} "
-            f"| {' | '.join(ends)} | {'yes' if gate['warning'] else 'no'} |"
+            f"| {_share(gate['steps'])} | {' | '.join(ends)} "
+            f"| {'yes' if gate['warning'] else 'no'} |"
         )
     return [*lines, ""]
+
+
+def _share(steps: list[dict[str, float]]) -> str:
+    """The mean sentence-level share of the gradient over a run, where it was measured."""
+    shares = [step["share"] for step in steps if "share" in step]
+    return f"{sum(shares) / len(shares):.2f}" if shares else "–"
 
 
 def _signatures(table: StudyTable) -> list[str]:
@@ -431,8 +509,8 @@ def _signatures(table: StudyTable) -> list[str]:
     lines = [
         "### Signatures",
         "",
-        f"BLEU `{bleu}`; chrF2 `{chrf}`; comparisons `{signature()}`, sentences resampled and "
-        "seeds kept. Spread: sample standard deviation over seeds. Bold: p < 0.05.",
+        f"BLEU `{bleu}`; chrF2 `{chrf}`; comparisons `{signature()}`. Spread: sample "
+        "standard deviation over seeds. Bold: significant, as said above; italics: one seed.",
         f"Students are trained in {' and '.join(precisions)}, translate in CTranslate2 "
         f"{versions['ctranslate2']} float32; torch {versions['torch']}, {versions['processor']}.",
     ]

@@ -17,7 +17,15 @@ import pytest
 import yaml
 
 from benchmarks.study.config import Cell, StudyError, load_study, load_text
-from benchmarks.study.report import Setting, StudyTable, findings, mean_of, write_report
+from benchmarks.study.report import (
+    Comparisons,
+    Setting,
+    StudyTable,
+    _gates,
+    findings,
+    mean_of,
+    write_report,
+)
 from benchmarks.study.run import StudyBench, read_rows, run_study
 from export.metrics import pack
 from training.config.recipe import RecipeError
@@ -181,35 +189,70 @@ def row(method: str, matched: int, seed: int = 1, student: str = "recipe", size:
     }
 
 
+def seeds(method: str, matched: tuple[int, ...], **options: Any) -> list[Any]:
+    return [row(method, n, seed, **options) for seed, n in enumerate(matched, start=1)]
+
+
+def said_of(folder: Path, rows: list[Any]) -> str:
+    table = StudyTable(rows)
+    return "\n".join(findings(table, Comparisons(load_study(write(folder)), table)))
+
+
 def test_report_says_what_holds(tmp_path: Path) -> None:
-    rows = [row("nll", 4), row("sentence", 5), row("token", 6), row("hybrid", 8)]
-    rows += [
-        row(method, n, student="small", size=0) for method, n in (("sentence", 5), ("token", 5))
-    ]
-    study = load_study(write(tmp_path))
-    said = "\n".join(findings(study, StudyTable(rows)))
+    rows = seeds("nll", (4, 4, 4)) + seeds("sentence", (5, 5, 5)) + seeds("token", (6, 6, 6))
+    rows += seeds("hybrid", (8, 8, 8)) + seeds("tie", (7,))
+    for method in ("sentence", "token"):
+        rows += seeds(method, (5, 5, 5), student="small", size=0)
+    said = said_of(tmp_path, rows)
     assert "`hybrid` beats `sentence`" in said
     assert "beats `token`" in said
+    assert "beats `nll`" in said
+    assert "9 of the 11 comparisons have several" in said
     assert "Along larger students (simpler), token-level gains more" in said
     assert "which is the paper's direction" in said
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    report = write_report(study, tmp_path).read_text()
+    report = write_report(load_study(write(tmp_path)), tmp_path).read_text()
     assert "0 of 2 students" not in report
     assert (tmp_path / "methods.png").stat().st_size > 1000
     assert (tmp_path / "sizes.png").exists()
-    assert "| `hybrid` | 1 |" in report
+    (hybrid,) = [line for line in report.splitlines() if line.startswith("| `hybrid` | 3 |")]
+    assert hybrid.count("**") == 4
+    (tie,) = [line for line in report.splitlines() if line.startswith("| `tie` | 1 |")]
+    assert "**" not in tie
+    assert tie.count("*") == 4
+
+
+def test_one_seed_claims_nothing(tmp_path: Path) -> None:
+    said = said_of(tmp_path, [row("sentence", 5), row("token", 4), row("hybrid", 9)])
+    assert "`hybrid` was ahead of `sentence` in one run" in said
+    assert "beats" not in said
+    assert "0 of the 4 comparisons have several" in said
+
+
+def test_seeds_that_disagree_are_no_difference(tmp_path: Path) -> None:
+    """Every sentence of every run says so, and yet another seed may not."""
+    rows = seeds("sentence", (5, 5, 5)) + seeds("token", (5, 5, 5)) + seeds("hybrid", (4, 9, 4))
+    table = StudyTable(rows)
+    some = [table.of("recipe", "recipe", method) for method in ("hybrid", "sentence")]
+    paired = table.compare(*some, Setting("toy", 1))
+    assert paired.difference > 5
+    assert paired.p_value > 0.1
+    assert "does not differ from `sentence`" in said_of(tmp_path, rows)
 
 
 def test_a_distance_that_is_kept_is_said_to_be_kept(tmp_path: Path) -> None:
-    rows = [row("sentence", 5), row("token", 5)]
-    rows += [row(method, 5, student="small", size=0) for method in ("sentence", "token")]
-    unchanged = "\n".join(findings(load_study(write(tmp_path)), StudyTable(rows)))
+    rows = seeds("sentence", (5, 5)) + seeds("token", (5, 5))
+    rows += seeds("sentence", (5, 5), student="small", size=0)
+    rows += seeds("token", (5, 5), student="small", size=0)
+    unchanged = said_of(tmp_path, rows)
     assert "does not change significantly (+0.00 from end to end, p = 1.000)" in unchanged
+    single = said_of(tmp_path, [one for one in rows if one["seed"] == 1])
+    assert "single runs show a change" in single
 
 
 def test_a_hybrid_that_loses_is_said_to_lose(tmp_path: Path) -> None:
-    rows = [row("sentence", 8), row("token", 5), row("hybrid", 5)]
-    said = "\n".join(findings(load_study(write(tmp_path)), StudyTable(rows)))
+    rows = seeds("sentence", (8, 8)) + seeds("token", (5, 5)) + seeds("hybrid", (5, 5))
+    said = said_of(tmp_path, rows)
     assert "`hybrid` loses to `sentence`" in said
     assert "does not differ from `token` (+0.00, p = 1.000)" in said
 
@@ -243,3 +286,22 @@ def test_students_of_one_size_are_one_point_of_the_sizes() -> None:
     rows = [row("a", 5, size=3), row("a", 6, student="longer", size=3)]
     rows += [row("a", 4, student="small", size=1)]
     assert StudyTable(rows).sizes("recipe") == {"small": 1_000_000, "recipe": 3_000_000}
+
+
+def test_the_report_shows_which_share_a_gate_reached(tmp_path: Path) -> None:
+    fifths = [{"mean": 0.2}, {"mean": 0.7}]
+    gate = {
+        "gate": {"kind": "sentence"},
+        "mean": 0.5,
+        "spread": 0.1,
+        "warning": None,
+        "steps": [{"step": 1, "share": 0.4}, {"step": 2, "share": 0.5}, {"step": 3}],
+        "by_source_length": fifths,
+        "by_teacher_entropy": fifths,
+        "by_target_rarity": fifths,
+    }
+    table = StudyTable([row("hybrid", 5) | {"gate": gate}])
+    (line,) = [line for line in _gates(table) if line.startswith("| recipe")]
+    assert "| sentence | 0.50 | 0.10 | 0.45 | 0.20 → 0.70 |" in line
+    gate["steps"] = [{"step": 1}]
+    assert any("| 0.10 | – |" in line for line in _gates(table))

@@ -12,8 +12,10 @@ from sacrebleu.significance import PairedTest, Result
 
 from export.metrics import (
     CHRF_SCORE,
+    benjamini_hochberg,
     bleu_of,
     chrf_statistics_of,
+    hierarchical_bootstrap,
     pack,
     paired_bootstrap,
     resampled_differences,
@@ -122,3 +124,59 @@ def test_seeds_are_averaged() -> None:
     assert found.difference == pytest.approx(means[0] - means[1])
     assert found.p_value < 0.01
     assert found.seeds == 3
+
+
+# --- seeds as well as sentences ----------------------------------------------------------------
+
+
+def test_sentences_and_seeds_are_drawn_as_by_hand() -> None:
+    """Held to the same bootstrap written out, with draws of its own: sentences, then two of three
+    seeds, and sacreBLEU's corpus score of what was drawn."""
+    pairs = [
+        [spoilt(REFERENCES, share, 10 * seed + part) for part, share in enumerate((0.2, 0.3))]
+        for seed in (1, 2, 3)
+    ]
+    chooser, drawn = random.Random(6), []
+    for _ in range(300):
+        lines = chooser.choices(range(len(REFERENCES)), k=len(REFERENCES))
+        differences = []
+        for pair in chooser.choices(pairs, k=2):
+            one, other = (
+                sacrebleu.corpus_bleu([some[n] for n in lines], [[REFERENCES[n] for n in lines]])
+                for some in pair
+            )
+            differences.append(one.score - other.score)
+        drawn.append(sum(differences) / 2)
+    found = hierarchical_bootstrap(
+        *([statistics_of(pair[part], REFERENCES) for pair in pairs] for part in (0, 1))
+    )
+    assert found.seeds == 3
+    assert found.resampled.mean() == pytest.approx(np.mean(drawn), abs=0.6)
+    assert found.resampled.std() == pytest.approx(np.std(drawn), rel=0.15)
+
+
+def test_the_spread_over_seeds_is_that_of_their_mean() -> None:
+    """Sentences that are all alike leave the seeds: s / √3, with s the sample deviation."""
+    runs = [np.array([[10, 10, *(n - order for order in range(4))]] * 20) for n in (3, 4, 9)]
+    base = np.array([[10, 10, 4, 3, 2, 1]] * 20)
+    found = hierarchical_bootstrap(runs, [base] * 3)
+    differences = [bleu_of(one) - bleu_of(base) for one in runs]
+    assert found.difference == pytest.approx(np.mean(differences))
+    assert found.resampled.std() == pytest.approx(np.std(differences, ddof=1) / 3**0.5, rel=0.1)
+    assert paired_bootstrap(runs, [base] * 3).p_value < 0.002 < found.p_value
+
+
+def test_seeds_of_both_are_needed() -> None:
+    one = statistics_of(GOOD, REFERENCES)
+    for system, baseline in (([one], [one]), ([one, one], [one])):
+        with pytest.raises(ValueError, match="two or more seeds"):
+            hierarchical_bootstrap(system, baseline)
+
+
+def test_benjamini_and_hochberg_by_hand() -> None:
+    """At 0.05 over five, p may be .01 .02 .03 .04 .05 by rank: .039 passes as the fourth and takes
+    .032, which its own rank would not pass, with it."""
+    assert benjamini_hochberg([0.2, 0.001, 0.039, 0.032, 0.015], 0.05) == 0.039
+    assert benjamini_hochberg([0.02, 0.9], 0.05) == 0.02
+    assert benjamini_hochberg([0.03, 0.9], 0.05) == 0
+    assert benjamini_hochberg([], 0.05) == 0

@@ -30,10 +30,18 @@ def test_strength_is_the_share_of_words_lost_or_misspelt(strength: float) -> Non
     assert misspelt == pytest.approx(strength / 3, rel=0.1)
 
 
-def test_a_swap_keeps_every_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.data.cleaning.KINDS", ("swap",))
+def test_replaced_words_are_others_of_the_sentence() -> None:
+    words = [f"w{number}" for number in range(2000)]
+    found = noisy(" ".join(words), 0.3, random.Random(1), ["replace"]).split(" ")
+    assert len(found) == len(words)
+    assert set(found) < set(words)
+    replaced = sum(one != other for one, other in zip(found, words, strict=True))
+    assert replaced / len(words) == pytest.approx(0.3, abs=0.03)
+
+
+def test_a_swap_keeps_every_word() -> None:
     words = [f"w{number}" for number in range(200)]
-    found = noisy(" ".join(words), 0.3, random.Random(1)).split(" ")
+    found = noisy(" ".join(words), 0.3, random.Random(1), ["swap"]).split(" ")
     assert sorted(found) == sorted(words)
     assert found != words
 

@@ -6,7 +6,7 @@ A new objective is a class here (joined to the union at the end) and a loss in
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -15,11 +15,16 @@ class Section(BaseModel):
     """A part of a recipe: frozen, and refusing unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    FORMER_DEFAULTS: ClassVar[dict[str, Any]] = {}
+    """What a field was by default when results that must not count for a new default were made."""
 
 
 TargetSource = Literal["reference", "hypothesis", "closest"]
 """Whose words a student is taught along: the reference y, the teacher's best translation ŷ, or the
 one of its n-best that is closest to y by sentence BLEU."""
+
+TargetPath = TargetSource | Literal["drawn"]
+"""Also one of the teacher's n-best that is drawn for every epoch, which has no distributions."""
 
 
 class ConstantGateConfig(Section):
@@ -108,6 +113,15 @@ class SentenceInterpolatedObjective(Section):
     """Probability mass spread over the vocabulary, a share of 1."""
 
 
+class SentenceNBestObjective(Section):
+    """Sentence-level distillation on one of the teacher's n-best, drawn for every epoch by the
+    teacher's probabilities."""
+
+    kind: Literal["sentence-nbest"] = "sentence-nbest"
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Probability mass spread over the vocabulary, a share of 1."""
+
+
 class TokenLevel(Section):
     """What every objective with a token-level loss shares."""
 
@@ -178,10 +192,19 @@ class HybridObjective(TokenLevel):
     """Of the sentence-level loss: probability mass spread over the vocabulary, a share of 1."""
     path: TargetSource = "hypothesis"
     """The token-level path. `hypothesis` shares one forward pass with the sentence-level loss."""
-    scale: Literal["auto", "none", "running-mean", "excess"] = "auto"
-    """How the two losses are put on one scale before the gate weighs them: divided by their own
-    running means, each as excess over its least possible value, or not at all. `auto` is
-    running-mean for a learned gate, else none."""
+    scale: Literal["gradient", "auto", "none", "running-mean", "excess"] = "gradient"
+    """How the two losses are put on one scale before the gate weighs them: so that g is the
+    sentence-level share of the gradient, each divided by its running mean, each as excess over its
+    least possible value, or not at all. `auto`, the default of earlier versions, is running-mean
+    for a learned gate, else none."""
+    FORMER_DEFAULTS: ClassVar[dict[str, Any]] = {"scale": "auto"}
+
+    @property
+    def loss_scale(self) -> Literal["gradient", "none", "running-mean", "excess"]:
+        """`scale` without `auto`."""
+        if self.scale != "auto":
+            return self.scale
+        return "running-mean" if isinstance(self.gate, LearnedGateConfig) else "none"
 
     @model_validator(mode="after")
     def _gate_fits(self) -> Self:
@@ -189,6 +212,12 @@ class HybridObjective(TokenLevel):
             raise ValueError(
                 "a gate of kind token weighs both losses at the same position: it needs path: "
                 "hypothesis"
+            )
+        if self.gate.kind == "corpus" and self.scale == "gradient":
+            raise ValueError(
+                "a gate of kind corpus learns nothing where each loss is compared with its own "
+                "mean, as scale: gradient does: set g with gate: {kind: constant}, or use scale: "
+                "excess"
             )
         return self
 
@@ -215,6 +244,7 @@ ObjectiveConfig = Annotated[
     NllObjective
     | SentenceObjective
     | SentenceInterpolatedObjective
+    | SentenceNBestObjective
     | TokenObjective
     | HybridObjective
     | SelectiveBatchObjective

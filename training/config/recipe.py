@@ -150,6 +150,9 @@ class AugmentConfig(Section):
         return self
 
 
+NoiseKind = Literal["drop", "swap", "typo", "replace"]
+
+
 class CorpusConfig(Section):
     """Where the text is and how it is cleaned."""
 
@@ -177,8 +180,11 @@ class CorpusConfig(Section):
     """Tag training sources with the form of address of their German target, `<formal>` or
     `<informal>`, so that a translation can be asked for in either; tokenizer.add must name both."""
     noise: float = Field(0.0, ge=0, lt=1)
-    """Share of the source words, of training and held-out text alike, that are dropped, exchanged
-    or misspelt, for studies of text complexity; 0 to below 1."""
+    """Share of the source words, of training and held-out text alike, that are disturbed, for
+    studies of text complexity; 0 to below 1."""
+    noise_kinds: list[NoiseKind] = Field(default=["drop", "swap", "typo"], min_length=1)
+    """How, each as often: left out, exchanged with the next word, misspelt, replaced by another
+    word of the sentence."""
     shard_pairs: int = Field(20_000, ge=1)
     """Pairs in one shard of the prepared corpus and of the label store."""
     licence: str = Field("unknown", min_length=1)
@@ -256,6 +262,33 @@ class RecipeError(QuickstudyError, ValueError):
     """A recipe that cannot be used; the message lists every fault with its field."""
 
 
+class MbrConfig(Section):
+    """Labels chosen by minimum Bayes risk: of many translations, the one most like all of them."""
+
+    metric: Literal["chrf", "bleu"] = "chrf"
+    """What "like" means: sentence chrF2 or sentence BLEU. BLEU is much slower to compute."""
+    samples: int = Field(16, ge=0, le=256)
+    """Translations that the teacher draws of each sentence, in torch, which a `train`, `checkpoint`
+    or `marian` teacher can; 0: the choice is among its n_best."""
+    temperature: float = Field(1.0, gt=0, le=2)
+    """They are drawn from softmax(log-probabilities / it)."""
+
+
+class LabelFilterConfig(Section):
+    """Which of the teacher's translations are faulty. The best of the n-best without a fault takes
+    their place; where there is none, the pair is not taught."""
+
+    repeats: int = Field(4, ge=2)
+    """A phrase of up to four words this many times in a row is a fault, unless the source has that
+    too."""
+    copied_words: int = Field(4, ge=1)
+    """A translation that is its source, of at least so many words, is a fault."""
+    length_ratio: float = Field(2.0, gt=1)
+    """Largest ratio of the tokens of both sides, 10 added to each."""
+    least_score: float | None = Field(None, le=0)
+    """Least mean log-probability of a translation's tokens, nats. Default: any."""
+
+
 class LabelsConfig(Section):
     """What the teacher is asked, once."""
 
@@ -278,15 +311,24 @@ class LabelsConfig(Section):
     """Let a `marian` teacher that comes with a lexicon score only the words that it lists for each
     sentence, some hundreds; its distributions are over those. Other teachers have no lexicon."""
 
+    mbr: MbrConfig | None = None
+    """Choose translations by minimum Bayes risk. Default: the beam search's best."""
+    filter: LabelFilterConfig | None = None
+    """Mend or drop faulty translations. Default: keep all."""
+
     @property
     def one_pass(self) -> bool:
         """Whether greedy decoding has all that is asked: one path, along its own words."""
-        return self.beam_size == 1 and list(self.paths) == ["hypothesis"] and self.top_k > 0
+        plain = self.mbr is None and self.filter is None
+        return plain and self.beam_size == 1 and self.paths == ["hypothesis"] and self.top_k > 0
 
     @model_validator(mode="after")
     def _n_best_fits(self) -> Self:
-        if self.n_best > self.beam_size:
+        drawn = self.mbr.samples if self.mbr is not None else 0
+        if self.n_best > max(self.beam_size, drawn):
             raise ValueError(f"n_best {self.n_best} must not exceed beam_size {self.beam_size}")
+        if self.mbr is not None and self.mbr.samples == 0 and self.n_best == 1:
+            raise ValueError("mbr chooses among translations: it needs samples or n_best above 1")
         if "closest" in self.paths and self.n_best == 1:
             raise ValueError("the path `closest` needs n_best of 2 or more")
         return self
@@ -417,7 +459,8 @@ class Recipe(Section):
             )
         elif path is not None and path not in self.labels.paths:
             faults.append(f"{where} needs `{path}` in labels.paths")
-        if objective.kind == "sentence-interpolated" and self.labels.n_best == 1:
+        several = ("sentence-interpolated", "sentence-nbest")
+        if objective.kind in several and self.labels.n_best == 1:
             faults.append(f"{where} chooses among translations: it needs labels.n_best > 1")
         if objective.kind == "risk" and (name != "student" or self.student.start == "random"):
             faults.append(

@@ -52,12 +52,18 @@ class Batch(NamedTuple):
     reference: TargetSequence | None = None
     hypothesis: TargetSequence | None = None
     closest: TargetSequence | None = None
+    drawn: TargetSequence | None = None
+
+    @property
+    def targets(self) -> dict[str, TargetSequence]:
+        """The target sequences that the batch has, by their path."""
+        named = ("reference", "hypothesis", "closest", "drawn")
+        return {name: target for name in named if (target := getattr(self, name)) is not None}
 
     @property
     def ntokens(self) -> int:
         """Non-pad target tokens of the longest target, the unit of speed and budget."""
-        targets = (self.reference, self.hypothesis, self.closest)
-        return max(int(target.mask.sum()) for target in targets if target is not None)
+        return max(int(target.mask.sum()) for target in self.targets.values())
 
     def to(self, device: torch.device) -> Batch:
         """The batch on another device."""
@@ -152,11 +158,11 @@ def ragged(column: pa.ChunkedArray | pa.Array) -> tuple[np.ndarray, np.ndarray]:
 
     Raises ValueError for a column of several chunks, which no file of ours has.
     """
-    array = _whole(column)
+    array = whole(column)
     return array.values.to_numpy(), array.offsets.to_numpy()
 
 
-def _whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+def whole(column: pa.ChunkedArray | pa.Array) -> pa.Array:
     """A column's one chunk; `combine_chunks` would copy it. A shard without rows has none."""
     if isinstance(column, pa.Array):
         return column
@@ -252,7 +258,7 @@ class NumberColumn(Sharded):
     """A column of one number a row over many shards."""
 
     def __init__(self, columns: Sequence[pa.ChunkedArray]) -> None:
-        self.parts = [_whole(column).to_numpy() for column in columns]
+        self.parts = [whole(column).to_numpy() for column in columns]
         super().__init__([len(part) for part in self.parts])
 
     def __getitem__(self, rows: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import re
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from training.config.recipe import CleanConfig, CorpusConfig
+from training.config.recipe import CleanConfig, CorpusConfig, NoiseKind
 from training.data.readers import INVALID_UTF8, MALFORMED, CorpusError, RawPair
 
 DUPLICATE = "duplicate"
@@ -257,22 +257,27 @@ class DuplicateFinder:
 # --- noise -------------------------------------------------------------------------------------
 
 
-KINDS = ("drop", "swap", "typo")
+def noisy(
+    text: str,
+    strength: float,
+    generator: random.Random,
+    kinds: Sequence[NoiseKind] = ("drop", "swap", "typo"),
+) -> str:
+    """The text with about `strength` (a share of 1) of its words disturbed, by each kind alike.
 
-
-def noisy(text: str, strength: float, generator: random.Random) -> str:
-    """The text with about `strength` (a share of 1) of its words disturbed.
-
-    Each disturbed word is left out, changes places with the next one, or has two neighbouring
-    letters exchanged, with equal chances. Never empty where the text is not.
+    A word is left out, changes places with the next one, has two neighbouring letters exchanged, or
+    gives way to another word of the text. Never empty where the text is not.
     """
     words: list[str] = []
     postponed: str | None = None
-    for word in text.split(" "):
-        kind = generator.choice(KINDS) if generator.random() < strength else None
+    given = text.split(" ")
+    for word in given:
+        kind = generator.choice(kinds) if generator.random() < strength else None
         if kind == "swap" and postponed is None:
             postponed = word
             continue
+        if kind == "replace":
+            word = generator.choice(given)
         if kind != "drop":
             words.append(typo(word, generator) if kind == "typo" else word)
         if postponed is not None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from training.config.losses import TargetPath, TargetSource
 from training.config.recipe import RecipeError
 from training.data.batching import (
     Batch,
@@ -22,14 +23,14 @@ from training.data.batching import (
     token_batches,
 )
 from training.distill.label_store import LabelStore
-from training.distill.losses.base import TargetSource
 
 
 class ParallelDataset:
     """Training text as token ids, with the teacher's labels where the objective reads them.
 
-    Without labels only rows with a reference are learnt from. With them every row is, and one
-    without a reference is taught along the teacher's translation on either path.
+    Without labels only rows with a reference are learnt from. With them every row is whose label
+    has no fault, and one without a reference is taught along the teacher's translation on either
+    path.
 
     Raises RecipeError where there is no text, or the labels were made for other text.
     """
@@ -45,10 +46,20 @@ class ParallelDataset:
         if labels is not None and not labels.ids.equals(self.ids):
             raise RecipeError("the label store is of other text: run the `label` stage again")
         self._taught = self._learnable()
+        self._drawn = np.empty(0, dtype=np.int64)
 
     def _learnable(self) -> np.ndarray | None:
         """Rows to learn from, None for all."""
-        if self.labels is not None or self.trg.lengths.all():
+        if self.labels is not None:
+            faults = self.labels.faults
+            if faults is None:
+                return None
+            # Below 0 a fault was mended.
+            rows = np.flatnonzero(np.concatenate(faults.parts) <= 0).astype(np.int32)
+            if not len(rows):
+                raise RecipeError("every label has a fault: look at labels.filter and the teacher")
+            return rows
+        if self.trg.lengths.all():
             return None
         rows = np.flatnonzero(self.trg.lengths).astype(np.int32)
         if not len(rows):
@@ -59,11 +70,18 @@ class ParallelDataset:
         """Rows that are learnt from."""
         return len(self.ids) if self._taught is None else len(self._taught)
 
-    def _lengths(self, paths: tuple[TargetSource, ...]) -> np.ndarray:
+    @property
+    def rows(self) -> np.ndarray:
+        """Numbers of the rows that are learnt from."""
+        return np.arange(len(self.ids)) if self._taught is None else self._taught
+
+    def _lengths(self, paths: tuple[TargetPath, ...]) -> np.ndarray:
         first, *more = (self._lengths_along(path) for path in paths)
         return np.maximum.reduce([first, *more]) if more else first
 
-    def _lengths_along(self, path: TargetSource) -> np.ndarray:
+    def _lengths_along(self, path: TargetPath) -> np.ndarray:
+        if path == "drawn":
+            return self._store().nbest.translations.lengths[self._drawn]
         if path != "reference":
             return self._store().translations(path).lengths
         lengths = self.trg.lengths
@@ -81,8 +99,11 @@ class ParallelDataset:
             raise RecipeError("this objective reads the teacher's labels: run the `label` stage")
         return self.labels
 
-    def _words(self, rows: np.ndarray, path: TargetSource) -> TargetSequence:
+    def _words(self, rows: np.ndarray, path: TargetPath) -> TargetSequence:
         """Words of a path; the teacher's translation where a row has no reference."""
+        if path == "drawn":
+            taken = self._store().nbest.translations.take(self._drawn[rows])
+            return target_from_outputs(padded(*taken))
         column = self.trg if path == "reference" else self._store().translations(path)
         values, lengths = column.take(rows)
         if path != "reference" or lengths.all():
@@ -96,7 +117,7 @@ class ParallelDataset:
             ]
         )
 
-    def _target(self, rows: np.ndarray, path: TargetSource, distributions: bool) -> TargetSequence:
+    def _target(self, rows: np.ndarray, path: TargetPath, distributions: bool) -> TargetSequence:
         target = self._words(rows, path)
         if not distributions:
             return target
@@ -106,7 +127,7 @@ class ParallelDataset:
     def batch(
         self,
         rows: np.ndarray,
-        paths: tuple[TargetSource, ...],
+        paths: tuple[TargetPath, ...],
         distributions: tuple[TargetSource, ...],
     ) -> Batch:
         """The batch of some rows, with the target sequences and distributions asked for."""
@@ -118,8 +139,10 @@ class ParallelDataset:
         )
 
     def _batches(
-        self, epoch: int, seed: int, budget: int, paths: tuple[TargetSource, ...]
+        self, epoch: int, seed: int, budget: int, paths: tuple[TargetPath, ...]
     ) -> list[np.ndarray]:
+        if "drawn" in paths:
+            self._drawn = self._store().nbest.draw(seed, epoch)
         generator = np.random.default_rng([seed, epoch])
         src_lengths, trg_lengths = self.src.lengths, self._lengths(paths)
         if self._taught is None:
@@ -129,7 +152,7 @@ class ParallelDataset:
         return [rows[batch] for batch in batches]
 
     def batch_count(
-        self, seed: int, budget: int, paths: tuple[TargetSource, ...], world_size: int
+        self, seed: int, budget: int, paths: tuple[TargetPath, ...], world_size: int
     ) -> int:
         """Batches a process has in an epoch (a tie of lengths aside, the same in every epoch)."""
         return len(self._batches(0, seed, budget, paths)) // world_size
@@ -139,7 +162,7 @@ class ParallelDataset:
         number: int,
         seed: int,
         budget: int,
-        paths: tuple[TargetSource, ...],
+        paths: tuple[TargetPath, ...],
         distributions: tuple[TargetSource, ...],
         rank: int,
         world_size: int,
@@ -165,10 +188,9 @@ def translated_pairs(
     """
     if labels is None:
         data = ParallelDataset(shards)
-        for row in range(len(data)):
-            if len(data.trg[row]):
-                yield data.src[row][:-1], data.trg[row][:-1]
+        for row in data.rows:
+            yield data.src[row][:-1], data.trg[row][:-1]
         return
     data = ParallelDataset(shards, LabelStore(labels))
-    for row in range(len(data)):
+    for row in data.rows:
         yield data.src[row][:-1], data.hypotheses[row][:-1]

@@ -190,7 +190,7 @@ def _write_held_out(corpus: CorpusConfig, draft: Path) -> tuple[dict[str, Any], 
         pairs: list[tuple[str, str]] = list(_held_out_pairs(source, corpus))
         if not pairs:
             raise CorpusError(f"{source_name(source)}: no pairs in {name} text")
-        _write_shard(draft / f"{name}.arrow", noisy_pairs(_table(pairs), 0, name, corpus.noise), 0)
+        _write_shard(draft / f"{name}.arrow", noisy_pairs(_table(pairs), 0, name, corpus), 0)
         keys |= held_out_keys(itertools.chain.from_iterable(pairs))
         part = {"name": source_name(source), "pairs": len(pairs)} | _about(source, corpus)
         if name == "validation":
@@ -292,12 +292,12 @@ def _count_duplicates(sources: list[dict[str, Any]], marks: np.ndarray | None) -
         start = end
 
 
-def noisy_pairs(pairs: pa.Table, first_id: int, name: str, strength: float) -> pa.Table:
+def noisy_pairs(pairs: pa.Table, first_id: int, name: str, corpus: CorpusConfig) -> pa.Table:
     """The pairs with noise on their sources: the same for the same text name and pair numbers."""
-    if not strength:
+    if not corpus.noise:
         return pairs
     sources = [
-        noisy(src, strength, random.Random(f"{name} {number}"))
+        noisy(src, corpus.noise, random.Random(f"{name} {number}"), corpus.noise_kinds)
         for number, src in enumerate(pairs["src"].to_pylist(), start=first_id)
     ]
     return pairs.set_column(0, PAIR_SCHEMA.field("src"), [sources])
@@ -335,7 +335,7 @@ def _write_shards(tables: Iterator[pa.Table], folder: Path, corpus: CorpusConfig
         nonlocal kept, waiting
         table = pa.concat_tables(waiting) if waiting else _table([])
         while len(table) >= shard_pairs or (final and len(table)):
-            shard = noisy_pairs(table.slice(0, shard_pairs), kept, "train", corpus.noise)
+            shard = noisy_pairs(table.slice(0, shard_pairs), kept, "train", corpus)
             _write_shard(folder / f"{sizes['shards']:05}.arrow", shard, kept)
             sizes["shards"] += 1
             kept += len(shard)

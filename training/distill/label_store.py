@@ -8,6 +8,8 @@ with a JSON file of its checksum. Columns of a shard:
     scores        their log-probabilities, nats, EOS counted
     hypothesis    the first of them, again as a flat list (what students are taught along)
     closest       the one of them closest to the reference by sentence BLEU (where n_best > 1)
+    fault         0, or what the row is dropped or was mended for (`training.distill.label_filter`;
+                  where labels were filtered)
     PATH_ids      for each position of the path its K likeliest next tokens, flat [T · K]
     PATH_logp     their log-probabilities, nats, float16, flat [T · K]
     PATH_tail     the probability of everything else at each position, float32 [T]
@@ -21,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +34,7 @@ from torch import Tensor
 from quickstudy.atomic import atomic_write, sha256_of
 from training.config.recipe import RecipeError
 from training.data.batching import NumberColumn, RaggedColumn, map_table
+from training.distill.nbest import NBestColumn
 
 MANIFEST = "labels.json"
 FORMAT = 2
@@ -40,8 +44,9 @@ class LabelError(RecipeError):
     """A label store that cannot be used."""
 
 
-def label_schema(paths: list[str], n_best: int) -> pa.Schema:
-    """Columns of a shard that keeps `n_best` translations, and distributions along `paths`."""
+def label_schema(paths: list[str], n_best: int, filtered: bool = False) -> pa.Schema:
+    """Columns of a shard that keeps `n_best` translations, and distributions along `paths`;
+    `filtered` ones are marked where they had a fault."""
     fields: list[tuple[str, pa.DataType]] = [
         ("id", pa.int64()),
         ("nbest", pa.list_(pa.list_(pa.int32()))),
@@ -50,6 +55,8 @@ def label_schema(paths: list[str], n_best: int) -> pa.Schema:
     ]
     if n_best > 1:
         fields.append(("closest", pa.list_(pa.int32())))
+    if filtered:
+        fields.append(("fault", pa.int8()))
     for path in paths:
         fields += [
             (f"{path}_ids", pa.large_list(pa.int32())),
@@ -83,6 +90,12 @@ def write_shard(path: Path, table: pa.Table) -> None:
     atomic_write(path.with_suffix(".json"), json.dumps(note, indent=2))
 
 
+def fault_marks(folder: Path, shards: list[str]) -> np.ndarray:
+    """The column `fault` of some shards, [rows], int8."""
+    columns = NumberColumn([map_table(folder / name)["fault"] for name in shards])
+    return np.concatenate(columns.parts)
+
+
 def write_manifest(folder: Path, shards: list[str], top_k: int, paths: list[str]) -> None:
     """Say that the store is complete, and of what it is made."""
     checksums = {
@@ -111,12 +124,14 @@ class LabelStore:
         self._verify([folder / name for name in content["shards"]])
         tables = [map_table(folder / name) for name in content["shards"]]
         self.ids = NumberColumn([table["id"] for table in tables])
+        filtered = "fault" in tables[0].column_names
+        self.faults = NumberColumn([table["fault"] for table in tables]) if filtered else None
         self._translations = {
             path: RaggedColumn([table[path] for table in tables])
             for path in ("hypothesis", "closest")
             if path in tables[0].column_names
         }
-        self.scores = [table["scores"] for table in tables]
+        self._lists = [(table["nbest"], table["scores"]) for table in tables]
         self._columns = {
             f"{path}_{kind}": RaggedColumn([table[f"{path}_{kind}"] for table in tables])
             for path in self.paths
@@ -148,6 +163,11 @@ class LabelStore:
                 "or more and run the `label` stage again"
             )
         return self._translations[path]
+
+    @cached_property
+    def nbest(self) -> NBestColumn:
+        """The teacher's n-best translations of each row."""
+        return NBestColumn(*zip(*self._lists, strict=True))
 
     def tails(self, path: str) -> RaggedColumn:
         """The tail mass at each position of a path, [T] a row."""

@@ -12,6 +12,7 @@ and results are the shards.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -26,19 +27,28 @@ import pyarrow as pa
 import torch
 from sacrebleu.metrics import BLEU
 
+from quickstudy.atomic import atomic_write
 from quickstudy.cluster import ray_cluster
-from training.config.recipe import LabelsConfig, RecipeError
+from training.config.recipe import LabelFilterConfig, LabelsConfig, MbrConfig, RecipeError
 from training.data.batching import map_table
 from training.data.tokenizer import Tokenizer
+from training.distill.label_filter import Labelled, choose, fault_of, render, report
 from training.distill.label_store import (
     LabelError,
+    fault_marks,
     label_schema,
     shard_is_done,
     write_manifest,
     write_shard,
 )
+from training.distill.mbr import UTILITIES, ranked
 from training.distill.teachers import Distributions, Teacher
-from training.distill.teachers.base import GreedyLabel, OnePassTeacher
+from training.distill.teachers.base import (
+    GreedyLabel,
+    Hypotheses,
+    OnePassTeacher,
+    SamplingTeacher,
+)
 from training.distributed import (
     die_with_parent,
     end_children,
@@ -46,12 +56,15 @@ from training.distributed import (
     thread_count,
     unreached,
 )
+from training.stage import say
 
 CHUNK = 2048
 """Pairs that a teacher is given at a time."""
 ONE_PASS_CHUNK = 8192
 """The same for a teacher that labels in one pass, quickly and in large batches of like length."""
 _BLEU = BLEU(effective_order=True)
+FILTER_REPORT = "filter.json"
+"""How many labels were dropped and mended for each fault."""
 TRIES = 3
 """How often a shard is tried whose worker died."""
 
@@ -91,9 +104,13 @@ def label_rows(
     """Columns of a label shard (without `id`) for some pairs; an empty target is a missing one."""
     if _in_one_pass(teacher, config):
         return _greedy_columns(teacher.greedy_labels(src, config.top_k))
-    nbest = teacher.translate(src, config.beam_size, config.n_best, config.length_penalty)
+    nbest = translations(teacher, src, config, tokenizer)
+    columns: dict[str, list[object]] = {}
+    if config.filter is not None:
+        limit = getattr(teacher, "max_length", None)
+        nbest, columns["fault"] = _mended(nbest, src, config.filter, tokenizer, limit)
     hypotheses = [found[0][0] for found in nbest]
-    columns: dict[str, list[object]] = {
+    columns |= {
         "nbest": [[ids for ids, _ in found] for found in nbest],
         "scores": [[score for _, score in found] for found in nbest],
         "hypothesis": list(hypotheses),
@@ -105,6 +122,62 @@ def label_rows(
     for path in config.paths:
         columns |= _path_columns(path, _distributions(teacher, src, along[path], config.top_k))
     return columns
+
+
+def translations(
+    teacher: Teacher, src: list[list[int]], config: LabelsConfig, tokenizer: Tokenizer
+) -> list[Hypotheses]:
+    """The teacher's n-best of each source, by the score of its search or by minimum Bayes risk.
+
+    Raises LabelError where translations are to be drawn and the teacher cannot.
+    """
+    if config.mbr is None:
+        return teacher.translate(src, config.beam_size, config.n_best, config.length_penalty)
+    if not config.mbr.samples:
+        found = teacher.translate(src, config.beam_size, config.n_best, config.length_penalty)
+        return [_by_risk(one, config.mbr, config.n_best, tokenizer) for one in found]
+    if not isinstance(teacher, SamplingTeacher):
+        raise LabelError(
+            "labels.mbr.samples: this kind of teacher draws no translations: use one of kind "
+            "train, checkpoint or marian, or samples: 0 with n_best of 2 or more"
+        )
+    found = teacher.sample(src, config.mbr.samples, config.mbr.temperature)
+    return [_by_risk(one, config.mbr, config.n_best, tokenizer) for one in found]
+
+
+def _by_risk(
+    candidates: Hypotheses, config: MbrConfig, n_best: int, tokenizer: Tokenizer
+) -> Hypotheses:
+    """The `n_best` candidates of the highest expected utility. Samples weigh alike, those of a
+    search by their probabilities."""
+    texts = tokenizer.decode([ids for ids, _ in candidates])
+    scores = np.array([score for _, score in candidates])
+    weights = np.ones(len(scores)) if config.samples else np.exp(scores - scores.max())
+    order = ranked(texts, weights, UTILITIES[config.metric])
+    return [candidates[place] for place in order[:n_best]]
+
+
+def _mended(
+    nbest: list[Hypotheses],
+    src: list[list[int]],
+    config: LabelFilterConfig,
+    tokenizer: Tokenizer,
+    max_length: int | None,
+) -> tuple[list[Hypotheses], list[object]]:
+    """The n-best lists without what has a fault, unless all of a list has; the rows' marks."""
+    sources = tokenizer.decode(src)
+    texts = iter(tokenizer.decode([ids for hypotheses in nbest for ids, _ in hypotheses]))
+    mended: list[Hypotheses] = []
+    marks: list[object] = []
+    for source, ids_of_source, hypotheses in zip(sources, src, nbest, strict=True):
+        faults = [
+            fault_of(Labelled(source, next(texts), ids_of_source, *one), config, max_length)
+            for one in hypotheses
+        ]
+        kept, mark = choose(faults)
+        mended.append([hypotheses[place] for place in kept])
+        marks.append(mark)
+    return mended, marks
 
 
 def _in_one_pass(teacher: Teacher, config: LabelsConfig) -> TypeGuard[OnePassTeacher]:
@@ -157,7 +230,7 @@ def label_shard(
 ) -> None:
     """Label one token shard and write it; `done` is called with the rows of each chunk."""
     table = map_table(shard)
-    schema = label_schema(list(config.paths), config.n_best)
+    schema = label_schema(list(config.paths), config.n_best, config.filter is not None)
     # A token shard without a pair that was short enough still has a label shard.
     parts = [schema.empty_table()]
     size = ONE_PASS_CHUNK if _in_one_pass(teacher, config) else CHUNK
@@ -362,4 +435,10 @@ def label_corpus(
         done(0)
         job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
         workers(job, pending, done)
-    write_manifest(folder, [shard.name for shard in shards], config.top_k, list(config.paths))
+    names = [shard.name for shard in shards]
+    if config.filter is not None:
+        marks = fault_marks(folder, names)
+        found = report(marks)
+        atomic_write(folder / FILTER_REPORT, json.dumps(found, indent=2))
+        say(render(found, len(marks)))
+    write_manifest(folder, names, config.top_k, list(config.paths))

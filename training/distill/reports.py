@@ -299,7 +299,7 @@ def measure(
 ) -> Measured:
     """Measure a sample of at most `SAMPLE` training sentences."""
     count = min(SAMPLE, len(data))
-    rows = np.sort(np.random.default_rng(seed).choice(len(data), count, replace=False))
+    rows = np.sort(np.random.default_rng(seed).choice(data.rows, count, replace=False))
     targets = [store.hypotheses[row] for row in rows]
     counts = np.bincount(np.concatenate(targets), minlength=model.vocab_size)
     rarity = -np.log10(np.maximum(counts, 1) / counts.sum())
@@ -344,10 +344,12 @@ def by_quantile(gate: np.ndarray, value: np.ndarray) -> list[dict[str, float]]:
 
 
 def gate_history(log: Path) -> list[dict[str, float]]:
-    """Mean and spread of g over the steps, from a run's log."""
+    """Mean and spread of g over the steps, and the sentence-level share of the gradient where it
+    was measured, from a run's log."""
     lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    names = {"step": "step", "mean": "gate", "spread": "gate_spread", "share": "gradient_share"}
     return [
-        {"step": line["step"], "mean": line["gate"], "spread": line["gate_spread"]}
+        {key: line[name] for key, name in names.items() if name in line}
         for line in lines
         if "gate" in line
     ]

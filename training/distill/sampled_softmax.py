@@ -30,14 +30,10 @@ class ScoredWords(NamedTuple):
     def relabelled(self, batch: Batch) -> Batch:
         """The batch with places among these words in place of the ids of its outputs."""
         return batch._replace(
-            reference=self._relabelled(batch.reference),
-            hypothesis=self._relabelled(batch.hypothesis),
-            closest=self._relabelled(batch.closest),
+            **{path: self._relabelled(target) for path, target in batch.targets.items()}  # type: ignore[arg-type]
         )
 
-    def _relabelled(self, target: TargetSequence | None) -> TargetSequence | None:
-        if target is None:
-            return None
+    def _relabelled(self, target: TargetSequence) -> TargetSequence:
         top = target.top_ids
         return target._replace(
             trg_out=torch.searchsorted(self.words, target.trg_out),
@@ -51,9 +47,7 @@ def scored_words(batch: Batch, vocab_size: int, drawn: int) -> ScoredWords:
     needed = torch.zeros(vocab_size, dtype=torch.bool, device=batch.src.device)
     # PAD keeps its place, 0, by which positions without a target are known.
     needed[: len(SPECIAL)] = True
-    for target in (batch.reference, batch.hypothesis, batch.closest):
-        if target is None:
-            continue
+    for target in batch.targets.values():
         needed[target.trg_out.flatten()] = True
         if target.top_ids is not None:
             needed[target.top_ids.flatten()] = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,13 @@ from training.data.tokenizer import TOKEN_SCHEMA, write_tokens
 from training.distill.label_store import LabelStore, label_schema, write_manifest, write_shard
 from training.distill.losses import build_loss
 from training.distill.losses.hybrid import HybridLoss
-from training.distill.reports import Measured, by_quantile, collapse_warning, measure
+from training.distill.reports import (
+    Measured,
+    by_quantile,
+    collapse_warning,
+    gate_history,
+    measure,
+)
 from training.model.transformer import EOS, Transformer
 
 V, K = 20, 2
@@ -106,3 +113,17 @@ def test_a_collapsed_gate_is_named(gate: list[float], said: str | None) -> None:
     assert (warning is None) if said is None else (warning is not None and said in warning)
     given = Measured(np.zeros(2), one, one, one)
     assert collapse_warning(given, ConstantGateConfig(value=0)) is None
+
+
+def test_the_log_gives_the_course_of_g_and_of_its_share(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = [
+        {"step": 5, "gate": 0.5, "gate_spread": 0.1, "gradient_share": 0.48, "loss": 1.0},
+        {"step": 8, "validation_bleu": 3.0},
+        {"step": 10, "gate": 0.4, "gate_spread": 0.2, "loss": 1.0},
+    ]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert gate_history(log) == [
+        {"step": 5, "mean": 0.5, "spread": 0.1, "share": 0.48},
+        {"step": 10, "mean": 0.4, "spread": 0.2},
+    ]

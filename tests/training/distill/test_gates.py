@@ -23,7 +23,8 @@ from training.distill.gates import (
     build_gate,
     entropy_of,
 )
-from training.distill.losses.hybrid import HybridLoss, smallest_nll
+from training.distill.losses.hybrid import HybridLoss
+from training.distill.losses.scale import smallest_nll
 from training.model.transformer import EOS, PAD
 
 LEARNED = [CorpusGateConfig, SentenceGateConfig, TokenGateConfig]
@@ -191,14 +192,15 @@ def test_student_gradient_is_that_of_fixed_weights(kind: type[SentenceGateConfig
     learned, fixed = model(), model()
     gated = hybrid(kind(initial=0.6), scale="none")
     gated(learned, batch()).loss.backward()
-    hybrid(ConstantGateConfig(value=0.6))(fixed, batch()).loss.backward()
+    hybrid(ConstantGateConfig(value=0.6), scale="none")(fixed, batch()).loss.backward()
     for (name, one), two in zip(learned.named_parameters(), fixed.parameters(), strict=True):
         torch.testing.assert_close(one.grad, two.grad, atol=1e-6, rtol=1e-4, msg=name)
 
 
 def test_losses_are_put_on_one_scale() -> None:
     """With each loss divided by its own running mean the first gated loss is about 1."""
-    objective = hybrid(SentenceGateConfig(prior_weight=0, entropy_weight=0)).train()
+    config = SentenceGateConfig(prior_weight=0, entropy_weight=0)
+    objective = hybrid(config, scale="running-mean").train()
     output = objective(model(), batch())
     assert isinstance(objective, HybridLoss)
     assert output.loss.item() == pytest.approx(1.0, abs=1e-4)

@@ -71,7 +71,9 @@ EVERY_OBJECTIVE: list[ObjectiveConfig] = [
     SelectiveGlobalObjective(queue_size=50),
     TieObjective(),
     *(
-        HybridObjective(gate=gate, path=path)
+        HybridObjective(
+            gate=gate, path=path, scale="excess" if gate.kind == "corpus" else "gradient"
+        )
         for gate, path in (
             (ConstantGateConfig(), "hypothesis"),
             (ScheduleGateConfig(), "reference"),
@@ -89,6 +91,8 @@ def named(config: ObjectiveConfig) -> str:
 
 
 def hybrid(gate: GateConfig, **options: object) -> Loss:
+    if gate.kind == "corpus":
+        options.setdefault("scale", "excess")
     return build_loss(HybridObjective(gate=gate, **options), 16)  # type: ignore[arg-type]
 
 
@@ -105,7 +109,7 @@ def test_constant_gate_weighs_both() -> None:
     student, taught = model(), batch()
     sentence = build_loss(SentenceObjective(), 16)(student, taught).loss
     token = build_loss(TokenObjective(path="hypothesis"), 16)(student, taught).loss
-    mixed = hybrid(ConstantGateConfig(value=0.3))(student, taught).loss
+    mixed = hybrid(ConstantGateConfig(value=0.3), scale="none")(student, taught).loss
     assert mixed.item() == pytest.approx(0.3 * sentence.item() + 0.7 * token.item(), rel=1e-5)
 
 

@@ -13,12 +13,14 @@ import torch
 from tests.training.distill.test_losses import V, batch, hybrid, labelled, model
 from training.config.losses import (
     ConstantGateConfig,
+    GateConfig,
     HybridObjective,
     NllObjective,
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
     SentenceGateConfig,
     SentenceInterpolatedObjective,
+    SentenceNBestObjective,
     SentenceObjective,
     TieObjective,
     TokenGateConfig,
@@ -28,24 +30,26 @@ from training.data.batching import Batch, target_sequence
 from training.distill.gates import build_gate
 from training.distill.losses import Loss, build_loss
 from training.distill.losses.base import StudentLogp, student_logp, target_of, token_mean
-from training.distill.losses.hybrid import HybridLoss, LossScale, sentence_of_position
+from training.distill.losses.hybrid import HybridLoss, sentence_of_position
 from training.distill.losses.kd import (
     CrossEntropyLoss,
     InterpolatedSentenceKDLoss,
+    NBestSentenceKDLoss,
     SentenceKDLoss,
     TokenKDLoss,
-    log1mexp,
     tempered_kl,
     token_level,
     token_nll,
     topk_kl,
 )
+from training.distill.losses.scale import LossScale, gradient_norm
 from training.distill.losses.selective_kd import (
     SelectiveBatchKDLoss,
     SelectiveGlobalKDLoss,
     TieKDLoss,
 )
 from training.model.transformer import EOS
+from training.stage import fingerprint_of
 
 
 @pytest.mark.parametrize(
@@ -54,6 +58,7 @@ from training.model.transformer import EOS
         (CrossEntropyLoss, NllObjective),
         (SentenceKDLoss, SentenceObjective),
         (InterpolatedSentenceKDLoss, SentenceInterpolatedObjective),
+        (NBestSentenceKDLoss, SentenceNBestObjective),
         (TokenKDLoss, TokenObjective),
         (SelectiveBatchKDLoss, SelectiveBatchObjective),
         (SelectiveGlobalKDLoss, SelectiveGlobalObjective),
@@ -103,6 +108,7 @@ def test_what_is_read_of_the_student() -> None:
     assert read.top[0].tolist() == pytest.approx([half, 3 * half])
     assert read.extra[0].tolist() == pytest.approx([3 * half])
     assert read.mean.tolist() == pytest.approx([9 * half / 4])
+    assert read.rest.tolist() == pytest.approx([math.log(0.375)])
     assert read.vocab_size == 4
     bare = student_logp(logits, ids[0][0])
     assert (bare.top.shape, bare.extra.shape) == ((1, 0), (1, 0))
@@ -114,11 +120,13 @@ def test_what_is_read_of_the_student() -> None:
 
 
 def given(target: float, top: list[float], mean: float, vocab_size: int = 4) -> StudentLogp:
+    left = max(1 - sum(map(math.exp, top)), 1e-30)
     return StudentLogp(
         torch.tensor([target]),
         torch.tensor([top]),
         torch.empty(1, 0),
         torch.tensor([mean]),
+        torch.tensor([math.log(left)]),
         vocab_size,
     )
 
@@ -171,36 +179,29 @@ def test_temperature_by_hand_for_three_words() -> None:
     assert kl.item() == pytest.approx(expected, rel=1e-5)
 
 
-def test_log1mexp_near_its_ends() -> None:
-    """ln(1 − eˣ) ≈ ln(−x) near 0, and −eˣ far from it, to float32's last digits."""
-    assert log1mexp(torch.tensor(-1e-6)).item() == pytest.approx(math.log(1e-6), rel=1e-6)
-    assert log1mexp(torch.tensor(-3e-7)).item() == pytest.approx(math.log(3e-7), rel=1e-5)
-    assert log1mexp(torch.tensor(-18.0)).item() == pytest.approx(-math.exp(-18), rel=1e-5)
-    assert log1mexp(torch.tensor(0.0)).item() == pytest.approx(math.log(1e-7), rel=1e-5)
-
-
 # --- hybrid ----------------------------------------------------------------------------------
 
 
 def test_running_means_by_hand() -> None:
     """Means (2, 4), then (4, 8) at a momentum of ¾: (2.5, 5); not while evaluating."""
     scale = LossScale("running-mean", momentum=0.75).train()
-    sentence, token = scale(torch.tensor([1.0, 3.0]), torch.tensor([4.0]), 9.0)
-    assert (sentence.tolist(), token.tolist()) == ([0.5, 1.5], [1.0])
-    sentence, token = scale(torch.tensor([4.0]), torch.tensor([8.0]), 9.0)
+    first = scale(torch.tensor([1.0, 3.0]), torch.tensor([4.0]), 9.0)
+    assert (first.sentence.tolist(), first.token.tolist()) == ([0.5, 1.5], [1.0])
+    assert (first.sentence_signal.tolist(), first.token_signal.tolist()) == ([0.5, 1.5], [1.0])
+    second = scale(torch.tensor([4.0]), torch.tensor([8.0]), 9.0)
     assert scale.running.tolist() == [2.5, 5.0]
-    assert (sentence.item(), token.item()) == pytest.approx((1.6, 1.6))
+    assert (second.sentence.item(), second.token.item()) == pytest.approx((1.6, 1.6))
     scale(torch.empty(0), torch.tensor([100.0]), 9.0)
     scale(torch.tensor([100.0]), torch.empty(0), 9.0)
-    sentence, _ = scale.eval()(torch.tensor([5.0]), torch.tensor([5.0]), 9.0)
+    evaluated = scale.eval()(torch.tensor([5.0]), torch.tensor([5.0]), 9.0)
     assert scale.running.tolist() == [2.5, 5.0]
-    assert sentence.tolist() == [2.0]
+    assert evaluated.sentence.tolist() == [2.0]
 
 
 def test_running_means_at_their_ends() -> None:
     assert LossScale("running-mean").momentum == 0.99
     unseen = LossScale("running-mean").eval()(torch.tensor([3.0]), torch.tensor([5.0]), 9.0)
-    assert [one.item() for one in unseen] == [3, 5]
+    assert (unseen.sentence.item(), unseen.token.item()) == (3, 5)
     scale = LossScale("running-mean").train()
     scale(torch.tensor([0.0]), torch.tensor([0.0]), 9.0)
     assert scale.running.tolist() == pytest.approx([1e-3, 1e-3])
@@ -208,8 +209,57 @@ def test_running_means_at_their_ends() -> None:
 
 def test_other_scales_by_hand() -> None:
     losses = torch.tensor([5.0]), torch.tensor([7.0])
-    assert [one.item() for one in LossScale("none")(*losses, 2.0)] == [5, 7]
-    assert [one.item() for one in LossScale("excess")(*losses, 2.0)] == [3, 7]
+    for kind, sentence in (("none", 5), ("excess", 3)):
+        scaled = LossScale(kind)(*losses, 2.0)  # type: ignore[arg-type]
+        assert (scaled.sentence.item(), scaled.token.item()) == (sentence, 7)
+        assert (scaled.sentence_signal.item(), scaled.token_signal.item()) == (sentence, 7)
+
+
+def test_the_scale_of_gradients_by_hand() -> None:
+    """Gradients 5 and 2 long: at g = ¼ both are to be ¼ · 5 + ¾ · 2 = 2.75 long. A gate compares
+    the excess over 1, (2, 4) of mean 3, with (2) of mean 2."""
+    scale = LossScale("gradient", norm_momentum=0.75).train()
+    losses = torch.tensor([3.0, 5.0]), torch.tensor([2.0])
+    scaled = scale(*losses, 1.0, 0.25, torch.tensor([5.0, 2.0]))
+    assert scaled.sentence.tolist() == pytest.approx([3 * 2.75 / 5, 5 * 2.75 / 5])
+    assert scaled.token.tolist() == pytest.approx([2.75])
+    assert scaled.sentence_signal.tolist() == pytest.approx([2 / 3, 4 / 3])
+    assert scaled.token_signal.tolist() == pytest.approx([1.0])
+    assert scale.share.item() == pytest.approx(0.25)
+    scale(*losses, 1.0, torch.tensor(0.25), torch.tensor([1.0, 4.0]))
+    sizes = [(0.75 * 25 + 0.25 * 1) ** 0.5, (0.75 * 4 + 0.25 * 16) ** 0.5]
+    assert scale.norms.tolist() == pytest.approx(sizes)
+    reached = [0.25 * 1 / sizes[0], 0.75 * 4 / sizes[1]]
+    assert scale.share.item() == pytest.approx(reached[0] / sum(reached))
+    scale.eval()(*losses, 1.0, 0.25)
+    assert scale.norms.tolist() == pytest.approx(sizes)
+    for gate, whole in ((1.0, 0), (0.0, 1)):
+        assert scale(*losses, 1.0, gate)[whole].tolist() == losses[whole].tolist()
+
+
+def test_gradients_are_measured_often_at_first() -> None:
+    scale = LossScale("gradient").train()
+    asked = []
+    for batch_number in range(300):
+        if scale.asks_for_norms:
+            asked.append(batch_number)
+        scale(torch.ones(1), torch.ones(1), 0.0)
+    assert asked == [*range(0, 256, 4), 256, 288]
+    with torch.no_grad():
+        assert not LossScale("gradient").train().asks_for_norms
+    assert not LossScale("gradient").eval().asks_for_norms
+    assert not LossScale("running-mean").train().asks_for_norms
+
+
+def test_the_norm_of_a_gradient_by_hand() -> None:
+    """Of ½ (w · x)² at x = 1 and 2, w = 3: 3 and 12. Weighed 1 : 3 over their mean that is
+    ¼ · 3 + ¾ · 12."""
+    w, fixed = torch.nn.Parameter(torch.tensor(3.0)), torch.nn.Parameter(torch.tensor(1.0), False)
+    losses = (w * fixed * torch.tensor([1.0, 2.0])).square() / 2
+    for weights, expected in (([1.0, 1.0], 7.5), ([0.2, 0.6], 9.75), ([0.0, 0.0], 7.5)):
+        norm = gradient_norm(losses, torch.tensor(weights), [w, fixed])
+        assert norm.item() == pytest.approx(expected)
+    assert w.grad is None
 
 
 def test_positions_know_their_sentence() -> None:
@@ -223,8 +273,18 @@ def test_a_gate_of_positions_needs_one_path() -> None:
     assert HybridLoss(build_gate(TokenGateConfig(), 8), path="hypothesis").paths == ("hypothesis",)
     apart = HybridLoss(build_gate(SentenceGateConfig(), 8), path="reference")
     assert (apart.paths, apart.needs_distributions) == (("hypothesis", "reference"), ("reference",))
-    assert apart.scale.kind == "running-mean"
-    assert HybridLoss(build_gate(ConstantGateConfig(), 8)).scale.kind == "none"
+    assert apart.scale.kind == "gradient"
+
+
+@pytest.mark.parametrize(
+    ("gate", "former"), [(ConstantGateConfig(), "none"), (SentenceGateConfig(), "running-mean")]
+)
+def test_recipes_of_earlier_versions_keep_their_scale(gate: GateConfig, former: str) -> None:
+    assert hybrid(gate).scale.kind == "gradient"  # type: ignore[union-attr]
+    assert hybrid(gate, scale="auto").scale.kind == former  # type: ignore[union-attr]
+    changed, kept = HybridObjective(gate=gate), HybridObjective(gate=gate, scale="auto")
+    assert fingerprint_of(changed)["scale"] == "gradient"
+    assert "scale" not in fingerprint_of(kept)
 
 
 @pytest.mark.parametrize("path", ["hypothesis", "reference"])
@@ -233,7 +293,9 @@ def test_a_learned_gate_pays_its_penalty(path: str) -> None:
     student, taught = model(), batch()
     config = SentenceGateConfig(initial=0.75, prior_mean=0.5, prior_weight=2.0, entropy_weight=3.0)
     learned = hybrid(config, path=path, scale="none")(student, taught).loss.item()
-    fixed = hybrid(ConstantGateConfig(value=0.75), path=path)(student, taught).loss.item()
+    fixed = hybrid(ConstantGateConfig(value=0.75), path=path, scale="none")(
+        student, taught
+    ).loss.item()
     entropy = -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
     assert learned - fixed == pytest.approx(2 * (math.log(2) - entropy) - 3 * entropy, rel=1e-4)
 

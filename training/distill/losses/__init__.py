@@ -14,6 +14,7 @@ from training.config.losses import (
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
     SentenceInterpolatedObjective,
+    SentenceNBestObjective,
     SentenceObjective,
     TieObjective,
     TokenObjective,
@@ -24,6 +25,7 @@ from training.distill.losses.hybrid import HybridLoss
 from training.distill.losses.kd import (
     CrossEntropyLoss,
     InterpolatedSentenceKDLoss,
+    NBestSentenceKDLoss,
     SentenceKDLoss,
     TokenKDLoss,
 )
@@ -42,7 +44,7 @@ def build_loss(config: ObjectiveConfig, width: int) -> Loss:
 
     A config's fields are its loss's arguments.
     """
-    options = config.model_dump(exclude={"kind", "gate"})
+    options = config.model_dump(exclude={"kind", "gate", "scale"})
     match config:
         case NllObjective():
             return CrossEntropyLoss(**options)
@@ -50,10 +52,13 @@ def build_loss(config: ObjectiveConfig, width: int) -> Loss:
             return SentenceKDLoss(**options)
         case SentenceInterpolatedObjective():
             return InterpolatedSentenceKDLoss(**options)
+        case SentenceNBestObjective():
+            return NBestSentenceKDLoss(**options)
         case TokenObjective():
             return TokenKDLoss(**options)
         case HybridObjective():
-            return HybridLoss(gate=build_gate(config.gate, width), **options)
+            gate = build_gate(config.gate, width)
+            return HybridLoss(gate=gate, scale=config.loss_scale, **options)
         case SelectiveBatchObjective():
             return SelectiveBatchKDLoss(**options)
         case SelectiveGlobalObjective():

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config.losses import TargetSource
+from training.config.losses import TargetPath, TargetSource
 from training.data.batching import Batch, TargetSequence
 from training.model.transformer import Transformer
 
@@ -36,15 +36,20 @@ class Loss(nn.Module):
     the share of the run that is done, 0 to 1, set by the loop before every step.
     """
 
-    paths: tuple[TargetSource, ...] = ("reference",)
+    paths: tuple[TargetPath, ...] = ("reference",)
     needs_distributions: tuple[TargetSource, ...] = ()
     progress: float = 0.0
+
+    def size(self, batch: Batch) -> int:
+        """How many things the loss of a batch is the mean of: what it weighs beside others of the
+        same step."""
+        return batch.ntokens
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         raise TypeError(f"{type(self).__name__} does not define forward")
 
 
-def target_of(batch: Batch, path: TargetSource) -> TargetSequence:
+def target_of(batch: Batch, path: TargetPath) -> TargetSequence:
     """The target sequence that `path` names. Raises ValueError where the batch has none."""
     target: TargetSequence | None = getattr(batch, path)
     if target is None:
@@ -75,30 +80,54 @@ def token_mean(values: Tensor) -> Tensor:
 
 
 class _SelectLogp(torch.autograd.Function):
-    """Logits [N, V], ids [N, J] → log-softmax at the ids [N, J] and its mean over V [N]."""
+    """Logits [N, V], ids [N, J] → log-softmax at the ids [N, J], its mean over V [N], and the log
+    of the probability outside the columns `apart` of the ids [N].
 
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-        logp = F.log_softmax(logits, dim=-1)
-        ctx.save_for_backward(logp, ids)
-        return logp.gather(1, ids), logp.mean(1)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None]:
-        selected, mean = gradients
-        logp, ids = ctx.saved_tensors
-        dense = (mean / logp.shape[1])[:, None].repeat(1, logp.shape[1])
-        dense.scatter_add_(1, ids, selected)
-        return torch._log_softmax_backward_data(dense, logp, 1, logp.dtype), None
-
-
-def select_logp(student_logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """log S at the given ids and its mean over the vocabulary, nats: [N, V], [N, J] → [N, J], [N].
-
-    Differentiable once in `student_logits`. Ids may repeat within a row.
+    One buffer [N, V] is kept, the probabilities with 0 at the ids that are left out.
     """
-    selected: tuple[Tensor, Tensor] = _SelectLogp.apply(student_logits, ids)
-    return selected
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, ids: Tensor, apart: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        logp = F.log_softmax(logits, dim=-1)
+        selected, mean = logp.gather(1, ids), logp.mean(1)
+        left_out = ids[:, apart[0] : apart[1]]
+        others = logp.exp_().scatter_(1, left_out, 0.0)
+        mass = others.sum(1).clamp(min=torch.finfo(logits.dtype).tiny)
+        ctx.save_for_backward(others, ids, left_out, selected, mass)
+        ctx.apart = apart
+        return selected, mean, mass.log()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, None, None]:
+        selected, mean, rest = gradients
+        others, ids, left_out, logp, mass = ctx.saved_tensors
+        # d log S(v) = [v] − S and d log (mass of the others) = S(others) / mass − S, at every word.
+        total = selected.sum(1) + mean + rest
+        share = mean / others.shape[1]
+        dense = torch.addcmul(share[:, None], others, (rest / mass - total)[:, None])
+        dense.scatter_add_(1, ids, selected)
+        start, end = ctx.apart
+        if start < end:
+            probabilities = logp[:, start:end].exp()
+            dense.scatter_add_(1, left_out, -probabilities * total[:, None])
+        return dense, None, None
+
+
+def select_logp(
+    student_logits: Tensor, ids: Tensor, apart: tuple[int, int] = (0, 0)
+) -> tuple[Tensor, Tensor, Tensor]:
+    """log S at the given ids, its mean over the vocabulary, and the log of the probability outside
+    the columns `apart` (first, past the last) of the ids, nats:
+    [N, V], [N, J] → [N, J], [N], [N].
+
+    The last is summed over the other words: 1 − Σ would lose most of its digits where a student is
+    sure. Differentiable once in `student_logits`. Ids may repeat within a row, but not within
+    `apart`.
+    """
+    found: tuple[Tensor, Tensor, Tensor] = _SelectLogp.apply(student_logits, ids, apart)
+    return found
 
 
 class StudentLogp(NamedTuple):
@@ -112,6 +141,8 @@ class StudentLogp(NamedTuple):
     """Of the other words that a loss asked for, [N, J]."""
     mean: Tensor
     """Over the vocabulary, [N]."""
+    rest: Tensor
+    """Of all words outside the teacher's top-k together, [N]."""
     vocab_size: int
 
 
@@ -125,6 +156,7 @@ def student_logp(
     none = target.new_empty(len(target), 0)
     parts = [target[:, None], none if top_ids is None else top_ids]
     parts.append(none if extra_ids is None else extra_ids)
-    selected, mean = select_logp(student_logits, torch.cat(parts, dim=1))
+    apart = (1, 1 + parts[1].shape[1])
+    selected, mean, rest = select_logp(student_logits, torch.cat(parts, dim=1), apart)
     target_logp, top, extra = selected.split([part.shape[1] for part in parts], dim=1)
-    return StudentLogp(target_logp[:, 0], top, extra, mean, student_logits.shape[1])
+    return StudentLogp(target_logp[:, 0], top, extra, mean, rest, student_logits.shape[1])

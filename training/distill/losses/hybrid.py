@@ -6,11 +6,8 @@ abstract fixes no formula for the gate; docs/method.md gives our reading of it.
 
 from __future__ import annotations
 
-import math
-from typing import Literal
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.data.batching import Batch, TargetSequence
 from training.distill.gates import Gate, GateInput, entropy_of
@@ -25,9 +22,14 @@ from training.distill.losses.base import (
     token_mean,
 )
 from training.distill.losses.kd import distributions_of, token_level, token_nll
+from training.distill.losses.scale import (
+    LossScale,
+    Scaled,
+    ScaleName,
+    gradient_norm,
+    smallest_nll,
+)
 from training.model.transformer import Transformer
-
-ScaleName = Literal["none", "running-mean", "excess"]
 
 
 def sentence_of_position(target: TargetSequence) -> Tensor:
@@ -35,43 +37,15 @@ def sentence_of_position(target: TargetSequence) -> Tensor:
     return target.mask.nonzero()[:, 0]
 
 
-def smallest_nll(label_smoothing: float, vocab_size: int) -> float:
-    """The least that the smoothed nll can be: the entropy of its target, nats."""
-    spread = label_smoothing / vocab_size
-    kept = 1 - label_smoothing + spread
-    rest = (vocab_size - 1) * spread * math.log(spread) if spread else 0.0
-    return -(kept * math.log(kept) + rest)
-
-
-class LossScale(nn.Module):
-    """Puts the sentence-level [N] and the token-level loss [M] on one scale.
-
-    `running-mean` divides each by the running mean of itself, without gradient; `excess` takes
-    from the sentence-level loss the least that it can be (a KL's least is 0 already).
-    """
-
-    running: Tensor
-
-    def __init__(self, kind: ScaleName, momentum: float = 0.99) -> None:
-        super().__init__()
-        self.kind = kind
-        self.momentum = momentum
-        self.register_buffer("running", torch.zeros(2))
-
-    def forward(self, sentence: Tensor, token: Tensor, smallest: float) -> tuple[Tensor, Tensor]:
-        if self.kind == "excess":
-            return sentence - smallest, token
-        if self.kind == "none":
-            return sentence, token
-        if self.training and sentence.numel() and token.numel():
-            now = torch.stack([sentence.detach().mean(), token.detach().mean()]).clamp(min=1e-3)
-            fresh = bool((self.running == 0).all())
-            # A new tensor, not an update in place: the graph of this step keeps the old one.
-            self.running = (
-                now if fresh else self.momentum * self.running + (1 - self.momentum) * now
-            )
-        means = torch.where(self.running > 0, self.running, torch.ones_like(self.running))
-        return sentence / means[0], token / means[1]
+def joined(weights: tuple[Tensor, Tensor], scaled: Scaled) -> Tensor:
+    """Σ of both losses by their weights [N] and [M]: the student learns by the scaled losses, a
+    gate by their signals, whose value is left out."""
+    loss = scaled.sentence.new_zeros(())
+    parts = (scaled.sentence, scaled.sentence_signal), (scaled.token, scaled.token_signal)
+    for weight, (taught, signal) in zip(weights, parts, strict=True):
+        fixed = weight.detach()
+        loss = loss + token_mean(fixed * taught) + token_mean((weight - fixed) * signal)
+    return loss
 
 
 class HybridLoss(Loss):
@@ -79,8 +53,8 @@ class HybridLoss(Loss):
 
     The sentence-level loss runs along the teacher's translation ŷ; the token-level one along
     `path`. Along ŷ one forward pass and one log-softmax serve both; otherwise the encoder still
-    runs once. `scale` puts the losses on one scale first, since a cross-entropy holds the entropy
-    of its target and a KL does not, and a learned gate would only run to the smaller number.
+    runs once. `scale` puts the losses on one scale first, so that g is the share of the gradient
+    and a learned gate does not only run to the smaller number.
     """
 
     def __init__(
@@ -90,7 +64,7 @@ class HybridLoss(Loss):
         temperature: float = 1.0,
         kd_rate: float = 1.0,
         path: TargetSource = "hypothesis",
-        scale: Literal["auto"] | ScaleName = "auto",
+        scale: ScaleName = "gradient",
     ) -> None:
         super().__init__()
         if gate.per_position and path != "hypothesis":
@@ -102,8 +76,7 @@ class HybridLoss(Loss):
         self.path: TargetSource = path
         self.paths = ("hypothesis",) if path == "hypothesis" else ("hypothesis", path)
         self.needs_distributions = (path,)
-        automatic: ScaleName = "running-mean" if gate.learned else "none"
-        self.scale = LossScale(automatic if scale == "auto" else scale)
+        self.scale = LossScale(scale)
 
     def gates(self, memory: Tensor, src: Tensor, states: Tensor, target: TargetSequence) -> Tensor:
         """g of every sentence [B] or position [N]; `states` [N, D] and `target` along ŷ."""
@@ -126,19 +99,27 @@ class HybridLoss(Loss):
         memory, bias = model.encode(batch.src)
         states = target_states(model, hypothesis, memory, bias)
         gates = self.gates(memory, batch.src, states, hypothesis)
-        logits = model.logits(states).float()
+        weights = self._weights(gates, hypothesis), 1 - self._weights(gates, target)
+        logits = token_logits = model.logits(states).float()
         student = student_logp(logits, hypothesis.targets, top_ids if shared else None)
         sentence = token_nll(student, self.label_smoothing)
         if not shared:
-            logits = target_logits(model, target, memory, bias)
-            student = student_logp(logits, target.targets, top_ids)
-        token = token_level(logits, student, target, self.temperature, self.kd_rate)
+            token_logits = target_logits(model, target, memory, bias)
+            student = student_logp(token_logits, target.targets, top_ids)
+        token = token_level(token_logits, student, target, self.temperature, self.kd_rate)
         logs = self._logs(gates, sentence, token)
+        norms = None
+        if self.scale.asks_for_norms and len(sentence) and len(token):
+            parts = zip((sentence, token), weights, strict=True)
+            norms = torch.stack(
+                [gradient_norm(loss, weight.detach(), model.parameters()) for loss, weight in parts]
+            )
         smallest = smallest_nll(self.label_smoothing, student.vocab_size)
-        sentence, token = self.scale(sentence, token, smallest)
-        loss = token_mean(self._weights(gates, hypothesis) * sentence)
-        loss = loss + token_mean((1 - self._weights(gates, target)) * token)
-        return LossOutput(loss + self.gate.penalty(gates), logs)
+        mean_gate = token_mean(weights[0].detach())
+        scaled = self.scale(sentence, token, smallest, mean_gate, norms)
+        if self.scale.kind == "gradient":
+            logs["gradient_share"] = self.scale.share
+        return LossOutput(joined(weights, scaled) + self.gate.penalty(gates), logs)
 
     def _logs(self, gates: Tensor, sentence: Tensor, token: Tensor) -> dict[str, Tensor]:
         detached = gates.detach()

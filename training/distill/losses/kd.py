@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.config.losses import TargetPath
 from training.data.batching import Batch, TargetSequence
 from training.distill.losses.base import (
     Loss,
@@ -36,7 +37,7 @@ def token_nll(student: StudentLogp, label_smoothing: float) -> Tensor:
 
 
 class _CrossEntropy(Loss):
-    path: TargetSource
+    path: TargetPath
 
     def __init__(self, label_smoothing: float = 0.1) -> None:
         super().__init__()
@@ -52,51 +53,49 @@ class _CrossEntropy(Loss):
 class CrossEntropyLoss(_CrossEntropy):
     """Maximum likelihood on the references: the baseline without a teacher."""
 
-    path: TargetSource = "reference"
-    paths: tuple[TargetSource, ...] = ("reference",)
+    path: TargetPath = "reference"
+    paths: tuple[TargetPath, ...] = ("reference",)
 
 
 class SentenceKDLoss(_CrossEntropy):
     """Sentence-level distillation (Kim & Rush 2016, Seq-KD): the same on the teacher's beam
     output ŷ."""
 
-    path: TargetSource = "hypothesis"
-    paths: tuple[TargetSource, ...] = ("hypothesis",)
+    path: TargetPath = "hypothesis"
+    paths: tuple[TargetPath, ...] = ("hypothesis",)
 
 
 class InterpolatedSentenceKDLoss(_CrossEntropy):
     """Sentence-level distillation on the hypothesis of the teacher's n-best that is closest to the
     reference by sentence BLEU (Kim & Rush 2016, Seq-Inter)."""
 
-    path: TargetSource = "closest"
-    paths: tuple[TargetSource, ...] = ("closest",)
+    path: TargetPath = "closest"
+    paths: tuple[TargetPath, ...] = ("closest",)
+
+
+class NBestSentenceKDLoss(_CrossEntropy):
+    """Sentence-level distillation on one of the teacher's n-best that is drawn for every epoch (see
+    `training.distill.nbest`)."""
+
+    path: TargetPath = "drawn"
+    paths: tuple[TargetPath, ...] = ("drawn",)
 
 
 # --- token-level distillation ------------------------------------------------------------------
-
-
-_TINY = 1e-7
-
-
-def log1mexp(x: Tensor) -> Tensor:
-    """log(1 − eˣ) for x ≤ 0, kept finite at 0 (Mächler 2012)."""
-    x = x.clamp(max=-_TINY)
-    return torch.where(x > -0.6931472, (-torch.expm1(x)).log(), torch.log1p(-x.exp()))
 
 
 def topk_kl(student: StudentLogp, top_logp: Tensor, tail: Tensor) -> Tensor:
     """KL(T ‖ S) with the teacher's tail as one extra outcome: → [N], nats.
 
     `student` holds log S at the teacher's top k, whose log-probabilities are `top_logp` [N, K];
-    `tail` [N] is the teacher's probability outside them. S's tail is 1 − Σ of its probabilities
+    `tail` [N] is the teacher's probability outside them. S's tail is the sum of its probabilities
     there. Merging outcomes never raises a KL, so this is a lower bound of the exact one and equals
     it for K = V. Kim & Rush 2016, Word-KD.
     """
     head = (top_logp.exp() * (top_logp - student.top)).sum(1)
     if top_logp.shape[1] >= student.vocab_size:
         return head
-    student_tail = log1mexp(student.top.logsumexp(1))
-    return head + torch.xlogy(tail, tail) - tail * student_tail
+    return head + torch.xlogy(tail, tail) - tail * student.rest
 
 
 def tempered_kl(student_logits: Tensor, top_ids: Tensor, top_logp: Tensor, tau: float) -> Tensor:

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from training.config.losses import TargetPath
 from training.data.batching import Batch, target_from_outputs
 from training.distill.losses.base import (
     Loss,
     LossOutput,
-    TargetSource,
     student_logp,
     target_logits,
     target_of,
@@ -74,7 +74,7 @@ class MinimumRiskLoss(Loss):
     translation is it; a sentence with neither has no risk.
     """
 
-    paths: tuple[TargetSource, ...] = ("reference", "hypothesis")
+    paths: tuple[TargetPath, ...] = ("reference", "hypothesis")
 
     def __init__(
         self,
@@ -90,6 +90,10 @@ class MinimumRiskLoss(Loss):
         self.sharpness = sharpness
         self.nll_weight = nll_weight
         self.label_smoothing = label_smoothing
+
+    def size(self, batch: Batch) -> int:
+        """Sentences, which the risk is a mean over."""
+        return len(batch.src)
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
         target = target_of(batch, "hypothesis")

@@ -82,6 +82,16 @@ class OnePassTeacher(Protocol):
         ...
 
 
+@runtime_checkable
+class SamplingTeacher(Protocol):
+    """A teacher that can draw translations from its distribution."""
+
+    def sample(self, src: list[Ids], count: int, temperature: float) -> list[Hypotheses]:
+        """`count` translations of each source, which may repeat; the same for the same batch of
+        sources."""
+        ...
+
+
 class Steps(Protocol):
     """Decoding of a batch step by step, for a search over several teachers at once."""
 

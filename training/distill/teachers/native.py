@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import tempfile
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -36,9 +37,9 @@ from training.distill.teachers.base import (
 from training.distill.teachers.ctranslate2_teacher import translate_tokens
 from training.distill.teachers.greedy import greedy_labels
 from training.distributed import settle_gpu, thread_count
-from training.model.decoding import NEVER, TransformerSteps, beam_search, output_limit
+from training.model.decoding import NEVER, TransformerSteps, beam_search, output_limit, sample
 from training.model.shortlisted import AllWords, CandidateSteps, CandidateWords, Words
-from training.model.transformer import EOS, Transformer, parameter_count
+from training.model.transformer import EOS, PAD, Transformer, parameter_count
 
 Precision = Literal["float32", "int8"]
 CTranslate2Converter = Callable[[Transformer, list[str], Path, Precision], None]
@@ -157,6 +158,25 @@ class TorchTeacher:
             for row, best in zip(rows, searched, strict=True):
                 translations[row] = [
                     ([*hypothesis.ids, EOS], hypothesis.score) for hypothesis in best[:n_best]
+                ]
+        return translations
+
+    def sample(self, src: list[Ids], count: int, temperature: float) -> list[Hypotheses]:
+        """`count` translations of each source, drawn word by word in torch, on the model's device.
+
+        Their draws follow the sources of their batch, so that whoever labels a shard draws alike.
+        """
+        translations: list[Hypotheses] = [[]] * len(src)
+        for rows in batches_by_length(src, src, max(self.batch_tokens // count, 1)):
+            sources = [src[row] for row in rows]
+            devices = [self.device] if self.device.type == "cuda" else []
+            with torch.random.fork_rng(devices):
+                torch.manual_seed(zlib.crc32(np.concatenate(sources).astype("<i4").tobytes()))
+                drawn, scores = sample(self.model, self._padded(sources), count, temperature)
+            for row, ids, logp in zip(rows, drawn.tolist(), scores.tolist(), strict=True):
+                translations[row] = [
+                    ([*(token for token in one if token not in (EOS, PAD)), EOS], score)
+                    for one, score in zip(ids, logp, strict=True)
                 ]
         return translations
 

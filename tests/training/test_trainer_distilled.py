@@ -1,0 +1,295 @@
+"""The loop with a teacher's labels: resumed runs, weights of words, gates, gradients that fail."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from lightning_fabric import Fabric
+from safetensors.torch import load_file, save_file
+
+from tests.training.test_trainer import (  # noqa: F401
+    STEPS,
+    corpus,
+    losses,
+    make_run,
+    train_and_kill,
+)
+from training.checkpoint import average_states, load_checkpoint
+from training.config.losses import (
+    HybridObjective,
+    NllObjective,
+    ObjectiveConfig,
+    RiskObjective,
+    SelectiveGlobalObjective,
+    SentenceGateConfig,
+)
+from training.data.batching import map_table, pad_rows, target_sequence
+from training.data.tokenizer import Tokenizer
+from training.distill.label_store import label_schema, write_manifest, write_shard
+from training.distill.losses.kd import CrossEntropyLoss
+from training.distributed import TrainingError, launch
+from training.model.transformer import EOS
+from training.trainer import GATE, Trainer, TrainingRun, Validator, train
+
+K = 4
+OBJECTIVES: dict[str, ObjectiveConfig] = {
+    "hybrid": HybridObjective(gate=SentenceGateConfig()),
+    "selective": SelectiveGlobalObjective(queue_size=300),
+    "risk": RiskObjective(samples=2),
+}
+
+
+@pytest.fixture(scope="session")
+def labels(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """Labels of the corpus: the references backwards, with random distributions along both."""
+    folder = tmp_path_factory.mktemp("labels")
+    generator = np.random.default_rng(2)
+    names = ["00000.arrow", "00001.arrow"]
+    for name in names:
+        table = map_table(corpus / name)
+        trg = table["trg"].to_pylist()
+        backwards = [[*reversed(row[:-1]), EOS] for row in trg]
+        columns: dict[str, Any] = {
+            "id": table["id"].to_pylist(),
+            "nbest": [[row] for row in backwards],
+            "scores": [[-1.0]] * len(trg),
+            "hypothesis": backwards,
+        }
+        for path, rows in (("hypothesis", backwards), ("reference", trg)):
+            columns |= distributions(path, rows, generator)
+        schema = label_schema(["hypothesis", "reference"], 1)
+        write_shard(folder / name, pa.table(columns, schema=schema))
+    write_manifest(folder, names, K, ["hypothesis", "reference"])
+    return folder
+
+
+def distributions(
+    path: str, rows: list[list[int]], generator: np.random.Generator
+) -> dict[str, Any]:
+    """The word itself and three others, with falling probabilities, 0.1 left for the rest."""
+    ids, logp, tail = [], [], []
+    for row in rows:
+        others = 4 + (np.array(row)[:, None] + generator.integers(1, 90, 3)[None]) % 300
+        others += (others == np.array(row)[:, None]) * 301
+        ids.append(np.concatenate([np.array(row)[:, None], others], axis=1).ravel())
+        logp.append(np.tile(np.log([0.6, 0.15, 0.1, 0.05]), len(row)).astype(np.float16))
+        tail.append(np.full(len(row), 0.1, dtype=np.float32))
+    return {f"{path}_ids": ids, f"{path}_logp": logp, f"{path}_tail": tail}
+
+
+def distilled(
+    corpus: Path,  # noqa: F811
+    labels: Path,
+    folder: Path,
+    objective: str,
+    processes: int = 1,
+    **training: Any,
+) -> TrainingRun:
+    run = make_run(corpus, folder, processes, **training)
+    return dataclasses.replace(run, objective=OBJECTIVES[objective], labels=labels)
+
+
+def assert_same(one: TrainingRun, other: TrainingRun) -> None:
+    assert losses(one.folder) == losses(other.folder)
+    assert len(losses(one.folder)) == STEPS
+    mine, theirs = load_checkpoint(one.checkpoint), load_checkpoint(other.checkpoint)
+    for left, right in (
+        (mine.model.state_dict(), theirs.model.state_dict()),
+        (mine.objective, theirs.objective),
+    ):
+        assert left.keys() == right.keys()
+        assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+class Stopped(Exception):
+    pass
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_stopped_run_goes_on_as_if_it_never_was(
+    corpus: Path,  # noqa: F811
+    labels: Path,
+    tmp_path: Path,
+    objective: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, broken = (distilled(corpus, labels, tmp_path / n, objective) for n in ("w", "b"))
+    train(whole)
+    step = Trainer._step
+
+    def stop(self: Trainer, batches: Any) -> None:
+        if self.state.step == STEPS // 2:
+            raise Stopped
+        step(self, batches)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "_step", stop)
+        with pytest.raises(Stopped):
+            train(broken)
+    assert list(broken.folder.glob("resume-*"))
+    train(broken)
+    assert_same(whole, broken)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_killed_and_resumed_with_two_processes(
+    corpus: Path,  # noqa: F811
+    labels: Path,
+    tmp_path: Path,
+    objective: str,
+) -> None:
+    whole, broken = (distilled(corpus, labels, tmp_path / n, objective, 2) for n in ("w", "b"))
+    train(whole)
+    train_and_kill(broken, kill_at=STEPS // 2)
+    assert not broken.checkpoint.exists(), "it was killed too late to show anything"
+    train(broken)
+    assert_same(whole, broken)
+
+
+# --- gradients ---------------------------------------------------------------------------------
+
+
+def without_dropout(run: TrainingRun) -> TrainingRun:
+    model = run.model.model_copy(update={"dropout": 0.0})
+    return dataclasses.replace(run, model=model)
+
+
+def keep_gradient(fabric: Fabric, run: TrainingRun) -> None:
+    """Take the first step; write its gradient, its weights before it and which pairs it read."""
+    trainer = Trainer(fabric, run)
+    trainer.module.train()
+    weights = {name: value.clone() for name, value in trainer.model.state_dict().items()}
+    batches = next(iter(trainer._steps_of_epoch()))
+    trainer.optimizer.zero_grad = lambda *_, **__: None  # type: ignore[method-assign]
+    trainer.wrapped_optimizer.zero_grad = lambda *_, **__: None  # type: ignore[method-assign]
+    trainer._step(batches)
+    ids = [number for batch in batches for number in batch.ids.tolist()]
+    gradients = {f"grad.{n}": p.grad.clone() for n, p in trainer.model.named_parameters()}
+    save_file(
+        {"ids": torch.tensor(ids), **weights, **gradients},
+        run.folder / f"gradient-{fabric.global_rank}.safetensors",
+    )
+
+
+def gradient_of_all_words(corpus: Path, run: TrainingRun, ids: list[int]) -> dict[str, Any]:  # noqa: F811
+    """Of the mean over the words of all these pairs in one batch."""
+    written = load_file(run.folder / "gradient-0.safetensors")
+    rows = pa.concat_tables(map_table(path) for path in run.token_shards).to_pylist()
+    pairs = [rows[number] for number in ids]
+    model = load_model(corpus, run, written)
+    src = pad_rows([np.array(pair["src"]) for pair in pairs])
+    target = target_sequence([np.array(pair["trg"]) for pair in pairs])
+    logits = model.logits(model.decode(target.trg_in, *model.encode(src))[target.mask])
+    torch.nn.functional.cross_entropy(logits, target.targets, label_smoothing=0.1).backward()
+    return {name: p.grad for name, p in model.named_parameters()}
+
+
+def load_model(corpus: Path, run: TrainingRun, state: dict[str, torch.Tensor]) -> Any:  # noqa: F811
+    from training.checkpoint import build_model
+
+    model = build_model(run.model, len(Tokenizer(corpus / "tokenizer.model")))
+    model.load_state_dict({n: v for n, v in state.items() if n in model.state_dict()})
+    return model
+
+
+@pytest.mark.parametrize(
+    ("processes", "accumulate"), [(1, 3), pytest.param(2, 2, marks=pytest.mark.slow)]
+)
+def test_every_word_of_a_step_weighs_the_same(
+    corpus: Path,  # noqa: F811
+    tmp_path: Path,
+    processes: int,
+    accumulate: int,
+) -> None:
+    """The batches of a step, of unlike size, have the gradient of one batch of all their pairs."""
+    run = make_run(
+        corpus, tmp_path / "run", processes, accumulate=accumulate, clip_norm=1e6, batch_tokens=120
+    )
+    run = without_dropout(dataclasses.replace(run, objective=NllObjective()))
+    run.folder.mkdir()
+    launch(run.training, keep_gradient, run)
+    files = sorted(run.folder.glob("gradient-*.safetensors"))
+    assert len(files) == processes
+    ids = [number for file in files for number in load_file(file)["ids"].tolist()]
+    expected = gradient_of_all_words(corpus, run, ids)
+    found = load_file(files[0])
+    for name, gradient in expected.items():
+        torch.testing.assert_close(found[f"grad.{name}"], gradient, atol=1e-6, rtol=1e-4)
+
+
+def test_a_gradient_that_is_not_finite_changes_no_weights(
+    corpus: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loss is finite, its gradient is not: sqrt at 0."""
+    forward = CrossEntropyLoss.forward
+    seen: dict[str, Trainer] = {}
+    step = Trainer._step
+
+    def broken(self: Any, model: Any, batch: Any) -> Any:
+        output = forward(self, model, batch)
+        if seen["trainer"].state.step == 3:
+            none = (model.output_bias - model.output_bias.detach()).abs().sum()
+            return output._replace(loss=output.loss + none.sqrt())
+        return output
+
+    def watched(self: Trainer, batches: Any) -> None:
+        seen["trainer"] = self
+        step(self, batches)
+
+    monkeypatch.setattr(CrossEntropyLoss, "forward", broken)
+    monkeypatch.setattr(Trainer, "_step", watched)
+    with pytest.raises(TrainingError, match=r"norm of the gradient is nan at step 4, in the batch"):
+        train(make_run(corpus, tmp_path / "run"))
+    weights = seen["trainer"].model.state_dict().values()
+    assert all(torch.isfinite(value).all() for value in weights)
+
+
+# --- what is kept ------------------------------------------------------------------------------
+
+
+def test_the_gate_is_averaged_as_the_weights_are(
+    corpus: Path,  # noqa: F811
+    labels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whichever is kept, average or best: the gate is the one of those weights."""
+    run = distilled(corpus, labels, tmp_path / "run", "hybrid", validate_every=6, average=3)
+    kept: list[dict[str, torch.Tensor]] = []
+    original = Trainer._finish
+
+    def finish(self: Trainer) -> None:
+        if not any(step == self.state.step for _, step in self.state.kept or []):
+            self._validate()
+        kept.extend(load_file(self._weights(step)) for _, step in self.state.kept or [])
+        original(self)
+
+    monkeypatch.setattr(Trainer, "_finish", finish)
+    train(run)
+    checkpoint = load_checkpoint(run.checkpoint)
+    name = "gate.linear.bias"
+    assert len(kept) == 3
+    assert len({float(state[f"{GATE}{name}"]) for state in kept}) == 3
+    weights = checkpoint.model.state_dict()
+    for state in (average_states(kept), kept[0]):
+        if torch.equal(state["output_bias"], weights["output_bias"]):
+            assert torch.equal(checkpoint.objective[name], state[f"{GATE}{name}"])
+            break
+    else:
+        pytest.fail("the checkpoint's weights are neither the average nor the best")
+
+
+def test_sources_too_long_for_the_model_keep_their_end(corpus: Path) -> None:  # noqa: F811
+    tokenizer = Tokenizer(corpus / "tokenizer.model")
+    validator = Validator(corpus / "validation.arrow", tokenizer, 10, 7)
+    assert max(map(len, validator.rows)) == 6
+    assert all(row[-1] == EOS for row in validator.rows)
