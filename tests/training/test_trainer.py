@@ -143,7 +143,7 @@ def test_it_learns_and_writes_a_checkpoint(corpus: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "sampled"), [(1, None), (2, None), (2, 40)])
+@pytest.mark.parametrize(("processes", "sampled"), [(1, None), (2, None), (1, 40)])
 def test_killed_and_resumed_is_the_uninterrupted_run(
     corpus: Path, tmp_path: Path, processes: int, sampled: int | None
 ) -> None:

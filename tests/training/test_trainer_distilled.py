@@ -138,14 +138,13 @@ def test_a_stopped_run_goes_on_as_if_it_never_was(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("objective", OBJECTIVES)
 def test_killed_and_resumed_with_two_processes(
     corpus: Path,  # noqa: F811
     labels: Path,
     tmp_path: Path,
-    objective: str,
 ) -> None:
-    whole, broken = (distilled(corpus, labels, tmp_path / n, objective, 2) for n in ("w", "b"))
+    """Of the objectives the one that keeps the most: gate, scale and their moments."""
+    whole, broken = (distilled(corpus, labels, tmp_path / n, "hybrid", 2) for n in ("w", "b"))
     train(whole)
     train_and_kill(broken, kill_at=STEPS // 2)
     assert not broken.checkpoint.exists(), "it was killed too late to show anything"
