@@ -432,7 +432,7 @@ def test_a_bundle_and_a_baseline_on_two_domains(bundle: Bundle, tmp_path: Path) 
     law = files(tmp_path, "law", tiny.sentences()[:6])
     medicine = files(tmp_path, "medicine", tiny.sentences()[6:14])
     command = ["bench", str(bundle.path), "--out", str(tmp_path / "out"), "--parts", "quality"]
-    command += ["--peers", "none", "--beams", "1", "--only", "former*"]
+    command += ["--peers", "none", "--beams", "1", "--only", "former ctranslate2-int8"]
     command += ["--baseline", f"former={bundle.path}"]
     for one in (law, medicine):
         command += ["--domain", f"{one.name}={one.src},{one.ref}"]
