@@ -473,7 +473,7 @@ def _gates(table: StudyTable) -> list[str]:
         "",
         "g = 1 follows the sentence-level loss. First and last fifth of the training text by "
         "source length, teacher's entropy and word rarity. It shows how the losses compare there, "
-        "not which teaches better: students that never had a gate give the same picture.",
+        "not which teaches better: a gate follows whichever loss is the smaller.",
         "",
         "| student | gate | mean | spread | share of the gradient | length | entropy | rarity "
         "| collapsed |",

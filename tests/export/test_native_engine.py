@@ -73,14 +73,10 @@ def test_most_lines_are_those_of_float32_products(shipped: Bundle) -> None:
     assert max(map(abs, same)) < 0.1
 
 
-@needs_library
-@pytest.mark.parametrize("kernel", KERNELS)
-def test_a_thousand_sentences_alone_and_in_batches(shipped: Bundle, kernel: str) -> None:
-    sentences = thousand_sentences()
-    if kernel == "portable":
-        sentences = sentences[::20]  # it is not made to be quick
-    best = NativeEngine(shipped).translate_batch(sentences, SCORED)
-    engine = NativeEngine(shipped, kernel=kernel)
+def check_alone_and_in_batches(bundle: Bundle, kernel: str, sentences: list[str]) -> None:
+    """Alone, in batches of 64 and all at once by the best kernel: the same text and scores."""
+    best = NativeEngine(bundle).translate_batch(sentences, SCORED)
+    engine = NativeEngine(bundle, kernel=kernel)
     alone = [engine.translate_batch([sentence], SCORED)[0] for sentence in sentences]
     batches = [
         translation
@@ -89,6 +85,15 @@ def test_a_thousand_sentences_alone_and_in_batches(shipped: Bundle, kernel: str)
     ]
     assert len(set(alone)) > 0.9 * len(sentences)
     assert alone == batches == best
+
+
+@needs_library
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_thousand_sentences_alone_and_in_batches(shipped: Bundle, kernel: str) -> None:
+    sentences = thousand_sentences()
+    if kernel == "portable":
+        sentences = sentences[::20]  # it is not made to be quick
+    check_alone_and_in_batches(shipped, kernel, sentences)
 
 
 @needs_library

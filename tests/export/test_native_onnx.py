@@ -32,7 +32,11 @@ from export.runtime.onnx_format import parse_onnx
 from export.runtime.protobuf import nested
 from export.runtime.shortlist import EXCLUDED
 from tests.export import tiny
-from tests.export.test_native_engine import not_built, thousand_sentences  # noqa: F401
+from tests.export.test_native_engine import (
+    check_alone_and_in_batches,
+    not_built,  # noqa: F401
+    thousand_sentences,
+)
 from tests.export.test_native_kernels import KERNELS, OPTIONS, needs_library
 from tests.export.test_onnx import (
     PIECES,
@@ -462,14 +466,4 @@ def test_forms_of_address_are_asked_for(tmp_path: Path) -> None:
 def test_shipped_models_alone_and_in_batches(name: str, kernel: str) -> None:
     """Byte for byte, with a shortlist and without, scores included."""
     sentences = thousand_sentences()[:: 100 if kernel == "portable" else 8]
-    bundle = load_bundle(MODELS / name)
-    best = NativeEngine(bundle).translate_batch(sentences, SCORED)
-    engine = NativeEngine(bundle, kernel=kernel)
-    alone = [engine.translate_batch([sentence], SCORED)[0] for sentence in sentences]
-    batches = [
-        translation
-        for start in range(0, len(sentences), 64)
-        for translation in engine.translate_batch(sentences[start : start + 64], SCORED)
-    ]
-    assert len(set(alone)) > 0.9 * len(sentences)
-    assert alone == batches == best
+    check_alone_and_in_batches(load_bundle(MODELS / name), kernel, sentences)
