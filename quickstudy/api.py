@@ -19,7 +19,7 @@ import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -29,6 +29,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, overload
 
 from export.runtime.manifest import BundleError, Formality
 from quickstudy.errors import QuickstudyError
+from quickstudy.event_loop import CLOSED, EventLoopThread, ModelClosedError
 from service import models as served_models
 from service.batching import ClosedError
 from service.fair_queue import Priority
@@ -65,23 +66,16 @@ WINDOWS_IN_FLIGHT = 3
 """Windows under way at once: one is prepared while others are translated."""
 THREADS_PER_WINDOW = 4
 """Threads for which one more window is under way."""
-CLOSE_S = 5.0
-"""Longest wait for the event loop's thread when a model is closed."""
 MAX_BEAM_SIZE = 8
 MAX_ALTERNATIVES = 5
 MAX_THREADS = 256
 SURROGATE = re.compile("[\ud800-\udfff]")
-CLOSED = "the model is closed: load it again"
 ENDING = "the interpreter is ending: translate before the main thread ends"
 T = TypeVar("T")
 
 
 class OptionError(QuickstudyError, ValueError):
     """An invalid text or option; the message says what to pass instead."""
-
-
-class ModelClosedError(QuickstudyError, RuntimeError):
-    """The model was closed, or the interpreter ended, before or during the call."""
 
 
 class SentencePair(NamedTuple):
@@ -154,7 +148,7 @@ class Model:
         self._scheduler = Scheduler(settings)
         self._in_flight = WINDOWS_IN_FLIGHT + settings.inter_threads // THREADS_PER_WINDOW
         self._served: served_models.Model | None = served
-        self._thread = _EventLoopThread()
+        self._thread = EventLoopThread()
         # Runs once: by `close`, when the model is garbage, or when the interpreter ends.
         self._finalizer = weakref.finalize(self, self._thread.stop, self._scheduler.close)
 
@@ -536,66 +530,3 @@ def _translation(text: TranslatedText) -> Translation:
         sentences=tuple(SentencePair(source, target) for source, target in text.sentences),
         alternatives=tuple(text.alternatives),
     )
-
-
-class _EventLoopThread:
-    """An event loop in a daemon thread, so that it never keeps the process from ending."""
-
-    def __init__(self) -> None:
-        self._pid = os.getpid()
-        self._lock = threading.Lock()
-        self._stopped = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._serve, name="quickstudy", daemon=True)
-        self._thread.start()
-
-    def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Wait for a coroutine; an exception here, such as Ctrl-C, cancels it."""
-        future = self.submit(work)
-        try:
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        """Start a coroutine in the event loop."""
-        if os.getpid() != self._pid:
-            work.close()
-            raise QuickstudyError(
-                "the model was loaded before this process was forked: load it in each process, or "
-                "start processes with `spawn`"
-            )
-        with self._lock:
-            if self._stopped:
-                work.close()
-                raise ModelClosedError(CLOSED)
-            return asyncio.run_coroutine_threadsafe(work, self._loop)
-
-    def stop(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run `close`, cancel what still runs, and end the thread."""
-        if os.getpid() != self._pid:
-            return
-        with self._lock:
-            if self._stopped:
-                return
-            self._stopped = True
-            asyncio.run_coroutine_threadsafe(self._end(close), self._loop)
-        if threading.current_thread() is not self._thread:  # garbage is collected in any thread
-            self._thread.join(CLOSE_S)
-
-    def _serve(self) -> None:
-        try:
-            self._loop.run_forever()
-        finally:
-            self._loop.close()
-
-    async def _end(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await close()
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-        finally:
-            self._loop.stop()
