@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, TypeVar, get_args, overload
 
 from export.runtime.manifest import BundleError, Formality
 from quickstudy.errors import QuickstudyError
-from quickstudy.event_loop import CLOSED, EventLoopThread, ModelClosedError
+from quickstudy.event_loop import EventLoopThread
 from service import models as served_models
 from service.batching import ClosedError
 from service.fair_queue import Priority
@@ -70,12 +70,17 @@ MAX_BEAM_SIZE = 8
 MAX_ALTERNATIVES = 5
 MAX_THREADS = 256
 SURROGATE = re.compile("[\ud800-\udfff]")
+CLOSED = "the model is closed: load it again"
 ENDING = "the interpreter is ending: translate before the main thread ends"
 T = TypeVar("T")
 
 
 class OptionError(QuickstudyError, ValueError):
     """An invalid text or option; the message says what to pass instead."""
+
+
+class ModelClosedError(QuickstudyError, RuntimeError):
+    """The model was closed, or the interpreter ended, before or during the call."""
 
 
 class SentencePair(NamedTuple):
@@ -148,7 +153,7 @@ class Model:
         self._scheduler = Scheduler(settings)
         self._in_flight = WINDOWS_IN_FLIGHT + settings.inter_threads // THREADS_PER_WINDOW
         self._served: served_models.Model | None = served
-        self._thread = EventLoopThread()
+        self._thread = EventLoopThread(lambda: ModelClosedError(CLOSED))
         # Runs once: by `close`, when the model is garbage, or when the interpreter ends.
         self._finalizer = weakref.finalize(self, self._thread.stop, self._scheduler.close)
 

@@ -13,18 +13,17 @@ from quickstudy.errors import QuickstudyError
 
 CLOSE_S = 5.0
 """Longest wait for the thread when a model is closed."""
-CLOSED = "the model is closed: load it again"
 T = TypeVar("T")
 
 
-class ModelClosedError(QuickstudyError, RuntimeError):
-    """The model was closed, or the interpreter ended, before or during the call."""
-
-
 class EventLoopThread:
-    """An event loop in a daemon thread, so that it never keeps the process from ending."""
+    """An event loop in a daemon thread, so that it never keeps the process from ending.
 
-    def __init__(self) -> None:
+    Work that comes after `stop` raises what `when_stopped` makes.
+    """
+
+    def __init__(self, when_stopped: Callable[[], Exception]) -> None:
+        self._when_stopped = when_stopped
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._stopped = False
@@ -52,7 +51,7 @@ class EventLoopThread:
         with self._lock:
             if self._stopped:
                 work.close()
-                raise ModelClosedError(CLOSED)
+                raise self._when_stopped()
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def stop(self, close: Callable[[], Coroutine[Any, Any, None]]) -> None:
