@@ -175,22 +175,6 @@ def chosen_layers(count: int, available: int) -> list[int]:
     return [round(index * (available - 1) / (count - 1)) for index in range(count)]
 
 
-def _narrowed(layer: dict[str, Tensor], ffn: int) -> dict[str, Tensor]:
-    """A layer's weights with `ffn` of its feed-forward units, those of the largest weights: the
-    product of the norms of what comes in and what goes out (after Li et al. 2017, Pruning Filters
-    for Efficient ConvNets)."""
-    inner, outer = layer["ffn.inner.weight"], layer["ffn.outer.weight"]
-    if ffn >= len(inner):
-        return layer
-    kept = (inner.norm(dim=1) * outer.norm(dim=0)).topk(ffn).indices.sort().values
-    return {
-        **layer,
-        "ffn.inner.weight": inner[kept],
-        "ffn.inner.bias": layer["ffn.inner.bias"][kept],
-        "ffn.outer.weight": outer[:, kept],
-    }
-
-
 def _silence(layer: nn.Module) -> None:
     """Zero a layer's projections onto the residual stream: it then computes the identity."""
     for module in layer.modules():
@@ -246,8 +230,7 @@ def copy_layers(student: Transformer, other: Transformer, choice: LayerChoice) -
                     f"student.start chooses layer {max(chosen)} of a model that has {len(theirs)}"
                 )
             for layer, index in zip(mine, indices, strict=True):
-                units = len(layer.state_dict()["ffn.inner.weight"])
-                layer.load_state_dict(_narrowed(theirs[index].state_dict(), units))
+                layer.load_state_dict(theirs[index].state_dict())
             for layer in mine[len(theirs) :]:
                 _silence(layer)
     except RuntimeError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,7 @@ from training.distributed import ParentWatch, TrainingError, launch, precision, 
 from training.logging import Monitor, clock
 from training.model.decoding import greedy_corpus
 from training.model.transformer import PAD, Transformer, parameter_count
+from training.pruning import CALIBRATION_PAIRS
 from training.stage import say
 from training.transfer import Freezing, start_from_checkpoint, start_from_pretrained
 
@@ -268,11 +270,12 @@ class Trainer:
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
         saved = load_run_state(self.run.folder)
         if saved is None:
-            words = (self.run.tokenizer, self.run.source_tokenizer, self.run.start_layers)
-            if self.run.start is not None:
-                start_from_checkpoint(self.model, self.run.start, *words)
-            if self.run.pretrained is not None:
-                start_from_pretrained(self.model, self.run.pretrained, *words)
+            run = self.run
+            given = (run.tokenizer, run.source_tokenizer, run.start_layers, self._calibration)
+            if run.start is not None:
+                start_from_checkpoint(self.model, run.start, *given)
+            if run.pretrained is not None:
+                start_from_pretrained(self.model, run.pretrained, *given)
             return {}
         tensors, self.state = saved
         saved_world = tensors["rng"].shape[0]
@@ -287,6 +290,16 @@ class Trainer:
             # Another process count: the epoch's batches are shared anew.
             self.state.batches_done = self.state.batches_done * saved_world // world
         return tensors
+
+    def _calibration(self) -> list[Batch]:
+        """The first pairs of the text, the same in every process."""
+        batches, pairs = [], 0
+        for batch in self._epoch(0, rank=0, world_size=1):
+            batches.append(batch)
+            pairs += len(batch.ids)
+            if pairs >= CALIBRATION_PAIRS:
+                break
+        return batches
 
     def _rng_state(self) -> Tensor:
         """State of the generator that dropout draws from."""
@@ -396,19 +409,23 @@ class Trainer:
             self.run.seed, self.config.batch_tokens, self.loss.paths, self.fabric.world_size
         )
 
-    def _steps_of_epoch(self):  # type: ignore[no-untyped-def]
-        """Lists of `accumulate` batches, from where the state stands; a last short list is left
-        out."""
-        batches = self.data.epoch(
-            number=self.state.epoch,
+    def _epoch(self, number: int, rank: int, world_size: int, start: int = 0) -> Iterator[Batch]:
+        return self.data.epoch(
+            number=number,
             seed=self.run.seed,
             budget=self.config.batch_tokens,
             paths=self.loss.paths,
             distributions=self.loss.needs_distributions,
-            rank=self.fabric.global_rank,
-            world_size=self.fabric.world_size,
-            start=self.state.batches_done,
+            rank=rank,
+            world_size=world_size,
+            start=start,
         )
+
+    def _steps_of_epoch(self):  # type: ignore[no-untyped-def]
+        """Lists of `accumulate` batches, from where the state stands; a last short list is left
+        out."""
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        batches = self._epoch(self.state.epoch, rank, world, self.state.batches_done)
         group: list[Batch] = []
         for batch in batches:
             group.append(batch.to(self.fabric.device))

@@ -10,6 +10,7 @@ gradual unfreezing).
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +29,19 @@ from training.checkpoint import (
 from training.config.model import FreezeConfig
 from training.config.recipe import RecipeError
 from training.data.adopted_tokenizer import SPECIAL
+from training.data.batching import Batch
 from training.data.cleaning import plain_characters
 from training.data.tokenizer import pieces_of
 from training.model.transformer import Transformer
 from training.pretrained.base import PretrainedModel
 from training.pretrained.reader import read_pretrained
+from training.pruning import feed_forward_units, prune_feed_forward
 
 # --- start -------------------------------------------------------------------------------------
+
+
+Calibration = Callable[[], Sequence[Batch]]
+"""Gives text of the run, for what is cut out of a model."""
 
 
 def to_transformer(model: PretrainedModel) -> Transformer:
@@ -55,15 +62,25 @@ def start_from_pretrained(
     tokenizer: Path,
     source_tokenizer: Path | None,
     choice: LayerChoice = EVENLY,
+    calibration: Calibration = tuple,
 ) -> None:
     """Copy a pretrained model into a student of the tokenizers given: chosen layers of encoder and
     decoder, and the embeddings of pieces that stand in both vocabularies (`copy_words`).
 
-    Raises CheckpointError where the dimensions differ.
+    For a student with fewer feed-forward units the others are cut out on the text that
+    `calibration` gives (`training.pruning`). Raises CheckpointError where the dimensions differ.
     """
     pretrained = read_pretrained(folder)
     theirs = Pieces.of(pretrained.tokenizer, pretrained.source_tokenizer)
-    _start(student, to_transformer(pretrained), theirs, tokenizer, source_tokenizer, choice)
+    _start(
+        student,
+        to_transformer(pretrained),
+        theirs,
+        tokenizer,
+        source_tokenizer,
+        choice,
+        calibration,
+    )
 
 
 def start_from_checkpoint(
@@ -72,12 +89,13 @@ def start_from_checkpoint(
     tokenizer: Path,
     source_tokenizer: Path | None,
     choice: LayerChoice = EVENLY,
+    calibration: Calibration = tuple,
 ) -> None:
     """The same from a checkpoint."""
     checkpoint = load_checkpoint(folder)
     own = checkpoint.source_tokenizer
     theirs = Pieces.of(checkpoint.tokenizer.read_bytes(), own.read_bytes() if own else None)
-    _start(student, checkpoint.model, theirs, tokenizer, source_tokenizer, choice)
+    _start(student, checkpoint.model, theirs, tokenizer, source_tokenizer, choice, calibration)
 
 
 def _start(
@@ -87,11 +105,16 @@ def _start(
     tokenizer: Path,
     source_tokenizer: Path | None,
     choice: LayerChoice,
+    calibration: Calibration,
 ) -> None:
     source = source_tokenizer.read_bytes() if source_tokenizer else None
-    copy_layers(student, other, choice)
     try:
         copy_words(student, other, theirs, Pieces.of(tokenizer.read_bytes(), source))
+        if (units := feed_forward_units(student)) < feed_forward_units(other):
+            other.embedding = student.embedding
+            other.source_embedding = student.source_embedding
+            prune_feed_forward(other, units, calibration())
+        copy_layers(student, other, choice)
     except RuntimeError as error:
         raise CheckpointError(f"the student cannot start from that model: {error}") from None
 

@@ -340,7 +340,7 @@ class CheckpointStart(Section):
     checkpoint: str = Field(min_length=1)
     """Its folder, absolute or relative to the recipe's folder. Of the same tokenizer (or
     tokenizer.kind start), width, heads and activation; one of more layers lends evenly spaced
-    ones, one of a wider ffn the units of the largest weights."""
+    ones, one of a wider ffn the units that make up for the others best."""
     encoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
     """Which of its encoder layers are copied, counted from 1, as many as the student has. Default:
     evenly spaced ones."""
@@ -356,7 +356,7 @@ class PretrainedStart(Section):
     pretrained: str = Field(min_length=1)
     """Its folder, absolute or relative to the recipe's folder. Of the student's width, heads,
     activation, norm, decoder cell and sinusoids; one of more layers lends evenly spaced ones, one
-    of a wider ffn the units of the largest weights."""
+    of a wider ffn the units that make up for the others best."""
     encoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
     """Which of its encoder layers are copied, counted from 1, as many as the student has. Default:
     evenly spaced ones."""
