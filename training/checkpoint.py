@@ -299,3 +299,12 @@ def load_run_state(folder: Path) -> tuple[dict[str, Tensor], RunState] | None:
     if state.kept is not None:
         state.kept = [(float(bleu), int(step)) for bleu, step in state.kept]
     return load_file(folders[-1] / "state.safetensors"), state
+
+
+def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Tensors of one part of a saved state, by their names within it."""
+    return {
+        name.removeprefix(f"{prefix}."): value
+        for name, value in tensors.items()
+        if name.startswith(f"{prefix}.")
+    }

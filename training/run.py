@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,7 @@ import yaml
 from quickstudy.atomic import atomic_write
 from training.checkpoint import EVENLY, LayerChoice
 from training.config.io import change_paths, dump_recipe
-from training.config.losses import ObjectiveConfig, needs_labels
+from training.config.losses import ObjectiveConfig, OnPolicyObjective, needs_labels
 from training.config.model import (
     AdoptedTokenizer,
     CheckpointTeacher,
@@ -279,26 +280,28 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
         lent = isinstance(run.recipe.tokenizer, StartTokenizers)
         if plan.start is not None and not lent:
             check_tokens(plan.start, run.tokenizer, run.source_tokenizer)
-        train(
-            TrainingRun(
-                name=plan.name,
-                folder=plan.folder,
-                model=plan.model,
-                training=plan.training,
-                objective=plan.objective,
-                token_shards=run.token_shards,
-                labels=run.labels if labelled else None,
-                tokenizer=run.tokenizer,
-                validation=run.validation,
-                seed=plan.seed,
-                recipe_text=public_recipe(dump_recipe(run.recipe)),
-                start=plan.start,
-                source_tokenizer=run.source_tokenizer,
-                pretrained=plan.pretrained,
-                freeze=plan.freeze,
-                start_layers=plan.start_layers,
-            )
+        job = TrainingRun(
+            name=plan.name,
+            folder=plan.folder,
+            model=plan.model,
+            training=plan.training,
+            objective=plan.objective,
+            token_shards=run.token_shards,
+            labels=run.labels if labelled else None,
+            tokenizer=run.tokenizer,
+            validation=run.validation,
+            seed=plan.seed,
+            recipe_text=public_recipe(dump_recipe(run.recipe)),
+            start=plan.start,
+            source_tokenizer=run.source_tokenizer,
+            pretrained=plan.pretrained,
+            freeze=plan.freeze,
+            start_layers=plan.start_layers,
         )
+        if isinstance(plan.objective, OnPolicyObjective):
+            _train_in_rounds(run, plan.objective, job)
+        else:
+            train(job)
 
     def execute() -> None:
         train_student()
@@ -328,6 +331,16 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
         depends_on=depends_on,
         join=train_student,
     )
+
+
+def _train_in_rounds(run: Run, objective: OnPolicyObjective, job: TrainingRun) -> None:
+    from training.distill.labelling import choose_workers
+    from training.distill.teachers import build_teacher
+    from training.rounds import train_in_rounds
+
+    teacher = partial(build_teacher, run.teacher_job)
+    workers = choose_workers(run.label_workers)
+    train_in_rounds(job, objective, teacher, run.recipe.labels.top_k, workers)
 
 
 def _report_gate(run: Run, plan: StudentPlan) -> None:

@@ -1,4 +1,4 @@
-"""The one training loop, with its learning rate and validation.
+"""The one training loop, with its learning rate.
 
 Teachers, students and baselines differ in the loss it is given.
 """
@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import sacrebleu
 import torch
 from lightning_fabric import Fabric, seed_everything
 from safetensors.torch import load_file
@@ -25,6 +24,7 @@ from training.checkpoint import (
     build_model,
     load_run_state,
     optimizer_tensors,
+    part_of,
     restore_optimizer,
     save_checkpoint,
     save_run_state,
@@ -33,20 +33,19 @@ from training.checkpoint import (
 from training.config.losses import ObjectiveConfig
 from training.config.model import FreezeConfig
 from training.config.recipe import ModelConfig, RecipeError, TrainingConfig
-from training.data.batching import Batch, clipped, map_table
+from training.data.batching import Batch, map_table
 from training.data.dataset import ParallelDataset
-from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer
 from training.distill.label_store import LabelStore
 from training.distill.losses import Loss, LossOutput, build_loss
 from training.distill.sampled_softmax import scored_words
 from training.distributed import ParentWatch, TrainingError, launch, precision, process_count
 from training.logging import Monitor, clock
-from training.model.decoding import greedy_corpus
-from training.model.transformer import PAD, Transformer, parameter_count
+from training.model.transformer import Transformer, parameter_count
 from training.pruning import CALIBRATION_PAIRS
 from training.stage import say
 from training.transfer import Freezing, start_from_checkpoint, start_from_pretrained
+from training.validation import Validator
 
 CLOCK_EVERY = 5
 WARM = 2
@@ -82,60 +81,6 @@ def learning_rate(config: TrainingConfig, step: int, share: float) -> float:
     return config.learning_rate * rate
 
 
-# --- validation --------------------------------------------------------------------------------
-
-
-class Validator:
-    """Holds the validation text; `bleu` translates it greedily.
-
-    Scores are sacreBLEU's corpus BLEU of detokenised, cased text with its defaults.
-    """
-
-    def __init__(
-        self,
-        path: Path,
-        tokenizer: Tokenizer,
-        limit: int,
-        max_length: int,
-        source: Tokenizer | None = None,
-    ) -> None:
-        """`source` is the tokenizer of the sources, where they have one of their own."""
-        pairs = list(read_pairs(path))[:limit]
-        self.references = [trg for _, trg in pairs]
-        self.tokenizer = tokenizer
-        rows = (source or tokenizer).encode([src for src, _ in pairs])
-        # What is too long for the model is cut: it still counts, and is worth little.
-        self.rows = clipped(rows, max_length - 1)
-
-    def bleu(self, model: Transformer, fabric: Fabric) -> float:
-        """BLEU on the same text in every process; each translates its share."""
-        training = model.training
-        model.eval()
-        share = self.rows[fabric.global_rank :: fabric.world_size]
-        translations = [hypothesis.ids for hypothesis in greedy_corpus(model, share)]
-        model.train(training)
-        return self._score(self._gather(translations, fabric))
-
-    def _gather(self, translations: list[list[int]], fabric: Fabric) -> list[list[int]]:
-        if fabric.world_size == 1:
-            return translations
-        rounds = -(-len(self.rows) // fabric.world_size)
-        widest = max((len(ids) for ids in translations), default=0)
-        agreed = fabric.all_reduce(torch.tensor(float(widest)), reduce_op="max")
-        assert isinstance(agreed, torch.Tensor)
-        widest = int(agreed)
-        packed = torch.full((rounds, max(widest, 1)), PAD)
-        for index, ids in enumerate(translations):
-            packed[index, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-        everything = fabric.all_gather(packed.to(fabric.device))
-        assert isinstance(everything, torch.Tensor)
-        rows = everything.transpose(0, 1).reshape(-1, packed.shape[1])[: len(self.rows)]
-        return [[token for token in row if token != PAD] for row in rows.tolist()]
-
-    def _score(self, ids: list[list[int]]) -> float:
-        return sacrebleu.corpus_bleu(self.tokenizer.decode(ids), [self.references]).score
-
-
 # --- the loop ----------------------------------------------------------------------------------
 
 
@@ -164,6 +109,12 @@ class TrainingRun:
     """What does not learn at first."""
     start_layers: LayerChoice = EVENLY
     """Which layers of the model that it starts from are copied."""
+    own: Path | None = None
+    """Store of what the student wrote in the last on-policy round."""
+    until: float = 1.0
+    """Share of the run after which it pauses: its state is saved, and it goes on from there."""
+    spent: float = 0.0
+    """Seconds that on-policy rounds took, which count like those of training."""
 
     @property
     def checkpoint(self) -> Path:
@@ -172,8 +123,8 @@ class TrainingRun:
 
 
 def train(run: TrainingRun) -> None:
-    """Train, or go on training, until a limit; then write `run.checkpoint`. Does nothing where
-    that is there already.
+    """Train, or go on training, until a limit; then write `run.checkpoint`, unless the run only
+    pauses (`run.until`). Does nothing where that is there already.
 
     Raises RecipeError for what a recipe gets wrong and TrainingError for a non-finite loss.
     """
@@ -228,7 +179,8 @@ class Trainer:
         self.tokenizer = Tokenizer(run.tokenizer)
         source = Tokenizer(run.source_tokenizer) if run.source_tokenizer else None
         labels = LabelStore(run.labels) if run.labels is not None else None
-        self.data = ParallelDataset(run.token_shards, labels)
+        own = LabelStore(run.own) if run.own is not None else None
+        self.data = ParallelDataset(run.token_shards, labels, own)
         limit, longest = self.config.validation_pairs, run.model.max_length
         self.validator = Validator(run.validation, self.tokenizer, limit, longest, source)
         self.model = build_model(run.model, len(self.tokenizer), len(source) if source else None)
@@ -279,9 +231,9 @@ class Trainer:
             return {}
         tensors, self.state = saved
         saved_world = tensors["rng"].shape[0]
-        self.model.load_state_dict(_under(tensors, "model"))
+        self.model.load_state_dict(part_of(tensors, "model"))
         row = rank if saved_world == world else 0
-        objective = {name: value[row] for name, value in _under(tensors, "objective").items()}
+        objective = {name: value[row] for name, value in part_of(tensors, "objective").items()}
         self.loss.load_state_dict(objective)
         if saved_world == world:
             # A clone: torch's generator cannot be set from a view into a larger tensor.
@@ -346,10 +298,15 @@ class Trainer:
     def _share(self) -> float:
         batches = max(self._batches_an_epoch, 1)
         epochs = self.state.epoch + self.state.batches_done / batches
-        return done_share(self.config, self.state.step, epochs, self.state.seconds)
+        seconds = self.state.seconds + self.run.spent
+        return done_share(self.config, self.state.step, epochs, seconds)
+
+    def _goes_on(self, until: float = 1.0) -> bool:
+        return self._share() < until and self.state.stale < self.config.patience
 
     def fit(self) -> None:
-        """Train until a limit or until patience runs out, then write the checkpoint."""
+        """Train until a limit or until patience runs out, then write the checkpoint; or until the
+        run pauses."""
         try:
             self._fit()
         finally:
@@ -365,7 +322,7 @@ class Trainer:
         started = time.perf_counter() - self.state.seconds
         self.module.train()
         done = 0
-        while self._share() < 1 and self.state.stale < self.config.patience:
+        while self._goes_on(self.run.until):
             for batches in self._steps_of_epoch():
                 began = time.perf_counter()
                 self._step(batches)
@@ -380,12 +337,16 @@ class Trainer:
                     self._validate()
                 if self.state.seconds - self._saved_at > 60 * self.config.checkpoint_minutes:
                     self._save()
-                if self._share() >= 1 or self.state.stale >= self.config.patience:
+                if not self._goes_on(self.run.until):
                     break
             else:
                 self.state.epoch += 1
                 self.state.batches_done = 0
-        self._finish()
+        if self._goes_on():
+            self._save()
+            self.monitor.close()
+        else:
+            self._finish()
 
     def _announce(self) -> None:
         resumed = f", resumed at step {self.state.step}" if self.state.step else ""
@@ -569,7 +530,7 @@ class Trainer:
         metrics = {
             "validation_bleu": bleu,
             "steps": self.state.step,
-            "seconds": round(self.state.seconds, 1),
+            "seconds": round(self.state.seconds + self.run.spent, 1),
             "parameters": parameter_count(self.model),
             "objective": self.run.objective.model_dump(),
             "processes": self.fabric.world_size,
@@ -585,12 +546,3 @@ class Trainer:
             self.loss.state_dict() or None,
             self.run.source_tokenizer,
         )
-
-
-def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors of one part, by their names within it."""
-    return {
-        name.removeprefix(f"{prefix}."): value
-        for name, value in tensors.items()
-        if name.startswith(f"{prefix}.")
-    }

@@ -197,6 +197,27 @@ def test_text_without_references_is_labelled_and_learnt(
         assert re.search(rf"{name}: [\d,]+ parameters, {pairs} pairs", said)
 
 
+@pytest.mark.slow
+def test_on_policy_rounds_need_no_references(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sources = "[{src: train.en, trg: train.de, limit: 300}, {src: train.en, trg: null, limit: 500}]"
+    objective = "student.objective={kind: on-policy, rounds: 2, share: 0.5}"
+    run = small_run(tmp_path, f"corpus.train={sources}", objective, "baselines={}")
+    stages = build_stages(run)
+    for name in ("prepare", "tokenize", "teacher", "label", "student"):
+        assert run_stage(stages[name], stages)
+    said = capsys.readouterr().err
+    assert "student: round 2 labelled" in said
+    alone = json.loads((run.folder / "corpus" / "report.json").read_text())["sources"][1]["kept"]
+    assert re.search(r"round 1: (\d+) of \1 pairs", said)
+    assert f"of which {alone} without a reference" in said
+    log = (run.student_folder("student") / "log.jsonl").read_text()
+    steps = [line["step"] for line in map(json.loads, log.splitlines()) if "own_loss" in line]
+    assert steps == [6, 9, 12]
+    assert is_done(stages["student"], stages)
+
+
 def test_missing_text_says_where_it_was_sought(tmp_path: Path) -> None:
     run = Run(load_recipe(ROOT / "recipes" / "tiny.yaml", data=tmp_path), tmp_path / "run")
     stages = build_stages(run)

@@ -23,8 +23,9 @@ TargetSource = Literal["reference", "hypothesis", "closest"]
 """Whose words a student is taught along: the reference y, the teacher's best translation ŷ, or the
 one of its n-best that is closest to y by sentence BLEU."""
 
-TargetPath = TargetSource | Literal["drawn"]
-"""Also one of the teacher's n-best that is drawn for every epoch, which has no distributions."""
+TargetPath = TargetSource | Literal["drawn", "student"]
+"""Also one of the teacher's n-best that is drawn for every epoch, which has no distributions, or
+what the student wrote itself in the last on-policy round."""
 
 
 class ConstantGateConfig(Section):
@@ -240,6 +241,36 @@ class RiskObjective(Section):
     """Of the sentence-level loss: probability mass spread over the vocabulary, a share of 1."""
 
 
+class OnPolicyObjective(Section):
+    """Sentence-level distillation and, from the first round on, token-level distillation along what
+    the student writes itself, by the teacher's distributions there."""
+
+    kind: Literal["on-policy"] = "on-policy"
+    rounds: int = Field(3, ge=1, le=100)
+    """How often the student translates the text and the teacher is asked along its words."""
+    first_round: float = Field(0.25, ge=0, lt=1)
+    """When the first one is, as a share of the run; the others follow evenly. Until then the loss
+    is the sentence-level one alone."""
+    share: float = Field(1.0, gt=0, le=1)
+    """Share of the sentences that are translated in a round, drawn anew for each."""
+    draw_temperature: float = Field(0.0, ge=0, le=2)
+    """0: the student translates greedily; above: it draws from softmax(log-probabilities / it)."""
+    divergence: Literal["kl", "jensen-shannon"] = "kl"
+    """From the teacher's distribution to the student's: KL(T ‖ S), or the Jensen-Shannon
+    divergence, which is bounded and weighs the words that either finds likely."""
+    weight: float = Field(0.5, ge=0, le=1)
+    """Weight of the loss along the student's words, the rest is the sentence-level loss's; with
+    scale `gradient` its share of the gradient."""
+    scale: Literal["gradient", "none"] = "gradient"
+    """How the two losses are put on one scale, as in `hybrid`."""
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
+    """Of the sentence-level loss: probability mass spread over the vocabulary, a share of 1."""
+
+    def begins(self, number: int) -> float:
+        """When a round (from 1) is, as a share of the run."""
+        return self.first_round + (1 - self.first_round) * (number - 1) / self.rounds
+
+
 ObjectiveConfig = Annotated[
     NllObjective
     | SentenceObjective
@@ -250,7 +281,8 @@ ObjectiveConfig = Annotated[
     | SelectiveBatchObjective
     | SelectiveGlobalObjective
     | TieObjective
-    | RiskObjective,
+    | RiskObjective
+    | OnPolicyObjective,
     Field(discriminator="kind"),
 ]
 
@@ -262,4 +294,4 @@ def needs_labels(objective: ObjectiveConfig) -> bool:
 
 def needs_distributions(objective: ObjectiveConfig) -> bool:
     """Whether the objective reads the teacher's distributions, not only its translations."""
-    return hasattr(objective, "path")
+    return objective.kind == "on-policy" or hasattr(objective, "path")

@@ -53,11 +53,12 @@ class Batch(NamedTuple):
     hypothesis: TargetSequence | None = None
     closest: TargetSequence | None = None
     drawn: TargetSequence | None = None
+    student: TargetSequence | None = None
 
     @property
     def targets(self) -> dict[str, TargetSequence]:
         """The target sequences that the batch has, by their path."""
-        named = ("reference", "hypothesis", "closest", "drawn")
+        named = ("reference", "hypothesis", "closest", "drawn", "student")
         return {name: target for name in named if (target := getattr(self, name)) is not None}
 
     @property

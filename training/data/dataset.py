@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.config.losses import TargetPath, TargetSource
+from training.config.losses import TargetPath
 from training.config.recipe import RecipeError
 from training.data.batching import (
     Batch,
@@ -35,7 +35,14 @@ class ParallelDataset:
     Raises RecipeError where there is no text, or the labels were made for other text.
     """
 
-    def __init__(self, shards: list[Path], labels: LabelStore | None = None) -> None:
+    def __init__(
+        self,
+        shards: list[Path],
+        labels: LabelStore | None = None,
+        own: LabelStore | None = None,
+    ) -> None:
+        """`own` holds what the student wrote in the last on-policy round, with the teacher's
+        distributions along it."""
         tables = [map_table(path) for path in shards]
         if not tables or not sum(len(table) for table in tables):
             raise RecipeError("no training text: run the `prepare` and `tokenize` stages")
@@ -45,6 +52,7 @@ class ParallelDataset:
         self.labels = labels
         if labels is not None and not labels.ids.equals(self.ids):
             raise RecipeError("the label store is of other text: run the `label` stage again")
+        self._own = own
         self._taught = self._learnable()
         self._drawn = np.empty(0, dtype=np.int64)
 
@@ -76,7 +84,8 @@ class ParallelDataset:
         return np.arange(len(self.ids)) if self._taught is None else self._taught
 
     def _lengths(self, paths: tuple[TargetPath, ...]) -> np.ndarray:
-        first, *more = (self._lengths_along(path) for path in paths)
+        # What the student wrote counts for nothing: batches are the same from round to round.
+        first, *more = (self._lengths_along(path) for path in paths if path != "student")
         return np.maximum.reduce([first, *more]) if more else first
 
     def _lengths_along(self, path: TargetPath) -> np.ndarray:
@@ -99,12 +108,15 @@ class ParallelDataset:
             raise RecipeError("this objective reads the teacher's labels: run the `label` stage")
         return self.labels
 
+    def _store_of(self, path: TargetPath) -> LabelStore:
+        return self._own if path == "student" and self._own is not None else self._store()
+
     def _words(self, rows: np.ndarray, path: TargetPath) -> TargetSequence:
         """Words of a path; the teacher's translation where a row has no reference."""
         if path == "drawn":
             taken = self._store().nbest.translations.take(self._drawn[rows])
             return target_from_outputs(padded(*taken))
-        column = self.trg if path == "reference" else self._store().translations(path)
+        column = self.trg if path == "reference" else self._store_of(path).translations(path)
         values, lengths = column.take(rows)
         if path != "reference" or lengths.all():
             return target_from_outputs(padded(values, lengths))
@@ -121,17 +133,19 @@ class ParallelDataset:
         target = self._words(rows, path)
         if not distributions:
             return target
-        top_ids, top_logp, tail = self._store().distributions(path, rows)
+        top_ids, top_logp, tail = self._store_of(path).distributions(path, rows)
         return TargetSequence(target.trg_in, target.trg_out, top_ids, top_logp, tail)
 
     def batch(
         self,
         rows: np.ndarray,
         paths: tuple[TargetPath, ...],
-        distributions: tuple[TargetSource, ...],
+        distributions: tuple[TargetPath, ...],
     ) -> Batch:
-        """The batch of some rows, with the target sequences and distributions asked for."""
-        targets = {path: self._target(rows, path, path in distributions) for path in paths}
+        """The batch of some rows, with the target sequences and distributions asked for; before
+        the first on-policy round without what the student wrote."""
+        asked = [path for path in paths if path != "student" or self._own is not None]
+        targets = {path: self._target(rows, path, path in distributions) for path in asked}
         return Batch(
             ids=torch.from_numpy(self.ids[rows]),
             src=padded(*self.src.take(rows)),
@@ -163,7 +177,7 @@ class ParallelDataset:
         seed: int,
         budget: int,
         paths: tuple[TargetPath, ...],
-        distributions: tuple[TargetSource, ...],
+        distributions: tuple[TargetPath, ...],
         rank: int,
         world_size: int,
         start: int = 0,

@@ -57,13 +57,22 @@ def label_schema(paths: list[str], n_best: int, filtered: bool = False) -> pa.Sc
         fields.append(("closest", pa.list_(pa.int32())))
     if filtered:
         fields.append(("fault", pa.int8()))
-    for path in paths:
-        fields += [
-            (f"{path}_ids", pa.large_list(pa.int32())),
-            (f"{path}_logp", pa.large_list(pa.float16())),
-            (f"{path}_tail", pa.large_list(pa.float32())),
-        ]
-    return pa.schema(fields)
+    return pa.schema(fields + [field for path in paths for field in _distribution_fields(path)])
+
+
+def own_schema() -> pa.Schema:
+    """Columns of a shard of what the student wrote in an on-policy round (path `student`); a row
+    that was not translated has empty lists."""
+    fields: list[tuple[str, pa.DataType]] = [("id", pa.int64()), ("student", pa.list_(pa.int32()))]
+    return pa.schema(fields + _distribution_fields("student"))
+
+
+def _distribution_fields(path: str) -> list[tuple[str, pa.DataType]]:
+    return [
+        (f"{path}_ids", pa.large_list(pa.int32())),
+        (f"{path}_logp", pa.large_list(pa.float16())),
+        (f"{path}_tail", pa.large_list(pa.float32())),
+    ]
 
 
 def shard_is_done(path: Path) -> bool:
@@ -96,12 +105,15 @@ def fault_marks(folder: Path, shards: list[str]) -> np.ndarray:
     return np.concatenate(columns.parts)
 
 
-def write_manifest(folder: Path, shards: list[str], top_k: int, paths: list[str]) -> None:
+def write_manifest(
+    folder: Path, shards: list[str], top_k: int, paths: list[str], **more: float
+) -> None:
     """Say that the store is complete, and of what it is made."""
     checksums = {
         name: json.loads((folder / name).with_suffix(".json").read_text()) for name in shards
     }
     content = {"format": FORMAT, "shards": checksums, "top_k": top_k, "paths": paths}
+    content |= more
     atomic_write(folder / MANIFEST, json.dumps(content, indent=2))
 
 
@@ -128,10 +140,10 @@ class LabelStore:
         self.faults = NumberColumn([table["fault"] for table in tables]) if filtered else None
         self._translations = {
             path: RaggedColumn([table[path] for table in tables])
-            for path in ("hypothesis", "closest")
+            for path in ("hypothesis", "closest", "student")
             if path in tables[0].column_names
         }
-        self._lists = [(table["nbest"], table["scores"]) for table in tables]
+        self._tables = tables
         self._columns = {
             f"{path}_{kind}": RaggedColumn([table[f"{path}_{kind}"] for table in tables])
             for path in self.paths
@@ -156,7 +168,8 @@ class LabelStore:
         return self._translations["hypothesis"]
 
     def translations(self, path: str) -> RaggedColumn:
-        """The teacher's translations that students are taught along (`hypothesis`, `closest`)."""
+        """The translations that students are taught along: the teacher's (`hypothesis`, `closest`)
+        or, in the store of an on-policy round, their own (`student`)."""
         if path not in self._translations:
             raise LabelError(
                 f"{self.folder} holds no translations of the path `{path}`: set labels.n_best to 2 "
@@ -167,7 +180,8 @@ class LabelStore:
     @cached_property
     def nbest(self) -> NBestColumn:
         """The teacher's n-best translations of each row."""
-        return NBestColumn(*zip(*self._lists, strict=True))
+        columns = ([table[name] for table in self._tables] for name in ("nbest", "scores"))
+        return NBestColumn(*columns)
 
     def tails(self, path: str) -> RaggedColumn:
         """The tail mass at each position of a path, [T] a row."""
@@ -196,7 +210,7 @@ class LabelStore:
         tails = self._columns[f"{path}_tail"]
         top_k = self._columns[f"{path}_ids"].total // max(tails.total, 1)
         tail, lengths = tails.take(rows)
-        if path != "hypothesis" and not lengths.all():
+        if path not in ("hypothesis", "student") and not lengths.all():
             parts = [self._along(self._path_of(row, path), np.array([row])) for row in rows]
             return [np.concatenate(column) for column in zip(*parts, strict=True)]
         ids, logp = (

@@ -120,7 +120,7 @@ def label_rows(
         along["closest"] = _closest(nbest, trg, tokenizer)
         columns["closest"] = list(along["closest"])
     for path in config.paths:
-        columns |= _path_columns(path, _distributions(teacher, src, along[path], config.top_k))
+        columns |= path_columns(path, distributions_along(teacher, src, along[path], config.top_k))
     return columns
 
 
@@ -192,10 +192,10 @@ def _greedy_columns(labels: list[GreedyLabel]) -> dict[str, list[object]]:
         "scores": [[score] for _, score in hypotheses],
         "hypothesis": [ids for ids, _ in hypotheses],
     }
-    return columns | _path_columns("hypothesis", [distribution for _, distribution in labels])
+    return columns | path_columns("hypothesis", [distribution for _, distribution in labels])
 
 
-def _path_columns(path: str, distributions: list[Distributions]) -> dict[str, list[object]]:
+def path_columns(path: str, distributions: list[Distributions]) -> dict[str, list[object]]:
     """Columns of the distributions along a path."""
     return {
         f"{path}_ids": [each.ids.astype(np.int32).ravel() for each in distributions],
@@ -204,7 +204,7 @@ def _path_columns(path: str, distributions: list[Distributions]) -> dict[str, li
     }
 
 
-def _distributions(
+def distributions_along(
     teacher: Teacher, src: list[list[int]], trg: list[list[int]], top_k: int
 ) -> list[Distributions]:
     """The teacher's distributions along the targets, none along a missing one."""
@@ -267,6 +267,18 @@ class LabelJob:
 # --- workers -----------------------------------------------------------------------------------
 
 
+class ShardJob(Protocol):
+    """What workers are given: how to build the models, once a worker, and to label a shard by
+    them. Plain data, so that it can be sent to other processes."""
+
+    @property
+    def make_teacher(self) -> Callable[[], Any]: ...
+
+    def label(self, shard: Path, teacher: Any, done: Callable[[int], None] | None = None) -> int:
+        """Label a token shard unless it is labelled; → its rows."""
+        ...
+
+
 class Workers(Protocol):
     """Labels all shards as `job` says; `done` is called with the number of rows just labelled.
 
@@ -274,10 +286,10 @@ class Workers(Protocol):
     again, and whatever the teacher raises.
     """
 
-    def __call__(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None: ...
+    def __call__(self, job: ShardJob, shards: list[Path], done: Callable[[int], None]) -> None: ...
 
 
-def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
+def in_process(job: ShardJob, shards: list[Path], done: Callable[[int], None]) -> None:
     """Label the shards in this process; `done` is called after every chunk."""
     if not shards:
         return
@@ -290,9 +302,9 @@ def in_process(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -
 class LabelWorker:
     """Builds its teacher once, with so many threads, and labels a shard at a time."""
 
-    def __init__(self, job: LabelJob, threads: int) -> None:
+    def __init__(self, job: ShardJob, threads: int) -> None:
         self._job = job
-        self._teacher: Teacher | None = None
+        self._teacher: Any = None
         # Teachers and torch take their threads from here, see training.distributed.thread_count.
         os.environ["OMP_NUM_THREADS"] = str(threads)
         torch.set_num_threads(threads)
@@ -308,7 +320,7 @@ class LabelWorker:
 _worker: LabelWorker | None = None
 
 
-def _start(job: LabelJob, threads: int) -> None:
+def _start(job: ShardJob, threads: int) -> None:
     global _worker
     die_with_parent()
     _worker = LabelWorker(job, threads)
@@ -325,7 +337,7 @@ class Processes:
 
     count: int
 
-    def __call__(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
+    def __call__(self, job: ShardJob, shards: list[Path], done: Callable[[int], None]) -> None:
         """Label the shards; where a process dies, what it left is tried again in new ones."""
         left = shards
         for _ in range(TRIES):
@@ -338,7 +350,7 @@ class Processes:
                 f"kept, {', '.join(shard.name for shard in left)} are left: use fewer workers"
             )
 
-    def _label(self, job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> list[Path]:
+    def _label(self, job: ShardJob, shards: list[Path], done: Callable[[int], None]) -> list[Path]:
         """→ the shards that were not labelled because a process died."""
         pool = ProcessPoolExecutor(
             self.count, get_context("spawn"), _start, (job, thread_count(self.count))
@@ -360,7 +372,7 @@ class Processes:
         return sorted(left)
 
 
-def on_ray(job: LabelJob, shards: list[Path], done: Callable[[int], None]) -> None:
+def on_ray(job: ShardJob, shards: list[Path], done: Callable[[int], None]) -> None:
     """Label the shards; Ray restarts an actor that died and gives it its shard again."""
     if not shards:
         return
@@ -408,6 +420,28 @@ def choose_workers(wanted: str) -> Workers:
 # --- the whole corpus --------------------------------------------------------------------------
 
 
+def label_shards(
+    job: ShardJob,
+    shards: list[Path],
+    folder: Path,
+    progress: Callable[[int], None] | None,
+    workers: Workers,
+) -> None:
+    """Label every shard that `folder` does not hold yet."""
+    pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
+    finished = sum(len(map_table(shard)) for shard in shards if shard not in pending)
+
+    def done(rows: int) -> None:
+        nonlocal finished
+        finished += rows
+        if progress is not None:
+            progress(finished)
+
+    if pending:
+        done(0)
+        workers(job, pending, done)
+
+
 def label_corpus(
     shards: list[Path],
     folder: Path,
@@ -422,19 +456,8 @@ def label_corpus(
     `progress` is called with the number of pairs labelled so far. Each worker builds its teacher
     once, and only if there is something to label.
     """
-    pending = [shard for shard in shards if not shard_is_done(folder / shard.name)]
-    finished = sum(len(map_table(shard)) for shard in shards if shard not in pending)
-
-    def done(rows: int) -> None:
-        nonlocal finished
-        finished += rows
-        if progress is not None:
-            progress(finished)
-
-    if pending:
-        done(0)
-        job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
-        workers(job, pending, done)
+    job = LabelJob(make_teacher, folder.resolve(), config, tokenizer)
+    label_shards(job, shards, folder, progress, workers)
     names = [shard.name for shard in shards]
     if config.filter is not None:
         marks = fault_marks(folder, names)

@@ -14,6 +14,7 @@ from training.config.losses import (
     HybridObjective,
     NllObjective,
     ObjectiveConfig,
+    OnPolicyObjective,
     ScheduleGateConfig,
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
@@ -38,7 +39,7 @@ def model() -> Transformer:
 
 def labelled(rows: list[list[int]], top_k: int) -> TargetSequence:
     """A target side with a random teacher's distributions."""
-    side = target_sequence([np.array(row) for row in rows])
+    side = target_sequence([np.array(row, dtype=np.int64) for row in rows])
     torch.manual_seed(9)
     logp = torch.log_softmax(2 * torch.randn(int(side.mask.sum()), V), -1)
     values, ids = logp.topk(top_k, -1)
@@ -55,6 +56,7 @@ def batch(top_k: int = V) -> Batch:
         reference=labelled([[9, 10, EOS], [11, 12, 13, EOS]], top_k),
         hypothesis=labelled([[14, EOS], [15, 16, EOS]], top_k),
         closest=labelled([[17, EOS], [15, 16, 9, EOS]], top_k),
+        student=labelled([[], [18, 9, EOS]], top_k),
     )
 
 
@@ -70,6 +72,8 @@ EVERY_OBJECTIVE: list[ObjectiveConfig] = [
     SelectiveBatchObjective(),
     SelectiveGlobalObjective(queue_size=50),
     TieObjective(),
+    OnPolicyObjective(),
+    OnPolicyObjective(divergence="jensen-shannon", scale="none"),
     *(
         HybridObjective(
             gate=gate, path=path, scale="excess" if gate.kind == "corpus" else "gradient"

@@ -16,6 +16,7 @@ from training.config.losses import (
     GateConfig,
     HybridObjective,
     NllObjective,
+    OnPolicyObjective,
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
     SentenceGateConfig,
@@ -42,6 +43,7 @@ from training.distill.losses.kd import (
     token_nll,
     topk_kl,
 )
+from training.distill.losses.on_policy import OnPolicyLoss
 from training.distill.losses.scale import LossScale, gradient_norm
 from training.distill.losses.selective_kd import (
     SelectiveBatchKDLoss,
@@ -64,6 +66,7 @@ from training.stage import fingerprint_of
         (SelectiveGlobalKDLoss, SelectiveGlobalObjective),
         (TieKDLoss, TieObjective),
         (HybridLoss, HybridObjective),
+        (OnPolicyLoss, OnPolicyObjective),
     ],
 )
 def test_an_objective_has_the_defaults_of_its_recipe(objective: type, config: Any) -> None:

@@ -10,6 +10,7 @@ from training.config.losses import (
     HybridObjective,
     NllObjective,
     ObjectiveConfig,
+    OnPolicyObjective,
     RiskObjective,
     SelectiveBatchObjective,
     SelectiveGlobalObjective,
@@ -30,6 +31,7 @@ from training.distill.losses.kd import (
     TokenKDLoss,
 )
 from training.distill.losses.minimum_risk import MinimumRiskLoss
+from training.distill.losses.on_policy import OnPolicyLoss
 from training.distill.losses.selective_kd import (
     SelectiveBatchKDLoss,
     SelectiveGlobalKDLoss,
@@ -67,4 +69,11 @@ def build_loss(config: ObjectiveConfig, width: int) -> Loss:
             return TieKDLoss(**options)
         case RiskObjective():
             return MinimumRiskLoss(**options)
+        case OnPolicyObjective():
+            return OnPolicyLoss(
+                weight=config.weight,
+                divergence=config.divergence,
+                scale=config.scale,
+                label_smoothing=config.label_smoothing,
+            )
     raise ValueError(f"no objective is registered for {config!r}")

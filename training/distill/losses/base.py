@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.config.losses import TargetPath, TargetSource
+from training.config.losses import TargetPath
 from training.data.batching import Batch, TargetSequence
 from training.model.transformer import Transformer
 
@@ -37,7 +37,7 @@ class Loss(nn.Module):
     """
 
     paths: tuple[TargetPath, ...] = ("reference",)
-    needs_distributions: tuple[TargetSource, ...] = ()
+    needs_distributions: tuple[TargetPath, ...] = ()
     progress: float = 0.0
 
     def size(self, batch: Batch) -> int:

@@ -6,15 +6,14 @@ abstract fixes no formula for the gate; docs/method.md gives our reading of it.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
+from training.config.losses import TargetSource
 from training.data.batching import Batch, TargetSequence
 from training.distill.gates import Gate, GateInput, entropy_of
 from training.distill.losses.base import (
     Loss,
     LossOutput,
-    TargetSource,
     student_logp,
     target_logits,
     target_of,
@@ -22,13 +21,7 @@ from training.distill.losses.base import (
     token_mean,
 )
 from training.distill.losses.kd import distributions_of, token_level, token_nll
-from training.distill.losses.scale import (
-    LossScale,
-    Scaled,
-    ScaleName,
-    gradient_norm,
-    smallest_nll,
-)
+from training.distill.losses.scale import LossScale, Scaled, ScaleName, smallest_nll
 from training.model.transformer import Transformer
 
 
@@ -108,12 +101,7 @@ class HybridLoss(Loss):
             student = student_logp(token_logits, target.targets, top_ids)
         token = token_level(token_logits, student, target, self.temperature, self.kd_rate)
         logs = self._logs(gates, sentence, token)
-        norms = None
-        if self.scale.asks_for_norms and len(sentence) and len(token):
-            parts = zip((sentence, token), weights, strict=True)
-            norms = torch.stack(
-                [gradient_norm(loss, weight.detach(), model.parameters()) for loss, weight in parts]
-            )
+        norms = self.scale.measure((sentence, token), weights, model.parameters())
         smallest = smallest_nll(self.label_smoothing, student.vocab_size)
         mean_gate = token_mean(weights[0].detach())
         scaled = self.scale(sentence, token, smallest, mean_gate, norms)

@@ -9,13 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.config.losses import TargetPath
+from training.config.losses import TargetPath, TargetSource
 from training.data.batching import Batch, TargetSequence
 from training.distill.losses.base import (
     Loss,
     LossOutput,
     StudentLogp,
-    TargetSource,
     student_logp,
     target_logits,
     target_of,

@@ -96,6 +96,22 @@ class LossScale(nn.Module):
         batches = int(self.batches)
         return batches % (OFTEN if batches < EARLY else SELDOM) == 0
 
+    def measure(
+        self,
+        losses: tuple[Tensor, Tensor],
+        weights: tuple[Tensor, Tensor],
+        parameters: Iterable[nn.Parameter],
+    ) -> Tensor | None:
+        """The norms [2] of the gradients of both losses by their weights, [N] and [M], where this
+        batch is one to measure."""
+        if not self.asks_for_norms or not all(len(loss) for loss in losses):
+            return None
+        learning = list(parameters)
+        parts = zip(losses, weights, strict=True)
+        return torch.stack(
+            [gradient_norm(loss, weight.detach(), learning) for loss, weight in parts]
+        )
+
     def forward(
         self,
         sentence: Tensor,

@@ -15,8 +15,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from training.config.losses import TargetSource
 from training.data.batching import Batch
-from training.distill.losses.base import LossOutput, TargetSource, student_logp, token_mean
+from training.distill.losses.base import LossOutput, student_logp, token_mean
 from training.distill.losses.kd import TokenLevelLoss, distributions_of, token_nll
 from training.model.transformer import Transformer
 

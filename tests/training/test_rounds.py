@@ -1,0 +1,300 @@
+"""On-policy rounds: when they come, what they keep, and that a killed run goes on as if it had not
+been."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import multiprocessing
+import shutil
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.test_trainer import STEPS, corpus, losses, make_run  # noqa: F401
+from tests.training.test_trainer_distilled import assert_same, labels  # noqa: F401
+from training import rounds
+from training.checkpoint import build_model, load_run_state, part_of, save_checkpoint
+from training.config.losses import OnPolicyObjective
+from training.data.batching import map_table
+from training.data.tokenizer import Tokenizer
+from training.distill.label_store import LabelStore, label_schema, write_manifest, write_shard
+from training.distill.labelling import Processes, in_process
+from training.distill.teachers import NativeTeacher
+from training.model.decoding import greedy_corpus
+from training.model.transformer import EOS
+from training.rounds import RoundJob, label_round, train_in_rounds
+from training.trainer import TrainingRun, train
+
+K = 4
+OBJECTIVE = OnPolicyObjective(rounds=2, first_round=0.25)
+
+
+@pytest.fixture(scope="session")
+def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+    """An untrained teacher of the corpus's pieces."""
+    folder = tmp_path_factory.mktemp("teacher") / "checkpoint"
+    tokenizer = corpus / "tokenizer.model"
+    config = make_run(corpus, folder).model
+    torch.manual_seed(7)
+    model = build_model(config, len(Tokenizer(tokenizer)))
+    save_checkpoint(folder, model.state_dict(), config, tokenizer, "name: t\n", {})
+    return folder
+
+
+def on_policy(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    folder: Path,
+    processes: int = 1,
+    **training: Any,
+) -> TrainingRun:
+    run = make_run(corpus, folder, processes, **training)
+    return dataclasses.replace(run, objective=OBJECTIVE, labels=labels)
+
+
+def in_rounds(run: TrainingRun, teacher: Path) -> None:
+    assert isinstance(run.objective, OnPolicyObjective)
+    train_in_rounds(run, run.objective, partial(NativeTeacher, teacher), K)
+
+
+def own_steps(run: TrainingRun) -> list[int]:
+    lines = (run.folder / "log.jsonl").read_text().splitlines()
+    return [line["step"] for line in map(json.loads, lines) if "own_loss" in line]
+
+
+def test_a_run_pauses_for_its_rounds(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    run = on_policy(corpus, labels, tmp_path / "run")
+    seen: list[tuple[int, int, list[int]]] = []
+    label = rounds.label_round
+
+    def watched(job: RoundJob, workers: Any) -> None:
+        saved = load_run_state(job.training.folder)
+        assert saved is not None
+        label(job, workers)
+        written = LabelStore(job.folder).translations("student")
+        seen.append((job.number, saved[1].step, written[0].tolist()))
+
+    monkeypatch.setattr(rounds, "label_round", watched)
+    in_rounds(run, teacher)
+    assert [entry[:2] for entry in seen] == [(1, 6), (2, 15)]
+    assert seen[0][2] != seen[1][2], "each round has words of its own"
+    assert own_steps(run) == list(range(7, STEPS + 1))
+    assert list(losses(run.folder)) == list(range(1, STEPS + 1))
+    assert run.checkpoint.exists()
+    assert not (run.folder / "rounds").exists()
+    in_rounds(run, teacher)
+    assert len(seen) == 2, "a finished run has nothing left to do"
+
+
+def paused(corpus: Path, labels: Path, folder: Path) -> TrainingRun:  # noqa: F811
+    run = on_policy(corpus, labels, folder)
+    train(dataclasses.replace(run, until=0.25))
+    assert not run.checkpoint.exists()
+    return run
+
+
+def job_of(run: TrainingRun, teacher: Path, folder: Path, **changes: Any) -> RoundJob:
+    objective = OBJECTIVE.model_copy(update=changes)
+    return RoundJob(1, run, objective, partial(NativeTeacher, teacher), K, folder)
+
+
+def test_a_round_holds_what_the_student_writes_and_the_teacher_says(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+) -> None:
+    run = paused(corpus, labels, tmp_path / "run")
+    label_round(job_of(run, teacher, tmp_path / "round"))
+    store = LabelStore(tmp_path / "round")
+    saved = load_run_state(run.folder)
+    assert saved is not None
+    model = build_model(run.model, len(Tokenizer(run.tokenizer)))
+    model.load_state_dict(part_of(saved[0], "model"))
+    table = map_table(run.token_shards[0])
+    src = table["src"].to_pylist()
+    written = [[*one.ids, EOS] for one in greedy_corpus(model.eval(), src)]
+    taught = LabelStore(labels).hypotheses
+    expected = [ids[: 2 * len(taught[row])] for row, ids in enumerate(written)]
+    own = store.translations("student")
+    assert [own[row].tolist() for row in range(len(src))] == expected
+    rows = [3, 4]
+    answers = NativeTeacher(teacher).distributions(
+        [src[row] for row in rows], [expected[row] for row in rows], K
+    )
+    ids, logp, tail = store.distributions("student", np.array(rows))
+    assert ids.tolist() == np.concatenate([one.ids for one in answers]).tolist()
+    assert np.allclose(logp, np.concatenate([one.logp for one in answers]), atol=1e-2)
+    assert np.allclose(tail, np.concatenate([one.tail for one in answers]), atol=1e-5)
+
+
+def test_a_share_of_the_sentences_is_drawn_anew_for_each_round(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+) -> None:
+    run = paused(corpus, labels, tmp_path / "run")
+    written: list[np.ndarray] = []
+    for number in (1, 1, 2):
+        job = job_of(run, teacher, tmp_path / f"round-{len(written)}", share=0.3)
+        job = dataclasses.replace(job, number=number)
+        label_round(job, Processes(2) if len(written) == 1 else in_process)
+        lengths = LabelStore(job.folder).translations("student").lengths
+        assert (lengths > 0).sum() == 2 * 75
+        written.append(lengths)
+    assert np.array_equal(written[0], written[1]), "whoever labels"
+    assert not np.array_equal(written[0] > 0, written[2] > 0)
+
+
+def test_draws_are_not_greedy_and_faulty_labels_are_left_out(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+) -> None:
+    run = paused(corpus, labels, tmp_path / "run")
+    label_round(job_of(run, teacher, tmp_path / "greedy"))
+    marked = with_faults(labels, tmp_path / "marked")
+    drawn = dataclasses.replace(run, labels=marked)
+    label_round(job_of(drawn, teacher, tmp_path / "drawn", draw_temperature=1.0))
+    greedy, sampled = (
+        LabelStore(tmp_path / name).translations("student") for name in ("greedy", "drawn")
+    )
+    assert not len(sampled[0]), "row 0 has a fault"
+    assert (sampled.lengths == 0).sum() == 1
+    assert any(not np.array_equal(greedy[row], sampled[row]) for row in range(1, 20))
+
+
+def with_faults(labels: Path, folder: Path) -> Path:  # noqa: F811
+    """The labels, of which the very first has a fault."""
+    shutil.copytree(labels, folder)
+    shards = sorted(folder.glob("*.arrow"))
+    for number, shard in enumerate(shards):
+        table = map_table(shard)
+        marks = np.zeros(len(table), dtype=np.int8)
+        marks[0] = 1 if number == 0 else -1
+        paths = ["hypothesis", "reference"]
+        names = label_schema(paths, 1, filtered=True).names
+        table = table.append_column("fault", [marks]).select(names)
+        write_shard(shard, table)
+    write_manifest(folder, [shard.name for shard in shards], K, ["hypothesis", "reference"])
+    return folder
+
+
+def test_patience_may_end_a_run_before_a_round(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+) -> None:
+    run = on_policy(
+        corpus, labels, tmp_path / "run", patience=1, validate_every=1, learning_rate=1e-9
+    )
+    in_rounds(run, teacher)
+    assert run.checkpoint.exists()
+    assert max(losses(run.folder)) < 6
+
+
+def test_time_of_rounds_counts(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    run = on_policy(corpus, labels, tmp_path / "run", max_steps=None, max_minutes=1)
+    train(dataclasses.replace(run, spent=60.0))
+    about = json.loads((run.checkpoint / "checkpoint.json").read_text())["metrics"]
+    assert about["steps"] == 0
+    assert about["seconds"] >= 60
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_round_that_was_stopped_goes_on_with_what_is_written(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, broken = (on_policy(corpus, labels, tmp_path / name) for name in ("w", "b"))
+    in_rounds(whole, teacher)
+    label = RoundJob.label
+    done: list[str] = []
+
+    def stopping(self: RoundJob, shard: Path, *rest: Any) -> int:
+        if len(done) == 3:
+            done.append("stopped")
+            raise Stopped
+        done.append(shard.name)
+        return label(self, shard, *rest)
+
+    monkeypatch.setattr(RoundJob, "label", stopping)
+    with pytest.raises(Stopped):
+        in_rounds(broken, teacher)
+    in_rounds(broken, teacher)
+    assert done == ["00000.arrow", "00001.arrow", "00000.arrow", "stopped", "00001.arrow"]
+    assert_same(whole, broken)
+
+
+def killed(work: Callable[[], None], is_time: Callable[[], bool]) -> None:
+    """Do it in a process of its own and SIGKILL that once it is time."""
+    process = multiprocessing.get_context("spawn").Process(target=work)
+    process.start()
+    deadline = time.monotonic() + 120
+    while not is_time():
+        assert process.is_alive(), "it ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    process.kill()
+    process.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kill_at", [7, 16])
+def test_killed_and_resumed_is_the_uninterrupted_run(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+    kill_at: int,
+) -> None:
+    """Once in the first round's part of the run, once in the second's."""
+    whole, broken = (on_policy(corpus, labels, tmp_path / name) for name in ("w", "b"))
+    in_rounds(whole, teacher)
+    log = broken.folder / "log.jsonl"
+    killed(
+        partial(in_rounds, broken, teacher),
+        lambda: log.exists() and log.read_text().count('"loss"') >= kill_at,
+    )
+    assert not broken.checkpoint.exists(), "it was killed too late to show anything"
+    in_rounds(broken, teacher)
+    assert_same(whole, broken)
+    assert own_steps(broken) == own_steps(whole)
+
+
+@pytest.mark.slow
+def test_rounds_with_two_processes(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+) -> None:
+    run = on_policy(corpus, labels, tmp_path / "run", 2)
+    in_rounds(run, teacher)
+    assert own_steps(run) == list(range(7, STEPS + 1))
