@@ -107,8 +107,10 @@ async def submit_job(
     formality: Formality | None = None,
     needs_formality: bool = True,
     is_shared: bool = False,
+    replace: bool = False,
 ) -> Job:
     """Make a job for a file, charged to the key. If `is_shared`, its id is enough to access it.
+    `replace` also translates what has a translation.
 
     Without `needs_formality`, a model that has one form of address translates in that. Raises
     ApiError: 413 for too much text, 422 for languages that are not served, a beam or a form of
@@ -120,7 +122,9 @@ async def submit_job(
     with as_api_errors(translator.settings), _as_api_errors():
         pair = translator.models.pair(None if source == AUTO else source, target)
         source = AUTO if source == AUTO else pair[0]
-        reading = await jobs.read(file.name, file.data, source, pair[1], translator)
+        reading = await jobs.read(
+            file.name, file.data, source, pair[1], translator, replace=replace
+        )
         if reading.source != pair[1]:
             route = translator.models.route(reading.source, pair[1])
             if not needs_formality and not route[-1].supports(FORMALITY):
@@ -139,6 +143,7 @@ async def submit_job(
         client=access.client(request, key),
         owner=key.id if key else None,
         is_shared=is_shared,
+        replaces=replace,
         beam_size=beam_size,
         formality=formality,
         glossary=glossary,
@@ -286,6 +291,11 @@ class FileRequest(BaseModel):
         description="A JSON object of terms, each with the translation it must get.",
     )
     glossary_id: GlossaryId | None = Field(default=None, description=GLOSSARY_ID)
+    replace_translations: bool = Field(
+        default=False,
+        description="In TMX, XLIFF and gettext files, also translate what has a translation, in "
+        "place of it; what is approved stays.",
+    )
 
 
 class Units(BaseModel):
@@ -434,6 +444,7 @@ async def translate_file(
             beam_size=body.beam_size,
             formality=body.formality,
             glossary=json.dumps(terms),
+            replace=body.replace_translations,
         )
     response.headers["Location"] = f"/v1/files/{job.id}"
     return status_of(job, jobs)

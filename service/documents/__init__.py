@@ -117,8 +117,11 @@ def _check_start(kind: FileKind, data: bytes) -> None:
         raise FileError(f"the file is a zip archive, not {kind.name}; give it the name it had")
 
 
-Reader = Callable[[bytes, str, str, int], OpenFile]
-"""Arguments: the file, the source and target languages' codes, the most characters of a unit."""
+Reader = Callable[..., OpenFile]
+"""Arguments: the file, the source and target languages' codes, the most characters of a unit; of
+those in `BILINGUAL` also `replace`."""
+BILINGUAL = ("tmx", "xliff", "po")
+"""Kinds that hold translations beside their sources, which a person may have made."""
 READERS: Mapping[str, Reader] = {
     "txt": open_txt,
     "md": open_markdown,
@@ -134,14 +137,20 @@ READERS: Mapping[str, Reader] = {
 
 
 def open_file(
-    data: bytes, kind: FileKind, source: str, target: str, max_unit_chars: int = 10_000
+    data: bytes,
+    kind: FileKind,
+    source: str,
+    target: str,
+    max_unit_chars: int = 10_000,
+    replace: bool = False,
 ) -> OpenFile:
     """Read a file. `source` and `target` are language codes; a source of `auto` is what the file
-    itself declares.
+    itself declares. `replace`: also translate what has a translation, for bilingual kinds.
 
     Raises FileError for a file that cannot be read. This may take much time and memory: call it in
     a process that can be killed.
     """
-    opened = READERS[kind.extension](data, source, target, max_unit_chars)
+    options = {"replace": True} if replace and kind.extension in BILINGUAL else {}
+    opened = READERS[kind.extension](data, source, target, max_unit_chars, **options)
     check_units(opened.units)
     return opened

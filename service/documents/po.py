@@ -1,4 +1,5 @@
-"""gettext catalogues: fills in empty `msgstr`; all other lines stay byte for byte.
+"""gettext catalogues: fills in empty `msgstr`, or all where it is asked for; all other lines stay
+byte for byte.
 
 Lines are read here, because libraries that parse catalogues rewrite all of them. Format:
 https://www.gnu.org/software/gettext/manual/html_node/PO-Files.html
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.documents.base import (
     NOT_TRANSLATED,
@@ -62,19 +63,23 @@ class PoString:
 
 @dataclass
 class PoEntry:
-    """A message; `flags` and `before` are lines: those of its flags, and where flags would go."""
+    """A message; `flags`, `previous` and `before` are lines: those of its flags, those of the
+    message that its translation was made of, and where flags would go. `is_replaced`: it is
+    translated although it has a translation."""
 
     before: int = -1
     flags: list[int] = field(default_factory=list)
+    previous: list[int] = field(default_factory=list)
     texts: dict[str, PoString] = field(default_factory=dict)
+    is_replaced: bool = False
 
     @property
-    def empty(self) -> list[str]:
+    def open(self) -> list[str]:
         """Names of its strings to fill."""
         return [
             name
             for name, text in self.texts.items()
-            if name.startswith("msgstr") and not text.value
+            if name.startswith("msgstr") and (self.is_replaced or not text.value)
         ]
 
     @property
@@ -94,13 +99,13 @@ class PoSource:
 
 
 class PoFile(OpenFile):
-    """A catalogue; its units are the messages without a translation, a plural after its
-    singular."""
+    """A catalogue; its units are the messages without a translation, or all of them
+    (`replace_all`); a plural after its singular."""
 
-    def __init__(self, text: str, encoding: Encoding, target: str) -> None:
+    def __init__(self, text: str, encoding: Encoding, target: str, replace_all: bool) -> None:
         self.encoding, self.target = encoding, target
         self.lines = LINE.findall(text)
-        entries = list(_read(self.lines))
+        entries = [_replaced(entry) if replace_all else entry for entry in _read(self.lines)]
         self.header = next((one for one in entries if _is_header(one)), None)
         self.has_plurals = any(entry.forms for entry in entries)
         has_value = self.header is not None and "msgstr" in self.header.texts
@@ -109,7 +114,7 @@ class PoFile(OpenFile):
         found = PLURAL_COUNT.search(self.new_header)
         self.plurals = int(found[1]) if found and int(found[1]) else None
         self.first_is_one = ONE_ALONE.search(self.new_header) is not None
-        self.entries = [one for one in entries if one.empty and not _is_header(one)]
+        self.entries = [one for one in entries if one.open and not _is_header(one)]
         self.left: list[UnitWarning] = []
         self.sources: list[PoSource] = []
         for at, entry in enumerate(self.entries):
@@ -153,9 +158,9 @@ class PoFile(OpenFile):
     def _to_fill(self, entry: PoEntry) -> list[str]:
         """The strings of an entry to fill: of a plural as many as the language has."""
         if not entry.forms or self.plurals is None:
-            return entry.empty
+            return entry.open
         wanted = [f"msgstr[{number}]" for number in range(self.plurals)]
-        filled = set(entry.forms) - set(entry.empty)
+        filled = set(entry.forms) - set(entry.open)
         return [name for name in wanted if name not in filled]
 
     def _source_of(self, entry: PoEntry, name: str) -> str:
@@ -227,7 +232,9 @@ class PoFile(OpenFile):
         place = max(text.end for text in entry.texts.values())
         if not lines[place - 1].endswith("\n"):
             lines[place - 1] += end
-        if entry.forms and len(entry.empty) == len(entry.forms):
+        for at in entry.previous if entry.is_replaced else ():
+            lines[at] = ""
+        if entry.forms and len(entry.open) == len(entry.forms):
             for name in set(entry.forms) - set(to_fill):
                 _replace(lines, entry.texts[name], "")
         for name in to_fill:
@@ -273,11 +280,13 @@ class PoFile(OpenFile):
         return encoding.encode(text)
 
 
-def open_po(data: bytes, source: str, target: str, max_unit_chars: int) -> PoFile:
+def open_po(
+    data: bytes, source: str, target: str, max_unit_chars: int, replace: bool = False
+) -> PoFile:
     """A catalogue or its template. Raises FileError for a line that is none of a catalogue's."""
     found = CHARSET.search(data[:HEADER_WITHIN])
     declared = found[1].decode("ascii") if found else None
-    return PoFile(*decode(data, source, declared), target)
+    return PoFile(*decode(data, source, declared), target, replace)
 
 
 def _inline(text: str, syntaxes: Sequence[Syntax]) -> Inline:
@@ -306,6 +315,12 @@ def _is_header(entry: PoEntry) -> bool:
     return not entry.texts["msgid"].value and "msgctxt" not in entry.texts
 
 
+def _replaced(entry: PoEntry) -> PoEntry:
+    """An entry that is translated although it has a translation, if it has one."""
+    has_any = any(text.value for name, text in entry.texts.items() if name.startswith("msgstr"))
+    return replace(entry, is_replaced=has_any)
+
+
 def _read(lines: Sequence[str]) -> Iterator[PoEntry]:
     """The entries that are in use. Raises FileError."""
     entry, current = PoEntry(), None
@@ -325,8 +340,9 @@ def _read(lines: Sequence[str]) -> Iterator[PoEntry]:
             current = None
             if line.startswith(("#,", "#=")):
                 entry.flags.append(at)
-            elif line.startswith("#|") and entry.before < 0:
-                entry.before = at
+            elif line.startswith("#|"):
+                entry.previous.append(at)
+                entry.before = at if entry.before < 0 else entry.before
             continue
         match = STATEMENT.fullmatch(line)
         if match is None:

@@ -1,5 +1,5 @@
 """TMX 1.1 to 1.4b translation memories: a variant of the target language for each unit that has
-none, or an empty one.
+none, or an empty one; for every unit where it is asked for.
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ BOTH = 2
 
 class TmxFile(OpenFile):
     """A translation memory; its units are what its segments of the source language say that have no
-    translation."""
+    translation, or all of them, to `replace` what there is."""
 
-    def __init__(self, data: bytes, source: str, target: str) -> None:
-        self.data, self.source, self.target = data, source, target
+    def __init__(self, data: bytes, source: str, target: str, replace: bool) -> None:
+        self.data, self.source, self.target, self.replace = data, source, target, replace
         self.left: list[UnitWarning] = []
-        found = list(_segments(read_xml(data).root, source, target, self.left))
+        found = list(self._segments(read_xml(data).root, self.left))
         self.units: Sequence[Unit] = [
             inline.unit for _, message in found for inline in message.inlines
         ]
@@ -61,19 +61,26 @@ class TmxFile(OpenFile):
         check_count(self.units, translations)
         document = read_xml(self.data)
         remaining = iter(translations)
-        for variant, message in list(_segments(document.root, self.source, self.target, [])):
+        for variant, message in list(self._segments(document.root, [])):
             events = message.events([next(remaining) for _ in message.inlines])
             fill(_target_segment(variant, self.target), events)
         return document.write()
 
+    def _segments(
+        self, root: Element, left: list[UnitWarning]
+    ) -> Iterator[tuple[Element, Message]]:
+        return _segments(root, self.source, self.target, left, replace=self.replace)
 
-def open_tmx(data: bytes, source: str, target: str, max_unit_chars: int) -> TmxFile:
+
+def open_tmx(
+    data: bytes, source: str, target: str, max_unit_chars: int, replace: bool = False
+) -> TmxFile:
     """A translation memory. Raises FileError if it has nothing in the source language."""
-    return TmxFile(data, source, target)
+    return TmxFile(data, source, target, replace)
 
 
 def _segments(
-    root: Element, source: str, target: str, left: list[UnitWarning]
+    root: Element, source: str, target: str, left: list[UnitWarning], *, replace: bool
 ) -> Iterator[tuple[Element, Message]]:
     """Variants of the source language that are to be translated, and what they say; what is not
     translated goes to `left`."""
@@ -97,7 +104,7 @@ def _segments(
         found = True
         segment = _child(variant, "seg")
         former = _former(variants, variant, target)
-        if segment is None or (former is not None and _has_text(former)):
+        if segment is None or (former is not None and _has_text(former) and not replace):
             continue
         inline = read_inline(segment, _classify)
         message = message_of(inline)
@@ -142,7 +149,8 @@ def _has_text(variant: Element) -> bool:
 
 
 def _target_segment(variant: Element, target: str) -> Element:
-    """An empty segment of the target language beside a variant."""
+    """An empty segment of the target language beside a variant. A variant that is replaced loses
+    what tools say of it (`prop`): who confirmed it, what it was taken from."""
     unit = variant.getparent()
     assert unit is not None
     variants = [child for child in unit if local_name(child) == "tuv"]
@@ -153,6 +161,9 @@ def _target_segment(variant: Element, target: str) -> Element:
         name = XML_LANG if XML_LANG in variant.attrib else "lang"
         former = etree.Element(variant.tag, {name: target}, variant.nsmap)
         insert_after(variant, former)
+    if _has_text(former):
+        for said in [child for child in former if local_name(child) == "prop"]:
+            former.remove(said)
     for claim in CLAIMS:
         former.attrib.pop(claim, None)
     segment = _child(former, "seg")

@@ -1,4 +1,5 @@
-"""XLIFF 1.2 and 2.x: `<target>` of each segment that is not translated yet."""
+"""XLIFF 1.2 and 2.x: `<target>` of each segment that is not translated yet, or of each that is not
+approved where it is asked for."""
 
 from __future__ import annotations
 
@@ -40,6 +41,9 @@ REPLACED = ("needs-translation",)
 """States by which a file asks for another target."""
 COPIES = ("new", "initial")
 """States of a target that may be a copy of its source, which is replaced."""
+SIGNED_OFF = ("final", "signed-off")
+"""States of a target that a person has approved."""
+APPROVED = "it is approved; take the approval away to have it translated anew"
 IN_CHARACTERS = ("char", "character", "codepoint", "glyph")
 ITS_TRANSLATE = "{http://www.w3.org/2005/11/its}translate"
 
@@ -112,13 +116,14 @@ class Segment2:
 
 
 class XliffFile(OpenFile):
-    """An XLIFF file; its units are its segments that have no translation."""
+    """An XLIFF file; its units are its segments that have no translation, or all that are not
+    approved, to `replace` what there is."""
 
-    def __init__(self, data: bytes, source: str, target: str) -> None:
-        self.data, self.source, self.target = data, source, target
+    def __init__(self, data: bytes, source: str, target: str, replace: bool) -> None:
+        self.data, self.source, self.target, self.replace = data, source, target, replace
         self.units: Sequence[Unit] = [
             inline.unit
-            for segment in _segments(read_xml(data).root, source, target)
+            for segment in _segments(read_xml(data).root, source, target, replace)
             for message in segment.messages
             for inline in message.inlines
         ]
@@ -144,7 +149,7 @@ class XliffFile(OpenFile):
     ) -> Iterator[tuple[Segment1 | Segment2, list[list[Event]]]]:
         """Each segment with the translations of its messages."""
         remaining = iter(translations)
-        for segment in _segments(root, self.source, self.target):
+        for segment in _segments(root, self.source, self.target, self.replace):
             yield (
                 segment,
                 [
@@ -154,20 +159,24 @@ class XliffFile(OpenFile):
             )
 
 
-def open_xliff(data: bytes, source: str, target: str, max_unit_chars: int) -> XliffFile:
+def open_xliff(
+    data: bytes, source: str, target: str, max_unit_chars: int, replace: bool = False
+) -> XliffFile:
     """An XLIFF file. Raises FileError if it is for other languages."""
-    return XliffFile(data, source, target)
+    return XliffFile(data, source, target, replace)
 
 
-def _segments(root: Element, source: str, target: str) -> Iterator[Segment1 | Segment2]:
+def _segments(
+    root: Element, source: str, target: str, replace: bool
+) -> Iterator[Segment1 | Segment2]:
     if local_name(root) != "xliff":
         raise FileError("the file is not XLIFF: its root is not <xliff>; give it the name it had")
     if root.get("version", "1.2").startswith("2"):
         _check_languages(root, "srcLang", "trgLang", source, target)
-        return _segments_of_2(root)
+        return _segments_of_2(root, replace)
     for file in root.iterchildren("{*}file"):
         _check_languages(file, "source-language", "target-language", source, target)
-    return _segments_of_1(root)
+    return _segments_of_1(root, replace)
 
 
 def _check_languages(element: Element, from_: str, into: str, source: str, target: str) -> None:
@@ -201,12 +210,20 @@ def _shown(element: Element, classify: Classify) -> str:
 
 
 def _why_left(
-    unit: Element, source: Element, target: Element | None, state: str | None, classify: Classify
+    unit: Element,
+    source: Element,
+    target: Element | None,
+    state: str | None,
+    classify: Classify,
+    replace: bool,
 ) -> str | None:
     """Why a segment is not translated: empty where it has a translation, None if it is to be."""
+    is_approved = unit.get("approved") == "yes"
     if not _is_filled(target, classify):
-        return "it is approved, with an empty target" if unit.get("approved") == "yes" else None
-    if unit.get("approved") == "yes" or state not in REPLACED + COPIES:
+        return "it is approved, with an empty target" if is_approved else None
+    if replace:
+        return APPROVED if is_approved or state in SIGNED_OFF else None
+    if is_approved or state not in REPLACED + COPIES:
         return ""
     if state in REPLACED or _shown(target, classify) == _shown(source, classify):
         return None
@@ -216,7 +233,7 @@ def _why_left(
     )
 
 
-def _segments_of_1(root: Element) -> Iterator[Segment1]:
+def _segments_of_1(root: Element, replace: bool) -> Iterator[Segment1]:
     ns = namespace(root)
     for unit in outermost(root, f"{ns}trans-unit"):
         source, former = unit.find(f"{ns}source"), unit.find(f"{ns}target")
@@ -227,11 +244,11 @@ def _segments_of_1(root: Element) -> Iterator[Segment1]:
         holder = source if parted is None else parted
         marks = _marks(holder)
         in_target = _marks(former) if former is not None else []
-        if marks and in_target and unit.get("approved") != "yes":
+        if marks and in_target and unit.get("approved") != "yes" and not replace:
             yield _partly_filled(place, holder, former, marks, in_target)
             continue
         state = former.get("state") if former is not None else None
-        reason = _why_left(unit, source, former, state, _classify_1)
+        reason = _why_left(unit, source, former, state, _classify_1, replace)
         if reason is None:
             yield _segment_1(place, holder, former, marks, {})
         elif reason and read_inline(source, _classify_1).translatable:
@@ -290,17 +307,19 @@ def _segment_1(
     return Segment1(place, holder, former, messages, places if marks else [], kept, unread, left)
 
 
-def _segments_of_2(root: Element) -> Iterator[Segment2]:
+def _segments_of_2(root: Element, replace: bool) -> Iterator[Segment2]:
     ns = namespace(root)
     for unit in outermost(root, f"{ns}unit"):
         if _translate_says_no(unit):
             continue
         keeping: set[str] = set()
         for segment in outermost(unit, f"{ns}segment"):
-            yield from _segment_2(unit, segment, keeping)
+            yield from _segment_2(unit, segment, keeping, replace)
 
 
-def _segment_2(unit: Element, segment: Element, keeping: set[str]) -> Iterator[Segment2]:
+def _segment_2(
+    unit: Element, segment: Element, keeping: set[str], replace: bool
+) -> Iterator[Segment2]:
     ns = namespace(segment)
     source, former = segment.find(f"{ns}source"), segment.find(f"{ns}target")
     if source is None:
@@ -308,7 +327,7 @@ def _segment_2(unit: Element, segment: Element, keeping: set[str]) -> Iterator[S
     place = "/".join(filter(None, (unit.get("id"), segment.get("id"))))
     inline = read_inline(source, _classify_2, keeping=keeping)
     state = segment.get("state")
-    reason = _why_left(segment, source, former, state, _classify_2)
+    reason = _why_left(segment, source, former, state, _classify_2, replace)
     if reason == "" or not inline.translatable:
         return
     message = message_of(inline)

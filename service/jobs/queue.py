@@ -20,7 +20,7 @@ from service.batching import ClosedError, QueueFullError
 from service.documents import FileError
 from service.fair_queue import Priority
 from service.jobs.reader import Reading, in_parts
-from service.jobs.readers import FileLimitError, Readers, RebuiltFile, WorkItem
+from service.jobs.readers import FileLimitError, Look, Readers, RebuiltFile, WorkItem
 from service.jobs.storage import Job, JobsFolder, JobStore, UnitDone
 from service.languages import AUTO
 from service.models import LanguageError
@@ -76,7 +76,8 @@ async def run_job(
     if job.source == job.target:
         await asyncio.to_thread(folder.write_result, job.id, data)
         return RebuiltFile(data, {}, ())
-    items = await readers.units(data, job.kind, job.source, job.target, FILE_S)
+    replaces = bool(job.replaces)
+    items = await readers.units(data, job.kind, job.source, job.target, FILE_S, replace=replaces)
     translated = {digest async for page in _pages(store, job.id) for digest, _ in page}
     groups = _groups(item for item in items if item.digest not in translated)
     glossary = Glossary(job.terms)
@@ -98,7 +99,9 @@ async def run_job(
             for part in in_parts(page, lambda row: len(row[1])):
                 yield [(digest.hex(), text) for digest, text in part]
 
-    result = await readers.rebuild(data, job.kind, job.source, job.target, translations, FILE_S)
+    result = await readers.rebuild(
+        data, job.kind, job.source, job.target, translations, FILE_S, replace=replaces
+    )
     await asyncio.to_thread(folder.write_result, job.id, result.data)
     return result
 
@@ -352,22 +355,34 @@ class Jobs:
                 del self._uploading[client]
 
     async def read(
-        self, name: str, data: bytes, source: str, target: str, translator: Translator
+        self,
+        name: str,
+        data: bytes,
+        source: str,
+        target: str,
+        translator: Translator,
+        *,
+        replace: bool = False,
     ) -> Reading:
-        """Find out a file's kind, language and size; `source` may be `auto`.
+        """Find out a file's kind, language and size; `source` may be `auto`. `replace` also counts
+        what has a translation.
 
         Raises FileError, FileTooLongError, FileLimitError, BusyError.
         """
-        max_chars = self._settings.max_file_chars
-        look = await self.readers.look(name, data, source, target, max_chars, READ_S, WAIT_S)
+
+        async def look_at(source: str) -> Look:
+            max_chars = self._settings.max_file_chars
+            return await self.readers.look(
+                name, data, source, target, max_chars, READ_S, WAIT_S, replace=replace
+            )
+
+        look = await look_at(source)
         detected = None
         if source == AUTO:
             detected = await asyncio.to_thread(translator.choose_source, look.sample, target)
             source = detected.language
             if source != target:
-                look = await self.readers.look(
-                    name, data, source, target, max_chars, READ_S, WAIT_S
-                )
+                look = await look_at(source)
         return Reading(look.kind, source, look.characters, look.units, detected)
 
     async def add(self, job: Job, data: bytes) -> Job:

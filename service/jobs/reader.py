@@ -128,9 +128,9 @@ def check_length(units: Iterable[Unit], max_chars: int) -> int:
     return characters
 
 
-def open_again(data: bytes, kind: str, source: str, target: str) -> OpenFile:
+def open_again(data: bytes, kind: str, source: str, target: str, replace: bool = False) -> OpenFile:
     """A file that was read before. Raises FileError."""
-    return open_file(data, FILE_KINDS[kind], source, target, UNIT_CHARS)
+    return open_file(data, FILE_KINDS[kind], source, target, UNIT_CHARS, replace)
 
 
 def sample(units: Iterable[Unit]) -> str:
@@ -209,7 +209,7 @@ class Reader:
 
     def _look(self, request: Fields, data: bytes) -> tuple[Fields, bytes]:
         kind = kind_of(request["name"], data)
-        opened = open_file(data, kind, request["source"], request["target"], UNIT_CHARS)
+        opened = _opened(request, data, kind.extension)
         characters = check_length(opened.units, request["max_chars"])
         answer = {
             "kind": kind.extension,
@@ -220,13 +220,13 @@ class Reader:
         return answer, b""
 
     def _units(self, request: Fields, data: bytes) -> tuple[Fields, bytes]:
-        opened = open_again(data, request["kind"], request["source"], request["target"])
+        opened = _opened(request, data, request["kind"])
         for part in in_parts(_counted(opened.units), lambda item: len(item[1])):
             _send({"part": part})
         return {}, b""
 
     def _rebuild(self, request: Fields, data: bytes) -> tuple[Fields, bytes]:
-        opened = open_again(data, request["kind"], request["source"], request["target"])
+        opened = _opened(request, data, request["kind"])
         translations: dict[str, str] = {}
         while not (message := self._next()[0]).get("end"):
             translations.update(message["part"])
@@ -240,6 +240,10 @@ class Reader:
             ],
         }
         return answer, opened.rebuild(in_order)
+
+
+def _opened(request: Fields, data: bytes, kind: str) -> OpenFile:
+    return open_again(data, kind, request["source"], request["target"], request["replace"])
 
 
 def _counted(units: Sequence[Unit]) -> Iterator[tuple[str, str, int, str]]:

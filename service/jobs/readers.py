@@ -81,6 +81,8 @@ class Readers:
     """The processes, each with at most `memory_bytes` of address space. They belong to the event
     loop of the first file.
 
+    `replace` also translates what has a translation.
+
     All methods raise FileError, FileLimitError if the file takes more than `within_s` seconds or
     too much memory, and BusyError if no process is free within `wait_s`.
     """
@@ -101,6 +103,8 @@ class Readers:
         max_chars: int,
         within_s: float,
         wait_s: float | None = None,
+        *,
+        replace: bool = False,
     ) -> Look:
         """Read a new file; `source` may be `auto`. Also raises FileTooLongError."""
         request = {
@@ -108,6 +112,7 @@ class Readers:
             "name": name,
             "source": source,
             "target": target,
+            "replace": replace,
             "max_chars": max_chars,
         }
         answer, _ = await self._ask(request, data, within_s, wait_s)
@@ -115,7 +120,14 @@ class Readers:
         return Look(kind, answer["characters"], answer["units"], answer["sample"])
 
     async def units(
-        self, data: bytes, kind: str, source: str, target: str, within_s: float
+        self,
+        data: bytes,
+        kind: str,
+        source: str,
+        target: str,
+        within_s: float,
+        *,
+        replace: bool = False,
     ) -> list[WorkItem]:
         """The distinct units of a file that `look` has read, in order."""
         items: list[WorkItem] = []
@@ -124,15 +136,23 @@ class Readers:
             for format, text, times, key in part:
                 items.append(WorkItem(Unit(text, format), bytes.fromhex(key), times))
 
-        request = {"do": "units", "kind": kind, "source": source, "target": target}
+        request = _request("units", kind, source, target, replace)
         await self._ask(request, data, within_s, take=take, begin=items.clear)
         return items
 
     async def rebuild(
-        self, data: bytes, kind: str, source: str, target: str, pages: Pages, within_s: float
+        self,
+        data: bytes,
+        kind: str,
+        source: str,
+        target: str,
+        pages: Pages,
+        within_s: float,
+        *,
+        replace: bool = False,
     ) -> RebuiltFile:
         """The translated file; `pages` has a translation for each of its units."""
-        request = {"do": "rebuild", "kind": kind, "source": source, "target": target}
+        request = _request("rebuild", kind, source, target, replace)
         answer, result = await self._ask(request, data, within_s, pages=pages)
         return RebuiltFile(
             result, answer["counts"], [UnitWarning(*one) for one in answer["warnings"]]
@@ -273,6 +293,10 @@ class Readers:
             await process.wait()
         self._all.discard(process)
         return process.returncode or 0
+
+
+def _request(what: str, kind: str, source: str, target: str, replace: bool) -> Fields:
+    return {"do": what, "kind": kind, "source": source, "target": target, "replace": replace}
 
 
 async def _send(process: Process, request: Fields, data: bytes, pages: Pages | None) -> None:

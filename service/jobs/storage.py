@@ -59,7 +59,8 @@ CREATE TABLE IF NOT EXISTS jobs (
     error_code TEXT,
     error_message TEXT,
     warnings TEXT NOT NULL,
-    unit_warnings TEXT
+    unit_warnings TEXT,
+    replaces INTEGER
 );
 CREATE TABLE IF NOT EXISTS translations (
     job TEXT NOT NULL,
@@ -69,7 +70,7 @@ CREATE TABLE IF NOT EXISTS translations (
 ) WITHOUT ROWID;
 """
 
-ADDED_COLUMNS = {"formality": "TEXT", "unit_warnings": "TEXT"}
+ADDED_COLUMNS = {"formality": "TEXT", "unit_warnings": "TEXT", "replaces": "INTEGER"}
 """Columns of `jobs` that the first version did not have; null in older rows."""
 
 DELETE_SOME = """
@@ -90,7 +91,8 @@ class Job:
     `owner` is the key that it belongs to, None if it was sent without one; if `is_shared`, the id
     is enough to access it. `client` is who sent it, by key or address. `kind` is the format's
     extension, `glossary` is JSON, `detected` is the confidence (0 to 1) of the detected source
-    language, None if it was not detected. `starts` counts how often work on it began since a unit
+    language, None if it was not detected. If it `replaces`, what has a
+    translation is translated, too. `starts` counts how often work on it began since a unit
     was last translated. Times are Unix times.
     """
 
@@ -119,6 +121,7 @@ class Job:
     error_message: str | None = None
     warnings: str = "{}"
     unit_warnings: str | None = None
+    replaces: bool | None = None
 
     @property
     def is_over(self) -> bool:

@@ -109,6 +109,21 @@ def test_equal_units_are_translated_once(make_client: MakeClient) -> None:
     assert client.get(f"{sent.headers['Location']}/result").text == expected
 
 
+def test_what_has_a_translation_is_replaced_where_that_is_asked_for(
+    make_client: MakeClient,
+) -> None:
+    client = make_client(StubEngine())
+    catalogue = 'msgid "the cat"\nmsgstr "die Katze"\n'
+    sent = send(client, catalogue, "a.po")
+    assert ended(client, sent)["units"]["total"] == 0
+    assert client.get(f"{sent.headers['Location']}/result").text == catalogue
+    sent = send(client, catalogue, "a.po", data={"replace_translations": "true"})
+    assert ended(client, sent)["units"] == {"done": 1, "total": 1}
+    assert 'msgstr "THE CAT"' in client.get(f"{sent.headers['Location']}/result").text
+    wrong = send(client, catalogue, "a.po", data={"replace_translations": "all"})
+    assert (wrong.status_code, wrong.json()["error"]["field"]) == (422, "replace_translations")
+
+
 def test_progress_while_it_is_translated(make_client: MakeClient, holding: HoldingEngine) -> None:
     client = make_client(holding)
     sent = send(client, HELD)
