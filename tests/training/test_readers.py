@@ -288,19 +288,85 @@ def test_some_bad_lines_among_good_ones_are_counted(tmp_path):
     assert [pair.fault for pair in read(tmp_path, src="a.en", trg=None)].count("invalid_utf8") == 5
 
 
-def test_archives_are_refused_with_what_is_in_them(tmp_path):
-    with zipfile.ZipFile(tmp_path / "en-de.zip", "w") as archive:
-        archive.writestr("OPUS.en-de.en", "we\n")
-        archive.writestr("OPUS.en-de.de", "wir\n")
-    with pytest.raises(CorpusError, match=r"unpack it.*src and trg"):
-        read(tmp_path, path="en-de.zip")
-    with pytest.raises(
-        CorpusError, match=r"unzip en-de\.zip.*\(OPUS\.en-de\.en, OPUS\.en-de\.de\)"
-    ):
-        read(tmp_path, src="en-de.zip", trg="en-de.zip")
+def zipped(path, packing=zipfile.ZIP_DEFLATED, **members):
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "."), content)
+
+
+OPUS = {"News__de-en__de": "wir\nJa\n", "News__de-en__en": "we\nYes\n", "News__de-en__xml": "<x/>"}
+
+
+def test_the_two_sides_of_an_opus_archive(tmp_path):
+    zipped(tmp_path / "en-de.zip", README="r", LICENSE="l", **OPUS)
+    assert read(tmp_path, path="en-de.zip") == [("we", "wir", None), ("Yes", "Ja", None)]
+    assert read(tmp_path, path="en-de.zip", trg_field=None) == [
+        ("we", None, None),
+        ("Yes", None, None),
+    ]
+    notes = source_notes(SourceConfig(path="en-de.zip"), corpus(tmp_path))
+    assert notes == ["en-de.zip: read News.de-en.en and News.de-en.de in it"]
+    zipped(tmp_path / "pt.zip", **{"a/x__en__gz": b"", "a/x__en": "we\n", "../x__pt_BR": "nós\n"})
+    assert read(tmp_path, ("en", "pt"), path="pt.zip") == [("we", "nós", None)]
+    assert read(tmp_path, ("en", "pt-BR"), path="pt.zip") == [("we", "nós", None)]
+
+
+def test_a_memory_in_an_archive(tmp_path):
+    unit = '<tu><tuv xml:lang="en"><seg>we</seg></tuv><tuv xml:lang="de"><seg>wir</seg></tuv></tu>'
+    zipped(tmp_path / "a.zip", **{"en-de__tmx": f"<tmx><body>{unit}</body></tmx>", "README": "r"})
+    assert read(tmp_path, path="a.zip") == [("we", "wir", None)]
+    assert source_notes(SourceConfig(path="a.zip"), corpus(tmp_path)) == [
+        "a.zip: read en-de.tmx in it"
+    ]
+
+
+def test_archives_that_are_not_clear_are_refused_with_what_is_in_them(tmp_path):
+    zipped(tmp_path / "a.zip", **{"x__en": "we\n", "x__fr": "nous\n"})
+    with pytest.raises(CorpusError, match=r"no file of each .*x\.en, x\.fr.*unzip a\.zip"):
+        read(tmp_path, path="a.zip")
+    zipped(tmp_path / "b.zip", **{"y__en": "we\n"}, **OPUS)
+    with pytest.raises(CorpusError, match=r"y\.en and News\.de-en\.en both end in \.en"):
+        read(tmp_path, path="b.zip")
+    zipped(tmp_path / "c.zip", **{"x__en": "we\nyou\n", "x__de": "wir\n"})
+    with pytest.raises(CorpusError, match=r"c\.zip/x\.en has 2 lines and .*x\.de 1"):
+        read(tmp_path, path="c.zip")
+    zipped(tmp_path / "d.zip", **{"x__en": "we\n".encode("utf-16"), "x__de": "wir\n"})
+    with pytest.raises(CorpusError, match=r"d\.zip/x\.en: the file is UTF-16"):
+        read(tmp_path, path="d.zip")
+    with pytest.raises(CorpusError, match="give it as `path`"):
+        read(tmp_path, src="a.zip", trg="a.zip")
     for ending in ("tar", "xlsx", "bz2"):
         with pytest.raises(CorpusError, match=f".{ending} is not read"):
             source_format(SourceConfig(path=f"a.{ending}"))
+
+
+def test_archives_that_would_fill_memory_are_refused_before_they_do(tmp_path, monkeypatch):
+    zipped(tmp_path / "a.zip", **{"x__en": b"a" * (30 << 20), "x__de": "wir\n"})
+    tracemalloc.start()
+    with pytest.raises(CorpusError, match="packed tighter than text is"):
+        read(tmp_path, path="a.zip")
+    assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    tracemalloc.stop()
+    monkeypatch.setattr("training.data.files.MAX_LINE_BYTES", 1 << 10)
+    zipped(tmp_path / "b.zip", **{"x__en": b"we\n" + b"a" * (1 << 12), "x__de": "wir\nb\n"})
+    with pytest.raises(CorpusError, match="line 2 is longer than 1,024 bytes"):
+        read(tmp_path, path="b.zip")
+    monkeypatch.setattr("training.data.archives.MAX_MEMBERS", 2)
+    zipped(tmp_path / "c.zip", **OPUS)
+    with pytest.raises(CorpusError, match="more than 2 files"):
+        read(tmp_path, path="c.zip")
+
+
+def test_damaged_and_encrypted_archives_are_refused(tmp_path):
+    zipped(tmp_path / "a.zip", zipfile.ZIP_STORED, **OPUS)
+    whole = (tmp_path / "a.zip").read_bytes()
+    (tmp_path / "cut.zip").write_bytes(whole[:90])
+    (tmp_path / "changed.zip").write_bytes(whole.replace(b"we\n", b"wx\n"))
+    at = whole.index(b"PK\x01\x02") + 8
+    (tmp_path / "locked.zip").write_bytes(whole[:at] + b"\x01" + whole[at + 1 :])
+    for name, said in (("cut", "damaged"), ("changed", "damaged"), ("locked", "is encrypted")):
+        with pytest.raises(CorpusError, match=said):
+            read(tmp_path, path=f"{name}.zip")
 
 
 def test_jsonl_keys_and_faults(tmp_path):

@@ -42,7 +42,7 @@ __all__ = ["ModelConfig", "Recipe", "RecipeError", "TokenizerConfig", "TrainingC
 class SourceConfig(Section):
     """One corpus: pairs, or source text alone (`trg: null` or `trg_field: null`)."""
 
-    format: Literal["auto", "plain", "tsv", "csv", "jsonl", "tmx", "parquet"] = "auto"
+    format: Literal["auto", "plain", "tsv", "csv", "jsonl", "tmx", "parquet", "zip"] = "auto"
     """File format; `auto` goes by the file name (a plain pair needs `src` and `trg`)."""
     src: str | None = None
     """Plain text: path of the source side, one sentence a line (.gz and .zst are read too)."""
@@ -50,7 +50,7 @@ class SourceConfig(Section):
     """Plain text: path of the target side, line n translating line n of `src`. A written-out
     null says that there is none: monolingual text, in corpus.train only."""
     path: str | None = None
-    """TSV, CSV, JSONL, TMX or Parquet: path of the file."""
+    """TSV, CSV, JSONL, TMX, Parquet or a zip archive of pairs: path of the file."""
     src_field: str = Field("src", coerce_numbers_to_str=True)
     """JSONL key, Parquet column, or TSV or CSV column (number from 0, or name in its header), of
     the source text."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -20,6 +19,7 @@ from training.config.recipe import CorpusConfig, RecipeError, SourceConfig
 INVALID_UTF8 = "invalid_utf8"
 MALFORMED = "malformed"
 BUFFER_BYTES = 1 << 18
+MAX_LINE_BYTES = 16 << 20
 LOOK_BYTES = 1 << 16
 """Of a file's start, by which it is told what it is."""
 NULL_SHARE = 0.2
@@ -29,7 +29,7 @@ MANY_INVALID = 100
 INVALID_SHARE = 0.05
 """Share of lines that are not UTF-8 from which a file is refused; a fifth of it where no line of
 the file has anything but ASCII in UTF-8."""
-ARCHIVES = ("zip", "tar", "tgz", "7z", "rar", "bz2", "xz", "xlsx", "xls", "ods")
+ARCHIVES = ("tar", "tgz", "7z", "rar", "bz2", "xz", "xlsx", "xls", "ods")
 
 
 class CorpusError(RecipeError):
@@ -96,18 +96,29 @@ def read_lines(path: Path) -> Iterator[str | None]:
 def read_byte_lines(path: Path) -> Iterator[bytes]:
     """Lines with their ends, as bytes, without a byte order mark. Raises as `read_lines`."""
     with open_bytes(path) as file:
-        _check_start(path, file.peek(LOOK_BYTES)[:LOOK_BYTES])  # type: ignore[attr-defined]
-        check = _EncodingCheck(path)
-        for number, line in enumerate(file):
-            check.add(line)
-            yield line.removeprefix(b"\xef\xbb\xbf") if not number else line
-        check.judge()
+        yield from byte_lines(file, path)
+
+
+def byte_lines(file: IO[bytes], path: Path) -> Iterator[bytes]:
+    """The lines of an open file with their ends, without a byte order mark; `path` is what messages
+    call it. Raises as `read_lines`, and for a line over `MAX_LINE_BYTES`."""
+    _check_start(path, file.peek(LOOK_BYTES)[:LOOK_BYTES])  # type: ignore[attr-defined]
+    check = _EncodingCheck(path)
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES), b"")):
+        if len(line) == MAX_LINE_BYTES:
+            raise CorpusError(
+                f"{path}: line {number + 1:,} is longer than {MAX_LINE_BYTES:,} bytes, so this is "
+                f"no text of one sentence a line; remove it"
+            )
+        check.add(line)
+        yield line.removeprefix(b"\xef\xbb\xbf") if not number else line
+    check.judge()
 
 
 def _check_start(path: Path, start: bytes) -> None:
     """Raise CorpusError for what is no text in UTF-8 by its first bytes."""
     if start.startswith(b"PK\x03\x04"):
-        raise CorpusError(f"{path}: a zip archive is not read; {_unzip(path)}")
+        raise CorpusError(f"{path}: a zip archive: give it as `path`, and its name the ending .zip")
     if start.startswith((b"\x1f\x8b", b"\x28\xb5\x2f\xfd")):
         ending = "gz" if start[:1] == b"\x1f" else "zst"
         raise CorpusError(f"{path}: the file is packed; give it a name that ends in .{ending}")
@@ -121,19 +132,6 @@ def _check_start(path: Path, start: bytes) -> None:
             f"{path}: its lines end with carriage returns alone; convert them: "
             f"tr '\\r' '\\n' < {path.name} > NEW"
         )
-
-
-def _unzip(path: Path) -> str:
-    names: list[str] = []
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if not name.endswith("/")]
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
-        pass
-    inside = f" ({', '.join(names[:6])})" if names else ""
-    return (
-        f"unpack it (unzip {path.name}) and name its files{inside}, two plain ones as src and trg"
-    )
 
 
 class _EncodingCheck:

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from defusedxml.ElementTree import iterparse
 
 from training.config.recipe import CorpusConfig, SourceConfig
+from training.data.archives import ZippedPairs
 from training.data.delimited import read_csv, read_tsv, table_notes
 from training.data.files import (
     ARCHIVES,
@@ -33,6 +34,7 @@ from training.data.files import (
     source_name,
     unpacked,
 )
+from training.data.languages import code_of, text_in
 
 __all__ = ["CorpusError", "RawPair", "read_lines", "read_source", "source_name", "source_notes"]
 
@@ -41,6 +43,7 @@ BATCH_ROWS = 10_000
 
 
 Reader = Callable[[SourceConfig, CorpusConfig], Iterator[RawPair]]
+Lines = Iterator[str | None]
 
 
 def read_source(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
@@ -60,9 +63,12 @@ def read_source(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]
 
 
 def source_notes(source: SourceConfig, corpus: CorpusConfig) -> list[str]:
-    """How a source was read where its file says so: its header, its quotes. Raises as
-    `read_source`."""
+    """How a source was read where its file says so: its header, its quotes, the members of a zip.
+    Raises as `read_source`."""
     name = source_format(source)
+    if name == "zip":
+        archive = ZippedPairs(locate(source.path, "path", corpus), corpus, source.monolingual)
+        return [f"{source.path}: read {' and '.join(archive.sides or [str(archive.tmx)])} in it"]
     return table_notes(source, corpus, name) if name in ("tsv", "csv") else []
 
 
@@ -88,7 +94,7 @@ def source_format(source: SourceConfig) -> str:
     if found not in READERS or found == "plain":
         raise CorpusError(
             f"{source.path}: the name does not tell the format; set `format` to tsv, csv, jsonl, "
-            f"tmx or parquet"
+            f"tmx, parquet or zip"
         )
     return found
 
@@ -137,7 +143,13 @@ def read_plain(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
         yield from (_source_alone(line) for line in read_lines(src_path))
         return
     trg_path = locate(source.trg, "trg", corpus)
-    src_lines, trg_lines = read_lines(src_path), read_lines(trg_path)
+    yield from _line_pairs(src_path, read_lines(src_path), trg_path, read_lines(trg_path))
+
+
+def _line_pairs(
+    src_path: Path, src_lines: Lines, trg_path: Path, trg_lines: Lines
+) -> Iterator[RawPair]:
+    """Pairs of lines. Raises CorpusError where one side has more."""
     end = object()
     count = 0
     while True:
@@ -207,21 +219,27 @@ def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
 
     Raises CorpusError if every unit is.
     """
+    path = locate(source.path, "path", corpus)
+    with open_bytes(path) as file:
+        yield from _tmx_pairs(file, path, source, corpus)
+
+
+def _tmx_pairs(
+    file: IO[bytes], path: Path, source: SourceConfig, corpus: CorpusConfig
+) -> Iterator[RawPair]:
     from defusedxml.common import DefusedXmlException
 
-    path = locate(source.path, "path", corpus)
     seen: set[str] = set()
     found = False
     try:
-        with open_bytes(path) as file:
-            for texts in translation_units(file):
-                seen.update(list(texts)[: max(0, 20 - len(seen))])
-                src = text_in(texts, corpus.src_lang, corpus.trg_lang)
-                trg = text_in(texts, corpus.trg_lang, corpus.src_lang)
-                complete = src is not None and (trg is not None or source.monolingual)
-                found = found or complete
-                target = None if source.monolingual else trg or ""
-                yield RawPair(src or "", target, None if complete else MALFORMED)
+        for texts in translation_units(file):
+            seen.update(list(texts)[: max(0, 20 - len(seen))])
+            src = text_in(texts, corpus.src_lang, corpus.trg_lang)
+            trg = text_in(texts, corpus.trg_lang, corpus.src_lang)
+            complete = src is not None and (trg is not None or source.monolingual)
+            found = found or complete
+            target = None if source.monolingual else trg or ""
+            yield RawPair(src or "", target, None if complete else MALFORMED)
     except ParseError as error:
         raise CorpusError(f"{path}: not well-formed XML: {error}; repair the file") from None
     except DefusedXmlException:
@@ -234,6 +252,22 @@ def read_tmx(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
             f"{path}: no translation unit has {wanted}; "
             f"languages in it: {', '.join(sorted(seen)) or 'none'}"
         )
+
+
+def read_zip(source: SourceConfig, corpus: CorpusConfig) -> Iterator[RawPair]:
+    """The two sides of a zip archive, or the TMX in it. Raises CorpusError as `read_plain` and
+    `read_tmx`, and where it is not clear which members those are."""
+    archive = ZippedPairs(locate(source.path, "path", corpus), corpus, source.monolingual)
+    if archive.tmx is not None:
+        with archive.open(archive.tmx) as file:
+            yield from _tmx_pairs(file, archive.called(archive.tmx), source, corpus)
+        return
+    src, *trg = archive.sides
+    if source.monolingual:
+        yield from map(_source_alone, archive.lines(src))
+    else:
+        paths = archive.called(src), archive.called(trg[0])
+        yield from _line_pairs(paths[0], archive.lines(src), paths[1], archive.lines(trg[0]))
 
 
 # --- TMX ---------------------------------------------------------------------------------------
@@ -250,25 +284,8 @@ def translation_units(file: IO[bytes]) -> Iterator[dict[str, str]]:
         for variant in _named(unit, "tuv"):
             language = variant.get(XML_LANG) or variant.get("lang") or ""
             for segment in _named(variant, "seg"):
-                texts.setdefault(_code(language), _text(segment))
+                texts.setdefault(code_of(language), _text(segment))
         yield texts
-
-
-def text_in(texts: dict[str, str], language: str, other: str) -> str | None:
-    """The text in a language: by its very code, else by its primary subtag.
-
-    Where both languages of a corpus share the primary subtag (`zh-Hans`, `zh-Hant`), only the very
-    code counts.
-    """
-    language, other = _code(language), _code(other)
-    primary = language.partition("-")[0]
-    if language in texts or primary == other.partition("-")[0]:
-        return texts.get(language)
-    return next((text for code, text in texts.items() if code.split("-")[0] == primary), None)
-
-
-def _code(language: str) -> str:
-    return language.lower().replace("_", "-")
 
 
 def _name(element: Element) -> str:
@@ -351,4 +368,5 @@ READERS: dict[str, Reader] = {
     "jsonl": read_jsonl,
     "tmx": read_tmx,
     "parquet": read_parquet,
+    "zip": read_zip,
 }
