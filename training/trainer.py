@@ -44,7 +44,7 @@ from training.logging import Monitor, clock
 from training.model.transformer import Transformer, parameter_count
 from training.pruning import CALIBRATION_PAIRS
 from training.stage import say
-from training.transfer import Freezing, start_from_checkpoint, start_from_pretrained
+from training.transfer import Freezing, copy_start, whole_checkpoint, whole_pretrained
 from training.validation import Validator
 
 CLOCK_EVERY = 5
@@ -161,6 +161,7 @@ class DistillationModule(nn.Module):
         self.sampled = sampled
 
     def forward(self, batch: Batch) -> LossOutput:
+        batch = self.loss.prepared(batch)
         if self.sampled is None:
             return self.loss(self.model, batch)
         scored = scored_words(batch, len(self.model.embedding.weight), self.sampled)
@@ -221,13 +222,12 @@ class Trainer:
         # Weights start equal everywhere; dropout then differs by process.
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
         saved = load_run_state(self.run.folder)
+        whole = self._whole_start() if saved is None or self.loss.needs_start else None
+        if whole is not None and self.loss.needs_start:
+            self.loss.teach_by(whole.to(self.fabric.device))
         if saved is None:
-            run = self.run
-            given = (run.tokenizer, run.source_tokenizer, run.start_layers, self._calibration)
-            if run.start is not None:
-                start_from_checkpoint(self.model, run.start, *given)
-            if run.pretrained is not None:
-                start_from_pretrained(self.model, run.pretrained, *given)
+            if whole is not None:
+                copy_start(self.model, whole, self.run.start_layers, self._calibration)
             return {}
         tensors, self.state = saved
         saved_world = tensors["rng"].shape[0]
@@ -242,6 +242,14 @@ class Trainer:
             # Another process count: the epoch's batches are shared anew.
             self.state.batches_done = self.state.batches_done * saved_world // world
         return tensors
+
+    def _whole_start(self) -> Transformer | None:
+        """The model that the student starts from, of the run's vocabularies; None: at random."""
+        run = self.run
+        given = (run.tokenizer, run.source_tokenizer, run.seed)
+        if run.start is not None:
+            return whole_checkpoint(run.start, *given)
+        return None if run.pretrained is None else whole_pretrained(run.pretrained, *given)
 
     def _calibration(self) -> list[Batch]:
         """The first pairs of the text, the same in every process."""

@@ -9,6 +9,7 @@ gradual unfreezing).
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ from training.data.adopted_tokenizer import SPECIAL
 from training.data.batching import Batch
 from training.data.cleaning import plain_characters
 from training.data.tokenizer import pieces_of
-from training.model.transformer import Transformer
+from training.model.transformer import PAD, Transformer
 from training.pretrained.base import PretrainedModel
 from training.pretrained.reader import read_pretrained
 from training.pruning import feed_forward_units, prune_feed_forward
@@ -56,65 +57,68 @@ def to_transformer(model: PretrainedModel) -> Transformer:
     return transformer.eval()
 
 
-def start_from_pretrained(
-    student: Transformer,
-    folder: Path,
+def whole_pretrained(
+    folder: Path, tokenizer: Path, source_tokenizer: Path | None, seed: int
+) -> Transformer:
+    """A pretrained model whole, with the vocabularies of the tokenizers given: the embeddings of
+    pieces that stand in both are its own (`copy_words`), the others drawn by `seed`."""
+    pretrained = read_pretrained(folder)
+    theirs = Pieces.of(pretrained.tokenizer, pretrained.source_tokenizer)
+    return _in_pieces(to_transformer(pretrained), theirs, tokenizer, source_tokenizer, seed)
+
+
+def whole_checkpoint(
+    folder: Path, tokenizer: Path, source_tokenizer: Path | None, seed: int
+) -> Transformer:
+    """The same of a checkpoint."""
+    checkpoint = load_checkpoint(folder)
+    own = checkpoint.source_tokenizer
+    theirs = Pieces.of(checkpoint.tokenizer.read_bytes(), own.read_bytes() if own else None)
+    return _in_pieces(checkpoint.model, theirs, tokenizer, source_tokenizer, seed)
+
+
+def _in_pieces(
+    model: Transformer,
+    theirs: Pieces,
     tokenizer: Path,
     source_tokenizer: Path | None,
+    seed: int,
+) -> Transformer:
+    ours = Pieces.of(
+        tokenizer.read_bytes(), source_tokenizer.read_bytes() if source_tokenizer else None
+    )
+    whole = copy.deepcopy(model)
+    whole.embedding = nn.Embedding(len(ours.target), model.width, padding_idx=PAD)
+    whole.output_bias = nn.Parameter(torch.zeros(len(ours.target)))
+    whole.source_embedding = None
+    if source_tokenizer is not None:
+        whole.source_embedding = nn.Embedding(len(ours.source), model.width, padding_idx=PAD)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        copy_words(whole, model, theirs, ours)
+    return whole
+
+
+def copy_start(
+    student: Transformer,
+    whole: Transformer,
     choice: LayerChoice = EVENLY,
     calibration: Calibration = tuple,
 ) -> None:
-    """Copy a pretrained model into a student of the tokenizers given: chosen layers of encoder and
-    decoder, and the embeddings of pieces that stand in both vocabularies (`copy_words`).
+    """Copy a model of the same vocabularies into a student: embeddings and chosen layers.
 
     For a student with fewer feed-forward units the others are cut out on the text that
     `calibration` gives (`training.pruning`). Raises CheckpointError where the dimensions differ.
     """
-    pretrained = read_pretrained(folder)
-    theirs = Pieces.of(pretrained.tokenizer, pretrained.source_tokenizer)
-    _start(
-        student,
-        to_transformer(pretrained),
-        theirs,
-        tokenizer,
-        source_tokenizer,
-        choice,
-        calibration,
-    )
-
-
-def start_from_checkpoint(
-    student: Transformer,
-    folder: Path,
-    tokenizer: Path,
-    source_tokenizer: Path | None,
-    choice: LayerChoice = EVENLY,
-    calibration: Calibration = tuple,
-) -> None:
-    """The same from a checkpoint."""
-    checkpoint = load_checkpoint(folder)
-    own = checkpoint.source_tokenizer
-    theirs = Pieces.of(checkpoint.tokenizer.read_bytes(), own.read_bytes() if own else None)
-    _start(student, checkpoint.model, theirs, tokenizer, source_tokenizer, choice, calibration)
-
-
-def _start(
-    student: Transformer,
-    other: Transformer,
-    theirs: Pieces,
-    tokenizer: Path,
-    source_tokenizer: Path | None,
-    choice: LayerChoice,
-    calibration: Calibration,
-) -> None:
-    source = source_tokenizer.read_bytes() if source_tokenizer else None
+    if (units := feed_forward_units(student)) < feed_forward_units(whole):
+        whole = copy.deepcopy(whole)
+        prune_feed_forward(whole, units, calibration())
+    copy_layers(student, whole, choice)
     try:
-        copy_words(student, other, theirs, Pieces.of(tokenizer.read_bytes(), source))
-        if (units := feed_forward_units(student)) < feed_forward_units(other):
-            other.embedding = student.embedding
-            other.source_embedding = student.source_embedding
-            prune_feed_forward(other, units, calibration())
-        copy_layers(student, other, choice)
+        with torch.no_grad():
+            student.embedding.load_state_dict(whole.embedding.state_dict())
+            student.output_bias.copy_(whole.output_bias)
+            student.source_table.load_state_dict(whole.source_table.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"the student cannot start from that model: {error}") from None
 

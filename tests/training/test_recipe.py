@@ -103,6 +103,15 @@ def test_faults_between_sections():
     assert set(parse_recipe(tree).objectives()) == {"student", "kl"}
 
 
+def test_distillation_by_the_start_needs_one():
+    tree = minimal()
+    tree["student"]["objective"] = {"kind": "start-token"}
+    with pytest.raises(RecipeError, match="teaches by the model that the student starts from"):
+        parse_recipe(tree)
+    tree["student"]["start"] = {"checkpoint": "taught"}
+    parse_recipe(tree)
+
+
 def test_risk_is_for_a_student_that_has_been_taught():
     tree = minimal()
     tree["student"]["objective"] = {"kind": "risk"}

@@ -39,7 +39,7 @@ from training.pretrained.reader import read_pretrained
 from training.run import Run, public_recipe, recipe_students
 from training.stage import fingerprint, run_stage
 from training.trainer import Trainer, TrainingRun, Validator, train
-from training.transfer import Freezing, start_from_pretrained, to_transformer
+from training.transfer import Freezing, copy_start, to_transformer, whole_pretrained
 from training.warm_start import check_tokens
 
 DIMENSIONS = {
@@ -120,6 +120,10 @@ def student_like(pretrained: Path, target: Path) -> Transformer:
     return build_model(ModelConfig(**DIMENSIONS), len(Tokenizer(target)), source)  # type: ignore[arg-type]
 
 
+def start(student: Transformer, pretrained: Path, target: Path, source: Path | None) -> None:
+    copy_start(student, whole_pretrained(pretrained, target, source, seed=1))
+
+
 # --- start -------------------------------------------------------------------------------------
 
 
@@ -127,7 +131,7 @@ def test_a_student_of_another_target_vocabulary_takes_all_but_its_words(
     tokenized: Run, pretrained: Path
 ) -> None:
     student, model = student_like(pretrained, tokenized.tokenizer), read_pretrained(pretrained)
-    start_from_pretrained(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
+    start(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
     state, theirs = student.state_dict(), to_transformer(model).state_dict()
     assert torch.equal(state["source_embedding.weight"], theirs["embedding.weight"])
     layers = [name for name in state if name.startswith(("encoder", "decoder"))]
@@ -140,7 +144,7 @@ def test_pieces_of_both_vocabularies_keep_their_embeddings(
     tokenized: Run, pretrained: Path
 ) -> None:
     student, model = student_like(pretrained, tokenized.tokenizer), read_pretrained(pretrained)
-    start_from_pretrained(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
+    start(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
     mine, theirs = student.embedding.weight, torch.from_numpy(model.state["embedding.weight"])
     ids = {piece: index for index, piece in enumerate(pieces_of(model.tokenizer))}
     ours = pieces_of(tokenized.tokenizer.read_bytes())
@@ -163,7 +167,7 @@ def test_with_the_same_vocabulary_it_starts_as_the_pretrained_model(
     target = tmp_path / "tokenizer.model"
     target.write_bytes(model.tokenizer)
     student, whole = student_like(pretrained, target).eval(), to_transformer(model)
-    start_from_pretrained(student, pretrained, target, target)
+    start(student, pretrained, target, target)
     src, trg = torch.randint(4, 90, (3, 7)), torch.randint(4, 90, (3, 5))
     assert torch.equal(student(src, trg), whole(src, trg))
 
@@ -171,7 +175,7 @@ def test_with_the_same_vocabulary_it_starts_as_the_pretrained_model(
 def test_another_source_vocabulary_is_refused(tokenized: Run, pretrained: Path) -> None:
     student = build_model(ModelConfig(**DIMENSIONS), len(Tokenizer(tokenized.tokenizer)), 77)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="cannot start from that model"):
-        start_from_pretrained(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
+        start(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
 
 
 # --- freezing ----------------------------------------------------------------------------------

@@ -141,6 +141,17 @@ class TokenObjective(TokenLevel):
     """Whose words condition both models: the reference's or the teacher's translation's."""
 
 
+class StartTokenObjective(Section):
+    """Token-level distillation along the references by the model that the student starts from
+    (`student.start`), before anything of it is cut; it is asked batch by batch."""
+
+    kind: Literal["start-token"] = "start-token"
+    kd_rate: float = Field(0.5, ge=0, le=1)
+    """Share of the KL in the loss; the rest is the nll of the references. 0 to 1."""
+    top_k: int = Field(8, ge=1)
+    """Likeliest words of the whole model that are told apart; the others count as one."""
+
+
 class SelectiveObjective(TokenLevel):
     """Token-level distillation of the words that the student finds hardest; the others are taught
     by their nll alone."""
@@ -277,6 +288,7 @@ ObjectiveConfig = Annotated[
     | SentenceInterpolatedObjective
     | SentenceNBestObjective
     | TokenObjective
+    | StartTokenObjective
     | HybridObjective
     | SelectiveBatchObjective
     | SelectiveGlobalObjective
@@ -289,7 +301,7 @@ ObjectiveConfig = Annotated[
 
 def needs_labels(objective: ObjectiveConfig) -> bool:
     """Whether the objective reads the teacher's label store."""
-    return objective.kind != "nll"
+    return objective.kind not in ("nll", "start-token")
 
 
 def needs_distributions(objective: ObjectiveConfig) -> bool:

@@ -462,6 +462,13 @@ class Recipe(Section):
         several = ("sentence-interpolated", "sentence-nbest")
         if objective.kind in several and self.labels.n_best == 1:
             faults.append(f"{where} chooses among translations: it needs labels.n_best > 1")
+        if objective.kind == "start-token" and (
+            name != "student" or isinstance(self.student.start, str)
+        ):
+            faults.append(
+                f"{where} teaches by the model that the student starts from: it is for a student "
+                "whose student.start names a checkpoint or a pretrained model"
+            )
         if objective.kind == "risk" and (name != "student" or self.student.start == "random"):
             faults.append(
                 f"{where} teaches by what a student writes already: it is for a student with "

@@ -17,6 +17,7 @@ from training.config.losses import (
     SentenceInterpolatedObjective,
     SentenceNBestObjective,
     SentenceObjective,
+    StartTokenObjective,
     TieObjective,
     TokenObjective,
 )
@@ -37,6 +38,7 @@ from training.distill.losses.selective_kd import (
     SelectiveGlobalKDLoss,
     TieKDLoss,
 )
+from training.distill.losses.start_token import StartTokenLoss
 
 __all__ = ["Loss", "LossOutput", "build_loss"]
 
@@ -58,6 +60,8 @@ def build_loss(config: ObjectiveConfig, width: int) -> Loss:
             return NBestSentenceKDLoss(**options)
         case TokenObjective():
             return TokenKDLoss(**options)
+        case StartTokenObjective():
+            return StartTokenLoss(**options)
         case HybridObjective():
             gate = build_gate(config.gate, width)
             return HybridLoss(gate=gate, scale=config.loss_scale, **options)

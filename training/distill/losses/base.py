@@ -39,6 +39,15 @@ class Loss(nn.Module):
     paths: tuple[TargetPath, ...] = ("reference",)
     needs_distributions: tuple[TargetPath, ...] = ()
     progress: float = 0.0
+    needs_start: bool = False
+    """Whether the model that the student starts from teaches, by `teach_by`."""
+
+    def teach_by(self, start: Transformer) -> None:
+        """Take the model that the student starts from, whole, of the student's vocabularies."""
+
+    def prepared(self, batch: Batch) -> Batch:
+        """The batch with what the loss adds before it is known which words are scored."""
+        return batch
 
     def size(self, batch: Batch) -> int:
         """How many things the loss of a batch is the mean of: what it weighs beside others of the
