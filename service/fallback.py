@@ -152,7 +152,10 @@ def _most_in_a_row(words: Sequence[str], size: int) -> int:
 
 
 def _echo(source: str, text: str) -> TranslationWarning | None:
-    """The source itself, unless it is names, numbers, letters (`9 a.m.`) or a word or two."""
+    """The source itself, unless it is names, numbers, letters (`9 a.m.`) or a word or two; it also
+    takes the place of nothing."""
+    if not text.strip():
+        return ECHO if any(map(str.isalpha, source)) else None
     common = [word for word in WORD.findall(source) if word.islower() and len(word) > 1]
     if len(common) < MIN_ECHO_WORDS or _words(source) != _words(text):
         return None

@@ -354,8 +354,8 @@ class FileStatus(BaseModel):
         description="How many units have a warning, by its code (see `/v1/translate`)."
     )
     unit_warnings: list[UnitWarningItem] = Field(
-        description="Which texts are left as they were, or do not fit their place; known once the "
-        "file is done, the first 100."
+        description="Which texts have a warning: are left as they were, do not fit their place, or "
+        "may be translated wrongly; known once the file is done, the first 100."
     )
     eta_s: float | None = Field(description="Seconds that are left, if they can be told.")
     created: str

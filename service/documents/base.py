@@ -15,7 +15,7 @@ from __future__ import annotations
 import codecs
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -50,8 +50,8 @@ TOO_LONG = "too_long_for_place"
 class UnitWarning:
     """Something that a reader of the result should know of one text of a file.
 
-    `place` is how the file itself names the text (an id, a line); `code` is `not_translated` or
-    `too_long_for_place`.
+    `place` is how the file itself names the text (an id, a line); `code` is `not_translated`,
+    `too_long_for_place`, or that of a translation's warning.
     """
 
     place: str
@@ -64,6 +64,11 @@ class OpenFile(Protocol):
 
     units: Sequence[Unit]
     """The texts to translate, in document order."""
+    places: Sequence[str]
+    """How the file names each of them: by an id, a line, its beginning."""
+    incomplete: Collection[int] = ()
+    """Which of them are known not to be translated whole, by number. Set before `rebuild`, so that
+    no state of a file says that they are."""
 
     def warnings(self, translations: Sequence[str]) -> Sequence[UnitWarning]:
         """What is left as it was, or may not be usable, in a file with these translations."""
@@ -101,6 +106,16 @@ def _check_long(unit: Unit) -> None:
             f"a paragraph of the file has {chars:,} characters{what}, at most {limit:,} are "
             "possible; part it"
         )
+
+
+BEGINNING = 40
+"""Characters by which a text is named."""
+
+
+def beginning(inline: Inline) -> str:
+    """The first words of a paragraph, as the name of its place."""
+    text = " ".join(inline.shown.split())
+    return f"“{text if len(text) <= BEGINNING else text[:BEGINNING].rstrip() + '…'}”"
 
 
 BOMS = (

@@ -18,7 +18,7 @@ from typing import Any
 
 from lxml import etree
 
-from service.documents.base import Event, FileError, Inline, OpenFile, Unit, check_count
+from service.documents.base import Event, FileError, Inline, OpenFile, Unit, beginning, check_count
 from service.documents.docx_changes import MAX_PART, letters, whole_changes
 from service.documents.docx_pieces import (
     NO_BREAK_HYPHEN,
@@ -313,11 +313,13 @@ class DocxFile(OpenFile):
         self.archive = Archive(data)
         self.parts = _parts(self.archive)
         self.archive.check_parts(self.parts)
-        self.units: Sequence[Unit] = [
-            paragraph.inline.unit
+        inlines = [
+            paragraph.inline
             for part in self.parts
             for paragraph in _paragraphs(read_xml(self.archive.read(part)).root)
         ]
+        self.units: Sequence[Unit] = [inline.unit for inline in inlines]
+        self.places = [beginning(inline) for inline in inlines]
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         check_count(self.units, translations)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from lxml import etree
 
-from service.documents.base import FileError, Inline, OpenFile, Unit, check_count
+from service.documents.base import FileError, Inline, OpenFile, Unit, beginning, check_count
 from service.documents.xml import (
     Archive,
     Code,
@@ -53,11 +53,13 @@ class OdtFile(OpenFile):
         _check(self.archive)
         self.parts = [part for part in PARTS if part in self.archive]
         self.archive.check_parts(self.parts)
-        self.units: Sequence[Unit] = [
-            inline.unit
+        inlines = [
+            inline
             for part in self.parts
             for _, inline in _paragraphs(read_xml(self.archive.read(part)).root)
         ]
+        self.units: Sequence[Unit] = [inline.unit for inline in inlines]
+        self.places = [beginning(inline) for inline in inlines]
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         check_count(self.units, translations)

@@ -122,6 +122,11 @@ class PoFile(OpenFile):
         self.units: Sequence[Unit] = [
             inline.unit for source in self.sources for inline in source.message.inlines
         ]
+        self.places = [
+            self._place(self.entries[source.entry])
+            for source in self.sources
+            for _ in source.message.inlines
+        ]
 
     def _add_sources(self, at: int, entry: PoEntry) -> None:
         syntaxes = syntaxes_of(self._flags(entry))
@@ -142,8 +147,11 @@ class PoFile(OpenFile):
         ]
 
     def _warning(self, entry: PoEntry, reason: str) -> UnitWarning:
-        line = entry.texts["msgid"].start + 1
-        return UnitWarning(f"line {line}", NOT_TRANSLATED, reason)
+        return UnitWarning(self._place(entry), NOT_TRANSLATED, reason)
+
+    @staticmethod
+    def _place(entry: PoEntry) -> str:
+        return f"line {entry.texts['msgid'].start + 1}"
 
     def _wanted(self, entry: PoEntry) -> list[str]:
         """Which of an entry's strings are needed in translation."""

@@ -121,6 +121,7 @@ class SubtitleFile(OpenFile):
             raise FileError("the file has no subtitles: no line gives times as 00:00:01,000 --> …")
         self.cues = [cue for cue in cues if cue.words.translatable]
         self.units: Sequence[Unit] = [cue.words.unit for cue in self.cues]
+        self.places = [f"line {cue.start + 1}" for cue in self.cues]
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         check_count(self.units, translations)

@@ -157,20 +157,30 @@ class TextFile(OpenFile):
     def __init__(self, text: str, encoding: Encoding, format: Format, max_chars: int) -> None:
         self.encoding, self.format = encoding, format
         self.pieces = cut_up(text, format, max_chars)
-        self.places = [
+        self.translated = [
             at
             for at, piece in enumerate(self.pieces)
             if any(map(str.isalpha, piece))
             and (len(piece) <= MAX_UNIT_CHARS or has_words(piece, format))
         ]
-        self.units: Sequence[Unit] = [Unit(self.pieces[at], format) for at in self.places]
+        self.units: Sequence[Unit] = [Unit(self.pieces[at], format) for at in self.translated]
+        ends = list(accumulate(piece.count("\n") for piece in self.pieces))
+        self.places = [_lines(self.pieces[at], ends[at]) for at in self.translated]
 
     def rebuild(self, translations: Sequence[str]) -> bytes:
         check_count(self.units, translations)
         pieces = list(self.pieces)
-        for at, translation in zip(self.places, translations, strict=True):
+        for at, translation in zip(self.translated, translations, strict=True):
             pieces[at] = translation
         return self.encoding.encode("".join(pieces), references=self.format == "html")
+
+
+def _lines(piece: str, end: int) -> str:
+    """Which lines of the file a piece takes; `end` is how many breaks there are up to its end."""
+    following = piece.lstrip("\r\n")
+    first = end - following.count("\n") + 1
+    last = first + following.rstrip("\r\n").count("\n")
+    return f"line {first}" if first == last else f"lines {first}–{last}"
 
 
 def open_txt(data: bytes, source: str, target: str, max_unit_chars: int) -> TextFile:

@@ -51,8 +51,9 @@ class TmxFile(OpenFile):
         self.left: list[UnitWarning] = []
         found = list(self._segments(read_xml(data).root, self.left))
         self.units: Sequence[Unit] = [
-            inline.unit for _, message in found for inline in message.inlines
+            inline.unit for _, message, _ in found for inline in message.inlines
         ]
+        self.places = [place for _, message, place in found for _ in message.inlines]
 
     def warnings(self, translations: Sequence[str]) -> Sequence[UnitWarning]:
         return self.left
@@ -61,14 +62,14 @@ class TmxFile(OpenFile):
         check_count(self.units, translations)
         document = read_xml(self.data)
         remaining = iter(translations)
-        for variant, message in list(self._segments(document.root, [])):
+        for variant, message, _ in list(self._segments(document.root, [])):
             events = message.events([next(remaining) for _ in message.inlines])
             fill(_target_segment(variant, self.target), events)
         return document.write()
 
     def _segments(
         self, root: Element, left: list[UnitWarning]
-    ) -> Iterator[tuple[Element, Message]]:
+    ) -> Iterator[tuple[Element, Message, str]]:
         return _segments(root, self.source, self.target, left, replace=self.replace)
 
 
@@ -81,9 +82,9 @@ def open_tmx(
 
 def _segments(
     root: Element, source: str, target: str, left: list[UnitWarning], *, replace: bool
-) -> Iterator[tuple[Element, Message]]:
-    """Variants of the source language that are to be translated, and what they say; what is not
-    translated goes to `left`."""
+) -> Iterator[tuple[Element, Message, str]]:
+    """Variants of the source language that are to be translated, what they say, and their units'
+    names; what is not translated goes to `left`."""
     if local_name(root) != "tmx":
         raise FileError("the file is not TMX: its root is not <tmx>; give it the name it had")
     header = _child(root, "header")
@@ -114,7 +115,7 @@ def _segments(
         if message is None:
             left.append(UnitWarning(place, NOT_TRANSLATED, CHOICE_LEFT))
         elif message.inlines:
-            yield variant, message
+            yield variant, message, place
     if languages and not found:
         named = ", ".join(sorted(languages)[:20])
         raise FileError(f"the file has nothing in {source!r}, only in: {named}; choose its source")

@@ -63,15 +63,18 @@ class Segment1:
     empty: Sequence[int] = ()
     left: Sequence[str] = ()
 
-    def write(self, written: Sequence[Sequence[Event]], target: str) -> None:
+    def write(
+        self, written: Sequence[Sequence[Event]], target: str, *, is_whole: bool = True
+    ) -> None:
         if not written:
             return
         kept = {place: copy.deepcopy(mark) for place, mark in self.kept.items()}
         new = _fresh_target(self.holder, self.former)
         for claim in ("state-qualifier", "phase-name"):
             new.attrib.pop(claim, None)
-        new.set("state", "needs-translation" if self.empty else "needs-review-translation")
-        if not kept and not self.empty:
+        is_whole = is_whole and not self.empty
+        new.set("state", "needs-review-translation" if is_whole else "needs-translation")
+        if not kept and is_whole:
             new.set("state-qualifier", "leveraged-mt")
         filled = [new]
         if self.places:
@@ -104,11 +107,13 @@ class Segment2:
     messages: Sequence[Message] = ()
     left: Sequence[str] = ()
 
-    def write(self, written: Sequence[Sequence[Event]], target: str) -> None:
+    def write(
+        self, written: Sequence[Sequence[Event]], target: str, *, is_whole: bool = True
+    ) -> None:
         if not written:
             return
         fill(_fresh_target(self.source, self.former), written[0])
-        self.element.set("state", "translated")
+        self.element.set("state", "translated" if is_whole else "initial")
         self.element.set("subState", "quickstudy:machine")
         root = self.element.getroottree().getroot()
         if not root.get("trgLang"):
@@ -121,12 +126,14 @@ class XliffFile(OpenFile):
 
     def __init__(self, data: bytes, source: str, target: str, replace: bool) -> None:
         self.data, self.source, self.target, self.replace = data, source, target, replace
-        self.units: Sequence[Unit] = [
-            inline.unit
+        inlines = [
+            (segment.place, inline)
             for segment in _segments(read_xml(data).root, source, target, replace)
             for message in segment.messages
             for inline in message.inlines
         ]
+        self.units: Sequence[Unit] = [inline.unit for _, inline in inlines]
+        self.places = [place for place, _ in inlines]
 
     def warnings(self, translations: Sequence[str]) -> Sequence[UnitWarning]:
         found = []
@@ -140,8 +147,12 @@ class XliffFile(OpenFile):
     def rebuild(self, translations: Sequence[str]) -> bytes:
         check_count(self.units, translations)
         document = read_xml(self.data)
+        place = 0
         for segment, written in list(self._written(document.root, translations)):
-            segment.write(written, self.target)
+            following = place + sum(len(message.inlines) for message in segment.messages)
+            is_whole = not any(at in self.incomplete for at in range(place, following))
+            segment.write(written, self.target, is_whole=is_whole)
+            place = following
         return document.write()
 
     def _written(

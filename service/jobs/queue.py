@@ -20,8 +20,15 @@ from service.batching import ClosedError, QueueFullError
 from service.documents import FileError
 from service.fair_queue import Priority
 from service.jobs.reader import Reading, in_parts
-from service.jobs.readers import FileLimitError, Look, Readers, RebuiltFile, WorkItem
-from service.jobs.storage import Job, JobsFolder, JobStore, UnitDone
+from service.jobs.readers import (
+    FileLimitError,
+    Look,
+    Readers,
+    RebuiltFile,
+    Translated,
+    WorkItem,
+)
+from service.jobs.storage import Job, JobsFolder, JobStore, StoredTranslation, UnitDone
 from service.languages import AUTO
 from service.models import LanguageError
 from service.pivot import SearchError, TranslatedText, TranslationRequest
@@ -78,7 +85,7 @@ async def run_job(
         return RebuiltFile(data, {}, ())
     replaces = bool(job.replaces)
     items = await readers.units(data, job.kind, job.source, job.target, FILE_S, replace=replaces)
-    translated = {digest async for page in _pages(store, job.id) for digest, _ in page}
+    translated = {digest async for page in _pages(store, job.id) for digest, _, _ in page}
     groups = _groups(item for item in items if item.digest not in translated)
     glossary = Glossary(job.terms)
 
@@ -94,10 +101,10 @@ async def run_job(
     if is_stopping():
         return None
 
-    async def translations() -> AsyncIterator[list[tuple[str, str]]]:
+    async def translations() -> AsyncIterator[list[Translated]]:
         async for page in _pages(store, job.id):
             for part in in_parts(page, lambda row: len(row[1])):
-                yield [(digest.hex(), text) for digest, text in part]
+                yield [(digest.hex(), text, warnings) for digest, text, warnings in part]
 
     result = await readers.rebuild(
         data, job.kind, job.source, job.target, translations, FILE_S, replace=replaces
@@ -106,7 +113,7 @@ async def run_job(
     return result
 
 
-async def _pages(store: JobStore, id: str) -> AsyncIterator[list[tuple[bytes, str]]]:
+async def _pages(store: JobStore, id: str) -> AsyncIterator[list[StoredTranslation]]:
     """A job's translations in pages, so others are answered in between."""
     for page in store.pages(id):
         yield page
@@ -150,7 +157,7 @@ def _unit_done(item: WorkItem, translated: TranslatedText) -> UnitDone:
         text=translated.text,
         characters=item.times * len(item.unit.text),
         units=item.times,
-        warnings=[warning.code for warning in translated.warnings],
+        warnings=[(warning.code, warning.message) for warning in translated.warnings],
     )
 
 

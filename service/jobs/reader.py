@@ -12,7 +12,8 @@ file, so it never outlives the service.
 | `units`, the file | | any number of `part`: lists of units; the end |
 | `rebuild`, the file | any number of `part`: translations; `end` | `warnings`, the new file |
 
-Every answer ends with a message that has `end`: whether the process ends after it. A failed request
+A translation is its unit's digest, the text, and the codes and messages of its warnings. Every
+answer ends with a message that has `end`: whether the process ends after it. A failed request
 is answered with `error` and `message`.
 """
 
@@ -36,7 +37,16 @@ from queue import SimpleQueue
 from struct import Struct
 from typing import Any, BinaryIO, TypeVar
 
-from service.documents import FILE_KINDS, FileError, FileKind, OpenFile, Unit, kind_of, open_file
+from service.documents import (
+    FILE_KINDS,
+    FileError,
+    FileKind,
+    OpenFile,
+    Unit,
+    UnitWarning,
+    kind_of,
+    open_file,
+)
 from service.languages import Detection
 
 LENGTHS = Struct("!IQ")
@@ -100,6 +110,8 @@ SAMPLE_CHARS = 4000
 NAMED_WARNINGS = 100
 """Texts with a warning that are named; all are counted."""
 PLACE_CHARS = 200
+INCOMPLETE = ("echo", "truncated")
+"""Warnings of a translation that is not one, or not all of it."""
 
 
 class FileTooLongError(Exception):
@@ -228,15 +240,30 @@ class Reader:
     def _rebuild(self, request: Fields, data: bytes) -> tuple[Fields, bytes]:
         opened = _opened(request, data, request["kind"])
         translations: dict[str, str] = {}
+        warnings_of: dict[str, list[tuple[str, str]]] = {}
         while not (message := self._next()[0]).get("end"):
-            translations.update(message["part"])
-        in_order = [translations[digest(unit).hex()] for unit in opened.units]
-        warnings = opened.warnings(in_order)
+            for key, text, warnings in message["part"]:
+                translations[key] = text
+                if warnings:
+                    warnings_of[key] = warnings
+        keys = [digest(unit).hex() for unit in opened.units]
+        in_order = [translations[key] for key in keys]
+        own = opened.warnings(in_order)
+        of_texts = [
+            UnitWarning(opened.places[at], code, reason)
+            for at, key in enumerate(keys)
+            for code, reason in warnings_of.get(key, ())
+        ]
+        opened.incomplete = {
+            at
+            for at, key in enumerate(keys)
+            if any(code in INCOMPLETE for code, _ in warnings_of.get(key, ()))
+        }
         answer = {
-            "counts": Counter(warning.code for warning in warnings),
+            "counts": Counter(warning.code for warning in own),
             "warnings": [
                 (warning.place[:PLACE_CHARS], warning.code, warning.message)
-                for warning in warnings[:NAMED_WARNINGS]
+                for warning in [*own, *of_texts][:NAMED_WARNINGS]
             ],
         }
         return answer, opened.rebuild(in_order)

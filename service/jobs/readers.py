@@ -33,8 +33,10 @@ COMMAND = (sys.executable, "-m", "service.jobs.reader")
 ROOT = Path(__file__).resolve().parents[2]
 WRITE_AT_ONCE = 1 << 20
 
-Pages = Callable[[], AsyncIterator[Sequence[tuple[str, str]]]]
-"""Pages of translations, each with the hexadecimal digest of its unit; may be called again."""
+Translated = tuple[str, str, Sequence[tuple[str, str]]]
+"""The hexadecimal digest of a unit, its translation, and the codes and messages of its warnings."""
+Pages = Callable[[], AsyncIterator[Sequence[Translated]]]
+"""Pages of translations; may be called again."""
 
 
 class BusyError(Exception):
@@ -70,7 +72,8 @@ class WorkItem:
 
 @dataclass(frozen=True)
 class RebuiltFile:
-    """A translated file; what its reader warned of by code, and the first of these texts."""
+    """A translated file; what its reader warned of by code, and the first of its texts that it or
+    the translator warned of."""
 
     data: bytes
     counts: Mapping[str, int]
@@ -308,7 +311,7 @@ async def _send(process: Process, request: Fields, data: bytes, pages: Pages | N
         await stdin.drain()
     if pages is not None:
         async for page in pages():
-            stdin.write(packed({"part": dict(page)}))
+            stdin.write(packed({"part": page}))
             await stdin.drain()
         stdin.write(packed({"end": True}))
     await stdin.drain()

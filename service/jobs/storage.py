@@ -66,12 +66,16 @@ CREATE TABLE IF NOT EXISTS translations (
     job TEXT NOT NULL,
     digest BLOB NOT NULL,
     text TEXT NOT NULL,
+    warnings TEXT,
     PRIMARY KEY (job, digest)
 ) WITHOUT ROWID;
 """
 
-ADDED_COLUMNS = {"formality": "TEXT", "unit_warnings": "TEXT", "replaces": "INTEGER"}
-"""Columns of `jobs` that the first version did not have; null in older rows."""
+ADDED_COLUMNS = {
+    "jobs": {"formality": "TEXT", "unit_warnings": "TEXT", "replaces": "INTEGER"},
+    "translations": {"warnings": "TEXT"},
+}
+"""Columns that the first version did not have, by table; null in older rows."""
 
 DELETE_SOME = """
 DELETE FROM translations WHERE job = ? AND digest IN (
@@ -80,7 +84,7 @@ DELETE FROM translations WHERE job = ? AND digest IN (
 """
 
 NEXT_PAGE = """
-SELECT digest, text FROM translations WHERE job = ? AND digest > ? ORDER BY digest LIMIT ?
+SELECT digest, text, warnings FROM translations WHERE job = ? AND digest > ? ORDER BY digest LIMIT ?
 """
 
 
@@ -156,15 +160,17 @@ class Job:
 @dataclass(frozen=True)
 class UnitDone:
     """A unit's translation: the hash of the unit, the translation, the characters and units that it
-    counts for (it may occur several times), and the codes of its warnings."""
+    counts for (it may occur several times), and its warnings: codes and messages."""
 
     digest: bytes
     text: str
     characters: int
     units: int = 1
-    warnings: Sequence[str] = ()
+    warnings: Sequence[tuple[str, str]] = ()
 
 
+StoredTranslation = tuple[bytes, str, list[tuple[str, str]]]
+"""The hash of a unit, its translation, and the codes and messages of its warnings."""
 _NAMES = [field.name for field in fields(Job)]
 _COLUMNS = ", ".join(_NAMES)
 
@@ -188,10 +194,11 @@ class JobStore:
 
     def _add_columns(self) -> None:
         """Add the columns that a database of an older version lacks."""
-        present = {row[1] for row in self._db.execute("PRAGMA table_info(jobs)")}
-        for name, kind in ADDED_COLUMNS.items():
-            if name not in present:
-                self._db.execute(f"ALTER TABLE jobs ADD COLUMN {name} {kind}")
+        for table, columns in ADDED_COLUMNS.items():
+            present = {row[1] for row in self._db.execute(f"PRAGMA table_info({table})")}
+            for name, kind in columns.items():
+                if name not in present:
+                    self._db.execute(f"ALTER TABLE {table} ADD COLUMN {name} {kind}")
 
     def new_id(self) -> str:
         """An id that nobody can guess."""
@@ -257,13 +264,14 @@ class JobStore:
             units = characters = 0
             for unit in done:
                 added = self._db.execute(
-                    "INSERT OR IGNORE INTO translations VALUES (?, ?, ?)",
-                    (id, unit.digest, unit.text),
+                    "INSERT OR IGNORE INTO translations (job, digest, text, warnings) "
+                    "VALUES (?, ?, ?, ?)",
+                    (id, unit.digest, unit.text, json.dumps(unit.warnings or None)),
                 )
                 if added.rowcount:
                     units += unit.units
                     characters += unit.characters
-                    counts.update(unit.warnings)
+                    counts.update(code for code, _ in unit.warnings)
             self._set(
                 id,
                 "starts = 0, units_done = units_done + ?, characters_done = characters_done + ?, "
@@ -278,12 +286,15 @@ class JobStore:
         rows = self._db.execute("SELECT digest, text FROM translations WHERE job = ?", (id,))
         return dict(rows)
 
-    def pages(self, id: str) -> Iterator[list[tuple[bytes, str]]]:
+    def pages(self, id: str) -> Iterator[list[StoredTranslation]]:
         """A job's translations in pages, ordered by hash."""
         after = b""
-        while page := self._db.execute(NEXT_PAGE, (id, after, ROWS_AT_ONCE)).fetchall():
-            yield page
-            after = page[-1][0]
+        while rows := self._db.execute(NEXT_PAGE, (id, after, ROWS_AT_ONCE)).fetchall():
+            yield [
+                (digest, text, json.loads(warnings or "null") or [])
+                for digest, text, warnings in rows
+            ]
+            after = rows[-1][0]
 
     def finish(
         self,

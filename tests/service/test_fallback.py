@@ -94,7 +94,7 @@ def test_length_is_seen() -> None:
     assert codes("one two three four five six seven eight nine", "a b") == ["too_short"]
     assert codes("one two three four five six seven eight nine", "a b c") == []  # 4 / 10
     assert codes("Hi there", "a b c d e f g h i j k l") == []  # too little to measure
-    assert codes("one two three", "") == ["too_short"]
+    assert codes("one two three", "") == ["echo", "too_short"]
 
 
 def test_truncation_and_low_scores_are_seen() -> None:

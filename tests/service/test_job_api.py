@@ -406,4 +406,4 @@ def test_what_is_left_in_a_file_is_named(make_client: MakeClient, tmp_path: Path
     assert status["unit_warnings"][0]["place"] == "u1"
     assert status["unit_warnings"][0]["code"] == "not_translated"
     assert client.get(status["result"]).text.count("<target") == 1
-    assert ended(client, send(client))["unit_warnings"] == []
+    assert ended(client, send(client, "We saw it.\n"))["unit_warnings"] == []

@@ -30,9 +30,11 @@ def added(store: JobStore, **values: object) -> Job:
 
 def test_what_is_recorded_counts_once(store: JobStore) -> None:
     job = added(store)
-    twice = UnitDone(b"1", "eins", characters=40, units=2, warnings=["echo"])
+    twice = UnitDone(b"1", "eins", characters=40, units=2, warnings=[("echo", "It is.")])
     store.keep(job.id, [twice])
-    store.keep(job.id, [twice, UnitDone(b"2", "zwei", characters=30, warnings=["echo"])])
+    store.keep(
+        job.id, [twice, UnitDone(b"2", "zwei", characters=30, warnings=[("echo", "It is.")])]
+    )
     found = store.find(job.id)
     assert found is not None
     assert (found.units_done, found.characters_done, found.progress) == (3, 70, 0.7)
@@ -47,6 +49,7 @@ def test_a_database_of_an_older_version_gets_what_it_lacks(tmp_path: Path) -> No
     old.close()
     with closing(sqlite3.connect(path)) as database:
         database.execute("ALTER TABLE jobs DROP COLUMN formality")
+        database.execute("ALTER TABLE translations DROP COLUMN warnings")
     for _ in range(2):
         store = JobStore(path)
         found = store.find(job.id)

@@ -22,7 +22,7 @@ from export.runtime.bundle import Bundle
 from service.documents import FileError
 from service.jobs import readers as module
 from service.jobs.reader import FileTooLongError, digest, open_again
-from service.jobs.readers import BusyError, FileLimitError, Readers
+from service.jobs.readers import BusyError, FileLimitError, Readers, Translated
 from service.jobs.storage import Job, JobStore
 from tests.service.documents.document_samples import samples, shout
 from tests.service.serving import ROOT, serving
@@ -79,9 +79,9 @@ def test_a_file_comes_out_as_if_it_were_read_here(name: str, data: bytes) -> Non
         }
         assert sum(piece.times for piece in pieces) == len(opened.units)
 
-        async def pages() -> AsyncIterator[Sequence[tuple[str, str]]]:
+        async def pages() -> AsyncIterator[Sequence[Translated]]:
             for piece in pieces:
-                yield [(piece.digest.hex(), shout(piece.unit.text))]
+                yield [(piece.digest.hex(), shout(piece.unit.text), [])]
 
         result = await readers.rebuild(data, seen.kind.extension, "en", "de", pages, WITHIN_S)
         translations = [shout(unit.text) for unit in opened.units]
