@@ -519,8 +519,8 @@ def labels_inspect(
     assignments: SetOption = None,
 ) -> None:
     """Describe a label store: sizes, tail mass, lengths, BLEU and sample translations."""
-    from training.distill import reports
+    from training.distill import label_report
 
     folder = where if where.is_dir() else _load_run(where, None, runs, assignments).folder
-    report = reports.inspect_labels(folder, bleu_pairs, samples)
-    print(reports.as_json(report) if as_json else reports.render(report))
+    report = label_report.inspect_labels(folder, bleu_pairs, samples)
+    print(label_report.as_json(report) if as_json else label_report.render(report))

@@ -344,11 +344,16 @@ def _train_in_rounds(run: Run, objective: OnPolicyObjective, job: TrainingRun) -
 
 
 def _report_gate(run: Run, plan: StudentPlan) -> None:
-    from training.distill.reports import write_gate_report
+    from training.distill.gate_report import write_gate_report
 
     assert plan.objective.kind == "hybrid"
     report = write_gate_report(
-        plan.checkpoint, plan.folder, run.token_shards, run.labels, plan.objective
+        plan.checkpoint,
+        plan.folder,
+        run.token_shards,
+        run.labels,
+        plan.objective,
+        run.validation,
     )
     say(f"{plan.name}: mean gate {report['mean']:.2f}, see {plan.folder / 'gate.png'}")
     if report["warning"]:

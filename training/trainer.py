@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +45,7 @@ from training.model.transformer import Transformer, parameter_count
 from training.pruning import CALIBRATION_PAIRS
 from training.stage import say
 from training.transfer import Freezing, copy_start, whole_checkpoint, whole_pretrained
-from training.validation import Validator
+from training.validation import HeldOutText, Validator
 
 CLOCK_EVERY = 5
 WARM = 2
@@ -186,6 +186,8 @@ class Trainer:
         self.validator = Validator(run.validation, self.tokenizer, limit, longest, source)
         self.model = build_model(run.model, len(self.tokenizer), len(source) if source else None)
         self.loss = build_loss(run.objective, run.model.width)
+        if self.loss.needs_held_out:
+            self.loss.held_out = self._held_out(source)
         self.freezing = Freezing(self.model, run.freeze)
         self.optimizer = torch.optim.AdamW(
             self.freezing.groups([self.model, self.loss]),
@@ -206,6 +208,14 @@ class Trainer:
         self._tokens = 0
         self._since = time.perf_counter()
         self._saved_at = self.state.seconds
+
+    def _held_out(self, source: Tokenizer | None) -> Callable[[int], Batch]:
+        """Batches of validation text, other ones for each process."""
+        run, rank, world = self.run, self.fabric.global_rank, self.fabric.world_size
+        longest, budget = run.model.max_length, self.config.batch_tokens
+        given = (run.validation, self.tokenizer, source, longest, budget, run.seed)
+        text = HeldOutText(*given)
+        return lambda number: text(number * world + rank)
 
     def _set_up(self) -> None:
         """Wrap model and optimiser, which must be done again when other weights learn."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import sacrebleu
 import torch
 from lightning_fabric import Fabric
 
-from training.data.batching import clipped
+from training.config.recipe import RecipeError
+from training.data.batching import Batch, clipped, pad_rows, target_sequence, token_batches
 from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer
 from training.model.decoding import greedy_corpus
@@ -64,3 +66,48 @@ class Validator:
 
     def _score(self, ids: list[list[int]]) -> float:
         return sacrebleu.corpus_bleu(self.tokenizer.decode(ids), [self.references]).score
+
+
+class HeldOutText:
+    """Validation pairs in batches, for what learns from held-out text; what is too long for the
+    model is left out. Call it with a number for that batch, the same whenever it is asked.
+
+    Raises RecipeError where nothing is short enough.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        tokenizer: Tokenizer,
+        source: Tokenizer | None,
+        max_length: int,
+        budget: int,
+        seed: int,
+    ) -> None:
+        pairs = list(read_pairs(path))
+        sides = (source or tokenizer).encode([src for src, _ in pairs])
+        targets = tokenizer.encode([trg for _, trg in pairs])
+        self.pairs = [
+            (np.array(src), np.array(trg))
+            for src, trg in zip(sides, targets, strict=True)
+            if max(len(src), len(trg)) < max_length
+        ]
+        if not self.pairs:
+            raise RecipeError(f"{path}: no validation pair is short enough to learn a gate from")
+        self.budget, self.seed = budget, seed
+        self._lengths = np.array([[len(src), len(trg)] for src, trg in self.pairs]).T
+        # How many batches hold each pair once.
+        self.count = len(self._batches(0))
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        generator = np.random.default_rng([self.seed, epoch])
+        src, trg = self._lengths
+        return token_batches(src, trg, self.budget, generator)
+
+    def __call__(self, number: int) -> Batch:
+        """Batch number so and so, counted over epochs of all pairs, each in another order."""
+        epoch, place = divmod(number, self.count)
+        batches = self._batches(epoch)
+        rows = batches[min(place, len(batches) - 1)]
+        src, trg = ([self.pairs[row][side] for row in rows] for side in (0, 1))
+        return Batch(torch.from_numpy(rows), pad_rows(src), reference=target_sequence(trg))

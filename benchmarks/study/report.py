@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.plots import draw_study
 from benchmarks.study.config import OWN, Study
+from benchmarks.study.gate_tables import gate_tables
 from benchmarks.study.run import RESULTS, read_rows
 from export.metrics import (
     Paired,
@@ -259,7 +260,7 @@ def write_report(study: Study, out: Path) -> Path:
         lines += (
             _tables(study, table, comparisons)
             + _buckets(table)
-            + _gates(table)
+            + gate_tables(table.rows)
             + _signatures(table)
         )
     atomic_write(out / "report.md", "\n".join(lines).rstrip() + "\n")
@@ -462,42 +463,6 @@ def _buckets(table: StudyTable) -> list[str]:
         ]
         lines.append(f"| `{method}` | " + " | ".join(f"{value:.2f}" for value in values) + " |")
     return [*lines, ""]
-
-
-def _gates(table: StudyTable) -> list[str]:
-    gated = [row for row in table.rows if row.get("gate")]
-    if not gated:
-        return []
-    lines = [
-        "### The gate at the end of each run",
-        "",
-        "g = 1 follows the sentence-level loss. First and last fifth of the training text by "
-        "source length, teacher's entropy and word rarity. It shows how the losses compare there, "
-        "not which teaches better: a gate follows whichever loss is the smaller.",
-        "",
-        "| student | gate | mean | spread | share of the gradient | length | entropy | rarity "
-        "| collapsed |",
-        "|---|---|--:|--:|--:|--:|--:|--:|---|",
-    ]
-    for row in gated:
-        gate = row["gate"]
-        ends = [
-            f"{gate[key][0]['mean']:.2f} → {gate[key][-1]['mean']:.2f}"
-            for key in ("by_source_length", "by_teacher_entropy", "by_target_rarity")
-        ]
-        lines.append(
-            f"| {row['text']}.{row['student']}.{row['method']}.{row['seed']} "
-            f"| {gate['gate']['kind']} | {gate['mean']:.2f} | {gate['spread']:.2f} "
-            f"| {_share(gate['steps'])} | {' | '.join(ends)} "
-            f"| {'yes' if gate['warning'] else 'no'} |"
-        )
-    return [*lines, ""]
-
-
-def _share(steps: list[dict[str, float]]) -> str:
-    """The mean sentence-level share of the gradient over a run, where it was measured."""
-    shares = [step["share"] for step in steps if "share" in step]
-    return f"{sum(shares) / len(shares):.2f}" if shares else "–"
 
 
 def _signatures(table: StudyTable) -> list[str]:

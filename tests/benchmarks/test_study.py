@@ -17,11 +17,11 @@ import pytest
 import yaml
 
 from benchmarks.study.config import Cell, StudyError, load_study, load_text
+from benchmarks.study.gate_tables import gate_tables
 from benchmarks.study.report import (
     Comparisons,
     Setting,
     StudyTable,
-    _gates,
     findings,
     mean_of,
     write_report,
@@ -300,8 +300,18 @@ def test_the_report_shows_which_share_a_gate_reached(tmp_path: Path) -> None:
         "by_teacher_entropy": fifths,
         "by_target_rarity": fifths,
     }
-    table = StudyTable([row("hybrid", 5) | {"gate": gate}])
-    (line,) = [line for line in _gates(table) if line.startswith("| recipe")]
+    rows = [row("hybrid", 5) | {"gate": gate}]
+    (line,) = [line for line in gate_tables(rows) if line.startswith("| recipe")]
     assert "| sentence | 0.50 | 0.10 | 0.45 | 0.20 → 0.70 |" in line
     gate["steps"] = [{"step": 1}]
-    assert any("| 0.10 | – |" in line for line in _gates(table))
+    assert any("| 0.10 | – |" in line for line in gate_tables(rows))
+    control = {"correlation": 0.31, "low": -0.02, "high": 0.02, "p_value": 0.001}
+    none = {"correlation": -0.01, "low": -0.04, "high": 0.04, "p_value": 0.6}
+    axes = ("source_length", "teacher_entropy", "target_rarity")
+    gate["difficulty"] = {axis: {"gate": control, "advantage": none} for axis in axes}
+    gate["gate"]["learns_from"] = "held-out"
+    report = "\n".join(gate_tables(rows))
+    assert "| sentence, from held-out text |" in report
+    said = "| word rarity | +0.31 | -0.02 to +0.02 | 0.001 | -0.01 | -0.04 to +0.04 | 0.600 |"
+    assert said in report
+    assert gate_tables([row("token", 5)]) == []

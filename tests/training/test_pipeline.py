@@ -114,6 +114,11 @@ def test_the_whole_loop_leaves_a_bundle_and_its_scores(done: Run) -> None:
     assert report["speed"]["times_the_teacher"]
     gate = json.loads((done.folder / "student" / "gate.json").read_text())
     assert gate["by_source_length"]
+    for axis in ("source_length", "teacher_entropy", "target_rarity"):
+        found = gate["difficulty"][axis]
+        assert all(-1 <= found[what]["correlation"] <= 1 for what in ("gate", "advantage"))
+        assert found["advantage"]["low"] < found["advantage"]["high"]
+    assert gate["gain"]["sentence"] != gate["gain"]["token"]
     assert (done.folder / "student" / "gate.png").stat().st_size > 1000
 
 

@@ -40,6 +40,7 @@ from training.trainer import GATE, Trainer, TrainingRun, Validator, train
 K = 4
 OBJECTIVES: dict[str, ObjectiveConfig] = {
     "hybrid": HybridObjective(gate=SentenceGateConfig()),
+    "held-out": HybridObjective(gate=SentenceGateConfig(learns_from="held-out")),
     "selective": SelectiveGlobalObjective(queue_size=300),
     "risk": RiskObjective(samples=2),
 }
@@ -143,8 +144,8 @@ def test_killed_and_resumed_with_two_processes(
     labels: Path,
     tmp_path: Path,
 ) -> None:
-    """Of the objectives the one that keeps the most: gate, scale and their moments."""
-    whole, broken = (distilled(corpus, labels, tmp_path / n, "hybrid", 2) for n in ("w", "b"))
+    """Of the objectives the one that keeps the most: gate, its signal, scale and their moments."""
+    whole, broken = (distilled(corpus, labels, tmp_path / n, "held-out", 2) for n in ("w", "b"))
     train(whole)
     train_and_kill(broken, kill_at=STEPS // 2)
     assert not broken.checkpoint.exists(), "it was killed too late to show anything"

@@ -59,6 +59,9 @@ class LearnedGateConfig(Section):
     """Strength of that pull: weight of the binary KL to the prior, in nats."""
     entropy_weight: float = Field(0.05, ge=0)
     """Bonus for the mean entropy of g, in nats."""
+    learns_from: Literal["batch", "held-out"] = "batch"
+    """What moves it: `batch`, which of the two losses is the smaller in the training batch; or
+    `held-out`, which of them, learnt from, makes validation text likelier."""
 
 
 class CorpusGateConfig(LearnedGateConfig):
@@ -211,6 +214,9 @@ class HybridObjective(TokenLevel):
     for a learned gate, else none."""
     FORMER_DEFAULTS: ClassVar[dict[str, Any]] = {"scale": "auto"}
 
+    reference_weight: float = Field(0.0, ge=0)
+    """Weight of the plain cross-entropy on the reference, added to the gated loss."""
+
     @property
     def loss_scale(self) -> Literal["gradient", "none", "running-mean", "excess"]:
         """`scale` without `auto`."""
@@ -225,11 +231,12 @@ class HybridObjective(TokenLevel):
                 "a gate of kind token weighs both losses at the same position: it needs path: "
                 "hypothesis"
             )
-        if self.gate.kind == "corpus" and self.scale == "gradient":
+        alone = self.gate.kind == "corpus" and self.gate.learns_from == "batch"
+        if alone and self.scale == "gradient":
             raise ValueError(
                 "a gate of kind corpus learns nothing where each loss is compared with its own "
-                "mean, as scale: gradient does: set g with gate: {kind: constant}, or use scale: "
-                "excess"
+                "mean, as scale: gradient does: let it learn from held-out text with learns_from: "
+                "held-out, set g with gate: {kind: constant}, or use scale: excess"
             )
         return self
 

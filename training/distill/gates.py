@@ -46,6 +46,8 @@ class Gate(nn.Module):
 
     learned = False
     per_position = False
+    held_out = False
+    """Whether it learns from held-out text, not from the losses of its batch."""
 
     def forward(self, inputs: GateInput) -> Tensor:
         raise TypeError(f"{type(self).__name__} does not define forward")
@@ -86,6 +88,7 @@ class LearnedGate(Gate):
 
     def __init__(self, config: LearnedGateConfig) -> None:
         super().__init__()
+        self.held_out = config.learns_from == "held-out"
         self.floor = config.floor
         self.prior_mean = config.prior_mean
         self.prior_weight = config.prior_weight

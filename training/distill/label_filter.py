@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.config.recipe import LabelFilterConfig
+from training.config.labels import LabelFilterConfig
 from training.model.decoding import output_limit
 
 FAULTS = ("cut", "repeats", "copy", "length", "score")

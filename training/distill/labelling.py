@@ -29,7 +29,8 @@ from sacrebleu.metrics import BLEU
 
 from quickstudy.atomic import atomic_write
 from quickstudy.cluster import ray_cluster
-from training.config.recipe import LabelFilterConfig, LabelsConfig, MbrConfig, RecipeError
+from training.config.labels import LabelFilterConfig, LabelsConfig, MbrConfig
+from training.config.recipe import RecipeError
 from training.data.batching import map_table
 from training.data.tokenizer import Tokenizer
 from training.distill.label_filter import Labelled, choose, fault_of, render, report

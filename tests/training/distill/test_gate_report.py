@@ -18,16 +18,17 @@ from training.config.losses import (
 )
 from training.data.dataset import ParallelDataset
 from training.data.tokenizer import TOKEN_SCHEMA, write_tokens
-from training.distill.label_store import LabelStore, label_schema, write_manifest, write_shard
-from training.distill.losses import build_loss
-from training.distill.losses.hybrid import HybridLoss
-from training.distill.reports import (
+from training.distill.gate_report import (
     Measured,
     by_quantile,
     collapse_warning,
     gate_history,
     measure,
+    sampled_rows,
 )
+from training.distill.label_store import LabelStore, label_schema, write_manifest, write_shard
+from training.distill.losses import build_loss
+from training.distill.losses.hybrid import HybridLoss
 from training.model.transformer import EOS, Transformer
 
 V, K = 20, 2
@@ -74,7 +75,8 @@ def gated(gate: SentenceGateConfig | TokenGateConfig | ConstantGateConfig) -> Hy
 def test_a_sentence_gate_is_measured_by_sentence(
     labelled: tuple[ParallelDataset, LabelStore],
 ) -> None:
-    found = measure(student(), gated(SentenceGateConfig(initial=0.3)), *labelled)
+    rows = sampled_rows(labelled[0])
+    found = measure(student(), gated(SentenceGateConfig(initial=0.3)), *labelled, rows)
     assert found.gate.tolist() == pytest.approx([0.3] * 3, abs=1e-5)
     assert found.length.tolist() == [2, 3, 4]
     assert (np.diff(found.entropy) > 0).all()
@@ -90,9 +92,11 @@ def test_a_token_gate_is_measured_by_position(labelled: tuple[ParallelDataset, L
     with torch.no_grad():
         objective.gate.linear.weight[0, -1] = 1.0
         objective.gate.linear.bias.zero_()
-    found = measure(student(), objective, *labelled)
+    found = measure(student(), objective, *labelled, np.arange(3))
     assert found.length.tolist() == [2, 2, 3, 3, 3, 4, 4, 4, 4]
     assert found.gate == pytest.approx(1 / (1 + np.exp(-found.entropy)), abs=1e-3)
+    assert found.sentence.tolist() == [0, 0, 1, 1, 1, 2, 2, 2, 2]
+    assert found.by_sentence(found.length).tolist() == [2, 3, 4]
 
 
 def test_groups_are_fifths() -> None:
@@ -108,10 +112,10 @@ def test_groups_are_fifths() -> None:
 def test_a_collapsed_gate_is_named(gate: list[float], said: str | None) -> None:
     one = np.ones(2)
     warning = collapse_warning(
-        Measured(np.array(gate), one, one, one), SentenceGateConfig(floor=0.05)
+        Measured(np.array(gate), one, one, one, one), SentenceGateConfig(floor=0.05)
     )
     assert (warning is None) if said is None else (warning is not None and said in warning)
-    given = Measured(np.zeros(2), one, one, one)
+    given = Measured(np.zeros(2), one, one, one, one)
     assert collapse_warning(given, ConstantGateConfig(value=0)) is None
 
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from tests.training.distill.store import write_shards, write_teacher
-from training.config.recipe import LabelFilterConfig, LabelsConfig, RecipeError
+from training.config.labels import LabelFilterConfig, LabelsConfig
+from training.config.recipe import RecipeError
 from training.data.dataset import ParallelDataset, translated_pairs
 from training.data.tokenizer import Tokenizer
 from training.distill.label_filter import (

@@ -17,9 +17,9 @@ from tests.training.distill.store import write_shards, write_teacher
 from training.config.recipe import LabelsConfig
 from training.data.batching import map_table
 from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, write_tokens
+from training.distill.label_report import _cut_share, as_json, inspect_labels, render
 from training.distill.label_store import LabelError, LabelStore
 from training.distill.labelling import label_corpus
-from training.distill.reports import _cut_share, as_json, inspect_labels, render
 from training.distill.teachers import NativeTeacher
 
 CONFIG = LabelsConfig(beam_size=2, top_k=4, paths=["hypothesis", "reference"])

@@ -72,6 +72,7 @@ EVERY_OBJECTIVE: list[ObjectiveConfig] = [
     SelectiveBatchObjective(),
     SelectiveGlobalObjective(queue_size=50),
     TieObjective(),
+    HybridObjective(gate=ConstantGateConfig(), reference_weight=0.5),
     OnPolicyObjective(),
     OnPolicyObjective(divergence="jensen-shannon", scale="none"),
     *(
@@ -115,6 +116,17 @@ def test_constant_gate_weighs_both() -> None:
     token = build_loss(TokenObjective(path="hypothesis"), 16)(student, taught).loss
     mixed = hybrid(ConstantGateConfig(value=0.3), scale="none")(student, taught).loss
     assert mixed.item() == pytest.approx(0.3 * sentence.item() + 0.7 * token.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("path", ["hypothesis", "reference"])
+def test_plain_cross_entropy_may_stand_beside_the_gated_loss(path: str) -> None:
+    student, taught = model(), batch()
+    alone = hybrid(ConstantGateConfig(), path=path)(student, taught)
+    beside = hybrid(ConstantGateConfig(), path=path, reference_weight=0.4)(student, taught)
+    plain = build_loss(NllObjective(), 16)(student, taught).loss.item()
+    assert beside.loss.item() == pytest.approx(alone.loss.item() + 0.4 * plain, rel=1e-5)
+    assert beside.logs["reference_loss"].item() == pytest.approx(plain, rel=1e-5)
+    assert "reference_loss" not in alone.logs
 
 
 @pytest.mark.parametrize("config", EVERY_OBJECTIVE, ids=named)

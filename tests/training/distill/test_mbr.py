@@ -12,7 +12,7 @@ import torch
 from pydantic import ValidationError
 
 from tests.training.distill.store import write_teacher
-from training.config.recipe import LabelsConfig, MbrConfig
+from training.config.labels import LabelsConfig, MbrConfig
 from training.data.tokenizer import Tokenizer
 from training.distill.label_store import LabelError
 from training.distill.labelling import label_rows

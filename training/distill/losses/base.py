@@ -10,6 +10,7 @@ words read a position.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -39,6 +40,9 @@ class Loss(nn.Module):
     paths: tuple[TargetPath, ...] = ("reference",)
     needs_distributions: tuple[TargetPath, ...] = ()
     progress: float = 0.0
+    needs_held_out: bool = False
+    """Whether `held_out` must be set: number → a batch of validation text, with references."""
+    held_out: Callable[[int], Batch] | None = None
     needs_start: bool = False
     """Whether the model that the student starts from teaches, by `teach_by`."""
 

@@ -57,6 +57,8 @@ class Scaled(NamedTuple):
     """[N], without gradient."""
     token_signal: Tensor
     """[M], without gradient."""
+    factors: Tensor
+    """What the two losses were multiplied by, [2]."""
 
 
 class LossScale(nn.Module):
@@ -124,12 +126,13 @@ class LossScale(nn.Module):
         norms [2] of both gradients where they were measured."""
         if self.kind == "gradient":
             return self._by_gradient(sentence, token, smallest, gate, norms)
+        factors = torch.ones_like(self.running)
         if self.kind == "excess":
             sentence = sentence - smallest
         elif self.kind == "running-mean":
             means = self._means(sentence, token)
-            sentence, token = sentence / means[0], token / means[1]
-        return Scaled(sentence, token, sentence.detach(), token.detach())
+            sentence, token, factors = sentence / means[0], token / means[1], 1 / means
+        return Scaled(sentence, token, sentence.detach(), token.detach(), factors)
 
     def _by_gradient(
         self,
@@ -152,7 +155,8 @@ class LossScale(nn.Module):
             self.batches = self.batches + 1
         excess, kl = (sentence.detach() - smallest).clamp(min=0), token.detach()
         means = self._means(excess, kl)
-        return Scaled(sentence * factors[0], token * factors[1], excess / means[0], kl / means[1])
+        signals = excess / means[0], kl / means[1]
+        return Scaled(sentence * factors[0], token * factors[1], *signals, factors)
 
     def _means(self, sentence: Tensor, token: Tensor) -> Tensor:
         """The running means [2], this batch's counted while training."""
