@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, NamedTuple, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -73,8 +73,9 @@ class Study(Section):
     """Further texts by name: what each sets in the recipe, FIELD=VALUE as for --set."""
     grid: list[StudyBlock] = Field(min_length=1)
     """What is trained, most telling first."""
-    beams: list[int] = Field(default=[1, 5], min_length=1)
-    """Beam sizes that every student is measured with; 1 is greedy."""
+    beams: list[Annotated[int, Field(ge=0)]] = Field(default=[1, 5], min_length=1)
+    """Beam sizes that every student is measured with; 1 is greedy, and 0 is teacher forcing: each
+    next word, given the reference's words before it."""
     baselines: list[RunName] = Field(default=["sentence", "token"])
     """Methods that every other is compared with by paired bootstrap."""
 
@@ -95,6 +96,8 @@ class Study(Section):
             for name in self.baselines
             if name not in self.methods
         ]
+        if not any(self.beams):
+            faults.append("beams needs a size from 1: teacher forcing alone translates nothing")
         if faults:
             raise ValueError("; ".join(faults))
         return self

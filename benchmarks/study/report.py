@@ -39,22 +39,24 @@ from quickstudy.atomic import atomic_write
 
 Row = dict[str, Any]
 TEACHER = "teacher"
-HYBRID = "hybrid"
-HYBRID_AGAINST = ("sentence", "token", "nll")
+CLAIMANTS = ("hybrid", "on-policy")
+"""Methods whose names begin so are to beat all of the next line."""
+TO_BEAT = ("sentence", "token", "token-hypothesis", "nll")
 FALSE_SHARE = 0.05
 """Share of the differences called significant that may be false, 0 to 1."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """How a number was measured: test set and beam size (1 is greedy)."""
+    """How a number was measured: test set and beam size (1 is greedy, 0 teacher forcing)."""
 
     test: str
     beam: int
 
     @property
     def label(self) -> str:
-        decoding = "greedy" if self.beam == 1 else f"beam {self.beam}"
+        named = {0: "teacher forcing", 1: "greedy"}
+        decoding = named.get(self.beam, f"beam {self.beam}")
         return f"{self.test}, {decoding}"
 
 
@@ -96,14 +98,15 @@ class StudyTable:
         return list(dict.fromkeys(row[field] for row in self.rows))
 
     def settings(self) -> list[Setting]:
-        """Every test set with every beam size."""
+        """Every test set with every beam size, teacher forcing last."""
         tests = self.rows[0]["tests"] if self.rows else {}
-        return [
+        found = [
             Setting(name, int(key.removeprefix("beam")))
             for name, test in tests.items()
             for key in test
             if key.startswith("beam")
         ]
+        return sorted(found, key=lambda setting: setting.beam == 0)
 
     def groups(self) -> list[tuple[str, str]]:
         """(text, student) of every group."""
@@ -178,11 +181,12 @@ class Comparisons:
     of several seeds that pass Benjamini and Hochberg's procedure at `FALSE_SHARE`."""
 
     def __init__(self, study: Study, table: StudyTable) -> None:
+        self.study = study
         self.shown: dict[Pair, Paired] = {}
         for text, student in table.groups():
             methods = table.methods(text, student)
             for method in methods:
-                others = HYBRID_AGAINST if method.startswith(HYBRID) else ()
+                others = TO_BEAT if method.startswith(CLAIMANTS) else ()
                 for other in dict.fromkeys([*study.baselines, *others]):
                     rows = table.of(text, student, method), table.of(text, student, other)
                     if method == other or not share_seeds(*rows):
@@ -290,18 +294,38 @@ def findings(table: StudyTable, comparisons: Comparisons) -> list[str]:
         TOKEN_OVER_SENTENCE,
     )
     lines += _axis_claim("larger students (simpler)", sizes, grows=True)
-    texts = advantages(
-        table,
-        table.values("text"),
-        lambda text, method: table.of(text, OWN, method),
-        setting,
-        TOKEN_OVER_SENTENCE,
-    )
-    lines += _axis_claim("harder text", texts, grows=False)
+    for kind, texts in noise_axes(comparisons.study).items():
+        noisy = advantages(
+            table,
+            texts,
+            lambda text, method: table.of(text, OWN, method),
+            setting,
+            TOKEN_OVER_SENTENCE,
+        )
+        lines += _axis_claim(f"harder text (source words: {kind})", noisy, grows=False)
     for name, column in (("longer sources", 0), ("rarer source words", 1)):
         lines += _axis_claim(name, _bucket_advantages(table, setting, column), grows=False)
-    lines += _axis_claim("beam search (easier decoding)", _beam_advantages(table), grows=True)
-    return lines
+    return [*lines, *_decoding_claim(table)]
+
+
+def noise_axes(study: Study) -> dict[str, list[str]]:
+    """The recipe's own text and those with ever more noise, by the kind of noise."""
+    shares: dict[str, dict[str, float]] = {}
+    for name, assignments in study.texts.items():
+        set_to = dict(one.split("=", 1) for one in assignments)
+        if "corpus.noise" in set_to:
+            kind = set_to.get("corpus.noise_kinds", "mixed").strip("[] ")
+            shares.setdefault(kind, {})[name] = float(set_to["corpus.noise"])
+    return {kind: [OWN, *sorted(texts, key=texts.__getitem__)] for kind, texts in shares.items()}
+
+
+def _decoding_claim(table: StudyTable) -> list[str]:
+    """The paper's axis, from teacher forcing to the widest beam, where it was measured; else from
+    greedy decoding on, the wider beam being the easier."""
+    points = _beam_advantages(table)
+    if any(setting.beam == 0 for setting in table.settings()):
+        return _axis_claim("harder decoding (teacher forcing to beam)", points, grows=False)
+    return _axis_claim("beam search (easier decoding)", points, grows=True)
 
 
 def _hybrid_claim(table: StudyTable, comparisons: Comparisons, setting: Setting) -> list[str]:
@@ -310,8 +334,8 @@ def _hybrid_claim(table: StudyTable, comparisons: Comparisons, setting: Setting)
         for hybrid in table.methods(text, student):
             parts = [
                 _against(other, comparisons.shown[pair], comparisons)
-                for other in HYBRID_AGAINST
-                if hybrid.startswith(HYBRID)
+                for other in TO_BEAT
+                if hybrid.startswith(CLAIMANTS)
                 and (pair := (text, student, hybrid, other, setting)) in comparisons.shown
             ]
             if parts:
@@ -347,7 +371,7 @@ def _beam_advantages(table: StudyTable) -> list[Advantage]:
     test = table.settings()[0].test
     return [
         Advantage(setting.label, table.compare(one, other, setting))
-        for setting in table.settings()
+        for setting in sorted(table.settings(), key=lambda setting: setting.beam)
         if setting.test == test
     ]
 

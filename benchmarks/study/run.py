@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.plan import buckets, rarity_of_counts, source_counts
 from benchmarks.study.config import OWN, Cell, Study, StudyError, load_study, load_text
+from benchmarks.study.forced import forced_outputs
 from export.ctranslate2 import to_ctranslate2
 from export.metrics import bleu_of, pack, scores, statistics_of
 from quickstudy.atomic import atomic_write
@@ -365,7 +366,8 @@ def _measure_all(bench: StudyBench, run: Run, checkpoint: Path) -> dict[str, Any
 
 
 def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[str, Any]:
-    """Scores and sentence statistics of one test set, by beam size (CTranslate2, float32)."""
+    """Scores and sentence statistics of one test set, by beam size (CTranslate2, float32), with
+    teacher forcing for 0 (torch), which has its share of right tokens too."""
     pairs = list(read_pairs(path))
     sources, references = [src for src, _ in pairs], [trg for _, trg in pairs]
     measured: dict[str, Any] = {"sentences": len(pairs), "buckets": pack(_buckets(run, sources))}
@@ -374,8 +376,14 @@ def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[
     longest = engine.model.max_length - 1
     rows = clipped(tokenizer.encode(sources), longest)
     for beam in bench.study.beams:
-        translated = engine.translate(rows, beam, 1, 1.0)
-        outputs = tokenizer.decode([hypotheses[0][0] for hypotheses in translated])
+        accuracy = {}
+        if beam:
+            translated = engine.translate(rows, beam, 1, 1.0)
+            outputs = tokenizer.decode([hypotheses[0][0] for hypotheses in translated])
+        else:
+            targets = clipped(tokenizer.encode(references), longest)
+            forced, share = forced_outputs(engine.model, rows, targets)
+            outputs, accuracy = tokenizer.decode(forced), {"accuracy": share}
         statistics = statistics_of(outputs, references)
         bleu, chrf = scores(outputs, references)
         assert abs(bleu.score - bleu_of(statistics)) < 0.01
@@ -384,6 +392,7 @@ def _measure(bench: StudyBench, run: Run, checkpoint: Path, path: Path) -> dict[
             chrf.metric: chrf.score,
             "signatures": [bleu.signature, chrf.signature],
             "statistics": pack(statistics),
+            **accuracy,
         }
     return measured
 

@@ -14,9 +14,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from benchmarks.study.config import Cell, StudyError, load_study, load_text
+from benchmarks.study.forced import forced_outputs
 from benchmarks.study.gate_tables import gate_tables
 from benchmarks.study.report import (
     Comparisons,
@@ -24,11 +26,13 @@ from benchmarks.study.report import (
     StudyTable,
     findings,
     mean_of,
+    noise_axes,
     write_report,
 )
 from benchmarks.study.run import StudyBench, read_rows, run_study
 from export.metrics import pack
 from training.config.recipe import RecipeError
+from training.model.transformer import BOS, EOS, PAD, UNK, Transformer
 
 ROOT = Path(__file__).parents[2]
 SIZE = {"width": 16, "heads": 2, "ffn": 32, "encoder_layers": 1, "decoder_layers": 1}
@@ -44,7 +48,7 @@ STUDY = {
     "recipe": "recipe.yaml",
     "methods": {"sentence": {"kind": "sentence"}, "token": {"kind": "token", "path": "hypothesis"}},
     "grid": [{"methods": "all", "seeds": [1]}],
-    "beams": [1, 2],
+    "beams": [1, 2, 0],
 }
 
 
@@ -122,6 +126,7 @@ def test_a_study_stops_in_time_and_goes_on(tmp_path: Path) -> None:
     assert test["sentences"] == 12
     assert test["beam1"]["BLEU"] >= 0
     assert "refs:1" in test["beam2"]["signatures"][0]
+    assert 0 <= test["beam0"]["accuracy"] <= 1
     before = (out / "results.jsonl").read_bytes()
     assert run_study(bench, out)
     assert (out / "results.jsonl").read_bytes() == before
@@ -248,6 +253,75 @@ def test_a_distance_that_is_kept_is_said_to_be_kept(tmp_path: Path) -> None:
     assert "does not change significantly (+0.00 from end to end, p = 1.000)" in unchanged
     single = said_of(tmp_path, [one for one in rows if one["seed"] == 1])
     assert "single runs show a change" in single
+
+
+def forced(one: Any, matched: int) -> Any:
+    """A row that was measured with teacher forcing too, with so many right words."""
+    one["tests"]["toy"]["beam0"] = row("x", matched)["tests"]["toy"]["beam1"]
+    return one
+
+
+def test_teacher_forcing_is_the_easy_end_of_decoding(tmp_path: Path) -> None:
+    rows = [forced(one, 5) for one in seeds("sentence", (5, 5, 5))]
+    rows += [forced(one, 9) for one in seeds("token", (5, 5, 5))]
+    assert StudyTable(rows).settings() == [Setting("toy", 1), Setting("toy", 0)]
+    said = said_of(tmp_path, rows)
+    assert "Measured on toy, greedy" in said
+    assert "Along harder decoding (teacher forcing to beam), token-level gains less" in said
+    assert "toy, teacher forcing: +" in said
+
+
+def test_harder_text_is_an_axis_for_each_kind_of_noise(tmp_path: Path) -> None:
+    texts = {
+        "drop-30": ["corpus.noise=0.3", "corpus.noise_kinds=[drop]"],
+        "drop-10": ["corpus.noise=0.1", "corpus.noise_kinds=[drop]"],
+        "swap-10": ["corpus.noise=0.1", "corpus.noise_kinds=[swap]"],
+        "mbr": ["labels.filter={}"],
+    }
+    study = load_study(write(tmp_path, texts=texts))
+    assert noise_axes(study) == {
+        "drop": ["recipe", "drop-10", "drop-30"],
+        "swap": ["recipe", "swap-10"],
+    }
+    rows = seeds("sentence", (5, 5, 5)) + seeds("token", (5, 5, 5))
+    for method, matched in (("sentence", 5), ("token", 3)):
+        rows += [one | {"text": "drop-30"} for one in seeds(method, (matched,) * 3)]
+    table = StudyTable(rows)
+    said = "\n".join(findings(table, Comparisons(study, table)))
+    assert "Along harder text (source words: drop), token-level gains less" in said
+    assert "source words: swap" not in said
+    assert "mbr" not in said
+
+
+def test_on_policy_is_held_to_what_a_hybrid_is(tmp_path: Path) -> None:
+    rows = (
+        seeds("sentence", (5, 5)) + seeds("token-hypothesis", (6, 6)) + seeds("on-policy", (9, 9))
+    )
+    said = said_of(tmp_path, rows)
+    assert "`on-policy` beats `sentence`" in said
+    assert "beats `token-hypothesis`" in said
+
+
+def test_forced_outputs_are_the_likeliest_words_at_each_place() -> None:
+    torch.manual_seed(0)
+    model = Transformer(20, 16, 2, 32, 1, 1, dropout=0.0, max_length=32).eval()
+    src, trg = [[5, 6, EOS], [7, EOS], [5, EOS]], [[9, 10, 11, EOS], [12, EOS], [13, 14, EOS]]
+    outputs, accuracy = forced_outputs(model, src, trg)
+    right = 0
+    for row, (source, target) in enumerate(zip(src, trg, strict=True)):
+        memory, bias = model.encode(torch.tensor([source]))
+        states = model.decode(torch.tensor([[BOS, *target[:-1]]]), memory, bias)
+        logits = model.logits(states)[0].detach()
+        logits[:, [PAD, UNK, BOS]] = float("-inf")
+        best = logits.argmax(1).tolist()
+        assert outputs[row] == [token for token in best[:-1] if token != EOS]
+        right += sum(one == other for one, other in zip(best, target, strict=True))
+    assert accuracy == right / 9
+
+
+def test_teacher_forcing_alone_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="a size from 1"):
+        load_study(write(tmp_path, beams=[0]))
 
 
 def test_a_hybrid_that_loses_is_said_to_lose(tmp_path: Path) -> None:
