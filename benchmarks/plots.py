@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from benchmarks.study.report import Setting, StudyTable
+    from benchmarks.study.table import Setting, StudyTable
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:

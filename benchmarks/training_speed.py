@@ -50,9 +50,12 @@ from quickstudy.atomic import atomic_write
 from quickstudy.machine import describe_machine, usable_cores
 from training.checkpoint import build_model
 from training.config.losses import (
+    ConstantGateConfig,
     CorpusGateConfig,
     GateConfig,
+    HybridObjective,
     ObjectiveConfig,
+    SentenceGateConfig,
     TargetSource,
 )
 from training.config.recipe import ModelConfig, RecipeError
@@ -61,6 +64,7 @@ from training.data.dataset import ParallelDataset
 from training.data.tokenizer import Tokenizer
 from training.distill.label_store import LabelStore
 from training.distill.losses import Loss, build_loss
+from training.distill.losses.scale import EARLY, LossScale, ScaleName
 from training.distributed import keep_memory
 from training.model.transformer import Transformer, parameter_count
 
@@ -91,6 +95,11 @@ def every_objective() -> dict[str, Any]:
             # The one gate that learns nothing under the default scale.
             scale = {"scale": "excess"} if gate is CorpusGateConfig else {}
             configs[name] = kind(**common, **scale, gate=gate())
+    for scale_name in get_args(ScaleName):
+        constant = HybridObjective(gate=ConstantGateConfig(), scale=scale_name)
+        configs[f"hybrid, scale {scale_name}"] = constant
+    held_out = SentenceGateConfig(learns_from="held-out")
+    configs["hybrid, sentence gate from held-out text"] = HybridObjective(gate=held_out)
     return configs
 
 
@@ -101,6 +110,10 @@ class Learner:
         self.objective = objective
         self.model = model
         self.bf16 = bf16
+        scale = getattr(objective, "scale", None)
+        if isinstance(scale, LossScale) and scale.kind == "gradient":
+            # As in most of a run: gradients are measured more often in its first batches.
+            scale.batches.fill_(EARLY)
         self.parameters = [*model.parameters(), *objective.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.parameters, lr=LEARNING_RATE, betas=BETAS, eps=1e-9, fused=True
@@ -113,10 +126,11 @@ class Learner:
         )
         batch = data.batch(rows, ("hypothesis",), distributions)
         taught = batch.hypothesis
-        return batch._replace(reference=taught, closest=taught, drawn=taught)
+        return batch._replace(reference=taught, closest=taught, drawn=taught, student=taught)
 
     def step(self, data: ParallelDataset, rows: np.ndarray) -> None:
         batch = self.batch(data, rows)
+        self.objective.held_out = lambda _: batch
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             loss = self.objective(self.model, batch).loss
         loss.backward()

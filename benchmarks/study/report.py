@@ -12,164 +12,28 @@ of the many comparisons at most a twentieth of those called significant is to be
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from benchmarks.plots import draw_study
+from benchmarks.study.axes import axes, axis_claims
 from benchmarks.study.config import OWN, Study
 from benchmarks.study.gate_tables import gate_tables
 from benchmarks.study.run import RESULTS, read_rows
+from benchmarks.study.table import Setting, StudyTable, share_seeds
 from export.metrics import (
     Paired,
     benjamini_hochberg,
-    bleu_of,
-    hierarchical_bootstrap,
-    paired_bootstrap,
     signature,
-    two_sided,
-    unpack,
 )
 from quickstudy.atomic import atomic_write
 
 # --- rows, grouped and compared -------------------------------------------------------------------
 
-Row = dict[str, Any]
-TEACHER = "teacher"
 CLAIMANTS = ("hybrid", "on-policy")
 """Methods whose names begin so are to beat all of the next line."""
 TO_BEAT = ("sentence", "token", "token-hypothesis", "nll")
 FALSE_SHARE = 0.05
 """Share of the differences called significant that may be false, 0 to 1."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """How a number was measured: test set and beam size (1 is greedy, 0 teacher forcing)."""
-
-    test: str
-    beam: int
-
-    @property
-    def label(self) -> str:
-        named = {0: "teacher forcing", 1: "greedy"}
-        decoding = named.get(self.beam, f"beam {self.beam}")
-        return f"{self.test}, {decoding}"
-
-
-@dataclass(frozen=True)
-class Mean:
-    """Of some seeds: mean, sample standard deviation (0 for one seed), and how many."""
-
-    value: float
-    spread: float
-    seeds: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.2f}" if self.seeds == 1 else f"{self.value:.2f} ± {self.spread:.2f}"
-
-
-def mean_of(values: list[float]) -> Mean:
-    """Raises ValueError for no values."""
-    if not values:
-        raise ValueError("no values to take a mean of")
-    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
-    return Mean(float(np.mean(values)), spread, len(values))
-
-
-def share_seeds(one: list[Row], other: list[Row]) -> bool:
-    """Whether two methods have rows of the same seed, so that they can be compared."""
-    return bool({row["seed"] for row in one} & {row["seed"] for row in other})
-
-
-class StudyTable:
-    """Rows of one study. Cached statistics: comparisons read them again and again."""
-
-    def __init__(self, rows: list[Row]) -> None:
-        self.rows = [row for row in rows if row["method"] != TEACHER]
-        self.teachers = [row for row in rows if row["method"] == TEACHER]
-        self._statistics: dict[tuple[int, Setting], np.ndarray] = {}
-
-    def values(self, field: str) -> list[str]:
-        """The distinct values of a field, in the order of the rows."""
-        return list(dict.fromkeys(row[field] for row in self.rows))
-
-    def settings(self) -> list[Setting]:
-        """Every test set with every beam size, teacher forcing last."""
-        tests = self.rows[0]["tests"] if self.rows else {}
-        found = [
-            Setting(name, int(key.removeprefix("beam")))
-            for name, test in tests.items()
-            for key in test
-            if key.startswith("beam")
-        ]
-        return sorted(found, key=lambda setting: setting.beam == 0)
-
-    def groups(self) -> list[tuple[str, str]]:
-        """(text, student) of every group."""
-        return list(dict.fromkeys((row["text"], row["student"]) for row in self.rows))
-
-    def of(self, text: str, student: str, method: str) -> list[Row]:
-        """Rows of a method in a group, one a seed."""
-        wanted = (text, student, method)
-        return [row for row in self.rows if (row["text"], row["student"], row["method"]) == wanted]
-
-    def methods(self, text: str, student: str) -> list[str]:
-        """Methods of a group, in the order of the rows."""
-        inside = [r["method"] for r in self.rows if (r["text"], r["student"]) == (text, student)]
-        return list(dict.fromkeys(inside))
-
-    def sizes(self, text: str) -> dict[str, int]:
-        """Parameters of the students on a text, fewest first. Of students of one size, which differ
-        in their training, the first counts."""
-        first: dict[int, str] = {}
-        for row in self.rows:
-            if row["text"] == text:
-                first.setdefault(row["parameters"], row["student"])
-        return {student: parameters for parameters, student in sorted(first.items())}
-
-    def statistics(self, row: Row, setting: Setting) -> np.ndarray:
-        """BLEU statistics of each sentence, [S, 6]."""
-        key = (id(row), setting)
-        if key not in self._statistics:
-            packed = row["tests"][setting.test][f"beam{setting.beam}"]["statistics"]
-            self._statistics[key] = unpack(packed)
-        return self._statistics[key]
-
-    def bleu(self, rows: list[Row], setting: Setting, inside: np.ndarray | None = None) -> Mean:
-        """Mean BLEU over seeds, of all sentences or of those `inside` (bool, [S])."""
-        statistics = [self.statistics(row, setting) for row in rows]
-        return mean_of([bleu_of(one if inside is None else one[inside]) for one in statistics])
-
-    def metric(self, rows: list[Row], setting: Setting, name: str) -> Mean:
-        """Mean of a stored score (BLEU, chrF2) over seeds."""
-        return mean_of([row["tests"][setting.test][f"beam{setting.beam}"][name] for row in rows])
-
-    def compare(
-        self,
-        rows: list[Row],
-        baseline: list[Row],
-        setting: Setting,
-        inside: np.ndarray | None = None,
-    ) -> Paired:
-        """Bootstrap of two methods on the seeds that both have: of sentences and seeds, or of
-        sentences alone where there is one seed."""
-        by_seed = [{row["seed"]: row for row in some} for some in (rows, baseline)]
-        common = sorted(by_seed[0].keys() & by_seed[1].keys())
-        both = [[self.statistics(some[seed], setting) for seed in common] for some in by_seed]
-        if inside is not None:
-            both = [[one[inside] for one in some] for some in both]
-        compare = hierarchical_bootstrap if len(common) > 1 else paired_bootstrap
-        return compare(both[0], both[1])
-
-    def bucket(self, setting: Setting, column: int, third: int) -> np.ndarray:
-        """Which sentences of a test set are in a third: by length (column 0), rarity (1)."""
-        buckets = unpack(self.rows[0]["tests"][setting.test]["buckets"])
-        inside: np.ndarray = buckets[:, column] == third
-        return inside
 
 
 Pair = tuple[str, str, str, str, Setting]
@@ -213,40 +77,7 @@ class Comparisons:
         )
 
 
-@dataclass(frozen=True)
-class Advantage:
-    """Of one method over another at one point of an axis."""
-
-    where: str
-    paired: Paired
-
-    def __str__(self) -> str:
-        seeds = "one seed" if self.paired.seeds == 1 else f"{self.paired.seeds} seeds"
-        p_value = f"p = {self.paired.p_value:.3f}, {seeds}"
-        return f"{self.where}: {self.paired.difference:+.2f} ({p_value})"
-
-
-def advantages(
-    table: StudyTable,
-    points: list[str],
-    rows_at: Callable[[str, str], list[Row]],
-    setting: Setting,
-    methods: tuple[str, str],
-) -> list[Advantage]:
-    """`methods[0]` over `methods[1]` at every point of an axis where both were trained."""
-    rows = []
-    for point in points:
-        one, other = (rows_at(point, method) for method in methods)
-        if share_seeds(one, other):
-            rows.append(Advantage(point, table.compare(one, other, setting)))
-    return rows
-
-
 # --- report ---------------------------------------------------------------------------------------
-
-TOKEN_OVER_SENTENCE = ("token", "sentence")
-P_OF_AN_AXIS = 0.01
-"""Five axes are tested: a twentieth, shared among them (Bonferroni)."""
 
 
 def write_report(study: Study, out: Path) -> Path:
@@ -286,46 +117,7 @@ def findings(table: StudyTable, comparisons: Comparisons) -> list[str]:
     setting = table.settings()[0]
     lines = [f"Measured on {setting.label}; differences in BLEU. {comparisons.note()}", ""]
     lines += [f"- {line}" for line in _hybrid_claim(table, comparisons, setting)]
-    sizes = advantages(
-        table,
-        list(table.sizes(OWN)),
-        lambda student, method: table.of(OWN, student, method),
-        setting,
-        TOKEN_OVER_SENTENCE,
-    )
-    lines += _axis_claim("larger students (simpler)", sizes, grows=True)
-    for kind, texts in noise_axes(comparisons.study).items():
-        noisy = advantages(
-            table,
-            texts,
-            lambda text, method: table.of(text, OWN, method),
-            setting,
-            TOKEN_OVER_SENTENCE,
-        )
-        lines += _axis_claim(f"harder text (source words: {kind})", noisy, grows=False)
-    for name, column in (("longer sources", 0), ("rarer source words", 1)):
-        lines += _axis_claim(name, _bucket_advantages(table, setting, column), grows=False)
-    return [*lines, *_decoding_claim(table)]
-
-
-def noise_axes(study: Study) -> dict[str, list[str]]:
-    """The recipe's own text and those with ever more noise, by the kind of noise."""
-    shares: dict[str, dict[str, float]] = {}
-    for name, assignments in study.texts.items():
-        set_to = dict(one.split("=", 1) for one in assignments)
-        if "corpus.noise" in set_to:
-            kind = set_to.get("corpus.noise_kinds", "mixed").strip("[] ")
-            shares.setdefault(kind, {})[name] = float(set_to["corpus.noise"])
-    return {kind: [OWN, *sorted(texts, key=texts.__getitem__)] for kind, texts in shares.items()}
-
-
-def _decoding_claim(table: StudyTable) -> list[str]:
-    """The paper's axis, from teacher forcing to the widest beam, where it was measured; else from
-    greedy decoding on, the wider beam being the easier."""
-    points = _beam_advantages(table)
-    if any(setting.beam == 0 for setting in table.settings()):
-        return _axis_claim("harder decoding (teacher forcing to beam)", points, grows=False)
-    return _axis_claim("beam search (easier decoding)", points, grows=True)
+    return [*lines, *axis_claims(axes(table, comparisons.study, setting))]
 
 
 def _hybrid_claim(table: StudyTable, comparisons: Comparisons, setting: Setting) -> list[str]:
@@ -352,48 +144,6 @@ def _against(other: str, paired: Paired, comparisons: Comparisons) -> str:
     if not comparisons.significant(paired):
         return f"does not differ from `{other}` {size}"
     return f"{'beats' if paired.difference > 0 else 'loses to'} `{other}` {size}"
-
-
-def _bucket_advantages(table: StudyTable, setting: Setting, column: int) -> list[Advantage]:
-    one, other = (table.of(OWN, OWN, method) for method in TOKEN_OVER_SENTENCE)
-    if not share_seeds(one, other):
-        return []
-    return [
-        Advantage(name, table.compare(one, other, setting, table.bucket(setting, column, third)))
-        for third, name in enumerate(("first third", "second third", "last third"))
-    ]
-
-
-def _beam_advantages(table: StudyTable) -> list[Advantage]:
-    one, other = (table.of(OWN, OWN, method) for method in TOKEN_OVER_SENTENCE)
-    if not share_seeds(one, other):
-        return []
-    test = table.settings()[0].test
-    return [
-        Advantage(setting.label, table.compare(one, other, setting))
-        for setting in sorted(table.settings(), key=lambda setting: setting.beam)
-        if setting.test == test
-    ]
-
-
-def _axis_claim(axis: str, axis_advantages: list[Advantage], grows: bool) -> list[str]:
-    """Whether token-over-sentence grows (or shrinks) along an axis as the paper claims."""
-    if len(axis_advantages) < 2:
-        return []
-    first, last = axis_advantages[0].paired, axis_advantages[-1].paired
-    change = last.difference - first.difference
-    p_value = two_sided(last.resampled - first.resampled, change)
-    points = "; ".join(str(one) for one in axis_advantages)
-    size = f"{change:+.2f} from end to end, p = {p_value:.3f}"
-    direction = "more" if change > 0 else "less"
-    agrees = f"{'' if (change > 0) == grows else 'not '}the paper's direction"
-    if min(first.seeds, last.seeds) == 1:
-        said = f"single runs show a change of token-level less sentence-level ({size}), {agrees}"
-    elif p_value >= P_OF_AN_AXIS:
-        said = f"token-level less sentence-level does not change significantly ({size})"
-    else:
-        said = f"token-level gains {direction} on sentence-level ({size}), which is {agrees}"
-    return [f"- Along {axis}, {said}. Token less sentence, {points}."]
 
 
 # --- tables --------------------------------------------------------------------------------------

@@ -1,0 +1,142 @@
+"""Rows of a study, grouped and compared.
+
+A group is the rows that differ in method and seed alone: one text, one student size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from export.metrics import Paired, bleu_of, hierarchical_bootstrap, paired_bootstrap, unpack
+
+Row = dict[str, Any]
+TEACHER = "teacher"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How a number was measured: test set and beam size (1 is greedy, 0 teacher forcing)."""
+
+    test: str
+    beam: int
+
+    @property
+    def label(self) -> str:
+        named = {0: "teacher forcing", 1: "greedy"}
+        decoding = named.get(self.beam, f"beam {self.beam}")
+        return f"{self.test}, {decoding}"
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Of some seeds: mean, sample standard deviation (0 for one seed), and how many."""
+
+    value: float
+    spread: float
+    seeds: int
+
+    def __str__(self) -> str:
+        return f"{self.value:.2f}" if self.seeds == 1 else f"{self.value:.2f} ± {self.spread:.2f}"
+
+
+def mean_of(values: list[float]) -> Mean:
+    """Raises ValueError for no values."""
+    if not values:
+        raise ValueError("no values to take a mean of")
+    spread = float(np.std(values, ddof=1)) if len(values) > 1 else 0.0
+    return Mean(float(np.mean(values)), spread, len(values))
+
+
+def share_seeds(one: list[Row], other: list[Row]) -> bool:
+    """Whether two methods have rows of the same seed, so that they can be compared."""
+    return bool({row["seed"] for row in one} & {row["seed"] for row in other})
+
+
+class StudyTable:
+    """Rows of one study. Cached statistics: comparisons read them again and again."""
+
+    def __init__(self, rows: list[Row]) -> None:
+        self.rows = [row for row in rows if row["method"] != TEACHER]
+        self.teachers = [row for row in rows if row["method"] == TEACHER]
+        self._statistics: dict[tuple[int, Setting], np.ndarray] = {}
+
+    def values(self, field: str) -> list[str]:
+        """The distinct values of a field, in the order of the rows."""
+        return list(dict.fromkeys(row[field] for row in self.rows))
+
+    def settings(self) -> list[Setting]:
+        """Every test set with every beam size, teacher forcing last."""
+        tests = self.rows[0]["tests"] if self.rows else {}
+        found = [
+            Setting(name, int(key.removeprefix("beam")))
+            for name, test in tests.items()
+            for key in test
+            if key.startswith("beam")
+        ]
+        return sorted(found, key=lambda setting: setting.beam == 0)
+
+    def groups(self) -> list[tuple[str, str]]:
+        """(text, student) of every group."""
+        return list(dict.fromkeys((row["text"], row["student"]) for row in self.rows))
+
+    def of(self, text: str, student: str, method: str) -> list[Row]:
+        """Rows of a method in a group, one a seed."""
+        wanted = (text, student, method)
+        return [row for row in self.rows if (row["text"], row["student"], row["method"]) == wanted]
+
+    def methods(self, text: str, student: str) -> list[str]:
+        """Methods of a group, in the order of the rows."""
+        inside = [r["method"] for r in self.rows if (r["text"], r["student"]) == (text, student)]
+        return list(dict.fromkeys(inside))
+
+    def sizes(self, text: str) -> dict[str, int]:
+        """Parameters of the students on a text, fewest first. Of students of one size, which differ
+        in their training, the first counts."""
+        first: dict[int, str] = {}
+        for row in self.rows:
+            if row["text"] == text:
+                first.setdefault(row["parameters"], row["student"])
+        return {student: parameters for parameters, student in sorted(first.items())}
+
+    def statistics(self, row: Row, setting: Setting) -> np.ndarray:
+        """BLEU statistics of each sentence, [S, 6]."""
+        key = (id(row), setting)
+        if key not in self._statistics:
+            packed = row["tests"][setting.test][f"beam{setting.beam}"]["statistics"]
+            self._statistics[key] = unpack(packed)
+        return self._statistics[key]
+
+    def bleu(self, rows: list[Row], setting: Setting, inside: np.ndarray | None = None) -> Mean:
+        """Mean BLEU over seeds, of all sentences or of those `inside` (bool, [S])."""
+        statistics = [self.statistics(row, setting) for row in rows]
+        return mean_of([bleu_of(one if inside is None else one[inside]) for one in statistics])
+
+    def metric(self, rows: list[Row], setting: Setting, name: str) -> Mean:
+        """Mean of a stored score (BLEU, chrF2) over seeds."""
+        return mean_of([row["tests"][setting.test][f"beam{setting.beam}"][name] for row in rows])
+
+    def compare(
+        self,
+        rows: list[Row],
+        baseline: list[Row],
+        setting: Setting,
+        inside: np.ndarray | None = None,
+    ) -> Paired:
+        """Bootstrap of two methods on the seeds that both have: of sentences and seeds, or of
+        sentences alone where there is one seed."""
+        by_seed = [{row["seed"]: row for row in some} for some in (rows, baseline)]
+        common = sorted(by_seed[0].keys() & by_seed[1].keys())
+        both = [[self.statistics(some[seed], setting) for seed in common] for some in by_seed]
+        if inside is not None:
+            both = [[one[inside] for one in some] for some in both]
+        compare = hierarchical_bootstrap if len(common) > 1 else paired_bootstrap
+        return compare(both[0], both[1])
+
+    def bucket(self, setting: Setting, column: int, third: int) -> np.ndarray:
+        """Which sentences of a test set are in a third: by length (column 0), rarity (1)."""
+        buckets = unpack(self.rows[0]["tests"][setting.test]["buckets"])
+        inside: np.ndarray = buckets[:, column] == third
+        return inside
