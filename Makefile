@@ -49,9 +49,9 @@ image: $(served)  ## Build the container image IMAGE=quickstudy:latest
 	$(bin)/bentoml build && TMPDIR="$(CURDIR)/build/image" $(bin)/bentoml containerize \
 	  quickstudy:latest --backend "$$builder" $$opts $(IMAGE_OPTS) --image-tag $(IMAGE)
 
-# A file's tests stay together, since they share what they have trained.
+# A file's tests stay together, since they share what they have trained; tests/conftest.py orders files.
 test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
-	$(bin)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+	$(bin)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(developed)  ## Check style, types and imports between packages
 	$(bin)/ruff check .
@@ -82,8 +82,9 @@ $(served): $(installed) | $(bin)/python
 	$(bin)/python -m pip install --quiet --editable .
 	touch $@
 
+# Without byte code: most of what is installed is never imported, and the rest compiles itself.
 $(developed): $(installed) | $(bin)/python
-	$(bin)/python -m pip install --quiet --editable '.[train,dev]'
+	$(bin)/python -m pip install --quiet --no-compile --editable '.[train,dev]'
 	touch $(served) $@
 
 $(mutating): $(installed) | $(bin)/python
