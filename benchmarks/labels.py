@@ -1,11 +1,13 @@
 """What labelling costs: how fast a teacher labels, and the memory of the label store.
 
     python -m benchmarks.labels speed runs/NAME --out benchmarks/results/label-speed.json
+    python -m benchmarks.labels one-pass models/firefox-en-pt text.en.gz
     python -m benchmarks.labels memory --out benchmarks/results/label-memory.json
 
-Run it with nothing else running. Memory is measured on synthetic text with a teacher that answers
-at once; every case runs in a process of its own. It needs Linux, whose /proc tells anonymous memory
-(what must not grow) from mapped file pages (which the system takes back when it needs them).
+Run it with nothing else running; `one-pass` counts processor time, so it may share. Memory is
+measured on synthetic text with a teacher that answers at once; every case runs in a process of its
+own. It needs Linux, whose /proc tells anonymous memory (what must not grow) from mapped file pages
+(which the system takes back when it needs them).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, Literal
@@ -30,17 +33,22 @@ import torch
 import typer
 
 from export.ctranslate2 import to_ctranslate2
+from export.metrics import bleu_of, signature, statistics_of
+from export.native import open_engine
 from quickstudy.atomic import atomic_write
 from quickstudy.machine import describe_machine, memory_bytes
+from training.config.model import MarianFolder
 from training.config.recipe import LabelsConfig, RecipeError, TokenizerConfig
-from training.data.batching import RaggedColumn, map_table
+from training.data.batching import RaggedColumn, clipped, map_table
 from training.data.dataset import ParallelDataset
+from training.data.files import read_lines
 from training.data.tokenizer import TOKEN_SCHEMA, Tokenizer, train_tokenizer, write_tokens
 from training.data.toy import make_toy
 from training.distill.label_store import LabelStore
 from training.distill.labelling import label_corpus
 from training.distill.teachers import NativeTeacher
-from training.distill.teachers.base import About, Distributions
+from training.distill.teachers.base import About, Distributions, GreedyLabel
+from training.distill.teachers.marian import MarianTeacher
 from training.distributed import thread_count
 from training.model.transformer import EOS
 
@@ -150,6 +158,113 @@ def measure_speed(
         "threads": {"CTranslate2": thread_count(1), "torch": torch.get_num_threads()},
         "speeds": rows,
         "machine": describe_machine(),
+    }
+
+
+# --- one pass -----------------------------------------------------------------------------------
+
+MAX_LENGTH = 256
+"""Of a student: most tokens of either side."""
+
+
+@app.command("one-pass")
+def one_pass_command(
+    model: Annotated[Path, typer.Argument(help="Folder of a teacher of kind marian.")],
+    source: Annotated[Path, typer.Argument(help="Text to label, a sentence a line; maybe .gz.")],
+    reference: Annotated[Path | None, typer.Option(help="Its translation, for BLEU.")] = None,
+    sentences: Annotated[int, typer.Option(min=1, help="Size of the sample.")] = 600,
+    every: Annotated[int, typer.Option(min=1, help="Take each so-manieth line.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Timed rounds; their median is reported.")] = 3,
+    top_k: Annotated[int, typer.Option(min=1)] = 8,
+    out: Annotated[Path | None, typer.Option(help="JSON file; default: standard output.")] = None,
+) -> None:
+    """Greedy labels with distributions: words a CPU second on one thread, and what int8 changes.
+
+    Float32 in torch and int8 in the compiled engine take turns.
+    """
+    torch.set_num_threads(1)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    texts = [_lines(path, sentences, every) for path in (source, reference) if path is not None]
+    _write(measure_one_pass(model, texts[0], texts[1] if reference else None, rounds, top_k), out)
+
+
+def _lines(path: Path, count: int, every: int) -> list[str]:
+    return [line or "" for line in islice(read_lines(path), 0, count * every, every)]
+
+
+def measure_one_pass(
+    model: Path, texts: list[str], references: list[str] | None, rounds: int, top_k: int
+) -> dict[str, Any]:
+    """Label the texts by each precision, by turns."""
+    config = MarianFolder(path=str(model))
+    teachers = {
+        precision: MarianTeacher(config, MAX_LENGTH, 1024, True, opener)
+        for precision, opener in (("float32", None), ("int8", open_engine))
+    }
+    reader, writer = _tokenizers(teachers["int8"])
+    src = clipped(reader.encode(texts), MAX_LENGTH - 1)
+    seconds: dict[str, list[float]] = {precision: [] for precision in teachers}
+    labels: dict[str, list[GreedyLabel]] = {}
+    for turn in range(rounds + 1):
+        for precision, teacher in teachers.items():
+            started = time.process_time()
+            labels[precision] = teacher.greedy_labels(src, top_k)
+            if turn:  # the first warms up
+                seconds[precision].append(time.process_time() - started)
+    words = sum(len(text.split()) for text in texts)
+    rows = [
+        {
+            "engine": teacher.about.engine,
+            "precision": teacher.about.precision,
+            "words_per_cpu_second": round(words / median(seconds[precision])),
+            "rounds": [round(words / one) for one in seconds[precision]],
+            "bleu": references and _bleu(labels[precision], references, writer),
+        }
+        for precision, teacher in teachers.items()
+    ]
+    return {
+        "sentences": len(texts),
+        "words": words,
+        "top_k": top_k,
+        "threads": 1,
+        "load": round(os.getloadavg()[0], 1),
+        "speeds": rows,
+        "agreement": _agreement(labels["int8"], labels["float32"]),
+        "bleu_signature": signature() if references else None,
+        "machine": describe_machine(),
+    }
+
+
+def _tokenizers(teacher: MarianTeacher) -> tuple[Tokenizer, Tokenizer]:
+    """Of the source and of the target."""
+    pretrained = teacher.pretrained
+    with tempfile.TemporaryDirectory() as scratch:
+        source, target = Path(scratch) / "source.model", Path(scratch) / "target.model"
+        source.write_bytes(pretrained.source_tokenizer or pretrained.tokenizer)
+        target.write_bytes(pretrained.tokenizer)
+        return Tokenizer(source), Tokenizer(target)
+
+
+def _bleu(labels: list[GreedyLabel], references: list[str], tokenizer: Tokenizer) -> float:
+    texts = tokenizer.decode([ids for [(ids, _)], _ in labels])
+    return round(bleu_of(statistics_of(texts, references)), 2)
+
+
+def _agreement(labels: list[GreedyLabel], exact: list[GreedyLabel]) -> dict[str, float]:
+    """Shares of sentences that are the same, and of positions with the same best word up to where
+    translations part; how far the best word's log-probability is off there (nats)."""
+    same, positions, apart = 0, [], []
+    for ([(ids, _)], top), ([(other, _)], exactly) in zip(labels, exact, strict=True):
+        alike = np.array([a == b for a, b in zip(ids, other, strict=False)])
+        shared = len(alike) if alike.all() else int(alike.argmin())
+        same += ids == other
+        positions += alike[: shared + 1].tolist()
+        apart += np.abs(top.logp[:shared, 0] - exactly.logp[:shared, 0]).tolist()
+    return {
+        "identical": round(same / len(labels), 4),
+        "same_best_word": round(float(np.mean(positions)), 4),
+        "logp_off_median": round(float(np.median(apart)), 4),
+        "logp_off_99_percent": round(float(np.quantile(apart, 0.99)), 4),
     }
 
 

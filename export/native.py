@@ -1,10 +1,11 @@
-"""A model as `native.safetensors`, for our compiled engine: what CTranslate2 cannot compute. Torch.
+"""A model for our compiled engine: as `native.safetensors`, or opened as it is, to label. Torch.
 
 Weights are bytes with a step a row, as in the ONNX engines (`export.quantization.keep_bytes`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,12 @@ from torch import Tensor, nn
 from export.ctranslate2 import check_pieces
 from export.quantization import keep_bytes
 from export.runtime.manifest import NATIVE_FILE, BundleError
+from export.runtime.native.library import NativeModel
 from export.runtime.native.safetensors import STEPS, Arrays, write_native
-from export.runtime.native.weights import NativeDims
+from export.runtime.native.weights import NativeDims, NativeSource, Quantised, model_bytes
 from quickstudy.atomic import atomic_folder
 from training.model.transformer import SSRU, FeedForward, Transformer
+from training.stage import say
 
 
 def to_native(model: Transformer, pieces: list[str], output_dir: Path) -> None:
@@ -33,6 +36,26 @@ def to_native(model: Transformer, pieces: list[str], output_dir: Path) -> None:
         raise BundleError(f"the native engine does not compute {fault}: choose other engines")
     with atomic_folder(output_dir) as folder:
         write_native(folder / NATIVE_FILE, dims, _arrays(model))
+
+
+def open_engine(model: Transformer, shortlisted: bool, threads: int) -> NativeModel | None:
+    """The model in the compiled engine, for so many calls at a time; `shortlisted`: sentences come
+    with candidates. None, and says so, for a model with sizes or activations that it does not
+    compute.
+
+    Raises NativeUnavailable where the engine is not built.
+    """
+    dims = replace(native_dims(model), shortlisted=shortlisted)
+    if fault := dims.fault():
+        say(f"label: the compiled engine does not compute {fault}; torch labels, in float32")
+        return None
+    arrays = _arrays(model)
+    source = NativeSource(
+        dims,
+        quantised=lambda name: Quantised(arrays[name], arrays[name + STEPS]),
+        floats=lambda name: arrays[name],
+    )
+    return NativeModel(model_bytes(source), threads)
 
 
 def native_dims(model: Transformer) -> NativeDims:

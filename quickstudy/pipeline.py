@@ -16,6 +16,7 @@ from quickstudy.progress import Ticker
 from training.config.io import dump_recipe
 from training.config.model import (
     CheckpointTeacher,
+    MarianFolder,
     SeparateTokenizers,
     StartTokenizers,
     TrainedTeacher,
@@ -52,6 +53,7 @@ from training.warm_start import (
 if TYPE_CHECKING:
     from export.lent_lexicon import LentLexicon
     from export.quality_gate import EvalSet
+    from training.distill.teachers.compiled import EngineOpener
 
 LEAST_TEACHER_BLEU = 1.0
 """A teacher with a validation BLEU below this has learned too little to be asked."""
@@ -261,7 +263,7 @@ def _label_stage(run: Run) -> Stage:
             label_corpus(
                 run.token_shards,
                 run.labels,
-                partial(build_teacher, run.teacher_job, to_ctranslate2),
+                partial(build_teacher, run.teacher_job, to_ctranslate2, _label_engine(run)),
                 config,
                 Tokenizer(run.tokenizer),
                 tick,
@@ -270,6 +272,10 @@ def _label_stage(run: Run) -> Stage:
 
     def inputs() -> Any:
         asked = fingerprint_of(config, ("batch_tokens",))
+        if isinstance(teacher, MarianFolder) and run.recipe.labels.one_pass:
+            # They were float32, whatever was asked for, before the engine made int8 ones.
+            asked.pop("precision", None)
+            asked |= {"computed": "int8"} if run.recipe.labels.one_pass_int8 else {}
         return [asked, *teacher_identity(teacher)] if given else asked
 
     return Stage(
@@ -280,6 +286,27 @@ def _label_stage(run: Run) -> Stage:
         outputs=lambda: [run.labels / "labels.json"],
         depends_on=("tokenize",) if given else ("teacher",),
     )
+
+
+def _label_engine(run: Run) -> EngineOpener | None:
+    """What opens the compiled engine for int8 labels of a `marian` teacher; None where torch makes
+    them, which is said where int8 was asked for."""
+    import torch
+
+    from export.native import open_engine
+    from export.runtime.native.library import NativeUnavailable, library
+
+    if not isinstance(run.recipe.teacher, MarianFolder) or not run.recipe.labels.one_pass_int8:
+        return None
+    if torch.cuda.is_available():
+        say("label: on a GPU torch labels, in float32; labels.precision int8 is for CPUs")
+        return None
+    try:
+        library()
+    except NativeUnavailable as error:
+        say(f"label: {error}; until then torch labels, in float32 and more slowly")
+        return None
+    return open_engine
 
 
 def _check_teacher(run: Run) -> None:

@@ -291,7 +291,7 @@ class LabellingTeacher:
 
         torch.set_num_threads(threads)
         job = TypeAdapter(TeacherJob).validate_python(self.job)
-        self._teacher = build_teacher(job, to_ctranslate2)
+        self._teacher = build_teacher(job, to_ctranslate2, label_engine())
         self._tokenizer = Tokenizer(job.tokenizer)
 
     def translate(self, sentences: Sequence[str], batch_size: int) -> list[str]:
@@ -309,6 +309,14 @@ class LabellingTeacher:
         self._teacher = self._tokenizer = None
 
 
+def label_engine() -> Any:
+    """What opens the compiled engine for a teacher's int8 labels; None where it is not built."""
+    from export.native import open_engine
+    from export.runtime.native.library import is_built
+
+    return open_engine if is_built() else None
+
+
 def labelling_teacher(run: Run) -> LabellingTeacher:
     """The teacher of a run, as it labels."""
     from export.ctranslate2 import to_ctranslate2
@@ -319,7 +327,7 @@ def labelling_teacher(run: Run) -> LabellingTeacher:
 
     labels, job = run.recipe.labels, run.teacher_job
     given = job.config
-    about = build_teacher(job, to_ctranslate2).about
+    about = build_teacher(job, to_ctranslate2, label_engine()).about
     files = (
         [run.teacher / "model.safetensors", run.teacher / "tokenizer.model"]
         if isinstance(given, TrainedTeacher)

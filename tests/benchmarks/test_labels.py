@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from benchmarks import labels
+from tests.export.test_native_kernels import needs_library
 from tests.training.distill.store import write_shards, write_teacher
+from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
 from training.config.recipe import RecipeError
 from training.data.batching import map_table
 from training.data.tokenizer import Tokenizer
+from training.data.toy import make_toy
 
 
 def test_speed_of_translations_and_distributions_apart(tmp_path: Path) -> None:
@@ -29,6 +32,30 @@ def test_speed_of_translations_and_distributions_apart(tmp_path: Path) -> None:
     assert report["machine"]["torch"]
     with pytest.raises(RecipeError, match="no token shards"):
         labels.measure_speed(checkpoint, [])
+
+
+@needs_library
+def test_one_pass_of_both_precisions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # which the command sets
+    firefox_folder(tmp_path / "model", sentencepiece_model(), None)
+    for side in (0, 1):
+        lines = [pair[side] for pair in make_toy(40, 5)]
+        (tmp_path / f"text.{side}").write_text("\n".join(lines) + "\n")
+    texts = tmp_path / "text.0", tmp_path / "text.1"
+    labels.one_pass_command(
+        tmp_path / "model", texts[0], texts[1], sentences=9, every=3, rounds=2, top_k=4
+    )
+    report = json.loads(capsys.readouterr().out)
+    assert [row["precision"] for row in report["speeds"]] == ["float32", "int8"]
+    assert report["speeds"][1]["engine"].startswith("compiled engine")
+    assert all(len(row["rounds"]) == 2 and row["bleu"] >= 0 for row in report["speeds"])
+    assert report["sentences"] == 9
+    assert report["words"] == sum(len(pair[0].split()) for pair in make_toy(40, 5)[:27:3])
+    assert report["agreement"]["same_best_word"] > 0.8
+    assert 0 < report["agreement"]["logp_off_median"] < 0.25
+    assert report["agreement"]["logp_off_median"] <= report["agreement"]["logp_off_99_percent"]
 
 
 def test_synthetic_text_has_the_size_that_was_asked_for(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@
 
 #include "engine.h"
 
-enum { ROWS = 3, LENGTH = 5, LIMIT = 6, HEAD = 72, CANDIDATES = 8 };
+enum { ROWS = 3, LENGTH = 5, LIMIT = 6, HEAD = 72, CANDIDATES = 8, LARGEST_K = 4096 };
 
 static uint64_t state = 88172645463325252u;
 
@@ -57,6 +57,12 @@ static int translate(const qs_model *model, qs_scratch *scratch) {
     if (draw(8) == 0) candidates[draw(ROWS * CANDIDATES)] = odd_number();
     if (draw(8) == 0) lengths[0] = -(int32_t)draw(9);
     if (draw(8) == 0) limits[0] = -(int32_t)draw(9);
+    int32_t top_k = draw(8) ? (int32_t)draw(7) : odd_number();
+    size_t kept = top_k < 0 || top_k > LARGEST_K ? 0 : (size_t)top_k, positions = ROWS;
+    for (int row = 0; row < ROWS; row++) positions += limits[row] > 0 ? (size_t)limits[row] : 0;
+    int32_t *top_ids = malloc(positions * kept * sizeof *top_ids + 1);
+    float *top_logp = malloc(positions * kept * sizeof *top_logp + 1);
+    float *tails = malloc(positions * sizeof *tails);
     qs_call call = {
         .rows = draw(12) ? ROWS : -(int32_t)draw(3),
         .sources = sources, .lengths = lengths, .limits = limits,
@@ -64,12 +70,17 @@ static int translate(const qs_model *model, qs_scratch *scratch) {
         .scored = (int32_t)draw(2),
         .repetition_penalty = draw(3) ? 1.0f : 1.5f,
         .no_repeat_ngram = draw(3) ? 0 : (int32_t)draw(4),
+        .top_k = top_k,
         .targets = targets, .target_lengths = target_lengths, .ended = ended, .scores = scores,
+        .top_ids = draw(20) ? top_ids : NULL, .top_logp = top_logp, .tails = tails,
     };
     int status = qs_translate(model, scratch, &call);
     free(sources);
     free(targets);
     free(candidates);
+    free(top_ids);
+    free(top_logp);
+    free(tails);
     return status == QS_OK;
 }
 

@@ -37,6 +37,8 @@ class Reference:
 
     source: NativeSource
     caches: list[dict[str, Any]] = field(default_factory=list)
+    logp: list[Floats] = field(default_factory=list)
+    """Log-probabilities [V] of each position of the last translation, that of `</s>` counted."""
 
     def translate(
         self, ids: Sequence[int], limit: int, candidates: NDArray[np.integer] | None = None
@@ -47,13 +49,18 @@ class Reference:
         table = self.source.quantised("embedding")
         written: list[int] = []
         score, last = 0.0, BOS
-        for place in range(limit):
+        self.logp = []
+        for place in range(limit + 1):
             states = self._step(last, place, memory)
             logits = self._product(states, table, self.source.floats("output_bias"))[0]
-            banned = [PAD, UNK, BOS, *([EOS] if place == 0 else [])]
+            logits[[PAD, UNK, BOS]] = -np.inf
             if candidates is not None:
-                banned += sorted(set(range(len(logits))) - set(candidates.tolist()))
-            logits[banned] = -np.inf
+                logits[np.setdiff1d(np.arange(len(logits)), candidates)] = -np.inf
+            self.logp.append(logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max())
+            if place == limit:
+                break
+            if place == 0:
+                logits[EOS] = -np.inf
             last = int(logits.argmax())
             score -= float(np.log(np.exp(logits - logits[last]).sum()))
             if last == EOS:

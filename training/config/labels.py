@@ -52,8 +52,10 @@ class LabelsConfig(Section):
     batch_tokens: int = Field(1024, ge=64)
     """Tokens in one batch of the teacher."""
     precision: Literal["int8", "float32"] = "int8"
-    """Weights of the teacher while it translates; int8 keeps 7 bits. Distributions are always
-    float32."""
+    """Weights of the teacher while it translates. In CTranslate2 int8 keeps 7 bits, and
+    distributions are float32. A `marian` teacher heeds it for labels in one pass: on a CPU our
+    compiled engine makes translations and distributions in int8 where it is built. Its other
+    labels, and all that are made on a GPU, are float32."""
     shortlist: bool = True
     """Let a `marian` teacher that comes with a lexicon score only the words that it lists for each
     sentence, some hundreds; its distributions are over those. Other teachers have no lexicon."""
@@ -68,6 +70,11 @@ class LabelsConfig(Section):
         """Whether greedy decoding has all that is asked: one path, along its own words."""
         plain = self.mbr is None and self.filter is None
         return plain and self.beam_size == 1 and self.paths == ["hypothesis"] and self.top_k > 0
+
+    @property
+    def one_pass_int8(self) -> bool:
+        """Whether a teacher that labels in one pass may compute in int8."""
+        return self.one_pass and self.precision == "int8"
 
     @model_validator(mode="after")
     def _n_best_fits(self) -> Self:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_size_t, c_void_p
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from export.runtime.manifest import BundleError
 
-VERSION = 1
+VERSION = 2
 """Of the C interface: a library of another version is not used."""
 ERROR_BYTES = 200
 BAD_CALL, NO_MEMORY = 1, 2
 
 Ints = NDArray[np.int32]
+Floats = NDArray[np.float32]
 
 
 class _Call(ctypes.Structure):
@@ -40,10 +41,14 @@ class _Call(ctypes.Structure):
         ("scored", c_int32),
         ("repetition_penalty", c_float),
         ("no_repeat_ngram", c_int32),
+        ("top_k", c_int32),
         ("targets", c_void_p),
         ("target_lengths", c_void_p),
         ("ended", c_void_p),
         ("scores", c_void_p),
+        ("top_ids", c_void_p),
+        ("top_logp", c_void_p),
+        ("tails", c_void_p),
     )
 
 
@@ -132,13 +137,29 @@ def product(kernel: str, rows: NDArray[np.uint8], weights: NDArray[np.int8]) -> 
 
 
 @dataclass(frozen=True)
+class TopK:
+    """The K likeliest words of each of N positions, `</s>` counted, also of a translation that was
+    cut before it: ids [N, K], log-probabilities [N, K] (nats), the probability of all others [N].
+
+    They are over all words that may be written, or the sentence's candidates, before penalties.
+    Where there are fewer than K, ids are 0 and log-probabilities minus infinity.
+    """
+
+    ids: Ints
+    logp: Floats
+    tail: Floats
+
+
+@dataclass(frozen=True)
 class Translated:
     """Ids of a translation without `</s>`, whether `</s>` came before the limit, and the sum of the
-    log-probabilities (nats, `</s>` counted), 0 where no scores were asked for."""
+    log-probabilities (nats, `</s>` counted), 0 where no scores were asked for; the distributions
+    along it where `top_k` was."""
 
     ids: list[int]
     ended: bool
     score: float
+    top_k: TopK | None = field(default=None, compare=False)
 
 
 class NativeModel:
@@ -179,8 +200,10 @@ class NativeModel:
         scored: bool = False,
         repetition_penalty: float = 1.0,
         no_repeat_ngram: int = 0,
+        top_k: int = 0,
     ) -> list[Translated]:
-        """Greedy translations of source ids, each with `</s>`, of at most so many ids each.
+        """Greedy translations of source ids, each with `</s>`, of at most so many ids each, and
+        the `top_k` likeliest words of every position.
 
         Waits where `threads` calls run already. Raises ValueError for ids or lengths that the model
         does not have, MemoryError where the call needs more memory than there is.
@@ -196,18 +219,25 @@ class NativeModel:
         results = np.empty((2, count), np.int32)
         scores = np.zeros(count, np.float32)
         words, counts = _candidates(candidates, count)
+        best = _TopKArrays(limits_, top_k)
         call = _Call(
             count, flat.ctypes.data, lengths.ctypes.data, limits_.ctypes.data,
             None if words is None else words.ctypes.data,
             None if counts is None else counts.ctypes.data,
-            scored, repetition_penalty, no_repeat_ngram, targets.ctypes.data,
+            scored, repetition_penalty, no_repeat_ngram, top_k, targets.ctypes.data,
             results[0].ctypes.data, results[1].ctypes.data, scores.ctypes.data,
+            best.ids.ctypes.data, best.logp.ctypes.data, best.tails.ctypes.data,
         )  # fmt: skip
         self._run(call)
-        rows = zip(ends - limits_, results[0], results[1], scores, strict=True)
+        rows = zip(ends - limits_, *results.tolist(), scores.tolist(), strict=True)
         return [
-            Translated(targets[at : at + length].tolist(), bool(ended), float(score))
-            for at, length, ended, score in rows
+            Translated(
+                targets[at : at + length].tolist(),
+                bool(ended),
+                score,
+                best.of(at + row, length + 1) if top_k else None,
+            )
+            for row, (at, length, ended, score) in enumerate(rows)
         ]
 
     def _run(self, call: _Call) -> None:
@@ -226,6 +256,21 @@ class NativeModel:
             raise MemoryError("the call needs more memory than there is: send fewer sentences")
         if status:
             raise ValueError("the call has ids, lengths or options that the model does not have")
+
+
+class _TopKArrays:
+    """Where a call's distributions go: a sentence has a position more than its limit."""
+
+    def __init__(self, limits: Ints, top_k: int) -> None:
+        positions = int(limits.sum()) + len(limits) if top_k > 0 else 0
+        self.ids = np.empty((positions, top_k if positions else 0), np.int32)
+        self.logp = np.empty(self.ids.shape, np.float32)
+        self.tails = np.empty(positions, np.float32)
+
+    def of(self, first: int, count: int) -> TopK:
+        """Copies of these positions, which do not hold the whole call's."""
+        own = slice(first, first + count)
+        return TopK(self.ids[own].copy(), self.logp[own].copy(), self.tails[own].copy())
 
 
 def _candidates(

@@ -22,6 +22,7 @@ from training.config.model import (
 )
 from training.config.recipe import LabelsConfig
 from training.distill.teachers.base import Distributions, Member, Teacher
+from training.distill.teachers.compiled import EngineOpener
 from training.distill.teachers.ctranslate2_teacher import CTranslate2Teacher, CTranslate2Texts
 from training.distill.teachers.external import (
     ExtendedTeacher,
@@ -59,35 +60,49 @@ class TeacherJob:
     """The student's of the source side, where that has one of its own."""
 
 
-def build_teacher(job: TeacherJob, converter: CTranslate2Converter | None = None) -> Teacher:
+def build_teacher(
+    job: TeacherJob,
+    converter: CTranslate2Converter | None = None,
+    open_engine: EngineOpener | None = None,
+) -> Teacher:
     """The teacher that a recipe names; a checkpoint translates in CTranslate2 if there is a
-    `converter`, else in torch.
+    `converter`, else in torch. With `open_engine` a `marian` teacher whose labels are int8 and need
+    one pass makes them by the engine that it opens.
 
     Raises RecipeError where it cannot be loaded or needs something that is not installed.
     """
+    if not job.labels.one_pass_int8:
+        open_engine = None
     if isinstance(job.config, TrainedTeacher):
         return NativeTeacher(job.trained, job.labels.batch_tokens, job.labels.precision, converter)
     if job.adopted:
-        return _by_adopted_pieces(job.config, job, converter)
-    teacher = _by_text(job.config, job, converter)
+        return _by_adopted_pieces(job.config, job, converter, open_engine)
+    teacher = _by_text(job.config, job, converter, open_engine)
     return RetokenisedTeacher(teacher, job.tokenizer, job.max_length, job.source_tokenizer)
 
 
 def _by_adopted_pieces(
-    config: GivenTeacher, job: TeacherJob, converter: CTranslate2Converter | None
+    config: GivenTeacher,
+    job: TeacherJob,
+    converter: CTranslate2Converter | None,
+    open_engine: EngineOpener | None,
 ) -> Member:
     """A teacher that is asked by the student's ids, which are its own, or begin with them."""
     with tempfile.TemporaryDirectory() as scratch:
         own = Path(scratch) / "tokenizer.model"
         own.write_bytes(adopted_tokenizer(config))
-        teacher = _by_pieces(config, own, job, converter)
+        teacher = _by_pieces(config, own, job, converter, open_engine)
         if own.read_bytes() == job.tokenizer.read_bytes():
             return teacher
         return ExtendedTeacher(teacher, own, job.tokenizer)
 
 
 def _by_pieces(
-    config: GivenTeacher, tokenizer: Path, job: TeacherJob, converter: CTranslate2Converter | None
+    config: GivenTeacher,
+    tokenizer: Path,
+    job: TeacherJob,
+    converter: CTranslate2Converter | None,
+    open_engine: EngineOpener | None = None,
 ) -> Member:
     """A teacher that is asked by the ids of `tokenizer`, its own SentencePiece model."""
     budget = job.labels.batch_tokens
@@ -99,7 +114,7 @@ def _by_pieces(
         case HuggingFaceFolder():
             return HuggingFaceTeacher(config, tokenizer, job.max_length, budget)
         case MarianFolder():
-            return MarianTeacher(config, job.max_length, budget, job.labels.shortlist)
+            return _marian(config, job, open_engine)
         case TeacherEnsemble():
             members = [_by_pieces(member, tokenizer, job, converter) for member in config.members]
             return EnsembleTeacher(members, config.weights)
@@ -107,7 +122,10 @@ def _by_pieces(
 
 
 def _by_text(
-    config: GivenTeacher, job: TeacherJob, converter: CTranslate2Converter | None
+    config: GivenTeacher,
+    job: TeacherJob,
+    converter: CTranslate2Converter | None,
+    open_engine: EngineOpener | None,
 ) -> TextTeacher:
     """A teacher that is asked by text."""
     budget = job.labels.batch_tokens
@@ -117,17 +135,23 @@ def _by_text(
         case HuggingFaceFolder():
             return HuggingFaceTexts(config, job.max_length, budget)
         case MarianFolder():
-            return _marian_by_text(config, job)
+            return _marian_by_text(_marian(config, job, open_engine))
     with tempfile.TemporaryDirectory() as scratch:
         tokenizer = Path(scratch) / "tokenizer.model"
         tokenizer.write_bytes(adopted_tokenizer(config))
-        teacher = _by_pieces(config, tokenizer, job, converter)
+        teacher = _by_pieces(config, tokenizer, job, converter, open_engine)
         return TextOfTokensTeacher(teacher, tokenizer, teacher.max_length)
 
 
-def _marian_by_text(config: MarianFolder, job: TeacherJob) -> TextTeacher:
+def _marian(
+    config: MarianFolder, job: TeacherJob, open_engine: EngineOpener | None
+) -> MarianTeacher:
+    labels = job.labels
+    return MarianTeacher(config, job.max_length, labels.batch_tokens, labels.shortlist, open_engine)
+
+
+def _marian_by_text(teacher: MarianTeacher) -> TextTeacher:
     """A Marian model with one vocabulary, or one a side."""
-    teacher = MarianTeacher(config, job.max_length, job.labels.batch_tokens, job.labels.shortlist)
     pretrained = teacher.pretrained
     with tempfile.TemporaryDirectory() as scratch:
         source, target = Path(scratch) / "source.model", Path(scratch) / "target.model"

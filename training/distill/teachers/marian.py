@@ -1,11 +1,12 @@
-"""Pretrained models of Firefox, Marian and Hugging Face's Marian as teachers, in float32 in torch.
+"""Pretrained models of Firefox, Marian and Hugging Face's Marian as teachers.
 
 Read by `training.pretrained` into our Transformer: no other toolkit is needed, and no code of a
-model's is run.
+model's is run. They compute in float32 in torch; greedy labels may be a compiled int8 engine's.
 """
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ import torch
 from training.checkpoint import build_model
 from training.config.model import MarianFolder
 from training.config.recipe import RecipeError
+from training.distill.teachers.base import About, GreedyLabel, Ids
+from training.distill.teachers.compiled import CompiledLabeller, EngineOpener
 from training.distill.teachers.native import TorchTeacher
-from training.model.transformer import Transformer
+from training.distributed import thread_count
+from training.model.transformer import Transformer, parameter_count
 from training.pretrained.base import PretrainedModel
 from training.pretrained.files import PretrainedError
 from training.pretrained.reader import read_pretrained
@@ -26,9 +30,15 @@ class MarianTeacher(TorchTeacher):
     """A pretrained model that is asked by the ids of its own SentencePiece models."""
 
     def __init__(
-        self, config: MarianFolder, max_length: int, batch_tokens: int, shortlist: bool
+        self,
+        config: MarianFolder,
+        max_length: int,
+        batch_tokens: int,
+        shortlist: bool,
+        open_engine: EngineOpener | None = None,
     ) -> None:
-        """`max_length` is the student's; with `shortlist` a model's lexicon limits the output.
+        """`max_length` is the student's; with `shortlist` a model's lexicon limits the output. On a
+        CPU the engine that `open_engine` gives decodes greedily, in int8.
 
         Raises RecipeError where the folder cannot be read.
         """
@@ -46,6 +56,32 @@ class MarianTeacher(TorchTeacher):
             source_prefix=[source.index(piece) for piece in config.source_prefix],
             max_length=max_length,
         )
+        self._open_engine = open_engine
+
+    @functools.cached_property
+    def _labeller(self) -> CompiledLabeller | None:
+        """None where torch labels."""
+        if self._open_engine is None or self.device.type == "cuda":
+            return None
+        threads = thread_count(1)
+        engine = self._open_engine(self.model, self._candidates is not None, threads)
+        if engine is None:
+            return None
+        return CompiledLabeller(engine, threads, self._candidates, self.model.vocab_size)
+
+    @property
+    def about(self) -> About:
+        if self._labeller is None:
+            return super().about
+        engine = f"compiled engine ({self._labeller.engine.kernel})"
+        return About(engine, "int8", parameter_count(self.model))
+
+    def greedy_labels(self, src: list[Ids], top_k: int) -> list[GreedyLabel]:
+        """The greedy translation of each source and its top-k, in one pass."""
+        if self._labeller is None:
+            return super().greedy_labels(src, top_k)
+        sources = [[*self._source_prefix, *ids] for ids in src]
+        return self._labeller.label(sources, self._limits(src), top_k)
 
 
 def _built(pretrained: PretrainedModel, max_length: int) -> Transformer:

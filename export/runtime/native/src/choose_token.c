@@ -1,8 +1,8 @@
 /* The output layer: the likeliest token of each sentence.
  *
- * Plain greedy decoding keeps the largest logit of each panel as it is computed. Where scores are
- * asked for, or tokens that are there already count less, all logits of a sentence are written out
- * first; both ways the same token is chosen, the first of equal ones.
+ * Plain greedy decoding keeps the largest logit of each panel as it is computed. Where scores or
+ * distributions are asked for, or tokens that are there already count less, all logits of a sentence
+ * are written out first; both ways the same token is chosen, the first of equal ones.
  */
 #include <math.h>
 #include <string.h>
@@ -27,11 +27,6 @@ static int place_of(const qs_run *run, int sentence, int32_t id) {
             high = middle;
     }
     return low < shortlist->count && shortlist->ids[low] == id ? low : -1;
-}
-
-static int32_t token_at(const qs_run *run, int sentence, int place) {
-    if (place < 0) return QS_EOS; /* no logit was a number */
-    return run->shortlists ? run->shortlists[sentence].ids[place] : place;
 }
 
 /* --- plain ------------------------------------------------------------------------------------ */
@@ -79,7 +74,7 @@ static void choose_plainly(qs_run *run, int rows, int place) {
     }
 }
 
-/* --- with scores, penalty or n-grams ---------------------------------------------------------- */
+/* --- with scores, distributions, penalty or n-grams ------------------------------------------- */
 
 /* Tokens that are there already count less: divided or multiplied by the penalty, once each. */
 static void penalise(qs_run *run, int sentence, const int32_t *written, int length,
@@ -126,6 +121,11 @@ static int first_of(const float *logits, int count, float largest) {
 
 static void choose_one(qs_run *run, int row, int place, float *logits, int count) {
     int sentence = run->active[row];
+    if (run->call->top_k) qs_keep_top(run, sentence, place, logits, count);
+    if (place == run->call->limits[sentence]) { /* nothing more is written */
+        run->best_id[row] = -1;
+        return;
+    }
     const int32_t *written = run->call->targets + run->written_at[sentence];
     if (run->call->repetition_penalty != 1.0f) penalise(run, sentence, written, place, logits);
     ban_ngrams(run, sentence, written, place, logits);
@@ -155,8 +155,10 @@ void qs_choose(qs_run *run, int rows, int place) {
         choose_plainly(run, rows, place);
     else
         choose_fully(run, rows, place);
-    for (int row = 0; row < rows; row++)
-        run->best_id[row] = token_at(run, run->active[row], run->best_id[row]);
+    for (int row = 0; row < rows; row++) {
+        int best = run->best_id[row]; /* -1 where no logit was a number */
+        run->best_id[row] = best < 0 ? QS_EOS : qs_token_at(run, run->active[row], best);
+    }
 }
 
 /* --- candidates ------------------------------------------------------------------------------- */

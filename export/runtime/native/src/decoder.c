@@ -4,10 +4,10 @@
 /* Self-attention of the new positions to those before them. */
 static void attend_before(qs_run *run, int layer, int rows, int place) {
     const qs_dims *dims = &run->model->dims;
-    size_t width = (size_t)dims->width, whole = run->padded_limits * width;
+    size_t width = (size_t)dims->width, whole = run->padded_steps * width;
     for (int row = 0; row < rows; row++) {
         int sentence = run->active[row];
-        int padded = qs_padded(run->call->limits[sentence], 8);
+        int padded = qs_padded(qs_steps(run->call, sentence), 8);
         size_t at = (size_t)layer * whole + run->target_at[sentence] * width;
         float *keys = run->self_keys + at, *values = run->self_values + at;
         const float *qkv = run->wide_rows + (size_t)row * run->wide;

@@ -32,10 +32,18 @@ typedef struct {
     int32_t scored;                  /* whether scores are wanted */
     float repetition_penalty;        /* 1: none */
     int32_t no_repeat_ngram;         /* 0: none */
+    int32_t top_k;                   /* words that are wanted of each position; 0: none */
     int32_t *targets;                /* out: ids without </s>, `limits` places for each sentence */
     int32_t *target_lengths;         /* out */
     int32_t *ended;                  /* out: 1 if </s> came before the limit, else 0 */
     float *scores;                   /* out if scored: sums of log-probabilities, </s> counted */
+    /* Out if top_k, for each sentence `limits` + 1 positions, of which it fills `target_lengths`
+     * + 1: those of its ids and that of </s>, also where it did not get to write </s>. The
+     * distribution is over the sentence's candidates, or all words, as the model has it: before
+     * penalties, and </s> may come first. */
+    int32_t *top_ids;                /* [position][top_k], likeliest first, of equal ones the lower */
+    float *top_logp;                 /* [position][top_k], -INFINITY (and id 0) where there are less */
+    float *tails;                    /* [position], the probability of all other words */
 } qs_call;
 
 /* Increases whenever the layout of `qs_call` or of a model's bytes changes. */

@@ -19,7 +19,7 @@ typedef struct {
     int most_rows;   /* rows of the encoder's largest chunk, or sentences */
     int most_length; /* of a source or a translation */
     size_t padded_tokens; /* of all sources, each filled up to a multiple of 8 */
-    size_t padded_limits; /* of all translations, likewise */
+    size_t padded_steps; /* of all translations' steps, likewise */
     size_t wide; /* floats of a row of `wide` */
     size_t narrow; /* floats of a row of `x` and the like */
 
@@ -59,7 +59,18 @@ typedef struct {
 
 /* Whether a call needs no more of the logits than the largest. */
 static inline int qs_is_plain(const qs_call *call) {
-    return !call->scored && call->repetition_penalty == 1.0f && call->no_repeat_ngram == 0;
+    return !call->scored && call->repetition_penalty == 1.0f && call->no_repeat_ngram == 0 &&
+           call->top_k == 0;
+}
+
+/* Most steps of a sentence: with distributions one more, for the </s> behind a full translation. */
+static inline int qs_steps(const qs_call *call, int sentence) {
+    return call->limits[sentence] + (call->top_k > 0);
+}
+
+/* What token stands at a place among a sentence's outputs. */
+static inline int32_t qs_token_at(const qs_run *run, int sentence, int place) {
+    return run->shortlists ? run->shortlists[sentence].ids[place] : place;
 }
 
 /* Lay the memory of a call out. QS_OK, QS_BAD_CALL or QS_NO_MEMORY. */
@@ -89,6 +100,8 @@ void qs_encode(qs_run *run);
 void qs_step(qs_run *run, int rows, int place);
 /* The likeliest tokens of the active rows into best_id; adds to the scores. */
 void qs_choose(qs_run *run, int rows, int place);
+/* The distribution of a sentence's position from its logits [count]. */
+void qs_keep_top(qs_run *run, int sentence, int place, const float *logits, int count);
 /* Pack the output layers of all sentences' candidates. */
 void qs_gather(qs_run *run);
 

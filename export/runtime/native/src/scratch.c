@@ -49,11 +49,14 @@ static int call_fits(const qs_model *model, const qs_call *call) {
     if (call->rows < 1 || call->rows > MAX_ROWS) return 0;
     if (!(call->repetition_penalty >= 1.0f && call->repetition_penalty <= 100.0f)) return 0;
     if (call->no_repeat_ngram < 0 || call->no_repeat_ngram > MAX_NGRAM) return 0;
+    if (call->top_k < 0 || call->top_k > model->dims.vocab_size) return 0;
+    if (call->top_k && !(call->top_ids && call->top_logp && call->tails)) return 0;
+    int most = model->dims.positions - (call->top_k > 0); /* see qs_steps */
     const int32_t *source = call->sources;
     for (int row = 0; row < call->rows; row++) {
         int length = call->lengths[row], limit = call->limits[row];
         if (length < 1 || length > model->dims.positions) return 0;
-        if (limit < 1 || limit > model->dims.positions) return 0;
+        if (limit < 1 || limit > most) return 0;
         if (!ids_fit(source, length, model->source_table.rows)) return 0;
         source += length;
     }
@@ -68,11 +71,11 @@ static void measure(qs_run *run) {
     size_t chunk = 0;
     run->most_rows = call->rows;
     for (int row = 0; row < call->rows; row++) {
-        int length = call->lengths[row], limit = call->limits[row];
+        int length = call->lengths[row], steps = qs_steps(call, row);
         run->padded_tokens += (size_t)qs_padded(length, 8);
-        run->padded_limits += (size_t)qs_padded(limit, 8);
+        run->padded_steps += (size_t)qs_padded(steps, 8);
         if (length > run->most_length) run->most_length = length;
-        if (limit > run->most_length) run->most_length = limit;
+        if (steps > run->most_length) run->most_length = steps;
         if (length > (int)chunk) chunk = (size_t)length;
     }
     if (chunk < QS_ROWS) chunk = QS_ROWS;
@@ -147,8 +150,8 @@ static void place_all(qs_run *run, layout *l) {
     if (dims->recurrent) {
         run->states = place(l, layers * sentences * width, sizeof(float));
     } else {
-        run->self_keys = place(l, layers * run->padded_limits * width, sizeof(float));
-        run->self_values = place(l, layers * run->padded_limits * width, sizeof(float));
+        run->self_keys = place(l, layers * run->padded_steps * width, sizeof(float));
+        run->self_values = place(l, layers * run->padded_steps * width, sizeof(float));
     }
     run->logits = place(l, logit_count(run), sizeof(float));
     run->history = place(l, padded, sizeof(int32_t));
@@ -162,7 +165,7 @@ static void place_sentences(qs_run *run) {
         run->target_at[row] = target;
         run->written_at[row] = written;
         source += (size_t)qs_padded(run->call->lengths[row], 8);
-        target += (size_t)qs_padded(run->call->limits[row], 8);
+        target += (size_t)qs_padded(qs_steps(run->call, row), 8);
         written += (size_t)run->call->limits[row];
     }
 }
