@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -13,13 +14,16 @@ from service.errors import SEND_JSON, ApiError, explain
 
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 MAX_FORM_FIELDS = 10_000
+OF_LIST = re.compile(r"(\w{1,40})\[(\d{1,3})\]\.(\w{1,40})", re.ASCII)
+"""A field of an object in a list, as DeepL's client for Node.js names it: `dictionaries[0].name`."""
 M = TypeVar("M", bound=BaseModel)
 
 
 async def read_body(request: Request, model: type[M]) -> M:
     """The request's fields as `model`; those of the query where the body has none of that name.
 
-    A form's field that comes several times is a list. Raises ApiError 400 that says what is wrong.
+    A form's field that comes several times is a list, and so are fields named `a[0].b`. Raises
+    ApiError 400 that says what is wrong.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     fields = await _form(request) if kind in FORMS else _json(await request.body())
@@ -63,9 +67,17 @@ async def _form(request: Request) -> dict[str, Any]:
     except (MultiPartException, UnicodeDecodeError) as error:
         raise ApiError(400, "invalid_request", f"the form cannot be read: {error}") from error
     fields: dict[str, Any] = {}
+    lists: dict[str, dict[int, dict[str, Any]]] = {}
     for name in form:
         values = form.getlist(name)
-        fields[name] = values if len(values) > 1 else values[0]
+        value = values if len(values) > 1 else values[0]
+        if within := OF_LIST.fullmatch(name):
+            objects = lists.setdefault(within[1], {})
+            objects.setdefault(int(within[2]), {})[within[3]] = value
+        else:
+            fields[name] = value
+    for name, objects in lists.items():
+        fields.setdefault(name, [objects[number] for number in sorted(objects)])
     return fields
 
 
