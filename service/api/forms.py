@@ -15,7 +15,7 @@ from service.errors import SEND_JSON, ApiError, explain
 FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
 MAX_FORM_FIELDS = 10_000
 OF_LIST = re.compile(r"(\w{1,40})\[(\d{1,3})\]\.(\w{1,40})", re.ASCII)
-"""A field of an object in a list, as DeepL's client for Node.js names it: `dictionaries[0].name`."""
+"""A field of an object in a list, as DeepL's client for Node.js has it: `dictionaries[0].name`."""
 M = TypeVar("M", bound=BaseModel)
 
 
