@@ -67,11 +67,15 @@ class Coverage:
 
     @classmethod
     def of(cls, engine: Reader) -> Coverage | None:
-        """That of an engine; None if it reads every text."""
-        if engine.reads_all_text:
-            return None
+        """That of an engine; None if it reads every text as well as plain text.
+
+        A vocabulary that spells in bytes what it has no piece for reads it, but the model has
+        hardly seen such characters: plain ones are sent for them, too.
+        """
 
         def reads(text: str) -> bool:
+            if engine.reads_all_text:
+                return not _is_spelt(engine, text)
             return not engine.unknown_spans(text)
 
         typography = Typography.readable_by(reads)
@@ -80,6 +84,8 @@ class Coverage:
         harmless |= {code: " " for code in range(0x3001) if chr(code).isspace()}
         harmless |= {ord(c): form.strip()[:1] or filler for c, form in typography.plain.items()}
         capitals = Capitals.readable_by(reads, engine.count_tokens)
+        if engine.reads_all_text:
+            return cls(_all_known, typography, capitals, {}) if typography.plain else None
         return cls(engine.unknown_spans, typography, capitals, harmless)
 
     def reads(self, text: str) -> bool:
@@ -116,6 +122,8 @@ class Coverage:
 
     def protect(self, inline: InlineText) -> InlineText:
         """The paragraph with everything that the model cannot read as elements. Linear time."""
+        if not self._harmless:
+            return inline
         text = inline.text
         spans = self.unknown_spans(text.translate(self._harmless))
         if not spans:
@@ -130,6 +138,20 @@ class Coverage:
             place = end
         builder.add_inline(inline.cut(place, len(text)))
         return builder.build()
+
+
+def _is_spelt(engine: Reader, text: str) -> bool:
+    """Whether a text that is not ASCII takes a token for each byte, and is no plain text for the
+    vocabulary's normalisation."""
+    tokens = engine.count_tokens(text)
+    plain = unicodedata.normalize("NFKC", text)
+    is_plain = plain.isascii() and engine.count_tokens(plain) == tokens
+    return not text.isascii() and tokens >= len(text.encode()) and not is_plain
+
+
+def _all_known(text: str) -> list[tuple[int, int]]:
+    """The unknown spans of a vocabulary that has none."""
+    return []
 
 
 def _stretches(

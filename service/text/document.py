@@ -44,6 +44,10 @@ LIST_MARK = re.compile(
 )
 
 
+ESCAPED_WITHIN = re.compile(r"(?<=[^\W\d_])\\'(?=[^\W\d_])")
+UNESCAPED = re.compile(r"(?<!\\)'")
+
+
 def read_text(text: str) -> Iterator[str | Block]:
     """Each line is a paragraph; list marks and line breaks are kept."""
     for position, line in enumerate(LINE_BREAK.split(text)):
@@ -53,7 +57,21 @@ def read_text(text: str) -> Iterator[str | Block]:
         mark = LIST_MARK.match(line)
         start = mark.end() if mark else 0
         yield line[:start]
-        yield Block(InlineText(line[start:]), str)
+        yield _line(line[start:])
+
+
+def _line(text: str) -> Block:
+    """A line of plain text. Where all of its apostrophes are escaped, as in the strings of programs
+    (`It\\'s`), those of the translation are."""
+    if "\\'" not in text or not ESCAPED_WITHIN.search(text) or UNESCAPED.search(text):
+        return Block(InlineText(text), str)
+    builder = InlineTextBuilder()
+    for part in re.split(r"(\\')", text):
+        if part == "\\'":
+            builder.add_element(InlineElement(part, "character", part, "'"), "'")
+        else:
+            builder.add(part)
+    return Block(builder.build(), lambda translation: translation.replace("'", "\\'"))
 
 
 def read_wrapped(wrapped: str) -> Iterator[str | Block]:

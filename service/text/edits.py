@@ -57,6 +57,8 @@ def replacements_of(
         if len(matches) != 1:
             return None
         start, end = matches[0].span()
+        if is_numeral and element.output[-1:].isalpha() and text[end : end + 1].isalpha():
+            return None  # it has its unit with it
         output, shown = element.output, element.term or element.shown
         if is_numeral:
             if start == 0 and core.raw()[:1].isupper():

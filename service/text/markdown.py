@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from service.text import html
@@ -241,9 +241,34 @@ def _escaped_start(match: re.Match[str]) -> str:
     return f"{start}\\" if start.isdigit() else f"\\{start}"
 
 
+ESCAPED_UNLESS_USED = re.compile(r"\\([~\[\]])")
+"""Signs of syntaxes that are not read (`H~2~O`, `^[note]`, `[@cite]`); see `escape_as`."""
+
+
+def escape_as(source: InlineText, escape: Callable[[str], str]) -> Callable[[str], str]:
+    """`escape` for a paragraph, whose own `~`, `[` and `]` mean nothing, or something that is not
+    known here: the translation's stay as plain as they are."""
+    plain = {sign for sign in "~[]" if sign in source.text}
+    if not plain:
+        return escape
+    return lambda text: ESCAPED_UNLESS_USED.sub(
+        lambda match: match[1] if match[1] in plain else match[0], escape(text)
+    )
+
+
 def escape_in_table(text: str) -> str:
     """The same within a cell of a table."""
     return escape(text).replace("|", "\\|")
+
+
+def _block_of(
+    text: str,
+    labels: frozenset[str],
+    breaks: Sequence[InlineElement] = (),
+    escape: Callable[[str], str] = escape,
+) -> Block:
+    inline = read_inline(text, breaks, labels)
+    return Block(inline, escape_as(inline, escape))
 
 
 LINE = re.compile(r"([^\r\n]+)(\r\n|\n|\r|$)|([\r\n]+)")
@@ -270,6 +295,11 @@ DELIMITER_ROW = re.compile(
     r"(?=.*\|)[ \t]*\|?[ \t]*:?-+:?[ \t]*+(?:\|[ \t]*+:?-+:?[ \t]*+)*+\|?[ \t]*$"
 )
 DEFINITION = re.compile(r"\[([^\]]{1,500})\]:[ \t]*\S")
+MODULE = re.compile(
+    r"import\s(?:[^\"'\n]{0,300}\sfrom\s+)?[\"'][^\"'\n]{1,300}[\"'];?[ \t]*$"
+    r"|export\s+(?:default|const|let|function|class|async)\s.{0,300}[=({]"
+)
+"""Lines of code in MDX."""
 HEADING = re.compile(r"#{1,6}[ \t]+")
 CELL = re.compile(r"((?:[^|\\`]|\\.|`+[^`|]*`+|`|\\$)*)(\||$)", re.DOTALL)
 HTML_BLOCK = re.compile(r"<(?:!--|[?!]|/?([A-Za-z][A-Za-z0-9-]*)(?=[\s/>]|$))")
@@ -323,14 +353,14 @@ class MarkdownParagraph:
         """The paragraph, then the line break after it; it is empty then."""
         if self.text:
             breaks = [InlineElement(gap, "character", gap, " ") for gap in self.gaps[:-1]]
-            yield Block(read_inline("\n".join(self.text), breaks, self.labels), escape)
+            yield _block_of("\n".join(self.text), self.labels, breaks)
             yield self.gaps[-1]
         self.text, self.gaps = [], []
 
     def finish_lines(self) -> Iterator[str | Block]:
         """The same with each line as a paragraph: terms that a definition follows."""
         for text, gap in zip(self.text, self.gaps, strict=True):
-            yield Block(read_inline(text, [], self.labels), escape)
+            yield _block_of(text, self.labels)
             yield gap
         self.text, self.gaps = [], []
 
@@ -395,7 +425,7 @@ def _block_kind(lines: Lines, prefix: str, content: str, in_paragraph: bool) -> 
         or BREAK.match((prefix + content).strip())
     ):
         return "kept"
-    if TEMPLATE_LINE.match(content):
+    if TEMPLATE_LINE.match(content) or (not in_paragraph and MODULE.match(content)):
         return "kept"
     if GRID.match(content):
         return "grid"
@@ -431,7 +461,7 @@ def _block(
             rest = content[mark.end() :]
             text = rest.rstrip(' \t"' if mark.group().endswith('"') else " \t")
             yield prefix + mark.group()
-            yield Block(read_inline(text, [], labels), escape)
+            yield _block_of(text, labels)
             yield rest[len(text) :] + line_break
         case "heading":
             heading = HEADING.match(content)
@@ -439,7 +469,7 @@ def _block(
             _, line_break = lines.take()
             start, end = heading.end(), _heading_end(content, heading.end())
             yield prefix + heading.group()
-            yield Block(read_inline(content[start:end], [], labels), escape)
+            yield _block_of(content[start:end], labels)
             yield content[end:] + line_break
         case _:
             yield "".join(lines.take())
@@ -500,7 +530,7 @@ def _table(lines: Lines, labels: frozenset[str]) -> Iterator[str | Block]:
             start = _prefix_end(line)
             yield line[:start]
             for cell in CELL.finditer(line, start):
-                yield Block(read_inline(cell[1], [], labels), escape_in_table)
+                yield _block_of(cell[1], labels, escape=escape_in_table)
                 yield cell[2]
         yield line_break
         row += 1

@@ -28,9 +28,13 @@ NAMED = re.compile(
 """What makes `3.5` behind it a name (`section 3.5`)."""
 CAPITALISED = re.compile(r"\b([^\W\d_]*[A-Z][\w.-]{0,40})[ \u00a0]\Z")
 """So does a word with a capital (`Python 3.5`), except these."""
+GLUED = re.compile(r"(?<![^\W\d_])([^\W\d_]{1,20}+)\Z")
+"""And letters that touch it (`v2.0`)."""
 BEFORE_AMOUNTS = re.compile(
     r"A|About|Add|Almost|Another|Around|At|Between|By|Every|Exactly|For|From|I|In|Just|Less|More|"
-    r"Nearly|Now|On|Only|Over|Roughly|Some|Take|The|These|Those|To|Under|Up|Use|We|With|You"
+    r"Nearly|Now|On|Only|Over|Roughly|Some|Take|The|These|Those|To|Under|Up|Use|We|With|You|"
+    r"ARS|AUD|BRL|CAD|CHF|CLP|CNY|CZK|DKK|EUR|GBP|HKD|HUF|ILS|INR|JPY|KRW|MXN|NOK|NZD|PLN|RMB|RUB|"
+    r"SEK|SGD|THB|TRY|USD|ZAR"
 )
 UNIT = re.compile(
     r"[ \u00a0]?(?:[kKMGTP]i?(?:[Bb]|bit|Bit|Hz|W|Wh)(?:/s|ps)?|[kcmµn]?m[²³]?|km/h|[kmµ]?g|"
@@ -285,7 +289,7 @@ def same_numerals(source: str, translation: str) -> bool:
 
 def _is_name(before: str) -> bool:
     """Whether a number is part of a name, by what is before it."""
-    word = CAPITALISED.search(before)
+    word = CAPITALISED.search(before) or GLUED.search(before)
     return bool(NAMED.search(before)) or (
         word is not None and not BEFORE_AMOUNTS.fullmatch(word[1])
     )

@@ -30,8 +30,21 @@ CONVERSION = r"""
 """printf's conversion up to its letter."""
 WITH_UNIT = r"(?=[A-Za-z]{1,3}(?![A-Za-z]))"
 """A short unit right behind a conversion (`%dpx`)."""
-PROSE = r"[^\W\d_]{1,40}+(?:,?[ ][\w'’-]{1,40}+){2,60}+[.!?]?"
+ICU_TYPES = "number|date|time|spellout|ordinal|duration|list|plural|select|selectordinal|choice"
+PROSE = (
+    rf"(?!\w{{1,60}},[ ]?(?:{ICU_TYPES})\b)" r"[^\W\d_]{1,40}+(?:,?[ ][\w'’-]{1,40}+){2,60}+[.!?]?"
+)
 """Three words or more in braces are a text."""
+
+
+def _nested(depth: int) -> str:
+    """What is in braces, with other braces in it so deep."""
+    inner = r"[^{}]"
+    for _ in range(depth):
+        inner = rf"(?:[^{{}}]|\{{{inner}{{0,1000}}+\}})"
+    return rf"{inner}{{0,2000}}+"
+
+
 NOT_A_NUMBER = r"(?<!\d)(?<!\d[ \u00a0])"
 """A percent sign behind a number is one."""
 
@@ -48,6 +61,7 @@ SYNTAXES: Mapping[str, str] = {
     "PHP": r"<\?=(?:[^?]|\?(?!>)){0,1000}+\?>",
     "three braces": r"\{\{\{[^{}]{0,200}\}\}\}",
     "GitHub Actions": r"\$\{\{[^{}]{0,200}\}\}",
+    "ICU choice": rf"\{{\s?[\w.-]{{1,60}}\s?,\s?(?:plural|select|selectordinal)\s?,{_nested(4)}\}}",
     "two braces": r"\{\{[^{}]{0,200}\}\}",
     "prefixed brace": r"[$\#%@]\{(?:[^{}]|\{[^{}]{0,100}\}){0,200}\}",
     "brace, ICU": rf"\{{(?!{PROSE}\}})(?:[^{{}}]|\{{[^{{}}]{{0,100}}\}}){{0,200}}\}}",
@@ -68,7 +82,8 @@ SYNTAXES: Mapping[str, str] = {
     "Laravel": r"""(?<![^\s(\["'„“])(?<!\d\s):[a-z_]\w{1,60}+(?!:)""",
     "Weblate": r"\[X\d{1,5}X\]",
     "i18n-tasks": r"\bX__\d{1,5}\b",
-    "marked number": r"(?:\#\#\d{1,5}\#\#|§§\d{1,5}§§|@@\d{1,5}@@|⟦[^⟦⟧]{1,60}⟧)",
+    "marked number": r"(?:\#\#\d{1,5}\#\#|§§\d{1,5}§§|@@\w{1,60}@@|⟦[^⟦⟧]{1,60}⟧)",
+    "Mailchimp": r"\*\|[A-Z][A-Z0-9_:]{0,60}\|\*",
     "TYPO3": r"\#\#\#[A-Z]\w{0,60}\#\#\#",
     "entity": r"&(?:[A-Za-z][\w.-]{1,40}|\#\d{1,7}|\#x[0-9A-Fa-f]{1,6});",
     "character escape": r"\\(?:u[0-9A-Fa-f]{4}|u\{[0-9A-Fa-f]{1,6}\}|x[0-9A-Fa-f]{2})",
@@ -78,12 +93,16 @@ CONTROLS: Mapping[str, str] = {
     "ERB, EJS, ASP, JSP": r"<%(?![=-])(?:[^%]|%(?!>)){0,1000}+%>",
     "PHP": r"<\?(?!=)(?:[^?]|\?(?!>)){0,1000}+\?>",
     "FreeMarker": r"""</?[\#@][A-Za-z](?:[^<>"']|"[^"]{0,300}"|'[^']{0,300}'){0,500}+>""",
+    "FreeMarker in brackets": (
+        r"\[/?\#(?:if|else|elseif|list|items|sep|switch|case|default|assign|local|global|include|"
+        r"import|macro|nested|noparse|escape|ftl)\b[^\[\]]{0,300}\]"
+    ),
     "Jinja, Twig, Liquid": r"\{%[^{}]{0,200}%\}|\{\#[^{}]{0,200}\#\}",
     "Hugo": r"\{\{[<%][^{}]{0,300}[>%]\}\}",
     "Handlebars": r"\{\{(?:[\#/^>!]|else\b)[^{}]{0,200}\}\}",
     "subtitles": r"\{\\[^{}]{1,100}\}",
     "emoji": r"(?<![\w:]):(?:[a-z][a-z0-9_+-]{1,40}|[+-]1):(?![\w:])",
-    "escaped quote": r"""\\(?:["']|\\(?!\w))""",
+    "escaped quote": r"""\\(?:"|'(?<!\w\\')|'(?!\w)|\\(?!\w))""",
 }
 """What is no word of a sentence: it parts the text around it, or decorates it."""
 
@@ -99,7 +118,7 @@ def _any_of(group: str, patterns: Mapping[str, str]) -> str:
 _PLACEHOLDERS = "|".join(
     (_any_of("control", CONTROLS), _any_of("number", COUNTS), _any_of("placeholder", SYNTAXES))
 )
-PLACEHOLDER = rf"(?=[%{{$\[<\#§@⟦&\\:_X])(?:{_PLACEHOLDERS})"
+PLACEHOLDER = rf"(?=[%{{$\[<\#§@⟦&\\:_X*])(?:{_PLACEHOLDERS})"
 """All of them; a test holds its first characters to the tables."""
 TEMPLATE_LINE = re.compile(
     rf"(?:{_any_of('control', {name: CONTROLS[name] for name in OWN_LINE})}[ \t]*+)++\Z", re.VERBOSE
@@ -117,14 +136,21 @@ EMOTICON = r"""(?<![^\s("'“„])(?:[:;=]['’]?-?[()DPp|/*]|[xX]D)(?=[\s.,!?)"
 BRACKETED_KEY = r"\([&_~][A-Za-z0-9]\)"
 """The key of a label in a script without its letter (`保存(&S)`)."""
 SYMBOL = rf"""
-    (?P<symbol>{EMOTICON}|{BRACKETED_KEY}|\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|(?:{ONE_SYMBOL}){{1,20}}+)"""
+    (?P<symbol>{EMOTICON}|[±∓≤≥≦≧≈](?=[ ]?\d)|{BRACKETED_KEY}
+      |\({ONE_SYMBOL}\)|\[{ONE_SYMBOL}\]|(?:{ONE_SYMBOL}){{1,20}}+)"""
 IDENTIFIER = r"""
     (?P<identifier>
         \b[A-Za-z]\w{0,60}\(\)
       | \b[\w-]{1,60}\.(?:py|js|ts|json|ya?ml|md|txt|html?|css|pdf|png|jpe?g|docx?|xlsx?|csv
         |zip|exe|sh)\b
       | \b[A-Za-z0-9]{1,60}(?:_[A-Za-z0-9]{1,60}){1,20}\b
+      | (?<![\w^.,-])(?:\d{1,9}|[A-Za-z])\^(?:[-−+]?\d{1,5}(?![\w^.,]\d|\w)\^?|\{[^{}]{1,20}\})
+      | (?<![\w-])[A-Z][A-Z0-9]{1,9}-\d{1,9}(?![\w-])
+      | (?<![\w.-])(?=[-/.:\w]{1,30}?(?P<twice>[yYJMDdTHhms])(?P=twice))
+        (?:(?:[yYJ]{1,4}|M{1,4}|D{1,3}|d{1,4}|T{1,2}|H{1,2}|h{1,2}|m{1,2}|s{1,2}|S{1,3})[-/.:]){1,6}
+        (?:[yYJ]{1,4}|M{1,4}|D{1,3}|d{1,4}|T{1,2}|H{1,2}|h{1,2}|m{1,2}|s{1,2}|S{1,3})(?![\w-])
     )"""
+"""Names of code, of files, of tickets (`JIRA-42`), powers, forms of dates (`YYYY-MM-DD`)."""
 TAG = r"""
     (?P<tag></?(?:[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?|\d{1,3}\ ?)/?>)"""
 """A visible one, or one of a format that is not read (`<0>` of React)."""
@@ -165,6 +191,8 @@ SCRIPTS = "".join(map(chr, range(0x2070, 0x20A0)))
 COMPOSED = SCRIPTS + "".join(c for c in map(chr, range(0xA0, 0x3400)) if _has_other_letters(c))
 COMPATIBLE = rf"(?P<compatible>[{COMPOSED}])|(?P<ordinal>(?<!\w)[A-Za-z0-9]{{1,9}}+\.?[ºª])"
 
+HYPHENATED = "Ctrl|Control|Strg|Shift|Umschalt|Alt|AltGr|Meta|Cmd|Command"
+"""Keys that are also joined to others by a hyphen."""
 MODIFIER = "Ctrl|Control|Strg|Shift|Umschalt|Alt|AltGr|Meta|Super|Cmd|Command|Option|Win|Windows|Fn"
 KEY = (
     r"F\d{1,2}|Enter|Return|Eingabe|Esc(?:ape)?|Del(?:ete)?|Entf|Ins(?:ert)?|Einfg|Tab|Space|"
@@ -173,6 +201,8 @@ KEY = (
 )
 SHORTCUT = rf"""
     (?P<shortcut>\b(?:{MODIFIER})(?:[ ]?\+[ ]?(?:(?:{MODIFIER})\b|{KEY})){{1,4}}
+      | \b(?:{HYPHENATED})(?:-(?:(?:{HYPHENATED})\b|{KEY})){{1,4}}(?![\w-])
+      | \bF(?:1[0-9]|2[0-4]|[1-9])(?![\w.,-]\d|\w)
       | [⌘⌥⇧⌃⊞]{{1,4}}\+?(?:{KEY}))"""
 _SOURCE = (SHORTCUT, DIGITS, OPERATOR, FIELD)
 _FIRST = (ADDRESS, TAG, *_SOURCE, PLACEHOLDER, ESCAPED_BREAK)
@@ -180,8 +210,12 @@ PROTECTED = re.compile("|".join((*_FIRST, IDENTIFIER, SYMBOL, COMPATIBLE, BRACKE
 ADDRESSES = re.compile(ADDRESS, re.VERBOSE)
 INVENTED = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
 SUSPECT = re.compile(
-    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)|;-?[)D]|\b[xX]D\b"""
+    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)|;-?[)D]|\b[xX]D\b|(?:YY|JJ|yy|MM|mm|DD|dd|TT|ss)-"""
 )
 """What a Latin text contains if `INVENTED` matches it; most sentences contain none of it."""
-SUSPECT_DIGITS = re.compile(r"[-0-9](?:(?<=-)--|(?<=\d)[ –-]\d|(?<=\d)\d{6})")
+SUSPECT_DIGITS = re.compile(
+    r"[-0-9](?:(?<=-)--|(?<=\d)[ –-]\d|(?<=\d)\d{6}|(?<=[ltdgr]-)[A-Z]|(?<=[ltdgr]-)\w(?!\w)"
+    r"|(?<=[A-Z]-)\d"
+    r"|(?<=F\d))"
+)
 """What it contains besides if `PROTECTED` matches it."""

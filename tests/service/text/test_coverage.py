@@ -228,3 +228,23 @@ def test_an_engine_with_byte_fallback_has_no_gaps() -> None:
             raise AssertionError("asked in vain")
 
     assert Coverage.of(Complete()) is None
+
+
+def test_what_a_vocabulary_spells_in_bytes_is_sent_in_plain_characters() -> None:
+    """A model has hardly seen such characters, though it can read them."""
+
+    class Spelling:
+        reads_all_text = True
+
+        def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
+            raise AssertionError("asked in vain")
+
+        def count_tokens(self, sentence: str) -> int:
+            return sum(1 if c in "“”…ß" else len(c.encode()) for c in sentence)
+
+    coverage = Coverage.of(Spelling())
+    assert coverage is not None
+    assert coverage.simplify("“Wi‑Fi”…") == "“Wi-Fi”…"
+    assert coverage.restore("“Wi‑Fi”", "“Wi-Fi”") == "“Wi‑Fi”"
+    assert coverage.simplify("PLEASE DO NOT") == "Please do not"
+    assert coverage.restore("PLEASE DO NOT", "Bitte nicht") == "BITTE NICHT"
