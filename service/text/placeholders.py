@@ -41,6 +41,7 @@ KINDS: dict[str, Kind] = {
     "number": "number",
     **dict.fromkeys(("symbol", "rule", "control", "break", "bracket"), "point"),
 }
+INDICES = ("sub", "sup")
 MAKES_PROTECTED = re.compile(r"[^\w\s.,;!?'’-]|_|(?<=\w)\.(?=\w)")
 PERCENT = re.compile(r"%(?=[A-Za-z(@%])")
 TRAILING = ".,;:!?…"
@@ -331,7 +332,7 @@ def _within_sentence(text: str, start: int, end: int) -> bool:
 
 
 def _with_neighbours(inline: InlineText, keep_numbers: bool) -> InlineText:
-    """Join protected words with the letters that touch them, and words that have a tag inside.
+    """Join protected words with the letters that touch them, and put tags within a word around it.
 
     With `keep_numbers`, a number that only tags touch stays one.
     """
@@ -344,7 +345,11 @@ def _with_neighbours(inline: InlineText, keep_numbers: bool) -> InlineText:
             index += 1
             continue
         builder.add_inline(inline.cut(place, start))
-        builder.add_element(_joined(inline.cut(start, end), keep_numbers))
+        inside = inline.cut(start, end)
+        if (word := _tagged_as_a_whole(inside)) is not None:
+            builder.add_inline(word)
+        else:
+            builder.add_element(_joined(inside, keep_numbers))
         place = end
         while index < len(inline.places) and inline.places[index] < end:
             index += 1
@@ -371,6 +376,33 @@ def _touching(inline: InlineText, index: int, earliest: int) -> tuple[int, int]:
         end, stops = end + 1, stops + 1
     inside = inline.cut(start, end)
     return (start, end) if _balanced(inside) else (place, place + 1)
+
+
+def _tagged_as_a_whole(inline: InlineText) -> InlineText | None:
+    """A word with the tags within it around it (`<b>T</b>he`), since the translation has no such
+    part; None for what is more than letters and tags, and for indices (`n<sup>th</sup>`)."""
+    letters = inline.text.replace(MARK, "")
+    tags = inline.elements
+    if not letters.isalpha() or any(
+        tag.kind not in ("open", "close") or tag.name in INDICES for tag in tags
+    ):
+        return None
+    waiting: list[int] = []
+    openings: list[InlineElement] = []
+    closings: list[tuple[int, InlineElement]] = []
+    for tag in tags:
+        if tag.kind == "open":
+            waiting.append(len(openings))
+            openings.append(tag)
+        else:
+            closings.append((waiting.pop(), tag))
+    builder = InlineTextBuilder()
+    for tag in openings:
+        builder.add_element(tag, MARK)
+    builder.add(letters)
+    for _, tag in sorted(closings, key=lambda one: -one[0]):
+        builder.add_element(tag, MARK)
+    return builder.build()
 
 
 def _in_word(character: str) -> bool:

@@ -107,6 +107,16 @@ ALIKE: dict[str, str] = {
     "bean": "#link",
     "name in parts": "{Cafe\u0301}",
     "address in parts": "https://a.example/Cafe\u0301",
+    "ICU, nested": "{g, select, male {{n, plural, one {his dog} other {his dogs}}} other {#}}",
+    "ICU number": "{n, number, percent}",
+    "Mailchimp": "*|FNAME|*",
+    "markers of two signs": "@@name@@",
+    "form of a date": "YYYY-MM-DD",
+    "form of a time": "HH:mm:ss",
+    "key with a hyphen": "Ctrl-Alt-C",
+    "function key": "F12",
+    "ticket": "JIRA-42",
+    "power": "10^23",
     "emoji": "😀",
     "emoji of a sequence": "👍🏽",
     "emoticon": ":-)",
@@ -118,6 +128,7 @@ ANGLED: dict[str, str] = {
     "FreeMarker": "<#if x>",
     "FreeMarker call": "<@macro/>",
     "numbered": "<0/>",
+    "FreeMarker in brackets": "[#if x]",
     "self-closing": '<x id="1"/>',
 }
 """Syntaxes that are written so in text and in HTML."""
@@ -137,10 +148,11 @@ POSITIONS: dict[str, tuple[str, str]] = {
     "exclamation": ("look at ", "!"),
 }
 NOT_IN = {
-    "md": {*VISIBLE, "white brackets", "underscores", "wiki", "printf star"},
+    "md": {*VISIBLE, "white brackets", "underscores", "wiki", "printf star", "Mailchimp"},
     "html": set(VISIBLE),
     "vtt": {*ANGLED, *VISIBLE},
     "srt": {"template tag"},
+    **dict.fromkeys(("po", "xliff", "tmx"), {"ICU, nested"}),  # translated branch by branch
 }
 """Syntaxes that mean something else there."""
 
@@ -382,3 +394,22 @@ def test_a_rotation_twice_is_the_text() -> None:
     text = "We saw it. They slept."
     assert rotated(rotated(text)) == text
     assert Counter(rotated(text))["."] == 2
+
+
+@pytest.mark.parametrize(
+    ("format", "source", "expected"),
+    [
+        ("html", "<b>T</b>he dog", "<b>Gur</b> qbt"),
+        ("html", "we saw dog<b>s</b>.", "jr fnj <b>qbtf</b>."),
+        ("html", "the <b>d<i>o</i></b>g", "gur <b><i>qbt</i></b>"),
+        ("html", "the n<sup>th</sup> dog", "gur n<sup>th</sup> qbt"),
+        ("markdown", "un**believ**able", "**haoryvrinoyr**"),
+        ("markdown", "H~2~O and a note^[we saw it] here", "U~2~B naq n abgr^[jr fnj vg] urer"),
+        ("markdown", "import A from './a'\n\nthe dog", "import A from './a'\n\ngur qbt"),
+        ("text", "It\\'s the dog\\'s", "Vg\\'f gur qbt\\'f"),
+        ("text", "within ±5 and ≥3", "jvguva ±5 naq ≥3"),
+    ],
+)
+def test_signs_beside_and_within_words(format: Format, source: str, expected: str) -> None:
+    for translate in (rotating, rotating_all):
+        assert run(source, format, translate) == expected
