@@ -17,7 +17,7 @@ from training.data.batching import Batch
 from training.model.transformer import ACTIVATIONS, PAD, FeedForward, Transformer
 from training.stage import say
 
-CALIBRATION_PAIRS = 1000
+CALIBRATION_PAIRS = 2000
 """Pairs of a run's text to prune on: some twenty tokens for each of 1,500 units."""
 DAMPING = 1e-4
 """What is added to each unit's mean square before inverting, as a share of the mean of all."""
