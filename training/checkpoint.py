@@ -15,7 +15,7 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -36,6 +36,7 @@ from training.model.transformer import (
 from training.teacher_files import SOURCE_TOKENIZER
 
 FORMAT = 1
+Value = TypeVar("Value")
 
 
 class CheckpointError(RecipeError):
@@ -301,10 +302,10 @@ def load_run_state(folder: Path) -> tuple[dict[str, Tensor], RunState] | None:
     return load_file(folders[-1] / "state.safetensors"), state
 
 
-def part_of(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    """Tensors of one part of a saved state, by their names within it."""
+def part_of(values: dict[str, Value], prefix: str) -> dict[str, Value]:
+    """One part of a saved state, by the names within it."""
     return {
         name.removeprefix(f"{prefix}."): value
-        for name, value in tensors.items()
+        for name, value in values.items()
         if name.startswith(f"{prefix}.")
     }

@@ -52,6 +52,8 @@ WARM = 2
 """The first step that takes as long as later ones."""
 GATE = "objective."
 """In front of the names of a learned gate's weights, beside those of the model."""
+BATCHES = "batches."
+"""In front of what a mean is of, in how many batches it was."""
 SOON = 10.0
 """Seconds without a log line that need no announcement."""
 
@@ -240,6 +242,8 @@ class Trainer:
                 copy_start(self.model, whole, self.run.start_layers, self._calibration)
             return {}
         tensors, self.state = saved
+        if "batches" in self.state.sums:  # as earlier versions counted, for all values alike
+            self.state.sums = {}
         saved_world = tensors["rng"].shape[0]
         self.model.load_state_dict(part_of(tensors, "model"))
         row = rank if saved_world == world else 0
@@ -464,8 +468,9 @@ class Trainer:
     def _count(self, output: LossOutput, batch: Batch) -> None:
         self._tokens += batch.ntokens
         for name, value in {"loss": output.loss.detach(), **output.logs}.items():
-            self.state.sums[name] = self.state.sums.get(name, 0.0) + float(value)
-        self.state.sums["batches"] = self.state.sums.get("batches", 0.0) + 1
+            # What some batches lack, as before an on-policy round, is a mean over the others.
+            for key, more in ((name, float(value)), (f"{BATCHES}{name}", 1.0)):
+                self.state.sums[key] = self.state.sums.get(key, 0.0) + more
 
     def _tick(self, started: float) -> None:
         """Agree on the time spent: the slowest process's."""
@@ -476,10 +481,10 @@ class Trainer:
         self.state.seconds = float(agreed)
 
     def _log(self) -> None:
-        count = self.state.sums.pop("batches", 1.0)
+        counts = part_of(self.state.sums, BATCHES.rstrip("."))
         now = time.perf_counter()
         tokens = self._tokens * self.fabric.world_size
-        values: dict[str, float] = {name: total / count for name, total in self.state.sums.items()}
+        values = {name: self.state.sums[name] / count for name, count in counts.items()}
         values["tokens_per_second"] = round(tokens / max(now - self._since, 1e-9))
         values["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         values["epoch"] = self.state.epoch

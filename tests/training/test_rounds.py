@@ -99,6 +99,27 @@ def test_a_run_pauses_for_its_rounds(
     assert len(seen) == 2, "a finished run has nothing left to do"
 
 
+def own_losses(run: TrainingRun) -> dict[int, float]:
+    lines = (run.folder / "log.jsonl").read_text().splitlines()
+    return {one["step"]: one["own_loss"] for one in map(json.loads, lines) if "own_loss" in one}
+
+
+def test_a_line_of_the_log_is_the_mean_of_the_batches_that_have_a_value(
+    corpus: Path,  # noqa: F811
+    labels: Path,  # noqa: F811
+    teacher: Path,
+    tmp_path: Path,
+) -> None:
+    each, fourth = (
+        on_policy(corpus, labels, tmp_path / str(steps), log_every=steps, max_steps=STEPS)
+        for steps in (1, 4)
+    )
+    for run in (each, fourth):
+        in_rounds(run, teacher)
+    found = own_losses(each)
+    assert own_losses(fourth)[8] == pytest.approx((found[7] + found[8]) / 2)
+
+
 def paused(corpus: Path, labels: Path, folder: Path) -> TrainingRun:  # noqa: F811
     run = on_policy(corpus, labels, folder)
     train(dataclasses.replace(run, until=0.25))
