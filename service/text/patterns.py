@@ -141,8 +141,8 @@ SYMBOL = rf"""
 IDENTIFIER = r"""
     (?P<identifier>
         \b[A-Za-z]\w{0,60}\(\)
-      | \b[\w-]{1,60}\.(?:py|js|ts|json|ya?ml|md|txt|html?|css|pdf|png|jpe?g|docx?|xlsx?|csv
-        |zip|exe|sh)\b
+      | \b(?:[\w.-]{1,60}/){0,8}[\w-]{1,60}\.(?:py|js|ts|json|ya?ml|md|txt|html?|css|pdf|png
+        |jpe?g|docx?|xlsx?|csv|zip|exe|sh)\b
       | \b[A-Za-z0-9]{1,60}(?:_[A-Za-z0-9]{1,60}){1,20}\b
       | (?<![\w^.,-])(?:\d{1,9}|[A-Za-z])\^(?:[-−+]?\d{1,5}(?![\w^.,]\d|\w)\^?|\{[^{}]{1,20}\})
       | (?<![\w-])[A-Z][A-Z0-9]{1,9}-\d{1,9}(?![\w-])

@@ -70,6 +70,7 @@ ALIKE: dict[str, str] = {
     "e-mail": "first.last@mail.example",
     "handle": "@someone",
     "path": "/usr/local/bin",
+    "relative path": "pages/contact.html",
     "brace": "{name}",
     "index": "{0}",
     "index with a form": "{0:.2f}",
@@ -152,7 +153,9 @@ NOT_IN = {
     "html": set(VISIBLE),
     "vtt": {*ANGLED, *VISIBLE},
     "srt": {"template tag"},
-    **dict.fromkeys(("po", "xliff", "tmx"), {"ICU, nested"}),  # translated branch by branch
+    "po": {"ICU, nested"},  # which is translated branch by branch
+    "xliff": {"ICU, nested"},
+    "tmx": {"ICU, nested"},
 }
 """Syntaxes that mean something else there."""
 

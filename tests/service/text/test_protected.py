@@ -148,13 +148,10 @@ def test_what_touches_is_bounded() -> None:
 @pytest.mark.parametrize(
     ("html", "expected"),
     [
-        ("un<b>like</b>ly story", "Boston story."),
-        ("<b>un</b>likely story", "Boston story."),
         ("a <b>b</b> c", "a b c."),
-        ("see un<b>lik</b> now", "see Boston now."),
+        ("see n<sup>th</sup> now", "see Boston now."),
         ("see <b>x{a}</b> now", "see Boston now."),
         ("see {a}<b>x</b> now", "see Boston now."),
-        ("see un<b>li</b><i>ke</i>ly now", "see Boston now."),
         ("see a{x}<b>c now</b> d", "see aBostonc now d."),
         ("see &amp;{x} now", "see &Boston now."),
         ("see x&nbsp;{x} now", "see x Boston now."),
@@ -165,6 +162,24 @@ def test_a_word_that_tags_part_is_one(html: str, expected: str) -> None:
     assert sent(html, "html") == [expected]
     source = run(html, "html", translate=list)
     assert source == html
+
+
+@pytest.mark.parametrize(
+    ("html", "expected", "whole"),
+    [
+        ("un<b>like</b>ly story", "unlikely story.", "<b>unlikely</b> story"),
+        ("<b>un</b>likely story", "unlikely story.", "<b>unlikely</b> story"),
+        ("see un<b>lik</b> now", "see unlik now.", "see <b>unlik</b> now"),
+        (
+            "see un<b>li</b><i>ke</i>ly now",
+            "see unlikely now.",
+            "see <b><i>unlikely</i></b> now",
+        ),
+    ],
+)
+def test_tags_within_a_word_are_put_around_it(html: str, expected: str, whole: str) -> None:
+    assert sent(html, "html") == [expected]
+    assert run(html, "html", translate=list) == whole
 
 
 @pytest.mark.parametrize(
