@@ -38,18 +38,19 @@ from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
 EOS = 3
 MOST_ROWS = 512
 """Of a call, whose memory grows with them."""
-MOST_TOKENS = 320
-"""Of a call: beyond, activations and shortlists leave the second cache, and it gets slower (on an
-AMD EPYC of 512 KB 245 sentences a second at 256 tokens, 217 at 384 and 180 at 1,024)."""
+MOST_TOKENS = 384
+"""Of a call: beyond, activations and shortlists leave the second cache. On an AMD EPYC with 512 KB
+of it, calls of 1,024 tokens were a tenth (en-de) to a fifth (en-pt) slower."""
 
 
 class NativeEngine(SentenceEngine):
     """A bundle's engine, computed by the compiled library; searches with a beam are those of the
     engine that `load_searching` gives, which is called when the first one is asked for.
 
-    Up to `inter_threads` calls run at the same time, each on one thread; `max_batch_tokens` is the
-    most source tokens of a call, below MOST_TOKENS. Raises NativeUnavailable where the library was not built,
-    BundleError if the bundle has no such engine or its files do not fit the manifest.
+    Up to `inter_threads` calls run at the same time, each on one thread, of at most
+    `max_batch_tokens` source tokens, and MOST_TOKENS. Raises NativeUnavailable where the library
+    was not built, BundleError if the bundle has no such engine or its files do not fit the
+    manifest.
     """
 
     token_type = int
