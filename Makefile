@@ -82,9 +82,8 @@ $(served): $(installed) | $(bin)/python
 	$(bin)/python -m pip install --quiet --editable .
 	touch $@
 
-# Without byte code: most of what is installed is never imported, and the rest compiles itself.
 $(developed): $(installed) | $(bin)/python
-	$(bin)/python -m pip install --quiet --no-compile --editable '.[train,dev]'
+	$(bin)/python -m pip install --quiet --editable '.[train,dev]'
 	touch $(served) $@
 
 $(mutating): $(installed) | $(bin)/python
