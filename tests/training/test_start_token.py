@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from tests.training.test_pruning import batches, model
-from tests.training.test_trainer import losses, train_and_kill
+from tests.training.test_trainer import losses
 from tests.training.test_transfer import STEPS, pretrained, tokenized, training_run
 from tests.training.tiny_pretrained import FFN
 from training.checkpoint import load_checkpoint
@@ -19,7 +19,7 @@ from training.data.batching import Batch
 from training.distill.losses import build_loss
 from training.model.transformer import Transformer
 from training.run import Run
-from training.trainer import DistillationModule, TrainingRun, train
+from training.trainer import DistillationModule, Trainer, TrainingRun, train
 
 __all__ = ["pretrained", "tokenized"]
 
@@ -76,9 +76,8 @@ def cut_run(corpus: Run, folder: Path, pretrained: Path) -> TrainingRun:
     )
 
 
-@pytest.mark.slow
-def test_killed_it_resumes_with_the_same_teacher(
-    tokenized: Run, pretrained: Path, tmp_path: Path
+def test_stopped_it_resumes_with_the_same_teacher(
+    tokenized: Run, pretrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, broken = (
         cut_run(tokenized, tmp_path / name, pretrained) for name in ("whole", "broken")
@@ -86,8 +85,18 @@ def test_killed_it_resumes_with_the_same_teacher(
     train(whole)
     found = losses(whole.folder)
     assert found[STEPS] < 0.8 * found[1]
-    train_and_kill(broken, STEPS // 2)
-    assert not broken.checkpoint.exists(), "it was killed too late to show anything"
+    step = Trainer._step
+
+    def stops(self: Trainer, given: list[Batch]) -> None:
+        if self.state.step == STEPS // 2:
+            raise KeyboardInterrupt
+        step(self, given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", stops)
+        with pytest.raises(KeyboardInterrupt):
+            train(broken)
+    assert not broken.checkpoint.exists()
     train(broken)
     assert losses(broken.folder) == found
     left, right = (load_checkpoint(run.checkpoint).model.state_dict() for run in (whole, broken))
