@@ -45,7 +45,7 @@ from training.distill.teachers import Teacher
 from training.distill.teachers.native import TorchTeacher
 from training.distributed import is_first_process
 from training.stage import WAIT, say
-from training.trainer import TrainingRun, train
+from training.trainer import TrainingRun, spent_clock, train
 
 LONGEST = 2
 """What a student writes is cut at so many times the length of the teacher's translation."""
@@ -148,12 +148,12 @@ def label_round(job: RoundJob, workers: Workers = in_process) -> None:
         while not (job.folder / MANIFEST).exists():
             time.sleep(WAIT)
         return
-    began = time.perf_counter()
+    began = spent_clock(job.training.training)
     shards = job.training.token_shards
     total = sum(len(map_table(shard)) for shard in shards)
     with Ticker(f"{job.training.name}: round {job.number}", total, "pairs") as tick:
         label_shards(job, shards, job.folder, tick, workers)
-    seconds = round(time.perf_counter() - began, 1)
+    seconds = round(spent_clock(job.training.training) - began, 1)
     names = [shard.name for shard in shards]
     write_manifest(job.folder, names, job.top_k, ["student"], seconds=seconds)
     say(f"{job.training.name}: round {job.number} labelled in {seconds:.0f} s")

@@ -5,6 +5,7 @@ Teachers, students and baselines differ in the loss it is given.
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -69,6 +70,12 @@ def done_share(config: TrainingConfig, step: int, epochs: float, seconds: float)
         seconds / (60 * config.max_minutes) if config.max_minutes else 0.0,
     ]
     return max(shares)
+
+
+def spent_clock(config: TrainingConfig) -> float:
+    """Seconds from an arbitrary moment, by the clock that max_minutes counts; CPU time is this
+    process's, its ended children's included."""
+    return sum(os.times()[:4]) if config.clock == "cpu" else time.perf_counter()
 
 
 def learning_rate(config: TrainingConfig, step: int, share: float) -> float:
@@ -341,7 +348,7 @@ class Trainer:
                 "process(es): lower training.batch_tokens, accumulate or processes"
             )
         self._announce()
-        started = time.perf_counter() - self.state.seconds
+        started = spent_clock(self.config) - self.state.seconds
         self.module.train()
         done = 0
         while self._goes_on(self.run.until):
@@ -475,7 +482,7 @@ class Trainer:
     def _tick(self, started: float) -> None:
         """Agree on the time spent: the slowest process's."""
         self.parent.check()
-        mine = torch.tensor(time.perf_counter() - started, dtype=torch.float64)
+        mine = torch.tensor(spent_clock(self.config) - started, dtype=torch.float64)
         agreed = self.fabric.all_reduce(mine.to(self.fabric.device), reduce_op="max")
         assert isinstance(agreed, Tensor)
         self.state.seconds = float(agreed)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -198,6 +199,24 @@ def test_epochs_and_minutes_are_limits(corpus: Path, tmp_path: Path) -> None:
     seconds = load_checkpoint(by_minutes.checkpoint).metrics["seconds"]
     assert 10 < steps < 200
     assert 1.2 <= seconds < 20
+
+
+def test_minutes_may_count_cpu_time(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slow(self: Trainer, batches: list, step: Callable = Trainer._step) -> None:
+        time.sleep(0.3)
+        step(self, batches)
+
+    monkeypatch.setattr(Trainer, "_step", slow)
+    rarely = {"max_steps": None, "max_minutes": 0.02, "checkpoint_minutes": 10}
+    run = make_run(corpus, tmp_path / "run", clock="cpu", validate_every=100, **rarely)
+    began = time.perf_counter()
+    train(run)
+    metrics = load_checkpoint(run.checkpoint).metrics
+    assert 1.2 <= metrics["seconds"] < 20
+    assert time.perf_counter() - began > 0.3 * metrics["steps"]
+    assert metrics["steps"] >= 5  # By the other clock 1.2 s are over after four.
 
 
 def test_non_finite_loss_names_the_batch(

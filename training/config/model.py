@@ -84,6 +84,9 @@ class TrainingConfig(Section):
     """Limit in passes over the training text."""
     max_minutes: float | None = Field(None, gt=0)
     """Limit in minutes of training time, resumed time counted."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """What a minute of max_minutes is: of the clock, or of one process's CPU time, which is nearly
+    the same whatever else the machine does, so that students of equal time are comparable."""
     log_every: int = Field(50, ge=1)
     """Steps between log lines."""
     validate_every: int = Field(500, ge=1)
