@@ -16,7 +16,7 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
@@ -225,18 +225,29 @@ class TrainingError(QuickstudyError, RuntimeError):
     """Training that cannot go on; the message says where and what to do."""
 
 
-def die_with_parent() -> None:
-    """Have the system kill this process when its parent is gone (Linux), so that a killed run
-    leaves none behind to write into its folder."""
-    set_parent_death_signal = 1
-    try:
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    except (OSError, AttributeError):
-        return
-
-
 class Orphaned(RuntimeError):
     """The process that started this one is gone."""
+
+
+def _spawning_process() -> int | None:
+    """Number of the process that spawned this one by `multiprocessing`."""
+    parent = multiprocessing.parent_process()
+    return None if parent is None else parent.pid
+
+
+def die_with_parent(parent: int | None = None) -> None:
+    """Have the system kill this process when its parent is gone (Linux), so that a killed run
+    leaves none behind to write into its folder.
+
+    `parent` is the parent's process number; default: that of the process that spawned this one.
+    Raises Orphaned where it is gone already, as the system tells of later ends alone.
+    """
+    set_parent_death_signal = 1
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    parent = _spawning_process() if parent is None else parent
+    if parent is not None and os.getppid() != parent:
+        raise Orphaned("the process that started this one is gone")
 
 
 class ParentWatch:
@@ -246,8 +257,8 @@ class ParentWatch:
     """
 
     def __init__(self) -> None:
-        spawned = multiprocessing.parent_process() is not None or _started_by_launcher()
-        self._parent = os.getppid() if spawned else None
+        launched = os.getppid() if _started_by_launcher() else None
+        self._parent = _spawning_process() or launched
 
     def check(self) -> None:
         if self._parent is not None and os.getppid() != self._parent:

@@ -408,8 +408,8 @@ def _buckets(run: Run, sources: list[str]) -> np.ndarray:
 def main(arguments: list[str]) -> int:
     """`STUDY RUNS DATA TEXT STUDENT METHOD SEED`; DATA may be empty."""
     study, runs, data, text, student, method, seed = arguments
-    if os.environ.get("QUICKSTUDY_STUDY_PARENT"):
-        die_with_parent()
+    if parent := os.environ.get("QUICKSTUDY_STUDY_PARENT"):
+        die_with_parent(int(parent))
     path = Path(study)
     bench = StudyBench(load_study(path), path, Path(data) if data else None, Path(runs))
     try:

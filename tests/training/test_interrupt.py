@@ -14,7 +14,7 @@ import pytest
 
 from quickstudy.pipeline import build_stages
 from training.config.io import load_recipe
-from training.distributed import unreached, wait_for
+from training.distributed import Orphaned, ParentWatch, die_with_parent, unreached, wait_for
 from training.run import Run
 from training.stage import run_stage
 
@@ -155,3 +155,21 @@ def test_the_signal_is_held_back_only_within_the_block() -> None:
             raise KeyError
         assert blocked()
     assert not blocked()
+
+
+def test_a_process_that_starts_after_its_parent_ended_does_not_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class System:
+        prctl = staticmethod(lambda option, value: 0)
+
+    monkeypatch.setattr("training.distributed.ctypes.CDLL", lambda name: System)
+    die_with_parent(os.getppid())
+    gone = os.getppid() + 1
+    with pytest.raises(Orphaned):
+        die_with_parent(gone)
+    monkeypatch.setattr("training.distributed._spawning_process", lambda: gone)
+    with pytest.raises(Orphaned):
+        die_with_parent()
+    with pytest.raises(Orphaned):
+        ParentWatch().check()
