@@ -62,11 +62,14 @@ FILES: dict[str, Sequence[str]] = {
         "tests/service/test_auth_by_hand.py",
         "tests/service/test_auth.py",
     ),
-    "service/text/placeholders.py": (
-        "tests/service/text/test_protected.py",
-        "tests/service/text/test_text_document.py",
-        "tests/service/text/test_text_markup.py",
-        "tests/service/text/test_text_hostile.py",
+    **dict.fromkeys(
+        ("service/text/protected.py", "service/text/placeholders.py"),
+        (
+            "tests/service/text/test_protected.py",
+            "tests/service/text/test_text_document.py",
+            "tests/service/text/test_text_markup.py",
+            "tests/service/text/test_text_hostile.py",
+        ),
     ),
 }
 EQUIVALENT: dict[str, dict[str, str]] = {

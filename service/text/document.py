@@ -33,9 +33,9 @@ from service.text.placeholders import (
     SentPlaceholder,
     assign,
     engine_text,
-    protect,
     protected_words,
 )
+from service.text.protected import protect
 from service.text.segment import Repair, RestoredText, Segment, is_protected_word, split_at
 from service.text.sentences import CHARS_PER_TOKEN, LINE_BREAK, STANDS_FOR_WORD, edges, split_inline
 

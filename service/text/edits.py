@@ -18,8 +18,8 @@ from service.text.placeholders import (
     numeral_occurrences,
     occurrences,
     protected_words,
-    strip_invented_markup,
 )
+from service.text.protected import strip_invented_markup
 from service.text.sentences import reads
 
 GENITIVE = re.compile("['’]s")

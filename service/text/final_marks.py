@@ -4,7 +4,7 @@ for the model."""
 from __future__ import annotations
 
 from service.text.inline import InlineText
-from service.text.placeholders import CLOSING, SPACED
+from service.text.protected import CLOSING, SPACED
 
 TERMINAL = frozenset(".!?:;…。！？：；")
 FINAL = frozenset(".!?:…")

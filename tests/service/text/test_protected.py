@@ -6,7 +6,7 @@ import pytest
 
 from service.text.document import Format, open_document
 from service.text.glossary import NO_GLOSSARY, Glossary
-from service.text.placeholders import strip_invented_markup
+from service.text.protected import strip_invented_markup
 from tests.service.text.engines import count_tokens, run
 
 PETS = Glossary({"dog": "Rüde", "cat": "Katze"})
