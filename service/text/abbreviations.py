@@ -40,7 +40,10 @@ TITLES: Mapping[str, frozenset[str]] = {
 """Abbreviations before a name: none of them ends a sentence."""
 NUMBERED: Mapping[str, frozenset[str]] = {
     "": _names("n nr vol fig art p pp tab tel ref cap ed"),
-    "en": _names("sec ch chap par para eq app ext vols figs pt bk v"),
+    "en": _names(
+        "sec sect secs ch chs chap par para paras eq eqs app ext vols figs pg pgs arts pt bk v nos "
+        "apt rm bldg"
+    ),
     "de": _names("abs abb bd kap ziff s ss bde anm aufl str"),
     "pt": _names("pág págs pag pags séc sécs als al inc parág proc tít lv obs nº"),
 }

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from service.text.inline import InlineElement, InlineText
+from service.text.inline import MARK, InlineElement, InlineText
 from service.text.placeholders import SentPlaceholder
 from service.text.sentences import pair_up
 
@@ -52,6 +52,8 @@ class AlignmentPoint:
     """Whether there is a space before and after it in the source."""
     is_before_mark: bool = False
     """Whether punctuation that ends a clause, or a closing bracket, follows it directly."""
+    is_after_word: bool = False
+    """Whether a word or a tag is directly before it, and no letter or digit directly after it."""
     marks: str = ""
     """The quote or bracket before it and the one after it, if it is alone between them."""
 
@@ -94,7 +96,9 @@ def find_spans(core: InlineText) -> tuple[Span, list[AlignmentPoint]] | None:
             is_before_mark = core.text[place + 1 :][:1] in (*CLAUSE_ENDS, ")", "]")
             marks = core.text[max(0, place - 1) : place] + core.text[place + 1 : place + 2]
             marks = marks if len(marks) == 2 and MARKS_AROUND.fullmatch(marks) else ""
-            points.append(AlignmentPoint(element, at, around, is_before_mark, marks))
+            left, right = core.text[place - 1 : place], core.text[place + 1 : place + 2]
+            is_after_word = (left.isalnum() or left == MARK) and not right.isalnum()
+            points.append(AlignmentPoint(element, at, around, is_before_mark, is_after_word, marks))
         elif element.kind == "open":
             span = Span(element, None, at, len(words), (place + 1, len(core.text)))
             open_spans[-1].children.append(span)

@@ -27,6 +27,7 @@ from service.text.html import read_html
 from service.text.inline import Block, Escape, InlineElement, InlineText, InlineTextBuilder
 from service.text.markdown import read_markdown
 from service.text.numerals import Numerals
+from service.text.pieces import is_protected_word, split_at
 from service.text.placeholders import (
     EN_DE,
     PlaceholderWords,
@@ -36,7 +37,7 @@ from service.text.placeholders import (
     protected_words,
 )
 from service.text.protected import protect
-from service.text.segment import Repair, RestoredText, Segment, is_protected_word, split_at
+from service.text.segment import Repair, RestoredText, Segment
 from service.text.sentences import CHARS_PER_TOKEN, LINE_BREAK, STANDS_FOR_WORD, edges, split_inline
 
 LIST_MARK = re.compile(
@@ -248,6 +249,11 @@ class _Cutter:
             and self.count_tokens(sentence) <= self.max_tokens
         )
 
+    def _engine_text(self, core: InlineText, words: Sequence[SentPlaceholder]) -> str:
+        return engine_text(
+            core, words, self.coverage, adds_stop=self.adds_stop, language=self.language
+        )
+
     def _too_long(self, core: InlineText) -> bool:
         if not core.elements and len(core.text) + 1 < self.max_tokens and core.text.isascii():
             return False
@@ -255,7 +261,7 @@ class _Cutter:
             SentPlaceholder(STANDS_FOR_WORD, STANDS_FOR_WORD)
         ] * len(protected_words(core))
         return len(core.text) > CHARS_PER_TOKEN * self.max_tokens or not self.fits(
-            engine_text(core, words, self.coverage, adds_stop=self.adds_stop)
+            self._engine_text(core, words)
         )
 
     def add(self, block: Block, layout: list[str | int]) -> None:
@@ -270,7 +276,7 @@ class _Cutter:
                 language=self.language,
             )
             if inline.elements and self.numerals is not None:
-                inline = _with_amounts(inline, self.numerals, block.escape)
+                inline = _with_amounts(inline, self.numerals)
             for part, translate in split_inline(
                 inline,
                 self.language,
@@ -297,7 +303,7 @@ class _Cutter:
             layout.append(len(self.document.segments))
             self.document.segments.append(
                 Segment(
-                    engine_text(core, known, self.coverage, adds_stop=self.adds_stop),
+                    self._engine_text(core, known),
                     core,
                     known,
                     self.placeholder_words,
@@ -306,6 +312,7 @@ class _Cutter:
                     self.coverage,
                     self.adds_stop,
                     self.numerals,
+                    language=self.language,
                 )
             )
 
@@ -349,17 +356,17 @@ def _give_keys(
             break
 
 
-def _with_amounts(inline: InlineText, numerals: Numerals, escape: Escape) -> InlineText:
-    """A paragraph whose protected amounts of money will be written as the target language does."""
+def _with_amounts(inline: InlineText, numerals: Numerals) -> InlineText:
+    """A paragraph whose protected amounts will be written as the target language does."""
     if not any(element.kind == "number" for element in inline.elements):
         return inline
-    elements = [
-        replace(element, output=escape(amount), term=amount)
-        if element.kind == "number"
-        and (amount := numerals.converted_amount(element.shown)) != element.shown
-        else element
-        for element in inline.elements
-    ]
+    elements = []
+    for element in inline.elements:
+        if element.kind == "number":
+            amount, output = numerals.converted_amount(element.shown, element.output)
+            if amount != element.shown:
+                element = replace(element, output=output, term=amount)
+        elements.append(element)
     return replace(inline, elements=elements)
 
 

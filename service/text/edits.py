@@ -14,6 +14,7 @@ from service.text.inline import InlineElement, InlineText
 from service.text.placeholders import (
     NUMERAL,
     SentPlaceholder,
+    ends_struck,
     is_symbol,
     numeral_occurrences,
     occurrences,
@@ -100,9 +101,13 @@ def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
     def place(span: Span, depth: int) -> tuple[int, int]:
         start = output.spans[span.first][0] if span.first < len(output) else len(output.text)
         end = output.spans[span.end - 1][1] if span.end else 0
+        last: tuple[Span, int] | None = None
         for child in span.children:
             child_start, child_end = place(child, depth + 1)
             start, end = min(start, child_start), max(end, child_end)
+            if last and _touch(last[0], child) and output.text[last[1] : child_start].isspace():
+                edits.append(Edit(last[1], child_start, (1, -1), "", ""))
+            last = (child, child_end)
         inside = "".join(
             part if isinstance(part, str) else reads(part) for part in core.cut(*span.stretch)
         )
@@ -116,6 +121,12 @@ def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
 
     place(root, 0)
     return edits
+
+
+def _touch(span: Span, other: Span) -> bool:
+    """Whether nothing is between a stretch that is struck out and the tag of the next."""
+    is_struck = span.closing is not None and ends_struck(span.closing)
+    return is_struck and span.stretch[1] + 2 == other.stretch[0]
 
 
 def _before_opening_marks(inside: str, text: str, start: int) -> int:
@@ -150,6 +161,8 @@ def point_edit(point: AlignmentPoint, word: int, order: int, output: Words) -> E
     after = output.spans[word][0] if word < len(output) else len(text)
     if point.marks and (place := text.find(point.marks, before, after)) >= 0:
         return Edit(place + 1, place + 1, (1, order), element.output, element.shown)
+    if element.kind == "space" and point.is_after_word and text[before : before + 1].isspace():
+        return Edit(before, before + 1, (1, order), element.output, element.shown)
     if element.kind == "space":
         start = before if text[before:after].isspace() else after
         return Edit(start, after, (1, order), element.output, element.shown)

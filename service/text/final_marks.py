@@ -3,11 +3,12 @@ for the model."""
 
 from __future__ import annotations
 
+from service.text.dashes import FINAL_DASHES
 from service.text.inline import InlineText
 from service.text.protected import CLOSING, SPACED
 
-TERMINAL = frozenset(".!?:;…。！？：；")
-FINAL = frozenset(".!?:…")
+TERMINAL = frozenset(f".!?:;…。！？：；{FINAL_DASHES}")
+FINAL = frozenset(f".!?:…{FINAL_DASHES}")
 """Marks that a sentence gets back if its translation lost them."""
 AFTER_MARK = ",;"
 """What no sentence ends with."""

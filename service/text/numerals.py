@@ -13,8 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from service.text.clock import TWELVE_HOURS, counts_to_24, in_24_hours, says_part_of_day
-from service.text.currencies import SIGN, lost_signs, sign_beside, with_sign
+from service.text.currencies import SIGN, SIGNS, lost_signs, sign_beside, with_sign
 from service.text.number_words import NUMBER_WORDS, NumberWords
+from service.text.units import lost_units, unit_of
 
 NUMERAL = re.compile(r"(?:(?<![^\s(\[{\"'„“«$€£¥])[-−](?=\d))?\d+(?:[.,:'’٫٬\u00a0\u202f]\d+)*")
 DIGIT = re.compile(r"\d")
@@ -36,11 +37,8 @@ BEFORE_AMOUNTS = re.compile(
     r"ARS|AUD|BRL|CAD|CHF|CLP|CNY|CZK|DKK|EUR|GBP|HKD|HUF|ILS|INR|JPY|KRW|MXN|NOK|NZD|PLN|RMB|RUB|"
     r"SEK|SGD|THB|TRY|USD|ZAR"
 )
-UNIT = re.compile(
-    r"[ \u00a0]?(?:[kKMGTP]i?(?:[Bb]|bit|Bit|Hz|W|Wh)(?:/s|ps)?|[kcmµn]?m[²³]?|km/h|[kmµ]?g|"
-    r"[cm]?[lL]|°[CF]?|[kmM]?[VAWJN]|k?Pa|dpi|ppi|px|ms|mph)(?![\w/])"
-)
-"""Units that every language writes alike."""
+AROUND_AMOUNT = re.compile(rf"[^\s\d.,'’{SIGNS}%‰-]")
+"""What is more than an amount of money or a share."""
 JOINT = re.compile(r"[-‐‑–—/×x]")
 HOURS = re.compile(
     r"o['’]clock|[ap]\.?\s?m\b|evening|afternoon|night|\bUhr\b|abends|nachmittag|tarde|noite",
@@ -117,14 +115,16 @@ class Numerals:
         """Whether numbers are surely the same and need no change; quick."""
         if not same_numerals(source, translation):
             return False
-        if DIGIT.search(source) and (SIGN.search(source) or TWELVE_HOURS.search(source)):
+        if DIGIT.search(source) and (
+            SIGN.search(source) or TWELVE_HOURS.search(source) or lost_units(source, translation)
+        ):
             return False
         return self._words is None or not self._words[0].may_be_in(source)
 
     def differences(self, source: str, translation: str) -> tuple[list[Number], list[Number]]:
         """Numbers of a text that its translation lacks, and those that it has besides. Marks of
         decimals and groups may differ, hours may count from 12, and numbers may be words. A number
-        that lost the sign of its currency is lacking."""
+        that lost its unit or the sign of its currency is lacking."""
         missing = []
         waiting = list(numbers_of(translation))
         numbers = list(numbers_of(source))
@@ -140,6 +140,8 @@ class Numerals:
         missing = self._compare_words(source, translation, missing, waiting)
         if lost := lost_signs(source, translation):
             missing += [one for one in numbers if lost & set(_with_sign(source, one))]
+        if units := lost_units(source, translation):
+            missing += [one for one in numbers if unit_of(source, one.end) in units]
         sources = {one.text for one in numbers}
         invented = [
             one for one in waiting if missing or one.text in sources or not _may_be_a_word(one)
@@ -271,12 +273,16 @@ class Numerals:
             done = found.end
         return "".join((*parts, translation[done:]))
 
-    def converted_amount(self, amount: str) -> str:
-        """An amount of money that never reaches the model, with its number in the target's form."""
+    def converted_amount(self, amount: str, written: str) -> tuple[str, str]:
+        """An amount that never reaches the model, and how it is `written` in its document, with its
+        number in the target's form."""
         number = next(numbers_of(amount), None)
-        if self._grouped is None or number is None or _with_sign(amount, number) != amount:
-            return amount
-        return amount.replace(number.text, self.in_target_form(amount, number.start, number.end))
+        if self._grouped is None or number is None or AROUND_AMOUNT.search(amount):
+            return amount, written
+        form = self.in_target_form(amount, number.start, number.end)
+        if form == number.text or written.count(number.text) != 1:
+            return amount, written
+        return amount.replace(number.text, form), written.replace(number.text, form)
 
 
 def same_numerals(source: str, translation: str) -> bool:
@@ -304,12 +310,6 @@ def runs_of(text: str, numbers: Iterable[Number]) -> list[list[Number]]:
         else:
             runs.append([number])
     return runs
-
-
-def with_unit(text: str, number: Number) -> int:
-    """Where a number ends with the unit behind it."""
-    unit = UNIT.match(text, number.end)
-    return unit.end() if unit else number.end
 
 
 def numbers_of(text: str) -> Iterator[Number]:

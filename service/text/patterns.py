@@ -151,6 +151,10 @@ IDENTIFIER = r"""
         (?:[yYJ]{1,4}|M{1,4}|D{1,3}|d{1,4}|T{1,2}|H{1,2}|h{1,2}|m{1,2}|s{1,2}|S{1,3})(?![\w-])
     )"""
 """Names of code, of files, of tickets (`JIRA-42`), powers, forms of dates (`YYYY-MM-DD`)."""
+REFERENCE = r"""
+    (?P<reference>[§¶№]{1,2}+[ \u00a0\u202f]?\d{1,6}+(?:[.:]\d{1,6}){0,5}[a-z]?(?![\w§])
+      (?:[ ]?[-–][ ]?\d{1,6}[a-z]?(?!\w))?)"""
+"""Signs of paragraphs and numbers with what they count."""
 TAG = r"""
     (?P<tag></?(?:[A-Za-z][\w:.-]{0,60}(?:\s[^<>]{0,1000})?|\d{1,3}\ ?)/?>)"""
 """A visible one, or one of a format that is not read (`<0>` of React)."""
@@ -172,8 +176,8 @@ DIGITS = r"""
 FIELD = r"""
     (?P<field>
         (?:_{4,300}+|_{2,3}(?!\w))(?:[ ]?[/.:-][ ]?_{1,60}+){0,10}
-      | \.{5,300}+ | \.(?:[ ]\.){4,100}+ | …{2,100}+ | -{3,300}+ | ={3,300}+ | \*{3,300}+
-      | ~{3,300}+ | \#{3,300}+
+      | \.{5,300}+ | \.(?:[ ]\.){4,100}+ | …{2,100}+ | -{4,300}+ | \A-{3}
+      | -{3}(?=\s*\Z) | ={3,300}+ | \*{3,300}+ | ~{3,300}+ | \#{3,300}+
     )"""
 """Lines to write on, to part texts, and to lead the eye."""
 
@@ -205,7 +209,7 @@ SHORTCUT = rf"""
       | \bF(?:1[0-9]|2[0-4]|[1-9])(?![\w.,-]\d|\w)
       | [⌘⌥⇧⌃⊞]{{1,4}}\+?(?:{KEY}))"""
 _SOURCE = (SHORTCUT, DIGITS, OPERATOR, FIELD)
-_FIRST = (ADDRESS, TAG, *_SOURCE, PLACEHOLDER, ESCAPED_BREAK)
+_FIRST = (ADDRESS, TAG, *_SOURCE, REFERENCE, PLACEHOLDER, ESCAPED_BREAK)
 PROTECTED = re.compile("|".join((*_FIRST, IDENTIFIER, SYMBOL, COMPATIBLE, BRACKET)), re.VERBOSE)
 ADDRESSES = re.compile(ADDRESS, re.VERBOSE)
 INVENTED = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)

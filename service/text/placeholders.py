@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from service.text.coverage import Coverage
 from service.text.inline import InlineElement, InlineText
+from service.text.spelled_out import spell_out
 
 NUMERAL = "numeral"
 """Name of a protected number that a reader sees, and that counts something."""
@@ -46,6 +47,10 @@ BEFORE_MARK = frozenset(".,;:!?…)]")
 SPACES = re.compile(r"\s+")
 SYMBOL_SHOWN = re.compile(r"^[^\w\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff*_~`\\<]")
 """Not what only marks up, nor what has no width."""
+
+
+STRUCK = ("del", "s", "strike", "~~")
+"""Names of tags around what is no longer part of a text."""
 
 
 @dataclass(frozen=True)
@@ -169,14 +174,15 @@ def engine_text(
     coverage: Coverage | None = None,
     *,
     adds_stop: bool = True,
+    language: str = "",
 ) -> str:
-    """What the engine gets for a sentence: placeholder words for protected ones, no tags, and
-    plain characters for typographic ones that the model lacks.
+    """What the engine gets for a sentence: placeholder words for protected ones, no tags, words for
+    abbreviations of its `language` before numbers, and plain characters for typographic ones.
 
     With `adds_stop`, it gets a full stop if no mark ends it: a heading or a span between tags makes
     a student of whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
     """
-    text = _with_words(core, words) if core.elements else core.text
+    text = spell_out(_with_words(core, words) if core.elements else core.text, language)
     if coverage is not None:
         text = coverage.simplify(text)
     text = SPACES.sub(" ", text).strip()
@@ -196,11 +202,16 @@ def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
             parts.append(next(remaining).text)
         elif part.kind in ("character", "space"):
             parts.append(part.shown)
-        elif is_symbol(part) and parts and parts[-1][-1:].isalnum():
-            parts.append(" ")  # `Hi👋you` is two words
+        elif (is_symbol(part) or ends_struck(part)) and parts and parts[-1][-1:].isalnum():
+            parts.append(" ")  # `Hi👋you` is two words, `<del>a</del>b` too
     return "".join(parts)
 
 
 def is_symbol(element: InlineElement) -> bool:
     """Whether an element is a sign that a reader sees between words (an emoji)."""
     return element.kind == "point" and bool(SYMBOL_SHOWN.search(element.shown))
+
+
+def ends_struck(element: InlineElement) -> bool:
+    """Whether a stretch that is struck out ends there: its last word is not part of the next."""
+    return element.kind == "close" and element.name in STRUCK

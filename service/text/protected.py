@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 from service.text.coverage import Coverage
+from service.text.currencies import SIGNS
 from service.text.glossary import Glossary
 from service.text.html import match_tags, tokenize
 from service.text.inline import (
@@ -46,6 +47,14 @@ NOTE_MARK = re.compile(rf"{MARK}+[\[(]?(?:\d{{1,3}}|[*†‡§¶]{{1,3}})[\])]?{
 """The mark of a note, between tags."""
 MAYBE_NOTE_MARK = re.compile(rf"{MARK}[\[(]?[\d*†‡§¶]")
 MAYBE_ADDRESS = re.compile(rf"[@#/:]{MARK}|{MARK}[@#/:.]|\w\.{MARK}|[@#/].{{0,99}}{MARK}")
+WITHIN_STRETCH = ("open", "close", "character", "space")
+AMOUNT = re.compile(
+    rf"(?<![\w.,])[{SIGNS}]?[ \u00a0\u202f]?\d{{1,12}}(?:[.,:]\d{{1,12}}){{0,4}}(?![\w.,:]\d)"
+    rf"(?:[ \u00a0\u202f]?[{SIGNS}%‰])?"
+)
+MAYBE_AMOUNT = re.compile(
+    rf"\d[.,:]?{MARK}{{1,6}}[.,:]?{MARK}{{0,6}}\d|[{SIGNS}][\s{MARK}]{{1,6}}\d|\d[\s{MARK}]{{1,6}}[%‰{SIGNS}]"
+)
 MAX_TOUCHING = 60
 """Characters that a word with tags in it may have."""
 SPACED = "\u0e00"
@@ -77,7 +86,9 @@ def protect(
     """
     if MARK in inline.text:
         if MAYBE_ADDRESS.search(inline.text):
-            inline = _with_tagged_addresses(inline)
+            inline = _with_tagged(inline, ADDRESSES, "word")
+        if MAYBE_AMOUNT.search(inline.text):
+            inline = _with_tagged(inline, AMOUNT, "number")
         if MAYBE_NOTE_MARK.search(inline.text):
             inline = _with_tagged_marks(inline)
     is_composed = unicodedata.is_normalized("NFC", inline.text)
@@ -109,20 +120,20 @@ def _with_tagged_marks(inline: InlineText) -> InlineText:
     return _joined_stretches(inline, stretches)
 
 
-def _with_tagged_addresses(inline: InlineText) -> InlineText:
-    """The text with addresses and names that have tags inside as one element each
-    (`#<span>topic</span>`)."""
+def _with_tagged(inline: InlineText, pattern: re.Pattern[str], kind: Kind) -> InlineText:
+    """The text with addresses and amounts that have tags inside as one element each
+    (`#<span>topic</span>`, `<i>$</i><b>20</b>`)."""
     text, at = inline.text, [place for place, c in enumerate(inline.text) if c != MARK]
     reading = "".join(text[place] for place in at)
     stretches: list[tuple[int, int, Kind]] = []
-    for match in ADDRESSES.finditer(reading):
+    for match in pattern.finditer(reading):
         first = match.start()
         last = _address_end(reading, *match.span()) - 1
         start, end = at[first], at[last] + 1
         if end - start == last + 1 - first:
             continue
         inside = inline.cut(start, end)
-        if any(element.kind not in ("open", "close", "character") for element in inside.elements):
+        if any(one.kind not in WITHIN_STRETCH or one.name in INDICES for one in inside.elements):
             continue
         while not _balanced(inline.cut(start, end)):
             before, after = inline.element_at(start - 1), inline.element_at(end)
@@ -133,7 +144,7 @@ def _with_tagged_addresses(inline: InlineText) -> InlineText:
             else:
                 break
         else:
-            stretches.append((start, end, "word"))
+            stretches.append((start, end, kind))
     return _joined_stretches(inline, stretches)
 
 

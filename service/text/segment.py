@@ -11,7 +11,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Literal
 
 from service.text.accelerators import Accelerator, put_in
@@ -26,6 +25,7 @@ from service.text.alignment import (
 )
 from service.text.coverage import Coverage
 from service.text.currencies import sign_beside
+from service.text.dashes import lost_dashes, split_at_dashes
 from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
 from service.text.final_marks import TERMINAL, strip_added_stop, with_lost_mark
 from service.text.inline import Escape, InlineElement, InlineText, InlineTextBuilder, Kind
@@ -35,7 +35,17 @@ from service.text.numerals import (
     Numerals,
     numbers_of,
     runs_of,
-    with_unit,
+)
+from service.text.pieces import (
+    count_words,
+    is_mark,
+    is_protected_word,
+    like,
+    repeats,
+    runs_on,
+    split_at,
+    trimmed,
+    without_spaces,
 )
 from service.text.placeholders import (
     NUMERAL,
@@ -45,8 +55,9 @@ from service.text.placeholders import (
     engine_text,
     protected_words,
 )
-from service.text.sentences import edges, pair_up
+from service.text.sentences import pair_up
 from service.text.typography import NOTHING_REPLACED, with_final_marks
+from service.text.units import end_of_unit
 
 RETRIES = (1, 2)
 """Further attempts at a sentence from which the model dropped something, with other words."""
@@ -98,7 +109,7 @@ class Repair:
     texts: tuple[str, ...]
     reason: str
     """`dropped`: the model lost something; `tags`: tagged spans must be found; `numbers`: numbers
-    differ."""
+    differ; `dashes`: dashes between clauses were lost."""
     join: Callable[[Sequence[str]], RestoredText]
 
 
@@ -123,6 +134,8 @@ class Segment:
     """How both languages write numbers; None leaves them to the model."""
     accelerators: Sequence[Accelerator] = ()
     """Keys that were taken out of the sentence, which is a label."""
+    language: str = ""
+    """The source's code."""
 
     @property
     def is_unread(self) -> bool:
@@ -162,12 +175,14 @@ class Segment:
         """The same without the keys of a label."""
         if isinstance(translation, RestoredText):
             return None
-        if not self.core.elements and (
-            self.numerals is None or self.numerals.agree_at_sight(self.core.text, translation)
+        if (
+            not self.core.elements
+            and (self.numerals is None or self.numerals.agree_at_sight(self.core.text, translation))
+            and not lost_dashes(self.core.text, translation)
         ):
             return None
         if (restored := self.restore(translation)) is not None:
-            return self._check_numbers(index, restored)
+            return self._check_numbers(index, restored) or self._check_dashes(index, restored)
         complete = replacements_of(clean(translation), self.core, self.words) is not None
         others = [] if complete else self._other_words()
         spans = find_spans(self.core)
@@ -179,12 +194,14 @@ class Segment:
             texts += self._stretch_texts()
         lacks = self.numerals and self.numerals.differences(self.core.text, translation)[0]
         attempts = self._with_other_numbers(translation) if lacks else []
-        texts += self._texts_of(attempts)
+        clauses = self._clauses() if lost_dashes(self.core.text, translation) else []
+        texts += self._texts_of([*attempts, *clauses])
         texts = [text for text in dict.fromkeys(texts) if self._translatable(text)]
 
         def join(translations: Sequence[str]) -> RestoredText:
-            restored = self._with_verdict(joined(translations))
             known = dict(zip(texts, translations, strict=True))
+            restored = self._with_verdict(joined(translations))
+            restored = self._in_clauses(clauses, known, restored) or restored
             return (
                 restored.numbers_differ and _best_of(attempts, known, restored.shown)
             ) or restored
@@ -233,6 +250,55 @@ class Segment:
 
         return Repair(index, texts, "numbers", join)
 
+    def _check_dashes(self, index: int, restored: RestoredText) -> Repair | None:
+        """The clauses by themselves where a finished translation lost a dash between them."""
+        if not lost_dashes(self.core.text, restored.shown):
+            return None
+        clauses = self._clauses()
+        texts = self._texts_of(clauses)
+
+        def join(translations: Sequence[str]) -> RestoredText:
+            known = dict(zip(texts, translations, strict=True))
+            return self._in_clauses(clauses, known, restored) or self._with_verdict(restored)
+
+        return Repair(index, texts, "dashes", join)
+
+    def _in_clauses(
+        self, clauses: Sequence[Segment], known: Mapping[str, str], whole: RestoredText
+    ) -> RestoredText | None:
+        """The translations of its clauses, if the whole one's lost a dash between them and they
+        are usable."""
+        if not clauses or not lost_dashes(self.core.text, whole.shown):
+            return None
+        parts = [clause._as_clause(known, whole.shown) for clause in clauses]
+        translated = [part for part in parts if part is not None]
+        if len(translated) < len(parts):
+            return None
+        shown = "".join(part.shown for part in translated)
+        return self._with_verdict(RestoredText.of("".join(translated), shown, "in parts"))
+
+    def _clauses(self) -> list[Segment]:
+        """What is between dashes, and these."""
+        clauses, used = [], 0
+        for core in split_at_dashes(self.core):
+            count = len(protected_words(core))
+            words = self.words[used : used + count]
+            text = self._engine_text(core, words)
+            clauses.append(replace(self, text=text, core=core, words=words, accelerators=()))
+            used += count
+        return clauses
+
+    def _as_clause(self, known: Mapping[str, str], whole: str) -> RestoredText | None:
+        """Its translation as a part of a sentence; None if it is unusable."""
+        if not self.core.has_letter():
+            return RestoredText.of(self.core.output(), self.core.shown())
+        translation = like(self.core.text, known.get(self.text, ""), whole)
+        if not translation or runs_on(self.text, translation):
+            return None
+        return self._compose(translation, self.words, known, False) or self._compose(
+            translation, self.words, known, True
+        )
+
     def _with_other_numbers(self, translation: str) -> list[Segment]:
         """The sentence with numbers that the model copies: first in the place of those that the
         translation lacks, then of all; then with names."""
@@ -273,7 +339,7 @@ class Segment:
         assert self.numerals is not None
         text, builder, place = self.core.text, InlineTextBuilder(), 0
         for run in runs:
-            start, end = sign_beside(text, run[0].start, with_unit(text, run[-1]))
+            start, end = sign_beside(text, run[0].start, end_of_unit(text, run[-1].end))
             start = max(start, place)
             form = text[start:end]
             for number in reversed(run):
@@ -307,7 +373,9 @@ class Segment:
         return any(map(str.isalpha, text)) and self.fits(text)
 
     def _engine_text(self, core: InlineText, words: Sequence[SentPlaceholder]) -> str:
-        return engine_text(core, words, self.coverage, adds_stop=self.adds_stop)
+        return engine_text(
+            core, words, self.coverage, adds_stop=self.adds_stop, language=self.language
+        )
 
     def _translated(self, core: InlineText, translation: str) -> str:
         """A translation without invented markup and the added full stop, with what plain characters
@@ -320,9 +388,10 @@ class Segment:
             text = with_lost_mark(text, core)
         if self.numerals is not None and DIGIT.search(text):
             text = self.numerals.converted(core.text, text)
+        source = without_spaces(core)
         if self.coverage is None:
-            return NOTHING_REPLACED.restore(core.text, text)
-        return self.coverage.restore(core.text, text)
+            return NOTHING_REPLACED.restore(source, text)
+        return self.coverage.restore(source, text)
 
     def _compose(
         self, whole: str, words: Sequence[SentPlaceholder], known: Mapping[str, str], final: bool
@@ -378,9 +447,9 @@ class Segment:
         """The texts to translate the sentence in parts, or without placeholder words."""
         texts = []
         for inline, words in self._split_at_tags():
-            texts.append(self._engine_text(*_trimmed(inline, words)[1:3]))
+            texts.append(self._engine_text(*trimmed(inline, words)[1:3]))
             texts += [
-                self._engine_text(*_trimmed(part, ())[1:3])
+                self._engine_text(*trimmed(part, ())[1:3])
                 for part in split_at(inline, is_protected_word)
                 if words and not protected_words(part)
             ]
@@ -419,13 +488,13 @@ class Segment:
         known: Mapping[str, str],
     ) -> RestoredText | None:
         """A part's own translation, with the spaces around it; None if it is unusable."""
-        before, core, inside, after = _trimmed(inline, words)
+        before, core, inside, after = trimmed(inline, words)
         if not core.has_letter():
             return RestoredText.of(inline.output(), inline.shown())
         alone = self._translated(core, known.get(self._engine_text(core, inside), ""))
-        text = _like(core.text, alone, whole)
+        text = like(core.text, alone, whole)
         replacements = replacements_of(text, core, inside)
-        if replacements is None or not text or _runs_on(source=core.text, translation=text):
+        if replacements is None or not text or runs_on(source=core.text, translation=text):
             return None
         spans = find_spans(core)
         edits = self._points(spans[1], core, inside, Words.of(text)) if spans else []
@@ -487,60 +556,9 @@ def _best_of(
                 restored.append(again.with_method("numbers"))
                 break
     texts = [first, *(segment.source for segment in attempts[:1])]
-    count = max(map(_count_words, texts))
+    count = max(map(count_words, texts))
     return min(
         restored,
-        key=lambda one: (_repeats(one.shown), abs(_count_words(one.shown) - count)),
+        key=lambda one: (repeats(one.shown), abs(count_words(one.shown) - count)),
         default=None,
     )
-
-
-def _count_words(text: str) -> int:
-    return sum(
-        any(map(str.isalnum, word)) or word == "%" for word in text.replace("%", " %").split()
-    )
-
-
-def _repeats(text: str) -> bool:
-    return any(left == right for left, right in pairwise(text.casefold().split()))
-
-
-def _trimmed(
-    inline: InlineText, words: Sequence[SentPlaceholder]
-) -> tuple[InlineText, InlineText, Sequence[SentPlaceholder], InlineText]:
-    """What is before a part's sentence, the sentence, its protected words, what is after it."""
-    start, end = edges(inline)
-    before, core = inline.cut(0, start), inline.cut(start, end)
-    first = len(protected_words(before))
-    inside = words[first : first + len(protected_words(core))]
-    return before, core, inside, inline.cut(end, len(inline.text))
-
-
-def is_mark(element: InlineElement) -> bool:
-    return element.has_no_width
-
-
-def is_protected_word(element: InlineElement) -> bool:
-    return element.stands_for_word
-
-
-def split_at(inline: InlineText, at: Callable[[InlineElement], bool]) -> list[InlineText]:
-    """Cut before and after some elements; the parts add up."""
-    places = [
-        place for place, element in zip(inline.places, inline.elements, strict=True) if at(element)
-    ]
-    cuts = sorted({0, len(inline.text), *places, *(place + 1 for place in places)})
-    return [inline.cut(start, end) for start, end in pairwise(cuts)]
-
-
-def _runs_on(source: str, translation: str) -> bool:
-    """Whether the translation of a part repeats itself or is far too long."""
-    return _repeats(translation) or len(translation.split()) > 2 * len(source.split()) + 2
-
-
-def _like(source: str, translation: str, whole: str) -> str:
-    """The translation of a part without the capital letter that a sentence would have."""
-    first = re.match(r"\w+", translation)
-    if first and source[:1].islower() and re.search(rf"\b{first[0].lower()}\b", whole):
-        return first[0].lower() + translation[first.end() :]
-    return translation

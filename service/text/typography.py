@@ -1,5 +1,6 @@
-"""Typographic characters that a model's vocabulary lacks: plain ones are sent in their place, and
-the translation gets the typography of its source where it is clear what belongs where.
+"""Typographic characters that a model's vocabulary lacks or has hardly met: plain ones are sent in
+their place, and the translation gets the typography of its source where it is clear what belongs
+where.
 
 Only characters whose plain form means the same are replaced. A letter keeps its accents: a word
 that the model cannot read is protected instead (`service/text/coverage.py`).
@@ -15,7 +16,10 @@ from dataclasses import dataclass, field
 from service.text.inline import MARK
 
 DOUBLE_QUOTES, SINGLE_QUOTES = "“”„‟«»", "‘’‚‛‹›ʼ"
-HYPHENS, LONG_DASHES, MINUS = "‐‑‒–", "—―", "−"
+HYPHENS, LONG_DASHES, MINUS = "‐‑‒–", "—―⸺⸻", "−"
+BETTER_TYPED = "“”„‘’‚–—"
+"""What models may read, but translate better as it is typed, since most training text has it so: see
+docs/serving.md."""
 INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"
 LIGATURES = [chr(code) for code in range(0xFB00, 0xFB07)]
 FULL_WIDTH = [chr(code) for code in range(0xFF01, 0xFF5F)]
@@ -70,7 +74,7 @@ def with_final_marks(source: str, translation: str) -> str:
 
 @dataclass(frozen=True)
 class Typography:
-    """The characters that a vocabulary lacks, each with what it has in their place."""
+    """The characters that a vocabulary lacks or reads worse, each with what is sent for it."""
 
     plain: Mapping[str, str]
     _replaced: re.Pattern[str] = field(init=False, repr=False, compare=False)
@@ -89,10 +93,11 @@ class Typography:
         plain = {}
         for character, forms in PLAIN_FORMS.items():
             # Twice, since a vocabulary may have it at the beginning of a word only.
-            if not reads(character * 2):
-                readable = (form for form in forms if reads(form * 2))
-                if (form := next(readable, None)) is not None:
-                    plain[character] = form
+            if reads(character * 2):
+                forms = forms[:1] if character in BETTER_TYPED else ()
+            readable = (form for form in forms if reads(form * 2))
+            if (form := next(readable, None)) is not None:
+                plain[character] = form
         return cls(plain)
 
     def simplify(self, text: str) -> str:

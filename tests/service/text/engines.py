@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from service.text.accelerators import put_back
 from service.text.document import Format, open_document
 from service.text.glossary import NO_GLOSSARY, Glossary
+from service.text.numerals import Numerals
 
 Translate = Callable[[Sequence[str]], list[str]]
 INVENTED = [
@@ -59,9 +60,12 @@ def run(
     translate: Translate = shout,
     glossary: Glossary = NO_GLOSSARY,
     max_tokens: int = 100,
+    numerals: Numerals | None = None,
 ) -> str:
     """A text through a model, repaired where need be."""
-    document = open_document(text, format, "en", count_tokens, max_tokens, glossary)
+    document = open_document(
+        text, format, "en", count_tokens, max_tokens, glossary, numerals=numerals
+    )
     assert all(count_tokens(segment.text) <= max_tokens for segment in document.segments)
     translated = translate([segment.text for segment in document.segments])
     for repair in document.check(translated):

@@ -10,6 +10,7 @@ import pytest
 from service.text.coverage import Coverage
 from service.text.document import Document, Format, open_document
 from service.text.glossary import NO_GLOSSARY, Glossary
+from service.text.inline import InlineText
 from service.text.placeholders import EN_DE, PlaceholderWords, choose_placeholder_words
 from tests.service.small_vocabulary import SmallVocabularyEngine
 from tests.service.text.engines import Translate, hostile, shout
@@ -227,7 +228,10 @@ def test_an_engine_with_byte_fallback_has_no_gaps() -> None:
         def unknown_spans(self, sentence: str) -> list[tuple[int, int]]:
             raise AssertionError("asked in vain")
 
-    assert Coverage.of(Complete()) is None
+    coverage = Coverage.of(Complete())
+    assert coverage is not None
+    assert coverage.reads("中 € Ü")
+    assert coverage.protect(InlineText("中 € Ü")).elements == ()
 
 
 def test_what_a_vocabulary_spells_in_bytes_is_sent_in_plain_characters() -> None:
@@ -244,7 +248,7 @@ def test_what_a_vocabulary_spells_in_bytes_is_sent_in_plain_characters() -> None
 
     coverage = Coverage.of(Spelling())
     assert coverage is not None
-    assert coverage.simplify("“Wi‑Fi”…") == "“Wi-Fi”…"
+    assert coverage.simplify("ß “Wi‑Fi”…") == 'ß "Wi-Fi"…'
     assert coverage.restore("“Wi‑Fi”", "“Wi-Fi”") == "“Wi‑Fi”"
     assert coverage.simplify("PLEASE DO NOT") == "Please do not"
     assert coverage.restore("PLEASE DO NOT", "Bitte nicht") == "BITTE NICHT"

@@ -150,7 +150,7 @@ def bad_at_marks(text: str) -> str:
         ("it costs $19.99 today.", "IT COSTS $19,99 TODAY."),
         ("it has 1.5 GB of it.", "IT HAS 1,5 GB OF IT."),
         ("it rose by 12.5%.", "IT ROSE BY 12,5%."),
-        ("it is -5.5 °C and 3.25 km away.", "IT IS -5,5 °C AND 3,25 KM AWAY."),
+        ("it is -5.5 °C and 3.25 km away.", "IT IS -5,5 °C AND 3,25 km AWAY."),
         ("it is 5 or 1,250 or 2.5 of it.", "IT IS 5 OR 1.250 OR 2,5 OF IT."),
         ("come at 14:05 with {name}.", "COME AT 14:05 WITH {name}."),
     ],
@@ -224,9 +224,16 @@ def test_a_number_in_words_that_a_model_mistakes_comes_back() -> None:
 
 
 def test_amounts_that_never_reach_the_model_get_the_target_s_form() -> None:
-    assert EN_DE.converted_amount("£1,250.50") == "£1.250,50"
-    assert EN_DE.converted_amount("{0:.2f}") == "{0:.2f}"
-    assert Numerals("en", "de", keeps_form=True).converted_amount("£1,250.50") == "£1,250.50"
+    assert EN_DE.converted_amount("£1,250.50", "£1,250.50") == ("£1.250,50", "£1.250,50")
+    assert EN_DE.converted_amount("{0:.2f}", "{0:.2f}") == ("{0:.2f}", "{0:.2f}")
+    for written in ("&pound;1,250.50", "<b>£</b>1,250.50"):
+        assert EN_DE.converted_amount("£1,250.50", written) == (
+            "£1.250,50",
+            written.replace("1,250.50", "1.250,50"),
+        )
+    unclear = '<b a="12.5">12.5</b>%'
+    assert EN_DE.converted_amount("12.5%", unclear) == ("12.5%", unclear)
+    assert Numerals("en", "de", keeps_form=True).converted_amount("£1.50", "£1.50")[0] == "£1.50"
 
 
 def test_numbers_within_tags_come_back() -> None:

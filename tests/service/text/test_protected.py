@@ -6,6 +6,7 @@ import pytest
 
 from service.text.document import Format, open_document
 from service.text.glossary import NO_GLOSSARY, Glossary
+from service.text.numerals import Numerals
 from service.text.protected import strip_invented_markup
 from tests.service.text.engines import count_tokens, run
 
@@ -237,3 +238,47 @@ def test_a_term_within_a_word_of_tags_is_still_put_in() -> None:
 )
 def test_a_text_less_all_that_is_protected(text: str, expected: str) -> None:
     assert strip_invented_markup(text) == expected
+
+
+AMOUNTS = {
+    "sign before": ("<i>$</i><b>34.50</b>", "<i>$</i><b>34,50</b>"),
+    "sign behind": ("<b>34.50</b>&nbsp;<i>€</i>", "<b>34,50</b>&nbsp;<i>€</i>"),
+    "percent": ("<b>34.5</b><small>%</small>", "<b>34,5</b><small>%</small>"),
+    "parts": ("<b>34</b>.<i>50</i>", "<b>34</b>.<i>50</i>"),
+    "group": ("<b>3</b>,450", "<b>3</b>,450"),
+    "time": ("<b>14</b>:<b>30</b>", "<b>14</b>:<b>30</b>"),
+    "in an attribute": ('<i>$</i><b a="34.50">34.50</b>', '<i>$</i><b a="34.50">34.50</b>'),
+}
+
+
+@pytest.mark.parametrize("name", AMOUNTS)
+@pytest.mark.parametrize(
+    ("before", "after"), [("", " is it."), ("it is ", " now."), ("it is ", "")]
+)
+def test_amounts_with_tags_inside_are_one(name: str, before: str, after: str) -> None:
+    source, written = AMOUNTS[name]
+    output = run(f"{before}{source}{after}", "html", numerals=Numerals("en", "de"))
+    assert output == f"{before.upper()}{written}{after.upper()}"
+
+
+def test_raised_numbers_are_no_part_of_an_amount() -> None:
+    assert run("it is 34<sup>5</sup> now", "html") == "IT IS 34<sup>5</sup> NOW"
+
+
+@pytest.mark.parametrize(
+    ("format", "source", "expected"),
+    [
+        (
+            "html",
+            "it is <del>cold</del><ins>hot</ins> now",
+            "IT IS <del>COLD</del><ins>HOT</ins> NOW",
+        ),
+        ("html", "it is <s>cold</s><b>hot</b>", "IT IS <s>COLD</s><b>HOT</b>"),
+        ("html", "it is <del>cold</del> <ins>hot</ins>", "IT IS <del>COLD</del> <ins>HOT</ins>"),
+        ("markdown", "it is ~~cold~~**hot** now", "IT IS ~~COLD~~**HOT** NOW"),
+    ],
+)
+def test_what_is_struck_out_is_a_word_of_its_own(
+    format: Format, source: str, expected: str
+) -> None:
+    assert run(source, format) == expected

@@ -85,7 +85,7 @@ def test_final_marks_are_as_many(source: str, translation: str, restored: str) -
 @pytest.mark.parametrize(
     ("source", "translation", "restored"),
     [
-        ("wait… “a” – b", 'Aguarde... "A" - B', 'Aguarde… "A" - B'),
+        ("wait… «a» b", 'Aguarde... "A" B', 'Aguarde… "A" B'),
         ("wait… a...", "A... B...", "A… B..."),
         ("wait…", "Aguarde.", "Aguarde."),
         ("wait…", "A… B...", "A… B..."),
@@ -95,16 +95,21 @@ def test_final_marks_are_as_many(source: str, translation: str, restored: str) -
 def test_an_ellipsis_is_put_back_though_normalisation_reads_it(
     source: str, translation: str, restored: str
 ) -> None:
-    typography = Typography.readable_by(lambda _: True)
-    assert typography == NOTHING_REPLACED
-    assert typography.restore(source, translation) == restored
+    for typography in (Typography.readable_by(lambda _: True), NOTHING_REPLACED):
+        assert typography.restore(source, translation) == restored
 
 
-def test_only_what_is_lacking_is_replaced() -> None:
-    readable = set(string.printable) | set("“”–")
+def test_only_what_is_lacking_or_better_typed_is_replaced() -> None:
+    readable = set(string.printable) | set("“”–«»‑")
     typography = Typography.readable_by(lambda text: set(text) <= readable)
-    assert typography.simplify("“a” – ‘b’") == "“a” – 'b'"
-    assert typography.restore("“a” ‘b’", "'B' \"A\"") == '‘B’ "A"'
+    assert typography.simplify("“a” – «c»‑‘b’‐d") == "\"a\" - «c»‑'b'-d"
+    assert typography.restore("«a» ‘b’", "'B' \"A\"") == '‘B’ "A"'
+    assert typography.restore("“a” ‘b’", "'B' \"A\"") == "‘B’ “A”"
+
+
+def test_what_is_better_typed_stays_where_that_cannot_be_read() -> None:
+    typography = Typography.readable_by(lambda text: '"' not in text and "-" not in text)
+    assert typography.simplify("“a” – b — ‘c’") == "“a” – b — 'c'"
 
 
 def test_the_next_form_is_taken_where_the_first_is_lacking() -> None:
