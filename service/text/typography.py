@@ -18,8 +18,8 @@ from service.text.inline import MARK
 DOUBLE_QUOTES, SINGLE_QUOTES = "“”„‟«»", "‘’‚‛‹›ʼ"
 HYPHENS, LONG_DASHES, MINUS = "‐‑‒–", "—―⸺⸻", "−"
 BETTER_TYPED = "“”„‘’‚–—"
-"""What models may read, but translate better as it is typed, since most training text has it so: see
-docs/serving.md."""
+"""What models may read, but translate better as it is typed, since most training text has it so
+(docs/serving.md)."""
 INVISIBLE = "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\u2061\u2062\u2063\u2064\ufeff"
 LIGATURES = [chr(code) for code in range(0xFB00, 0xFB07)]
 FULL_WIDTH = [chr(code) for code in range(0xFF01, 0xFF5F)]
