@@ -1,12 +1,24 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from export.importing import built_in_sentences
 from export.runtime.bundle import Bundle, load_bundle
 from tests.export import tiny
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_built_in_sentences() -> Iterator[None]:
+    """For the gate of an import: a model of random weights ends no sentence before its limit, so
+    that two hundred of them take most of a test's time."""
+    with pytest.MonkeyPatch.context() as patch:
+        few = lambda language: built_in_sentences(language)[::10]  # noqa: E731
+        patch.setattr("export.importing.built_in_sentences", few)
+        yield
 
 
 @pytest.fixture(scope="session")

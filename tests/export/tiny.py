@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import cache
 from pathlib import Path
 
 import sentencepiece as spm
@@ -84,7 +86,8 @@ def random_model(vocab_size: int, seed: int = 11, heads: int = 4, norm: str = "p
 
 def barely_trained_model(tokenizer_path: Path, seed: int = 11, steps: int = 120) -> Transformer:
     """A model that has begun to learn to repeat its source: it ends, and outputs differ."""
-    return _trained(tokenizer_path, [(text, text) for text in sentences()], seed, steps)
+    pairs = tuple((text, text) for text in sentences())
+    return deepcopy(_trained(tokenizer_path.read_bytes(), pairs, seed, steps))
 
 
 def tagged_model(tokenizer_path: Path, steps: int = 80) -> Transformer:
@@ -92,14 +95,15 @@ def tagged_model(tokenizer_path: Path, steps: int = 80) -> Transformer:
     sources without a tag."""
     said = {f"{TAGS.formal} ": FORMAL, f"{TAGS.informal} ": INFORMAL, "": UNTAGGED}
     texts = [*WORDS, *sentences()[:30]]
-    pairs = [(tag + text, trg) for text in texts for tag, trg in said.items()]
-    return _trained(tokenizer_path, pairs, 11, steps)
+    pairs = tuple((tag + text, trg) for text in texts for tag, trg in said.items())
+    return deepcopy(_trained(tokenizer_path.read_bytes(), pairs, 11, steps))
 
 
+@cache
 def _trained(
-    tokenizer_path: Path, pairs: Sequence[tuple[str, str]], seed: int, steps: int
+    tokenizer_model: bytes, pairs: tuple[tuple[str, str], ...], seed: int, steps: int
 ) -> Transformer:
-    tokenizer = spm.SentencePieceProcessor(model_file=str(tokenizer_path))
+    tokenizer = spm.SentencePieceProcessor(model_proto=tokenizer_model)
     model = random_model(tokenizer.get_piece_size(), seed).train()
     src, trg = (
         torch.nn.utils.rnn.pad_sequence(
