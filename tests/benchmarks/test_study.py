@@ -135,7 +135,7 @@ def test_a_study_stops_in_time_and_goes_on(tmp_path: Path) -> None:
 def test_a_killed_study_leaves_no_process_and_is_resumed(tmp_path: Path) -> None:
     path = write(tmp_path, grid=[{"methods": ["token"]}], beams=[1])
     slow = yaml.safe_load((tmp_path / "recipe.yaml").read_text())
-    slow["student"]["training"].update(max_steps=400, checkpoint_minutes=0.01, validate_every=20)
+    slow["student"]["training"].update(max_steps=150, checkpoint_minutes=0.01, validate_every=75)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(slow))
     runs, out = tmp_path / "runs", tmp_path / "out"
     command = [sys.executable, "-m", "quickstudy", "study", str(path)]

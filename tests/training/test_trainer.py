@@ -205,18 +205,16 @@ def test_minutes_may_count_cpu_time(
     corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def slow(self: Trainer, batches: list, step: Callable = Trainer._step) -> None:
-        time.sleep(0.3)
+        time.sleep(0.1)
         step(self, batches)
 
     monkeypatch.setattr(Trainer, "_step", slow)
-    rarely = {"max_steps": None, "max_minutes": 0.02, "checkpoint_minutes": 10}
-    run = make_run(corpus, tmp_path / "run", clock="cpu", validate_every=100, **rarely)
-    began = time.perf_counter()
+    rarely = {"max_steps": None, "max_minutes": 0.005, "checkpoint_minutes": 10}
+    run = make_run(corpus, tmp_path / "run", clock="cpu", validate_every=1000, **rarely)
     train(run)
     metrics = load_checkpoint(run.checkpoint).metrics
-    assert 1.2 <= metrics["seconds"] < 20
-    assert time.perf_counter() - began > 0.3 * metrics["steps"]
-    assert metrics["steps"] >= 5  # By the other clock 1.2 s are over after four.
+    assert 0.3 <= metrics["seconds"] < 5
+    assert metrics["steps"] >= 10  # By the other clock 0.3 s are over before.
 
 
 def test_non_finite_loss_names_the_batch(
