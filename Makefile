@@ -11,6 +11,8 @@ IMAGE ?= quickstudy:latest
 IMAGE_OPTS ?=
 
 bin := $(VENV)/bin
+# Tests that start processes often wait for them, so one more runs than there are cores.
+workers = import os; print(min((os.cpu_count() or 1) + 1, 5))
 served := $(VENV)/.serve-installed
 developed := $(VENV)/.dev-installed
 mutating := $(VENV)/.mutants-installed
@@ -51,7 +53,7 @@ image: $(served)  ## Build the container image IMAGE=quickstudy:latest
 
 # A file's tests stay together, since they share what they have trained; tests/conftest.py orders files.
 test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
-	$(bin)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(bin)/python -m pytest --numprocesses $$($(bin)/python -c '$(workers)') --dist loadfile --no-loadscope-reorder
 
 lint: $(developed)  ## Check style, types and imports between packages
 	$(bin)/ruff check .

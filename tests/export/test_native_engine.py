@@ -74,8 +74,9 @@ def test_most_lines_are_those_of_float32_products(shipped: Bundle) -> None:
 
 
 def check_alone_and_in_batches(bundle: Bundle, kernel: str, sentences: list[str]) -> None:
-    """Alone, in batches of 64 and all at once by the best kernel: the same text and scores."""
-    best = NativeEngine(bundle).translate_batch(sentences, SCORED)
+    """Alone, in batches of 64 and, the first of them, all at once by the best kernel: the same text
+    and scores."""
+    best = NativeEngine(bundle).translate_batch(sentences[:300], SCORED)
     engine = NativeEngine(bundle, kernel=kernel)
     alone = [engine.translate_batch([sentence], SCORED)[0] for sentence in sentences]
     batches = [
@@ -84,7 +85,8 @@ def check_alone_and_in_batches(bundle: Bundle, kernel: str, sentences: list[str]
         for translation in engine.translate_batch(sentences[start : start + 64], SCORED)
     ]
     assert len(set(alone)) > 0.9 * len(sentences)
-    assert alone == batches == best
+    assert alone == batches
+    assert best == alone[:300]
 
 
 @needs_library

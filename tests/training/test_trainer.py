@@ -144,12 +144,13 @@ def test_it_learns_and_writes_a_checkpoint(corpus: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("processes", "sampled"), [(1, None), (2, None), (1, 40)])
+@pytest.mark.parametrize("sampled", [None, 40])
 def test_killed_and_resumed_is_the_uninterrupted_run(
-    corpus: Path, tmp_path: Path, processes: int, sampled: int | None
+    corpus: Path, tmp_path: Path, sampled: int | None
 ) -> None:
+    """With several processes: see test_trainer_distilled.py."""
     whole, broken = (
-        make_run(corpus, tmp_path / name, processes, sampled_softmax=sampled)
+        make_run(corpus, tmp_path / name, sampled_softmax=sampled)
         for name in ("whole", "broken")
     )
     train(whole)
