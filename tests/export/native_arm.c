@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "engine.h"
+#include "read_all.h"
 
 enum { LONGEST = 9, LIMIT = 14, ROWS = 64, OUTPUTS = 48, INPUTS = 1032 };
 
@@ -36,17 +37,6 @@ static int products_are_equal(const char *kernel) {
                     if (mine[i] != right[i]) return 0;
             }
     return 1;
-}
-
-static uint8_t *read_all(const char *path, size_t *bytes) {
-    FILE *file = fopen(path, "rb");
-    if (file == NULL || fseek(file, 0, SEEK_END)) exit(2);
-    *bytes = (size_t)ftell(file);
-    rewind(file);
-    uint8_t *data = malloc(*bytes);
-    if (data == NULL || fread(data, 1, *bytes, file) != *bytes) exit(2);
-    fclose(file);
-    return data;
 }
 
 int main(int count, char **arguments) {

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "engine.h"
+#include "read_all.h"
 
 enum { ROWS = 3, LENGTH = 5, LIMIT = 6, HEAD = 72, CANDIDATES = 8, LARGEST_K = 4096 };
 
@@ -82,17 +83,6 @@ static int translate(const qs_model *model, qs_scratch *scratch) {
     free(top_logp);
     free(tails);
     return status == QS_OK;
-}
-
-static uint8_t *read_all(const char *path, size_t *bytes) {
-    FILE *file = fopen(path, "rb");
-    if (file == NULL || fseek(file, 0, SEEK_END)) exit(2);
-    *bytes = (size_t)ftell(file);
-    rewind(file);
-    uint8_t *data = malloc(*bytes);
-    if (data == NULL || fread(data, 1, *bytes, file) != *bytes) exit(2);
-    fclose(file);
-    return data;
 }
 
 int main(int count, char **arguments) {
