@@ -31,7 +31,7 @@ from training.checkpoint import (
     save_run_state,
     save_tensors,
 )
-from training.config.losses import ObjectiveConfig
+from training.config.losses import ObjectiveConfig, learns_from_held_out
 from training.config.model import FreezeConfig
 from training.config.recipe import ModelConfig, RecipeError, TrainingConfig
 from training.data.batching import Batch, map_table
@@ -46,7 +46,7 @@ from training.model.transformer import Transformer, parameter_count
 from training.pruning import CALIBRATION_PAIRS
 from training.stage import say
 from training.transfer import Freezing, copy_start, whole_checkpoint, whole_pretrained
-from training.validation import HeldOutText, Validator
+from training.validation import HeldOutText, Pair, Validator, split_validation
 
 CLOCK_EVERY = 5
 WARM = 2
@@ -130,6 +130,11 @@ class TrainingRun:
         """Where the finished checkpoint goes."""
         return self.folder / "checkpoint"
 
+    def validation_text(self) -> tuple[list[Pair], list[Pair]]:
+        """The pairs that choose checkpoints, and those that a gate learns from."""
+        chooses, gate = split_validation(self.validation, learns_from_held_out(self.objective))
+        return chooses[: self.training.validation_pairs], gate
+
 
 def train(run: TrainingRun) -> None:
     """Train, or go on training, until a limit; then write `run.checkpoint`, unless the run only
@@ -147,7 +152,7 @@ def train(run: TrainingRun) -> None:
 def _say_what_starts(run: TrainingRun) -> None:
     """Say how much text is used and on which device, before the processes start."""
     pairs = sum(len(map_table(shard)) for shard in run.token_shards)
-    validation = min(len(map_table(run.validation)), run.training.validation_pairs)
+    validation = len(run.validation_text()[0])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "the CPU"
     say(
         f"{run.name}: training on {pairs:,} pairs, validated on {validation:,}; "
@@ -191,12 +196,12 @@ class Trainer:
         labels = LabelStore(run.labels) if run.labels is not None else None
         own = LabelStore(run.own) if run.own is not None else None
         self.data = ParallelDataset(run.token_shards, labels, own)
-        limit, longest = self.config.validation_pairs, run.model.max_length
-        self.validator = Validator(run.validation, self.tokenizer, limit, longest, source)
+        chooses, teaches_gate = run.validation_text()
+        self.validator = Validator(chooses, self.tokenizer, run.model.max_length, source)
         self.model = build_model(run.model, len(self.tokenizer), len(source) if source else None)
         self.loss = build_loss(run.objective, run.model.width)
         if self.loss.needs_held_out:
-            self.loss.held_out = self._held_out(source)
+            self.loss.held_out = self._held_out(teaches_gate, source)
         self.freezing = Freezing(self.model, run.freeze)
         self.optimizer = torch.optim.AdamW(
             self.freezing.groups([self.model, self.loss]),
@@ -218,12 +223,11 @@ class Trainer:
         self._since = time.perf_counter()
         self._saved_at = self.state.seconds
 
-    def _held_out(self, source: Tokenizer | None) -> Callable[[int], Batch]:
-        """Batches of validation text, other ones for each process."""
+    def _held_out(self, pairs: list[Pair], source: Tokenizer | None) -> Callable[[int], Batch]:
+        """Batches of what a gate learns from, other ones for each process."""
         run, rank, world = self.run, self.fabric.global_rank, self.fabric.world_size
         longest, budget = run.model.max_length, self.config.batch_tokens
-        given = (run.validation, self.tokenizer, source, longest, budget, run.seed)
-        text = HeldOutText(*given)
+        text = HeldOutText(pairs, self.tokenizer, source, longest, budget, run.seed)
         return lambda number: text(number * world + rank)
 
     def _set_up(self) -> None:

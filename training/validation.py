@@ -1,7 +1,8 @@
-"""Validation text, and how well a model translates it."""
+"""Validation text: what chooses checkpoints, what a gate learns from, how well a model does."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,23 +17,44 @@ from training.data.tokenizer import Tokenizer
 from training.model.decoding import greedy_corpus
 from training.model.transformer import PAD, Transformer
 
+GATE_EVERY = 3
+"""Of so many validation pairs a gate that learns from held-out text has one, the last."""
+Pair = tuple[str, str]
+
+
+def split_validation(path: Path, gate_learns: bool) -> tuple[list[Pair], list[Pair]]:
+    """The validation pairs that choose checkpoints, and those that a gate learns from: every third,
+    or none where `gate_learns` is false.
+
+    Raises RecipeError where there are too few for both.
+    """
+    pairs = list(read_pairs(path))
+    if not gate_learns:
+        return pairs, []
+    if len(pairs) < GATE_EVERY:
+        raise RecipeError(
+            f"{path}: a gate that learns from held-out text has every third validation pair, and "
+            f"there are {len(pairs)}: give more, or use gate.learns_from: batch"
+        )
+    last = GATE_EVERY - 1
+    chooses = [pair for number, pair in enumerate(pairs) if number % GATE_EVERY != last]
+    return chooses, pairs[last::GATE_EVERY]
+
 
 class Validator:
-    """Holds the validation text; `bleu` translates it greedily.
+    """Holds the pairs that choose checkpoints; `bleu` translates them greedily.
 
     Scores are sacreBLEU's corpus BLEU of detokenised, cased text with its defaults.
     """
 
     def __init__(
         self,
-        path: Path,
+        pairs: Sequence[Pair],
         tokenizer: Tokenizer,
-        limit: int,
         max_length: int,
         source: Tokenizer | None = None,
     ) -> None:
         """`source` is the tokenizer of the sources, where they have one of their own."""
-        pairs = list(read_pairs(path))[:limit]
         self.references = [trg for _, trg in pairs]
         self.tokenizer = tokenizer
         rows = (source or tokenizer).encode([src for src, _ in pairs])
@@ -69,22 +91,21 @@ class Validator:
 
 
 class HeldOutText:
-    """Validation pairs in batches, for what learns from held-out text; what is too long for the
-    model is left out. Call it with a number for that batch, the same whenever it is asked.
+    """Pairs in batches, for what learns from held-out text; what is too long for the model is left
+    out. Call it with a number for that batch, the same whenever it is asked.
 
     Raises RecipeError where nothing is short enough.
     """
 
     def __init__(
         self,
-        path: Path,
+        pairs: Sequence[Pair],
         tokenizer: Tokenizer,
         source: Tokenizer | None,
         max_length: int,
         budget: int,
         seed: int,
     ) -> None:
-        pairs = list(read_pairs(path))
         sides = (source or tokenizer).encode([src for src, _ in pairs])
         targets = tokenizer.encode([trg for _, trg in pairs])
         self.pairs = [
@@ -93,7 +114,10 @@ class HeldOutText:
             if max(len(src), len(trg)) < max_length
         ]
         if not self.pairs:
-            raise RecipeError(f"{path}: no validation pair is short enough to learn a gate from")
+            raise RecipeError(
+                f"none of {len(pairs)} validation pairs is shorter than max_length = {max_length}: "
+                "a gate has nothing to learn from"
+            )
         self.budget, self.seed = budget, seed
         self._lengths = np.array([[len(src), len(trg)] for src, trg in self.pairs]).T
         # How many batches hold each pair once.

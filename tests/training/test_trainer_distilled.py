@@ -18,7 +18,6 @@ from tests.training.test_trainer import (  # noqa: F401
     corpus,
     losses,
     make_run,
-    train_and_kill,
 )
 from training.checkpoint import average_states, load_checkpoint
 from training.config.losses import (
@@ -30,6 +29,7 @@ from training.config.losses import (
     SentenceGateConfig,
 )
 from training.data.batching import map_table, pad_rows, target_sequence
+from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer
 from training.distill.label_store import label_schema, write_manifest, write_shard
 from training.distill.losses.kd import CrossEntropyLoss
@@ -138,19 +138,32 @@ def test_a_stopped_run_goes_on_as_if_it_never_was(
     assert_same(whole, broken)
 
 
+def fit_whole_and_in_halves(fabric: Fabric, runs: list[tuple[TrainingRun, TrainingRun]]) -> None:
+    """Train the first run of each pair at once; the second pauses, and another trainer goes on."""
+    for whole, halves in runs:
+        Trainer(fabric, whole).fit()
+        Trainer(fabric, dataclasses.replace(halves, until=0.5)).fit()
+        Trainer(fabric, halves).fit()
+
+
 @pytest.mark.slow
-def test_killed_and_resumed_with_two_processes(
+def test_two_processes_go_on_as_if_they_never_paused(
     corpus: Path,  # noqa: F811
     labels: Path,
     tmp_path: Path,
 ) -> None:
-    """Of the objectives the one that keeps the most: gate, its signal, scale and their moments."""
-    whole, broken = (distilled(corpus, labels, tmp_path / n, "held-out", 2) for n in ("w", "b"))
-    train(whole)
-    train_and_kill(broken, kill_at=STEPS // 2)
-    assert not broken.checkpoint.exists(), "it was killed too late to show anything"
-    train(broken)
-    assert_same(whole, broken)
+    """Every objective with a state of its own; in one pair of processes, since starting one takes
+    longer than all of these runs."""
+
+    def run_of(name: str, part: str) -> TrainingRun:
+        folder = tmp_path / name / part
+        folder.mkdir(parents=True)
+        return distilled(corpus, labels, folder, name, 2, checkpoint_minutes=10)
+
+    runs = [(run_of(name, "whole"), run_of(name, "halves")) for name in OBJECTIVES]
+    launch(runs[0][0].training, fit_whole_and_in_halves, runs)
+    for whole, halves in runs:
+        assert_same(whole, halves)
 
 
 # --- gradients ---------------------------------------------------------------------------------
@@ -288,8 +301,38 @@ def test_the_gate_is_averaged_as_the_weights_are(
         pytest.fail("the checkpoint's weights are neither the average nor the best")
 
 
+def keep_validation_text(fabric: Fabric, found: dict[str, Any]) -> None:
+    trainer = Trainer(fabric, found["run"])
+    found["chooses"] = trainer.validator.references
+    held_out = trainer.loss.held_out
+    if held_out is not None:
+        batches = [held_out(number).reference for number in range(20)]
+        rows = [row for batch in batches if batch is not None for row in batch.trg_out.tolist()]
+        found["gate"] = set(trainer.tokenizer.decode([[id for id in row if id] for row in rows]))
+
+
+@pytest.mark.parametrize("objective", ["held-out", "hybrid"])
+def test_a_gate_learns_from_text_that_chooses_no_checkpoint(
+    corpus: Path,  # noqa: F811
+    labels: Path,
+    tmp_path: Path,
+    objective: str,
+) -> None:
+    run = distilled(corpus, labels, tmp_path / "run", objective, validation_pairs=20)
+    run.folder.mkdir()
+    found: dict[str, Any] = {"run": run}
+    launch(run.training, keep_validation_text, found)
+    everything = [trg for _, trg in read_pairs(corpus / "validation.arrow")]
+    if objective == "hybrid":
+        assert found["chooses"] == everything
+        return
+    assert found["gate"] == set(everything[2::3])
+    assert found["gate"].isdisjoint(found["chooses"])
+    assert len(found["chooses"]) == 14
+
+
 def test_sources_too_long_for_the_model_keep_their_end(corpus: Path) -> None:  # noqa: F811
     tokenizer = Tokenizer(corpus / "tokenizer.model")
-    validator = Validator(corpus / "validation.arrow", tokenizer, 10, 7)
+    validator = Validator(list(read_pairs(corpus / "validation.arrow")), tokenizer, 7)
     assert max(map(len, validator.rows)) == 6
     assert all(row[-1] == EOS for row in validator.rows)

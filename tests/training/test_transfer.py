@@ -390,9 +390,10 @@ def test_sources_are_cut_by_the_pretrained_model_and_targets_by_their_own(
 def test_validation_sources_are_cut_by_their_own_tokenizer(tokenized: Run) -> None:
     assert tokenized.source_tokenizer is not None
     source, target = Tokenizer(tokenized.source_tokenizer), Tokenizer(tokenized.tokenizer)
-    texts = [src for src, _ in read_pairs(tokenized.validation)][:5]
-    assert Validator(tokenized.validation, target, 5, 200, source).rows == source.encode(texts)
-    assert Validator(tokenized.validation, target, 5, 200).rows == target.encode(texts)
+    pairs = list(read_pairs(tokenized.validation))[:5]
+    texts = [src for src, _ in pairs]
+    assert Validator(pairs, target, 200, source).rows == source.encode(texts)
+    assert Validator(pairs, target, 200).rows == target.encode(texts)
 
 
 @pytest.mark.slow

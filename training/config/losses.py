@@ -61,7 +61,8 @@ class LearnedGateConfig(Section):
     """Bonus for the mean entropy of g, in nats."""
     learns_from: Literal["batch", "held-out"] = "batch"
     """What moves it: `batch`, which of the two losses is the smaller in the training batch; or
-    `held-out`, which of them, learnt from, makes validation text likelier."""
+    `held-out`, which of them, learnt from, makes validation text likelier: every third pair of it,
+    which then chooses no checkpoints."""
 
 
 class CorpusGateConfig(LearnedGateConfig):
@@ -314,3 +315,9 @@ def needs_labels(objective: ObjectiveConfig) -> bool:
 def needs_distributions(objective: ObjectiveConfig) -> bool:
     """Whether the objective reads the teacher's distributions, not only its translations."""
     return objective.kind == "on-policy" or hasattr(objective, "path")
+
+
+def learns_from_held_out(objective: ObjectiveConfig) -> bool:
+    """Whether the objective has a gate that learns from validation text."""
+    gate = objective.gate if isinstance(objective, HybridObjective) else None
+    return isinstance(gate, LearnedGateConfig) and gate.learns_from == "held-out"

@@ -92,7 +92,7 @@ class TrainingConfig(Section):
     validate_every: int = Field(500, ge=1)
     """Steps between validations."""
     validation_pairs: int = Field(1000, ge=1)
-    """Validation pairs translated each time."""
+    """Validation pairs translated each time, at most."""
     patience: int = Field(10, ge=1)
     """Validations without a better BLEU before the run stops early."""
     average: int = Field(4, ge=1)

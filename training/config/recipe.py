@@ -16,6 +16,7 @@ from training.config.losses import (
     HybridObjective,
     ObjectiveConfig,
     Section,
+    learns_from_held_out,
     needs_distributions,
     needs_labels,
 )
@@ -409,7 +410,7 @@ class Recipe(Section):
                 f"{where} teaches by what a student writes already: it is for a student with "
                 "student.start, and not for baselines, which start at random"
             )
-        held_out = getattr(getattr(objective, "gate", None), "learns_from", None) == "held-out"
+        held_out = learns_from_held_out(objective)
         sampled = self.student.training.sampled_softmax is not None
         if sampled and (objective.kind == "risk" or held_out):
             scored = "held-out text over" if held_out else "what the student draws from"

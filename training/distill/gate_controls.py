@@ -10,8 +10,8 @@ Shapes: S sentences.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from training.distill.losses.held_out import alignment
 from training.distill.losses.hybrid import HybridLoss
 from training.distill.losses.scale import smallest_nll
 from training.model.transformer import Transformer
-from training.validation import HeldOutText
+from training.validation import HeldOutText, Pair
 
 SHUFFLES = 1000
 BATCH = 64
@@ -75,11 +75,11 @@ def _standardised(values: np.ndarray) -> np.ndarray:
     return result
 
 
-def held_out_of(checkpoint: Checkpoint, validation: Path) -> list[Batch]:
-    """Batches of validation text for a finished student."""
+def held_out_of(checkpoint: Checkpoint, pairs: Sequence[Pair]) -> list[Batch]:
+    """Batches of held-out pairs for a finished student."""
     source = checkpoint.source_tokenizer
     text = HeldOutText(
-        validation,
+        pairs,
         Tokenizer(checkpoint.tokenizer),
         Tokenizer(source) if source else None,
         checkpoint.config.max_length,

@@ -19,7 +19,12 @@ import torch
 
 from quickstudy.atomic import atomic_write
 from training.checkpoint import load_checkpoint
-from training.config.losses import GateConfig, HybridObjective, LearnedGateConfig
+from training.config.losses import (
+    GateConfig,
+    HybridObjective,
+    LearnedGateConfig,
+    learns_from_held_out,
+)
 from training.data.dataset import ParallelDataset
 from training.distill.gate_controls import against_shuffled, gains_of, held_out_of
 from training.distill.gates import entropy_of
@@ -28,6 +33,7 @@ from training.distill.losses import build_loss
 from training.distill.losses.base import target_of, target_states
 from training.distill.losses.hybrid import HybridLoss
 from training.model.transformer import Transformer
+from training.validation import split_validation
 
 SAMPLE = 10_000
 GAIN_SAMPLE = 2000
@@ -192,7 +198,8 @@ def write_gate_report(
     data = ParallelDataset(shards, store)
     rows = sampled_rows(data)
     measured = measure(loaded.model, objective, data, store, rows)
-    held_out = held_out_of(loaded, validation)
+    # Not what the gate has learnt from.
+    held_out = held_out_of(loaded, split_validation(validation, learns_from_held_out(config))[0])
     few = np.linspace(0, len(rows) - 1, min(GAIN_SAMPLE, len(rows))).astype(int)
     gains = gains_of(loaded.model, objective, data, rows[few], held_out)
     report = {

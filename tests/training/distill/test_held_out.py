@@ -21,7 +21,7 @@ from training.config.losses import (
     SentenceGateConfig,
     TokenGateConfig,
 )
-from training.config.recipe import TokenizerConfig
+from training.config.recipe import RecipeError, TokenizerConfig
 from training.data.batching import Batch, pad_rows, target_from_outputs
 from training.data.tokenizer import Tokenizer, train_tokenizer
 from training.data.toy import make_toy
@@ -30,7 +30,7 @@ from training.distill.losses.held_out import EVERY, alignment, held_out_nll
 from training.distill.losses.hybrid import HybridLoss
 from training.model.decoding import sample
 from training.model.transformer import EOS, PAD, Transformer
-from training.validation import HeldOutText
+from training.validation import HeldOutText, split_validation
 
 
 def inner_products(
@@ -177,18 +177,16 @@ def test_a_corpus_gate_may_learn_from_held_out_text() -> None:
 # --- the text ------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    path = tmp_path_factory.mktemp("tokenizer") / "spm.model"
+    train_tokenizer(iter(make_toy(300, 1)), TokenizerConfig(vocab_size=320), path)
+    return Tokenizer(path)
+
+
 @pytest.fixture
-def text(tmp_path: Path) -> HeldOutText:
-    pairs = make_toy(60, 2)
-    train_tokenizer(iter(make_toy(300, 1)), TokenizerConfig(vocab_size=320), tmp_path / "spm.model")
-    table = pa.table(
-        {name: [pair[side] for pair in pairs] for side, name in enumerate(("src", "trg"))}
-    )
-    table = table.add_column(0, "id", pa.array(range(60)))
-    with pa.ipc.new_file(str(tmp_path / "validation.arrow"), table.schema) as writer:
-        writer.write_table(table)
-    tokenizer = Tokenizer(tmp_path / "spm.model")
-    return HeldOutText(tmp_path / "validation.arrow", tokenizer, None, 100, 120, seed=3)
+def text(tokenizer: Tokenizer) -> HeldOutText:
+    return HeldOutText(make_toy(60, 2), tokenizer, None, 100, 120, seed=3)
 
 
 def test_held_out_batches_go_through_the_text_again_and_again(text: HeldOutText) -> None:
@@ -203,3 +201,27 @@ def test_held_out_batches_go_through_the_text_again_and_again(text: HeldOutText)
     one = text(0)
     assert one.reference is not None
     assert one.reference.trg_out.shape[0] == one.src.shape[0]
+
+
+def test_text_that_is_too_long_teaches_no_gate(tokenizer: Tokenizer) -> None:
+    with pytest.raises(RecipeError, match="none of 4 validation pairs is shorter than max_length"):
+        HeldOutText(make_toy(4, 2), tokenizer, None, 2, 120, seed=3)
+
+
+def validation(path: Path, pairs: list[tuple[str, str]]) -> Path:
+    src, trg = ([pair[side] for pair in pairs] for side in (0, 1))
+    table = pa.table({"id": range(len(pairs)), "src": src, "trg": trg})
+    with pa.ipc.new_file(str(path), table.schema) as writer:
+        writer.write_table(table)
+    return path
+
+
+def test_no_pair_teaches_a_gate_and_chooses_checkpoints(tmp_path: Path) -> None:
+    pairs = [(f"source {number}", f"target {number}") for number in range(8)]
+    path = validation(tmp_path / "validation.arrow", pairs)
+    chooses, gate = split_validation(path, gate_learns=True)
+    assert gate == [pairs[2], pairs[5]]
+    assert chooses == [pairs[number] for number in (0, 1, 3, 4, 6, 7)]
+    assert split_validation(path, gate_learns=False) == (pairs, [])
+    with pytest.raises(RecipeError, match="there are 2: give more"):
+        split_validation(validation(tmp_path / "two.arrow", pairs[:2]), gate_learns=True)
