@@ -22,7 +22,7 @@ import sentencepiece as spm
 
 from benchmarks.results import ResultsError, Skipped, TextRecord
 from benchmarks.systems.base import IMPORTED, PEERS, Role, Subject, System, Unavailable, peer
-from benchmarks.systems.ours import TorchCheckpoint, bundle_systems, torch_systems
+from benchmarks.systems.ours import SHIPPED, TorchCheckpoint, bundle_systems, torch_systems
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import export_bundle, weights_of
 from export.quality_gate import EvalSet
@@ -73,7 +73,8 @@ class BenchPlan:
     name: str
     bundle: Bundle
     main: str
-    """Name of the system that ships: the bundle's default engine, greedy."""
+    """Name of the system that ships: the bundle's default engine, greedy, by the compiled engine
+    where that computes it."""
     systems: list[System]
     texts: list[TestText]
     skipped: list[Skipped] = field(default_factory=list)
@@ -168,7 +169,7 @@ def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
     systems: list[System] = [
         *bundle_systems(bundle, request.beams, prefix=name_of_ours, compiled=True)
     ]
-    main = next(one.info.name for one in systems if one.info.note == "as shipped")
+    main = next(one.info.name for one in systems if one.info.note == SHIPPED)
     return BenchPlan(name, bundle, main, systems, [])
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 # --- bundles --------------------------------------------------------------------------------------
 
+SHIPPED = "as shipped"
+"""Note of what the service translates with, where a request asks for nothing else."""
 STOCK = "ctranslate2-stock-int8"
 """Not an engine of bundles: CTranslate2's own int8, made from the float32 weights on loading."""
 KINDS = {"ctranslate2": "CTranslate2", "native": "Quickstudy native", "onnx": "ONNX Runtime"}
@@ -116,7 +118,8 @@ def bundle_systems(
     compiled: bool = False,
 ) -> list[BundleEngine]:
     """Every engine of a bundle with every beam size, greedy ones first; with `compiled` also each
-    that the compiled engine computes in place of its library."""
+    that the compiled engine computes in place of its library, as it does in the service, and a
+    student's default one has the note `SHIPPED`."""
     from export.runtime.engines import compiled_engine
 
     systems = []
@@ -126,10 +129,14 @@ def bundle_systems(
             if beam > 1 and not _has_beam(opened, engine):
                 continue
             info = _info(opened, engine, beam, role, prefix)
-            systems.append(BundleEngine(info, bundle.path, engine.name))
+            served = [BundleEngine(info, bundle.path, engine.name)]
             if compiled and beam == 1 and compiled_engine(opened, engine) is not None:
-                info = _compiled_info(info)
-                systems.append(BundleEngine(info, bundle.path, engine.name, compiled=True))
+                own = _compiled_info(info)
+                served.append(BundleEngine(own, bundle.path, engine.name, compiled=True))
+            default = engine.name == opened.manifest.default_engine
+            if compiled and role == "student" and default and beam == 1:
+                served[-1].info = replace(served[-1].info, note=SHIPPED)
+            systems += served
     return systems
 
 
@@ -164,8 +171,6 @@ def _info(bundle: Bundle, engine: EngineEntry, beam: int, role: Role, prefix: st
         bytes=bytes_on_disk(bundle.path / engine.path, bundle.tokenizer_path),
         versions=versions_of(*PACKAGES[engine.kind], "sentencepiece"),
     )
-    if role == "student" and engine.name == manifest.default_engine and beam == 1:
-        return replace(info, note="as shipped")
     if role == "baseline":
         return replace(info, note=_about(bundle))
     return info

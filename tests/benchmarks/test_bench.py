@@ -327,7 +327,7 @@ def test_the_whole_harness(
         beams=(1,), only=("teacher torch",), teacher=checkpoint, src=text[0], ref=text[1]
     )
     plan = plan_bundle(bundle.path, request, tmp_path)
-    assert [one.info.name for one in plan.systems] == [STUDENT, "teacher torch"]
+    assert [one.info.name for one in plan.systems] == [plan.main, "teacher torch"]
     options = Options(
         rounds=1,
         batch_sizes=(1, 8, WHOLE),
@@ -362,7 +362,7 @@ def _check(found: Results) -> None:
     assert len(found.speed) == 2 * 3
     assert len(found.ratios) == 3
     for ratio in found.ratios:
-        fast = found.speed_of(STUDENT, 1, ratio.batch_size)
+        fast = found.speed_of(found.main_system, 1, ratio.batch_size)
         slow = found.speed_of("teacher torch", 1, ratio.batch_size)
         assert fast is not None
         assert slow is not None
@@ -371,7 +371,7 @@ def _check(found: Results) -> None:
     assert {one.third for one in found.latency} == {None, 0, 1, 2}
     assert all(one.bytes_peak >= one.bytes_loaded > one.bytes_before for one in found.cost)
     assert {one.precision for one in found.peaks} == {"float32", "int8"}
-    assert {one.system for one in found.shares} == {STUDENT, "teacher torch"}
+    assert {one.system for one in found.shares} == {found.main_system, "teacher torch"}
     assert all(0 < (one.share_of_float32 or 0) < 1 for one in found.shares)
     axes = {one.axis for one in found.growth}
     assert {"sentence length", "batch size", "document length", "vocabulary"} <= axes

@@ -12,7 +12,7 @@ from benchmarks.plan import BenchPlan, BenchRequest, DomainFiles, plan_bundle, p
 from benchmarks.results import ResultsError
 from benchmarks.run import reference_of
 from benchmarks.systems.base import WHOLE
-from benchmarks.systems.ours import TorchCheckpoint
+from benchmarks.systems.ours import SHIPPED, TorchCheckpoint
 from benchmarks.systems.process import from_json, to_json
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import weights_of
@@ -53,7 +53,18 @@ def test_every_engine_has_greedy_and_beams(plan: BenchPlan) -> None:
     own = [one.info for one in plan.systems if one.info.name.startswith("student ctranslate2")]
     library = [one for one in own if one.engine == "CTranslate2"]
     assert Counter(one.beam_size for one in library) == {1: 2, 2: 2, 5: 2}
-    assert plan.main == "student ctranslate2-int8"
+
+
+def test_what_the_service_translates_with_is_what_ships(
+    plan: BenchPlan, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiled engine, or the library where that one was not built."""
+    built = any(path.is_file() for path in build_files())
+    assert plan.main == f"student ctranslate2-int8{' compiled' if built else ''}"
+    assert [one.info.name for one in plan.systems if one.info.note == SHIPPED] == [plan.main]
+    monkeypatch.setattr("export.runtime.engines.compiled_engine", lambda *_: None)
+    without = plan_run(run, BenchRequest(beams=(1,)), tmp_path)
+    assert without.main == "student ctranslate2-int8"
 
 
 def test_the_test_sets_of_the_recipe_are_the_texts(plan: BenchPlan, run: Run) -> None:
