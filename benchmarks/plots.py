@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.results import Results, ScalingFit
 from benchmarks.study.config import OWN
+from benchmarks.study.table import group_label
 from benchmarks.systems.base import Role
 
 if TYPE_CHECKING:
@@ -431,18 +432,15 @@ MAIN = ("nll", "sentence", "token", "hybrid")
 """Methods of the pictures of buckets; the others are in the picture of methods only."""
 
 
-def draw_study(table: StudyTable, out: Path) -> list[str]:
-    """Draw every picture of a study that its rows allow as PNG; → file names."""
-    drawn = [
-        draw(table, out / name)
-        for name, draw in (
-            ("methods.png", _draw_methods),
-            ("sizes.png", _draw_sizes),
-            ("texts.png", _draw_texts),
-            ("buckets.png", _draw_buckets),
-            ("gates.png", _draw_gates),
-        )
+def draw_study(table: StudyTable, noise: dict[str, list[str]], out: Path) -> list[str]:
+    """Draw every picture of a study that its rows allow as PNG; → file names. `noise` has texts
+    with ever more noise, the recipe's own first, by its kind."""
+    drawn = [_draw_methods(table, out / "methods.png"), _draw_sizes(table, out / "sizes.png")]
+    drawn += [
+        _draw_noise(table, kind, texts, out / f"noise-{kind.replace(', ', '-')}.png")
+        for kind, texts in noise.items()
     ]
+    drawn += [_draw_buckets(table, out / "buckets.png"), _draw_gates(table, out / "gates.png")]
     return [name for name in drawn if name is not None]
 
 
@@ -456,22 +454,22 @@ def _method_style(method: str, methods: list[str]) -> dict[str, Any]:
 
 
 def _draw_methods(table: StudyTable, path: Path) -> str | None:
-    """BLEU of every method of the recipe's own student, each seed a point."""
-    methods = table.methods(OWN, OWN)
-    if not methods:
-        return None
+    """BLEU of every method of the first group, each seed a point."""
+    text, student = table.groups()[0]
+    methods = table.methods(text, student)
     settings = table.settings()
     figure, axes = new_figure(3.2 * len(settings) + 1.5, 0.34 * len(methods) + 1.6, len(settings))
     for axis, setting in zip(axes, settings, strict=True):
         for place, method in enumerate(reversed(methods)):
-            rows = table.of(OWN, OWN, method)
+            rows = table.of(text, student, method)
             values = [table.bleu([row], setting).value for row in rows]
             axis.plot(values, [place] * len(values), "o", color=PALETTE[0], alpha=0.45, ms=5)
             axis.plot(sum(values) / len(values), place, "|", color=PALETTE[1], ms=16, mew=2.5)
         axis.set(title=setting.label, xlabel="BLEU")
         axis.set_yticks(range(len(methods)), list(reversed(methods)) if axis is axes[0] else [])
         axis.grid(axis="x", alpha=0.3)
-    figure.suptitle("BLEU by method: points are seeds, bars their mean")
+    about = group_label(text, student).replace("`", "")
+    figure.suptitle(f"BLEU by method, {about}: points are seeds, bars their mean")
     _save_png(figure, path)
     return path.name
 
@@ -521,23 +519,27 @@ def _draw_sizes(table: StudyTable, path: Path) -> str | None:
     return _draw_lines(table, path, points, "student, million parameters", "BLEU by student size")
 
 
-def _draw_texts(table: StudyTable, path: Path) -> str | None:
-    texts = [text for text in table.values("text") if table.methods(text, OWN)]
-    points = [(text, OWN, "clean" if text == OWN else text) for text in texts]
-    return _draw_lines(table, path, points, "text", "BLEU by text complexity")
+def _draw_noise(table: StudyTable, kind: str, texts: list[str], path: Path) -> str | None:
+    students = [one for one in table.values("student") if table.methods(texts[-1], one)]
+    if not students:
+        return None
+    points = [(text, students[0], "clean" if text == OWN else text) for text in texts]
+    title = f"BLEU by text complexity (source words: {kind})"
+    return _draw_lines(table, path, points, "text", title)
 
 
 def _draw_buckets(table: StudyTable, path: Path) -> str | None:
     """BLEU less that of `sentence`, by thirds of the test set."""
-    methods = [m for m in table.methods(OWN, OWN) if m in MAIN and m != "sentence"]
-    base = table.of(OWN, OWN, "sentence")
+    text, student = table.groups()[0]
+    methods = [m for m in table.methods(text, student) if m in MAIN and m != "sentence"]
+    base = table.of(text, student, "sentence")
     if not methods or not base:
         return None
     setting = table.settings()[0]
     figure, axes = new_figure(9, 3.6, 2)
     for column, (axis, name) in enumerate(zip(axes, ("length", "rarity"), strict=True)):
         for method in methods:
-            rows = table.of(OWN, OWN, method)
+            rows = table.of(text, student, method)
             values = [_gain(table, rows, base, setting, column, third) for third in range(3)]
             axis.plot([1, 2, 3], values, **_method_style(method, methods))
         axis.axhline(0, color="#777777", lw=1)

@@ -11,6 +11,7 @@ import base64
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from sacrebleu.metrics import BLEU, CHRF, TER
@@ -80,6 +81,14 @@ class Paired:
     """The difference in each resample, [R]."""
 
 
+@dataclass(frozen=True)
+class Resampled:
+    """The score of one run of a system, and in each resample of the sentences, [R]."""
+
+    score: float
+    resampled: np.ndarray = field(repr=False, compare=False)
+
+
 def signature() -> str:
     """The settings of a `Paired`."""
     metric = BLEU(references=[[""]])
@@ -133,11 +142,16 @@ def paired_bootstrap(
     from zero. (sacreBLEU's p resamples alike but counts one side of absolute differences: it is
     about half of this.)
     """
-    one_each = np.ones((1, len(system[0])))
-    real = (_resampled(system, one_each, metric) - _resampled(baseline, one_each, metric))[0]
-    resampled = resampled_differences(system, baseline, metric)
+    one, other = ([resample(run, metric) for run in runs] for runs in (system, baseline))
+    return paired_by_sentences(one, other)
+
+
+def paired_by_sentences(system: Sequence[Resampled], baseline: Sequence[Resampled]) -> Paired:
+    """`paired_bootstrap` of systems that were resampled before."""
+    real = float(np.mean([run.score for run in system]) - np.mean([run.score for run in baseline]))
+    one, other = (np.mean([run.resampled for run in runs], axis=0) for runs in (system, baseline))
     seeds = min(len(system), len(baseline))
-    return Paired(float(real), two_sided(resampled, float(real)), seeds, resampled)
+    return Paired(real, two_sided(one - other, real), seeds, one - other)
 
 
 def hierarchical_bootstrap(
@@ -149,15 +163,21 @@ def hierarchical_bootstrap(
     draws n − 1, which makes the variance over few of them come out right (Rao & Wu 1988). Raises
     ValueError for fewer than two seeds or for unlike numbers of them.
     """
+    one, other = ([resample(run, metric) for run in runs] for runs in (system, baseline))
+    return paired_by_seeds(one, other)
+
+
+def paired_by_seeds(system: Sequence[Resampled], baseline: Sequence[Resampled]) -> Paired:
+    """`hierarchical_bootstrap` of systems that were resampled before."""
     seeds = len(system)
     if seeds < 2 or len(baseline) != seeds:
         raise ValueError(
             f"two or more seeds of both are needed, not {seeds} and {len(baseline)}: train more, "
             "or use paired_bootstrap, whose p speaks of sentences alone"
         )
-    one_each, counts = np.ones((1, len(system[0]))), _draws(len(system[0]))
-    real = float(np.mean(_by_seed(system, one_each, metric) - _by_seed(baseline, one_each, metric)))
-    differences = _by_seed(system, counts, metric) - _by_seed(baseline, counts, metric)
+    pairs = list(zip(system, baseline, strict=True))
+    real = float(np.mean([one.score - other.score for one, other in pairs]))
+    differences = np.array([one.resampled - other.resampled for one, other in pairs])
     drawn = np.random.default_rng(SEED + 1).integers(seeds, size=(seeds - 1, RESAMPLES))
     resampled = np.take_along_axis(differences, drawn, axis=0).mean(0)
     return Paired(real, two_sided(resampled, real), seeds, resampled)
@@ -177,35 +197,24 @@ def two_sided(resampled: np.ndarray, real: float) -> float:
     return (beyond + 1) / (len(resampled) + 1)
 
 
-def resampled_differences(
-    system: list[np.ndarray], baseline: list[np.ndarray], metric: Summed = BLEU_SCORE
-) -> np.ndarray:
-    """Difference of the mean score over seeds in each resample of the sentences: [R]."""
-    counts = _draws(len(system[0]))
-    return _resampled(system, counts, metric) - _resampled(baseline, counts, metric)
+def resample(statistics: np.ndarray, metric: Summed = BLEU_SCORE) -> Resampled:
+    """Score sentences, given by their statistics, as they are and in each resample."""
+    real = metric.score(metric.summable(statistics).sum(0))
+    return Resampled(float(real), resampled_scores(statistics, metric))
 
 
 def resampled_scores(statistics: np.ndarray, metric: Summed = BLEU_SCORE) -> np.ndarray:
     """The score of one system in each resample of the sentences, [R]; the resamples are the same
     for every system of as many sentences."""
-    return _resampled([statistics], _draws(len(statistics)), metric)
+    sums = _draws(len(statistics)) @ metric.summable(statistics).astype(np.float64)
+    return np.array([metric.score(row) for row in sums])
 
 
+@lru_cache(maxsize=2)
 def _draws(size: int) -> np.ndarray:
     """How often each resample drew each sentence, [R, S]."""
     drawn = np.random.default_rng(SEED).choice(size, size=(RESAMPLES, size), replace=True)
     return np.stack([np.bincount(row, minlength=size) for row in drawn]).astype(np.float64)
-
-
-def _resampled(seeds: list[np.ndarray], counts: np.ndarray, metric: Summed) -> np.ndarray:
-    """Mean score over the seeds in each resample, given how often it drew each sentence: [R]."""
-    return _by_seed(seeds, counts, metric).mean(0)
-
-
-def _by_seed(seeds: list[np.ndarray], counts: np.ndarray, metric: Summed) -> np.ndarray:
-    """The score of each seed in each resample, [seeds, R]."""
-    sums = [counts @ metric.summable(one).astype(np.float64) for one in seeds]
-    return np.array([[metric.score(row) for row in one] for one in sums])
 
 
 @dataclass(frozen=True)

@@ -292,6 +292,14 @@ def study(
     report_only: Annotated[
         bool, typer.Option("--report", help="Only write the report of the results so far.")
     ] = False,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--with",
+            metavar="RESULTS",
+            help="results.jsonl of a study of another corpus, for one table of both; repeatable.",
+        ),
+    ] = None,
     force: Annotated[
         bool,
         typer.Option("--force", help="Continue with a teacher that learned next to nothing."),
@@ -308,7 +316,7 @@ def study(
 
     bench = StudyBench(loaded, study, data, runs, force)
     done = report_only or run_study(bench, folder, jobs, max_minutes)
-    print(write_report(loaded, folder))
+    print(write_report(loaded, folder, others or []))
     if not done:
         raise QuickstudyError("the study is not finished: run the same command again to continue")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from benchmarks.study.config import OWN, Study
-from benchmarks.study.table import Row, Setting, StudyTable, share_seeds
+from benchmarks.study.table import Row, Setting, StudyTable, group_label, share_seeds
 from export.metrics import Paired, two_sided
 
 TOKEN_LEVEL = {"token": "", "token-hypothesis": " along ŷ"}
@@ -81,7 +81,7 @@ def axes(table: StudyTable, study: Study, setting: Setting) -> list[Axis]:
 
 
 def _axes_of(table: StudyTable, study: Study, setting: Setting, method: str) -> Iterator[Axis]:
-    methods, base = (method, SENTENCE_LEVEL), _base_student(table, method)
+    methods, (base_text, base) = (method, SENTENCE_LEVEL), _base_group(table, method)
     suffix = TOKEN_LEVEL[method]
     sizes = advantages(
         table,
@@ -96,9 +96,11 @@ def _axes_of(table: StudyTable, study: Study, setting: Setting, method: str) -> 
             table, texts, lambda text, method: table.of(text, base, method), setting, methods
         )
         yield Axis(f"harder text (source words: {kind}){suffix}", noisy, grows=False)
-    one, other = (table.of(OWN, base, each) for each in methods)
+    one, other = (table.of(base_text, base, each) for each in methods)
     if not share_seeds(one, other):
         return
+    if base_text != OWN:
+        suffix += f", {group_label(base_text, base)}"
     for name, column in (("longer sources", 0), ("rarer source words", 1)):
         thirds = [
             Advantage(
@@ -111,13 +113,14 @@ def _axes_of(table: StudyTable, study: Study, setting: Setting, method: str) -> 
     yield _decoding(table, one, other, suffix)
 
 
-def _base_student(table: StudyTable, method: str) -> str:
-    """The student that texts and decodings are compared with: the recipe's own, or the first that
-    has rows of both methods on the recipe's text."""
-    for student in dict.fromkeys((OWN, *table.values("student"))):
-        if share_seeds(*(table.of(OWN, student, each) for each in (method, SENTENCE_LEVEL))):
-            return student
-    return OWN
+def _base_group(table: StudyTable, method: str) -> tuple[str, str]:
+    """Text and student that other texts and decodings are compared with: the recipe's own, or the
+    first that have rows of both methods, the recipe's text before others."""
+    groups = sorted(table.groups(), key=lambda group: (group[0] != OWN, group[1] != OWN))
+    for text, student in groups:
+        if share_seeds(*(table.of(text, student, each) for each in (method, SENTENCE_LEVEL))):
+            return text, student
+    return OWN, OWN
 
 
 def noise_axes(study: Study) -> dict[str, list[str]]:

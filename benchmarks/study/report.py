@@ -4,96 +4,49 @@
 that token-level distillation suits simple scenarios and sentence-level distillation complex ones
 (by student size, text complexity and decoding), and that a gated hybrid beats both.
 
-A group is the rows that differ in method and seed alone: one text, one student size.
-
-Only what several seeds show is called a difference: p then counts seeds as well as sentences, and
-of the many comparisons at most a twentieth of those called significant is to be false.
+A group is the rows that differ in method and seed alone: one text, one student.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.plots import draw_study
-from benchmarks.study.axes import axes, axis_claims
+from benchmarks.study.axes import axes, axis_claims, noise_axes
+from benchmarks.study.comparisons import TO_BEAT, Comparisons, Place, comparisons_at
 from benchmarks.study.config import OWN, Study
+from benchmarks.study.corpora import corpora_section
 from benchmarks.study.gate_tables import gate_tables
+from benchmarks.study.headline import Contest, headline, verdict_table
 from benchmarks.study.run import RESULTS, read_rows
-from benchmarks.study.table import Setting, StudyTable, share_seeds
-from export.metrics import (
-    Paired,
-    benjamini_hochberg,
-    signature,
-)
+from benchmarks.study.table import Row, Setting, StudyTable, budget, group_label, mean_of
+from export.metrics import signature
 from quickstudy.atomic import atomic_write
-
-# --- rows, grouped and compared -------------------------------------------------------------------
-
-CLAIMANTS = ("hybrid", "on-policy")
-"""Methods whose names begin so are to beat all of the next line."""
-TO_BEAT = ("sentence", "token", "token-hypothesis", "nll")
-FALSE_SHARE = 0.05
-"""Share of the differences called significant that may be false, 0 to 1."""
-
-
-Pair = tuple[str, str, str, str, Setting]
-"""Text, student, method, the method that it is compared with, and how both were measured."""
-
-
-class Comparisons:
-    """Every comparison of two methods that a report shows, and which of them are significant: those
-    of several seeds that pass Benjamini and Hochberg's procedure at `FALSE_SHARE`."""
-
-    def __init__(self, study: Study, table: StudyTable) -> None:
-        self.study = study
-        self.shown: dict[Pair, Paired] = {}
-        for text, student in table.groups():
-            methods = table.methods(text, student)
-            for method in methods:
-                others = TO_BEAT if method.startswith(CLAIMANTS) else ()
-                for other in dict.fromkeys([*study.baselines, *others]):
-                    rows = table.of(text, student, method), table.of(text, student, other)
-                    if method == other or not share_seeds(*rows):
-                        continue
-                    for setting in table.settings():
-                        pair = (text, student, method, other, setting)
-                        self.shown[pair] = table.compare(*rows, setting)
-        several = [paired.p_value for paired in self.shown.values() if paired.seeds > 1]
-        self.several = len(several)
-        self.threshold = benjamini_hochberg(several, FALSE_SHARE)
-
-    def significant(self, paired: Paired) -> bool:
-        """Whether several seeds show a difference, the number of comparisons counted."""
-        return paired.seeds > 1 and paired.p_value <= self.threshold
-
-    def note(self) -> str:
-        """What p means here, in a sentence or two."""
-        return (
-            f"p of several seeds is by a bootstrap of sentences and seeds; {self.several} of the "
-            f"{len(self.shown)} comparisons have several, and those with p ≤ {self.threshold:.3f} "
-            f"count as significant (Benjamini and Hochberg, false discovery rate {FALSE_SHARE}). "
-            "p of one seed, in italics, speaks of the sentences of that one run alone, so nothing "
-            "is claimed from it."
-        )
-
 
 # --- report ---------------------------------------------------------------------------------------
 
 
-def write_report(study: Study, out: Path) -> Path:
-    """Render `out/results.jsonl` as `out/report.md` with its figures; → the report."""
+def write_report(study: Study, out: Path, others: Sequence[Path] = ()) -> Path:
+    """Render `out/results.jsonl` as `out/report.md` with its figures; → the report.
+
+    With the results files of `others`, studies of other corpora, it begins with a table of all.
+    """
     table = StudyTable(read_rows(out / RESULTS))
-    figures = draw_study(table, out) if table.rows else []
+    figures = draw_study(table, noise_axes(study), out) if table.rows else []
     lines = [f"# Study {study.name}", ""]
     if study.description:
         lines += [study.description, ""]
     lines += [_progress(study, table), ""]
+    if others:
+        lines += corpora_section([table, *(StudyTable(read_rows(path)) for path in others)])
     if table.rows:
-        comparisons = Comparisons(study, table)
-        lines += ["## What the rows say", "", *findings(table, comparisons), ""]
+        comparisons = compare_groups(study, table)
+        lines += ["## What the rows say", "", *findings(study, table, comparisons), ""]
         lines += [line for name in figures for line in (f"![{name}]({name})", "")]
         lines += (
-            _tables(study, table, comparisons)
+            _varied(study, table)
+            + _tables(study, table, comparisons)
             + _buckets(table)
             + gate_tables(table.rows)
             + _signatures(table)
@@ -109,127 +62,124 @@ def _progress(study: Study, table: StudyTable) -> str:
     return f"{done} of {len(cells)} students of the grid are trained and measured."
 
 
-# --- findings ------------------------------------------------------------------------------------
+# --- findings -------------------------------------------------------------------------------------
 
 
-def findings(table: StudyTable, comparisons: Comparisons) -> list[str]:
-    """The claims, one by one, where the rows speak of them."""
-    setting = table.settings()[0]
-    lines = [f"Measured on {setting.label}; differences in BLEU. {comparisons.note()}", ""]
-    lines += [f"- {line}" for line in _hybrid_claim(table, comparisons, setting)]
-    return [*lines, *axis_claims(axes(table, comparisons.study, setting))]
-
-
-def _hybrid_claim(table: StudyTable, comparisons: Comparisons, setting: Setting) -> list[str]:
-    lines = []
+def compare_groups(study: Study, table: StudyTable) -> Comparisons:
+    """Every method of every group against the study's baselines and what it is to beat."""
+    others = list(dict.fromkeys([*study.baselines, *TO_BEAT]))
+    shown = {}
     for text, student in table.groups():
-        for hybrid in table.methods(text, student):
-            parts = [
-                _against(other, comparisons.shown[pair], comparisons)
-                for other in TO_BEAT
-                if hybrid.startswith(CLAIMANTS)
-                and (pair := (text, student, hybrid, other, setting)) in comparisons.shown
-            ]
-            if parts:
-                lines.append(f"{_group(text, student)}: `{hybrid}` {', '.join(parts)}.")
-    return lines
+        for setting in table.settings():
+            shown |= comparisons_at(table, Place(text, student, setting), others)
+    return Comparisons(shown)
 
 
-def _against(other: str, paired: Paired, comparisons: Comparisons) -> str:
-    size = f"({paired.difference:+.2f}, p = {paired.p_value:.3f})"
-    if paired.seeds == 1:
-        return (
-            f"was {'ahead of' if paired.difference > 0 else 'behind'} `{other}` in one run {size}"
+def findings(study: Study, table: StudyTable, comparisons: Comparisons) -> list[str]:
+    """The claims, one by one, where the rows speak of them."""
+    contests = list(_contests(table))
+    setting = table.settings()[0]
+    lines = [f"Differences in BLEU. {comparisons.note()}", ""]
+    lines += [*headline(comparisons, contests, _test_set), ""]
+    lines += verdict_table(comparisons, contests, _test_set)
+    claims = axis_claims(axes(table, study, setting))
+    return [*lines, *([f"Along the axes, on {setting.label}:", "", *claims] if claims else [])]
+
+
+def _contests(table: StudyTable) -> Iterator[Contest]:
+    """Every group by every decoding that translates."""
+    for text, student in table.groups():
+        label = group_label(text, student)
+        for decoding in dict.fromkeys(one.decoding for one in table.settings() if one.beam):
+            settings = [one for one in table.settings() if one.decoding == decoding]
+            places = tuple(Place(text, student, setting) for setting in settings)
+            yield Contest(f"{label[0].upper()}{label[1:]}, {decoding}", places)
+
+
+def _test_set(place: Place) -> str:
+    return place.setting.test
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _varied(study: Study, table: StudyTable) -> list[str]:
+    """What the names of texts and students stand for."""
+    lines = []
+    for text in table.values("text"):
+        if study.texts.get(text):
+            lines.append(f"- text `{text}`: " + ", ".join(f"`{one}`" for one in study.texts[text]))
+    for student in table.values("student"):
+        row = next(row for row in table.rows if row["student"] == student)
+        layers = f"{row['model']['encoder_layers']}-{row['model']['decoder_layers']}"
+        lines.append(
+            f"- {group_label(OWN, student)}: width {row['model']['width']}, {layers} layers, "
+            f"{row['parameters'] / 1e6:.2f} M parameters, {budget(row)}"
         )
-    if not comparisons.significant(paired):
-        return f"does not differ from `{other}` {size}"
-    return f"{'beats' if paired.difference > 0 else 'loses to'} `{other}` {size}"
-
-
-# --- tables --------------------------------------------------------------------------------------
-
-
-def _group(text: str, student: str) -> str:
-    shown = "the recipe's student" if student == OWN else f"student `{student}`"
-    return shown if text == OWN else f"{shown} on text `{text}`"
+    return ["### What was varied", "", *lines, ""]
 
 
 def _tables(study: Study, table: StudyTable, comparisons: Comparisons) -> list[str]:
     lines: list[str] = []
     for text, student in table.groups():
         for setting in table.settings():
-            lines += _table(study, table, comparisons, (text, student), setting)
+            lines += _table(study, table, comparisons, Place(text, student, setting))
     return lines
 
 
-def _table(
-    study: Study,
-    table: StudyTable,
-    comparisons: Comparisons,
-    group: tuple[str, str],
-    setting: Setting,
-) -> list[str]:
-    text, student = group
-    methods = table.methods(text, student)
-    size = table.of(text, student, methods[0])[0]["parameters"]
-    against = [name for name in study.baselines if name in methods]
-    head = f"### {_group(text, student)} ({size / 1e6:.2f} M parameters): {setting.label}"
+def _table(study: Study, table: StudyTable, comparisons: Comparisons, place: Place) -> list[str]:
+    methods, setting = table.methods(place.text, place.student), place.setting
+    against = [name for name in dict.fromkeys([*study.baselines, *TO_BEAT]) if name in methods]
+    accuracy = ["accuracy, %"] if setting.beam == 0 else []
+    columns = ["BLEU", "chrF2", *accuracy, "validation BLEU", "steps", "minutes"]
+    columns += [f"against `{name}` (p)" for name in against]
+    label = group_label(place.text, place.student)
     lines = [
-        head[0:4] + head[4].upper() + head[5:],
+        f"### {label[0].upper()}{label[1:]}: {setting.label}",
         "",
-        "| method | seeds | BLEU | chrF2 | validation BLEU |"
-        + "".join(f" against `{name}` (p) |" for name in against),
-        "|---|--:|--:|--:|--:|" + "--:|" * len(against),
+        f"| method | seeds | {' | '.join(columns)} |",
+        "|---|--:|" + "--:|" * len(columns),
     ]
     for row in table.teachers:
-        if row["text"] == text:
-            measured = row["tests"][setting.test][f"beam{setting.beam}"]
-            lines.append(
-                f"| *teacher*, {row['parameters'] / 1e6:.1f} M | | {measured['BLEU']:.2f} "
-                f"| {measured['chrF2']:.2f} | {row['validation_bleu']:.2f} |" + " |" * len(against)
-            )
+        if row["text"] == place.text:
+            cells = [f"*teacher*, {row['parameters'] / 1e6:.1f} M", ""]
+            cells += [*_scores(table, [row], setting), *[""] * len(against)]
+            lines.append(f"| {' | '.join(cells)} |")
     for method in methods:
-        rows = table.of(text, student, method)
-        validation = sum(row["validation_bleu"] for row in rows) / len(rows)
-        cells = [
-            f"`{method}`",
-            str(len(rows)),
-            str(table.metric(rows, setting, "BLEU")),
-            str(table.metric(rows, setting, "chrF2")),
-            f"{validation:.2f}",
-        ]
-        cells += [_compared(comparisons, (*group, method, name, setting)) for name in against]
+        rows = table.of(place.text, place.student, method)
+        cells = [f"`{method}`", str(len(rows)), *_scores(table, rows, setting)]
+        cells += [comparisons.cell(place, method, name) for name in against]
         lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
-def _compared(comparisons: Comparisons, pair: Pair) -> str:
-    paired = comparisons.shown.get(pair)
-    if paired is None:
-        return "–"
-    shown = f"{paired.difference:+.2f} ({paired.p_value:.3f})"
-    if paired.seeds == 1:
-        return f"*{shown}*"
-    return f"**{shown}**" if comparisons.significant(paired) else shown
+def _scores(table: StudyTable, rows: list[Row], setting: Setting) -> list[str]:
+    """Cells of a table, one a column of scores and costs."""
+    scores = [str(table.metric(rows, setting, name)) for name in ("BLEU", "chrF2")]
+    if setting.beam == 0:
+        scores.append(f"{100 * table.metric(rows, setting, 'accuracy').value:.1f}")
+    mean = {
+        name: mean_of([row[name] for row in rows]).value
+        for name in ("validation_bleu", "steps", "seconds")
+    }
+    costs = [f"{mean['steps']:,.0f}", f"{mean['seconds'] / 60:.1f}"]
+    return [*scores, f"{mean['validation_bleu']:.2f}", *costs]
 
 
 def _buckets(table: StudyTable) -> list[str]:
-    setting = table.settings()[0]
-    methods = table.methods(OWN, OWN)
-    if not methods:
-        return []
+    setting, (text, student) = table.settings()[0], table.groups()[0]
     names = [f"{kind} {third}" for kind in ("length", "rarity") for third in (1, 2, 3)]
     lines = [
         f"### BLEU by thirds of the test set: {setting.label}",
         "",
-        "Thirds by source length (1 the shortest) and by how rare the source words are in the "
-        "training text (1 the most common).",
+        f"Of {group_label(text, student)}. Thirds by source length (1 the shortest) and by how "
+        "rare the source words are in the training text (1 the most common).",
         "",
         f"| method | {' | '.join(names)} |",
         "|---|" + "--:|" * len(names),
     ]
-    for method in methods:
-        rows = table.of(OWN, OWN, method)
+    for method in table.methods(text, student):
+        rows = table.of(text, student, method)
         values = [
             table.bleu(rows, setting, table.bucket(setting, column, third)).value
             for column in (0, 1)

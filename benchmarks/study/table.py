@@ -1,6 +1,6 @@
-"""Rows of a study, grouped and compared.
+"""Rows of a study: grouped, scored, and two methods compared.
 
-A group is the rows that differ in method and seed alone: one text, one student size.
+A group is the rows that differ in method and seed alone: one text, one student.
 """
 
 from __future__ import annotations
@@ -10,7 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from export.metrics import Paired, bleu_of, hierarchical_bootstrap, paired_bootstrap, unpack
+from benchmarks.study.config import OWN
+from export.metrics import (
+    Paired,
+    Resampled,
+    bleu_of,
+    paired_by_seeds,
+    paired_by_sentences,
+    resample,
+    unpack,
+)
 
 Row = dict[str, Any]
 TEACHER = "teacher"
@@ -24,10 +33,12 @@ class Setting:
     beam: int
 
     @property
+    def decoding(self) -> str:
+        return {0: "teacher forcing", 1: "greedy"}.get(self.beam, f"beam {self.beam}")
+
+    @property
     def label(self) -> str:
-        named = {0: "teacher forcing", 1: "greedy"}
-        decoding = named.get(self.beam, f"beam {self.beam}")
-        return f"{self.test}, {decoding}"
+        return f"{self.test}, {self.decoding}"
 
 
 @dataclass(frozen=True)
@@ -55,13 +66,29 @@ def share_seeds(one: list[Row], other: list[Row]) -> bool:
     return bool({row["seed"] for row in one} & {row["seed"] for row in other})
 
 
+def budget(row: Row) -> str:
+    """What limits a student's training."""
+    training = row["training"]
+    minutes = "CPU minutes" if training.get("clock") == "cpu" else "minutes"
+    units = {"max_steps": "steps", "max_epochs": "epochs", "max_minutes": minutes}
+    limits = [f"{training[key]:,g} {unit}" for key, unit in units.items() if training.get(key)]
+    return " or ".join(limits)
+
+
+def group_label(text: str, student: str) -> str:
+    """What a group is called."""
+    shown = "the recipe's student" if student == OWN else f"student `{student}`"
+    return shown if text == OWN else f"{shown} on text `{text}`"
+
+
 class StudyTable:
-    """Rows of one study. Cached statistics: comparisons read them again and again."""
+    """Rows of one study. Cached statistics and resamples: comparisons read them again and again."""
 
     def __init__(self, rows: list[Row]) -> None:
         self.rows = [row for row in rows if row["method"] != TEACHER]
         self.teachers = [row for row in rows if row["method"] == TEACHER]
         self._statistics: dict[tuple[int, Setting], np.ndarray] = {}
+        self._resampled: dict[tuple[int, Setting], Resampled] = {}
 
     def values(self, field: str) -> list[str]:
         """The distinct values of a field, in the order of the rows."""
@@ -109,13 +136,21 @@ class StudyTable:
             self._statistics[key] = unpack(packed)
         return self._statistics[key]
 
+    def _resample(self, row: Row, setting: Setting, inside: np.ndarray | None) -> Resampled:
+        if inside is not None:
+            return resample(self.statistics(row, setting)[inside])
+        key = (id(row), setting)
+        if key not in self._resampled:
+            self._resampled[key] = resample(self.statistics(row, setting))
+        return self._resampled[key]
+
     def bleu(self, rows: list[Row], setting: Setting, inside: np.ndarray | None = None) -> Mean:
         """Mean BLEU over seeds, of all sentences or of those `inside` (bool, [S])."""
         statistics = [self.statistics(row, setting) for row in rows]
         return mean_of([bleu_of(one if inside is None else one[inside]) for one in statistics])
 
     def metric(self, rows: list[Row], setting: Setting, name: str) -> Mean:
-        """Mean of a stored score (BLEU, chrF2) over seeds."""
+        """Mean of a stored score (BLEU, chrF2, accuracy) over seeds."""
         return mean_of([row["tests"][setting.test][f"beam{setting.beam}"][name] for row in rows])
 
     def compare(
@@ -129,11 +164,11 @@ class StudyTable:
         sentences alone where there is one seed."""
         by_seed = [{row["seed"]: row for row in some} for some in (rows, baseline)]
         common = sorted(by_seed[0].keys() & by_seed[1].keys())
-        both = [[self.statistics(some[seed], setting) for seed in common] for some in by_seed]
-        if inside is not None:
-            both = [[one[inside] for one in some] for some in both]
-        compare = hierarchical_bootstrap if len(common) > 1 else paired_bootstrap
-        return compare(both[0], both[1])
+        one, other = (
+            [self._resample(some[seed], setting, inside) for seed in common] for some in by_seed
+        )
+        compare = paired_by_seeds if len(common) > 1 else paired_by_sentences
+        return compare(one, other)
 
     def bucket(self, setting: Setting, column: int, third: int) -> np.ndarray:
         """Which sentences of a test set are in a third: by length (column 0), rarity (1)."""

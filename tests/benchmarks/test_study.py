@@ -21,7 +21,7 @@ from benchmarks.study.axes import noise_axes
 from benchmarks.study.config import Cell, StudyError, load_study, load_text
 from benchmarks.study.forced import forced_outputs
 from benchmarks.study.gate_tables import gate_tables
-from benchmarks.study.report import Comparisons, findings, write_report
+from benchmarks.study.report import compare_groups, findings, write_report
 from benchmarks.study.run import StudyBench, read_rows, run_study
 from benchmarks.study.table import Setting, StudyTable, mean_of
 from export.metrics import pack
@@ -174,12 +174,17 @@ def row(method: str, matched: int, seed: int = 1, student: str = "recipe", size:
     thirds = np.arange(30) // 10
     beam = {"BLEU": 1.0, "chrF2": 2.0, "signatures": ["b", "c"], "statistics": pack(statistics)}
     return {
+        "study": "small",
         "text": "recipe",
         "student": student,
         "method": method,
         "seed": seed,
+        "model": SIZE,
+        "training": {"max_steps": None, "max_minutes": 5, "clock": "cpu"},
         "parameters": size * 1_000_000,
         "validation_bleu": 30.0,
+        "steps": 1000 * seed,
+        "seconds": 300.0,
         "labels": "x",
         "gate": None,
         "precision": "32-true",
@@ -192,9 +197,15 @@ def seeds(method: str, matched: tuple[int, ...], **options: Any) -> list[Any]:
     return [row(method, n, seed, **options) for seed, n in enumerate(matched, start=1)]
 
 
-def said_of(folder: Path, rows: list[Any]) -> str:
-    table = StudyTable(rows)
-    return "\n".join(findings(table, Comparisons(load_study(write(folder)), table)))
+def said_of(folder: Path, rows: list[Any], **changes: Any) -> str:
+    study, table = load_study(write(folder, **changes)), StudyTable(rows)
+    return "\n".join(findings(study, table, compare_groups(study, table)))
+
+
+def reported(folder: Path, rows: list[Any], **changes: Any) -> list[str]:
+    """Lines of the report."""
+    (folder / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    return write_report(load_study(write(folder, **changes)), folder).read_text().splitlines()
 
 
 def test_report_says_what_holds(tmp_path: Path) -> None:
@@ -203,28 +214,30 @@ def test_report_says_what_holds(tmp_path: Path) -> None:
     for method in ("sentence", "token"):
         rows += seeds(method, (5, 5, 5), student="small", size=0)
     said = said_of(tmp_path, rows)
-    assert "`hybrid` beats `sentence`" in said
-    assert "beats `token`" in said
-    assert "beats `nll`" in said
-    assert "9 of the 11 comparisons have several" in said
+    assert "- The recipe's student, greedy: `hybrid` beats all of" in said
+    assert "all of `sentence`, `token` and `nll` (`tie`: one seed)." in said
+    assert "| `hybrid` | The recipe's student, greedy, toy | `sentence`, `token`, `nll` |" in said
+    assert "11 of the 14 comparisons have several" in said
     assert "Along larger students (simpler), token-level gains more" in said
     assert "which is the paper's direction" in said
-    (tmp_path / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
-    report = write_report(load_study(write(tmp_path)), tmp_path).read_text()
+    report = reported(tmp_path, rows)
     assert "0 of 2 students" not in report
     assert (tmp_path / "methods.png").stat().st_size > 1000
     assert (tmp_path / "sizes.png").exists()
-    (hybrid,) = [line for line in report.splitlines() if line.startswith("| `hybrid` | 3 |")]
-    assert hybrid.count("**") == 4
-    (tie,) = [line for line in report.splitlines() if line.startswith("| `tie` | 1 |")]
+    (hybrid,) = [line for line in report if line.startswith("| `hybrid` | 3 |")]
+    assert hybrid.count("**") == 6
+    (tie,) = [line for line in report if line.startswith("| `tie` | 1 |")]
     assert "**" not in tie
-    assert tie.count("*") == 4
+    assert tie.count("*") == 6
+    assert "| 2,000 | 5.0 |" in hybrid, "steps and minutes, over the seeds"
+    described = "student `small`: width 16, 1-1 layers, 0.00 M parameters, 5 CPU minutes"
+    assert f"- {described}" in report
 
 
 def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     said = said_of(tmp_path, [row("sentence", 5), row("token", 4), row("hybrid", 9)])
-    assert "`hybrid` was ahead of `sentence` in one run" in said
-    assert "beats" not in said
+    assert "greedy: no method beats all of `sentence` and `token` (`hybrid`: one seed)." in said
+    assert "| `hybrid` |" not in said
     assert "0 of the 4 comparisons have several" in said
 
 
@@ -236,7 +249,8 @@ def test_seeds_that_disagree_are_no_difference(tmp_path: Path) -> None:
     paired = table.compare(*some, Setting("toy", 1))
     assert paired.difference > 5
     assert paired.p_value > 0.1
-    assert "does not differ from `sentence`" in said_of(tmp_path, rows)
+    (line,) = [one for one in said_of(tmp_path, rows).splitlines() if one.startswith("| `hybrid`")]
+    assert line.endswith("| – | `sentence`, `token` | – |")
 
 
 def test_a_distance_that_is_kept_is_said_to_be_kept(tmp_path: Path) -> None:
@@ -260,7 +274,8 @@ def test_teacher_forcing_is_the_easy_end_of_decoding(tmp_path: Path) -> None:
     rows += [forced(one, 9) for one in seeds("token", (5, 5, 5))]
     assert StudyTable(rows).settings() == [Setting("toy", 1), Setting("toy", 0)]
     said = said_of(tmp_path, rows)
-    assert "Measured on toy, greedy" in said
+    assert "Along the axes, on toy, greedy" in said
+    assert "student, teacher forcing" not in said, "it translates nothing that could be beaten"
     assert "Along harder decoding (teacher forcing to beam), token-level gains less" in said
     assert "toy, teacher forcing: +" in said
 
@@ -280,8 +295,7 @@ def test_harder_text_is_an_axis_for_each_kind_of_noise(tmp_path: Path) -> None:
     rows = seeds("sentence", (5, 5, 5)) + seeds("token", (5, 5, 5))
     for method, matched in (("sentence", 5), ("token", 3)):
         rows += [one | {"text": "drop-30"} for one in seeds(method, (matched,) * 3)]
-    table = StudyTable(rows)
-    said = "\n".join(findings(table, Comparisons(study, table)))
+    said = said_of(tmp_path, rows, texts=texts)
     assert "Along harder text (source words: drop), token-level gains less" in said
     assert "source words: swap" not in said
     assert "mbr" not in said
@@ -292,8 +306,7 @@ def test_on_policy_is_held_to_what_a_hybrid_is(tmp_path: Path) -> None:
         seeds("sentence", (5, 5)) + seeds("token-hypothesis", (6, 6)) + seeds("on-policy", (9, 9))
     )
     said = said_of(tmp_path, rows)
-    assert "`on-policy` beats `sentence`" in said
-    assert "beats `token-hypothesis`" in said
+    assert "`on-policy` beats all of `sentence` and `token-hypothesis`." in said
 
 
 def test_forced_outputs_are_the_likeliest_words_at_each_place() -> None:
@@ -321,8 +334,84 @@ def test_teacher_forcing_alone_is_refused(tmp_path: Path) -> None:
 def test_a_hybrid_that_loses_is_said_to_lose(tmp_path: Path) -> None:
     rows = seeds("sentence", (8, 8)) + seeds("token", (5, 5)) + seeds("hybrid", (5, 5))
     said = said_of(tmp_path, rows)
-    assert "`hybrid` loses to `sentence`" in said
-    assert "does not differ from `token` (+0.00, p = 1.000)" in said
+    assert "greedy: no method beats all of `sentence` and `token`." in said
+    assert "| `hybrid` | The recipe's student, greedy, toy | – | `token` | `sentence` |" in said
+
+
+def test_teacher_forcing_shows_how_many_words_were_right(tmp_path: Path) -> None:
+    rows = [forced(one, 5) for one in seeds("sentence", (5, 5))]
+    for one, share in zip(rows, (0.25, 0.5), strict=True):
+        one["tests"]["toy"]["beam0"]["accuracy"] = share
+    report = reported(tmp_path, rows, beams=[1, 0])
+    start = report.index("### The recipe's student: toy, teacher forcing")
+    assert "| accuracy, % |" in report[start + 2]
+    assert "| 37.5 |" in report[start + 4]
+    assert "accuracy" not in report[report.index("### The recipe's student: toy, greedy") + 2]
+
+
+def test_texts_and_teachers_are_named_by_what_they_set(tmp_path: Path) -> None:
+    texts = {"second-teacher": ["teacher.training.max_steps=3000"]}
+    second = {"text": "second-teacher"}
+    rows = [one | second for one in seeds("sentence", (5, 5)) + seeds("hybrid", (9, 9))]
+    report = reported(tmp_path, [row("teacher", 9) | second, *rows], texts=texts)
+    assert "- text `second-teacher`: `teacher.training.max_steps=3000`" in report
+    said = "- The recipe's student on text `second-teacher`, greedy: `hybrid` beats all of"
+    assert any(line.startswith(said.removesuffix(" all of")) for line in report)
+    (teacher,) = [line for line in report if line.startswith("| *teacher*, 1.0 M |")]
+    assert teacher.count("|") == report[report.index(teacher) - 2].count("|")
+    assert any(line.startswith("Of the recipe's student on text `second") for line in report)
+    assert (tmp_path / "methods.png").exists(), "of the group that there is"
+
+
+def test_decoding_is_an_axis_of_whatever_text_there_is(tmp_path: Path) -> None:
+    rows = [forced(one, 5) for one in seeds("sentence", (5, 5), student="short")]
+    rows += [forced(one, 9) for one in seeds("token", (5, 5), student="short")]
+    said = said_of(tmp_path, [one | {"text": "everyday"} for one in rows])
+    axis = "harder decoding (teacher forcing to beam), student `short` on text `everyday`"
+    assert f"Along {axis}, token-level gains less" in said
+
+
+def test_noise_is_drawn_by_its_kind(tmp_path: Path) -> None:
+    texts = {"drop-10": ["corpus.noise=0.1", "corpus.noise_kinds=[drop]"]}
+    rows = seeds("sentence", (8, 8)) + [
+        one | {"text": "drop-10"} for one in seeds("sentence", (5,))
+    ]
+    assert "![noise-drop.png](noise-drop.png)" in reported(tmp_path, rows, texts=texts)
+
+
+# --- several corpora -----------------------------------------------------------------------------
+
+
+def elsewhere(folder: Path, rows: list[Any]) -> Path:
+    """Results of another study, of a student of its own on a text of its own."""
+    changes = {"study": "other", "text": "everyday", "student": "short"}
+    path = folder / "other.jsonl"
+    path.write_text("".join(json.dumps(one | changes) + "\n" for one in rows))
+    return path
+
+
+def test_one_table_shows_several_corpora(tmp_path: Path) -> None:
+    here = seeds("sentence", (5, 5)) + seeds("nll", (4, 4)) + seeds("hybrid", (9, 9))
+    there = seeds("sentence", (7, 7)) + seeds("nll", (4, 4)) + seeds("hybrid", (7, 7))
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in here))
+    study = load_study(write(tmp_path))
+    report = write_report(study, tmp_path, [elsewhere(tmp_path, there)]).read_text()
+    said = "- Greedily: `hybrid` beats all of `sentence` and `nll` on small: toy alone."
+    assert said in report.splitlines()
+    assert "- other: student `short` on text `everyday`, 1.00 M parameters, 5 CPU" in report
+    lines = [line for line in report.splitlines() if line.startswith("| `hybrid` | ")]
+    assert lines[0].startswith("| `hybrid` | small: toy | 2 | 1.00 ± 0.00 | **+")
+    assert lines[1].startswith("| `hybrid` | other: toy | 2 | 1.00 ± 0.00 | +0.00 (1.000) | **+")
+    won = seeds("sentence", (5, 5)) + seeds("nll", (4, 4)) + seeds("hybrid", (9, 9))
+    report = write_report(study, tmp_path, [elsewhere(tmp_path, won)]).read_text()
+    assert "- Greedily: `hybrid` beats all of `sentence` and `nll`.\n" in report
+
+
+def test_results_of_another_study_that_are_missing_are_named(tmp_path: Path) -> None:
+    rows = [row("sentence", 5)]
+    (tmp_path / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    with pytest.raises(StudyError, match="nowhere"):
+        write_report(load_study(write(tmp_path)), tmp_path, [tmp_path / "nowhere.jsonl"])
 
 
 def test_only_common_seeds_are_compared() -> None:

@@ -18,7 +18,6 @@ from export.metrics import (
     hierarchical_bootstrap,
     pack,
     paired_bootstrap,
-    resampled_differences,
     statistics_of,
     unpack,
 )
@@ -91,8 +90,8 @@ def test_resamples_are_sacrebleu_s() -> None:
     _, results = PairedTest(named, metrics, None, "bs", 1000)()
     *_, expected = (row for row in results["BLEU"] if isinstance(row, Result))
     system, baseline = ([statistics_of(some, REFERENCES)] for some in (GOOD, BAD))
-    differences = np.abs(resampled_differences(system, baseline))
     found = paired_bootstrap(system, baseline)
+    differences = np.abs(found.resampled)
     beyond = (differences - differences.mean() > abs(found.difference)).sum()
     assert (beyond + 1) / 1001 == pytest.approx(expected.p_value, abs=1e-9)
     assert found.p_value > expected.p_value
