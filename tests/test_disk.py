@@ -21,7 +21,8 @@ from quickstudy import cli
 from quickstudy.atomic import atomic_folder, atomic_write
 from quickstudy.errors import ADVICE, explain, writing
 from tests.export.conftest import bundle, pristine_bundle, tokenizer_path  # noqa: F401
-from tests.training.test_trainer import corpus, make_run  # noqa: F401
+from tests.training.conftest import corpus  # noqa: F401
+from tests.training.test_trainer import make_run
 from training.checkpoint import save_tensors
 from training.data.cleaning import DuplicateFinder
 from training.trainer import train

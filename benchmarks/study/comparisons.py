@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 from benchmarks.study.table import Setting, StudyTable, share_seeds
@@ -59,9 +58,9 @@ def comparisons_at(
     found = {}
     for method in table.methods(place.text, place.student):
         for other in others:
-            both = [table.of(place.text, place.student, name) for name in (method, other)]
-            if method != other and share_seeds(*both):
-                found[place, method, other] = table.compare(*both, place.setting)
+            rows, baseline = (table.of(place.text, place.student, name) for name in (method, other))
+            if method != other and share_seeds(rows, baseline):
+                found[place, method, other] = table.compare(rows, baseline, place.setting)
     return found
 
 
@@ -71,15 +70,15 @@ class Comparisons:
 
     def __init__(self, shown: dict[Comparison, Paired]) -> None:
         self.shown = shown
-
-    @cached_property
-    def _several(self) -> list[float]:
-        return [paired.p_value for paired in self.shown.values() if paired.seeds > 1]
-
-    @cached_property
-    def threshold(self) -> float:
+        # Two methods that are each compared with the other are one comparison.
+        pairs = {
+            (place, frozenset((method, other))): paired
+            for (place, method, other), paired in shown.items()
+        }
+        several = [paired.p_value for paired in pairs.values() if paired.seeds > 1]
+        self.count, self.several = len(pairs), len(several)
+        self.threshold = benjamini_hochberg(several, FALSE_SHARE)
         """The largest p that counts."""
-        return benjamini_hochberg(self._several, FALSE_SHARE)
 
     def significant(self, paired: Paired) -> bool:
         """Whether several seeds show a difference, the number of comparisons counted."""
@@ -127,8 +126,8 @@ class Comparisons:
     def note(self) -> str:
         """What p means here, in a sentence or two."""
         return (
-            f"p of several seeds is by a bootstrap of sentences and seeds; {len(self._several)} of "
-            f"the {len(self.shown)} comparisons have several, and those with "
+            f"p of several seeds is by a bootstrap of sentences and seeds; {self.several} of "
+            f"the {self.count} comparisons have several, and those with "
             f"p ≤ {self.threshold:.3f} count as significant (Benjamini and Hochberg, false "
             f"discovery rate {FALSE_SHARE}). p of one seed, in italics, speaks of the sentences of "
             "that one run alone, so nothing is claimed from it."

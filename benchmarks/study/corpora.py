@@ -8,9 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from benchmarks.study.comparisons import TO_BEAT, Comparisons, Place, comparisons_at
+from benchmarks.study.comparisons import (
+    TO_BEAT,
+    Comparison,
+    Comparisons,
+    Place,
+    comparisons_at,
+)
+from benchmarks.study.config import StudyError
 from benchmarks.study.headline import Contest, headline
 from benchmarks.study.table import StudyTable, budget, group_label
+from export.metrics import Paired
 
 GREEDY = 1
 
@@ -24,17 +32,21 @@ class Corpus:
 
 
 def corpus_of(table: StudyTable) -> Corpus:
-    """The first group of a study by every test set. Raises StudyError where nothing is greedy."""
-    text, student = table.groups()[0]
-    name = table.rows[0]["study"]
+    """The first group of a study by every test set. Raises StudyError without greedy output."""
     settings = [setting for setting in table.settings() if setting.beam == GREEDY]
+    if not settings:
+        raise StudyError("a study without greedy output of a student cannot be shown beside others")
+    name, (text, student) = table.rows[0]["study"], table.groups()[0]
     return Corpus(table, tuple(Place(text, student, setting, name) for setting in settings))
 
 
 def corpora_section(tables: Sequence[StudyTable]) -> list[str]:
-    """Lines of Markdown."""
+    """Lines of Markdown. Raises StudyError where two are of one study."""
     corpora = [corpus_of(table) for table in tables]
-    shown = {}
+    names = [corpus.places[0].study for corpus in corpora]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise StudyError(f"two of the results are of the study {twice}: give another study's")
+    shown: dict[Comparison, Paired] = {}
     for corpus in corpora:
         for place in corpus.places:
             shown |= comparisons_at(corpus.table, place, TO_BEAT)

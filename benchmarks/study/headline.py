@@ -16,10 +16,10 @@ class Contest:
     places: tuple[Place, ...]
 
 
-def listed(names: Sequence[str], end: str = "and") -> str:
+def listed(names: Sequence[str]) -> str:
     """`a`, `b` and `c`."""
     quoted = [f"`{name}`" for name in names]
-    return f" {end} ".join(part for part in (", ".join(quoted[:-1]), *quoted[-1:]) if part)
+    return " and ".join(part for part in (", ".join(quoted[:-1]), *quoted[-1:]) if part)
 
 
 def headline(
@@ -34,18 +34,21 @@ def _outcome(comparisons: Comparisons, contest: Contest, label: Callable[[Place]
     methods = dict.fromkeys(m for place in contest.places for m in comparisons.methods(place))
     if not methods:
         return "nothing to compare yet"
-    winners, undecided = [], []
+    winners: list[str] = []
+    undecided = 0
     for method in methods:
         verdicts = {place: comparisons.verdict(place, method) for place in contest.places}
         if not any(verdict.decided for verdict in verdicts.values()):
-            undecided.append(method)
+            undecided += 1
             continue
         won = [label(place) for place, verdict in verdicts.items() if verdict.beats_all]
         if won:
             where = "" if len(won) == len(verdicts) else f" on {' and '.join(won)} alone"
             winners.append(f"`{method}` beats {_all(others)}{where}")
+    if undecided == len(methods):
+        return f"one seed against {listed(others)}, so nothing is claimed"
     said = "; ".join(winners) or f"no method beats {_all(others)}"
-    return said + (f" ({listed(undecided)}: one seed)" if undecided else "")
+    return said + (f" ({undecided} more of one seed)" if undecided else "")
 
 
 def _all(others: Sequence[str]) -> str:

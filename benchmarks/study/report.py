@@ -14,14 +14,20 @@ from pathlib import Path
 
 from benchmarks.plots import draw_study
 from benchmarks.study.axes import axes, axis_claims, noise_axes
-from benchmarks.study.comparisons import TO_BEAT, Comparisons, Place, comparisons_at
+from benchmarks.study.comparisons import (
+    TO_BEAT,
+    Comparison,
+    Comparisons,
+    Place,
+    comparisons_at,
+)
 from benchmarks.study.config import OWN, Study
 from benchmarks.study.corpora import corpora_section
 from benchmarks.study.gate_tables import gate_tables
 from benchmarks.study.headline import Contest, headline, verdict_table
 from benchmarks.study.run import RESULTS, read_rows
 from benchmarks.study.table import Row, Setting, StudyTable, budget, group_label, mean_of
-from export.metrics import signature
+from export.metrics import Paired, signature
 from quickstudy.atomic import atomic_write
 
 # --- report ---------------------------------------------------------------------------------------
@@ -68,7 +74,7 @@ def _progress(study: Study, table: StudyTable) -> str:
 def compare_groups(study: Study, table: StudyTable) -> Comparisons:
     """Every method of every group against the study's baselines and what it is to beat."""
     others = list(dict.fromkeys([*study.baselines, *TO_BEAT]))
-    shown = {}
+    shown: dict[Comparison, Paired] = {}
     for text, student in table.groups():
         for setting in table.settings():
             shown |= comparisons_at(table, Place(text, student, setting), others)

@@ -215,9 +215,9 @@ def test_report_says_what_holds(tmp_path: Path) -> None:
         rows += seeds(method, (5, 5, 5), student="small", size=0)
     said = said_of(tmp_path, rows)
     assert "- The recipe's student, greedy: `hybrid` beats all of" in said
-    assert "all of `sentence`, `token` and `nll` (`tie`: one seed)." in said
+    assert "all of `sentence`, `token` and `nll` (1 more of one seed)." in said
     assert "| `hybrid` | The recipe's student, greedy, toy | `sentence`, `token`, `nll` |" in said
-    assert "11 of the 14 comparisons have several" in said
+    assert "7 of the 10 comparisons have several" in said
     assert "Along larger students (simpler), token-level gains more" in said
     assert "which is the paper's direction" in said
     report = reported(tmp_path, rows)
@@ -236,9 +236,9 @@ def test_report_says_what_holds(tmp_path: Path) -> None:
 
 def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     said = said_of(tmp_path, [row("sentence", 5), row("token", 4), row("hybrid", 9)])
-    assert "greedy: no method beats all of `sentence` and `token` (`hybrid`: one seed)." in said
+    assert "greedy: one seed against `sentence` and `token`, so nothing is claimed." in said
     assert "| `hybrid` |" not in said
-    assert "0 of the 4 comparisons have several" in said
+    assert "0 of the 3 comparisons have several" in said
 
 
 def test_seeds_that_disagree_are_no_difference(tmp_path: Path) -> None:
@@ -407,11 +407,16 @@ def test_one_table_shows_several_corpora(tmp_path: Path) -> None:
     assert "- Greedily: `hybrid` beats all of `sentence` and `nll`.\n" in report
 
 
-def test_results_of_another_study_that_are_missing_are_named(tmp_path: Path) -> None:
+def test_results_that_cannot_be_shown_beside_others_are_refused(tmp_path: Path) -> None:
     rows = [row("sentence", 5)]
     (tmp_path / "results.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    study = load_study(write(tmp_path))
     with pytest.raises(StudyError, match="nowhere"):
-        write_report(load_study(write(tmp_path)), tmp_path, [tmp_path / "nowhere.jsonl"])
+        write_report(study, tmp_path, [tmp_path / "nowhere.jsonl"])
+    with pytest.raises(StudyError, match="two of the results are of the study small"):
+        write_report(study, tmp_path, [tmp_path / "results.jsonl"])
+    with pytest.raises(StudyError, match="without greedy output"):
+        write_report(study, tmp_path, [elsewhere(tmp_path, [row("teacher", 5)])])
 
 
 def test_only_common_seeds_are_compared() -> None:

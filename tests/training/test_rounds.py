@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 import torch
 
-from tests.training.test_trainer import STEPS, corpus, losses, make_run  # noqa: F401
-from tests.training.test_trainer_distilled import assert_same, labels  # noqa: F401
+from tests.training.conftest import K
+from tests.training.test_trainer import STEPS, losses, make_run
+from tests.training.test_trainer_distilled import assert_same
 from training import rounds
 from training.checkpoint import build_model, load_run_state, part_of, save_checkpoint
 from training.config.losses import OnPolicyObjective
@@ -32,12 +33,11 @@ from training.model.transformer import EOS
 from training.rounds import RoundJob, label_round, train_in_rounds
 from training.trainer import TrainingRun, train
 
-K = 4
 OBJECTIVE = OnPolicyObjective(rounds=2, first_round=0.25)
 
 
 @pytest.fixture(scope="session")
-def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
+def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An untrained teacher of the corpus's pieces."""
     folder = tmp_path_factory.mktemp("teacher") / "checkpoint"
     tokenizer = corpus / "tokenizer.model"
@@ -48,15 +48,28 @@ def teacher(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # 
     return folder
 
 
-def on_policy(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    folder: Path,
-    processes: int = 1,
-    **training: Any,
-) -> TrainingRun:
-    run = make_run(corpus, folder, processes, **training)
-    return dataclasses.replace(run, objective=OBJECTIVE, labels=labels)
+NewRun = Callable[..., TrainingRun]
+
+
+@pytest.fixture
+def new_run(corpus: Path, labels: Path, tmp_path: Path) -> NewRun:
+    """Make an on-policy run by the name of its folder; other arguments are of its training."""
+
+    def make(name: str = "run", processes: int = 1, **training: Any) -> TrainingRun:
+        run = make_run(corpus, tmp_path / name, processes, **training)
+        return dataclasses.replace(run, objective=OBJECTIVE, labels=labels)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def paused(corpus: Path, labels: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingRun:
+    """A run that pauses for its first round."""
+    run = make_run(corpus, tmp_path_factory.mktemp("paused") / "run")
+    run = dataclasses.replace(run, objective=OBJECTIVE, labels=labels)
+    train(dataclasses.replace(run, until=OBJECTIVE.begins(1)))
+    assert not run.checkpoint.exists()
+    return run
 
 
 def in_rounds(run: TrainingRun, teacher: Path) -> None:
@@ -70,13 +83,9 @@ def own_steps(run: TrainingRun) -> list[int]:
 
 
 def test_a_run_pauses_for_its_rounds(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    new_run: NewRun, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = on_policy(corpus, labels, tmp_path / "run")
+    run = new_run()
     seen: list[tuple[int, int, list[int]]] = []
     label = rounds.label_round
 
@@ -105,26 +114,13 @@ def own_losses(run: TrainingRun) -> dict[int, float]:
 
 
 def test_a_line_of_the_log_is_the_mean_of_the_batches_that_have_a_value(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
+    new_run: NewRun, teacher: Path
 ) -> None:
-    each, fourth = (
-        on_policy(corpus, labels, tmp_path / str(steps), log_every=steps, max_steps=STEPS)
-        for steps in (1, 4)
-    )
+    each, fourth = (new_run(str(steps), log_every=steps) for steps in (1, 4))
     for run in (each, fourth):
         in_rounds(run, teacher)
     found = own_losses(each)
     assert own_losses(fourth)[8] == pytest.approx((found[7] + found[8]) / 2)
-
-
-def paused(corpus: Path, labels: Path, folder: Path) -> TrainingRun:  # noqa: F811
-    run = on_policy(corpus, labels, folder)
-    train(dataclasses.replace(run, until=0.25))
-    assert not run.checkpoint.exists()
-    return run
 
 
 def job_of(run: TrainingRun, teacher: Path, folder: Path, **changes: Any) -> RoundJob:
@@ -133,22 +129,19 @@ def job_of(run: TrainingRun, teacher: Path, folder: Path, **changes: Any) -> Rou
 
 
 def test_a_round_holds_what_the_student_writes_and_the_teacher_says(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
+    paused: TrainingRun, teacher: Path, tmp_path: Path
 ) -> None:
-    run = paused(corpus, labels, tmp_path / "run")
-    label_round(job_of(run, teacher, tmp_path / "round"))
+    label_round(job_of(paused, teacher, tmp_path / "round"))
     store = LabelStore(tmp_path / "round")
-    saved = load_run_state(run.folder)
+    saved = load_run_state(paused.folder)
     assert saved is not None
-    model = build_model(run.model, len(Tokenizer(run.tokenizer)))
+    model = build_model(paused.model, len(Tokenizer(paused.tokenizer)))
     model.load_state_dict(part_of(saved[0], "model"))
-    table = map_table(run.token_shards[0])
+    table = map_table(paused.token_shards[0])
     src = table["src"].to_pylist()
     written = [[*one.ids, EOS] for one in greedy_corpus(model.eval(), src)]
-    taught = LabelStore(labels).hypotheses
+    assert paused.labels is not None
+    taught = LabelStore(paused.labels).hypotheses
     expected = [ids[: 2 * len(taught[row])] for row, ids in enumerate(written)]
     own = store.translations("student")
     assert [own[row].tolist() for row in range(len(src))] == expected
@@ -163,15 +156,11 @@ def test_a_round_holds_what_the_student_writes_and_the_teacher_says(
 
 
 def test_a_share_of_the_sentences_is_drawn_anew_for_each_round(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
+    paused: TrainingRun, teacher: Path, tmp_path: Path
 ) -> None:
-    run = paused(corpus, labels, tmp_path / "run")
     written: list[np.ndarray] = []
     for number in (1, 1, 2):
-        job = job_of(run, teacher, tmp_path / f"round-{len(written)}", share=0.3)
+        job = job_of(paused, teacher, tmp_path / f"round-{len(written)}", share=0.3)
         job = dataclasses.replace(job, number=number)
         label_round(job, Processes(2) if len(written) == 1 else in_process)
         lengths = LabelStore(job.folder).translations("student").lengths
@@ -182,15 +171,11 @@ def test_a_share_of_the_sentences_is_drawn_anew_for_each_round(
 
 
 def test_draws_are_not_greedy_and_faulty_labels_are_left_out(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
+    paused: TrainingRun, labels: Path, teacher: Path, tmp_path: Path
 ) -> None:
-    run = paused(corpus, labels, tmp_path / "run")
-    label_round(job_of(run, teacher, tmp_path / "greedy"))
+    label_round(job_of(paused, teacher, tmp_path / "greedy"))
     marked = with_faults(labels, tmp_path / "marked")
-    drawn = dataclasses.replace(run, labels=marked)
+    drawn = dataclasses.replace(paused, labels=marked)
     label_round(job_of(drawn, teacher, tmp_path / "drawn", draw_temperature=1.0))
     greedy, sampled = (
         LabelStore(tmp_path / name).translations("student") for name in ("greedy", "drawn")
@@ -200,7 +185,7 @@ def test_draws_are_not_greedy_and_faulty_labels_are_left_out(
     assert any(not np.array_equal(greedy[row], sampled[row]) for row in range(1, 20))
 
 
-def with_faults(labels: Path, folder: Path) -> Path:  # noqa: F811
+def with_faults(labels: Path, folder: Path) -> Path:
     """The labels, of which the very first has a fault."""
     shutil.copytree(labels, folder)
     shards = sorted(folder.glob("*.arrow"))
@@ -216,26 +201,15 @@ def with_faults(labels: Path, folder: Path) -> Path:  # noqa: F811
     return folder
 
 
-def test_patience_may_end_a_run_before_a_round(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
-) -> None:
-    run = on_policy(
-        corpus, labels, tmp_path / "run", patience=1, validate_every=1, learning_rate=1e-9
-    )
+def test_patience_may_end_a_run_before_a_round(new_run: NewRun, teacher: Path) -> None:
+    run = new_run(patience=1, validate_every=1, learning_rate=1e-9)
     in_rounds(run, teacher)
     assert run.checkpoint.exists()
     assert max(losses(run.folder)) < 6
 
 
-def test_time_of_rounds_counts(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    tmp_path: Path,
-) -> None:
-    run = on_policy(corpus, labels, tmp_path / "run", max_steps=None, max_minutes=1)
+def test_time_of_rounds_counts(new_run: NewRun) -> None:
+    run = new_run(max_steps=None, max_minutes=1)
     train(dataclasses.replace(run, spent=60.0))
     about = json.loads((run.checkpoint / "checkpoint.json").read_text())["metrics"]
     assert about["steps"] == 0
@@ -247,13 +221,9 @@ class Stopped(Exception):
 
 
 def test_a_round_that_was_stopped_goes_on_with_what_is_written(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    new_run: NewRun, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, broken = (on_policy(corpus, labels, tmp_path / name) for name in ("w", "b"))
+    whole, broken = new_run("whole"), new_run("broken")
     in_rounds(whole, teacher)
     label = RoundJob.label
     done: list[str] = []
@@ -287,14 +257,9 @@ def killed(work: Callable[[], None], is_time: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
-def test_killed_and_resumed_is_the_uninterrupted_run(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
-) -> None:
+def test_killed_and_resumed_is_the_uninterrupted_run(new_run: NewRun, teacher: Path) -> None:
     """In the second round's part of the run."""
-    whole, broken = (on_policy(corpus, labels, tmp_path / name) for name in ("w", "b"))
+    whole, broken = new_run("whole"), new_run("broken")
     in_rounds(whole, teacher)
     log = broken.folder / "log.jsonl"
     killed(
@@ -308,12 +273,7 @@ def test_killed_and_resumed_is_the_uninterrupted_run(
 
 
 @pytest.mark.slow
-def test_rounds_with_two_processes(
-    corpus: Path,  # noqa: F811
-    labels: Path,  # noqa: F811
-    teacher: Path,
-    tmp_path: Path,
-) -> None:
-    run = on_policy(corpus, labels, tmp_path / "run", 2)
+def test_rounds_with_two_processes(new_run: NewRun, teacher: Path) -> None:
+    run = new_run(processes=2)
     in_rounds(run, teacher)
     assert own_steps(run) == list(range(7, STEPS + 1))

@@ -13,15 +13,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 import torch
 
 from training.checkpoint import EVENLY, chosen_layers, copy_layers, load_checkpoint
 from training.config.losses import NllObjective
-from training.config.recipe import ModelConfig, RecipeError, TokenizerConfig, TrainingConfig
-from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-from training.data.toy import make_toy
+from training.config.recipe import ModelConfig, RecipeError, TrainingConfig
 from training.distributed import TrainingError, launch
 from training.model.transformer import Transformer
 from training.trainer import Trainer, TrainingRun, train
@@ -30,35 +27,6 @@ from training.transfer import Pieces, copy_words
 ROOT = Path(__file__).parents[2]
 MODEL = {"width": 16, "heads": 2, "ffn": 32, "encoder_layers": 1, "decoder_layers": 1}
 STEPS = 24
-
-
-@pytest.fixture(scope="session")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Token shards, validation text and tokenizer of a small toy corpus."""
-    folder = tmp_path_factory.mktemp("corpus")
-    pairs = make_toy(600, 3)
-    text = pa.table(
-        {
-            "id": pa.array(range(500), pa.int64()),
-            "src": [src for src, _ in pairs[:500]],
-            "trg": [trg for _, trg in pairs[:500]],
-        }
-    )
-    train_tokenizer(iter(pairs[:500]), TokenizerConfig(vocab_size=400), folder / "tokenizer.model")
-    tokens, *left_out = encode_rows(text, Tokenizer(folder / "tokenizer.model"), 100)
-    assert left_out == [0, 0]
-    write_tokens(folder / "00000.arrow", tokens.slice(0, 250))
-    write_tokens(folder / "00001.arrow", tokens.slice(250))
-    held_out = pa.table(
-        {
-            "id": pa.array(range(20), pa.int64()),
-            "src": [src for src, _ in pairs[500:520]],
-            "trg": [trg for _, trg in pairs[500:520]],
-        }
-    )
-    with pa.ipc.new_file(str(folder / "validation.arrow"), held_out.schema) as writer:
-        writer.write_table(held_out)
-    return folder
 
 
 def make_run(corpus: Path, folder: Path, processes: int = 1, **training: object) -> TrainingRun:

@@ -13,12 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
-from tests.training.test_trainer import (  # noqa: F401
-    STEPS,
-    corpus,
-    losses,
-    make_run,
-)
+from tests.training.test_trainer import STEPS, losses, make_run
 from training.checkpoint import average_states, load_checkpoint
 from training.config.losses import (
     HybridObjective,
@@ -31,13 +26,11 @@ from training.config.losses import (
 from training.data.batching import map_table, pad_rows, target_sequence
 from training.data.prepare import read_pairs
 from training.data.tokenizer import Tokenizer
-from training.distill.label_store import label_schema, write_manifest, write_shard
 from training.distill.losses.kd import CrossEntropyLoss
 from training.distributed import TrainingError, launch
 from training.model.transformer import EOS
 from training.trainer import GATE, Trainer, TrainingRun, Validator, train
 
-K = 4
 OBJECTIVES: dict[str, ObjectiveConfig] = {
     "hybrid": HybridObjective(gate=SentenceGateConfig()),
     "held-out": HybridObjective(gate=SentenceGateConfig(learns_from="held-out")),
@@ -46,46 +39,8 @@ OBJECTIVES: dict[str, ObjectiveConfig] = {
 }
 
 
-@pytest.fixture(scope="session")
-def labels(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:  # noqa: F811
-    """Labels of the corpus: the references backwards, with random distributions along both."""
-    folder = tmp_path_factory.mktemp("labels")
-    generator = np.random.default_rng(2)
-    names = ["00000.arrow", "00001.arrow"]
-    for name in names:
-        table = map_table(corpus / name)
-        trg = table["trg"].to_pylist()
-        backwards = [[*reversed(row[:-1]), EOS] for row in trg]
-        columns: dict[str, Any] = {
-            "id": table["id"].to_pylist(),
-            "nbest": [[row] for row in backwards],
-            "scores": [[-1.0]] * len(trg),
-            "hypothesis": backwards,
-        }
-        for path, rows in (("hypothesis", backwards), ("reference", trg)):
-            columns |= distributions(path, rows, generator)
-        schema = label_schema(["hypothesis", "reference"], 1)
-        write_shard(folder / name, pa.table(columns, schema=schema))
-    write_manifest(folder, names, K, ["hypothesis", "reference"])
-    return folder
-
-
-def distributions(
-    path: str, rows: list[list[int]], generator: np.random.Generator
-) -> dict[str, Any]:
-    """The word itself and three others, with falling probabilities, 0.1 left for the rest."""
-    ids, logp, tail = [], [], []
-    for row in rows:
-        others = 4 + (np.array(row)[:, None] + generator.integers(1, 90, 3)[None]) % 300
-        others += (others == np.array(row)[:, None]) * 301
-        ids.append(np.concatenate([np.array(row)[:, None], others], axis=1).ravel())
-        logp.append(np.tile(np.log([0.6, 0.15, 0.1, 0.05]), len(row)).astype(np.float16))
-        tail.append(np.full(len(row), 0.1, dtype=np.float32))
-    return {f"{path}_ids": ids, f"{path}_logp": logp, f"{path}_tail": tail}
-
-
 def distilled(
-    corpus: Path,  # noqa: F811
+    corpus: Path,
     labels: Path,
     folder: Path,
     objective: str,
@@ -114,7 +69,7 @@ class Stopped(Exception):
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_stopped_run_goes_on_as_if_it_never_was(
-    corpus: Path,  # noqa: F811
+    corpus: Path,
     labels: Path,
     tmp_path: Path,
     objective: str,
@@ -148,7 +103,7 @@ def fit_whole_and_in_halves(fabric: Fabric, runs: list[tuple[TrainingRun, Traini
 
 @pytest.mark.slow
 def test_two_processes_go_on_as_if_they_never_paused(
-    corpus: Path,  # noqa: F811
+    corpus: Path,
     labels: Path,
     tmp_path: Path,
 ) -> None:
@@ -191,7 +146,7 @@ def keep_gradient(fabric: Fabric, run: TrainingRun) -> None:
     )
 
 
-def gradient_of_all_words(corpus: Path, run: TrainingRun, ids: list[int]) -> dict[str, Any]:  # noqa: F811
+def gradient_of_all_words(corpus: Path, run: TrainingRun, ids: list[int]) -> dict[str, Any]:
     """Of the mean over the words of all these pairs in one batch."""
     written = load_file(run.folder / "gradient-0.safetensors")
     rows = pa.concat_tables(map_table(path) for path in run.token_shards).to_pylist()
@@ -204,7 +159,7 @@ def gradient_of_all_words(corpus: Path, run: TrainingRun, ids: list[int]) -> dic
     return {name: p.grad for name, p in model.named_parameters()}
 
 
-def load_model(corpus: Path, run: TrainingRun, state: dict[str, torch.Tensor]) -> Any:  # noqa: F811
+def load_model(corpus: Path, run: TrainingRun, state: dict[str, torch.Tensor]) -> Any:
     from training.checkpoint import build_model
 
     model = build_model(run.model, len(Tokenizer(corpus / "tokenizer.model")))
@@ -216,7 +171,7 @@ def load_model(corpus: Path, run: TrainingRun, state: dict[str, torch.Tensor]) -
     ("processes", "accumulate"), [(1, 3), pytest.param(2, 2, marks=pytest.mark.slow)]
 )
 def test_every_word_of_a_step_weighs_the_same(
-    corpus: Path,  # noqa: F811
+    corpus: Path,
     tmp_path: Path,
     processes: int,
     accumulate: int,
@@ -238,7 +193,7 @@ def test_every_word_of_a_step_weighs_the_same(
 
 
 def test_a_gradient_that_is_not_finite_changes_no_weights(
-    corpus: Path,  # noqa: F811
+    corpus: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -270,7 +225,7 @@ def test_a_gradient_that_is_not_finite_changes_no_weights(
 
 
 def test_the_gate_is_averaged_as_the_weights_are(
-    corpus: Path,  # noqa: F811
+    corpus: Path,
     labels: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -313,7 +268,7 @@ def keep_validation_text(fabric: Fabric, found: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("objective", ["held-out", "hybrid"])
 def test_a_gate_learns_from_text_that_chooses_no_checkpoint(
-    corpus: Path,  # noqa: F811
+    corpus: Path,
     labels: Path,
     tmp_path: Path,
     objective: str,
@@ -331,7 +286,7 @@ def test_a_gate_learns_from_text_that_chooses_no_checkpoint(
     assert len(found["chooses"]) == 14
 
 
-def test_sources_too_long_for_the_model_keep_their_end(corpus: Path) -> None:  # noqa: F811
+def test_sources_too_long_for_the_model_keep_their_end(corpus: Path) -> None:
     tokenizer = Tokenizer(corpus / "tokenizer.model")
     validator = Validator(list(read_pairs(corpus / "validation.arrow")), tokenizer, 7)
     assert max(map(len, validator.rows)) == 6
