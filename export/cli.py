@@ -113,6 +113,11 @@ def upgrade(
     print(f"{bundle.path}: {', '.join(entry.name for entry in bundle.manifest.engines)}")
 
 
+# Groups of options, as --help shows them.
+UNTOLD = "What the model's files do not tell"
+GATE = "The gate"
+
+
 @bundle_app.command("import")
 def import_(
     path: Annotated[
@@ -123,8 +128,12 @@ def import_(
             ".argosmodel file, or a folder, wheel or zip archive of several.",
         ),
     ],
-    source: Annotated[str | None, typer.Option(help="Source language.")] = None,
-    target: Annotated[str | None, typer.Option(help="Target language.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Source language.", rich_help_panel=UNTOLD)
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Target language.", rich_help_panel=UNTOLD)
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -133,9 +142,14 @@ def import_(
         ),
     ] = None,
     licence: Annotated[
-        str | None, typer.Option(help="Licence of the model, where its files do not tell.")
+        str | None,
+        typer.Option(
+            help="Licence of the model, where its files do not tell.", rich_help_panel=UNTOLD
+        ),
     ] = None,
-    attribution: Annotated[str, typer.Option(help="Whom to credit, for the card.")] = "",
+    attribution: Annotated[
+        str, typer.Option(help="Whom to credit, for the card.", rich_help_panel=UNTOLD)
+    ] = "",
     name: Annotated[str | None, typer.Option(help="Name of the bundle.")] = None,
     engine: Annotated[
         list[str] | None,
@@ -150,29 +164,45 @@ def import_(
         typer.Option(
             help="Sentences for the gate, one a line.",
             show_default="200 built-in ones, of English and Portuguese",
+            rich_help_panel=GATE,
         ),
     ] = None,
-    ref: Annotated[Path | None, typer.Option(help="Their references.")] = None,
+    ref: Annotated[
+        Path | None, typer.Option(help="Their references.", rich_help_panel=GATE)
+    ] = None,
     sentencepiece: Annotated[
         Path | None,
         typer.Option(
-            help="SentencePiece model of a CTranslate2 folder.", show_default="the one in it"
+            help="SentencePiece model of a CTranslate2 folder.",
+            show_default="the one in it",
+            rich_help_panel=UNTOLD,
         ),
     ] = None,
     target_sentencepiece: Annotated[
-        Path | None, typer.Option(help="That of its target side, where it has one of its own.")
+        Path | None,
+        typer.Option(
+            help="That of its target side, where it has one of its own.", rich_help_panel=UNTOLD
+        ),
     ] = None,
     source_prefix: Annotated[
-        list[str] | None, typer.Option(help="Token before every source, such as >>por<<.")
+        list[str] | None,
+        typer.Option(help="Token before every source, such as >>por<<.", rich_help_panel=UNTOLD),
     ] = None,
     source_suffix: Annotated[
-        list[str] | None, typer.Option(help="Token after every source, such as </s>.")
+        list[str] | None,
+        typer.Option(help="Token after every source, such as </s>.", rich_help_panel=UNTOLD),
     ] = None,
     target_prefix: Annotated[
-        list[str] | None, typer.Option(help="Token that every translation starts with.")
+        list[str] | None,
+        typer.Option(help="Token that every translation starts with.", rich_help_panel=UNTOLD),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Publish it even if it breaks a limit of the gate.")
+        bool,
+        typer.Option(
+            "--force",
+            help="Publish it even if it breaks a limit of the gate.",
+            rich_help_panel=GATE,
+        ),
     ] = False,
 ) -> None:
     """Make a bundle of another toolkit's model, or one of each in a folder or archive."""

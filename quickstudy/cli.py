@@ -375,6 +375,11 @@ def recombine(
 # --- translating and serving --------------------------------------------------------------------
 
 
+# Groups of options, as --help shows them.
+FILES = "Files"
+TRANSLATION = "Translation"
+
+
 @app.command()
 def translate(
     context: typer.Context,
@@ -382,17 +387,31 @@ def translate(
         Path | None, typer.Argument(help="Bundle folder.", show_default="models/en-de")
     ] = None,
     model: Annotated[
-        Path | None, typer.Option(help="Bundle folder, as the argument.", envvar="QUICKSTUDY_MODEL")
+        Path | None,
+        typer.Option(
+            help="Bundle folder, as the argument.",
+            envvar="QUICKSTUDY_MODEL",
+            rich_help_panel=TRANSLATION,
+        ),
     ] = None,
     input: Annotated[
-        Path | None, typer.Option(help="File to translate.", show_default="standard input")
+        Path | None,
+        typer.Option(
+            help="File to translate.", show_default="standard input", rich_help_panel=FILES
+        ),
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="File to write; resumable.", show_default="standard output"),
+        typer.Option(
+            help="File to write; resumable.", show_default="standard output", rich_help_panel=FILES
+        ),
     ] = None,
-    engine: Annotated[str | None, typer.Option(help="Engine of the bundle.")] = None,
-    beam_size: Annotated[int, typer.Option(min=1, max=8, help="1 is greedy.")] = 1,
+    engine: Annotated[
+        str | None, typer.Option(help="Engine of the bundle.", rich_help_panel=TRANSLATION)
+    ] = None,
+    beam_size: Annotated[
+        int, typer.Option(min=1, max=8, help="1 is greedy.", rich_help_panel=TRANSLATION)
+    ] = 1,
     format: Annotated[
         str,
         typer.Option(
@@ -400,32 +419,47 @@ def translate(
             metavar=f"[{'|'.join(TEXT_FORMATS)}]",
             help="Lines of text are translated one by one, HTML and Markdown as one document; "
             "of JSONL and Parquet each field.",
+            rich_help_panel=TRANSLATION,
         ),
     ] = "text",
     formality: Annotated[
         Literal["formal", "informal"] | None,
-        typer.Option(help="Form of address.", show_default="the bundle's own"),
+        typer.Option(
+            help="Form of address.", show_default="the bundle's own", rich_help_panel=TRANSLATION
+        ),
     ] = None,
     records: Annotated[
         Literal["auto", "lines", "jsonl", "parquet"],
-        typer.Option(help="How texts stand in the input; `auto` goes by the file's name."),
+        typer.Option(
+            help="How texts stand in the input; `auto` goes by the file's name.",
+            rich_help_panel=FILES,
+        ),
     ] = "auto",
-    field: Annotated[str, typer.Option(help="Field or column of the text.")] = "text",
+    field: Annotated[
+        str, typer.Option(help="Field or column of the text.", rich_help_panel=FILES)
+    ] = "text",
     output_field: Annotated[
-        str, typer.Option(help="Field or column for the translation.")
+        str, typer.Option(help="Field or column for the translation.", rich_help_panel=FILES)
     ] = "translation",
     report: Annotated[
-        Path | None, typer.Option(help="File for what may be wrong, JSONL with line numbers.")
+        Path | None,
+        typer.Option(
+            help="File for what may be wrong, JSONL with line numbers.", rich_help_panel=FILES
+        ),
     ] = None,
     fallback: Annotated[
         bool,
         typer.Option(
             "--fallback/--no-fallback",
             help="Decode again what looks wrong; without it quicker, and worse.",
+            rich_help_panel=TRANSLATION,
         ),
     ] = True,
     shard_lines: Annotated[
-        int, typer.Option(min=1, help="Lines that are kept at a time with --output.")
+        int,
+        typer.Option(
+            min=1, help="Lines that are kept at a time with --output.", rich_help_panel=FILES
+        ),
     ] = 5000,
     threads: Annotated[
         int | None, typer.Option(min=1, max=256, show_default="one per core", help="Threads.")
