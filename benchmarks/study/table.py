@@ -120,13 +120,14 @@ class StudyTable:
         return list(dict.fromkeys(inside))
 
     def sizes(self, text: str) -> dict[str, int]:
-        """Parameters of the students on a text, fewest first. Of students of one size, which differ
-        in their training, the first counts."""
-        first: dict[int, str] = {}
+        """Parameters of students on a text, fewest first: of those that learnt equally long, by the
+        budget that has the most sizes. Of students of one size the first counts."""
+        students: dict[str, dict[int, str]] = {}
         for row in self.rows:
             if row["text"] == text:
-                first.setdefault(row["parameters"], row["student"])
-        return {student: parameters for parameters, student in sorted(first.items())}
+                students.setdefault(budget(row), {}).setdefault(row["parameters"], row["student"])
+        most = max(students.values(), key=len, default={})
+        return {student: parameters for parameters, student in sorted(most.items())}
 
     def statistics(self, row: Row, setting: Setting) -> np.ndarray:
         """BLEU statistics of each sentence, [S, 6]."""

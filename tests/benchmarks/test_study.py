@@ -451,6 +451,11 @@ def test_students_of_one_size_are_one_point_of_the_sizes() -> None:
     rows = [row("a", 5, size=3), row("a", 6, student="longer", size=3)]
     rows += [row("a", 4, student="small", size=1)]
     assert StudyTable(rows).sizes("recipe") == {"small": 1_000_000, "recipe": 3_000_000}
+    minutes = row("a", 5, student="minutes", size=3)
+    for one in rows:
+        one["training"] = {"max_steps": 5000}
+    found = StudyTable([minutes, *rows]).sizes("recipe")
+    assert found == {"small": 1_000_000, "recipe": 3_000_000}, "not one that learnt longer"
 
 
 def test_the_report_shows_which_share_a_gate_reached(tmp_path: Path) -> None:
