@@ -118,8 +118,7 @@ def test_killed_and_resumed_is_the_uninterrupted_run(
 ) -> None:
     """With several processes: see test_trainer_distilled.py."""
     whole, broken = (
-        make_run(corpus, tmp_path / name, sampled_softmax=sampled)
-        for name in ("whole", "broken")
+        make_run(corpus, tmp_path / name, sampled_softmax=sampled) for name in ("whole", "broken")
     )
     train(whole)
     train_and_kill(broken, kill_at=STEPS // 2)

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 
-from tests.training.test_trainer import STEPS, losses, make_run
+from tests.training.test_trainer import STEPS, losses, make_run, train_and_kill
 from training.checkpoint import average_states, load_checkpoint
 from training.config.losses import (
     HybridObjective,
@@ -93,6 +93,17 @@ def test_a_stopped_run_goes_on_as_if_it_never_was(
     assert_same(whole, broken)
 
 
+@pytest.mark.slow
+def test_killed_and_resumed_with_two_processes(corpus: Path, labels: Path, tmp_path: Path) -> None:
+    """Of the objectives the one that keeps the most: gate, its signal, scale and their moments."""
+    whole, broken = (distilled(corpus, labels, tmp_path / n, "held-out", 2) for n in ("w", "b"))
+    train(whole)
+    train_and_kill(broken, kill_at=STEPS // 2)
+    assert not broken.checkpoint.exists(), "it was killed too late to show anything"
+    train(broken)
+    assert_same(whole, broken)
+
+
 def fit_whole_and_in_halves(fabric: Fabric, runs: list[tuple[TrainingRun, TrainingRun]]) -> None:
     """Train the first run of each pair at once; the second pauses, and another trainer goes on."""
     for whole, halves in runs:
@@ -107,15 +118,16 @@ def test_two_processes_go_on_as_if_they_never_paused(
     labels: Path,
     tmp_path: Path,
 ) -> None:
-    """Every objective with a state of its own; in one pair of processes, since starting one takes
-    longer than all of these runs."""
+    """The other objectives; in one pair of processes, since starting one takes longer than all of
+    these runs."""
 
     def run_of(name: str, part: str) -> TrainingRun:
         folder = tmp_path / name / part
         folder.mkdir(parents=True)
         return distilled(corpus, labels, folder, name, 2, checkpoint_minutes=10)
 
-    runs = [(run_of(name, "whole"), run_of(name, "halves")) for name in OBJECTIVES]
+    names = [name for name in OBJECTIVES if name != "held-out"]
+    runs = [(run_of(name, "whole"), run_of(name, "halves")) for name in names]
     launch(runs[0][0].training, fit_whole_and_in_halves, runs)
     for whole, halves in runs:
         assert_same(whole, halves)
