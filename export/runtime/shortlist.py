@@ -17,7 +17,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +63,11 @@ class Shortlist:
         targets = np.concatenate([np.zeros(0, np.int32), *words])
         return cls(offsets, targets, np.asarray(always, dtype=np.int32))
 
+    @cached_property
+    def _end(self) -> int:
+        """One more than the last word that is listed."""
+        return 1 + int(max(self.targets.max(initial=0), self.always.max()))
+
     @property
     def source_vocab_size(self) -> int:
         return len(self.offsets) - 1
@@ -72,13 +77,16 @@ class Shortlist:
         return self._cached(tuple(sorted(set(src))))  # type: ignore[attr-defined]
 
     def _candidates(self, src: tuple[int, ...]) -> NDArray[np.int64]:
+        is_candidate = np.zeros(self._end, dtype=bool)
         lists = [self.targets[self.offsets[word] : self.offsets[word + 1]] for word in src]
-        words = np.unique(np.concatenate([self.always, *lists]))
+        is_candidate[np.concatenate([self.always, *lists])] = True
+        words = np.flatnonzero(is_candidate)
         if missing := -len(words) % MULTIPLE:
             # The next words by frequency that are not there yet.
             first = int(self.always[-1]) + 1
-            following = np.arange(first, first + missing + len(words), dtype=np.int32)
-            words = np.union1d(words, following[~np.isin(following, words)][:missing])
+            free = first + np.flatnonzero(~is_candidate[first : first + len(words) + missing])
+            more = np.concatenate([free, np.arange(self._end, self._end + missing)])[:missing]
+            words = np.sort(np.concatenate([words, more]))
         return words.astype(np.int64)
 
     def within(self, src: Sequence[int], vocab_size: int) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ from export.exporter import pieces_of
 from export.lent_lexicon import LentLexicon
 from export.lexical_table import lexical_table
 from export.runtime.engines import TranslateOptions, load_engine
-from export.runtime.shortlist import SHORTLIST_FILE, read_shortlist
+from export.runtime.shortlist import MULTIPLE, SHORTLIST_FILE, Shortlist, read_shortlist
 from tests.export import tiny
 
 
@@ -139,3 +139,18 @@ def test_a_lent_lexicon_joins_what_the_text_shows(tmp_path: Path, tokenizer_path
     assert lists[11] == {11, 44}
     assert lists[12] == {12}
     assert 55 in shortlist.always
+
+
+def test_candidates_are_those_of_all_words_filled_up_by_frequency() -> None:
+    """Also where the vocabulary that is listed ends before a multiple is reached."""
+    chooser = np.random.default_rng(8)
+    for _ in range(200):
+        lists = [chooser.integers(0, 60, chooser.integers(8)) for _ in range(4)]
+        always = chooser.integers(0, 20, chooser.integers(6))
+        source = chooser.integers(0, 4, 3).tolist()
+        expected = {3, *always.tolist()}.union(*(lists[word].tolist() for word in source))
+        following = max({3, *always.tolist()}) + 1
+        while len(expected) % MULTIPLE:
+            expected.add(following)
+            following += 1
+        assert Shortlist.of(lists, always).candidates(source).tolist() == sorted(expected)
