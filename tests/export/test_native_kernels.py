@@ -79,6 +79,61 @@ def test_the_largest_sums_do_not_overflow(kernel: str, pair: tuple[int, int]) ->
 
 
 @needs_library
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("signs", [(1, 1, 1, 1), (-1, -1, -1, -1), (1, -1, -1, 1)])
+def test_the_largest_sums_of_four_groups_do_not_overflow(
+    kernel: str, signs: tuple[int, ...]
+) -> None:
+    """AVX2 sums four groups in 16 bits where neighbours have 255 together."""
+    inputs = 1600
+    weights = np.zeros((16, inputs), np.int8)
+    weights[:, ::2] = np.tile(np.repeat((64, 64, 64, 63), 2) * np.repeat(signs, 2), inputs // 16)
+    rows = np.full((6, inputs), 255, np.uint8)
+    rows[1] = 0
+    rows[2] = 128
+    rows[3] = np.where(weights[0] > 0, 255, 0)
+    rows[4] = np.where(weights[0] > 0, 0, 255)
+    rows[5, ::16] = 0
+    expected = rows.astype(np.int64) @ weights.astype(np.int64).T
+    assert np.array_equal(library.product(kernel, rows, weights), expected)
+
+
+def sparse_kernels() -> list[str]:
+    def is_sparse(kernel: str) -> bool:
+        try:
+            library.product(
+                kernel, np.zeros((1, 8), np.uint8), np.zeros((32, 8), np.int8), sparse=True
+            )
+        except ValueError:
+            return False
+        return True
+
+    return [kernel for kernel in kernels() if is_sparse(kernel)]
+
+
+@needs_library
+@pytest.mark.parametrize("inputs", [8, 24, 1536, 16384])
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.3, 1.0])
+def test_sparse_products_are_exact(inputs: int, share: float) -> None:
+    """Of few and of many bytes that are not 0, small and large."""
+    rng = np.random.default_rng(inputs)
+    for outputs, most in [(32, 255), (96, 40), (128, 255)]:
+        rows = rng.integers(0, most + 1, (4, inputs)) * (rng.random((4, inputs)) < share)
+        weights = rng.integers(-128, 128, (outputs, inputs))
+        for bytes_, matrix in [
+            (rows, weights),
+            (rows, np.full_like(weights, -128)),
+            (np.where(rows > 0, 255, 0), np.full_like(weights, 127)),
+        ]:
+            expected = bytes_ @ matrix.T
+            for kernel in sparse_kernels():
+                found = library.product(
+                    kernel, bytes_.astype(np.uint8), matrix.astype(np.int8), sparse=True
+                )
+                assert np.array_equal(found, expected)
+
+
+@needs_library
 def test_weights_whose_sums_could_overflow_are_refused() -> None:
     weights = np.zeros((16, 16), np.int8)
     weights[3, 4:6] = 65, 64

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from export.runtime.manifest import BundleError
 
-VERSION = 2
+VERSION = 3
 """Of the C interface: a library of another version is not used."""
 ERROR_BYTES = 200
 BAD_CALL, NO_MEMORY = 1, 2
@@ -99,9 +99,10 @@ def open_library(path: Path) -> Any:
     loaded.qs_scratch_free.argtypes = [c_void_p]
     loaded.qs_scratch_free.restype = None
     loaded.qs_translate.argtypes = [c_void_p, c_void_p, POINTER(_Call)]
-    loaded.qs_try_product.argtypes = [
-        c_char_p, c_void_p, c_int32, c_void_p, c_int32, c_int32, c_void_p,
-    ]  # fmt: skip
+    for attempt in (loaded.qs_try_product, loaded.qs_try_sparse):
+        attempt.argtypes = [
+            c_char_p, c_void_p, c_int32, c_void_p, c_int32, c_int32, c_void_p,
+        ]  # fmt: skip
     return loaded
 
 
@@ -120,17 +121,20 @@ def kernels() -> list[str]:
     return names.split()
 
 
-def product(kernel: str, rows: NDArray[np.uint8], weights: NDArray[np.int8]) -> Ints:
-    """rows [R, K] · weights [N, K]ᵀ → [R, N], as a kernel computes it; for tests.
+def product(
+    kernel: str, rows: NDArray[np.uint8], weights: NDArray[np.int8], *, sparse: bool = False
+) -> Ints:
+    """rows [R, K] · weights [N, K]ᵀ → [R, N], as a kernel computes it, leaving out zeros where it
+    is to be `sparse`; for tests.
 
-    Raises ValueError for weights whose sums could overflow, and for sizes that are not padded.
+    Raises ValueError for weights whose sums could overflow, for sizes that are not padded, and for
+    a kernel that has no sparse product.
     """
     rows, weights = np.ascontiguousarray(rows), np.ascontiguousarray(weights)
     sums = np.empty((len(rows), len(weights)), np.int32)
     sizes = len(rows), weights.ctypes.data, len(weights), weights.shape[1]
-    fault = library().qs_try_product(
-        kernel.encode("ascii"), rows.ctypes.data, *sizes, sums.ctypes.data
-    )
+    attempt = library().qs_try_sparse if sparse else library().qs_try_product
+    fault = attempt(kernel.encode("ascii"), rows.ctypes.data, *sizes, sums.ctypes.data)
     if fault or rows.shape[1] != weights.shape[1]:
         raise ValueError(f"kernel {kernel} does not take {rows.shape} times {weights.shape}")
     return sums

@@ -32,14 +32,14 @@ static int always(void) { return 1; }
 
 static const qs_kernel KERNELS[] = {
 #ifdef QS_X86
-    {"avx512vnni", qs_product_avx512vnni, &qs_floats_avx2, 0, has_avx512vnni},
-    {"avxvnni", qs_product_avxvnni, &qs_floats_avx2, 0, has_avxvnni},
-    {"avx2", qs_product_avx2, &qs_floats_avx2, 1, has_avx2},
+    {"avx512vnni", qs_product_avx512vnni, &qs_floats_avx2, 0, NULL, has_avx512vnni},
+    {"avxvnni", qs_product_avxvnni, &qs_floats_avx2, 0, NULL, has_avxvnni},
+    {"avx2", qs_product_avx2, &qs_floats_avx2, 1, &qs_sparse_avx2, has_avx2},
 #endif
 #ifdef QS_ARM
-    {"neon", qs_product_neon, &qs_floats_portable, 0, has_dotprod},
+    {"neon", qs_product_neon, &qs_floats_portable, 0, NULL, has_dotprod},
 #endif
-    {"portable", qs_product_portable, &qs_floats_portable, 0, always},
+    {"portable", qs_product_portable, &qs_floats_portable, 0, NULL, always},
 };
 enum { COUNT = sizeof KERNELS / sizeof KERNELS[0] };
 

@@ -46,7 +46,7 @@ typedef struct {
     float *tails;                    /* [position], the probability of all other words */
 } qs_call;
 
-/* Increases whenever the layout of `qs_call` or of a model's bytes changes. */
+/* Increases whenever what is declared here or the layout of a model's bytes changes. */
 QS_EXPORT int32_t qs_version(void);
 
 /* Names of the kernels that this CPU can run, best first, parted by spaces. */
@@ -71,5 +71,8 @@ QS_EXPORT int qs_translate(const qs_model *model, qs_scratch *scratch, const qs_
 QS_EXPORT int qs_try_product(const char *kernel, const uint8_t *bytes, int32_t rows,
                              const int8_t *weights, int32_t outputs, int32_t inputs,
                              int32_t *sums);
+/* Likewise as a kernel computes them that leaves out what is 0; 1 for one that does not. */
+QS_EXPORT int qs_try_sparse(const char *kernel, const uint8_t *bytes, int32_t rows,
+                            const int8_t *weights, int32_t outputs, int32_t inputs, int32_t *sums);
 
 #endif

@@ -13,26 +13,61 @@
 enum {
     QS_BLOCK = 16, /* outputs of a block of weights */
     QS_GROUP = 4,  /* inputs that are multiplied together */
+    QS_SPARSE = 32, /* columns of a sparse product are a multiple of this */
+    QS_AHEAD = 8,   /* terms whose weights are fetched ahead */
     QS_PAIR = 128, /* most that two neighbouring weights (2k, 2k + 1) may have together, absolutely */
     QS_MAX_INPUTS = 16384
 };
 
-#define QS_ORDER(groups) ((groups) + 1)
+#define QS_ORDER(groups) ((groups) + 2)
+#define QS_CENTRES(groups) ((groups) / 4 * 2 * QS_BLOCK)
+
+/* How the groups of each block lie for a kernel that `reorders` (pairs.c). */
+typedef struct {
+    uint16_t *places; /* [blocks][QS_ORDER(groups)]: how many fours and how many pairs there
+                             * are, a four being two pairs, then the groups as they lie */
+    int16_t *centres; /* [blocks][QS_CENTRES(groups)]: what a four's sums start from */
+    int32_t *start;   /* [16 * blocks]: what whole sums start from where fours do */
+} qs_order;
 
 /* Bytes [rows, 4 * groups] (row r at `bytes + r * stride`) times packed weights of `blocks` blocks,
  * added to `start` [16 * blocks], into `sums` [rows, 16 * blocks].
  *
  * A block is [groups][16 outputs][4 inputs], so 64 bytes a group. A kernel that `reorders` has them
- * in another order in each block: `order` is [blocks][QS_ORDER(groups)] with the number of pairs
- * (pairs.c), then the groups as they lie; NULL where they lie as they are. Others ignore it.
+ * in another order in each block, others ignore `order`; NULL where they lie as they are.
  *
  * Bounds: a byte is at most 255, two neighbouring weights have at most QS_PAIR together, so what
  * AVX2 sums in 16 bits is at most 255 * 128 = 32,640 < 2^15. A whole sum is at most
  * 16,384 / 2 * 32,640 = 267,386,880, `start` at most 128 * 128 * 16,384 / 2 = 134,217,728, and both
  * together are below 2^31. */
 typedef void qs_product(const uint8_t *bytes, size_t stride, int rows, const int8_t *weights,
-                        int groups, const uint16_t *order, const int32_t *start, int blocks,
+                        int groups, const qs_order *order, const int32_t *start, int blocks,
                         int32_t *sums);
+
+/* Four inputs of a row whose bytes are not 0; where there are fewer, the others' bytes are 0. */
+typedef struct {
+    uint16_t inputs[4];
+    uint8_t bytes[4];
+} qs_term;
+
+/* Scratch of a sparse product. */
+typedef struct {
+    uint16_t *inputs; /* [inputs + 16] those of a row whose bytes are not 0 */
+    uint8_t *bytes;   /* theirs, likewise */
+    uint8_t *largest; /* their largest weights, likewise */
+    qs_term *terms;   /* of QS_ROWS rows, [inputs] each, and QS_AHEAD more */
+} qs_gathered;
+
+/* A product that leaves out what is 0; weights lie as sparse.h says. */
+typedef struct {
+    /* Terms of a row whose products sum to 2^15 - 1 at most, absolutely: `largest` [inputs] are the
+     * largest absolute weights. Gives how many there are. */
+    int (*gather)(const uint8_t *bytes, const uint8_t *largest, int inputs, qs_gathered *scratch,
+                  qs_term *terms);
+    /* Terms times weights into sums [columns]. QS_AHEAD more terms may be read. */
+    void (*multiply)(const qs_term *terms, int count, const int8_t *weights, int inputs,
+                     int columns, int32_t *sums);
+} qs_sparse;
 
 /* Sums of a product and what makes them floats again: sum * row_step * step + bias. */
 typedef struct {
@@ -91,6 +126,7 @@ typedef struct {
     qs_product *product;
     const qs_floats *floats;
     int reorders;
+    const qs_sparse *sparse; /* or NULL where dense products are as fast */
     int (*runs_here)(void);
 } qs_kernel;
 
@@ -104,6 +140,7 @@ qs_product qs_product_portable;
 #define QS_X86 1
 extern const qs_floats qs_floats_avx2;
 qs_product qs_product_avx2;
+extern const qs_sparse qs_sparse_avx2;
 qs_product qs_product_avxvnni;
 qs_product qs_product_avx512vnni;
 #endif

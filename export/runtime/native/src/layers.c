@@ -69,7 +69,12 @@ void qs_feed(qs_run *run, const qs_feed_forward *ffn, int rows) {
         run->row_steps[row] = activation == QS_RELU ? f->quantise_positive(x, hidden, bytes)
                                                     : f->quantise(x, hidden, bytes);
     }
-    qs_onto_states(run, &ffn->outer, rows);
+    if (ffn->outer.largest != NULL)
+        qs_apply_sparse(run->model->kernel, &ffn->outer, run->bytes, run->byte_stride,
+                        run->row_steps, rows, f->add, run->x, run->narrow, run->sums,
+                        &run->gathered);
+    else
+        qs_onto_states(run, &ffn->outer, rows);
     qs_settle(run, &ffn->norm, rows);
 }
 

@@ -35,11 +35,17 @@ qs_panel qs_panel_of(const qs_kernel *kernel, const qs_linear *linear, const uin
                      size_t byte_stride, const float *row_steps, int rows, int column, int columns,
                      int32_t *sums) {
     int groups = linear->inputs / QS_GROUP;
-    const uint16_t *order = linear->order;
-    if (order != NULL) order += (size_t)(column / QS_BLOCK) * (size_t)QS_ORDER(groups);
+    size_t block = (size_t)(column / QS_BLOCK);
+    qs_order order = linear->order;
+    if (order.places != NULL) {
+        order.places += block * (size_t)QS_ORDER(groups);
+        order.centres += block * (size_t)QS_CENTRES(groups);
+        order.start += column;
+    }
     kernel->product(bytes, byte_stride, rows,
-                    linear->packed + (size_t)column * (size_t)linear->inputs, groups, order,
-                    linear->start + column, columns / QS_BLOCK, sums);
+                    linear->packed + (size_t)column * (size_t)linear->inputs, groups,
+                    order.places != NULL ? &order : NULL, linear->start + column,
+                    columns / QS_BLOCK, sums);
     return (qs_panel){
         sums, rows, columns, row_steps, linear->steps + column, linear->bias + column,
     };

@@ -19,10 +19,9 @@ static inline int qs_panel_columns(int rows, int outputs) {
 /* Pack rows [outputs, inputs] of bytes; `packed` has room for outputs up to a multiple of 16. */
 void qs_pack(const int8_t *rows, int outputs, int inputs, int8_t *packed);
 
-/* Which groups of packed weights to pair, [outputs / 16][QS_ORDER(inputs / 4)], and weights in that
- * order. 1, or 0 where there is not enough memory. */
-int qs_order(const int8_t *packed, int outputs, int inputs, uint16_t *order);
-int qs_reorder(int8_t *packed, int outputs, int inputs, const uint16_t *order);
+/* Find an order of packed weights whose sums start from `start` [outputs], and bring them into it.
+ * 1, or 0 where there is not enough memory. */
+int qs_reorder(int8_t *packed, int outputs, int inputs, const int32_t *start, qs_order *order);
 
 /* What sums start from for bytes around 128: -128 times the sum of each row. */
 void qs_starts(const int8_t *rows, int outputs, int inputs, int32_t *start);

@@ -15,12 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "linear.h"
+#include "sparse.h"
 
 static const char MAGIC[8] = {'Q', 'S', 'N', 'A', 'T', 'I', 'V', '1'};
 enum { MAX_WIDTH = 8192, MAX_LAYERS = 256, MAX_POSITIONS = 16384, MAX_VOCAB = 1000000 };
 
-int32_t qs_version(void) { return 2; }
+int32_t qs_version(void) { return 3; }
 
 /* --- memory that is freed with the model --------------------------------------------------- */
 
@@ -139,19 +139,32 @@ static void pack_linear(reader *r, qs_linear *linear, const int8_t *weights, int
     qs_pack(weights, rows, inputs, linear->packed);
     if (around) qs_starts(weights, rows, inputs, linear->start);
     if (!r->model->kernel->reorders) return;
-    size_t blocks = padded / QS_BLOCK, places = (size_t)QS_ORDER(inputs / QS_GROUP);
-    linear->order = new_array(r, blocks * places, sizeof(uint16_t));
-    if (linear->order == NULL) return;
-    if (!qs_order(linear->packed, linear->outputs, inputs, linear->order) ||
-        !qs_reorder(linear->packed, linear->outputs, inputs, linear->order))
+    size_t blocks = padded / QS_BLOCK, groups = (size_t)(inputs / QS_GROUP);
+    linear->order.places = new_array(r, blocks * QS_ORDER(groups), sizeof(uint16_t));
+    linear->order.centres = new_array(r, blocks * QS_CENTRES(groups), sizeof(int16_t));
+    linear->order.start = new_array(r, padded, sizeof(int32_t));
+    if (r->failed) return;
+    if (!qs_reorder(linear->packed, linear->outputs, inputs, linear->start, &linear->order))
         fail(r, "there is not enough memory for the model");
+}
+
+static void pack_sparse(reader *r, qs_linear *linear, const int8_t *weights, int inputs) {
+    linear->inputs = inputs;
+    linear->packed = new_array(r, (size_t)linear->outputs * (size_t)inputs, 1);
+    linear->largest = new_array(r, (size_t)inputs, 1);
+    if (weights == NULL || linear->packed == NULL || linear->largest == NULL) return;
+    qs_pack_sparse(weights, linear->outputs, inputs, linear->packed, linear->largest);
 }
 
 static void read_linear(reader *r, qs_linear *linear, int outputs, int inputs, int around) {
     linear->outputs = qs_padded(outputs, QS_BLOCK);
     linear->steps = read_steps(r, (size_t)outputs, (size_t)linear->outputs);
     linear->bias = read_floats(r, (size_t)outputs, (size_t)linear->outputs, "a bias");
-    pack_linear(r, linear, read_weights(r, outputs, inputs), outputs, inputs, around);
+    const int8_t *weights = read_weights(r, outputs, inputs);
+    if (!around && r->model->kernel->sparse != NULL && outputs % QS_SPARSE == 0)
+        pack_sparse(r, linear, weights, inputs);
+    else
+        pack_linear(r, linear, weights, outputs, inputs, around);
 }
 
 static void read_table(reader *r, qs_table *table, int rows) {
@@ -316,19 +329,53 @@ int qs_try_product(const char *kernel_name, const uint8_t *bytes, int32_t rows,
     int groups = inputs / QS_GROUP, blocks = outputs / QS_BLOCK;
     int8_t *packed = malloc((size_t)outputs * (size_t)inputs);
     int32_t *start = calloc((size_t)outputs, sizeof *start);
-    uint16_t *order = calloc((size_t)blocks * (size_t)QS_ORDER(groups), sizeof *order);
-    int failed = packed == NULL || start == NULL || order == NULL;
+    qs_order order = {
+        calloc((size_t)blocks * (size_t)QS_ORDER(groups), sizeof(uint16_t)),
+        calloc((size_t)blocks * (size_t)QS_CENTRES(groups) + 1, sizeof(int16_t)),
+        calloc((size_t)outputs, sizeof(int32_t)),
+    };
+    int failed = packed == NULL || start == NULL || order.places == NULL ||
+                 order.centres == NULL || order.start == NULL;
     if (!failed) {
         qs_pack(weights, outputs, inputs, packed);
-        if (kernel->reorders)
-            failed = !qs_order(packed, outputs, inputs, order) ||
-                     !qs_reorder(packed, outputs, inputs, order);
+        if (kernel->reorders) failed = !qs_reorder(packed, outputs, inputs, start, &order);
     }
     if (!failed)
         kernel->product(bytes, (size_t)inputs, rows, packed, groups,
-                        kernel->reorders ? order : NULL, start, blocks, sums);
+                        kernel->reorders ? &order : NULL, start, blocks, sums);
     free(packed);
-    free(order);
     free(start);
+    free(order.places);
+    free(order.centres);
+    free(order.start);
+    return failed;
+}
+
+int qs_try_sparse(const char *kernel_name, const uint8_t *bytes, int32_t rows,
+                  const int8_t *weights, int32_t outputs, int32_t inputs, int32_t *sums) {
+    const qs_kernel *kernel = qs_choose_kernel(kernel_name);
+    if (kernel == NULL || kernel->sparse == NULL || rows < 1 || outputs < QS_SPARSE ||
+        outputs % QS_SPARSE || inputs < 8 || inputs % 8 || inputs > QS_MAX_INPUTS)
+        return 1;
+    size_t room = (size_t)inputs + 16;
+    int8_t *packed = malloc((size_t)outputs * (size_t)inputs);
+    uint8_t *largest = malloc((size_t)inputs);
+    qs_gathered scratch = {
+        malloc(room * sizeof(uint16_t)), malloc(room), malloc(room),
+        calloc((size_t)inputs + QS_AHEAD, sizeof(qs_term)),
+    };
+    int failed = !packed || !largest || !scratch.inputs || !scratch.bytes || !scratch.largest ||
+                 !scratch.terms;
+    if (!failed) qs_pack_sparse(weights, outputs, inputs, packed, largest);
+    for (int row = 0; row < rows && !failed; row++, bytes += inputs, sums += outputs) {
+        int count = kernel->sparse->gather(bytes, largest, inputs, &scratch, scratch.terms);
+        kernel->sparse->multiply(scratch.terms, count, packed, inputs, outputs, sums);
+    }
+    free(packed);
+    free(largest);
+    free(scratch.inputs);
+    free(scratch.bytes);
+    free(scratch.largest);
+    free(scratch.terms);
     return failed;
 }

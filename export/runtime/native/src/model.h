@@ -30,8 +30,9 @@ typedef struct {
 typedef struct {
     int outputs;
     int inputs;
-    int8_t *packed; /* [outputs / 16][inputs / 4][16][4] */
-    uint16_t *order; /* of the groups in each block, or NULL (kernel.h) */
+    int8_t *packed; /* [outputs / 16][inputs / 4][16][4], or as in sparse.h */
+    uint8_t *largest; /* of a sparse layer, by input (sparse.h); else NULL */
+    qs_order order; /* of the groups in each block; NULLs where they lie as they are */
     float *steps;
     float *bias;
     int32_t *start; /* what a sum starts from: -128 times the sum of the weights, or 0 */

@@ -82,7 +82,7 @@ INLINE void tile_of(int rows, const uint8_t *bytes, size_t stride, const int8_t 
     }
 }
 
-TARGET void qs_product_avx512vnni(const uint8_t *bytes, size_t stride, int rows, const int8_t *weights, int groups, const uint16_t *order, const int32_t *start, int blocks, int32_t *sums) {
+TARGET void qs_product_avx512vnni(const uint8_t *bytes, size_t stride, int rows, const int8_t *weights, int groups, const qs_order *order, const int32_t *start, int blocks, int32_t *sums) {
     (void)order; /* AVX2's alone */
     size_t columns = (size_t)blocks * QS_BLOCK;
     int tiles = (rows + LARGEST - 1) / LARGEST;

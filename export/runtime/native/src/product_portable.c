@@ -1,7 +1,7 @@
 /* The integer product in plain C: what every other kernel must equal. */
 #include "kernel.h"
 
-void qs_product_portable(const uint8_t *bytes, size_t stride, int rows, const int8_t *weights, int groups, const uint16_t *order, const int32_t *start, int blocks, int32_t *sums) {
+void qs_product_portable(const uint8_t *bytes, size_t stride, int rows, const int8_t *weights, int groups, const qs_order *order, const int32_t *start, int blocks, int32_t *sums) {
     (void)order; /* AVX2's alone */
     size_t columns = (size_t)blocks * QS_BLOCK;
     for (int block = 0; block < blocks; block++) {

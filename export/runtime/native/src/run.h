@@ -2,7 +2,7 @@
 #ifndef QS_RUN_H
 #define QS_RUN_H
 
-#include "linear.h"
+#include "sparse.h"
 
 enum { QS_FULL_ROWS = 16 }; /* rows whose logits are written out together */
 
@@ -33,6 +33,7 @@ typedef struct {
     float *row_steps;
 
     int32_t *sums;
+    qs_gathered gathered; /* for sparse products */
     float *scores;
     float *keys; /* of a sentence in the encoder */
 

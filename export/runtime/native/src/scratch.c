@@ -124,6 +124,15 @@ static size_t logit_count(const qs_run *run) {
     return qs_is_plain(run->call) || all < QS_SUMS ? QS_SUMS : all;
 }
 
+static void place_gathered(qs_run *run, layout *l) {
+    size_t inputs = (size_t)run->model->dims.hidden;
+    if (run->model->kernel->sparse == NULL || run->model->dims.activation != QS_RELU) return;
+    run->gathered.inputs = place(l, inputs + 16, sizeof(uint16_t));
+    run->gathered.bytes = place(l, inputs + 16, 1);
+    run->gathered.largest = place(l, inputs + 16, 1);
+    run->gathered.terms = place(l, QS_ROWS * inputs + QS_AHEAD, sizeof(qs_term));
+}
+
 static void place_all(qs_run *run, layout *l) {
     const qs_dims *dims = &run->model->dims;
     size_t rows = (size_t)run->most_rows, sentences = (size_t)run->call->rows;
@@ -136,6 +145,7 @@ static void place_all(qs_run *run, layout *l) {
     run->bytes = place(l, rows * run->byte_stride, 1);
     run->row_steps = place(l, rows, sizeof(float));
     run->sums = place(l, QS_SUMS, sizeof(int32_t));
+    place_gathered(run, l);
     run->scores = place(l, 4 * padded, sizeof(float));
     run->keys = place(l, padded * width, sizeof(float));
     run->source_at = place(l, sentences, sizeof(size_t));
