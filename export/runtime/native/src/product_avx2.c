@@ -69,7 +69,8 @@ INLINE void tile(int rows, const uint8_t *bytes, size_t stride, const int8_t *we
         }
     }
     for (; g < paired; g += 2, weights += 128) {
-        const uint8_t *one = bytes + 4 * (size_t)places[g], *two = bytes + 4 * (size_t)places[g + 1];
+        const uint8_t *one = bytes + 4 * (size_t)places[g];
+        const uint8_t *two = bytes + 4 * (size_t)places[g + 1];
         _mm_prefetch((const char *)(weights + AHEAD), _MM_HINT_T0);
         _mm_prefetch((const char *)(weights + AHEAD + 64), _MM_HINT_T0);
 #pragma GCC unroll 4
