@@ -272,10 +272,10 @@ def _label_stage(run: Run) -> Stage:
 
     def inputs() -> Any:
         asked = fingerprint_of(config, ("batch_tokens",))
-        if isinstance(teacher, MarianFolder) and run.recipe.labels.one_pass:
+        if isinstance(teacher, MarianFolder):
             # They were float32, whatever was asked for, before the engine made int8 ones.
             asked.pop("precision", None)
-            asked |= {"computed": "int8"} if run.recipe.labels.one_pass_int8 else {}
+            asked |= {"computed": "int8"} if run.recipe.labels.translates_in_int8 else {}
         return [asked, *teacher_identity(teacher)] if given else asked
 
     return Stage(
@@ -296,7 +296,7 @@ def _label_engine(run: Run) -> EngineOpener | None:
     from export.native import open_engine
     from export.runtime.native.library import NativeUnavailable, library
 
-    if not isinstance(run.recipe.teacher, MarianFolder) or not run.recipe.labels.one_pass_int8:
+    if not isinstance(run.recipe.teacher, MarianFolder) or not run.recipe.labels.translates_in_int8:
         return None
     if torch.cuda.is_available():
         say("label: on a GPU torch labels, in float32; labels.precision int8 is for CPUs")

@@ -124,13 +124,15 @@ def bundle_systems(
 
     systems = []
     opened = with_stock(bundle) if stock else bundle
+    engines = opened.manifest.engines
+    also = {one.name for one in engines if compiled and compiled_engine(opened, one) is not None}
     for beam in beams:
-        for engine in opened.manifest.engines:
-            if beam > 1 and not _has_beam(opened, engine):
-                continue
+        for engine in engines:
             info = _info(opened, engine, beam, role, prefix)
-            served = [BundleEngine(info, bundle.path, engine.name)]
-            if compiled and beam == 1 and compiled_engine(opened, engine) is not None:
+            served = []
+            if beam == 1 or _has_beam(opened, engine):
+                served.append(BundleEngine(info, bundle.path, engine.name))
+            if engine.name in also:
                 own = _compiled_info(info)
                 served.append(BundleEngine(own, bundle.path, engine.name, compiled=True))
             default = engine.name == opened.manifest.default_engine
@@ -151,10 +153,11 @@ def _compiled_info(info: SystemInfo) -> SystemInfo:
 
 
 def _has_beam(bundle: Bundle, engine: EngineEntry) -> bool:
-    """Whether an engine has a beam search: a shortlist is made for greedy decoding."""
+    """Whether an engine has a beam search by its library. CTranslate2's shortlists are made for
+    greedy decoding."""
     if engine.kind == "onnx":
         return (bundle.path / engine.path / "beam.onnx").exists()
-    return not engine.shortlist
+    return engine.kind == "native" or not engine.shortlist
 
 
 def _info(bundle: Bundle, engine: EngineEntry, beam: int, role: Role, prefix: str) -> SystemInfo:

@@ -189,11 +189,16 @@ def _formality(manifest: Manifest) -> str:
 
 
 def _search(manifest: Manifest) -> str:
-    if not any(SEARCH_OPTIONS & manifest.supported_options(one) for one in manifest.engines):
-        return "Decoding is greedy: no engine here has a beam search or alternatives."
     beam_size = manifest.decoding.beam_size
     search = "greedy" if beam_size == 1 else f"beam {beam_size}"
-    return f"Decoding is {search} unless a request asks for more."
+    if any(SEARCH_OPTIONS & manifest.supported_options(one) for one in manifest.engines):
+        return f"Decoding is {search} unless a request asks for more."
+    if any(manifest.compiled_computes(one) for one in manifest.engines):
+        return (
+            f"Decoding is {search} unless a request asks for more, which needs Quickstudy's compiled "
+            "engine: ONNX Runtime has no beam search or alternatives here."
+        )
+    return "Decoding is greedy: no engine here has a beam search or alternatives."
 
 
 def _metrics(metrics: Iterable[Metric]) -> str:

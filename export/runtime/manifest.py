@@ -100,8 +100,6 @@ SEARCH_OPTIONS = frozenset(
     ("beam_size", "alternatives", "repetition_penalty", "no_repeat_ngram_size")
 )
 """The options of decoding (`TranslateOptions`) that greedy decoding does not have."""
-NATIVE_OPTIONS = frozenset(("repetition_penalty", "no_repeat_ngram_size"))
-"""Those of the compiled engine, which only decodes greedily."""
 FORMALITY = "formality"
 """The option that only models with tags for it have."""
 
@@ -432,20 +430,28 @@ class Manifest(BundleInfo):
         return sum(entry.bytes for path, entry in self.files.items() if path.startswith(inside))
 
     def shares_ctranslate2(self, engine: EngineEntry) -> bool:
-        """Whether CTranslate2 reads a native engine's folder, too, and searches with it."""
+        """Whether CTranslate2 reads a native engine's folder, too."""
         return engine.kind == "native" and f"{engine.path}/{NATIVE_FILE}" not in self.files
 
+    def compiled_computes(self, engine: EngineEntry) -> bool:
+        """Whether the compiled engine may compute an engine: its own, and int8 products of
+        CTranslate2's weights in our own 7 bits or of an ONNX graph's."""
+        if engine.kind == "native":
+            return True
+        if engine.compute != "int8" or self.keeps_original_folder:
+            return False
+        return engine.kind == "onnx" or (engine.precision == "int8-7bit" and not engine.shortlist)
+
     def supported_options(self, engine: EngineEntry) -> frozenset[str]:
-        """Which of `SEARCH_OPTIONS` an engine supports, none if it only decodes greedily; and
-        `FORMALITY`, where the model has tags for it."""
+        """Which of `SEARCH_OPTIONS` an engine supports by the library that it is made for, none if
+        that only decodes greedily; and `FORMALITY`, where the model has tags for it. The compiled
+        engine has all of a search."""
         asked = frozenset((FORMALITY,) if self.formality is not None else ())
         return self._search_options(engine) | asked
 
     def _search_options(self, engine: EngineEntry) -> frozenset[str]:
-        if engine.kind == "ctranslate2" or self.shares_ctranslate2(engine):
+        if engine.kind in ("ctranslate2", "native"):
             return SEARCH_OPTIONS
-        if engine.kind == "native":
-            return NATIVE_OPTIONS
         has_beam = f"{engine.path}/{BEAM_FILE}" in self.files
         return frozenset(("beam_size",) if has_beam else ())
 
@@ -459,8 +465,13 @@ class Manifest(BundleInfo):
         supported = {engine.name: self._search_options(engine) for engine in self.engines}
         lack = f"gives no {option}" if supported.get(name) else "only decodes greedily"
         others = [other for other, options in supported.items() if option in options]
-        return f"{option} is {value}, but the engine {name} of {self.name} {lack}: leave it out" + (
-            f", or use the bundle's engine {' or '.join(others)}" if others else ""
+        advice = ["leave it out"]
+        if others:
+            advice.append(f"use the bundle's engine {' or '.join(others)}")
+        if any(self.compiled_computes(one) for one in self.engines if one.name == name):
+            advice.append("build the compiled engine, which has it")
+        return f"{option} is {value}, but the engine {name} of {self.name} {lack}: " + ", or ".join(
+            advice
         )
 
 

@@ -1,7 +1,8 @@
 /* The engine on a processor that Python does not run on here: `native_arm MODEL KERNEL ROWS`.
  *
  * First the kernel's products must equal the portable one's; then it translates ROWS sentences, whose
- * ids follow from their numbers as in test_native_arm.py, and prints ids and score, a line each.
+ * ids follow from their numbers as in test_native_arm.py, greedily and with a beam, and prints ids and
+ * score, a line each.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +10,7 @@
 #include "engine.h"
 #include "read_all.h"
 
-enum { LONGEST = 9, LIMIT = 14, ROWS = 64, OUTPUTS = 48, INPUTS = 1032 };
+enum { LONGEST = 9, LIMIT = 14, ROWS = 64, BEAM = 3, OUTPUTS = 48, INPUTS = 1032 };
 
 static uint32_t state = 2463534242u;
 
@@ -52,9 +53,9 @@ int main(int count, char **arguments) {
         return 4;
     }
     int rows = atoi(arguments[3]), at = 0;
-    int32_t sources[ROWS * LONGEST], lengths[ROWS], limits[ROWS], ended[ROWS];
-    int32_t targets[ROWS * LIMIT], target_lengths[ROWS];
-    float scores[ROWS];
+    static int32_t targets[ROWS * BEAM * LIMIT], target_lengths[ROWS * BEAM], ended[ROWS * BEAM];
+    static float scores[ROWS * BEAM];
+    int32_t sources[ROWS * LONGEST], lengths[ROWS], limits[ROWS];
     if (rows < 1 || rows > ROWS) return 2;
     for (int row = 0; row < rows; row++) {
         int length = 1 + row % (LONGEST - 1);
@@ -65,14 +66,17 @@ int main(int count, char **arguments) {
     }
     qs_call call = {
         .rows = rows, .sources = sources, .lengths = lengths, .limits = limits,
-        .scored = 1, .repetition_penalty = 1.0f,
+        .scored = 1, .repetition_penalty = 1.0f, .length_penalty = 1.0f,
         .targets = targets, .target_lengths = target_lengths, .ended = ended, .scores = scores,
     };
     qs_scratch *scratch = qs_scratch_new();
-    if (qs_translate(model, scratch, &call) != QS_OK) return 5;
-    for (int row = 0; row < rows; row++) {
-        for (int i = 0; i < target_lengths[row]; i++) printf("%d ", targets[row * LIMIT + i]);
-        printf("%a\n", (double)scores[row]);
+    for (int beam = 1; beam <= BEAM; beam += BEAM - 1) {
+        call.beam_size = call.n_best = beam;
+        if (qs_translate(model, scratch, &call) != QS_OK) return 5;
+        for (int row = 0; row < rows * beam; row++) {
+            for (int i = 0; i < target_lengths[row]; i++) printf("%d ", targets[row * LIMIT + i]);
+            printf("%a\n", (double)scores[row]);
+        }
     }
     qs_scratch_free(scratch);
     qs_model_free(model);

@@ -42,10 +42,8 @@ static size_t damage(uint8_t *data, size_t bytes) {
 
 static int translate(const qs_model *model, qs_scratch *scratch) {
     /* exactly as large as the call says, so that a byte too far is seen */
-    int32_t lengths[ROWS], limits[ROWS], ended[ROWS], target_lengths[ROWS], counts[ROWS];
-    float scores[ROWS];
+    int32_t lengths[ROWS], limits[ROWS], counts[ROWS];
     int32_t *sources = malloc(ROWS * LENGTH * sizeof *sources);
-    int32_t *targets = malloc(ROWS * LIMIT * sizeof *targets);
     int32_t *candidates = malloc(ROWS * CANDIDATES * sizeof *candidates);
     for (int i = 0; i < ROWS * LENGTH; i++) sources[i] = (int32_t)draw(30);
     for (int i = 0; i < ROWS * CANDIDATES; i++) candidates[i] = 3 + 2 * (i % CANDIDATES);
@@ -58,9 +56,16 @@ static int translate(const qs_model *model, qs_scratch *scratch) {
     if (draw(8) == 0) candidates[draw(ROWS * CANDIDATES)] = odd_number();
     if (draw(8) == 0) lengths[0] = -(int32_t)draw(9);
     if (draw(8) == 0) limits[0] = -(int32_t)draw(9);
-    int32_t top_k = draw(8) ? (int32_t)draw(7) : odd_number();
+    int32_t beam_size = draw(2) ? 1 : draw(8) ? 1 + (int32_t)draw(QS_MAX_BEAM) : odd_number();
+    int32_t n_best = draw(8) && beam_size > 0 ? 1 + (int32_t)draw((uint32_t)beam_size) : odd_number();
+    int32_t top_k = draw(8) ? beam_size == 1 ? (int32_t)draw(7) : 0 : odd_number();
     size_t kept = top_k < 0 || top_k > LARGEST_K ? 0 : (size_t)top_k, positions = ROWS;
+    size_t best = n_best < 0 || n_best > QS_MAX_BEAM ? 0 : (size_t)n_best;
     for (int row = 0; row < ROWS; row++) positions += limits[row] > 0 ? (size_t)limits[row] : 0;
+    int32_t *targets = malloc((positions - ROWS) * best * sizeof *targets + 1);
+    int32_t *target_lengths = malloc(ROWS * best * sizeof *target_lengths + 1);
+    int32_t *ended = malloc(ROWS * best * sizeof *ended + 1);
+    float *scores = malloc(ROWS * best * sizeof *scores + 1);
     int32_t *top_ids = malloc(positions * kept * sizeof *top_ids + 1);
     float *top_logp = malloc(positions * kept * sizeof *top_logp + 1);
     float *tails = malloc(positions * sizeof *tails);
@@ -71,13 +76,17 @@ static int translate(const qs_model *model, qs_scratch *scratch) {
         .scored = (int32_t)draw(2),
         .repetition_penalty = draw(3) ? 1.0f : 1.5f,
         .no_repeat_ngram = draw(3) ? 0 : (int32_t)draw(4),
-        .top_k = top_k,
+        .top_k = top_k, .beam_size = beam_size, .n_best = n_best,
+        .length_penalty = draw(8) ? (float)draw(3) : (float)odd_number(),
         .targets = targets, .target_lengths = target_lengths, .ended = ended, .scores = scores,
         .top_ids = draw(20) ? top_ids : NULL, .top_logp = top_logp, .tails = tails,
     };
     int status = qs_translate(model, scratch, &call);
     free(sources);
     free(targets);
+    free(target_lengths);
+    free(ended);
+    free(scores);
     free(candidates);
     free(top_ids);
     free(top_logp);

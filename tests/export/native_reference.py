@@ -1,4 +1,5 @@
-"""Greedy decoding in int8 in plain NumPy, one sentence at a time: what the compiled engine does."""
+"""Greedy decoding and beam search in int8 in plain NumPy, one sentence at a time: what the compiled
+engine does."""
 
 from __future__ import annotations
 
@@ -31,6 +32,20 @@ def gelu(x: Floats) -> Floats:
 ACTIVATIONS = {"relu": relu, "silu": silu, "gelu": gelu}
 
 
+def log_softmax(logits: Floats) -> Floats:
+    shifted = logits - logits.max()
+    return np.asarray(shifted - np.log(np.exp(shifted).sum()))
+
+
+@dataclass
+class Prefix:
+    """The beginning of a hypothesis; `caches` are those after all of it but the last id."""
+
+    ids: list[int]
+    score: float
+    caches: list[dict[str, Any]]
+
+
 @dataclass
 class Reference:
     """A model; `source` gives its weights."""
@@ -45,18 +60,13 @@ class Reference:
     ) -> tuple[list[int], float, bool]:
         """Ids, the sum of the log-probabilities, whether it has ended."""
         memory = self._encode(ids)
-        self.caches = [{} for _ in range(self.source.dims.decoder_layers)]
-        table = self.source.quantised("embedding")
+        self.caches = self._empty_caches()
         written: list[int] = []
         score, last = 0.0, BOS
         self.logp = []
         for place in range(limit + 1):
-            states = self._step(last, place, memory)
-            logits = self._product(states, table, self.source.floats("output_bias"))[0]
-            logits[[PAD, UNK, BOS]] = -np.inf
-            if candidates is not None:
-                logits[np.setdiff1d(np.arange(len(logits)), candidates)] = -np.inf
-            self.logp.append(logits - np.log(np.exp(logits - logits.max()).sum()) - logits.max())
+            logits = self._next_logits(last, place, memory, candidates)
+            self.logp.append(log_softmax(logits))
             if place == limit:
                 break
             if place == 0:
@@ -67,6 +77,59 @@ class Reference:
                 return written, score, True
             written.append(last)
         return written, score, False
+
+    def search(
+        self,
+        ids: Sequence[int],
+        limit: int,
+        beam_size: int,
+        length_penalty: float = 1.0,
+        candidates: NDArray[np.integer] | None = None,
+    ) -> list[tuple[list[int], float, bool]]:
+        """Up to `beam_size` hypotheses, best first, each as `translate` gives one."""
+        memory = self._encode(ids)
+        prefixes = [Prefix([], 0.0, self._empty_caches())]
+        found: list[tuple[float, tuple[list[int], float, bool]]] = []
+        for place in range(limit):
+            continued: list[tuple[float, Prefix, int]] = []
+            for prefix in prefixes:
+                self.caches = [dict(cache) for cache in prefix.caches]
+                last = prefix.ids[-1] if place else BOS
+                logits = self._next_logits(last, place, memory, candidates)
+                if place == 0:
+                    logits[EOS] = -np.inf
+                after = Prefix(prefix.ids, prefix.score, self.caches)
+                scores = prefix.score + log_softmax(logits)
+                continued += [(scores[id_], after, id_) for id_ in np.flatnonzero(scores > -np.inf)]
+            continued.sort(key=lambda entry: -entry[0])
+            prefixes = []
+            for rank, (score, before, id_) in enumerate(continued[: 2 * beam_size]):
+                ended = id_ == EOS
+                written = before.ids if ended else [*before.ids, int(id_)]
+                if ended or place + 1 == limit:
+                    if rank < beam_size:
+                        found.append((score / (place + 1) ** length_penalty, (written, score, ended)))
+                elif len(prefixes) < beam_size:
+                    prefixes.append(Prefix(written, score, before.caches))
+            if len(found) >= beam_size:
+                break
+        found.sort(key=lambda entry: -entry[0])
+        return [hypothesis for _, hypothesis in found[:beam_size]]
+
+    def _empty_caches(self) -> list[dict[str, Any]]:
+        return [{} for _ in range(self.source.dims.decoder_layers)]
+
+    def _next_logits(
+        self, last: int, place: int, memory: Floats, candidates: NDArray[np.integer] | None
+    ) -> Floats:
+        """Logits [V] after the token `last` at `place`, by what `caches` hold."""
+        states = self._step(last, place, memory)
+        table = self.source.quantised("embedding")
+        logits: Floats = self._product(states, table, self.source.floats("output_bias"))[0]
+        logits[[PAD, UNK, BOS]] = -np.inf
+        if candidates is not None:
+            logits[np.setdiff1d(np.arange(len(logits)), candidates)] = -np.inf
+        return logits
 
     # --- arithmetic ---
 

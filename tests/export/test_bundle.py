@@ -51,19 +51,23 @@ def test_a_bundle_says_what_it_is(bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kinds", "files", "sentence"),
+    ("kinds", "compute", "files", "sentence"),
     [
-        (["onnx"], ["greedy.onnx"], "no engine here has a beam search or alternatives."),
-        (["onnx"], ["greedy.onnx", "beam.onnx"], "greedy unless a request asks for more."),
-        (["onnx", "ctranslate2"], ["greedy.onnx"], "greedy unless a request asks for more."),
+        (["onnx"], "float32", ["greedy.onnx"], "no engine here has a beam search or alternatives."),
+        (["onnx"], "int8", ["greedy.onnx"], "more, which needs Quickstudy's compiled engine: "),
+        (["onnx"], "int8", ["greedy.onnx", "beam.onnx"], "greedy unless a request asks for more."),
+        (["onnx", "ctranslate2"], "int8", ["greedy.onnx"], "unless a request asks for more."),
     ],
 )
 def test_the_card_says_how_it_decodes(
-    bundle: Bundle, kinds: list[str], files: list[str], sentence: str
+    bundle: Bundle, kinds: list[str], compute: str, files: list[str], sentence: str
 ) -> None:
     manifest = bundle.manifest
     engine, file = manifest.engines[0], next(iter(manifest.files.values()))
-    engines = [engine.model_copy(update={"name": kind, "kind": kind}) for kind in kinds]
+    engines = [
+        engine.model_copy(update={"name": kind, "kind": kind, "compute": compute})
+        for kind in kinds
+    ]
     listed = {f"{engine.path}/{name}": file for name in files}
     changed = manifest.model_copy(update={"engines": engines, "files": listed})
     assert sentence in render_card(changed)

@@ -15,7 +15,7 @@ from export.runtime.native.weights import model_bytes
 from tests.export.test_native_kernels import LIMIT, native_source, needs_library
 
 COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
-ROWS = 40
+ROWS, BEAM = 40, 3
 PROGRAM = Path(__file__).with_name("native_arm.c")
 
 pytestmark = [
@@ -60,8 +60,12 @@ def test_it_writes_what_this_machine_writes(
     sources = [
         [*(4 + (7 * row + 3 * i) % 20 for i in range(1 + row % 8)), 3] for row in range(ROWS)
     ]
-    expected = NativeModel(data, kernel="portable").translate(sources, [LIMIT] * ROWS, scored=True)
+    model, limits = NativeModel(data, kernel="portable"), [LIMIT] * ROWS
+    expected = model.translate(sources, limits, scored=True)
     assert len({tuple(one.ids) for one in expected}) > 3
+    for found in model.search(sources, limits, beam_size=BEAM, n_best=BEAM):
+        assert len(found) == BEAM
+        expected += found
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [[int(token) for token in line[:-1]] for line in lines] == [one.ids for one in expected]
     assert [float.fromhex(line[-1]) for line in lines] == [one.score for one in expected]

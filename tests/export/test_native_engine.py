@@ -22,7 +22,7 @@ from export.runtime.engines import (
 )
 from export.runtime.engines.ctranslate2_engine import CTranslate2Engine
 from export.runtime.engines.native_engine import NativeEngine
-from export.runtime.manifest import NATIVE_FILE, NATIVE_OPTIONS, SEARCH_OPTIONS, BundleError
+from export.runtime.manifest import NATIVE_FILE, SEARCH_OPTIONS, BundleError
 from export.runtime.native import build, library
 from export.runtime.native.library import NativeUnavailable
 from export.verify import checks
@@ -32,6 +32,7 @@ from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
 
 SHIPPED = Path(__file__).parents[2] / "models/everyday/en-de"
 GREEDY, SCORED = TranslateOptions(), TranslateOptions(return_scores=True)
+BEAM = TranslateOptions(beam_size=4, return_scores=True)
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +63,15 @@ def thousand_sentences() -> list[str]:
 
 
 @needs_library
-def test_most_lines_are_those_of_float32_products(shipped: Bundle) -> None:
+@pytest.mark.parametrize("options", [SCORED, BEAM], ids=["greedy", "beam"])
+def test_most_lines_are_those_of_float32_products(
+    shipped: Bundle, options: TranslateOptions
+) -> None:
     sentences = built_in_sentences("en")
     entry = shipped.engine("ctranslate2-int8").model_copy(update={"compute": "float32"})
     manifest = shipped.manifest.model_copy(update={"engines": (entry,)})
-    exact = load_engine(Bundle(shipped.path, manifest)).translate_batch(sentences, SCORED)
-    ours = load_engine(shipped, prefer_native=True).translate_batch(sentences, SCORED)
+    exact = load_engine(Bundle(shipped.path, manifest)).translate_batch(sentences, options)
+    ours = load_engine(shipped, prefer_native=True).translate_batch(sentences, options)
     same = [a.score - b.score for a, b in zip(ours, exact, strict=True) if a.text == b.text]
     assert len(same) >= 0.9 * len(sentences)
     assert max(map(abs, same)) < 0.1
@@ -104,6 +108,10 @@ def test_threads_and_small_calls_change_nothing(shipped: Bundle) -> None:
     whole = NativeEngine(shipped).translate_batch(sentences, SCORED)
     small = NativeEngine(shipped, inter_threads=3, max_batch_tokens=50)
     assert small.translate_batch(sentences, SCORED) == whole
+    options = TranslateOptions(alternatives=2, return_scores=True)
+    searched = NativeEngine(shipped).translate_batch(sentences[::4], options)
+    alone = [small.translate_batch([sentence], options)[0] for sentence in sentences[::4]]
+    assert alone == searched
 
 
 @needs_library
@@ -112,6 +120,7 @@ def test_threads_and_small_calls_change_nothing(shipped: Bundle) -> None:
     [
         TranslateOptions(repetition_penalty=1.3, return_scores=True),
         TranslateOptions(no_repeat_ngram_size=2, return_scores=True),
+        TranslateOptions(beam_size=4, repetition_penalty=1.3, return_scores=True),
     ],
 )
 def test_second_tries_are_those_of_ctranslate2(shipped: Bundle, options: TranslateOptions) -> None:
@@ -159,15 +168,22 @@ def test_it_is_preferred_where_it_computes_the_same_weights(pristine_bundle: Bun
 
 
 @needs_library
-def test_searches_are_those_of_ctranslate2(pristine_bundle: Bundle) -> None:
-    sentences = tiny.sentences()[:8]
-    engine = load_engine(pristine_bundle, prefer_native=True)
+def test_searches_are_like_those_of_ctranslate2(shipped: Bundle) -> None:
+    sentences = built_in_sentences("en")[::2]
+    engine = load_engine(shipped, prefer_native=True)
     assert engine.supported_options == SEARCH_OPTIONS
-    theirs = CTranslate2Engine(pristine_bundle)
-    for options in (TranslateOptions(beam_size=3), TranslateOptions(alternatives=2)):
-        found = engine.translate_batch(sentences, options)
-        assert found == theirs.translate_batch(sentences, options)
-    assert any(translation.alternatives for translation in found)
+    theirs = CTranslate2Engine(shipped)
+    options = TranslateOptions(beam_size=5, alternatives=3, return_scores=True)
+    pairs = list(
+        zip(*(e.translate_batch(sentences, options) for e in (engine, theirs)), strict=True)
+    )
+    same = [a.score - b.score for a, b in pairs if a.text == b.text]
+    assert len(same) >= 0.85 * len(sentences)
+    assert max(map(abs, same)) < 0.1
+    shared = sum(len({*a.alternatives} & {*b.alternatives}) for a, b in pairs)
+    assert shared >= 0.8 * sum(len(b.alternatives) for _, b in pairs)
+    with pytest.raises(ValueError, match="a beam of 33: set it to 32 at most"):
+        engine.translate_batch(sentences, TranslateOptions(beam_size=33))
 
 
 def test_without_the_library_ctranslate2_answers_and_it_is_said_once(
@@ -253,11 +269,10 @@ def test_a_post_norm_model_has_a_folder_of_its_own(tmp_path: Path, tokenizer_pat
     )
     entry = bundle.engine("native-int8")
     assert entry.path == "engines/native-int8"
-    assert bundle.manifest.supported_options(entry) == NATIVE_OPTIONS
+    assert bundle.manifest.supported_options(entry) == SEARCH_OPTIONS
     engine = load_engine(bundle, "native-int8")
-    assert engine.translate_batch(["old cat."], GREEDY)[0].text
-    with pytest.raises(ValueError, match="beam_size is 2"):
-        engine.translate_batch(["old cat."], TranslateOptions(beam_size=2))
+    for options in (GREEDY, BEAM, TranslateOptions(alternatives=2)):
+        assert engine.translate_batch(["old cat."], options)[0].text
 
 
 @needs_library

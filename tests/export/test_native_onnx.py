@@ -23,7 +23,7 @@ from export.runtime.bundle import Bundle, load_bundle
 from export.runtime.engines import TranslateOptions, expected_runtime, load_engine
 from export.runtime.engines.native_engine import NativeEngine
 from export.runtime.engines.onnx_engine import OnnxEngine
-from export.runtime.manifest import FORMALITY, NATIVE_FILE, NATIVE_OPTIONS, BundleError
+from export.runtime.manifest import FORMALITY, NATIVE_FILE, SEARCH_OPTIONS, BundleError
 from export.runtime.native.library import NativeModel
 from export.runtime.native.onnx_weights import read_onnx_weights
 from export.runtime.native.safetensors import read_native
@@ -387,19 +387,21 @@ def test_graphs_in_float32_are_onnx_runtimes(onnx_bundle: Bundle) -> None:
 
 
 @needs_library
-def test_searches_are_those_of_onnx_runtime(onnx_bundle: Bundle) -> None:
-    sentences, beam = tiny.sentences()[:8], TranslateOptions(beam_size=3)
-    engine = load_engine(onnx_bundle, "onnx-int8-beam", prefer_native=True)
-    theirs = OnnxEngine(onnx_bundle, "onnx-int8-beam")
-    assert engine.supported_options == theirs.supported_options == {"beam_size"}
-    assert engine.translate_batch(sentences, beam) == theirs.translate_batch(sentences, beam)
-    greedy = load_engine(onnx_bundle, "onnx-int8", prefer_native=True)
-    assert greedy.supported_options == NATIVE_OPTIONS
-    with pytest.raises(ValueError, match="beam_size is 3"):
-        greedy.translate_batch(sentences, beam)
-    penalised = TranslateOptions(repetition_penalty=5.0, no_repeat_ngram_size=1)
-    for one in greedy.translate_batch(sentences, penalised):
-        assert len(set(one.text.split())) == len(one.text.split())
+def test_searches_are_like_those_of_onnx_runtime(onnx_bundle: Bundle) -> None:
+    sentences = tiny.sentences()[:30]
+    beam = TranslateOptions(beam_size=3, return_scores=True)
+    theirs = OnnxEngine(onnx_bundle, "onnx-int8-beam").translate_batch(sentences, beam)
+    for name in ("onnx-int8-beam", "onnx-int8"):
+        engine = load_engine(onnx_bundle, name, prefer_native=True)
+        assert engine.supported_options == SEARCH_OPTIONS
+        ours = engine.translate_batch(sentences, beam)
+        same = [a.score - b.score for a, b in zip(ours, theirs, strict=True) if a.text == b.text]
+        assert len(same) >= 24
+        assert max(map(abs, same)) < 0.1
+    for width in (1, 3):
+        penalised = TranslateOptions(width, repetition_penalty=5.0, no_repeat_ngram_size=1)
+        for one in engine.translate_batch(sentences, penalised):
+            assert len(set(one.text.split())) == len(one.text.split())
 
 
 def test_without_the_library_onnx_runtime_answers_and_it_is_said_once(

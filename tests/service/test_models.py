@@ -405,7 +405,7 @@ def onnx_pair(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """A bundle pt → en with an ONNX engine alone, whose own beam is for others."""
     folder = tmp_path_factory.mktemp("onnx")
     tokenizer = tiny.train_tokenizer(folder / "tokenizer.model")
-    made = tiny.make_bundle(folder / "made", tokenizer, engines=["onnx-int8"])
+    made = tiny.make_bundle(folder / "made", tokenizer, engines=["onnx-float32"])
     manifest = made.manifest
     fields = {name: getattr(manifest, name) for name in BundleInfo.model_fields}
     decoding = manifest.decoding.model_copy(update={"beam_size": 4})
@@ -425,16 +425,16 @@ def test_a_bundle_without_the_engine_of_the_settings_is_served_by_its_default(
     folders = [make_pair("en", "de").path, onnx_pair.path]
     settings = Settings(inter_threads=1, engine="ctranslate2-int8")
     names = [model.engine_name for model in load_models(folders, settings).models]
-    assert names == ["ctranslate2-int8", "onnx-int8"]
+    assert names == ["ctranslate2-int8", "onnx-float32"]
     (line,) = caplog.messages
-    assert line == f"{onnx_pair.path} has no engine ctranslate2-int8: serving it by onnx-int8"
+    assert line == f"{onnx_pair.path} has no engine ctranslate2-int8: serving it by onnx-float32"
     load_models(folders, SETTINGS)
     assert len(caplog.messages) == 1
     nobody = Settings(inter_threads=1, engine="faster")
-    every = "ctranslate2-int8, ctranslate2-float32, onnx-int8"
+    every = "ctranslate2-int8, ctranslate2-float32, onnx-float32"
     with pytest.raises(BundleError, match=f"has an engine 'faster': choose one of {every}, or"):
         load_models(folders, nobody)
-    with pytest.raises(BundleError, match="pt-en has no engine 'faster': choose one of onnx-int8"):
+    with pytest.raises(BundleError, match="pt-en has no engine 'faster': choose one of onnx-float"):
         load_models(folders[1:], nobody)
 
 

@@ -52,10 +52,10 @@ class LabelsConfig(Section):
     batch_tokens: int = Field(1024, ge=64)
     """Tokens in one batch of the teacher."""
     precision: Literal["int8", "float32"] = "int8"
-    """Weights of the teacher while it translates. In CTranslate2 int8 keeps 7 bits, and
-    distributions are float32. A `marian` teacher heeds it for labels in one pass: on a CPU our
-    compiled engine makes translations and distributions in int8 where it is built. Its other
-    labels, and all that are made on a GPU, are float32."""
+    """Weights of the teacher while it translates. In CTranslate2 int8 keeps 7 bits. Of a `marian`
+    teacher our compiled engine makes the translations in int8, on a CPU and where it is built, but
+    for samples of `mbr`. Distributions are float32, unless they come with greedy translations in
+    one pass; and so is all that is made on a GPU."""
     shortlist: bool = True
     """Let a `marian` teacher that comes with a lexicon score only the words that it lists for each
     sentence, some hundreds; its distributions are over those. Other teachers have no lexicon."""
@@ -72,9 +72,10 @@ class LabelsConfig(Section):
         return plain and self.beam_size == 1 and self.paths == ["hypothesis"] and self.top_k > 0
 
     @property
-    def one_pass_int8(self) -> bool:
-        """Whether a teacher that labels in one pass may compute in int8."""
-        return self.one_pass and self.precision == "int8"
+    def translates_in_int8(self) -> bool:
+        """Whether translations that are searched for, not drawn, may be computed in int8."""
+        drawn = self.mbr is not None and self.mbr.samples > 0
+        return not drawn and self.precision == "int8"
 
     @model_validator(mode="after")
     def _n_best_fits(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from typing import TYPE_CHECKING
 
 from export.runtime.bundle import Bundle
@@ -82,17 +82,10 @@ def _load(bundle: Bundle, engine: EngineEntry, threads: Threads) -> Engine:
         case "ctranslate2":
             return CTranslate2Engine(bundle, engine.name, **asdict(threads))
         case "native":
-            return _load_native(bundle, engine, threads)
+            return NativeEngine(bundle, engine.name, **asdict(threads))
         case "onnx":
             return _onnx_engine(bundle, engine.name)(bundle, engine.name, **asdict(threads))
     raise AssertionError(f"no engine is registered for {engine.kind!r}")
-
-
-def _load_native(bundle: Bundle, engine: EngineEntry, threads: Threads) -> NativeEngine:
-    """The compiled engine; the library searches with a beam, where there is one."""
-    library_loads = partial(_load_library, bundle, engine, threads)
-    searching = library_loads if _library_of(bundle, engine) else None
-    return NativeEngine(bundle, engine.name, **asdict(threads), load_searching=searching)
 
 
 def _load_library(bundle: Bundle, engine: EngineEntry, threads: Threads) -> Engine:
@@ -113,29 +106,19 @@ def _library_of(bundle: Bundle, engine: EngineEntry) -> str | None:
 def _load_preferred(bundle: Bundle, engine: EngineEntry, threads: Threads) -> Engine:
     """As `_load`, by the compiled engine where it computes the same weights."""
     other = _library_of(bundle, engine)
-    if other is None or not _is_computed_natively(bundle, engine):
+    if other is None or not bundle.manifest.compiled_computes(engine):
         return _load(bundle, engine, threads)
     try:
-        return _load_native(bundle, engine, threads)
+        return NativeEngine(bundle, engine.name, **asdict(threads))
     except BundleError as error:  # not built, or a model that it does not do
         _say_once(str(error), other)
         return _load_library(bundle, engine, threads)
 
 
-def _is_computed_natively(bundle: Bundle, engine: EngineEntry) -> bool:
-    """Whether the compiled engine may compute an engine: int8 products of CTranslate2's weights in
-    our own 7 bits, or of an ONNX graph's."""
-    if engine.kind == "native":
-        return True
-    if engine.compute != "int8" or bundle.manifest.keeps_original_folder:
-        return False
-    return engine.kind == "onnx" or (engine.precision == "int8-7bit" and not engine.shortlist)
-
-
 def compiled_engine(bundle: Bundle, engine: EngineEntry) -> NativeEngine | None:
     """The compiled engine, where it is preferred to the library that computes an engine; None where
     it is not, or does not load."""
-    if engine.kind == "native" or not _is_computed_natively(bundle, engine):
+    if engine.kind == "native" or not bundle.manifest.compiled_computes(engine):
         return None
     try:
         return NativeEngine(bundle, engine.name)
@@ -146,7 +129,7 @@ def compiled_engine(bundle: Bundle, engine: EngineEntry) -> NativeEngine | None:
 def expected_runtime(bundle: Bundle, engine: EngineEntry) -> str:
     """What would compute an engine here for the service; the compiled engine is tried."""
     other = _library_of(bundle, engine)
-    if not _is_computed_natively(bundle, engine):
+    if not bundle.manifest.compiled_computes(engine):
         return str(other)
     try:
         return NativeEngine(bundle, engine.name).runtime

@@ -1,4 +1,4 @@
-"""Our compiled int8 engine: greedy decoding, and the same output in any batch.
+"""Our compiled int8 engine: greedy decoding, beam search, and the same output in any batch.
 
 It reads the folder of a CTranslate2 engine in 7 bits, that of an ONNX engine in int8, or
 `native.safetensors`. A batch is not padded, and its sums do not depend on what shares it, so
@@ -7,11 +7,9 @@ sentences of all lengths share a call.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from itertools import chain
-from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,15 +18,13 @@ from export.runtime.bundle import Bundle, pieces
 from export.runtime.ctranslate2_format import check_ctranslate2
 from export.runtime.engines.base import (
     Decoded,
-    Engine,
     SentenceEngine,
     TranslateOptions,
-    Translation,
     source_prefix_ids,
 )
-from export.runtime.manifest import NATIVE_FILE, NATIVE_OPTIONS, SEARCH_OPTIONS, BundleError
+from export.runtime.manifest import NATIVE_FILE, SEARCH_OPTIONS, BundleError
 from export.runtime.native.ctranslate2_weights import read_ctranslate2
-from export.runtime.native.library import NativeModel, Translated
+from export.runtime.native.library import MOST_BEAM, NativeModel, Translated
 from export.runtime.native.onnx_weights import read_onnx_weights
 from export.runtime.native.safetensors import read_native
 from export.runtime.native.weights import NativeSource, model_bytes
@@ -44,8 +40,7 @@ of it, calls of 1,024 tokens were a tenth (en-de) to a fifth (en-pt) slower."""
 
 
 class NativeEngine(SentenceEngine):
-    """A bundle's engine, computed by the compiled library; searches with a beam are those of the
-    engine that `load_searching` gives, which is called when the first one is asked for.
+    """A bundle's engine, computed by the compiled library, with every option of a search.
 
     Up to `inter_threads` calls run at the same time, each on one thread, of at most
     `max_batch_tokens` source tokens, and MOST_TOKENS. Raises NativeUnavailable where the library
@@ -64,14 +59,10 @@ class NativeEngine(SentenceEngine):
         intra_threads: int = 1,
         max_batch_tokens: int = 1024,
         kernel: str | None = None,
-        load_searching: Callable[[], Engine] | None = None,
     ) -> None:
         super().__init__(bundle, name)
-        if load_searching is None or not self._supported_options & SEARCH_OPTIONS:
-            self._supported_options = self._supported_options - SEARCH_OPTIONS | NATIVE_OPTIONS
-        self._load_searching = load_searching
+        self._supported_options |= SEARCH_OPTIONS
         self._max_batch_tokens = max_batch_tokens
-        self._searching = Lock()
         self._prefix = source_prefix_ids(bundle, self._source_tokenizer)
         self._added_tokens = 1 + len(self._prefix)
         folder = bundle.engine_path(self._entry.name)
@@ -113,20 +104,10 @@ class NativeEngine(SentenceEngine):
         _check_sizes(source, bundle, positions)
         return source
 
-    @cached_property
-    def _searching_engine(self) -> Engine:
-        assert self._load_searching is not None  # else no search is among the supported options
-        return self._load_searching()
-
-    def translate_batch(
-        self, sentences: Sequence[str], options: TranslateOptions
-    ) -> list[Translation]:
-        self._check(options)
-        if options.search_width == 1:
-            return super().translate_batch(sentences, options)
-        with self._searching:
-            engine = self._searching_engine
-        return engine.translate_batch(sentences, options)
+    def _check(self, options: TranslateOptions) -> None:
+        super()._check(options)
+        if options.search_width > MOST_BEAM:
+            raise ValueError(f"a beam of {options.search_width}: set it to {MOST_BEAM} at most")
 
     def _decode_all(
         self, sources: list[list[int]], options: TranslateOptions
@@ -146,15 +127,9 @@ class NativeEngine(SentenceEngine):
         """As `decode`, with a limit for each source."""
         ended = [[*self._prefix, *source, EOS] for source in sources]
 
-        def run(rows: range) -> list[Translated]:
-            chosen = [ended[row] for row in rows]
-            return self._model.translate(
-                chosen,
-                [limits[row] for row in rows],
-                candidates=self._candidates(chosen),
-                scored=options.return_scores,
-                repetition_penalty=options.repetition_penalty,
-                no_repeat_ngram=options.no_repeat_ngram_size,
+        def run(rows: range) -> list[list[Translated]]:
+            return self._call(
+                [ended[row] for row in rows], [limits[row] for row in rows], options
             )
 
         most = min(self._max_batch_tokens, MOST_TOKENS)
@@ -163,16 +138,46 @@ class NativeEngine(SentenceEngine):
         translated = chain.from_iterable(apply(run, calls))
         return [_decoded_of(one, options) for one in translated]
 
+    def _call(
+        self, sources: list[list[int]], limits: list[int], options: TranslateOptions
+    ) -> list[list[Translated]]:
+        """The hypotheses that are wanted of each source, best first."""
+        candidates, width = self._candidates(sources), options.search_width
+        if width > 1:
+            return self._model.search(
+                sources,
+                limits,
+                beam_size=width,
+                n_best=width if options.alternatives else 1,
+                candidates=candidates,
+                repetition_penalty=options.repetition_penalty,
+                no_repeat_ngram=options.no_repeat_ngram_size,
+            )
+        translated = self._model.translate(
+            sources,
+            limits,
+            candidates=candidates,
+            scored=options.return_scores,
+            repetition_penalty=options.repetition_penalty,
+            no_repeat_ngram=options.no_repeat_ngram_size,
+        )
+        return [[one] for one in translated]
+
     def _candidates(self, sources: list[list[int]]) -> list[NDArray[np.int64]] | None:
         if self._shortlist is None:
             return None
         return [self._shortlist.within(source, self._manifest.vocab_size) for source in sources]
 
 
-def _decoded_of(translated: Translated, options: TranslateOptions) -> Decoded:
-    counted = len(translated.ids) + translated.ended
-    score = translated.score / counted if options.return_scores else None
-    return Decoded(translated.ids, score, truncated=not translated.ended)
+def _decoded_of(hypotheses: list[Translated], options: TranslateOptions) -> Decoded:
+    best, *others = hypotheses
+    counted = len(best.ids) + best.ended
+    return Decoded(
+        best.ids,
+        best.score / counted if options.return_scores else None,
+        truncated=not best.ended,
+        alternatives=tuple(one.ids for one in others),
+    )
 
 
 def _calls(lengths: list[int], max_tokens: int) -> Iterator[range]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from ctypes import POINTER, byref, c_char_p, c_float, c_int32, c_size_t, c_void_p
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
@@ -25,6 +25,8 @@ VERSION = 3
 """Of the C interface: a library of another version is not used."""
 ERROR_BYTES = 200
 BAD_CALL, NO_MEMORY = 1, 2
+MOST_BEAM = 32
+"""Hypotheses that a beam may have."""
 
 Ints = NDArray[np.int32]
 Floats = NDArray[np.float32]
@@ -42,6 +44,9 @@ class _Call(ctypes.Structure):
         ("repetition_penalty", c_float),
         ("no_repeat_ngram", c_int32),
         ("top_k", c_int32),
+        ("beam_size", c_int32),
+        ("n_best", c_int32),
+        ("length_penalty", c_float),
         ("targets", c_void_p),
         ("target_lengths", c_void_p),
         ("ended", c_void_p),
@@ -212,37 +217,47 @@ class NativeModel:
         Waits where `threads` calls run already. Raises ValueError for ids or lengths that the model
         does not have, MemoryError where the call needs more memory than there is.
         """
-        count = len(sources)
-        lengths = np.fromiter(map(len, sources), np.int32, count)
-        limits_ = np.asarray(limits, np.int32)
-        flat = np.fromiter((one for source in sources for one in source), np.int32, lengths.sum())
-        if len(limits_) != count or (count and limits_.min() < 1):
-            raise ValueError("each source needs a limit of 1 or more")
-        ends = np.cumsum(limits_)
-        targets = np.empty(int(ends[-1]) if count else 0, np.int32)
-        results = np.empty((2, count), np.int32)
-        scores = np.zeros(count, np.float32)
-        words, counts = _candidates(candidates, count)
-        best = _TopKArrays(limits_, top_k)
-        call = _Call(
-            count, flat.ctypes.data, lengths.ctypes.data, limits_.ctypes.data,
-            None if words is None else words.ctypes.data,
-            None if counts is None else counts.ctypes.data,
-            scored, repetition_penalty, no_repeat_ngram, top_k, targets.ctypes.data,
-            results[0].ctypes.data, results[1].ctypes.data, scores.ctypes.data,
-            best.ids.ctypes.data, best.logp.ctypes.data, best.tails.ctypes.data,
-        )  # fmt: skip
+        arrays = _Arrays.of(sources, limits, candidates)
+        call = arrays.call()
+        call.scored = scored
+        call.repetition_penalty, call.no_repeat_ngram = repetition_penalty, no_repeat_ngram
+        best = _TopKArrays(arrays.limits, top_k)
+        call.top_k = top_k
+        call.top_ids, call.top_logp = best.ids.ctypes.data, best.logp.ctypes.data
+        call.tails = best.tails.ctypes.data
         self._run(call)
-        rows = zip(ends - limits_, *results.tolist(), scores.tolist(), strict=True)
+        translated = [one for [one] in arrays.translated()]
+        if not top_k:
+            return translated
+        starts = np.cumsum(arrays.limits + 1) - arrays.limits - 1
         return [
-            Translated(
-                targets[at : at + length].tolist(),
-                bool(ended),
-                score,
-                best.of(at + row, length + 1) if top_k else None,
-            )
-            for row, (at, length, ended, score) in enumerate(rows)
+            replace(one, top_k=best.of(int(start), len(one.ids) + 1))
+            for start, one in zip(starts, translated, strict=True)
         ]
+
+    def search(
+        self,
+        sources: Sequence[Sequence[int]],
+        limits: Sequence[int],
+        *,
+        beam_size: int,
+        n_best: int = 1,
+        length_penalty: float = 1.0,
+        candidates: Sequence[NDArray[np.integer]] | None = None,
+        repetition_penalty: float = 1.0,
+        no_repeat_ngram: int = 0,
+    ) -> list[list[Translated]]:
+        """The `n_best` translations of each source that a beam of at most MOST_BEAM finds, best
+        first by log-probability / (tokens, `</s>` counted) ^ `length_penalty`. The rest is as for
+        `translate`.
+        """
+        arrays = _Arrays.of(sources, limits, candidates, n_best)
+        call = arrays.call()
+        call.scored = True
+        call.repetition_penalty, call.no_repeat_ngram = repetition_penalty, no_repeat_ngram
+        call.beam_size, call.length_penalty = beam_size, length_penalty
+        self._run(call)
+        return arrays.translated()
 
     def _run(self, call: _Call) -> None:
         with self._running:
@@ -260,6 +275,89 @@ class NativeModel:
             raise MemoryError("the call needs more memory than there is: send fewer sentences")
         if status:
             raise ValueError("the call has ids, lengths or options that the model does not have")
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    """What every call reads, and where its translations go: `n_best` of each of R sources."""
+
+    sources: Ints
+    lengths: Ints
+    limits: Ints
+    candidates: Ints | None
+    counts: Ints | None
+    targets: Ints
+    target_lengths: Ints
+    """[R, n_best]"""
+    ended: Ints
+    scores: Floats
+
+    @staticmethod
+    def of(
+        sources: Sequence[Sequence[int]],
+        limits: Sequence[int],
+        candidates: Sequence[NDArray[np.integer]] | None,
+        n_best: int = 1,
+    ) -> _Arrays:
+        """Raises ValueError where there is not a limit, and candidates if any, for each source."""
+        count = len(sources)
+        lengths = np.fromiter(map(len, sources), np.int32, count)
+        most = np.asarray(limits, np.int32)
+        if len(most) != count or (count and most.min() < 1):
+            raise ValueError("each source needs a limit of 1 or more")
+        shape = count, max(n_best, 0)
+        return _Arrays(
+            np.fromiter((one for source in sources for one in source), np.int32, lengths.sum()),
+            lengths,
+            most,
+            *_candidates(candidates, count),
+            np.empty(int(most.sum()) * shape[1], np.int32),
+            np.empty(shape, np.int32),
+            np.empty(shape, np.int32),
+            np.zeros(shape, np.float32),
+        )
+
+    def call(self) -> _Call:
+        """A call that decodes greedily. It refers to the arrays, which must outlive it."""
+        words, counts = self.candidates, self.counts
+        return _Call(
+            rows=len(self.lengths),
+            sources=self.sources.ctypes.data,
+            lengths=self.lengths.ctypes.data,
+            limits=self.limits.ctypes.data,
+            candidates=None if words is None else words.ctypes.data,
+            candidate_counts=None if counts is None else counts.ctypes.data,
+            repetition_penalty=1.0,
+            beam_size=1,
+            n_best=self.target_lengths.shape[1],
+            length_penalty=1.0,
+            targets=self.targets.ctypes.data,
+            target_lengths=self.target_lengths.ctypes.data,
+            ended=self.ended.ctypes.data,
+            scores=self.scores.ctypes.data,
+        )
+
+    def translated(self) -> list[list[Translated]]:
+        """The translations of each source, of which a beam may find fewer than `n_best`."""
+        n_best = self.target_lengths.shape[1]
+        limits = np.repeat(self.limits, n_best)
+        rows = zip(
+            (np.cumsum(limits) - limits).tolist(),
+            self.target_lengths.ravel().tolist(),
+            self.ended.ravel().tolist(),
+            self.scores.ravel().tolist(),
+            strict=True,
+        )
+        found = [
+            Translated(self.targets[at : at + length].tolist(), bool(ended), score)
+            if length >= 0
+            else None
+            for at, length, ended, score in rows
+        ]
+        return [
+            [one for one in found[row : row + n_best] if one is not None]
+            for row in range(0, len(found), n_best)
+        ]
 
 
 class _TopKArrays:

@@ -217,15 +217,12 @@ def test_students_with_added_pieces_are_labelled_by_it(place: Path) -> None:
     "changes",
     [
         {"precision": "float32"},
-        {"beam_size": 2},
-        {"paths": ["hypothesis", "reference"]},
-        {"top_k": 0},
-        {"filter": {}},
+        {"precision": "float32", "beam_size": 2},
         {"mbr": {"samples": 4}},
     ],
     ids=str,
 )
-def test_torch_makes_all_other_labels(
+def test_torch_makes_float32_labels_and_samples(
     place: Path, src: list[list[int]], changes: dict[str, Any]
 ) -> None:
     labels = LabelsConfig.model_validate({**GREEDY.model_dump(), **changes})
@@ -234,6 +231,65 @@ def test_torch_makes_all_other_labels(
     assert teacher.about.engine == "torch"
     columns = label_rows(teacher, src[:2], src[:2], labels, Tokenizer(place / "own.model"))
     assert len(columns["hypothesis"]) == 2
+
+
+@needs_library
+@pytest.mark.parametrize("shortlist", [True, False])
+def test_most_of_the_n_best_are_those_of_float32(
+    ending: Path, src: list[list[int]], shortlist: bool
+) -> None:
+    options = {"beam_size": 4, "n_best": 3, "shortlist": shortlist}
+    int8 = marian(ending, GREEDY.model_copy(update=options))
+    float32 = marian(ending, FLOAT32.model_copy(update=options))
+    assert int8.about.engine.startswith("compiled engine (")
+    for length_penalty in (1.0, 0.5):
+        found = int8.translate(src, 4, 3, length_penalty)
+        expected = float32.translate(src, 4, 3, length_penalty)
+        assert sum(len(hypotheses) for hypotheses in found) >= 3 * len(src) - 3
+        shared = apart = 0.0
+        for ours, theirs in zip(found, expected, strict=True):
+            assert all(ids[-1] == EOS and len(ids) > 1 for ids, _ in ours)
+            scores = {tuple(ids): score for ids, score in theirs}
+            common = [one for one in ours if tuple(one[0]) in scores]
+            shared += len(common)
+            apart += sum(abs(score - scores[tuple(ids)]) / len(ids) for ids, score in common)
+        assert shared >= 1.5 * len(src)
+        assert apart / shared < 0.1
+
+
+@needs_library
+def test_the_n_best_do_not_depend_on_calls_and_threads(
+    place: Path, src: list[list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = marian(place).translate(src, 3, 2, 1.0)
+    for tokens, threads in ((1, "1"), (60, "3")):
+        monkeypatch.setattr(compiled, "CALL_TOKENS", tokens)
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+        assert marian(place).translate(src, 3, 2, 1.0) == expected
+
+
+@needs_library
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"beam_size": 3, "n_best": 2},
+        {"paths": ["hypothesis", "reference"]},
+        {"top_k": 0},
+        {"filter": {}},
+        {"beam_size": 3, "n_best": 3, "mbr": {"samples": 0}},
+    ],
+    ids=str,
+)
+def test_labels_in_two_passes_have_its_translations(
+    place: Path, src: list[list[int]], changes: dict[str, Any]
+) -> None:
+    labels = LabelsConfig.model_validate({**GREEDY.model_dump(), **changes})
+    teacher = marian(place, labels)
+    columns = label_rows(teacher, src[:6], src[:6], labels, Tokenizer(place / "own.model"))
+    found = teacher.translate(src[:6], labels.beam_size, labels.n_best, 1.0)
+    for own, best in zip(columns["nbest"], found, strict=True):
+        assert isinstance(own, list)
+        assert {tuple(ids) for ids in own} <= {tuple(ids) for ids, _ in best}
 
 
 def test_torch_searches_for_an_ensemble(place: Path, src: list[list[int]]) -> None:
@@ -275,14 +331,17 @@ def labels_of(run: Run) -> dict[str, bytes]:
 def test_int8_labels_are_other_labels(place: Path, tmp_path: Path) -> None:
     """And float32 ones are those that were made before there were int8 ones."""
     prints = []
-    for labels in ({}, {"precision": "int8"}, {"precision": "float32"}, {"beam_size": 2}):
+    beam = {"beam_size": 2}
+    float32 = {"precision": "float32"}
+    for labels in ({}, {"precision": "int8"}, float32, beam, {**beam, **float32}):
         run = run_of(place, tmp_path, labels)
         stage = build_stages(run)["label"]
         prints.append((fingerprint(stage, build_stages(run)), stage.inputs()[0]))
     assert prints[0] == prints[1]
     assert prints[0] != prints[2]
     assert prints[2][1] == {"beam_size": 1}
-    assert prints[3][1] == {"beam_size": 2}
+    assert prints[3][1] == {"beam_size": 2, "computed": "int8"}
+    assert prints[4][1] == {"beam_size": 2}
 
 
 @needs_library

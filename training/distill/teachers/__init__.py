@@ -66,12 +66,12 @@ def build_teacher(
     open_engine: EngineOpener | None = None,
 ) -> Teacher:
     """The teacher that a recipe names; a checkpoint translates in CTranslate2 if there is a
-    `converter`, else in torch. With `open_engine` a `marian` teacher whose labels are int8 and need
-    one pass makes them by the engine that it opens.
+    `converter`, else in torch. With `open_engine` a `marian` teacher whose translations are int8
+    makes them by the engine that it opens.
 
     Raises RecipeError where it cannot be loaded or needs something that is not installed.
     """
-    if not job.labels.one_pass_int8:
+    if not job.labels.translates_in_int8:
         open_engine = None
     if isinstance(job.config, TrainedTeacher):
         return NativeTeacher(job.trained, job.labels.batch_tokens, job.labels.precision, converter)

@@ -1,7 +1,7 @@
 """Pretrained models of Firefox, Marian and Hugging Face's Marian as teachers.
 
 Read by `training.pretrained` into our Transformer: no other toolkit is needed, and no code of a
-model's is run. They compute in float32 in torch; greedy labels may be a compiled int8 engine's.
+model's is run. They compute in float32 in torch; translations may be a compiled int8 engine's.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 from training.checkpoint import build_model
 from training.config.model import MarianFolder
 from training.config.recipe import RecipeError
-from training.distill.teachers.base import About, GreedyLabel, Ids
+from training.distill.teachers.base import About, GreedyLabel, Hypotheses, Ids
 from training.distill.teachers.compiled import CompiledLabeller, EngineOpener
 from training.distill.teachers.native import TorchTeacher
 from training.distributed import thread_count
@@ -38,7 +38,7 @@ class MarianTeacher(TorchTeacher):
         open_engine: EngineOpener | None = None,
     ) -> None:
         """`max_length` is the student's; with `shortlist` a model's lexicon limits the output. On a
-        CPU the engine that `open_engine` gives decodes greedily, in int8.
+        CPU the engine that `open_engine` gives translates, in int8.
 
         Raises RecipeError where the folder cannot be read.
         """
@@ -80,8 +80,20 @@ class MarianTeacher(TorchTeacher):
         """The greedy translation of each source and its top-k, in one pass."""
         if self._labeller is None:
             return super().greedy_labels(src, top_k)
-        sources = [[*self._source_prefix, *ids] for ids in src]
-        return self._labeller.label(sources, self._limits(src), top_k)
+        return self._labeller.label(self._prefixed(src), self._limits(src), top_k)
+
+    def search(
+        self, src: list[Ids], beam_size: int, n_best: int, length_penalty: float
+    ) -> list[Hypotheses]:
+        """`n_best` translations of each source by beam search."""
+        if self._labeller is None:
+            return super().search(src, beam_size, n_best, length_penalty)
+        return self._labeller.search(
+            self._prefixed(src), self._limits(src), beam_size, n_best, length_penalty
+        )
+
+    def _prefixed(self, src: list[Ids]) -> list[Ids]:
+        return [[*self._source_prefix, *ids] for ids in src]
 
 
 def _built(pretrained: PretrainedModel, max_length: int) -> Transformer:

@@ -10,12 +10,12 @@
 #include "run.h"
 
 /* The sentence's output layer, and how many of its outputs are tokens. */
-static const qs_linear *output_of(const qs_run *run, int sentence) {
+const qs_linear *qs_output_of(const qs_run *run, int sentence) {
     return run->shortlists ? &run->shortlists[sentence].output : &run->model->output;
 }
 
 /* Where a token stands among a sentence's outputs, or -1. */
-static int place_of(const qs_run *run, int sentence, int32_t id) {
+int qs_place_of(const qs_run *run, int sentence, int32_t id) {
     if (!run->shortlists) return id;
     const qs_shortlist *shortlist = &run->shortlists[sentence];
     int low = 0, high = shortlist->count;
@@ -69,8 +69,8 @@ static void choose_plainly(qs_run *run, int rows, int place) {
     for (int first = 0; first < rows; first += together) {
         int count = rows - first < together ? rows - first : together;
         int sentence = run->active[first];
-        int banned = place == 0 ? place_of(run, sentence, QS_EOS) : -1;
-        largest_of(run, output_of(run, sentence), first, count, banned);
+        int banned = place == 0 ? qs_place_of(run, sentence, QS_EOS) : -1;
+        largest_of(run, qs_output_of(run, sentence), first, count, banned);
     }
 }
 
@@ -86,7 +86,7 @@ static void penalise(qs_run *run, int sentence, const int32_t *written, int leng
         for (int j = 0; j < known && !seen; j++) seen = run->history[j] == written[i];
         if (seen) continue;
         run->history[known++] = written[i];
-        int place = place_of(run, sentence, written[i]);
+        int place = qs_place_of(run, sentence, written[i]);
         if (place < 0) continue;
         float *logit = logits + place;
         *logit = *logit < 0 ? *logit * penalty : *logit / penalty;
@@ -102,9 +102,15 @@ static void ban_ngrams(qs_run *run, int sentence, const int32_t *written, int le
     for (int i = 0; i + n <= length; i++) {
         int same = 1;
         for (int j = 0; j < n - 1 && same; j++) same = written[i + j] == last[j];
-        int place = same ? place_of(run, sentence, written[i + n - 1]) : -1;
+        int place = same ? qs_place_of(run, sentence, written[i + n - 1]) : -1;
         if (place >= 0) logits[place] = -INFINITY;
     }
+}
+
+void qs_restrict(qs_run *run, int sentence, const int32_t *written, int length, float *logits) {
+    if (run->call->repetition_penalty != 1.0f) penalise(run, sentence, written, length, logits);
+    ban_ngrams(run, sentence, written, length, logits);
+    if (length == 0) logits[qs_place_of(run, sentence, QS_EOS)] = -INFINITY;
 }
 
 /* Log softmax of the largest logit: minus the logarithm of the sum. */
@@ -126,10 +132,7 @@ static void choose_one(qs_run *run, int row, int place, float *logits, int count
         run->best_id[row] = -1;
         return;
     }
-    const int32_t *written = run->call->targets + run->written_at[sentence];
-    if (run->call->repetition_penalty != 1.0f) penalise(run, sentence, written, place, logits);
-    ban_ngrams(run, sentence, written, place, logits);
-    if (place == 0) logits[place_of(run, sentence, QS_EOS)] = -INFINITY;
+    qs_restrict(run, sentence, run->call->targets + run->written_at[sentence], place, logits);
     float largest = run->model->kernel->floats->largest(logits, count);
     run->best_id[row] = first_of(logits, count, largest);
     if (run->call->scored) add_score(run, sentence, logits, count, largest);
@@ -139,7 +142,7 @@ static void choose_fully(qs_run *run, int rows, int place) {
     int together = run->shortlists ? 1 : QS_FULL_ROWS;
     for (int first = 0; first < rows; first += together) {
         int count = rows - first < together ? rows - first : together;
-        const qs_linear *output = output_of(run, run->active[first]);
+        const qs_linear *output = qs_output_of(run, run->active[first]);
         qs_apply(run->model->kernel, output, run->bytes + (size_t)first * run->byte_stride,
                  run->byte_stride, run->row_steps + first, count,
                  run->model->kernel->floats->store, run->logits, (size_t)output->outputs,

@@ -1,14 +1,14 @@
-/* A decoder step: one new position for each sentence that goes on. */
+/* A decoder step: one new position for each sentence or hypothesis that goes on. */
 #include "run.h"
 
 /* Self-attention of the new positions to those before them. */
 static void attend_before(qs_run *run, int layer, int rows, int place) {
     const qs_dims *dims = &run->model->dims;
-    size_t width = (size_t)dims->width, whole = run->padded_steps * width;
+    size_t width = (size_t)dims->width, whole = run->padded_steps * (size_t)run->beam * width;
     for (int row = 0; row < rows; row++) {
-        int sentence = run->active[row];
-        int padded = qs_padded(qs_steps(run->call, sentence), 8);
-        size_t at = (size_t)layer * whole + run->target_at[sentence] * width;
+        int slot = run->active[row];
+        int padded = qs_padded(qs_steps(run->call, qs_sentence_of(run, slot)), 8);
+        size_t at = (size_t)layer * whole + qs_slot_at(run, slot) * width;
         float *keys = run->self_keys + at, *values = run->self_values + at;
         const float *qkv = run->wide_rows + (size_t)row * run->wide;
         qs_write_key(keys, qkv + width, place, padded, dims->heads, dims->width / dims->heads);
@@ -22,7 +22,8 @@ static void attend_before(qs_run *run, int layer, int rows, int place) {
 /* The recurrent unit of the new positions: adds to the states. */
 static void recur(qs_run *run, int layer, int rows, int place) {
     size_t width = (size_t)run->model->dims.width;
-    float *states = run->states + (size_t)layer * (size_t)run->call->rows * width;
+    size_t slots = (size_t)run->call->rows * (size_t)run->beam;
+    float *states = run->states + (size_t)layer * slots * width;
     for (int row = 0; row < rows; row++) {
         float *state = states + (size_t)run->active[row] * width;
         if (place == 0)
@@ -32,12 +33,16 @@ static void recur(qs_run *run, int layer, int rows, int place) {
     }
 }
 
+/* Attention to the source: the rows of a sentence lie side by side and read its keys together. */
 static void attend_source(qs_run *run, int layer, int rows) {
     size_t width = (size_t)run->model->dims.width, whole = run->padded_tokens * width;
-    for (int row = 0; row < rows; row++) {
-        int sentence = run->active[row], length = run->call->lengths[sentence];
+    for (int row = 0, count; row < rows; row += count) {
+        int sentence = qs_sentence_of(run, run->active[row]);
+        int length = run->call->lengths[sentence];
+        for (count = 1; row + count < rows; count++)
+            if (qs_sentence_of(run, run->active[row + count]) != sentence) break;
         size_t at = (size_t)layer * whole + run->source_at[sentence] * width;
-        qs_attend(run, run->wide_rows + (size_t)row * run->wide, run->wide, 1,
+        qs_attend(run, run->wide_rows + (size_t)row * run->wide, run->wide, count,
                   run->cross_keys + at, qs_padded(length, 8), run->cross_values + at, width, length,
                   run->mix + (size_t)row * run->narrow);
     }

@@ -20,8 +20,10 @@ typedef struct qs_model qs_model;
 typedef struct qs_scratch qs_scratch;
 
 enum { QS_OK = 0, QS_BAD_CALL = 1, QS_NO_MEMORY = 2 };
+enum { QS_MAX_BEAM = 32 };
 
-/* Sentences to translate, and where their translations go. Arrays of sentences are [rows]. */
+/* Sentences to translate, and where their translations go. Arrays of sentences are [rows], those of
+ * translations [rows][n_best]. */
 typedef struct {
     int32_t rows;
     const int32_t *sources;          /* ids of all sentences one after the other, each with </s> */
@@ -33,8 +35,11 @@ typedef struct {
     float repetition_penalty;        /* 1: none */
     int32_t no_repeat_ngram;         /* 0: none */
     int32_t top_k;                   /* words that are wanted of each position; 0: none */
-    int32_t *targets;                /* out: ids without </s>, `limits` places for each sentence */
-    int32_t *target_lengths;         /* out */
+    int32_t beam_size;               /* 1: greedy decoding; up to QS_MAX_BEAM, then without top_k */
+    int32_t n_best;                  /* translations of a sentence, at most `beam_size` */
+    float length_penalty;            /* a beam ranks by log-probability / ids ^ this, </s> counted */
+    int32_t *targets;                /* out: ids without </s>, `limits` places for each translation */
+    int32_t *target_lengths;         /* out; -1 where a beam found fewer than `n_best` */
     int32_t *ended;                  /* out: 1 if </s> came before the limit, else 0 */
     float *scores;                   /* out if scored: sums of log-probabilities, </s> counted */
     /* Out if top_k, for each sentence `limits` + 1 positions, of which it fills `target_lengths`
@@ -62,7 +67,7 @@ QS_EXPORT const char *qs_model_kernel(const qs_model *model);
 QS_EXPORT qs_scratch *qs_scratch_new(void);
 QS_EXPORT void qs_scratch_free(qs_scratch *scratch);
 
-/* Greedy translations of all sentences of a call. What a sentence becomes does not depend on the
+/* Translations of all sentences of a call, greedy or by beam search, the best first. What a sentence becomes does not depend on the
  * others. QS_OK, QS_BAD_CALL where an argument is out of its range, or QS_NO_MEMORY. */
 QS_EXPORT int qs_translate(const qs_model *model, qs_scratch *scratch, const qs_call *call);
 

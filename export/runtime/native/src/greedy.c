@@ -34,17 +34,11 @@ static int keep_going(qs_run *run, int rows, int place) {
     return going;
 }
 
-int qs_translate(const qs_model *model, qs_scratch *scratch, const qs_call *call) {
-    qs_run run;
-    int status = qs_prepare(&run, model, scratch, call);
-    if (status != QS_OK) return status;
-    if (model->dims.shortlisted) qs_gather(&run);
-    qs_encode(&run);
-    int rows = begin(&run);
+void qs_decode_greedily(qs_run *run) {
+    int rows = begin(run);
     for (int place = 0; rows > 0; place++) {
-        qs_step(&run, rows, place);
-        qs_choose(&run, rows, place);
-        rows = keep_going(&run, rows, place);
+        qs_step(run, rows, place);
+        qs_choose(run, rows, place);
+        rows = keep_going(run, rows, place);
     }
-    return QS_OK;
 }

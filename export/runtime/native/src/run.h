@@ -13,13 +13,30 @@ typedef struct {
     int count;
 } qs_shortlist;
 
+/* A prefix that beam search goes on with. */
+typedef struct {
+    float score; /* its log-probability */
+    int32_t slot;
+    int32_t last; /* its last id */
+} qs_hypothesis;
+
+/* A translation that beam search has found. */
+typedef struct {
+    double rank;
+    float score;
+    int32_t length; /* without </s> */
+    int32_t ended;  /* whether </s> came */
+    int32_t written;
+} qs_found;
+
 typedef struct {
     const qs_model *model;
     const qs_call *call;
-    int most_rows;   /* rows of the encoder's largest chunk, or sentences */
+    int most_rows;   /* rows of the encoder's largest chunk, or slots */
     int most_length; /* of a source or a translation */
     size_t padded_tokens; /* of all sources, each filled up to a multiple of 8 */
     size_t padded_steps; /* of all translations' steps, likewise */
+    int beam; /* slots of a sentence, where what a hypothesis has is kept */
     size_t wide; /* floats of a row of `wide` */
     size_t narrow; /* floats of a row of `x` and the like */
 
@@ -40,18 +57,26 @@ typedef struct {
     /* by sentence [call->rows] */
     size_t *source_at; /* where a sentence's keys begin, in positions, each filled up to 8 */
     size_t *target_at;
-    size_t *written_at; /* where its translation begins in call->targets */
-    int32_t *active;
-    int32_t *last;
+    size_t *written_at; /* where its translation begins in call->targets, with n_best 1 */
+    int32_t *active; /* [slots] of the rows of a step; greedily a slot is a sentence */
+    int32_t *last;   /* [slots] */
     float *best;      /* [rows] the largest logit so far */
     int32_t *best_id; /* its id */
 
-    /* by decoder layer, then by sentence */
+    /* by decoder layer, then by sentence or slot */
     float *cross_keys;
     float *cross_values;
     float *self_keys;
     float *self_values;
-    float *states; /* of recurrent layers [sentence][width] */
+    float *states; /* of recurrent layers [slot][width] */
+
+    /* of beam search; by sentence, then by hypothesis */
+    qs_hypothesis *hypotheses; /* [beam], best first */
+    int32_t *going;            /* how many */
+    int32_t *prefixes;         /* by slot: ids [limit] */
+    qs_found *found;           /* [2 * beam] */
+    int32_t *found_count;
+    int32_t *found_ids;        /* [2 * beam][limit] */
 
     float *logits; /* a panel, or all of QS_FULL_ROWS rows where that is needed */
     int32_t *history; /* ids that a sentence has, once each */
@@ -67,6 +92,22 @@ static inline int qs_is_plain(const qs_call *call) {
 /* Most steps of a sentence: with distributions one more, for the </s> behind a full translation. */
 static inline int qs_steps(const qs_call *call, int sentence) {
     return call->limits[sentence] + (call->top_k > 0);
+}
+
+static inline int qs_sentence_of(const qs_run *run, int slot) { return slot / run->beam; }
+
+/* Where a slot's keys and values begin, in positions. */
+static inline size_t qs_slot_at(const qs_run *run, int slot) {
+    int sentence = qs_sentence_of(run, slot), own = slot % run->beam;
+    size_t padded = (size_t)qs_padded(qs_steps(run->call, sentence), 8);
+    return run->target_at[sentence] * (size_t)run->beam + (size_t)own * padded;
+}
+
+/* A slot's prefix, [limit]. */
+static inline int32_t *qs_prefix_of(const qs_run *run, int slot) {
+    int sentence = qs_sentence_of(run, slot), own = slot % run->beam;
+    return run->prefixes + run->written_at[sentence] * (size_t)run->beam +
+           (size_t)own * (size_t)run->call->limits[sentence];
 }
 
 /* What token stands at a place among a sentence's outputs. */
@@ -101,6 +142,19 @@ void qs_encode(qs_run *run);
 void qs_step(qs_run *run, int rows, int place);
 /* The likeliest tokens of the active rows into best_id; adds to the scores. */
 void qs_choose(qs_run *run, int rows, int place);
+/* Decode all sentences, greedily or by beam search. */
+void qs_decode_greedily(qs_run *run);
+void qs_search(qs_run *run);
+/* Give the hypotheses that a sentence goes on with slots: what the first child of a parent needs is
+ * in the parent's, others get a copy of `positions`. In `children` [count] a slot is the parent's. */
+void qs_branch(qs_run *run, int sentence, qs_hypothesis *children, int count, int positions);
+
+/* The sentence's output layer, and where a token stands among its outputs, or -1. */
+const qs_linear *qs_output_of(const qs_run *run, int sentence);
+int qs_place_of(const qs_run *run, int sentence, int32_t id);
+/* Logits of the token after `written`: what repeats counts less or is banned, and so is </s> at the
+ * beginning. */
+void qs_restrict(qs_run *run, int sentence, const int32_t *written, int length, float *logits);
 /* The distribution of a sentence's position from its logits [count]. */
 void qs_keep_top(qs_run *run, int sentence, int place, const float *logits, int count);
 /* Pack the output layers of all sentences' candidates. */

@@ -45,12 +45,21 @@ static int candidates_fit(const qs_model *model, const qs_call *call) {
     return 1;
 }
 
+static int beam_fits(const qs_call *call) {
+    if (call->beam_size < 1 || call->beam_size > QS_MAX_BEAM) return 0;
+    if (call->n_best < 1 || call->n_best > call->beam_size) return 0;
+    if (!(call->length_penalty >= 0.0f && call->length_penalty <= 10.0f)) return 0;
+    if (call->beam_size > 1 && call->top_k) return 0;
+    return call->rows <= MAX_ROWS / call->beam_size;
+}
+
 static int call_fits(const qs_model *model, const qs_call *call) {
     if (call->rows < 1 || call->rows > MAX_ROWS) return 0;
     if (!(call->repetition_penalty >= 1.0f && call->repetition_penalty <= 100.0f)) return 0;
     if (call->no_repeat_ngram < 0 || call->no_repeat_ngram > MAX_NGRAM) return 0;
     if (call->top_k < 0 || call->top_k > model->dims.vocab_size) return 0;
     if (call->top_k && !(call->top_ids && call->top_logp && call->tails)) return 0;
+    if (!beam_fits(call)) return 0;
     int most = model->dims.positions - (call->top_k > 0); /* see qs_steps */
     const int32_t *source = call->sources;
     for (int row = 0; row < call->rows; row++) {
@@ -69,7 +78,8 @@ static void measure(qs_run *run) {
     const qs_call *call = run->call;
     const qs_dims *dims = &run->model->dims;
     size_t chunk = 0;
-    run->most_rows = call->rows;
+    run->beam = call->beam_size;
+    run->most_rows = call->rows * run->beam;
     for (int row = 0; row < call->rows; row++) {
         int length = call->lengths[row], steps = qs_steps(call, row);
         run->padded_tokens += (size_t)qs_padded(length, 8);
@@ -120,6 +130,7 @@ static size_t logit_count(const qs_run *run) {
     size_t rows = (size_t)run->call->rows, vocab = (size_t)run->model->dims.vocab_size;
     if (rows > QS_FULL_ROWS) rows = QS_FULL_ROWS;
     if (run->model->dims.shortlisted) rows = 1;
+    if (run->beam > 1) rows = QS_FULL_ROWS > run->beam ? QS_FULL_ROWS : (size_t)run->beam;
     size_t all = rows * (vocab + QS_BLOCK);
     return qs_is_plain(run->call) || all < QS_SUMS ? QS_SUMS : all;
 }
@@ -133,9 +144,21 @@ static void place_gathered(qs_run *run, layout *l) {
     run->gathered.terms = place(l, QS_ROWS * inputs + QS_AHEAD, sizeof(qs_term));
 }
 
+/* What beam search keeps; `steps` are at least the ids of all hypotheses. */
+static void place_search(qs_run *run, layout *l, size_t slots, size_t steps) {
+    run->hypotheses = place(l, slots, sizeof(qs_hypothesis));
+    run->going = place(l, (size_t)run->call->rows, sizeof(int32_t));
+    run->prefixes = place(l, steps, sizeof(int32_t));
+    run->found = place(l, 2 * slots, sizeof(qs_found));
+    run->found_count = place(l, (size_t)run->call->rows, sizeof(int32_t));
+    run->found_ids = place(l, 2 * steps, sizeof(int32_t));
+}
+
 static void place_all(qs_run *run, layout *l) {
     const qs_dims *dims = &run->model->dims;
     size_t rows = (size_t)run->most_rows, sentences = (size_t)run->call->rows;
+    size_t slots = sentences * (size_t)run->beam;
+    size_t steps = run->padded_steps * (size_t)run->beam;
     size_t width = (size_t)dims->width, layers = (size_t)dims->decoder_layers;
     size_t padded = (size_t)qs_padded(run->most_length, 8);
     run->x = place(l, rows * run->narrow, sizeof(float));
@@ -151,20 +174,21 @@ static void place_all(qs_run *run, layout *l) {
     run->source_at = place(l, sentences, sizeof(size_t));
     run->target_at = place(l, sentences, sizeof(size_t));
     run->written_at = place(l, sentences, sizeof(size_t));
-    run->active = place(l, sentences, sizeof(int32_t));
-    run->last = place(l, sentences, sizeof(int32_t));
+    run->active = place(l, slots, sizeof(int32_t));
+    run->last = place(l, slots, sizeof(int32_t));
     run->best = place(l, sentences, sizeof(float));
     run->best_id = place(l, sentences, sizeof(int32_t));
     run->cross_keys = place(l, layers * run->padded_tokens * width, sizeof(float));
     run->cross_values = place(l, layers * run->padded_tokens * width, sizeof(float));
     if (dims->recurrent) {
-        run->states = place(l, layers * sentences * width, sizeof(float));
+        run->states = place(l, layers * slots * width, sizeof(float));
     } else {
-        run->self_keys = place(l, layers * run->padded_steps * width, sizeof(float));
-        run->self_values = place(l, layers * run->padded_steps * width, sizeof(float));
+        run->self_keys = place(l, layers * steps * width, sizeof(float));
+        run->self_values = place(l, layers * steps * width, sizeof(float));
     }
     run->logits = place(l, logit_count(run), sizeof(float));
     run->history = place(l, padded, sizeof(int32_t));
+    if (run->beam > 1) place_search(run, l, slots, steps);
     if (dims->shortlisted) place_shortlists(run, l);
 }
 
