@@ -195,8 +195,8 @@ def _search(manifest: Manifest) -> str:
         return f"Decoding is {search} unless a request asks for more."
     if any(manifest.compiled_computes(one) for one in manifest.engines):
         return (
-            f"Decoding is {search} unless a request asks for more, which needs Quickstudy's compiled "
-            "engine: ONNX Runtime has no beam search or alternatives here."
+            f"Decoding is {search} unless a request asks for more, which needs Quickstudy's "
+            "compiled engine: ONNX Runtime has no beam search or alternatives here."
         )
     return "Decoding is greedy: no engine here has a beam search or alternatives."
 

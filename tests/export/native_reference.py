@@ -100,15 +100,18 @@ class Reference:
                     logits[EOS] = -np.inf
                 after = Prefix(prefix.ids, prefix.score, self.caches)
                 scores = prefix.score + log_softmax(logits)
-                continued += [(scores[id_], after, id_) for id_ in np.flatnonzero(scores > -np.inf)]
+                possible = np.flatnonzero(scores > -np.inf).tolist()
+                continued += [(float(scores[id_]), after, id_) for id_ in possible]
             continued.sort(key=lambda entry: -entry[0])
             prefixes = []
             for rank, (score, before, id_) in enumerate(continued[: 2 * beam_size]):
                 ended = id_ == EOS
-                written = before.ids if ended else [*before.ids, int(id_)]
+                written = before.ids if ended else [*before.ids, id_]
                 if ended or place + 1 == limit:
                     if rank < beam_size:
-                        found.append((score / (place + 1) ** length_penalty, (written, score, ended)))
+                        found.append(
+                            (score / (place + 1) ** length_penalty, (written, score, ended))
+                        )
                 elif len(prefixes) < beam_size:
                     prefixes.append(Prefix(written, score, before.caches))
             if len(found) >= beam_size:

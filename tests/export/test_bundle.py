@@ -65,8 +65,7 @@ def test_the_card_says_how_it_decodes(
     manifest = bundle.manifest
     engine, file = manifest.engines[0], next(iter(manifest.files.values()))
     engines = [
-        engine.model_copy(update={"name": kind, "kind": kind, "compute": compute})
-        for kind in kinds
+        engine.model_copy(update={"name": kind, "kind": kind, "compute": compute}) for kind in kinds
     ]
     listed = {f"{engine.path}/{name}": file for name in files}
     changed = manifest.model_copy(update={"engines": engines, "files": listed})

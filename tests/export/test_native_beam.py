@@ -83,11 +83,11 @@ def test_kernels_and_batches_give_the_same_bytes(tmp_path: Path, options: dict[s
     for beam_size in (2, 5, MOST_BEAM):
         asked: dict[str, Any] = {"beam_size": beam_size, "n_best": min(beam_size, 5)}
         models = [NativeModel(data, kernel=kernel) for kernel in KERNELS]
-        together = {"candidates": words if options.get("shortlisted") else None}
-        whole = models[0].search(rows, limits, **asked, **together)
+        together = words if options.get("shortlisted") else None
+        whole = models[0].search(rows, limits, candidates=together, **asked)
         assert any(one.ended for found in whole for one in found)
         for model in models:
-            assert model.search(rows, limits, **asked, **together) == whole
+            assert model.search(rows, limits, candidates=together, **asked) == whole
             for row, limit, candidates, found in zip(rows, limits, listed, whole, strict=True):
                 own = None if candidates is None else [candidates]
                 assert model.search([row], [limit], candidates=own, **asked) == [found]
@@ -155,9 +155,7 @@ def test_no_ngram_comes_twice_and_repetition_costs(tmp_path: Path) -> None:
     for n in (1, 2, 3):
         found = model.search(rows, limits, beam_size=BEAM, n_best=BEAM, no_repeat_ngram=n)
         assert repeats(found, n) == 0
-    penalised = model.search(
-        rows, limits, beam_size=BEAM, n_best=BEAM, repetition_penalty=5.0
-    )
+    penalised = model.search(rows, limits, beam_size=BEAM, n_best=BEAM, repetition_penalty=5.0)
     assert repeats(penalised, 1) < repeats(plain, 1)
 
 
