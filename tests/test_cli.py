@@ -14,6 +14,7 @@ from quickstudy import cli
 from quickstudy.cli import TRAIN_EXTRA as EXTRA
 from quickstudy.errors import ADVICE, QuickstudyError
 from service.settings import SettingsError
+from tests.export import tiny
 from tests.shipped_recipes import lacks_another_run_alone
 
 ROOT = Path(__file__).parents[1]
@@ -128,15 +129,17 @@ def test_translate_takes_markup_as_one_document() -> None:
         assert done.stdout.decode() == model.translate(text, format="html")
 
 
-def test_translate_refuses_a_beam_before_it_waits_for_text() -> None:
-    command = [*TRANSLATE, str(BUNDLE), "--engine", "onnx-int8", "--beam-size", "2"]
+def test_translate_refuses_a_beam_before_it_waits_for_text(tmp_path: Path) -> None:
+    tokenizer = tiny.train_tokenizer(tmp_path / "tokenizer.model")
+    bundle = tiny.make_bundle(tmp_path / "tiny", tokenizer, engines=["onnx-float32"])
+    command = [*TRANSLATE, str(bundle.path), "--beam-size", "2"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as process:
         assert process.stderr is not None
         message = process.stderr.read().decode()  # standard input stays open
         assert process.wait(60) == 1
-    assert message.startswith("quickstudy: beam_size is 2, but the engine onnx-int8 of ")
-    assert message.endswith("or use the bundle's engine ctranslate2-int8\n")
+    assert message.startswith("quickstudy: beam_size is 2, but the engine onnx-float32 of ")
+    assert message.endswith("only decodes greedily: leave it out\n")
 
 
 def test_translate_refuses_what_is_not_text() -> None:
