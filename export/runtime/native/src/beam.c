@@ -100,7 +100,8 @@ static void advance(qs_run *run, int sentence, int place, const continuations *a
 
 /* --- a step of all sentences ------------------------------------------------------------------ */
 
-/* The rows of sentences `first`… that share a product; `last` is the sentence after them. */
+/* How many rows of sentences `first`… share a product; `last` is the sentence after them. Their logits
+ * have room: they are QS_FULL_ROWS at most, or those of one beam. */
 static int share_product(const qs_run *run, int first, int *last) {
     int rows = run->going[first];
     for (*last = first + 1; *last < run->call->rows && !run->shortlists; ++*last) {

@@ -78,7 +78,7 @@ typedef struct {
     int32_t *found_count;
     int32_t *found_ids;        /* [2 * beam][limit] */
 
-    float *logits; /* a panel, or all of QS_FULL_ROWS rows where that is needed */
+    float *logits; /* a panel, or all of QS_FULL_ROWS rows, or a beam's, where that is needed */
     int32_t *history; /* ids that a sentence has, once each */
     qs_shortlist *shortlists;
 } qs_run;
@@ -86,7 +86,7 @@ typedef struct {
 /* Whether a call needs no more of the logits than the largest. */
 static inline int qs_is_plain(const qs_call *call) {
     return !call->scored && call->repetition_penalty == 1.0f && call->no_repeat_ngram == 0 &&
-           call->top_k == 0;
+           call->top_k == 0 && call->beam_size == 1;
 }
 
 /* Most steps of a sentence: with distributions one more, for the </s> behind a full translation. */
@@ -145,8 +145,9 @@ void qs_choose(qs_run *run, int rows, int place);
 /* Decode all sentences, greedily or by beam search. */
 void qs_decode_greedily(qs_run *run);
 void qs_search(qs_run *run);
-/* Give the hypotheses that a sentence goes on with slots: what the first child of a parent needs is
- * in the parent's, others get a copy of `positions`. In `children` [count] a slot is the parent's. */
+/* Slots for the hypotheses that a sentence goes on with, `children` [count, at most the beam], which
+ * come with their parents': the first child of a parent keeps it, others get a copy of what it has
+ * of the `positions` so far. */
 void qs_branch(qs_run *run, int sentence, qs_hypothesis *children, int count, int positions);
 
 /* The sentence's output layer, and where a token stands among its outputs, or -1. */
