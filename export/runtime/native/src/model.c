@@ -20,7 +20,7 @@
 static const char MAGIC[8] = {'Q', 'S', 'N', 'A', 'T', 'I', 'V', '1'};
 enum { MAX_WIDTH = 8192, MAX_LAYERS = 256, MAX_POSITIONS = 16384, MAX_VOCAB = 1000000 };
 
-int32_t qs_version(void) { return 3; }
+int32_t qs_version(void) { return 4; }
 
 /* --- memory that is freed with the model --------------------------------------------------- */
 
