@@ -32,17 +32,32 @@ START, END = "\ufdd0", "\ufdd1"
 TAKEN = re.compile(rf"{START}(\d{{1,9}}){END}")
 
 
-def take_out(text: str) -> tuple[str, list[str]]:
-    """HTML with numbers in the place of its attributes' values, and these as they stand there.
+class TakenOut:
+    """Values that were taken out of a text, in the order of their numbers there."""
 
-    What is in code, scripts and what must not be translated stays; so does all of a text that has
-    such numbers itself.
+    def __init__(self) -> None:
+        self.paragraphs: list[Block] = []
+
+    def add(self, paragraph: Block) -> str:
+        """What stands in the place of a value."""
+        self.paragraphs.append(paragraph)
+        return f"{START}{len(self.paragraphs) - 1}{END}"
+
+
+def has_numbers(text: str) -> bool:
+    """Whether a text has such numbers itself, so that nothing can be taken out of it."""
+    return START in text
+
+
+def take_out(text: str, taken: TakenOut) -> str:
+    """HTML with numbers in the place of its attributes' values.
+
+    What is in code, scripts and what must not be translated stays.
     """
-    if START in text or "=" not in text:
-        return text, []
+    if "=" not in text:
+        return text
     tokens = list(tokenize(text))
     partners = match_tags(tokens)
-    values: list[str] = []
     parts: list[str] = []
     kept_until = 0
     for at, token in enumerate(tokens):
@@ -52,23 +67,22 @@ def take_out(text: str) -> tuple[str, list[str]]:
             if (is_kept or token.name in PROTECTED | RAW) and token.kind == "open":
                 kept_until = partners.get(at, at) + 1
             if not is_kept and "=" in raw:
-                raw = _without_values(raw, token.name, values)
+                raw = without_values(raw, token.name, taken)
         parts.append(raw)
-    return "".join(parts), values
+    return "".join(parts)
 
 
-def _without_values(raw: str, name: str, values: list[str]) -> str:
-    """A tag with numbers for the values of its attributes, which are added to `values`."""
+def without_values(raw: str, name: str, taken: TakenOut) -> str:
+    """A tag with numbers for the values of its attributes."""
 
-    def taken(match: re.Match[str]) -> str:
+    def without(match: re.Match[str]) -> str:
         value = match["a"] if match["a"] is not None else match["b"]
         if not _is_shown(name, match["name"].lower(), raw) or not any(map(str.isalpha, value)):
             return match[0]
-        values.append(value)
         quote = match[0][-1]
-        return f"{match['before']}{quote}{START}{len(values) - 1}{END}{quote}"
+        return f"{match['before']}{quote}{taken.add(_paragraph(value))}{quote}"
 
-    return ATTRIBUTE.sub(taken, raw)
+    return ATTRIBUTE.sub(without, raw)
 
 
 def _is_shown(element: str, attribute: str, raw: str) -> bool:
@@ -79,7 +93,7 @@ def _is_shown(element: str, attribute: str, raw: str) -> bool:
     return element == "input" and attribute == "value" and BUTTON.search(raw) is not None
 
 
-def paragraph(value: str) -> Block:
+def _paragraph(value: str) -> Block:
     """An attribute's value as a paragraph."""
     builder = InlineTextBuilder()
     add_text(builder, value)

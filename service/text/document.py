@@ -18,8 +18,7 @@ from typing import Literal
 
 from service.text.accelerators import MARKS, Accelerator, take_out
 from service.text.accelerators import put_back as put_keys_back
-from service.text.attributes import paragraph as attribute_paragraph
-from service.text.attributes import put_back
+from service.text.attributes import TakenOut, has_numbers, put_back
 from service.text.attributes import take_out as take_out_attributes
 from service.text.coverage import Coverage
 from service.text.glossary import NO_GLOSSARY, Glossary
@@ -193,7 +192,8 @@ def open_document(
     is too long. `coverage` is what the model can read, None if it reads any text. With `adds_stop`,
     the model gets a full stop after what has no mark at its end (a heading, a cell), which its
     translation then loses. With `numerals`, translations are held to the numbers of the text. With
-    `translate_attributes`, so are the attributes of HTML that a reader sees.
+    `translate_attributes`, so are the attributes of HTML that a reader sees, and in Markdown the
+    texts of images and the titles of links.
     """
     document = Document()
     cutter = _Cutter(
@@ -209,19 +209,31 @@ def open_document(
         adds_stop,
         numerals,
     )
-    values: list[str] = []
-    if translate_attributes and format == "html":
-        text, values = take_out_attributes(text)
-    read = read_wrapped if wrapped and format == "text" else READERS[format]
-    for block in read(text):
+    taken = TakenOut()
+    blocks = _read(text, format, wrapped, taken if translate_attributes else None)
+    for block in blocks:
         if isinstance(block, str):
             document.layout.append(block)
         else:
             cutter.add(block, document.layout)
-    for value in values:
+    for paragraph in taken.paragraphs:
         document.attributes.append([])
-        cutter.add(attribute_paragraph(value), document.attributes[-1])
+        cutter.add(paragraph, document.attributes[-1])
     return document
+
+
+def _read(
+    text: str, format: Format, wrapped: bool, taken: TakenOut | None
+) -> Iterator[str | Block]:
+    """What is kept of a text, and its paragraphs; attributes are `taken` out."""
+    if wrapped and format == "text":
+        return read_wrapped(text)
+    if taken is not None and not has_numbers(text):
+        if format == "html":
+            return read_html(take_out_attributes(text, taken))
+        if format == "markdown":
+            return read_markdown(text, taken)
+    return READERS[format](text)
 
 
 @dataclass(frozen=True)

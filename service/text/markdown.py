@@ -10,18 +10,21 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.text import html
+from service.text.attributes import TakenOut, take_out, without_values
 from service.text.inline import (
     LINE_END,
     MARK,
     Block,
+    Escape,
     InlineElement,
     InlineText,
     InlineTextBuilder,
     kept,
 )
+from service.text.markdown_attributes import without_texts, without_title
 from service.text.patterns import TEMPLATE_LINE
 
 SENTENCE_PUNCTUATION = "!\"%&'(),-./:;?+="
@@ -53,7 +56,17 @@ TOKEN = re.compile(
 SPECIAL_CHARACTERS = re.compile(
     r"\\(?=[!-/:-@\[-`{-~]|$)|[`~\[\]]|<(?=[A-Za-z/!?])|(?<!\s)\*|\*(?!\s)|(?<!\w)_(?=\S)|(?<=\S)_(?!\w)|&(?=#?\w{1,32};)"
 )
+TAG_NAME = re.compile(r"<([A-Za-z][\w:.-]*)")
 LINE_START = re.compile(r"(#{1,6}(?=\s|$)|[-+](?=\s|$)|>|=+\s*$|-+\s*$|\d{1,9}(?=[.)](?:\s|$)))")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the reading of a document's parts shares: its link definitions' labels, in lower case,
+    and where alternative texts and titles go that are translated."""
+
+    labels: frozenset[str] = frozenset()
+    taken: TakenOut | None = None
 
 
 @dataclass(slots=True)
@@ -67,13 +80,16 @@ class MarkdownToken:
     after: str = ""
 
 
-def read_inline(text: str, breaks: Sequence[InlineElement], labels: frozenset[str]) -> InlineText:
-    """A paragraph's source → InlineText. `breaks` are its line breaks, `labels` the document's link
-    definitions, in lower case."""
+def read_inline(
+    text: str, breaks: Sequence[InlineElement], reading: Reading, escape: Escape
+) -> InlineText:
+    """A paragraph's source → InlineText. `breaks` are its line breaks."""
     tokens = list(_tokens(text, iter(breaks)))
-    _pair_links(tokens, labels)
+    _pair_links(tokens, reading.labels)
     _pair_emphasis(tokens)
     _pair_html(tokens)
+    if reading.taken is not None:
+        _take_out_texts(tokens, reading, reading.taken, escape)
     builder = InlineTextBuilder()
     for token in tokens:
         element = token.element
@@ -122,6 +138,28 @@ def _tokens(text: str, breaks: Iterator[InlineElement]) -> Iterator[MarkdownToke
         start = place = end
     if start < len(text):
         yield MarkdownToken(text[start:], "text")
+
+
+def _take_out_texts(
+    tokens: Sequence[MarkdownToken], reading: Reading, taken: TakenOut, escape: Escape
+) -> None:
+    """Numbers for the texts of images and the titles of links, in what is written of them."""
+
+    def read(alt: str) -> InlineText:
+        return read_inline(alt, (), replace(reading, taken=None), escape)
+
+    for token in tokens:
+        if token.element is None:
+            continue
+        if token.kind == "image":
+            output = without_texts(token.raw, taken, read, escape)
+        elif token.kind == "close":
+            output = without_title(token.element.output, taken)
+        elif token.kind == "tag" and (name := TAG_NAME.match(token.raw)):
+            output = without_values(token.raw, name[1].lower(), taken)
+        else:
+            continue
+        token.element = replace(token.element, output=output)
 
 
 def _with_breaks(raw: str, breaks: Iterator[InlineElement]) -> str:
@@ -263,11 +301,11 @@ def escape_in_table(text: str) -> str:
 
 def _block_of(
     text: str,
-    labels: frozenset[str],
+    reading: Reading,
     breaks: Sequence[InlineElement] = (),
     escape: Callable[[str], str] = escape,
 ) -> Block:
-    inline = read_inline(text, breaks, labels)
+    inline = read_inline(text, breaks, reading, escape)
     return Block(inline, escape_as(inline, escape))
 
 
@@ -336,7 +374,7 @@ class Lines:
 class MarkdownParagraph:
     """Lines of a paragraph, what is kept between them, and how deep in quotations it is."""
 
-    labels: frozenset[str]
+    reading: Reading
     text: list[str] = field(default_factory=list)
     gaps: list[str] = field(default_factory=list)
     depth: int = 0
@@ -353,20 +391,21 @@ class MarkdownParagraph:
         """The paragraph, then the line break after it; it is empty then."""
         if self.text:
             breaks = [InlineElement(gap, "character", gap, " ") for gap in self.gaps[:-1]]
-            yield _block_of("\n".join(self.text), self.labels, breaks)
+            yield _block_of("\n".join(self.text), self.reading, breaks)
             yield self.gaps[-1]
         self.text, self.gaps = [], []
 
     def finish_lines(self) -> Iterator[str | Block]:
         """The same with each line as a paragraph: terms that a definition follows."""
         for text, gap in zip(self.text, self.gaps, strict=True):
-            yield _block_of(text, self.labels)
+            yield _block_of(text, self.reading)
             yield gap
         self.text, self.gaps = [], []
 
 
-def read_markdown(text: str) -> Iterator[str | Block]:
-    """Cut Markdown into what is kept and paragraphs."""
+def read_markdown(text: str, taken: TakenOut | None = None) -> Iterator[str | Block]:
+    """Cut Markdown into what is kept and paragraphs. With `taken`, alternative texts and titles
+    are taken out, and numbers are written in their place."""
     front = FRONT_MATTER.match(text)
     if front:
         yield front.group()
@@ -375,7 +414,8 @@ def read_markdown(text: str) -> Iterator[str | Block]:
     labels = frozenset(
         match[1].casefold() for line, _ in lines.lines if (match := DEFINITION.match(line.lstrip()))
     )
-    paragraph = MarkdownParagraph(labels)
+    reading = Reading(labels, taken)
+    paragraph = MarkdownParagraph(reading)
     blank, in_list = True, False
     while lines:
         line = lines.peek()
@@ -394,7 +434,7 @@ def read_markdown(text: str) -> Iterator[str | Block]:
         kind = "code" if code else _block_kind(lines, prefix, content, bool(paragraph))
         if kind:
             yield from paragraph.finish()
-            yield from _block(kind, lines, prefix, content, labels)
+            yield from _block(kind, lines, prefix, content, reading)
             blank = (kind in ("blank", "code") and not content) or kind == "code"
             continue
         _, line_break = lines.take()
@@ -432,7 +472,7 @@ def _block_kind(lines: Lines, prefix: str, content: str, in_paragraph: bool) -> 
     if (mark := LINE_MARK.match(content)) and (not mark["alert"] or ">" in prefix):
         return "marked"
     if DEFINITION.match(content) and not content.startswith("[^"):
-        return "kept"
+        return "definition"
     if (tag := HTML_BLOCK.match(content)) and (tag[1] or "").lower() not in html.INLINE:
         return "html"
     following = lines.peek(1)
@@ -442,15 +482,16 @@ def _block_kind(lines: Lines, prefix: str, content: str, in_paragraph: bool) -> 
 
 
 def _block(
-    kind: str, lines: Lines, prefix: str, content: str, labels: frozenset[str]
+    kind: str, lines: Lines, prefix: str, content: str, reading: Reading
 ) -> Iterator[str | Block]:
     match kind:
         case "fence":
             yield _fenced(lines, content)
         case "html":
-            yield from html.read_html(_html_block(lines, content))
+            block = _html_block(lines, content)
+            yield from html.read_html(take_out(block, reading.taken) if reading.taken else block)
         case "table":
-            yield from _table(lines, labels)
+            yield from _table(lines, reading)
         case "grid":
             while lines and lines.peek().strip().startswith(("+", "|")):
                 yield "".join(lines.take())
@@ -461,15 +502,18 @@ def _block(
             rest = content[mark.end() :]
             text = rest.rstrip(' \t"' if mark.group().endswith('"') else " \t")
             yield prefix + mark.group()
-            yield _block_of(text, labels)
+            yield _block_of(text, reading)
             yield rest[len(text) :] + line_break
+        case "definition" if reading.taken is not None:
+            line, line_break = lines.take()
+            yield without_title(line, reading.taken) + line_break
         case "heading":
             heading = HEADING.match(content)
             assert heading is not None
             _, line_break = lines.take()
             start, end = heading.end(), _heading_end(content, heading.end())
             yield prefix + heading.group()
-            yield _block_of(content[start:end], labels)
+            yield _block_of(content[start:end], reading)
             yield content[end:] + line_break
         case _:
             yield "".join(lines.take())
@@ -519,7 +563,7 @@ def _html_block(lines: Lines, content: str) -> str:
     return "".join(taken)
 
 
-def _table(lines: Lines, labels: frozenset[str]) -> Iterator[str | Block]:
+def _table(lines: Lines, reading: Reading) -> Iterator[str | Block]:
     """Rows of a table, each cell a paragraph."""
     row = 0
     while lines and "|" in lines.peek():
@@ -530,7 +574,7 @@ def _table(lines: Lines, labels: frozenset[str]) -> Iterator[str | Block]:
             start = _prefix_end(line)
             yield line[:start]
             for cell in CELL.finditer(line, start):
-                yield _block_of(cell[1], labels, escape=escape_in_table)
+                yield _block_of(cell[1], reading, escape=escape_in_table)
                 yield cell[2]
         yield line_break
         row += 1

@@ -1,4 +1,5 @@
-"""Attributes of HTML that a reader sees are translated when asked, and nothing else of a tag is."""
+"""Attributes of HTML that a reader sees are translated when asked, and nothing else of a tag is; so
+are the texts of images and the titles of links in Markdown."""
 
 from __future__ import annotations
 
@@ -7,17 +8,17 @@ import re
 
 import pytest
 
-from service.text.document import Document, open_document
+from service.text.document import Document, Format, open_document
 from tests.service.text.engines import count_tokens, hostile
 from tests.service.text.test_kept import ROTATED, rotating
 
 
-def document_of(source: str) -> Document:
-    return open_document(source, "html", "en", count_tokens, 100, translate_attributes=True)
+def document_of(source: str, format: Format = "html") -> Document:
+    return open_document(source, format, "en", count_tokens, 100, translate_attributes=True)
 
 
-def translated(source: str) -> str:
-    document = document_of(source)
+def translated(source: str, format: Format = "html") -> str:
+    document = document_of(source, format)
     outputs = rotating([segment.text for segment in document.segments])
     for repair in document.check(outputs):
         outputs[repair.segment] = repair.join(rotating(repair.texts))
@@ -104,3 +105,43 @@ def test_pages_of_odd_parts_and_long_ones() -> None:
         translated("".join(generator.choices(parts, k=400)))
     source = "<img alt='dog'>" * 2000
     assert translated(source) == source.replace("dog", "dog".translate(ROTATED))
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("![the dog](A.png)", "![gur qbt](A.png)"),
+        ('we ![the dog](A.png "it sits") go', 'jr ![gur qbt](A.png "vg fvgf") tb'),
+        ("![the dog](<A b.png> 'it sits')", "![gur qbt](<A b.png> 'vg fvgf')"),
+        ("[we](/x (it sits)) go", "[jr](/x (vg fvgf)) tb"),
+        ('[we](/x "it \\"sits\\" here") go', '[jr](/x "vg \\"fvgf\\" urer") tb'),
+        ("![the dog][A] go", "![gur qbt][A] tb"),
+        ("![the dog][]\n\n[the dog]: A.png", "![gur qbt][the dog]\n\n[the dog]: A.png"),
+        ('[A]: /x "it sits"', '[A]: /x "vg fvgf"'),
+        ("[A]: /x 'it sits' \n", "[A]: /x 'vg fvgf' \n"),
+        ("[![the dog](A.png)](/x)", "[![gur qbt](A.png)](/x)"),
+        ("# we ![the *dog*](A.png)", "# jr ![gur *qbt*](A.png)"),
+        ("| we |\n|---|\n| ![the dog](A.png) |", "| jr |\n|---|\n| ![gur qbt](A.png) |"),
+        ("we <img alt='the dog' src=A> go", "jr <img alt='gur qbt' src=A> tb"),
+        ("<p title='the dog'>we</p>", "<p title='gur qbt'>jr</p>"),
+        ("`![the dog](A.png)` we", "`![the dog](A.png)` jr"),
+        ("```\n![the dog](A.png)\n```", "```\n![the dog](A.png)\n```"),
+        ("![](A.png) ![12](A.png) we", "![](A.png) ![12](A.png) jr"),
+        ("> ![the dog](A.png)\n> we", "> ![gur qbt](A.png)\n> jr"),
+    ],
+)
+def test_texts_of_images_and_titles_in_markdown(source: str, expected: str) -> None:
+    assert translated(source, "markdown") == expected
+
+
+def test_a_translation_cannot_leave_its_image() -> None:
+    document = document_of('![the dog](A "a cat") [we](/x (it))', "markdown")
+    sources = [segment.text for segment in document.segments]
+    assert sources == ["we.", "the dog.", "a cat.", "it."]
+    written = document.rebuild(["W", "d](x) [e]", 'c" \\ "d', "i) (j"])
+    assert written == '![d\\](x) \\[e\\]](A "c\\" \\\\ \\"d") [W](/x (i\\) \\(j))'
+
+
+def test_markdown_keeps_texts_of_images_unless_asked() -> None:
+    source = '![the dog](A "a cat")'
+    assert not open_document(source, "markdown", "en", count_tokens, 100).segments
