@@ -118,6 +118,9 @@ class Options(BaseModel):
         description="Whether tags other than those of HTML's inline text part sentences; if false, "
         "`splitting_tags` alone do.",
     )
+    enable_beta_languages: bool | Literal[""] | None = Field(
+        default=None, description="Taken; every language that is served may be asked for."
+    )
     style_id: str | None = Field(default=None, description="Refused.")
     translation_memory_id: str | None = Field(default=None, description="Refused.")
     custom_instructions: Any = Field(default=None, description="Refused.")

@@ -134,8 +134,8 @@ class TranslateRequest(BaseModel):
         default=False,
         strict=True,
         description="In HTML, also translate what a reader sees of attributes: `alt`, `title`, "
-        "`placeholder`, `aria-label`, the description of a page; in Markdown the texts of images and "
-        "the titles of links. Files are translated so.",
+        "`placeholder`, `aria-label`, the description of a page; in Markdown the texts of images "
+        "and the titles of links. Files are translated so.",
     )
     glossary: dict[Term, Term] = Field(
         default_factory=dict,

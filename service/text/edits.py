@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service.text.alignment import CLAUSE_ENDS, AlignmentPoint, Span, Words
+from service.text.clock import TWELVE_HOURS
 from service.text.currencies import SIGNS
 from service.text.inline import InlineElement, InlineText
 from service.text.placeholders import (
@@ -29,6 +30,13 @@ CLOSING_QUOTES = "\"'“”‘’»›"
 CLOSING_MARKS = f".,;:!?…)]}}{CLOSING_QUOTES}%‰°+*{SIGNS}"
 SPACED_MARKS = tuple(f"%‰{SIGNS}")
 """What some languages put a space before."""
+
+
+BEGINNINGS = (
+    (re.compile("[–—―-] "), re.compile("[–—―-] ?\\Z")),
+    (re.compile(f"[{SIGNS}]"), re.compile(f"(?:\\b[A-Z]{{1,3}} ?)?[{SIGNS}] ?\\Z")),
+)
+"""What a tagged span may begin with in the source, and what is before its first word then."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,8 @@ def replacements_of(
             return None  # it has its unit with it
         output, shown = element.output, element.term or element.shown
         if is_numeral:
+            if element.raw != element.shown and (half := TWELVE_HOURS.match(text, end)):
+                end = half.end()  # `18 pm`
             if start == 0 and core.raw()[:1].isupper():
                 output, shown = (one[:1].upper() + one[1:] for one in (output, shown))
             edits.append(Edit(start, end, (3, len(edits)), output, shown))
@@ -131,7 +141,11 @@ def _touch(span: Span, other: Span) -> bool:
 
 def _before_opening_marks(inside: str, text: str, start: int) -> int:
     """Where a span begins whose first word is at `start`: before as many opening marks as it has in
-    the source, if nothing but a space or a bracket is before them."""
+    the source, if nothing but a space or a bracket is before them; before the dash or the sign of a
+    currency that it begins with there."""
+    for begins, ends in BEGINNINGS:
+        if begins.match(inside) and (mark := ends.search(text, max(0, start - 9), start)):
+            return mark.start()
     count = len(inside) - len(inside.lstrip(OPENING_MARKS))
     place = start
     while count and place and text[place - 1] in OPENING_MARKS:

@@ -3,6 +3,8 @@ for the model."""
 
 from __future__ import annotations
 
+import re
+
 from service.text.dashes import FINAL_DASHES
 from service.text.inline import InlineText
 from service.text.protected import CLOSING, SPACED
@@ -25,6 +27,23 @@ def final_mark(core: InlineText) -> str:
             continue
         return character if character in TERMINAL else ""
     return ""
+
+
+ELLIPSIS = re.compile(r"…|\.{3}")
+NEARLY = re.compile(r"(?<!\.)\.\.(?!\.)|\.{4,}|…\.+|\.+…")
+"""What models write for one."""
+SPACED_ELLIPSIS = re.compile(r"\A(…|\.{3})\s+")
+
+
+def with_ellipses(translation: str, source: str) -> str:
+    """A translation whose dots are three where its source's are; at the beginning they have a space
+    behind them if the source's have."""
+    if "…" not in source and "..." not in source:
+        return translation
+    translation = NEARLY.sub("...", translation)
+    if ELLIPSIS.match(source) and not SPACED_ELLIPSIS.match(source):
+        translation = SPACED_ELLIPSIS.sub(r"\1", translation)
+    return translation
 
 
 def strip_added_stop(translation: str, core: InlineText) -> str:

@@ -213,13 +213,24 @@ _FIRST = (ADDRESS, TAG, *_SOURCE, REFERENCE, PLACEHOLDER, ESCAPED_BREAK)
 PROTECTED = re.compile("|".join((*_FIRST, IDENTIFIER, SYMBOL, COMPATIBLE, BRACKET)), re.VERBOSE)
 ADDRESSES = re.compile(ADDRESS, re.VERBOSE)
 INVENTED = re.compile("|".join((ADDRESS, TAG, PLACEHOLDER, IDENTIFIER, SYMBOL)), re.VERBOSE)
-SUSPECT = re.compile(
-    r"""[^A-Za-z0-9\u00c0-\u024f\s,;!?'’.()"“”„-]|\(\)|(?<![^\W\d_])\.|\.(?!\s|$)|;-?[)D]|\b[xX]D\b|(?:YY|JJ|yy|MM|mm|DD|dd|TT|ss)-"""
+SUSPECT_SIGNS = re.compile(r"""[^A-Za-z0-9\u00c0-\u024f\s,;:!?'‘’.()"“”„«»$–—-]""")
+SUSPECT_MARKS = re.compile(
+    r"[.:$(;D-](?:(?<=\.)(?:\w|\.{4})|(?<=www\.)\S|(?<!\S\.)(?<=\.)|(?<=:)\S|(?<=\$)[A-Za-z_{(]|(?<=\()\)"
+    r"|(?<=;)-?[)D]|(?<=\b[xX]D)\b"
+    r"|(?<=YY-|JJ-|yy-|MM-|mm-|DD-|dd-|TT-|ss-))"
 )
-"""What a Latin text contains if `INVENTED` matches it; most sentences contain none of it."""
 SUSPECT_DIGITS = re.compile(
     r"[-0-9](?:(?<=-)--|(?<=\d)[ –-]\d|(?<=\d)\d{6}|(?<=[ltdgr]-)[A-Z]|(?<=[ltdgr]-)\w(?!\w)"
     r"|(?<=[A-Z]-)\d"
     r"|(?<=F\d))"
 )
-"""What it contains besides if `PROTECTED` matches it."""
+
+
+def may_be_invented(text: str) -> bool:
+    """Whether `INVENTED` may match a text; most sentences have nothing that it does. Quick."""
+    return bool(SUSPECT_SIGNS.search(text) or SUSPECT_MARKS.search(text))
+
+
+def may_be_protected(text: str) -> bool:
+    """The same of `PROTECTED`."""
+    return may_be_invented(text) or bool(SUSPECT_DIGITS.search(text))

@@ -37,6 +37,8 @@ def trimmed(
 def without_spaces(core: InlineText) -> str:
     """A sentence's text with plain spaces for those that are elements and come back as such."""
     text = core.text
+    if not core.elements:
+        return text
     for place, element in zip(core.places, core.elements, strict=True):
         if element.kind == "space":
             text = f"{text[:place]} {text[place + 1 :]}"

@@ -28,8 +28,8 @@ from service.text.patterns import (
     COMPOSED,
     INVENTED,
     PROTECTED,
-    SUSPECT,
-    SUSPECT_DIGITS,
+    may_be_invented,
+    may_be_protected,
 )
 from service.text.sentences import pair_up
 
@@ -164,7 +164,7 @@ def _joined_stretches(inline: InlineText, stretches: Sequence[tuple[int, int, Ki
 
 def strip_invented_markup(text: str) -> str:
     """A translation without protected spans of its own: a model cannot be trusted to make them."""
-    if not SUSPECT.search(text):
+    if not may_be_invented(text):
         return text
     text = PERCENT.sub(" ", text)
     for _ in range(3):
@@ -186,7 +186,7 @@ def _protected_spans(
     their place; else it is left out."""
     text = inline.text
     terms = list(glossary.find(text)) if glossary.terms else []
-    if not terms and not (SUSPECT.search(text) or SUSPECT_DIGITS.search(text)):
+    if not terms and not may_be_protected(text):
         return
     spans = list(_matches(inline, pattern, language))
     at = 0

@@ -27,7 +27,7 @@ from service.text.coverage import Coverage
 from service.text.currencies import sign_beside
 from service.text.dashes import lost_dashes, split_at_dashes
 from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
-from service.text.final_marks import TERMINAL, strip_added_stop, with_lost_mark
+from service.text.final_marks import TERMINAL, strip_added_stop, with_ellipses, with_lost_mark
 from service.text.inline import Escape, InlineElement, InlineText, InlineTextBuilder, Kind
 from service.text.numerals import (
     DIGIT,
@@ -56,6 +56,7 @@ from service.text.placeholders import (
     protected_words,
 )
 from service.text.sentences import pair_up
+from service.text.spelled_out import spell_out
 from service.text.typography import NOTHING_REPLACED, with_final_marks
 from service.text.units import end_of_unit
 
@@ -178,7 +179,7 @@ class Segment:
         if (
             not self.core.elements
             and (self.numerals is None or self.numerals.agree_at_sight(self.core.text, translation))
-            and not lost_dashes(self.core.text, translation)
+            and not self._lost_dashes(translation)
         ):
             return None
         if (restored := self.restore(translation)) is not None:
@@ -194,7 +195,7 @@ class Segment:
             texts += self._stretch_texts()
         lacks = self.numerals and self.numerals.differences(self.core.text, translation)[0]
         attempts = self._with_other_numbers(translation) if lacks else []
-        clauses = self._clauses() if lost_dashes(self.core.text, translation) else []
+        clauses = self._clauses() if self._lost_dashes(translation) else []
         texts += self._texts_of([*attempts, *clauses])
         texts = [text for text in dict.fromkeys(texts) if self._translatable(text)]
 
@@ -250,9 +251,15 @@ class Segment:
 
         return Repair(index, texts, "numbers", join)
 
+    def _lost_dashes(self, translation: str) -> bool:
+        """Whether a translation has fewer dashes between clauses than what was sent."""
+        return lost_dashes(self.core.text, translation) and lost_dashes(
+            spell_out(self.core.text, self.language), translation
+        )
+
     def _check_dashes(self, index: int, restored: RestoredText) -> Repair | None:
         """The clauses by themselves where a finished translation lost a dash between them."""
-        if not lost_dashes(self.core.text, restored.shown):
+        if not self._lost_dashes(restored.shown):
             return None
         clauses = self._clauses()
         texts = self._texts_of(clauses)
@@ -268,7 +275,7 @@ class Segment:
     ) -> RestoredText | None:
         """The translations of its clauses, if the whole one's lost a dash between them and they
         are usable."""
-        if not clauses or not lost_dashes(self.core.text, whole.shown):
+        if not clauses or not self._lost_dashes(whole.shown):
             return None
         parts = [clause._as_clause(known, whole.shown) for clause in clauses]
         translated = [part for part in parts if part is not None]
@@ -383,12 +390,12 @@ class Segment:
         text = clean(translation)
         if self.adds_stop:
             text = strip_added_stop(text, core)
-        text = with_final_marks(core.text, text)
+        text = with_final_marks(core.text, with_ellipses(text, core.text))
         if text[-1:] not in TERMINAL:
             text = with_lost_mark(text, core)
         if self.numerals is not None and DIGIT.search(text):
             text = self.numerals.converted(core.text, text)
-        source = without_spaces(core)
+        source = spell_out(without_spaces(core), self.language)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(source, text)
         return self.coverage.restore(source, text)

@@ -1,5 +1,5 @@
-"""Abbreviations before numbers (`No. 5`, `p. 12`), spelled out for the model: students read them as
-other words ("No. 5" → "Nein 5") or copy them.
+"""Abbreviations before numbers (`No. 5`, `p. 12`) and days of the week (`Mon–Fri`, `Sat 10:30`),
+spelled out for the model: students read them as other words ("No. 5" → "Nein 5") or copy them.
 """
 
 from __future__ import annotations
@@ -34,6 +34,31 @@ WORDS: Mapping[str, Mapping[str, str]] = {
     },
 }  # fmt: skip
 """By language: abbreviations in small letters, and the words that they stand for."""
+DAYS: Mapping[str, tuple[str, Mapping[str, str]]] = {
+    "en": (
+        "to",
+        {
+            "Mon": "Monday", "Tue": "Tuesday", "Tues": "Tuesday", "Wed": "Wednesday",
+            "Thu": "Thursday", "Thur": "Thursday", "Thurs": "Thursday", "Fri": "Friday",
+            "Sat": "Saturday", "Sun": "Sunday",
+        },
+    ),
+    "de": (
+        "bis",
+        {
+            "Mo": "Montag", "Di": "Dienstag", "Mi": "Mittwoch", "Do": "Donnerstag",
+            "Fr": "Freitag", "Sa": "Samstag", "So": "Sonntag",
+        },
+    ),
+    "pt": (
+        "a",
+        {
+            "Seg": "Segunda-feira", "Ter": "Terça-feira", "Qua": "Quarta-feira",
+            "Qui": "Quinta-feira", "Sex": "Sexta-feira", "Sáb": "Sábado", "Dom": "Domingo",
+        },
+    ),
+}  # fmt: skip
+"""By language: the word between the first and the last day, and abbreviations of days."""
 NUMBER = r"(?=\d|(?:[IVXLC]{2,6}|[VX])\b)"
 """What must follow them: digits or a Roman numeral, which `I` is seldom."""
 WITHIN_SENTENCES = {"no": "No."}
@@ -41,28 +66,51 @@ WITHIN_SENTENCES = {"no": "No."}
 ORDINAL_SIGN = r"|n\.?[ºo°](?=\s?\d)"
 
 
+BEFORE_NUMBER = re.compile(r"\.\s?[\dIVXLC]|º")
+"""What a text has in which such an abbreviation is."""
+ANY_DAY = {language: re.compile("|".join(names)) for language, (_, names) in DAYS.items()}
+
+
 @cache
-def _pattern(language: str) -> re.Pattern[str] | None:
-    words = WORDS.get(language)
-    if words is None:
-        return None
-    names = "|".join(sorted(words, key=len, reverse=True))
+def _numbered(language: str) -> re.Pattern[str]:
+    names = "|".join(sorted(WORDS[language], key=len, reverse=True))
     sign = ORDINAL_SIGN if language == "pt" else ""
     return re.compile(rf"(?<![\w.-])(?:({names})\.(?=\s?{NUMBER}){sign})\s?", re.IGNORECASE)
 
 
+@cache
+def _days(language: str) -> re.Pattern[str]:
+    """A day before another one or a time."""
+    names = DAYS[language][1]
+    day = "|".join(sorted({*names, *names.values()}, key=len, reverse=True))
+    return re.compile(
+        rf"(?<![\w-])(?P<first>{day})\.?"
+        rf"(?:\s?[-‐‑–—]\s?(?P<last>{day})\b\.?|(?=:?\s\d{{1,2}}(?:[:.h]\d|\s?[AaPp]\.?[Mm]|\s?Uhr))|(?=:(?:\s|\Z)))"
+    )
+
+
 def spell_out(text: str, language: str) -> str:
-    """A text of a language (`pt`, `pt-BR`) with words for its abbreviations before numbers."""
+    """A text of a language (`pt`, `pt-BR`) with words for its abbreviations before numbers and for
+    days of the week."""
     base = language.partition("-")[0]
-    pattern = _pattern(base)
-    if pattern is None or ("." not in text and "º" not in text):
+    if base not in WORDS:
         return text
+    if BEFORE_NUMBER.search(text):
+        text = _numbered(base).sub(lambda match: _word(match, base), text)
+    if ANY_DAY[base].search(text):
+        text = _days(base).sub(lambda match: _day(match, base), text)
+    return text
 
-    def word(match: re.Match[str]) -> str:
-        abbreviation = (match[1] or "nº").lower()
-        if match.start() and abbreviation in WITHIN_SENTENCES:
-            return f"{WITHIN_SENTENCES[abbreviation]} "
-        name = WORDS[base][abbreviation]
-        return f"{name[:1].upper() + name[1:] if match[0][:1].isupper() else name} "
 
-    return pattern.sub(word, text)
+def _word(match: re.Match[str], language: str) -> str:
+    abbreviation = (match[1] or "nº").lower()
+    if match.start() and abbreviation in WITHIN_SENTENCES:
+        return f"{WITHIN_SENTENCES[abbreviation]} "
+    name = WORDS[language][abbreviation]
+    return f"{name[:1].upper() + name[1:] if match[0][:1].isupper() else name} "
+
+
+def _day(match: re.Match[str], language: str) -> str:
+    to, names = DAYS[language]
+    first, last = (names.get(day, day) if day else "" for day in match.group("first", "last"))
+    return f"{first} {to} {last}" if last else first

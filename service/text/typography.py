@@ -44,6 +44,7 @@ OPENING_QUOTE = re.compile(rf"(?<!{WORD})[{SINGLE_QUOTES}'](?={WORD})")
 CLOSING_QUOTE = re.compile(rf"(?:(?<={WORD})|(?<=[.,;:!?…]))[{SINGLE_QUOTES}'](?!\w)")
 APOSTROPHE = re.compile(rf"(?<={WORD})[{SINGLE_QUOTES}'](?={LETTER})")
 DASH = re.compile(rf"\s?[{LONG_DASHES}]\s?|(?:^|\s){HYPHEN}(?:\s|$)")
+OWN_DASH = re.compile(r" [–—] ")
 RANGE = re.compile(rf"(?<=\d){HYPHEN}(?=\d)")
 SIGN = re.compile(rf"(?<![\w{MARK})]){HYPHEN}(?=\d)")
 WORD_HYPHEN = re.compile(rf"(?<={WORD}){HYPHEN}(?={LETTER})|(?<={LETTER}){HYPHEN}(?=\d)")
@@ -121,6 +122,8 @@ class Typography:
         for kind in KINDS:
             if self._is_lost(kind, source, translation):
                 translation = _with_marks(kind, source, translation)
+        if " - " in translation and " - " not in source and (own := OWN_DASH.search(translation)):
+            translation = translation.replace(" - ", own[0])
         quotes = (OPENING_QUOTE, CLOSING_QUOTE)
         if all(len(kind.findall(source)) == len(kind.findall(translation)) for kind in quotes):
             for kind in quotes:

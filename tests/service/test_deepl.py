@@ -326,6 +326,7 @@ REFUSED: list[tuple[str, Any, int]] = [
     ("model_type", "quality_optimized", 400),
     ("model_type", "best", 400),
     ("tag_handling_version", "v3", 400),
+    ("enable_beta_languages", "perhaps", 400),
     ("glossary_ids", ["00000000-0000-0000-0000-000000000000"], 404),
     ("glossary_id", "00000000-0000-0000-0000-000000000000", 404),
 ]
@@ -339,6 +340,8 @@ NO_EFFECT: list[tuple[str, Any]] = [
     ("translation_memory_id", ""),
     ("translation_memory_threshold", 75),
     ("outline_detection", True),
+    ("enable_beta_languages", True),
+    ("enable_beta_languages", "0"),
 ]
 
 

@@ -32,6 +32,8 @@ from tests.service.text.engines import run
         ("Propert&ies", "Properties", "Propriedades", "&Propriedades"),
         ("Cu&t", "Cut", "Recortar tudo", "Recortar &tudo"),
         ("&Find", "Find", "P & F", "P & F"),
+        ("&Open\tCtrl+D", "Open\tCtrl+D", "Datei\tCtrl+D", "&Datei\tCtrl+D"),
+        ("&Open\tCtrl+O", "Open\tCtrl+O", "Datei\tCtrl+O", "&Datei\tCtrl+O"),
     ],
 )
 def test_keys_are_put_before_a_letter_of_the_translation(

@@ -27,6 +27,13 @@ from service.text.spelled_out import spell_out
         ("pt-BR", "o n.º 8 e o nº 9", "o número 8 e o número 9"),
         ("pt", "no séc. XI", "no século XI"),
         ("fr", "voir p. 8", "voir p. 8"),
+        ("en", "Tue–Thu 8:30", "Tuesday to Thursday 8:30"),
+        ("en", "Closed Tuesday - Thursday", "Closed Tuesday to Thursday"),
+        ("en", "Sun 8 pm, Sat: no", "Sunday 8 pm, Saturday: no"),
+        ("en", "the Sun is 8 light minutes away", "the Sun is 8 light minutes away"),
+        ("en", "he sat 8 hours", "he sat 8 hours"),
+        ("de", "Di.–Do.", "Dienstag bis Donnerstag"),
+        ("pt", "Ter–Qui", "Terça-feira a Quinta-feira"),
     ],
 )
 def test_abbreviations_are_sent_as_words(language: str, text: str, sent: str) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from service.text.patterns import INVENTED, PROTECTED, SUSPECT, SUSPECT_DIGITS
+from service.text.document import open_document
+from service.text.patterns import INVENTED, PROTECTED, may_be_invented, may_be_protected
 from tests.service.text.engines import run, source_of
 
 HTML = """<!doctype html><html><head><title>My page</title><style>a > b { c: d }</style>
@@ -192,15 +193,32 @@ def test_a_text_that_is_not_suspect_holds_nothing_protected() -> None:
         "www", "www.", ".com", "de", ".", "-", "/", "a", "Ä", "()", "(", ")", " ", "1", "%", "{",
         "}", "_", "@", "#", "é", "①", "→", "http://", "$", "<b>", "x.py", "'", '"', "!", ",", "~",
         "[[", "]]", "\ufffc", "…", "\n", "ж", "²", "½", "12", "123-", "..", "--", "==", "+1",
+        ":", ":)", ";)", "xD", "MM-", "«", "–", "s:", "C:", "\\", "HOME", "t(", "F5",
     ]  # fmt: skip
     chance = random.Random(5)
     harmless = 0
     for _ in range(20_000):
         text = "".join(chance.choices(pieces, k=chance.randint(1, 7)))
-        if not SUSPECT.search(text):
+        if not may_be_invented(text):
             assert not INVENTED.search(text), text
-        if not SUSPECT.search(text) and not SUSPECT_DIGITS.search(text):
+        if not may_be_protected(text):
             harmless += 1
             assert not PROTECTED.search(text), text
     assert harmless > 500
-    assert not SUSPECT.search("\"No,\" he said (quietly), it's Tom's well-known Äpfel. Is it?")
+    assert not may_be_protected("\"No,\" he said (quietly): it's Tom's well-known Äpfel, $5.")
+    assert not may_be_protected("«Is it?» “He is – well — at home.” ‘Yes...’")
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "expected"),
+    [
+        ("it was <b>$5</b>", "es war US $ 5", "es war <b>US $ 5</b>"),
+        ("it was <b>€5</b>", "es war € 5", "es war <b>€ 5</b>"),
+        ("go!<i>— A dog</i>", "geh!— A dog", "geh!<i>— A dog</i>"),
+    ],
+)
+def test_signs_and_dashes_stay_on_their_side_of_a_tag(
+    source: str, translation: str, expected: str
+) -> None:
+    document = open_document(source, "html", "en", len, 100)
+    assert document.rebuild([translation]) == expected

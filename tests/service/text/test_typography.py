@@ -8,6 +8,7 @@ import pytest
 
 from service.text.coverage import Coverage
 from service.text.document import Format, open_document
+from service.text.final_marks import with_ellipses
 from service.text.typography import NOTHING_REPLACED, Typography, with_final_marks
 from tests.service.text.test_kept import ROTATED, rotating
 
@@ -48,6 +49,8 @@ def test_plain_characters_are_sent(text: str, simplified: str) -> None:
         ("it isn’t a's", "c'est l'A", "c'est l'A"),
         ("a – b — c - d", "A - B - C - D", "A – B — C - D"),
         ("a—b", "A - B", "A—B"),
+        ("a — b — c", "A - B – C", "A – B – C"),
+        ("a - b — c", "A - B – C", "A - B – C"),
         ("a—b", "A, B", "A, B"),
         ("— a", "- A", "— A"),
         ("1914–1918 x-y", "X-Y 1914-1918", "X-Y 1914–1918"),
@@ -184,3 +187,17 @@ def test_typography_stays_around_what_is_translated(name: str, format: Format) -
             if coverage is None and written != source.translate(ROTATED):
                 wrong[source] = written
     assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "written"),
+    [
+        ("is it…?", "ist es..?", "ist es...?"),
+        ("well … so", "nun….. so", "nun... so"),
+        ("...and so", "... und so", "...und so"),
+        ("... and so", "... und so", "... und so"),
+        ("so. and", "so.. und", "so.. und"),
+    ],
+)
+def test_three_dots_are_three(source: str, translation: str, written: str) -> None:
+    assert with_ellipses(translation, source) == written

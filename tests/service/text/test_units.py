@@ -23,6 +23,8 @@ EN_DE = Numerals("en", "de")
         ("2 kWh", "kWh", 5),
         ("2 µm", "µm", 4),
         ("2.", "", 1),
+        ("2 s", "s", 3),
+        ("2s", "", 1),
     ],
 )
 def test_a_unit_stands_behind_a_number(text: str, unit: str, end: int) -> None:
@@ -40,6 +42,8 @@ def test_a_unit_stands_behind_a_number(text: str, unit: str, end: int) -> None:
         ("7 km, 7 km", "7 km, 7", {"km"}),
         ("3 l of milk", "3 Liter Milch", set()),
         ("mm", "m", set()),
+        ("in the 80s", "in den 80ern", set()),
+        ("at 80km/h", "bei 80 km / h", set()),
     ],
 )
 def test_units_of_a_translation_are_those_of_its_source(
