@@ -31,7 +31,7 @@ underscore is looked for near the beginning of a word only."""
 SENTENCE_END = re.compile(r"[^.]\.\s*\Z")
 BRACKETED = re.compile(r"\(.\w\)")
 ENTITY_REST = re.compile(r"\w{1,31};")
-PLACEHOLDERS = ("address", "tag", "number", "placeholder", "shortcut", "identifier")
+PLACEHOLDERS = ("address", "tag", "number", "placeholder", "shortcut")
 
 
 @dataclass(frozen=True)

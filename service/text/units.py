@@ -6,7 +6,8 @@ import re
 from collections import Counter
 
 UNIT = re.compile(
-    r"[ \u00a0\u202f]?((?:[kKMGTP]i?(?:[Bb]|bit|Bit|Hz|W|Wh)(?:/s|ps)?|[kcdmµμn]?m[²³]?|km ?/ ?h|"
+    r"[ \u00a0\u202f]?(km ?/ ?h(?!\w)|"
+    r"(?:[kKMGTP]i?(?:[Bb]|bit|Bit|Hz|W|Wh)(?:/s|ps)?|[kcdmµμn]?m[²³]?|"
     r"[kmµμ]?g|[cmdh]?[lL]|°[CF]?|[kmM]?[VAWJNΩ]|[kMGh]?Pa|k?cal|m?Ah|k?Wh|m?bar|dB|Hz|dpi|ppi|fps|px|"
     r"ms|(?<=\s)s|mph)(?![\w/]))"
 )
