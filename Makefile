@@ -13,6 +13,7 @@ IMAGE_OPTS ?=
 bin := $(VENV)/bin
 # Tests that start processes often wait for them, so one more runs than there are cores.
 workers = import os; print(min((os.cpu_count() or 1) + 1, 5))
+pytest = $(bin)/python -m pytest --numprocesses $$($(bin)/python -c '$(workers)') --dist loadfile --no-loadscope-reorder
 served := $(VENV)/.serve-installed
 developed := $(VENV)/.dev-installed
 mutating := $(VENV)/.mutants-installed
@@ -20,7 +21,7 @@ packages := web/node_modules/.package-lock.json
 export BENTOML_DO_NOT_TRACK := True
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help serve demo-web image test lint mutants bench-readme clean
+.PHONY: help serve demo-web image test test-all lint mutants bench-readme clean
 .DEFAULT_GOAL := help
 
 help:  ## Show these commands
@@ -52,8 +53,11 @@ image: $(served)  ## Build the container image IMAGE=quickstudy:latest
 	  quickstudy:latest --backend "$$builder" $$opts $(IMAGE_OPTS) --image-tag $(IMAGE)
 
 # A file's tests stay together, since they share what they have trained; tests/conftest.py orders files.
-test: $(developed) lint  ## Install everything into .venv, lint, and run all tests
-	$(bin)/python -m pytest --numprocesses $$($(bin)/python -c '$(workers)') --dist loadfile --no-loadscope-reorder
+test: $(developed) lint  ## Install everything into .venv, lint, and run the tests
+	$(pytest) -m 'not thorough'
+
+test-all: $(developed) lint  ## The same with the thorough tests, some five minutes longer
+	$(pytest)
 
 lint: $(developed)  ## Check style, types and imports between packages
 	$(bin)/ruff check .

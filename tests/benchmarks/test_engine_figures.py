@@ -27,6 +27,7 @@ def test_stock_int8_is_made_from_float32(tiny_bundle: Bundle) -> None:
     assert stock.path == tiny_bundle.engine("ctranslate2-float32").path
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_every_engine_is_measured(tiny_bundle: Bundle) -> None:
     torch.set_num_threads(1)

@@ -107,6 +107,7 @@ def test_grid_has_every_cell_once_in_order(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_study_stops_in_time_and_goes_on(tmp_path: Path) -> None:
     bench = bench_of(write(tmp_path))

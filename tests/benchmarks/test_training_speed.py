@@ -120,6 +120,7 @@ def test_the_plain_loop_trains(task: Task) -> None:
     assert Plain().tokens_per_second(task) > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_our_loop_is_measured_by_its_own_log(task: Task) -> None:
     assert Ours("32-true").tokens_per_second(task) > 0

@@ -52,6 +52,7 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quickstudy.cluster.usable_cores", lambda: 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_workers")
 def test_a_killed_ray_worker_loses_nothing_and_order_is_kept(tmp_path: Path) -> None:

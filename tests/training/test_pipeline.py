@@ -264,6 +264,7 @@ for stage in ("prepare", "tokenize", "teacher", "teacher"):
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_torchrun_trains_with_all_its_processes(tmp_path: Path) -> None:
     """As on several machines: every process runs the same commands, the first does the rest."""

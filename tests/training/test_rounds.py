@@ -272,8 +272,10 @@ def test_killed_and_resumed_is_the_uninterrupted_run(new_run: NewRun, teacher: P
     assert own_steps(broken) == own_steps(whole)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_rounds_with_two_processes(new_run: NewRun, teacher: Path) -> None:
-    run = new_run(processes=2)
+    once = OBJECTIVE.model_copy(update={"rounds": 1})
+    run = dataclasses.replace(new_run(processes=2), objective=once)
     in_rounds(run, teacher)
     assert own_steps(run) == list(range(7, STEPS + 1))

@@ -180,7 +180,8 @@ def load_model(corpus: Path, run: TrainingRun, state: dict[str, torch.Tensor]) -
 
 
 @pytest.mark.parametrize(
-    ("processes", "accumulate"), [(1, 3), pytest.param(2, 2, marks=pytest.mark.slow)]
+    ("processes", "accumulate"),
+    [(1, 3), pytest.param(2, 2, marks=[pytest.mark.slow, pytest.mark.thorough])],
 )
 def test_every_word_of_a_step_weighs_the_same(
     corpus: Path,

@@ -275,6 +275,7 @@ def test_killed_before_unfreezing_it_resumes_to_the_same_weights(
     assert all(torch.equal(left[name], right[name]) for name in left)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_several_processes_unfreeze_together(
     tokenized: Run, pretrained: Path, tmp_path: Path

@@ -70,7 +70,8 @@ def build_files() -> list[Path]:
 @cache
 def library() -> Any:
     """The loaded library. Raises NativeUnavailable where it was not built or is another version."""
-    path = next((path for path in build_files() if path.is_file()), None)
+    built = [path for path in build_files() if path.is_file()]
+    path = max(built, key=lambda file: file.stat().st_mtime, default=None)
     if path is None:
         raise NativeUnavailable(
             "the compiled engine was not built: install a C compiler (Debian: apt install gcc) and "

@@ -39,7 +39,7 @@ class Mortal(NativeTeacher):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["2", "ray"])
+@pytest.mark.parametrize("kind", ["2", pytest.param("ray", marks=pytest.mark.thorough)])
 def test_a_killed_worker_loses_and_doubles_nothing(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,6 +67,7 @@ def test_a_killed_worker_loses_and_doubles_nothing(
         assert (tmp_path / kind / name).read_bytes() == (tmp_path / "here" / name).read_bytes()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_shard_that_kills_every_worker_is_named(tmp_path: Path) -> None:
     checkpoint = write_teacher(tmp_path)
