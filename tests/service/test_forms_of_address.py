@@ -86,7 +86,7 @@ def test_through_english_the_last_model_has_the_form(make_pair: MakePair) -> Non
     first, last = PoliteEngine(), PoliteEngine()
     models = [model_of(make_pair("fr", "en"), first), model_of(make_pair("en", "de"), last)]
     request = TranslationRequest(["un deux."], "fr", "de", formality="informal")
-    assert run(models, request)[0][0].text == "informal UN DEUX."
+    assert run(models, request)[0][0].text == "INFORMAL UN DEUX."  # all capitals, as the source
     assert (first.asked, last.asked) == ([None], ["informal"])
     models[0] = model_of(make_pair("fr", "en"), StubEngine())
     assert run(models, request)[0][0].text == "informal UN DEUX."
