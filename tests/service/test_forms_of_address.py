@@ -89,7 +89,7 @@ def test_through_english_the_last_model_has_the_form(make_pair: MakePair) -> Non
     assert run(models, request)[0][0].text == "INFORMAL UN DEUX."  # all capitals, as the source
     assert (first.asked, last.asked) == ([None], ["informal"])
     models[0] = model_of(make_pair("fr", "en"), StubEngine())
-    assert run(models, request)[0][0].text == "informal UN DEUX."
+    assert run(models, request)[0][0].text == "INFORMAL UN DEUX."
     models = [model_of(make_pair("fr", "en"), first), model_of(make_pair("en", "de"), StubEngine())]
     with pytest.raises(SearchError, match="not supported for de") as refused:
         run(models, request)
