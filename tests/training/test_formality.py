@@ -47,6 +47,7 @@ INFORMAL = [
     "Bitte starte den Rechner nach der Aktualisierung neu.",
     "Starte den Rechner neu.",
     "Komm nicht zu spät!",
+    "Komm her!",
     "Sag mir, was fehlt.",
     "Fertig. Lies die Anleitung.",
     "Nimm den Zug um acht.",

@@ -34,20 +34,20 @@ _BEGINS_FORMAL = re.compile(
     r"^[\W\d]*[A-ZÄÖÜ][a-zäöüß]+(?:en|ern|eln) Sie\b"
     r"|\bSie (?:bitte|können|müssen|haben|sollten|möchten|werden|dürfen)\b"
 )
-_STRONG = (
+_SHORT_IMPERATIVES = (
     "gib|nimm|lies|sieh|hilf|sprich|vergiss|wirf|iss|triff|brich|tritt|lass|komm|geh|sag|mach|hör|ruf|"
     "schau|zeig|bleib|schreib|hol|bring|halt|fahr|lauf|trink|schick|leg|stell|setz|probier|versuch|sei"
 )
-_ENDS_LIKE_ONE = (
+_NO_IMPERATIVES = (
     "eine|keine|alle|diese|jene|jede|meine|seine|ihre|unsere|welche|solche|manche|viele|beide|einige|"
     "mehrere|heute|morgen|ohne|gerne|lange|bitte|danke|seite|ende|siehe"
 )
 _IMPERATIVE = re.compile(
     rf"(?:^|[.!?:–] )[\W\d]*(?:"
-    rf"Bitte (?:{_STRONG}|(?!(?:{_ENDS_LIKE_ONE})\b)[a-zäöüß]{{2,}}e)"
-    rf"|(?i:{_STRONG})(?= (?:mir|mich|uns|ihm|ihn|ihnen|es|den|die|das|dem|der|ein|eine|einen|nicht"
-    rf"|nie|mal|bitte|doch|keine?n?|zu|nach|auf|in|hier|jetzt)\b)"
-    rf"|(?!(?i:{_ENDS_LIKE_ONE})\b)[A-ZÄÖÜ][a-zäöüß]+e(?= (?:mir|mich|uns|ihn|den|einen|bitte)\b)"
+    rf"Bitte (?:{_SHORT_IMPERATIVES}|(?!(?:{_NO_IMPERATIVES})\b)[a-zäöüß]{{2,}}e)"
+    rf"|(?i:{_SHORT_IMPERATIVES})(?= (?:mir|mich|uns|ihm|ihn|ihnen|es|den|die|das|dem"
+    rf"|der|ein|eine|einen|nicht|nie|mal|bitte|doch|keine?n?|zu|nach|auf|in|her|hier|jetzt)\b)"
+    rf"|(?!(?i:{_NO_IMPERATIVES})\b)[A-ZÄÖÜ][a-zäöüß]+e(?= (?:mir|mich|uns|ihn|den|einen|bitte)\b)"
     rf")(?![\w-])(?! (?:Sie|er|es sich|ich|wir|man)\b)"
 )
 """A request to one person without a pronoun: `Bitte gib …`, `Starte den Computer`, `Komm her`."""
