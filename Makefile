@@ -16,6 +16,7 @@ workers = import os; print(min((os.cpu_count() or 1) + 1, 5))
 pytest = $(bin)/python -m pytest --numprocesses $$($(bin)/python -c '$(workers)') --dist loadfile --no-loadscope-reorder
 served := $(VENV)/.serve-installed
 developed := $(VENV)/.dev-installed
+thorough := $(VENV)/.thorough-installed
 mutating := $(VENV)/.mutants-installed
 packages := web/node_modules/.package-lock.json
 export BENTOML_DO_NOT_TRACK := True
@@ -56,7 +57,7 @@ image: $(served)  ## Build the container image IMAGE=quickstudy:latest
 test: $(developed) lint  ## Install everything into .venv, lint, and run the tests
 	$(pytest) -m 'not thorough'
 
-test-all: $(developed) lint  ## The same with the thorough tests, some five minutes longer
+test-all: $(thorough) lint  ## The same with the thorough tests, some five minutes longer
 	$(pytest)
 
 lint: $(developed)  ## Check style, types and imports between packages
@@ -84,16 +85,29 @@ $(bin)/python:
 # Stamps: an install runs again only when pyproject.toml or the compiled engine has changed.
 installed := pyproject.toml setup.py $(wildcard export/runtime/native/src/*)
 
+# pip compiles byte code on one core, compileall on all; a few packages carry files for other Pythons.
+define install
+$(bin)/python -m pip install --quiet --no-compile --editable '.$(extras)'
+$(bin)/python -m compileall -qq -j 0 $(VENV)/lib || true
+endef
+
 $(served): $(installed) | $(bin)/python
-	$(bin)/python -m pip install --quiet --editable .
+	$(install)
 	touch $@
 
+$(developed): extras := [train,dev]
 $(developed): $(installed) | $(bin)/python
-	$(bin)/python -m pip install --quiet --editable '.[train,dev]'
+	$(install)
 	touch $(served) $@
 
+$(thorough): extras := [train,dev,thorough]
+$(thorough): $(installed) | $(bin)/python
+	$(install)
+	touch $(served) $(developed) $@
+
+$(mutating): extras := [train,dev,mutants]
 $(mutating): $(installed) | $(bin)/python
-	$(bin)/python -m pip install --quiet --editable '.[train,dev,mutants]'
+	$(install)
 	touch $(served) $(developed) $@
 
 $(packages): web/package.json web/package-lock.json

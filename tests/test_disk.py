@@ -159,7 +159,7 @@ def test_printing_to_a_full_disk_is_one_line() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.thorough)])
 def test_training_names_the_file_that_cannot_be_written(
     corpus: Path,  # noqa: F811
     tmp_path: Path,

@@ -132,6 +132,7 @@ def test_a_study_stops_in_time_and_goes_on(tmp_path: Path) -> None:
     assert "2 of 2 students" in write_report(bench.study, out).read_text()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_killed_study_leaves_no_process_and_is_resumed(tmp_path: Path) -> None:
     path = write(tmp_path, grid=[{"methods": ["token"]}], beams=[1])

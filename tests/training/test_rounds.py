@@ -162,7 +162,7 @@ def test_a_share_of_the_sentences_is_drawn_anew_for_each_round(
     for number in (1, 1, 2):
         job = job_of(paused, teacher, tmp_path / f"round-{len(written)}", share=0.3)
         job = dataclasses.replace(job, number=number)
-        label_round(job, Processes(2) if len(written) == 1 else in_process)
+        label_round(job, Processes(1) if len(written) == 1 else in_process)
         lengths = LabelStore(job.folder).translations("student").lengths
         assert (lengths > 0).sum() == 2 * 75
         written.append(lengths)

@@ -112,6 +112,7 @@ def fit_whole_and_in_halves(fabric: Fabric, runs: list[tuple[TrainingRun, Traini
         Trainer(fabric, halves).fit()
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_two_processes_go_on_as_if_they_never_paused(
     corpus: Path,

@@ -38,8 +38,9 @@ class Mortal(NativeTeacher):
         return super().distributions(src, trg, top_k)
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["2", pytest.param("ray", marks=pytest.mark.thorough)])
+@pytest.mark.parametrize("kind", ["2", "ray"])
 def test_a_killed_worker_loses_and_doubles_nothing(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
