@@ -4,17 +4,21 @@ A sentence whose translation looks wrong is decoded again, by beam search and th
 penalty (Whisper's temperature fallback does the same for speech). The best of at most three
 translations is kept; what still looks wrong becomes its warnings. The limits were chosen on
 validation text of two domains; docs/serving.md states how often they flag a good line.
+
+A translation that addresses its reader in the other form than asked for gives way to one of the
+next best of a beam search that does not, where there is one.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from export.runtime.engines import TranslateOptions, Translation
 from export.runtime.manifest import SEARCH_OPTIONS
+from quickstudy.form_of_address import Formality
 
 MAX_TOKEN_RATIO, MIN_TOKEN_RATIO = 2.5, 0.4
 """Output tokens to source tokens, `</s>` counted on both sides."""
@@ -26,6 +30,8 @@ MIN_ECHO_WORDS = 3
 """Words in lower case, of two letters at least, that a sentence needs to be an echo."""
 FALLBACK_BEAM_SIZE = 4
 REPETITION_PENALTY = 1.3
+FORM_ALTERNATIVES = 3
+"""Translations besides the best one among which the asked form of address is looked for."""
 
 SEVERITY = {
     "truncated": 4,
@@ -54,6 +60,47 @@ class TranslationWarning:
     message: str
 
 
+@dataclass(frozen=True)
+class AskedForm:
+    """The form of address that translations should have, and what tells the one of a text."""
+
+    form: Formality
+    form_of: Callable[[str], Formality | None]
+
+    def is_missed_by(self, text: str) -> bool:
+        """Whether a text has the other form; one that addresses nobody has none."""
+        return self.form_of(text) not in (self.form, None)
+
+    def options(
+        self, options: TranslateOptions, supported: frozenset[str]
+    ) -> TranslateOptions | None:
+        """The options to look for it with; None where an engine has no alternatives."""
+        if not {"beam_size", "alternatives"} <= supported:
+            return None
+        return replace(
+            options,
+            beam_size=max(FALLBACK_BEAM_SIZE, options.beam_size),
+            alternatives=max(FORM_ALTERNATIVES, options.alternatives),
+        )
+
+    def pick(
+        self, source: str, source_tokens: int, first: Translation, found: Translation
+    ) -> Translation | None:
+        """The best of what a search with `options` found that has this form and no more wrong with
+        it than the first translation; without a score unless it is the search's best."""
+        others = [
+            Translation(text, found.tokens, truncated=found.truncated)
+            for text in found.alternatives
+        ]
+        limit = _severity(source, source_tokens, first)
+        for candidate in (replace(found, alternatives=()), *others):
+            has_form = self.form_of(candidate.text) == self.form
+            if has_form and _severity(source, source_tokens, candidate) <= limit:
+                rest = [one for one in (found.text, *found.alternatives) if one != candidate.text]
+                return replace(candidate, alternatives=tuple(rest[: len(first.alternatives)]))
+        return None
+
+
 ECHO = TranslationWarning("echo", "The translation is the source text.")
 PARTIAL_ECHO = TranslationWarning("echo", "A part of the translation is the source text.")
 STEP_ECHO = TranslationWarning("echo", "On the way through English, a text came back as it was.")
@@ -77,10 +124,7 @@ def pick_better(
     source: str, source_tokens: int, first: Translation, second: Translation
 ) -> Translation:
     """The translation with the less severe warnings; of equals the likelier one, else the first."""
-    severities = [
-        sum(SEVERITY[warning.code] for warning in check_output(source, source_tokens, candidate))
-        for candidate in (first, second)
-    ]
+    severities = [_severity(source, source_tokens, candidate) for candidate in (first, second)]
     if severities[0] != severities[1]:
         return first if severities[0] < severities[1] else second
     if first.score is None or second.score is None or second.score <= first.score:
@@ -98,6 +142,11 @@ def fallback_options(
     beam = replace(options, beam_size=max(widest, options.beam_size))
     penalty = replace(beam, repetition_penalty=max(REPETITION_PENALTY, options.repetition_penalty))
     return [fallback for fallback in dict.fromkeys((beam, penalty)) if fallback != options]
+
+
+def _severity(source: str, source_tokens: int, translation: Translation) -> int:
+    warnings = check_output(source, source_tokens, translation)
+    return sum(SEVERITY[warning.code] for warning in warnings)
 
 
 def _truncated(translation: Translation) -> TranslationWarning | None:

@@ -16,17 +16,24 @@ import asyncio
 import logging
 import sys
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from export.runtime.engines import Engine, TranslateOptions, Translation, unsupported_option
+from quickstudy.form_of_address import Formality
 from service import observability
 from service.batching import Batcher, ClosedError, DeadlineError, QueuedRequest, QueueFullError
 from service.fair_queue import Priority
-from service.fallback import TranslationWarning, check_output, fallback_options, pick_better
+from service.fallback import (
+    AskedForm,
+    TranslationWarning,
+    check_output,
+    fallback_options,
+    pick_better,
+)
 from service.observability import current_metrics
 from service.settings import Settings
 
@@ -126,6 +133,10 @@ class ServedModel(Protocol):
     @property
     def engine(self) -> Engine: ...
 
+    def asked_form(self, formality: Formality | None) -> AskedForm | None:
+        """The form of address that translations by this option should have, where it can be told
+        from their text."""
+
 
 @dataclass(frozen=True)
 class BatchKey:
@@ -160,19 +171,40 @@ PendingOutcome = asyncio.Future[Outcome | None]
 
 @dataclass(eq=False)
 class SentenceTask:
-    """A sentence that a request translates itself: its cache key, the best translation so far and
-    what looks wrong with it."""
+    """A sentence that a request translates itself: its cache key, the best translation so far,
+    what looks wrong with it, and whether it has the other form of address than asked for."""
 
     key: CacheKey
     future: PendingOutcome
+    asked_form: AskedForm | None = None
     tokens: int = 0
     best: Translation | None = None
     warnings: tuple[TranslationWarning, ...] = ()
+    misses_form: bool = False
 
     def keep(self, translation: Translation) -> None:
         """Make this the best translation so far."""
         self.best = translation
         self.warnings = check_output(self.key.sentence, self.tokens, translation)
+        if self.asked_form is not None:
+            self.misses_form = self.asked_form.is_missed_by(translation.text)
+
+    @property
+    def is_fine(self) -> bool:
+        return not self.warnings and not self.misses_form
+
+    def better_of(self, found: Translation) -> Translation | None:
+        """What fallback decoding found, if it is better."""
+        if self.best is None:
+            return None
+        better = pick_better(self.key.sentence, self.tokens, self.best, found)
+        return found if better is found else None
+
+    def in_asked_form(self, found: Translation) -> Translation | None:
+        """Of what was found, the best that has the asked form of address."""
+        if self.best is None or self.asked_form is None:
+            return None
+        return self.asked_form.pick(self.key.sentence, self.tokens, self.best, found)
 
     def finish(self, outcome: Outcome | None) -> None:
         """Set the outcome, unless it is set already."""
@@ -371,13 +403,14 @@ class Scheduler:
         if fallback and not options.return_scores:
             options = _with_scores(options)
         rank = (priority, len(sentences))
+        asked_form = model.asked_form(options.formality) if fallback else None
         tasks: list[SentenceTask] = []
         places: dict[str, Place] = {}
         for sentence in dict.fromkeys(sentences):
             key = CacheKey(model.identity, options, fallback, sentence)
             source: Outcome | PendingOutcome | SentenceTask | None = self._look_up(key, rank)
             if source is None:
-                source = SentenceTask(key, asyncio.get_running_loop().create_future())
+                source = SentenceTask(key, asyncio.get_running_loop().create_future(), asked_form)
                 tasks.append(source)
                 self._cache.open(key, rank, source.future)
             places[sentence] = key, source
@@ -482,23 +515,34 @@ class Scheduler:
             task.finish(result)
             return False
         task.keep(result)
-        if task.warnings and task.key.fallback:
+        if task.key.fallback and not task.is_fine:
             return True
         self._settle(task)
         return False
 
     async def _decode_again(self, request: Request, tasks: Sequence[SentenceTask]) -> None:
-        """Decode sentences with one fallback after the other, until nothing looks wrong."""
+        """Decode sentences with one fallback after the other, until nothing looks wrong; then those
+        that have the other form of address than asked for."""
+        asked = request.batch_key.options
         try:
             supported = request.batch_key.model.engine.supported_options
-            for options in fallback_options(request.batch_key.options, supported):
-                unsettled = [task for task in tasks if not task.future.done()]
-                await self._decode_once(request, unsettled, options)
+            for options in fallback_options(asked, supported):
+                wrong = [task for task in tasks if task.warnings and not task.future.done()]
+                await self._decode_once(request, wrong, options, SentenceTask.better_of)
+            misses = [task for task in tasks if task.misses_form and not task.future.done()]
+            form = misses[0].asked_form if misses else None
+            search = form.options(asked, supported) if form is not None else None
+            if search is not None:
+                await self._decode_once(request, misses, search, SentenceTask.in_asked_form)
         except Exception:
             logger.exception("fallback decoding failed: keeping the first translations")
 
     async def _decode_once(
-        self, request: Request, tasks: Sequence[SentenceTask], options: TranslateOptions
+        self,
+        request: Request,
+        tasks: Sequence[SentenceTask],
+        options: TranslateOptions,
+        choose: Callable[[SentenceTask, Translation], Translation | None],
     ) -> None:
         """Decode sentences with these options; keep what is better, settle what looks right."""
         batch_key = BatchKey(request.batch_key.model, options)
@@ -509,13 +553,13 @@ class Scheduler:
             with self.batcher.queued(again):
                 for row, task in enumerate(tasks):
                     result = await again.result(row)
-                    if isinstance(result, Exception) or task.best is None:
+                    if isinstance(result, Exception):
                         continue
-                    better = pick_better(task.key.sentence, task.tokens, task.best, result)
-                    observability.count_fallback(better is result)
-                    if better is result:
+                    better = choose(task, result)
+                    observability.count_fallback(better is not None)
+                    if better is not None:
                         task.keep(better)
-                    if not task.warnings:
+                    if task.is_fine:
                         self._settle(task)
         except (QueueFullError, DeadlineError, ClosedError):
             return  # the first translation stays

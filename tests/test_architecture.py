@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"][
     "contracts"
 ]
-SHARED = ("errors", "atomic", "cluster", "machine", "progress")
+SHARED = ("errors", "atomic", "cluster", "form_of_address", "machine", "progress")
 """Modules of `quickstudy` that every package may import."""
 
 

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from quickstudy.errors import QuickstudyError
+from quickstudy.form_of_address import Formality
 
 
 class BundleError(QuickstudyError, ValueError):
@@ -106,8 +107,6 @@ FORMALITY = "formality"
 Precision = Literal["int8-7bit", "int8", "int16", "float16", "bfloat16", "float32"]
 QUANTISED: tuple[Precision, ...] = ("int8-7bit", "int8", "int16")
 Compute = Literal["int8", "float32", "default"]
-Formality = Literal["formal", "informal"]
-"""How a translation addresses its reader: in German by Sie or by du."""
 SourceFormat = Literal["firefox", "marian", "huggingface-marian", "argos", "ctranslate2"]
 ORIGINAL_FOLDERS = ("argos", "ctranslate2")
 """Formats whose CTranslate2 folder is served as it was, with the vocabulary it came with."""

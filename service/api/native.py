@@ -185,7 +185,7 @@ class TranslationItem(BaseModel):
     truncated: bool = Field(description="Whether the output limit cut a sentence off.")
     score: float | None = Field(
         description="Mean log-probability of a token (nats); null unless asked for, "
-        "or where nothing was to translate."
+        "where nothing was to translate, or where another form of address was chosen."
     )
     warnings: list[WarningItem] = Field(description="What may be wrong, none if nothing is.")
     detected: Language | None = Field(default=None, description="Where the source is `auto`.")

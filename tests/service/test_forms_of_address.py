@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,8 @@ from fastapi.testclient import TestClient
 from export.runtime.bundle import Bundle
 from export.runtime.engines import Engine
 from export.runtime.manifest import Formality, FormalityTags
-from service.models import Model, ModelSet
+from quickstudy.form_of_address import formality_of_german
+from service.models import Model, ModelSet, load_models
 from service.pivot import SearchError, TranslatedText, TranslationRequest
 from service.settings import Settings
 from service.translator import Translator
@@ -24,6 +26,7 @@ from tests.service.stub import PoliteEngine, StubEngine
 MakeClient = Callable[..., TestClient]
 URL = "/v1/translate"
 SETTINGS = Settings(inter_threads=1, fallback_decoding=False)
+SHIPPED = Path(__file__).parents[2] / "models" / "en-de"
 FORMS: tuple[Formality, ...] = ("formal", "informal")
 
 
@@ -82,6 +85,20 @@ def test_what_looks_wrong_is_decoded_again_in_the_same_form(
     assert set(polite.asked) == {"informal"}
 
 
+def test_the_form_that_is_looked_for(make_pair: MakePair, polite: PoliteEngine) -> None:
+    tags = FormalityTags(formal="<f>", informal="<i>", default="informal")
+    german = model_of(make_pair("en", "de"), polite, tags)
+    for formality, form in ((None, "informal"), ("formal", "formal"), ("informal", "informal")):
+        asked = german.asked_form(formality)
+        assert asked is not None
+        assert asked.form == form
+        assert asked.is_missed_by("Bitte warten Sie.") is (form == "informal")
+        assert asked.is_missed_by("Bitte warte.") is (form == "formal")
+        assert not asked.is_missed_by("Es regnet.")
+    assert model_of(make_pair("en", "de"), polite).asked_form("formal") is None, "it has one form"
+    assert model_of(make_pair("en", "fr"), polite, tags).asked_form(None) is None, "it has no rules"
+
+
 def test_through_english_the_last_model_has_the_form(make_pair: MakePair) -> None:
     first, last = PoliteEngine(), PoliteEngine()
     models = [model_of(make_pair("fr", "en"), first), model_of(make_pair("en", "de"), last)]
@@ -95,6 +112,32 @@ def test_through_english_the_last_model_has_the_form(make_pair: MakePair) -> Non
         run(models, request)
     assert (refused.value.field, refused.value.code) == ("formality", "unsupported_formality")
     assert run(models, replace(request, needs_formality=False))[0][0].text == "UN DEUX."
+
+
+REQUESTS = [
+    "Please turn off the lights.",
+    "Please try again later.",
+    "Please give me the key.",
+    "Please write your name here.",
+    "Help me!",
+    "Are you ready?",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_shipped_model_writes_requests_in_the_asked_form(form: Formality) -> None:
+    settings = Settings(inter_threads=1, model=SHIPPED)
+    translator = Translator(load_models([SHIPPED], settings), settings)
+
+    async def scenario() -> list[str]:
+        try:
+            found = await translator.translate(TranslationRequest(REQUESTS, formality=form))
+        finally:
+            await translator.close()
+        return [text.text for text in found.texts]
+
+    texts = asyncio.run(scenario())
+    assert [formality_of_german(text) for text in texts] == [form] * len(REQUESTS), texts
 
 
 @pytest.mark.parametrize("url", [URL, f"{URL}/stream"])

@@ -9,14 +9,16 @@ import weakref
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from export.runtime.engines import TranslateOptions, Translation
-from export.runtime.manifest import SEARCH_OPTIONS
+from export.runtime.manifest import SEARCH_OPTIONS, Formality
+from quickstudy.form_of_address import formality_of_german
 from service.batching import ClosedError, DeadlineError, QueueFullError
 from service.fair_queue import Priority
+from service.fallback import AskedForm
 from service.observability import exposition
 from service.scheduler import CheckedTranslation, Scheduler
 from service.settings import Settings
@@ -81,6 +83,10 @@ class FakeEngine:
 class FakeModel:
     identity: str
     engine: FakeEngine = field(compare=False)
+    form: AskedForm | None = field(default=None, compare=False)
+
+    def asked_form(self, formality: Formality | None) -> AskedForm | None:
+        return self.form
 
 
 class Scene:
@@ -238,6 +244,77 @@ def test_what_looks_wrong_is_tried_again() -> None:
         again = await scene.scheduler.translate(scene.model, sentences, GREEDY)
         assert again == found
         assert len(scene.engine.calls) == 3  # the best of three tries is what the cache keeps
+        await scene.scheduler.close()
+
+    run(scenario)
+
+
+class GermanEngine(FakeEngine):
+    """Translates three sentences; greedily into the first of these."""
+
+    GERMAN: ClassVar = {
+        "Wait!": ("Warte bitte!", "Wartet!", "Warten Sie!", "Warten Sie doch!"),
+        "Wait, wait.": ("Warte bitte!", "Sie Sie Sie warten auf Sie.", "Wartet.", "Wart."),
+        "Rain.": ("Regen.", "Der Regen.", "Ein Regen.", "Es regnet."),
+    }
+
+    def translate_batch(
+        self, sentences: Sequence[str], options: TranslateOptions
+    ) -> list[Translation]:
+        self.calls.append((list(sentences), options))
+        texts = [self.GERMAN[sentence] for sentence in sentences]
+        return [
+            Translation(first, 3, -0.3, alternatives=others[: options.alternatives])
+            for first, *rest in texts
+            for others in [tuple(rest)]
+        ]
+
+
+@pytest.mark.parametrize("alternatives", [0, 2])
+def test_the_other_form_of_address_gives_way_to_the_asked_one(alternatives: int) -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine = GermanEngine()
+        scene.model = FakeModel("german", scene.engine, AskedForm("formal", formality_of_german))
+        options = TranslateOptions(alternatives=alternatives)
+        sentences = ["Wait!", "Wait, wait.", "Rain."]
+        found = await scene.scheduler.translate(scene.model, sentences, options)
+        texts = [one.translation.text for one in found]
+        assert texts == ["Warten Sie!", "Warte bitte!", "Regen."], "what is worse is not taken"
+        assert not any(one.warnings for one in found)
+        others = [one.translation.alternatives for one in found]
+        assert others[0] == ("Warte bitte!", "Wartet!")[:alternatives]
+        assert others[1] == ("Sie Sie Sie warten auf Sie.", "Wartet.")[:alternatives]
+        [_, (again, search)] = scene.engine.calls
+        assert again == ["Wait!", "Wait, wait."], "who addresses nobody is not asked again"
+        assert (search.beam_size, search.alternatives) == (4, 3)
+        assert await scene.scheduler.translate(scene.model, sentences, options) == found
+        assert len(scene.engine.calls) == 2
+        await scene.scheduler.close()
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("form", "is_on", "supported"),
+    [
+        ("informal", True, SEARCH_OPTIONS),
+        ("formal", False, SEARCH_OPTIONS),
+        ("formal", True, {"beam_size"}),
+    ],
+)
+def test_a_form_is_not_looked_for_in_vain(
+    form: Formality, is_on: bool, supported: set[str]
+) -> None:
+    """Where it is there, fallback decoding is off, or the engine has no alternatives."""
+
+    async def scenario() -> None:
+        scene = Scene(fallback_decoding=is_on)
+        scene.engine = GermanEngine()
+        scene.engine.supported_options = frozenset(supported)
+        scene.model = FakeModel("german", scene.engine, AskedForm(form, formality_of_german))
+        assert await scene.texts("Wait!") == ["Warte bitte!"]
+        assert len(scene.engine.calls) == 1
         await scene.scheduler.close()
 
     run(scenario)

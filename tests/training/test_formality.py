@@ -1,4 +1,4 @@
-"""Forms of address in German text, and sources tagged with them."""
+"""Sources tagged with the form of address of their targets."""
 
 from __future__ import annotations
 
@@ -12,85 +12,16 @@ from quickstudy.pipeline import build_stages
 from tests.training.test_prepare import folder, plain, prepared, write  # noqa: F401
 from training.config.io import parse_recipe
 from training.config.recipe import RecipeError
-from training.data.formality import NEUTRAL, UNTAGGED, FormalityTagger, formality_of_german
+from training.data.formality import NEUTRAL, UNTAGGED, FormalityTagger
 from training.data.prepare import read_pairs, render_report
 from training.run import Run
 from training.stage import fingerprint
 
 TINY = Path(__file__).parents[2] / "recipes" / "tiny.yaml"
 
-FORMAL = [
-    "Klicken Sie auf die Schaltfläche.",
-    "Bitte geben Sie Ihr Kennwort ein.",
-    "Möchten Sie die Datei speichern?",
-    "Wie geht es Ihnen?",
-    "Das ist Ihre Nummer.",
-    "Wir danken Ihnen für Ihren Besuch.",
-    "Sie können die Einstellungen jederzeit ändern.",
-    "Sie müssen zuerst ein Konto anlegen.",
-    "(Wählen Sie eine Farbe.)",
-    "1. Öffnen Sie die Tür.",
-    "Wenn Sie fertig sind, geht es weiter.",
-]
-INFORMAL = [
-    "Klick auf deinen Namen.",
-    "Du bist spät dran.",
-    "Hast du Zeit?",
-    "Ich habe dir geschrieben.",
-    "Das ist dein Hund.",
-    "Ihr seid zu spät.",
-    "Habt ihr euch verlaufen?",
-    "Ist das euer Auto?",
-    "Eure Eltern warten.",
-    "Wo steht eures?",
-    "Bitte gib eine gültige Adresse ein.",
-    "Bitte starte den Rechner nach der Aktualisierung neu.",
-    "Starte den Rechner neu.",
-    "Komm nicht zu spät!",
-    "Komm her!",
-    "Sag mir, was fehlt.",
-    "Fertig. Lies die Anleitung.",
-    "Nimm den Zug um acht.",
-    "1. Öffne bitte das Fenster.",
-]
-NEITHER = [
-    "Sie ist nett.",
-    "Sie lacht.",
-    "Gestern hat sie angerufen.",
-    "Sie wurden gestern entlassen.",
-    "Dort stehen sie.",
-    "Er ging. Sie blieb.",
-    "Er hat ihnen geholfen.",
-    "Ihr Hund bellt.",
-    "Ihre Mutter ist krank.",
-    "Maria sucht ihren Schlüssel.",
-    "Das Wetter ist schön.",
-    "Datei speichern",
-    "Das individuelle Duell endete.",
-    "Bitte eine Tasse Kaffee.",
-    "Bitte alle Felder ausfüllen.",
-    "Bitte warten",
-    "Heute den ganzen Tag geschlossen",
-    "Bitte keine Werbung!",
-    "Halt!",
-    "Siehe den Anhang.",
-    "Das kostet 100 EUR.",
-    "Sagst du es ihm, oder sagen Sie es ihm?",
-    "",
-]
-MANY = [(f"source {n}", trg) for n, trg in enumerate([FORMAL[0], INFORMAL[0], NEITHER[0]] * 1000)]
 
-
-@pytest.mark.parametrize(
-    ("text", "form"),
-    [
-        *((text, "formal") for text in FORMAL),
-        *((text, "informal") for text in INFORMAL),
-        *((text, None) for text in NEITHER),
-    ],
-)
-def test_german_forms_of_address(text: str, form: str | None) -> None:
-    assert formality_of_german(text) == form
+FORMAL, INFORMAL, NEITHER = "Wie geht es Ihnen?", "Hast du Zeit?", "Sie lacht."
+MANY = [(f"source {n}", trg) for n, trg in enumerate([FORMAL, INFORMAL, NEITHER] * 1000)]
 
 
 def tagged(rows, seed=1):
@@ -107,13 +38,13 @@ def test_most_sources_get_the_tag_of_their_target_and_others_any():
     assert counts == {"formal": 1000, "informal": 1000, "none": 1000}
     tags = {
         trg: Counter(tag_of(src) for src, other in rows if other == trg)
-        for trg in (FORMAL[0], INFORMAL[0], NEITHER[0])
+        for trg in (FORMAL, INFORMAL, NEITHER)
     }
-    for text, tag in ((FORMAL[0], "<formal>"), (INFORMAL[0], "<informal>")):
+    for text, tag in ((FORMAL, "<formal>"), (INFORMAL, "<informal>")):
         assert set(tags[text]) == {tag, None}
         assert tags[text][None] == pytest.approx(1000 * UNTAGGED, abs=40)
     for form, share in NEUTRAL.items():
-        assert tags[NEITHER[0]][f"<{form}>"] == pytest.approx(1000 * share, abs=60)
+        assert tags[NEITHER][f"<{form}>"] == pytest.approx(1000 * share, abs=60)
 
 
 def test_a_tag_stands_before_the_source_and_nothing_else_changes():
