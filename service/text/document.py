@@ -23,9 +23,9 @@ from service.text.attributes import take_out as take_out_attributes
 from service.text.coverage import Coverage
 from service.text.glossary import NO_GLOSSARY, Glossary
 from service.text.html import read_html
-from service.text.inline import Block, Escape, InlineElement, InlineText, InlineTextBuilder
+from service.text.inline import MARK, Block, Escape, InlineElement, InlineText, InlineTextBuilder
 from service.text.markdown import read_markdown
-from service.text.numerals import Numerals
+from service.text.numerals import LOOKBACK_CHARS, Numerals
 from service.text.pieces import is_protected_word, split_at
 from service.text.placeholders import (
     EN_DE,
@@ -36,6 +36,7 @@ from service.text.placeholders import (
     protected_words,
 )
 from service.text.protected import protect
+from service.text.ruby import with_annotations
 from service.text.segment import Repair, RestoredText, Segment
 from service.text.sentences import CHARS_PER_TOKEN, LINE_BREAK, STANDS_FOR_WORD, edges, split_inline
 
@@ -122,8 +123,8 @@ class Document:
         self.segments: list[Segment] = []
         self.layout: list[str | int] = []
         self.attributes: list[list[str | int]] = []
-        """The layouts of attributes of tags that are translated, in the order of their numbers in
-        `layout`."""
+        """The layouts of attributes and annotations that are translated, in the order of their
+        numbers in `layout`."""
 
     def check(self, translated: Sequence[str]) -> list[Repair]:
         """What must be translated besides, so that nothing protected is lost.
@@ -196,8 +197,10 @@ def open_document(
     texts of images and the titles of links.
     """
     document = Document()
+    taken = None if has_numbers(text) else TakenOut()
     cutter = _Cutter(
         document,
+        taken,
         format,
         language,
         count_tokens,
@@ -209,14 +212,13 @@ def open_document(
         adds_stop,
         numerals,
     )
-    taken = TakenOut()
     blocks = _read(text, format, wrapped, taken if translate_attributes else None)
     for block in blocks:
         if isinstance(block, str):
             document.layout.append(block)
         else:
             cutter.add(block, document.layout)
-    for paragraph in taken.paragraphs:
+    for paragraph in taken.paragraphs if taken else ():
         document.attributes.append([])
         cutter.add(paragraph, document.attributes[-1])
     return document
@@ -228,7 +230,7 @@ def _read(
     """What is kept of a text, and its paragraphs; attributes are `taken` out."""
     if wrapped and format == "text":
         return read_wrapped(text)
-    if taken is not None and not has_numbers(text):
+    if taken is not None:
         if format == "html":
             return read_html(take_out_attributes(text, taken))
         if format == "markdown":
@@ -238,9 +240,11 @@ def _read(
 
 @dataclass(frozen=True)
 class _Cutter:
-    """Cuts paragraphs into a document's segments; its fields are those of `open_document`."""
+    """Cuts paragraphs into a document's segments, what is `taken` out of them last; its other
+    fields are those of `open_document`."""
 
     document: Document
+    taken: TakenOut | None
     format: Format
     language: str
     count_tokens: Callable[[str], int]
@@ -281,7 +285,7 @@ class _Cutter:
         for label, accelerators in _labels(block.inline, self.format):
             first = len(layout)
             inline = protect(
-                label,
+                with_annotations(label, block.escape, self.taken),
                 self.glossary,
                 block.escape,
                 coverage=self.coverage,
@@ -373,9 +377,15 @@ def _with_amounts(inline: InlineText, numerals: Numerals) -> InlineText:
     if not any(element.kind == "number" for element in inline.elements):
         return inline
     elements = []
-    for element in inline.elements:
+    for place, element in zip(inline.places, inline.elements, strict=True):
         if element.kind == "number":
-            amount, output = numerals.converted_amount(element.shown, element.output)
+            before, after = (
+                inline.text[max(0, place - LOOKBACK_CHARS) : place].replace(MARK, ""),
+                inline.text[place + 1 : place + 1 + LOOKBACK_CHARS].replace(MARK, ""),
+            )
+            amount, output = numerals.converted_amount(
+                element.shown, element.output, before, after
+            )
             if amount != element.shown:
                 element = replace(element, output=output, term=amount)
         elements.append(element)

@@ -15,7 +15,6 @@ from service.text.inline import InlineElement, InlineText
 from service.text.placeholders import (
     NUMERAL,
     SentPlaceholder,
-    ends_struck,
     is_symbol,
     numeral_occurrences,
     occurrences,
@@ -111,32 +110,41 @@ def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
     def place(span: Span, depth: int) -> tuple[int, int]:
         start = output.spans[span.first][0] if span.first < len(output) else len(output.text)
         end = output.spans[span.end - 1][1] if span.end else 0
-        last: tuple[Span, int] | None = None
         for child in span.children:
             child_start, child_end = place(child, depth + 1)
             start, end = min(start, child_start), max(end, child_end)
-            if last and _touch(last[0], child) and output.text[last[1] : child_start].isspace():
-                edits.append(Edit(last[1], child_start, (1, -1), "", ""))
-            last = (child, child_end)
         inside = "".join(
             part if isinstance(part, str) else reads(part) for part in core.cut(*span.stretch)
         )
         if span.opening:
             start = _before_opening_marks(inside, output.text, start)
             edits.append(Edit(start, start, (2, depth), span.opening.output, ""))
+            if span.opening.parts_words and _touches_word(core, span.stretch[0] - 2, -1):
+                edits.extend(_without_space(output.text, start - 1))
         if span.closing:
             end = _after_closing_marks(inside, output.text, end)
             edits.append(Edit(end, end, (0, -depth), span.closing.output, ""))
+            if span.closing.parts_words and _touches_word(core, span.stretch[1] + 1, 1):
+                edits.extend(_without_space(output.text, end))
         return start, end
 
     place(root, 0)
     return edits
 
 
-def _touch(span: Span, other: Span) -> bool:
-    """Whether nothing is between a stretch that is struck out and the tag of the next."""
-    is_struck = span.closing is not None and ends_struck(span.closing)
-    return is_struck and span.stretch[1] + 2 == other.stretch[0]
+def _touches_word(core: InlineText, place: int, step: int) -> bool:
+    """Whether a letter or digit is at a place of a source, or behind the tags there."""
+    while (element := core.element_at(place)) is not None and element.kind in ("open", "close"):
+        place += step
+    return place >= 0 and core.text[place : place + 1].isalnum()
+
+
+def _without_space(text: str, place: int) -> list[Edit]:
+    """What takes away the space at a place, if it is one between two words."""
+    if not 0 < place < len(text) - 1 or text[place] != " ":
+        return []
+    is_between = text[place - 1].isalnum() and text[place + 1].isalnum()
+    return [Edit(place, place + 1, (1, -1), "", "")] if is_between else []
 
 
 def _before_opening_marks(inside: str, text: str, start: int) -> int:

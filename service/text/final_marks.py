@@ -7,7 +7,8 @@ import re
 
 from service.text.dashes import FINAL_DASHES
 from service.text.inline import InlineText
-from service.text.protected import CLOSING, SPACED
+from service.text.protected import CLOSING
+from service.text.sentences import SPACED
 
 TERMINAL = frozenset(f".!?:;…。！？：；{FINAL_DASHES}")
 FINAL = frozenset(f".!?:…{FINAL_DASHES}")

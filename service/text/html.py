@@ -21,7 +21,7 @@ def _names(names: str) -> frozenset[str]:
 
 INLINE = _names(
     "a abbr acronym b bdi bdo big cite code data del dfn em font g i img input ins "
-    "kbd mark mrk nobr output ph pc q rp rt ruby s samp small span strike "
+    "kbd mark mrk nobr output ph pc q rb rp rt rtc ruby s samp small span strike "
     "strong sub sup time tt u var wbr x bx ex bpt ept it picture"
 )
 """Elements within a sentence; all others part what is before from what is after, those of forms

@@ -16,6 +16,10 @@ from typing import Literal
 MARK = "\ufffc"
 """Stands in `InlineText.text` for an element that is not a character."""
 
+STRUCK = ("del", "s", "strike", "~~")
+"""Names of tags around what is no longer part of a text."""
+BASE = "rb"
+"""Name of a tag around a word that has an annotation."""
 LINE_END = "break"
 """Name of an element that ends a line, and the sentence with it."""
 
@@ -48,6 +52,11 @@ class InlineElement:
     @property
     def has_no_width(self) -> bool:
         return self.kind in ("point", "open", "close")
+
+    @property
+    def parts_words(self) -> bool:
+        """Whether what touches a tag on both sides is two words, though no space is there."""
+        return self.kind in ("open", "close") and (self.name in STRUCK or self.name == BASE)
 
 
 def kept(raw: str, kind: Kind, shown: str = "", name: str = "") -> InlineElement:

@@ -39,6 +39,9 @@ BEFORE_AMOUNTS = re.compile(
 )
 AROUND_AMOUNT = re.compile(rf"[^\s\d.,'’{SIGNS}%‰-]")
 """What is more than an amount of money or a share."""
+TAG = r"<[^<>]*>|\]\([^()\s]*\)"
+TAGS = rf"(?:{TAG}|[*_~\[])*+"
+"""Tags and marks of Markdown, which may be between the digits of a number."""
 JOINT = re.compile(r"[-‐‑–—/×x]")
 HOURS = re.compile(
     r"o['’]clock|[ap]\.?\s?m\b|evening|afternoon|night|\bUhr\b|abends|nachmittag|tarde|noite",
@@ -273,16 +276,25 @@ class Numerals:
             done = found.end
         return "".join((*parts, translation[done:]))
 
-    def converted_amount(self, amount: str, written: str) -> tuple[str, str]:
+    def converted_amount(
+        self, amount: str, written: str, before: str = "", after: str = ""
+    ) -> tuple[str, str]:
         """An amount that never reaches the model, and how it is `written` in its document, with its
-        number in the target's form."""
+        number in the target's form; by what is `before` and `after` it, that may be a name."""
         number = next(numbers_of(amount), None)
         if self._grouped is None or number is None or AROUND_AMOUNT.search(amount):
             return amount, written
-        form = self.in_target_form(amount, number.start, number.end)
-        if form == number.text or written.count(number.text) != 1:
+        text, start = f"{before}{amount}{after}", len(before) + number.start
+        form = self.in_target_form(text, start, start + len(number.text))
+        between_tags = TAGS.join(f"({re.escape(sign)})" for sign in number.text)
+        found = [one for one in re.finditer(f"{TAG}|{between_tags}", written) if one[1]]
+        if form == number.text or len(form) != len(number.text) or len(found) != 1:
             return amount, written
-        return amount.replace(number.text, form), written.replace(number.text, form)
+        parts, done = [], 0
+        for index, sign in enumerate(form, 1):
+            parts += [written[done : found[0].start(index)], sign]
+            done = found[0].end(index)
+        return amount.replace(number.text, form), "".join((*parts, written[done:]))
 
 
 def same_numerals(source: str, translation: str) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from service.text.coverage import Coverage
 from service.text.inline import InlineElement, InlineText
+from service.text.sentences import SPACED
 from service.text.spelled_out import spell_out
 
 NUMERAL = "numeral"
@@ -44,13 +45,11 @@ NOT_BEFORE = r"(?=s?(?![\w/@#$%}<&=+~(]|[-.:_]\w))"
 """What would turn a protected span into another address or placeholder if it touched it."""
 BEFORE_MARK = frozenset(".,;:!?…)]")
 """What has no space before it once a symbol is taken out there."""
+JOINTS = frozenset("-‐‑/'’")
+"""What joins the words on both sides of a tag."""
 SPACES = re.compile(r"\s+")
 SYMBOL_SHOWN = re.compile(r"^[^\w\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff*_~`\\<]")
 """Not what only marks up, nor what has no width."""
-
-
-STRUCK = ("del", "s", "strike", "~~")
-"""Names of tags around what is no longer part of a text."""
 
 
 @dataclass(frozen=True)
@@ -193,25 +192,32 @@ def engine_text(
 def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
     remaining = iter(words)
     parts: list[str] = []
+    was_parted = False
     for part in core:
         if isinstance(part, str):
-            if parts and parts[-1].endswith(" ") and part[0] in BEFORE_MARK:
+            if was_parted and part[0] in JOINTS:
+                parts.pop()
+            elif parts and parts[-1].endswith(" ") and part[0] in BEFORE_MARK:
                 parts[-1] = parts[-1].rstrip()
             parts.append(part)
         elif part.stands_for_word:
             parts.append(next(remaining).text)
         elif part.kind in ("character", "space"):
             parts.append(part.shown)
-        elif (is_symbol(part) or ends_struck(part)) and parts and parts[-1][-1:].isalnum():
+        elif (is_symbol(part) or part.parts_words) and _ends_word(parts):
             parts.append(" ")  # `Hi👋you` is two words, `<del>a</del>b` too
+            was_parted = True
+            continue
+        was_parted = was_parted and not isinstance(part, str) and part.has_no_width
     return "".join(parts)
+
+
+def _ends_word(parts: Sequence[str]) -> bool:
+    """Whether a text ends with a letter of a script that parts words by spaces, or a digit."""
+    last = parts[-1][-1:] if parts else ""
+    return last.isalnum() and last < SPACED
 
 
 def is_symbol(element: InlineElement) -> bool:
     """Whether an element is a sign that a reader sees between words (an emoji)."""
     return element.kind == "point" and bool(SYMBOL_SHOWN.search(element.shown))
-
-
-def ends_struck(element: InlineElement) -> bool:
-    """Whether a stretch that is struck out ends there: its last word is not part of the next."""
-    return element.kind == "close" and element.name in STRUCK

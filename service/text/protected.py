@@ -31,7 +31,8 @@ from service.text.patterns import (
     may_be_invented,
     may_be_protected,
 )
-from service.text.sentences import pair_up
+from service.text.sentences import SPACED, pair_up
+from service.text.struck import with_whole_changes
 
 KINDS: dict[str, Kind] = {
     "number": "number",
@@ -55,10 +56,10 @@ AMOUNT = re.compile(
 MAYBE_AMOUNT = re.compile(
     rf"\d[.,:]?{MARK}{{1,6}}[.,:]?{MARK}{{0,6}}\d|[{SIGNS}][\s{MARK}]{{1,6}}\d|\d[\s{MARK}]{{1,6}}[%‰{SIGNS}]"
 )
+PRICE = re.compile(rf"[{SIGNS}].*\d[.,]\d\d\Z|\d[.,]\d\d[ \u00a0\u202f]?[{SIGNS}]\Z")
+"""An amount whose cents may be raised (`$19.<sup>99</sup>`), which are no mark of a note then."""
 MAX_TOUCHING = 60
 """Characters that a word with tags in it may have."""
-SPACED = "\u0e00"
-"""Scripts before this code point put spaces between words."""
 WITHIN_FORMULA = "/·⋅.,^−-⁺⁻₊₋"
 """Marks between the letters and digits of a quantity."""
 SENTENCE_CHARS = 200
@@ -85,6 +86,7 @@ def protect(
     `escape` converts the glossary's terms, which are plain text, to the document's format.
     """
     if MARK in inline.text:
+        inline = with_whole_changes(inline)
         if MAYBE_ADDRESS.search(inline.text):
             inline = _with_tagged(inline, ADDRESSES, "word")
         if MAYBE_AMOUNT.search(inline.text):
@@ -133,7 +135,10 @@ def _with_tagged(inline: InlineText, pattern: re.Pattern[str], kind: Kind) -> In
         if end - start == last + 1 - first:
             continue
         inside = inline.cut(start, end)
-        if any(one.kind not in WITHIN_STRETCH or one.name in INDICES for one in inside.elements):
+        if any(
+            one.kind not in WITHIN_STRETCH or (one.name in INDICES and not PRICE.search(match[0]))
+            for one in inside.elements
+        ):
             continue
         while not _balanced(inline.cut(start, end)):
             before, after = inline.element_at(start - 1), inline.element_at(end)
@@ -369,6 +374,8 @@ def _touching(inline: InlineText, index: int, earliest: int) -> tuple[int, int]:
     start, end = place, place + 1
     if element.kind in ("character", "space", "point") or element.name == "term":
         return start, end
+    if element.parts_words:
+        return start, end
     if not element.stands_for_word and not (
         0 < place < len(text) - 1 and _in_word(text[place - 1]) and _in_word(text[place + 1])
     ):
@@ -417,7 +424,9 @@ def _sticks(inline: InlineText, place: int) -> bool:
     if _in_word(inline.text[place]) or inline.text[place] == "_":
         return True
     element = inline.element_at(place)
-    return element is not None and element.kind not in ("character", "space", "point")
+    if element is None or element.parts_words:
+        return False
+    return element.kind not in ("character", "space", "point")
 
 
 def _balanced(inline: InlineText) -> bool:

@@ -56,7 +56,7 @@ from service.text.placeholders import (
     protected_words,
 )
 from service.text.sentences import pair_up
-from service.text.spelled_out import spell_out
+from service.text.spelled_out import spell_out, with_number_signs
 from service.text.typography import NOTHING_REPLACED, with_final_marks
 from service.text.units import end_of_unit
 
@@ -394,6 +394,7 @@ class Segment:
         if text[-1:] not in TERMINAL:
             text = with_lost_mark(text, core)
         if self.numerals is not None and DIGIT.search(text):
+            text = with_number_signs(core.text, text, self.numerals.target)
             text = self.numerals.converted(core.text, text)
         source = spell_out(without_spaces(core), self.language)
         if self.coverage is None:

@@ -35,6 +35,9 @@ CHARS_PER_TOKEN = 32
 """A sentence of more characters a token than this is cut before its tokens are counted."""
 MAX_AT_ONCE = 20_000
 """Characters whose sentences are looked for at once, so that any input takes linear time."""
+SENTENCE_MARKS = (".", "!", "?", "…")
+SPACED = "\u0e00"
+"""Scripts before this code point put spaces between words."""
 STANDS_FOR_WORD = "Boston"
 """What the sentence splitter sees of something protected."""
 
@@ -175,7 +178,8 @@ def _reading(inline: InlineText) -> tuple[str, list[int], list[int], list[int]]:
         if isinstance(part, str):
             shown, width = part, len(part)
         else:
-            shown, width = reads(part), 1
+            is_end = part.parts_words and read and read[-1].endswith(SENTENCE_MARKS)
+            shown, width = " " if is_end else reads(part), 1
         if shown:
             end += len(shown)
             read.append(shown)

@@ -1,5 +1,6 @@
 """Abbreviations before numbers (`No. 5`, `p. 12`) and days of the week (`Mon–Fri`, `Sat 10:30`),
 spelled out for the model: students read them as other words ("No. 5" → "Nein 5") or copy them.
+What comes back for `No.` is written as the target language does (`Nr. 5`, `n.º 5`).
 """
 
 from __future__ import annotations
@@ -7,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
+
+from service.text.inline import MARK
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
@@ -66,6 +69,22 @@ WITHIN_SENTENCES = {"no": "No."}
 ORDINAL_SIGN = r"|n\.?[ºo°](?=\s?\d)"
 
 
+NUMBER_SIGN = re.compile(
+    r"(?<![\w.-])(?P<sign>(?:No|Nr|nr|no)\.|[Nn]\.?[ºo°]|(?P<plural>(?:Nos|nos|Nrn)\.))\s?(?P<number>\d+)"
+)
+"""What stands for *number* before digits, in any language."""
+SIGNS_OF: Mapping[str, tuple[str, str]] = {
+    "en": ("No.", "Nos."),
+    "de": ("Nr.", "Nrn."),
+    "pt": ("n.º", "n.ºs"),
+}
+"""By language: how it is written before one number, and before several."""
+WRITTEN: Mapping[str, str] = {
+    "en": r"numbers?|No[.s]?|Nr\.?|num\.?",
+    "de": r"Zahl(?:en)?|Nummern?|Anzahl|Nrn?\.?|No[.s]?|Numbers?|Nein,?",
+    "pt": r"números?|n\.?[ºo°]s?\.?|Nr\.?|nos?\.?|numbers?|não,?",
+}
+"""By language: what models write for it."""
 BEFORE_NUMBER = re.compile(r"\.\s?[\dIVXLC]|º")
 """What a text has in which such an abbreviation is."""
 ANY_DAY = {language: re.compile("|".join(names)) for language, (_, names) in DAYS.items()}
@@ -100,6 +119,32 @@ def spell_out(text: str, language: str) -> str:
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
     return text
+
+
+@cache
+def _number_sign(language: str, number: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"(?<![\w-])(?:{WRITTEN[language]})\s?(?={number}(?!\d))", re.IGNORECASE
+    )
+
+
+def with_number_signs(source: str, translation: str, target: str) -> str:
+    """A translation to a language (`pt`, `pt-BR`) in which `No. 5` of its source, which may have
+    marks of tags in it, is what that language writes."""
+    base = target.partition("-")[0]
+    if base not in SIGNS_OF or not BEFORE_NUMBER.search(source := source.replace(MARK, "")):
+        return translation
+    signs = list(NUMBER_SIGN.finditer(source))
+    for sign in signs:
+        written = list(_number_sign(base, sign["number"]).finditer(translation))
+        if len(written) != sum(one["number"] == sign["number"] for one in signs):
+            continue
+        form = SIGNS_OF[base][sign["plural"] is not None]
+        for match in reversed(written):
+            is_first = not any(map(str.isalnum, translation[: match.start()]))
+            own = form[:1].upper() + form[1:] if is_first else form
+            translation = f"{translation[: match.start()]}{own} {translation[match.end() :]}"
+    return translation
 
 
 def _word(match: re.Match[str], language: str) -> str:
