@@ -14,6 +14,7 @@ from math import ceil
 
 from service.documents.base import Event, FileError, Inline, OpenFile, Unit, check_count, decode
 from service.documents.xml import base_language
+from service.text.abbreviations import ends_sentence
 
 
 def wrap(text: str, count: int, width: int) -> set[int]:
@@ -68,6 +69,9 @@ SOUND = r"(?:\[[^\[\]\n]{1,200}\]|\([^()\n]{1,200}\))"
 SOUND_BEFORE = re.compile(rf"\s*+{SOUND}(?=\s|$|:)")
 SOUND_AFTER = re.compile(rf"(?<=\s){SOUND}\s*+$")
 """What is heard: `[door slams]`, `(sighs)`."""
+VERSE = re.compile(r"\s*+[♪♫]")
+"""What a line of a song begins with."""
+SENTENCE_END = re.compile(r"(?:[.!?…]|[。！？])[\"'”’»)\]♪」』]*+\s*+\Z")
 WITHOUT_SPACES = ("ja", "km", "lo", "my", "th", "zh")
 """Languages whose lines go on without a space."""
 COMFORTABLE = 42
@@ -87,15 +91,15 @@ class Mark:
 
 @dataclass(frozen=True)
 class NewLine:
-    """A line break that stays one: another speaker begins."""
+    """A line break that stays one: a sentence ends there, or another speaker begins."""
 
     raw: str = "\n"
 
 
 @dataclass(frozen=True)
 class Cue:
-    """Lines `start` up to `end` of the file, what they say, and the breaks within what each speaker
-    says."""
+    """Lines `start` up to `end` of the file, what they say, and the breaks between those that
+    stay."""
 
     start: int
     end: int
@@ -114,7 +118,7 @@ class SubtitleFile(OpenFile):
         self.lines = LINE.findall(text)
         space = "" if base_language(source) in WITHOUT_SPACES else " "
         cues = [
-            Cue(start, end, *self._read("".join(self.lines[start:end]).rstrip(), space))
+            Cue(start, end, *self._read("".join(self.lines[start:end]).rstrip(), space, source))
             for start, end in _cues(self.lines)
         ]
         if not cues and text.strip() and not web:
@@ -136,24 +140,26 @@ class SubtitleFile(OpenFile):
                 lines[cue.start] = written
         return self.encoding.encode("".join(lines))
 
-    def _read(self, text: str, space: str) -> tuple[Inline, list[list[str]]]:
-        """The words of a cue, and the breaks of each speaker: a line that a dash, a name or a sound
-        begins, stays a line."""
+    def _read(self, text: str, space: str, language: str) -> tuple[Inline, list[list[str]]]:
+        """The words of a cue, and the breaks between those that stay: a line that a dash, a name, a
+        sound, a note of music or a sentence begins, stays a line."""
         words = Inline()
         breaks: list[list[str]] = [[]]
         paired = _pairs(text)
         parts = BREAK.split(text)
-        was_label = False
+        was_label, before = False, ""
         for line, ended in zip(parts[::2], ["", *parts[1::2]], strict=True):
             plain = MARK.sub("", line)
             label = SOUND_BEFORE.match(plain) or SPEAKER.match(plain)
-            if ended and (was_label or DASH.match(plain) or label):
+            begins = DASH.match(plain) or label or VERSE.match(plain)
+            if ended and (was_label or begins or _parts_sentences(before, plain, language)):
                 words.line(NewLine(ended))
                 breaks.append([])
             elif ended:
                 words.text(space)
                 breaks[-1].append(ended)
             was_label = label is not None and not plain[label.end() :].strip()
+            before = plain
             self._read_line(words, line.rstrip(), paired)
         return words, breaks
 
@@ -210,17 +216,17 @@ class SubtitleFile(OpenFile):
         """A cue's text in about as many lines, ended as it was."""
         lines = [MARK.sub("", line).strip() for line in BREAK.split(original)[::2]]
         width = max(COMFORTABLE, *map(len, lines))
-        speakers: list[list[Event]] = [[]]
+        lines_said: list[list[Event]] = [[]]
         starts: list[str] = [""]
         for event in events:
             if isinstance(event.code, NewLine):
-                speakers.append([])
+                lines_said.append([])
                 starts.append(event.code.raw)
             else:
-                speakers[-1].append(event)
+                lines_said[-1].append(event)
         written = "".join(
             start + self._wrapped(said, inner, width)
-            for start, said, inner in zip(starts, speakers, breaks, strict=True)
+            for start, said, inner in zip(starts, lines_said, breaks, strict=True)
         )
         for spelt in (HARD_SPACE, "&nbsp;"):
             if spelt in original and "\u00a0" not in original:
@@ -250,6 +256,14 @@ class SubtitleFile(OpenFile):
             parts.append(html.escape(line, quote=False) if self.web else _without_marks(line))
             place = end
         return "".join(parts)
+
+
+def _parts_sentences(before: str, after: str, language: str) -> bool:
+    """Whether a sentence ends with a line and another one begins with the next."""
+    first = after.lstrip("\"'“„‘«([¿¡ \t")[:1]
+    if not SENTENCE_END.search(before) or not first.isalnum() or first.islower():
+        return False
+    return ends_sentence(f"{before.rstrip()} {after}", len(before.rstrip()) + 1, language)
 
 
 def _without_marks(text: str) -> str:

@@ -125,8 +125,9 @@ TEMPLATE_LINE = re.compile(
 )
 """The rest of a line that has template tags only."""
 ESCAPED_BREAK = r"""
-    (?P<break>(?:(?<!\\)(?:\\r\\n|\\[nrt])(?![a-z])|(?<=[.,;:!?)])\\[nrt])+)"""
-"""Ends of lines as source code has them."""
+    (?P<break>(?:(?<!\\)(?:\\r\\n|\\[nrt])(?![a-z])|(?<=[.,;:!?)])\\[nrt]
+      |(?<![\\:])\\N(?!\w{0,60}\\(?!N)))+)"""
+"""Ends of lines as source code and subtitles have them; `\\New\\` is of a path."""
 BRACKET = r"(?P<bracket>[{}])"
 ONE_SYMBOL = r"""
         (?:[\u00a9\u00ae\u2122\u2190-\u21ff\u2300-\u23ff\u2460-\u27bf\u2b00-\u2bff\ufffc]
