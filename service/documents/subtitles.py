@@ -15,6 +15,7 @@ from math import ceil
 from service.documents.base import Event, FileError, Inline, OpenFile, Unit, check_count, decode
 from service.documents.xml import base_language
 from service.text.abbreviations import ends_sentence
+from service.text.wrapping import filled
 
 
 def wrap(text: str, count: int, width: int) -> set[int]:
@@ -25,22 +26,11 @@ def wrap(text: str, count: int, width: int) -> set[int]:
     low, high = ceil(len(text) / count), len(text)
     while low < high:
         middle = (low + high) // 2
-        if len(_breaks(places, len(text), middle)) < count:
+        if len(filled(places, len(text), middle)) < count:
             high = middle
         else:
             low = middle + 1
-    return set(_breaks(places, len(text), low))
-
-
-def _breaks(places: list[int], length: int, width: int) -> list[int]:
-    """Breaks at the last of the places that each line can reach."""
-    breaks: list[int] = []
-    start = 0
-    for place, following in zip(places, [*places[1:], length], strict=False):
-        if following - start > width:
-            breaks.append(place)
-            start = place + 1
-    return breaks
+    return set(filled(places, len(text), low))
 
 
 LINE = re.compile(r"[^\n]*\n|[^\n]+")

@@ -203,7 +203,7 @@ def _find(
                 continue
             window = likes[first - first_word : end - first_word]
             expected = min(len(wanted), 2 * source_length + 1)
-            likeness = 2 * sum(window) / (len(window) + expected)
+            likeness = 2 * min(sum(window), expected) / (len(window) + expected)
             if likeness < ENOUGH or not (window[0] and window[-1]):
                 continue
             score = likeness + FAR * (0.5 - abs(centre - (first + end) / 2 / len(output)))

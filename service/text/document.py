@@ -39,6 +39,7 @@ from service.text.protected import protect
 from service.text.ruby import with_annotations
 from service.text.segment import Repair, RestoredText, Segment
 from service.text.sentences import CHARS_PER_TOKEN, LINE_BREAK, STANDS_FOR_WORD, edges, split_inline
+from service.text.wrapping import Wrapping, is_break
 
 LIST_MARK = re.compile(
     r"\s*+(?:(?:[-*+•‣◦▪–—>]|\d{1,9}[.)]|[A-Za-z]\)|\((?:\d{1,3}|[A-Za-z])\)|\[[ xX]\])\s++)+"
@@ -122,6 +123,8 @@ class Document:
     def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.layout: list[str | int] = []
+        self.in_lines: list[tuple[int, int, Wrapping]] = []
+        """Where paragraphs of several lines start and end in `layout`, and how they are wrapped."""
         self.attributes: list[list[str | int]] = []
         """The layouts of attributes and annotations that are translated, in the order of their
         numbers in `layout`."""
@@ -152,10 +155,21 @@ class Document:
         """The text with the translations in their places. Raises ValueError as `check`."""
         finished = self.finish(translated)
 
-        def joined(layout: list[str | int]) -> str:
-            return "".join(part if isinstance(part, str) else finished[part] for part in layout)
+        def written(layout: list[str | int]) -> list[str]:
+            return [part if isinstance(part, str) else str(finished[part]) for part in layout]
 
-        text = joined(self.layout)
+        def joined(layout: list[str | int]) -> str:
+            return "".join(written(layout))
+
+        parts = written(self.layout)
+        for start, end, wrapping in self.in_lines:
+            sources = (
+                None if isinstance(part, str) else self.segments[part].core
+                for part in self.layout[start:end]
+            )
+            lines = wrapping.wrapped(list(zip(parts[start:end], sources, strict=True)))
+            parts[start:end] = [lines, *[""] * (end - start - 1)]
+        text = "".join(parts)
         return put_back(text, list(map(joined, self.attributes))) if self.attributes else text
 
     def pairs(self, translated: Sequence[str]) -> list[tuple[str, str]]:
@@ -282,6 +296,7 @@ class _Cutter:
 
     def add(self, block: Block, layout: list[str | int]) -> None:
         """Add a paragraph to the document, and to one of its layouts."""
+        start = len(layout)
         for label, accelerators in _labels(block.inline, self.format):
             first = len(layout)
             inline = protect(
@@ -303,6 +318,14 @@ class _Cutter:
                 self._add_part(part, translate, block.escape, layout)
             if accelerators:
                 _give_keys(self.document.segments, layout, first, accelerators)
+        if block.wrapping is not None and any(map(self._is_in_lines, layout[start:])):
+            self.document.in_lines.append((start, len(layout), block.wrapping))
+
+    def _is_in_lines(self, part: str | int) -> bool:
+        """Whether a part of a layout is a sentence that goes on over a line break."""
+        return not isinstance(part, str) and any(
+            is_break(element.raw) for element in self.document.segments[part].core.elements
+        )
 
     def _add_part(
         self, part: InlineText, translate: bool, escape: Escape, layout: list[str | int]
@@ -383,9 +406,7 @@ def _with_amounts(inline: InlineText, numerals: Numerals) -> InlineText:
                 inline.text[max(0, place - LOOKBACK_CHARS) : place].replace(MARK, ""),
                 inline.text[place + 1 : place + 1 + LOOKBACK_CHARS].replace(MARK, ""),
             )
-            amount, output = numerals.converted_amount(
-                element.shown, element.output, before, after
-            )
+            amount, output = numerals.converted_amount(element.shown, element.output, before, after)
             if amount != element.shown:
                 element = replace(element, output=output, term=amount)
         elements.append(element)

@@ -10,8 +10,11 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from service.text.wrapping import Wrapping
 
 MARK = "\ufffc"
 """Stands in `InlineText.text` for an element that is not a character."""
@@ -184,3 +187,5 @@ class Block:
 
     inline: InlineText
     escape: Escape
+    wrapping: Wrapping | None = field(default=None, compare=False)
+    """How its translation is parted into lines; None leaves it in one."""

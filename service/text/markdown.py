@@ -26,6 +26,7 @@ from service.text.inline import (
 )
 from service.text.markdown_attributes import without_texts, without_title
 from service.text.patterns import TEMPLATE_LINE
+from service.text.wrapping import Wrapping
 
 SENTENCE_PUNCTUATION = "!\"%&'(),-./:;?+="
 READ_AS_TEXT = f"{SENTENCE_PUNCTUATION}<>{{}}#$@"
@@ -309,6 +310,7 @@ def _block_of(
     return Block(inline, escape_as(inline, escape))
 
 
+LINE_BREAK = InlineElement("\n", "character", "\n", " ")
 LINE = re.compile(r"([^\r\n]+)(\r\n|\n|\r|$)|([\r\n]+)")
 CONTAINER = re.compile(
     r"(?:[ \t]*+(?:>[ \t]?|(?:[-*+:~]|\d{1,9}[.)])[ \t]++(?:\[[ xX]\][ \t]++)?"
@@ -391,9 +393,18 @@ class MarkdownParagraph:
         """The paragraph, then the line break after it; it is empty then."""
         if self.text:
             breaks = [InlineElement(gap, "character", gap, " ") for gap in self.gaps[:-1]]
-            yield _block_of("\n".join(self.text), self.reading, breaks)
+            block = _block_of("\n".join(self.text), self.reading, breaks)
+            yield replace(block, wrapping=self._wrapping()) if breaks else block
             yield self.gaps[-1]
         self.text, self.gaps = [], []
+
+    def _wrapping(self) -> Wrapping:
+        reading = replace(self.reading, taken=None)
+        return Wrapping(
+            max(map(len, self.text)),
+            lambda text: read_inline(text, [LINE_BREAK] * text.count("\n"), reading, escape),
+            _may_begin_line,
+        )
 
     def finish_lines(self) -> Iterator[str | Block]:
         """The same with each line as a paragraph: terms that a definition follows."""
@@ -479,6 +490,17 @@ def _block_kind(lines: Lines, prefix: str, content: str, in_paragraph: bool) -> 
     if "|" in content and DELIMITER_ROW.match(following[_prefix_end(following) :]):
         return "table"
     return ""
+
+
+BEGINS_LINE = re.compile(
+    r"(?!\d{1,9}[.)](?:\s|$))(?:\*{1,3}(?!\s)|_{1,3}|~~|!?\[|`{1,2}(?!`))?[\"'“‘„«(¿¡]{0,2}[^\W_]"
+)
+"""A word, after marks of inline markup alone."""
+
+
+def _may_begin_line(text: str) -> bool:
+    """Whether a line that goes on with a paragraph can begin with a text."""
+    return bool(BEGINS_LINE.match(text)) and not _block_kind(Lines([(text, "")]), "", text, True)
 
 
 def _block(

@@ -126,7 +126,7 @@ TEMPLATE_LINE = re.compile(
 """The rest of a line that has template tags only."""
 ESCAPED_BREAK = r"""
     (?P<break>(?:(?<!\\)(?:\\r\\n|\\[nrt])(?![a-z])|(?<=[.,;:!?)])\\[nrt]
-      |(?<![\\:])\\N(?!\w{0,60}\\(?!N)))+)"""
+      |(?<![\\:])\\N(?!\w{0,60}\\(?![Nh])))+)"""
 """Ends of lines as source code and subtitles have them; `\\New\\` is of a path."""
 BRACKET = r"(?P<bracket>[{}])"
 ONE_SYMBOL = r"""

@@ -101,9 +101,7 @@ def _annotation_tag(part: str | InlineElement) -> tuple[str, bool]:
     return (tag["name"].lower(), "</" in tag.string) if tag else ("", False)
 
 
-def _written(
-    annotation: InlineText, base: str, escape: Escape, taken: TakenOut | None
-) -> str:
+def _written(annotation: InlineText, base: str, escape: Escape, taken: TakenOut | None) -> str:
     """The source of an annotation, with numbers in the place of what is translated."""
     parts: list[str] = []
     start = place = 0

@@ -123,9 +123,7 @@ def spell_out(text: str, language: str) -> str:
 
 @cache
 def _number_sign(language: str, number: str) -> re.Pattern[str]:
-    return re.compile(
-        rf"(?<![\w-])(?:{WRITTEN[language]})\s?(?={number}(?!\d))", re.IGNORECASE
-    )
+    return re.compile(rf"(?<![\w-])(?:{WRITTEN[language]})\s?(?={number}(?!\d))", re.IGNORECASE)
 
 
 def with_number_signs(source: str, translation: str, target: str) -> str:

@@ -56,9 +56,7 @@ Change = tuple[int, int]
 """Places of its two tags."""
 
 
-def _insertion_beside(
-    inline: InlineText, old: Change, partners: dict[int, int]
-) -> Change | None:
+def _insertion_beside(inline: InlineText, old: Change, partners: dict[int, int]) -> Change | None:
     """What was inserted for what is struck out, directly before or after it."""
     for place in (old[0] - 1, old[1] + 1):
         element = inline.element_at(place)
