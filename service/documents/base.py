@@ -6,8 +6,9 @@ translations. `decode` and `Encoding` convert text files. `Inline` converts text
 
 A code is a tag with a number; what it stands for is kept here. The translator keeps such tags and
 puts them around the corresponding words. The names tell it what each tag is (see
-`service/text/html.py`): `span` is a span within a sentence, `bx` has no width, `x` is a word if
-spaces are around it, `ph` is a word that stays, `br` is the end of a line.
+`service/text/html.py`): `span` is a span within a sentence, `s` one that is struck out, `ruby` and
+`rt` are words and their annotation, `bx` has no width, `x` is a word if spaces are around it, `ph`
+is a word that stays, `br` is the end of a line.
 """
 
 from __future__ import annotations
@@ -245,7 +246,7 @@ class Inline:
         self._numbers: list[tuple[EventKind, int]] = []
         self._codes: list[Any] = []
         self._ends: dict[int, Any] = {}
-        self._open: list[int] = []
+        self._open: list[tuple[int, str]] = []
         self._in_order: dict[int, None] = {}
 
     def text(self, text: str) -> None:
@@ -259,23 +260,23 @@ class Inline:
         for part in re.split("([\n\t])", text):
             (self.line if part in BREAKS else self.text)(part)
 
-    def open(self, code: Any) -> None:
-        """Begin a stretch."""
-        number = self._add("open", code)
-        self._open.append(number)
-        self._parts.append(f'<span id="{number}">')
+    def open(self, code: Any, name: str = "span") -> None:
+        """Begin a stretch; its `name` is one of HTML."""
+        number = self._add("open", code, name)
+        self._open.append((number, name))
+        self._parts.append(f'<{name} id="{number}">')
 
     def close(self, code: Any = None) -> None:
         """End the stretch that was begun last; its code is that of the beginning, if not given."""
-        number = self._open.pop()
+        number, name = self._open.pop()
         self._numbers.append(("close", number))
         self._ends[number] = self._codes[number] if code is None else code
         self.events.append(Event("close", code=self._ends[number]))
-        self._parts.append("</span>")
+        self._parts.append(f"</{name}>")
 
-    def point(self, code: Any) -> None:
+    def point(self, code: Any, name: str = "bx") -> None:
         """Add something that is no part of the sentence: an anchor, an image."""
-        self._parts.append(f'<bx id="{self._add("point", code, "bx")}"/>')
+        self._parts.append(f'<{name} id="{self._add("point", code, name)}"/>')
 
     def placeholder(self, code: Any) -> None:
         """Add something that stands for a word if spaces are around it."""
@@ -298,8 +299,8 @@ class Inline:
         match event.kind, event.tag:
             case "text", _:
                 self.text(event.text)
-            case "open", _:
-                self.open(event.code)
+            case "open", name:
+                self.open(event.code, name)
             case "close", _:
                 self.close(event.code)
             case _, "x":
@@ -308,8 +309,8 @@ class Inline:
                 self.word(event.code, event.shown)
             case _, "br":
                 self.line(event.code)
-            case _:
-                self.point(event.code)
+            case _, name:
+                self.point(event.code, name)
 
     def _add(self, kind: EventKind, code: Any, tag: str = "", shown: str = "") -> int:
         number = len(self._codes)

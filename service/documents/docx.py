@@ -50,6 +50,8 @@ def whole_words(pieces: Sequence[DocxPiece]) -> list[DocxPiece]:
     for piece in pieces:
         while piece.kind == "text" and whole and whole[-1].kind == "text":
             before = whole[-1]
+            if is_struck(before) != is_struck(piece):
+                break
             tail, head = letters(before.text[: -MAX_PART - 2 : -1]), letters(piece.text)
             if not tail or not head or max(tail, head) > MAX_PART or _is_meant(before, piece):
                 break
@@ -65,6 +67,18 @@ def whole_words(pieces: Sequence[DocxPiece]) -> list[DocxPiece]:
         if piece.kind != "text" or piece.text:
             whole.append(piece)
     return whole
+
+
+STRIKES = names("strike dstrike")
+OFF = ("0", "false", "off")
+
+
+def is_struck(piece: DocxPiece) -> bool:
+    """Whether a line goes through its text."""
+    return piece.properties is not None and any(
+        local_name(child) in STRIKES and not any(value in OFF for value in child.attrib.values())
+        for child in piece.properties.iterchildren(tag=etree.Element)
+    )
 
 
 def _is_meant(*pieces: DocxPiece) -> bool:
@@ -120,7 +134,9 @@ class _Level:
 
     @property
     def base(self) -> FormatKey:
-        return max(self.letters, key=self.letters.__getitem__, default=())
+        """What most text has that is not struck out, if there is any."""
+        unstruck = [key for key in self.letters if not any(map(_strikes, key))]
+        return max(unstruck or self.letters, key=self.letters.__getitem__, default=())
 
 
 class DocxParagraph:
@@ -149,7 +165,8 @@ class DocxParagraph:
                     if current is not None:
                         self.inline.close()
                     if key != base:
-                        self.inline.open(Format(piece.properties))
+                        name = "s" if is_struck(piece) else "span"
+                        self.inline.open(Format(piece.properties), name)
                     within[-1] = (base, key if key != base else None)
                 self.inline.text(piece.text)
             elif piece.kind in ("enter", "leave"):
@@ -255,6 +272,13 @@ def _key(properties: Element | None) -> FormatKey:
         for child in properties.iterchildren(tag=etree.Element)
         if local_name(child) not in UNSEEN
     )
+
+
+def _strikes(one: tuple[Any, ...]) -> bool:
+    """Whether a property of a format is a line through its text."""
+    tag, *values = one
+    name = tag.rsplit("}", 1)[-1]
+    return name in STRIKES and not any(value in OFF for _, value in values)
 
 
 def _is_seen(piece: DocxPiece, key: FormatKey) -> bool:

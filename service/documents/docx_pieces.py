@@ -133,6 +133,9 @@ def _pieces_of_run(run: Element, ns: str) -> Iterator[DocxPiece]:
             kind = FIELD_PARTS.get(child.get(f"{ns}fldCharType", ""), "point")  # type: ignore[assignment]
         elif name == "instrText":
             kind, text = "code", child.text or ""
+        elif name == "ruby" and (base := child.find(f"{ns}rubyBase")) is not None:
+            text = text_of(base)
+            kind = "word" if text.strip() else "point"
         yield DocxPiece(kind, child, text, True, properties)
 
 

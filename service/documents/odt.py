@@ -98,7 +98,7 @@ def _check(archive: Archive) -> None:
 
 def _paragraphs(root: Element) -> Iterator[tuple[Element, Inline]]:
     """The paragraphs of a part that have a letter, outer ones first."""
-    classify = _classifier(_unseen_styles(root))
+    classify = _classifier(_unseen_styles(root), _struck_styles(root))
     walker = etree.iterwalk(root, events=("start",), tag=(*PARAGRAPHS, *SKIPPED))
     for _, element in walker:
         if element.tag in SKIPPED:
@@ -131,7 +131,18 @@ def _unseen_styles(root: Element) -> frozenset[str]:
     return frozenset(found)
 
 
-def _classifier(unseen: frozenset[str]) -> Callable[[Element], Code]:
+def _struck_styles(root: Element) -> frozenset[str]:
+    """Automatic styles that draw a line through text."""
+    return frozenset(
+        style.get(f"{STYLE}name", "")
+        for styles in root.iterchildren(f"{OFFICE}automatic-styles")
+        for properties in styles.iter(f"{STYLE}text-properties")
+        if properties.get(f"{STYLE}text-line-through-style", "none") != "none"
+        and (style := properties.getparent()).get(f"{STYLE}family") == "text"
+    )
+
+
+def _classifier(unseen: frozenset[str], struck: frozenset[str]) -> Callable[[Element], Code]:
     def classify(element: Element) -> Code:
         name = local_name(element)
         if namespace(element) != TEXT or name in POINTS:
@@ -139,7 +150,9 @@ def _classifier(unseen: frozenset[str]) -> Callable[[Element], Code]:
         match name:
             case "span":
                 style = element.get(f"{TEXT}style-name", "")
-                return Code("through") if style in unseen else Code("around", style)
+                if style in unseen:
+                    return Code("through")
+                return Code("around", style, name="s" if style in struck else "")
             case "a" | "meta":
                 return Code("around")
             case "tab" | "line-break":

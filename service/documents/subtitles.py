@@ -41,6 +41,8 @@ MARK = re.compile(
     r"\{\\[^{}\n]{0,500}\}|</?(?P<name>[A-Za-z]\w{0,20})[^<>\n]{0,500}>|<\d[\d:.]{0,20}>"
 )
 """Override codes, tags, times within a cue."""
+MEANING = ("s", "ruby", "rt")
+"""Tags that say how the text in them belongs to the text around it."""
 JOINER = "\u2060"
 """Has no width; within a mark, it keeps players from taking it for one."""
 BREAK = re.compile(r"(\n|[ ]?(?<!:)\\N[ ]?)")
@@ -193,12 +195,13 @@ class SubtitleFile(OpenFile):
     @staticmethod
     def _add_mark(words: Inline, match: re.Match[str], paired: bool) -> None:
         raw = match.group()
+        name = (match["name"] or "").lower()
         if not paired:
-            words.point(Mark(raw))
+            words.point(Mark(raw), "rt" if name == "rt" and not raw.startswith("</") else "bx")
         elif raw.startswith("</"):
             words.close(Mark(raw))
         else:
-            words.open(Mark(raw))
+            words.open(Mark(raw), name if name in MEANING else "span")
 
     def _written(
         self, events: Sequence[Event], original: str, breaks: Sequence[Sequence[str]]

@@ -405,7 +405,7 @@ class Code:
 
     `around`: a stretch; stretches with the same `key` that touch are one. `start`, `end`: the ends
     of one, which belong together by `key`; text between ends that are `kept` is not translated.
-    `in_order` is for words, see `Inline.word`.
+    `in_order` is for words, see `Inline.word`. `name` is that of a stretch, see `Inline.open`.
     `through`: nothing, only what is in it counts. All others are as in `Inline`.
     """
 
@@ -413,6 +413,7 @@ class Code:
     key: str = ""
     kept: bool = False
     in_order: bool = False
+    name: str = ""
 
 
 Classify = Callable[[Element], Code]
@@ -448,9 +449,9 @@ def read_inline(
             keeping.discard(what.key)
         match what.role:
             case "around":
-                inline.open(Around(content))
+                inline.open(Around(content), what.name or _name_of(content))
             case "start" if at in partners:
-                inline.open(Around(content, steps[partners[at]][1]))
+                inline.open(Around(content, steps[partners[at]][1]), _name_of(content))
             case "end" if at in partners:
                 inline.close()
             case "placeholder":
@@ -462,6 +463,25 @@ def read_inline(
             case _:
                 inline.point(content)
     return inline
+
+
+NATIVE_TAG = re.compile(r"\s*<(s|del|strike|ruby|rb|rt|rp)[\s>]", re.IGNORECASE)
+TYPE = re.compile(r"(?:.*[-:])?(s|del|strike|strikethrough|ruby|rb|rt|rp)", re.IGNORECASE)
+CODES = names("bpt bx pc sc")
+"""Elements that hold a tag, or an attribute that does, and no text of the sentence at their
+beginning that could be one."""
+TYPES = ("ctype", "type", "subType")
+DISPLAYED = ("equiv-text", "dispStart", "equivStart", "disp")
+
+
+def _name_of(element: Element) -> str:
+    """What a code stands for, by the tag that it holds or the type that it has: the name of a tag
+    that says how the text in it belongs to the text around it, else `span`."""
+    tags = [element.text or "", *(element.get(name, "") for name in DISPLAYED)]
+    found = [NATIVE_TAG.match(tag) for tag in tags if local_name(element) in CODES]
+    found += [TYPE.fullmatch(element.get(name, "")) for name in TYPES]
+    name = next((match[1].lower() for match in found if match), "span")
+    return "s" if name == "strikethrough" else name
 
 
 def _add_kept(inline: Inline, text: str) -> None:

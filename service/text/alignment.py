@@ -192,19 +192,24 @@ def _find(
         return None
     first_word, end_word = within
     likes = [
-        max(_word_likeness(output[index], word) for word in wanted)
+        max(_word_likeness(output[index], word) for word in dict.fromkeys(wanted))
         for index in range(first_word, end_word)
     ]
     longest = max(len(wanted), source_length) + 1
+    expected = min(len(wanted), 2 * source_length + 1)
     best, best_score = None, 0.0
     for first in range(first_word, end_word):
+        if not likes[first - first_word]:
+            continue
+        alike = 0.0
         for end in range(first + 1, min(first + longest, end_word) + 1):
-            if any(first < other_end and other < end for other, other_end in taken):
+            alike += likes[end - 1 - first_word]
+            if not likes[end - 1 - first_word]:
                 continue
-            window = likes[first - first_word : end - first_word]
-            expected = min(len(wanted), 2 * source_length + 1)
-            likeness = 2 * min(sum(window), expected) / (len(window) + expected)
-            if likeness < ENOUGH or not (window[0] and window[-1]):
+            likeness = 2 * min(alike, expected) / (end - first + expected)
+            if likeness < ENOUGH:
+                continue
+            if any(first < other_end and other < end for other, other_end in taken):
                 continue
             score = likeness + FAR * (0.5 - abs(centre - (first + end) / 2 / len(output)))
             if score > best_score:

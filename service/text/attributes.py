@@ -29,6 +29,8 @@ BUTTON = re.compile(r"""\stype\s*=\s*["']?(?:submit|button|reset)["'\s/>]""", re
 """An `input` that shows its `value`."""
 START, END = "\ufdd0", "\ufdd1"
 """Noncharacters of Unicode, around the number of what was taken out."""
+MAX_DEPTH = 4
+"""How deep values may be in others: a text of an image in a note that is struck out."""
 TAKEN = re.compile(rf"{START}(\d{{1,9}}){END}")
 
 
@@ -101,5 +103,9 @@ def _paragraph(value: str) -> Block:
 
 
 def put_back(text: str, values: Sequence[str]) -> str:
-    """A text with values in the place of their numbers."""
-    return TAKEN.sub(lambda match: values[int(match[1])], text)
+    """A text with values in the place of their numbers; values may have numbers themselves."""
+    for _ in range(MAX_DEPTH):
+        if START not in text:
+            break
+        text = TAKEN.sub(lambda match: values[int(match[1])], text)
+    return text

@@ -36,7 +36,6 @@ from service.text.placeholders import (
     protected_words,
 )
 from service.text.protected import protect
-from service.text.ruby import with_annotations
 from service.text.segment import Repair, RestoredText, Segment
 from service.text.sentences import CHARS_PER_TOKEN, LINE_BREAK, STANDS_FOR_WORD, edges, split_inline
 from service.text.wrapping import Wrapping, is_break
@@ -300,9 +299,10 @@ class _Cutter:
         for label, accelerators in _labels(block.inline, self.format):
             first = len(layout)
             inline = protect(
-                with_annotations(label, block.escape, self.taken),
+                label,
                 self.glossary,
                 block.escape,
+                self.taken,
                 coverage=self.coverage,
                 language=self.language,
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from service.text.alignment import CLAUSE_ENDS, AlignmentPoint, Span, Words
 from service.text.clock import TWELVE_HOURS
 from service.text.currencies import SIGNS
-from service.text.inline import InlineElement, InlineText
+from service.text.inline import MARK, InlineElement, InlineText
 from service.text.placeholders import (
     NUMERAL,
     SentPlaceholder,
@@ -133,17 +133,23 @@ def tag_edits(core: InlineText, root: Span, output: Words) -> list[Edit]:
 
 
 def _touches_word(core: InlineText, place: int, step: int) -> bool:
-    """Whether a letter or digit is at a place of a source, or behind the tags there."""
+    """Whether a word or an amount is at a place of a source, or behind the tags there."""
     while (element := core.element_at(place)) is not None and element.kind in ("open", "close"):
         place += step
-    return place >= 0 and core.text[place : place + 1].isalnum()
+    if element is not None and element.has_no_width:
+        return False
+    return place >= 0 and _is_of_word(core.text[place : place + 1])
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or (character != "" and character in SIGNS + MARK)
 
 
 def _without_space(text: str, place: int) -> list[Edit]:
     """What takes away the space at a place, if it is one between two words."""
     if not 0 < place < len(text) - 1 or text[place] != " ":
         return []
-    is_between = text[place - 1].isalnum() and text[place + 1].isalnum()
+    is_between = _is_of_word(text[place - 1]) and _is_of_word(text[place + 1])
     return [Edit(place, place + 1, (1, -1), "", "")] if is_between else []
 
 

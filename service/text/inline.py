@@ -21,8 +21,9 @@ MARK = "\ufffc"
 
 STRUCK = ("del", "s", "strike", "~~")
 """Names of tags around what is no longer part of a text."""
-BASE = "rb"
-"""Name of a tag around a word that has an annotation."""
+BASE, ANCHOR = "rb", "anchor"
+"""Names of tags around a word: one that has an annotation, and one, without a source, beside which
+something struck out stays."""
 LINE_END = "break"
 """Name of an element that ends a line, and the sentence with it."""
 
@@ -59,7 +60,7 @@ class InlineElement:
     @property
     def parts_words(self) -> bool:
         """Whether what touches a tag on both sides is two words, though no space is there."""
-        return self.kind in ("open", "close") and (self.name in STRUCK or self.name == BASE)
+        return self.kind in ("open", "close") and self.name in (*STRUCK, BASE, ANCHOR)
 
 
 def kept(raw: str, kind: Kind, shown: str = "", name: str = "") -> InlineElement:

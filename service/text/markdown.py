@@ -31,7 +31,14 @@ from service.text.wrapping import Wrapping
 SENTENCE_PUNCTUATION = "!\"%&'(),-./:;?+="
 READ_AS_TEXT = f"{SENTENCE_PUNCTUATION}<>{{}}#$@"
 """What stays itself for the model, or is part of something protected, behind a backslash."""
-TARGET = r"\((?:[^()\n]|\([^()\n]{0,500}\)){0,2000}+\)"
+TITLE = "|".join(
+    rf"{quote}[^{quote}\n]{{0,500}}+(?:\n[^{quote}\n]{{1,500}}+){{0,4}}{quote}" for quote in "\"'"
+)
+TARGET = (
+    r"\((?:(?:[^()\n]|\([^()\n]{0,500}\)){0,2000}+"
+    rf"|[ \t]{{0,9}}\n?[ \t]{{0,9}}[^\s()<>]{{1,2000}}+(?:\s{{1,99}}(?:{TITLE}))?\s{{0,99}})\)"
+)
+"""Of links and images; a line may end before it, and before or within its title."""
 LINK_END = re.compile(rf"\](?:{TARGET}|\[[^\[\]\n]{{0,500}}\])")
 TOKEN = re.compile(
     rf"""
@@ -217,7 +224,8 @@ def _take_target(tokens: list[MarkdownToken], at: int) -> int | None:
         rest = joined[match.end() :]
         if rest and tokens[end - 1].kind != "text":
             return None
-        tokens[at].raw = match.group()
+        source = "".join(one.element.raw if one.element else one.raw for one in tokens[at:end])
+        tokens[at].raw = source[: len(source) - len(rest)]
         for index in range(at + 1, end):
             tokens[index].raw, tokens[index].element, tokens[index].kind = "", None, "text"
         tokens[end - 1].raw = rest

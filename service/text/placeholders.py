@@ -47,6 +47,8 @@ BEFORE_MARK = frozenset(".,;:!?…)]")
 """What has no space before it once a symbol is taken out there."""
 JOINTS = frozenset("-‐‑/'’")
 """What joins the words on both sides of a tag."""
+BEHIND_WORD = BEFORE_MARK | frozenset('"”»}%‰ ')
+"""What belongs to the word before a tag, if no space is between them."""
 SPACES = re.compile(r"\s+")
 SYMBOL_SHOWN = re.compile(r"^[^\w\s\u00ad\u200b-\u200f\u2028-\u202f\u2060-\u206f\ufeff*_~`\\<]")
 """Not what only marks up, nor what has no width."""
@@ -174,14 +176,17 @@ def engine_text(
     *,
     adds_stop: bool = True,
     language: str = "",
+    is_first: bool = True,
 ) -> str:
     """What the engine gets for a sentence: placeholder words for protected ones, no tags, words for
     abbreviations of its `language` before numbers, and plain characters for typographic ones.
 
     With `adds_stop`, it gets a full stop if no mark ends it: a heading or a span between tags makes
     a student of whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
+    Without `is_first`, the text is a part of a sentence that does not begin it.
     """
-    text = spell_out(_with_words(core, words) if core.elements else core.text, language)
+    text = _with_words(core, words) if core.elements else core.text
+    text = spell_out(text, language, is_first=is_first)
     if coverage is not None:
         text = coverage.simplify(text)
     text = SPACES.sub(" ", text).strip()
@@ -192,24 +197,29 @@ def engine_text(
 def _with_words(core: InlineText, words: Iterable[SentPlaceholder]) -> str:
     remaining = iter(words)
     parts: list[str] = []
-    was_parted = False
+    parted_by: InlineElement | None = None
     for part in core:
         if isinstance(part, str):
-            if was_parted and part[0] in JOINTS:
-                parts.pop()
-            elif parts and parts[-1].endswith(" ") and part[0] in BEFORE_MARK:
-                parts[-1] = parts[-1].rstrip()
-            parts.append(part)
-        elif part.stands_for_word:
-            parts.append(next(remaining).text)
-        elif part.kind in ("character", "space"):
-            parts.append(part.shown)
-        elif (is_symbol(part) or part.parts_words) and _ends_word(parts):
-            parts.append(" ")  # `Hi👋you` is two words, `<del>a</del>b` too
-            was_parted = True
+            text = part
+        elif not part.has_no_width:
+            text = next(remaining).text if part.stands_for_word else part.shown
+        else:
+            if (is_symbol(part) or part.parts_words) and _ends_word(parts):
+                parts.append(" ")  # `Hi👋you` is two words, `<del>a</del>b` too
+                parted_by = part
             continue
-        was_parted = was_parted and not isinstance(part, str) and part.has_no_width
+        if parted_by is not None and _goes_on(text, parted_by):
+            parts.pop()
+        elif parts and parts[-1].endswith(" ") and text[:1] in BEFORE_MARK:
+            parts[-1] = parts[-1].rstrip()
+        parts.append(text)
+        parted_by = None
     return "".join(parts)
+
+
+def _goes_on(text: str, parted_by: InlineElement) -> bool:
+    """Whether a text belongs to the word before a symbol or a tag."""
+    return text[:1] in JOINTS or (parted_by.parts_words and text[:1] in BEHIND_WORD)
 
 
 def _ends_word(parts: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Literal
 
+from service.text.attributes import TakenOut
 from service.text.coverage import Coverage
 from service.text.currencies import SIGNS
 from service.text.glossary import Glossary
@@ -31,8 +32,9 @@ from service.text.patterns import (
     may_be_invented,
     may_be_protected,
 )
-from service.text.sentences import SPACED, pair_up
-from service.text.struck import with_whole_changes
+from service.text.ruby import with_annotations
+from service.text.sentences import SPACED, is_balanced, pair_up
+from service.text.struck import without_struck
 
 KINDS: dict[str, Kind] = {
     "number": "number",
@@ -51,7 +53,7 @@ MAYBE_ADDRESS = re.compile(rf"[@#/:]{MARK}|{MARK}[@#/:.]|\w\.{MARK}|[@#/].{{0,99
 WITHIN_STRETCH = ("open", "close", "character", "space")
 AMOUNT = re.compile(
     rf"(?<![\w.,])[{SIGNS}]?[ \u00a0\u202f]?\d{{1,12}}(?:[.,:]\d{{1,12}}){{0,4}}(?![\w.,:]\d)"
-    rf"(?:[ \u00a0\u202f]?[{SIGNS}%‰])?"
+    rf"(?:[ \u00a0\u202f]?[{SIGNS}%‰](?!\d))?"
 )
 MAYBE_AMOUNT = re.compile(
     rf"\d[.,:]?{MARK}{{1,6}}[.,:]?{MARK}{{0,6}}\d|[{SIGNS}][\s{MARK}]{{1,6}}\d|\d[\s{MARK}]{{1,6}}[%‰{SIGNS}]"
@@ -75,6 +77,7 @@ def protect(
     inline: InlineText,
     glossary: Glossary,
     escape: Escape,
+    taken: TakenOut | None = None,
     *,
     coverage: Coverage | None = None,
     language: str = "",
@@ -83,10 +86,10 @@ def protect(
 
     What looks like a tag to a reader is one of them. With `coverage`, so is what the model cannot
     read. Letters that touch something protected belong to it. `language` is the code of the text's.
-    `escape` converts the glossary's terms, which are plain text, to the document's format.
+    `escape` converts the glossary's terms, which are plain text, to the document's format. What is
+    no part of a sentence, but written in it, is `taken` out.
     """
     if MARK in inline.text:
-        inline = with_whole_changes(inline)
         if MAYBE_ADDRESS.search(inline.text):
             inline = _with_tagged(inline, ADDRESSES, "word")
         if MAYBE_AMOUNT.search(inline.text):
@@ -99,6 +102,9 @@ def protect(
     spans = list(_protected_spans(inline, glossary, PROTECTED, language))
     if spans:
         inline = _with_spans(inline, spans, escape)
+    if inline.elements:
+        inline = without_struck(inline, escape, taken)
+        inline = with_annotations(inline, escape, taken, language)
     if not is_composed:
         inline = inline.composed()
     if coverage is not None:
@@ -125,8 +131,14 @@ def _with_tagged_marks(inline: InlineText) -> InlineText:
 def _with_tagged(inline: InlineText, pattern: re.Pattern[str], kind: Kind) -> InlineText:
     """The text with addresses and amounts that have tags inside as one element each
     (`#<span>topic</span>`, `<i>$</i><b>20</b>`)."""
-    text, at = inline.text, [place for place, c in enumerate(inline.text) if c != MARK]
-    reading = "".join(text[place] for place in at)
+    parting = {
+        place
+        for place, element in zip(inline.places, inline.elements, strict=True)
+        if element.parts_words
+    }
+    text = inline.text
+    at = [place for place, c in enumerate(text) if c != MARK or place in parting]
+    reading = "".join("\n" if place in parting else text[place] for place in at)
     stretches: list[tuple[int, int, Kind]] = []
     for match in pattern.finditer(reading):
         first = match.start()
@@ -140,7 +152,7 @@ def _with_tagged(inline: InlineText, pattern: re.Pattern[str], kind: Kind) -> In
             for one in inside.elements
         ):
             continue
-        while not _balanced(inline.cut(start, end)):
+        while not is_balanced(inline.cut(start, end)):
             before, after = inline.element_at(start - 1), inline.element_at(end)
             if before is not None and before.kind == "open":
                 start -= 1
@@ -386,7 +398,7 @@ def _touching(inline: InlineText, index: int, earliest: int) -> tuple[int, int]:
     while end < len(text) and stops < MAX_TOUCHING and _sticks(inline, end):
         end, stops = end + 1, stops + 1
     inside = inline.cut(start, end)
-    return (start, end) if _balanced(inside) else (place, place + 1)
+    return (start, end) if is_balanced(inside) else (place, place + 1)
 
 
 def _tagged_as_a_whole(inline: InlineText) -> InlineText | None:
@@ -427,15 +439,6 @@ def _sticks(inline: InlineText, place: int) -> bool:
     if element is None or element.parts_words:
         return False
     return element.kind not in ("character", "space", "point")
-
-
-def _balanced(inline: InlineText) -> bool:
-    depth = 0
-    for element in inline.elements:
-        depth += {"open": 1, "close": -1}.get(element.kind, 0)
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def _joined(inline: InlineText, keep_numbers: bool) -> InlineElement:

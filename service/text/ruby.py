@@ -25,13 +25,18 @@ from service.text.sentences import SPACED, pair_up
 RUBY = "ruby"
 TAG = re.compile(r"<(?P<end>/?)(?P<name>ruby|rb|rt|rtc|rp)(?=[\s/>])", re.IGNORECASE)
 OF_ANNOTATIONS = ("rt", "rtc", "rp")
+UNSPACED = ("ja", "ko", "zh", "yue", "th", "lo", "km", "my")
+"""Languages of such scripts."""
 PHONETIC = re.compile("[\u0250-\u02ff]")
 """Letters and signs of the International Phonetic Alphabet."""
 
 
-def with_annotations(inline: InlineText, escape: Escape, taken: TakenOut | None) -> InlineText:
+def with_annotations(
+    inline: InlineText, escape: Escape, taken: TakenOut | None, language: str
+) -> InlineText:
     """The text with the annotations in its tags. They are `taken` out to be translated; without it,
-    all stay as they are."""
+    all stay as they are. `language` is the code of the text's: words of a script that is not the
+    language's stay as they are with their annotations."""
     if not any(element.name == RUBY for element in inline.elements):
         return inline
     partners = pair_up(inline)
@@ -41,21 +46,27 @@ def with_annotations(inline: InlineText, escape: Escape, taken: TakenOut | None)
             continue
         end = partners[place] + 1
         builder.add_inline(inline.cut(done, place))
-        builder.add_inline(_annotated(inline.cut(place, end), escape, taken))
+        builder.add_inline(_annotated(inline.cut(place, end), escape, taken, language))
         done = end
     builder.add_inline(inline.cut(done, len(inline.text)))
     return builder.build()
 
 
-def _annotated(ruby: InlineText, escape: Escape, taken: TakenOut | None) -> InlineText:
+def _annotated(
+    ruby: InlineText, escape: Escape, taken: TakenOut | None, language: str
+) -> InlineText:
     """The words between both tags with their annotations, as tags around each of them, or around
     all where there is one, or where no spaces are between the words of their script."""
     pairs = list(_pairs(ruby.cut(1, len(ruby.text) - 1)))
     first, last = ruby.elements[0], ruby.elements[-1]
     if not any(annotation.text for _, annotation in pairs):
         return ruby
-    together = len(pairs) == 1 or any(_is_unspaced(base.text) for base, _ in pairs)
+    is_unspaced = any(_is_unspaced(base.text) for base, _ in pairs)
     builder = InlineTextBuilder()
+    if is_unspaced and language.partition("-")[0].lower() not in UNSPACED:
+        builder.add_element(kept(ruby.raw(), "word", "".join(base.shown() for base, _ in pairs)))
+        return builder.build()
+    together = len(pairs) == 1 or is_unspaced
     builder.add_element(first)
     raw = output = ""
     for base, annotation in pairs:

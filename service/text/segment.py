@@ -15,6 +15,7 @@ from typing import Literal
 
 from service.text.accelerators import Accelerator, put_in
 from service.text.alignment import (
+    WORD,
     AlignmentPoint,
     Span,
     Words,
@@ -393,13 +394,18 @@ class Segment:
         text = with_final_marks(core.text, with_ellipses(text, core.text))
         if text[-1:] not in TERMINAL:
             text = with_lost_mark(text, core)
+        text = self._with_number_signs(core, text)
         if self.numerals is not None and DIGIT.search(text):
-            text = with_number_signs(core.text, text, self.numerals.target)
             text = self.numerals.converted(core.text, text)
         source = spell_out(without_spaces(core), self.language)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(source, text)
         return self.coverage.restore(source, text)
+
+    def _with_number_signs(self, core: InlineText, translation: str) -> str:
+        if self.numerals is None or not DIGIT.search(core.text):
+            return translation
+        return with_number_signs(core.text, translation, self.numerals.target)
 
     def _compose(
         self, whole: str, words: Sequence[SentPlaceholder], known: Mapping[str, str], final: bool
@@ -417,8 +423,11 @@ class Segment:
             return None
         root, points = found
         source, output = source_words(self.core, words), Words.of(text)
+        written = _words_of(text) if root.children else ""
         own = {
-            span.stretch: known.get(stretch_text, stretch_text)
+            span.stretch: self._with_number_signs(
+                self.core.cut(*span.stretch), _translation_of(stretch_text, known, written)
+            )
             for span, stretch_text in self._span_texts(root, words)
         }
         if not locate(root, len(source), output, own, final):
@@ -436,8 +445,15 @@ class Segment:
         return [(span, self._text_of(span.stretch, words)) for span in spans]
 
     def _text_of(self, stretch: tuple[int, int], words: Sequence[SentPlaceholder]) -> str:
-        before = len(protected_words(self.core.cut(0, stretch[0])))
-        return self._engine_text(self.core.cut(*stretch), words[before:])
+        before = self.core.cut(0, stretch[0])
+        return engine_text(
+            self.core.cut(*stretch),
+            words[len(protected_words(before)) :],
+            self.coverage,
+            adds_stop=self.adds_stop,
+            language=self.language,
+            is_first=not before.has_letter(),
+        )
 
     def _assembled(self, text: str, edits: list[Edit]) -> RestoredText:
         output, shown = [], []
@@ -547,6 +563,20 @@ class Segment:
             shown = element.term or element.shown
             edits.append(Edit(at, at, (1, len(edits)), written, shown))
         return self._assembled(text, edits).with_method("source positions")
+
+
+def _translation_of(stretch: str, known: Mapping[str, str], output: str) -> str:
+    """That of a part of a sentence; the part itself if it has no letter, or stands in the `output`,
+    the words of the whole translation, as it is; else empty."""
+    if (translation := known.get(stretch)) is not None:
+        return translation
+    if not any(map(str.isalpha, stretch)) or f" {_words_of(stretch)} " in f" {output} ":
+        return stretch
+    return ""
+
+
+def _words_of(text: str) -> str:
+    return " ".join(WORD.findall(text)).casefold()
 
 
 def _best_of(

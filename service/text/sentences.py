@@ -269,6 +269,16 @@ def pair_up(inline: InlineText) -> dict[int, int]:
     return partners
 
 
+def is_balanced(inline: InlineText) -> bool:
+    """Whether every tag has its partner."""
+    depth = 0
+    for element in inline.elements:
+        depth += {"open": 1, "close": -1}.get(element.kind, 0)
+        if depth < 0:
+            return False
+    return depth == 0
+
+
 def _cutting_place(sentence: str) -> int:
     """Where to cut a sentence of two or more characters: the best place nearest its middle."""
     middle = len(sentence) / 2

@@ -108,14 +108,14 @@ def _days(language: str) -> re.Pattern[str]:
     )
 
 
-def spell_out(text: str, language: str) -> str:
+def spell_out(text: str, language: str, *, is_first: bool = True) -> str:
     """A text of a language (`pt`, `pt-BR`) with words for its abbreviations before numbers and for
-    days of the week."""
+    days of the week. Without `is_first`, it does not begin a sentence."""
     base = language.partition("-")[0]
     if base not in WORDS:
         return text
     if BEFORE_NUMBER.search(text):
-        text = _numbered(base).sub(lambda match: _word(match, base), text)
+        text = _numbered(base).sub(lambda match: _word(match, base, is_first), text)
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
     return text
@@ -145,9 +145,9 @@ def with_number_signs(source: str, translation: str, target: str) -> str:
     return translation
 
 
-def _word(match: re.Match[str], language: str) -> str:
+def _word(match: re.Match[str], language: str, is_first: bool) -> str:
     abbreviation = (match[1] or "nº").lower()
-    if match.start() and abbreviation in WITHIN_SENTENCES:
+    if (match.start() or not is_first) and abbreviation in WITHIN_SENTENCES:
         return f"{WITHIN_SENTENCES[abbreviation]} "
     name = WORDS[language][abbreviation]
     return f"{name[:1].upper() + name[1:] if match[0][:1].isupper() else name} "

@@ -64,15 +64,18 @@ class Wrapping:
         start = 0
         for part, source in parts:
             if source is not None:
-                own = [(share * len(part), *more) for share, *more in _breaks_within(source)]
-                for at, mark, element in _without_kept(own, part, _kept_breaks(source)):
-                    wanted.append((start + at, mark, element))
+                own = [
+                    (start + share * len(part), mark, element)
+                    for share, mark, element in _breaks_within(source)
+                ]
+                ends = [start + place for place in _ends_of_lines(part)]
+                wanted += _without_kept(own, ends, _kept_breaks(source))
             start += len(part)
         if not wanted:
             return text
         places = list(self._places(text))
         chosen = _nearest(text, places, wanted)
-        ends = [place for place, character in enumerate(text) if character == "\n"]
+        ends = list(_ends_of_lines(text))
         longest = max(self.width, min(SHORT_LINE, LONGER * self.width))
         if any(end - first > longest for first, end in _lines(sorted((*chosen, *ends)), len(text))):
             chosen = [
@@ -84,7 +87,8 @@ class Wrapping:
                     self.width,
                 )
             ]
-        pieces, done = [], 0
+        pieces: list[str] = []
+        done = 0
         for index, place in enumerate(chosen):
             gap = wanted[min(index, len(wanted) - 1)][2]
             pieces += (text[done:place], gap.raw)
@@ -132,13 +136,16 @@ def _kept_breaks(source: InlineText) -> int:
     return sum(raw.count("\n") for raw in kept)
 
 
-def _without_kept(wanted: list[WantedBreak], written: str, count: int) -> list[WantedBreak]:
-    """The breaks of a sentence that are not in its translation, which has `count` of others: one
-    that was translated in parts has some."""
-    ends = [place for place, character in enumerate(written) if character == "\n"]
+def _without_kept(wanted: list[WantedBreak], ends: Sequence[int], count: int) -> list[WantedBreak]:
+    """The breaks of a sentence that its translation lacks, whose lines have `ends`, `count` of them
+    within what is kept: one that was translated in parts has some."""
     for _ in range(min(len(ends) - count, len(wanted))):
         wanted.remove(min(wanted, key=lambda one: min(abs(one[0] - end) for end in ends)))
     return wanted
+
+
+def _ends_of_lines(text: str) -> Iterator[int]:
+    return (place for place, character in enumerate(text) if character == "\n")
 
 
 def _width(element: InlineElement) -> int:

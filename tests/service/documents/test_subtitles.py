@@ -150,11 +150,21 @@ def rotated_cue(text: str, web: bool = False) -> str:
         "ANN:\nWe saw it.",
         ">> We saw it.\n>> ANN: They slept.",
         "♪ We saw it ♪",
+        "Who is it?\\NThe dog is here.",
+        "We saw the dog.\nThey slept for an hour.\nI did not.",
+        "“We saw it!”\\N“They slept.”",
+        "<i>We saw it.</i>\n<i>They slept in the old house.</i>",
+        "{\\i1}No...{\\i0}\\N{\\i1}They slept.{\\i0}",
+        "- Who is it?\\N- They slept in it.\\NThe dog did.",
+        "♪ we saw it\\N♪ they slept in the house ♪",
+        "It is <s>cold</s>hot there.",
+        "we saw <ruby>word<rt>gloss</rt></ruby> there",
+        "we saw <ruby>word<rt>gloss</ruby> there",
     ],
 )
 def test_every_letter_of_a_cue_is_translated_and_the_rest_stays(text: str, web: bool) -> None:
     expected = re.sub(
-        r"(\\[Nh]|\{[^}]*\})|([^\W\d_]+)", lambda m: m[1] or m[2].translate(ROTATED), text
+        r"(\\[Nh]|\{[^}]*\}|<[^>]*>)|([^\W\d_]+)", lambda m: m[1] or m[2].translate(ROTATED), text
     )
     assert rotated_cue(text, web) == expected
 
@@ -168,6 +178,10 @@ def test_every_letter_of_a_cue_is_translated_and_the_rest_stays(text: str, web: 
         ("We saw it\\Nat home.", ["We saw it at home."]),
         ("We saw\\hit.", ["We saw&#160;it."]),
         ("The time: 10:30", ["The time: 10:30"]),
+        ("We saw it.\\NThey slept.", ["We saw it.", "They slept."]),
+        ("We saw Mr.\\NHill there.", ["We saw Mr. Hill there."]),
+        ("We saw it...\\Nand left.", ["We saw it... and left."]),
+        ("We saw it in\\NParis.", ["We saw it in Paris."]),
     ],
 )
 def test_who_speaks_and_what_is_heard_are_sentences_of_their_own(

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from service.text.document import Format
+from service.text.inline import Block
+from service.text.markdown import read_markdown
 from service.text.placeholders import EN_DE
 from tests.service.documents.document_samples import opened, served, word_document
 from tests.service.text.engines import run
@@ -160,6 +162,72 @@ NOT_IN = {
 """Syntaxes that mean something else there."""
 
 
+MARKED: dict[str, tuple[Format, str, str]] = {
+    "struck out before a word": ("html", "<del>old</del>new", "<del>byq</del>arj"),
+    "struck out behind a word": ("html", "new<s>old</s>", "arj<s>byq</s>"),
+    "struck out before a tag": ("html", "<del>old</del><i>new</i>", "<del>byq</del><i>arj</i>"),
+    "tags around both": ("html", "<b><s>old</s></b>new", "<b><s>byq</s></b>arj"),
+    "several words struck out": ("html", "<s>an old dog</s>cat", "<s>na byq qbt</s>png"),
+    "struck out, then inserted": (
+        "html",
+        "<del>old</del><ins>new</ins>",
+        "<del>byq</del><ins>arj</ins>",
+    ),
+    "an ending struck out": ("html", "old<del>er</del>", "<del>byqre</del>byq"),
+    "a letter struck out": ("html", "colo<del>u</del>r", "<del>pbybhe</del>pbybe"),
+    "a letter replaced": (
+        "html",
+        "gr<del>e</del><ins>a</ins>y",
+        "<del>terl</del><ins>tenl</ins>",
+    ),
+    "brackets around it": ("html", "(<s>old</s>) new", "(<s>byq</s>) arj"),
+    "marks around it": ("html", "big, <s>old</s>; new", "ovt, <s>byq</s>; arj"),
+    "a gloss struck out": (
+        "html",
+        "<s><ruby>dog<rt>pet</rt></ruby></s>cat",
+        "<s><ruby>qbt<rt>crg</rt></ruby></s>png",
+    ),
+    "visible tags": ("text", "<del>old</del>new", "<del>byq</del>arj"),
+    "a visible gloss": (
+        "text",
+        "<ruby>dog<rt>pet</rt></ruby>",
+        "<ruby>qbt<rt>crg</rt></ruby>",
+    ),
+    "a hyphen": ("html", "re-<del>old</del>-made", "er-<del>byq</del>-znqr"),
+    "tildes before a word": ("markdown", "~~old~~new", "~~byq~~arj"),
+    "tildes within a word": ("markdown", "colo~~u~~r", "~~pbybhe~~pbybe"),
+    "a gloss": ("html", "<ruby>dog<rt>pet</rt></ruby>", "<ruby>qbt<rt>crg</rt></ruby>"),
+    "a gloss in brackets": (
+        "html",
+        "<ruby>big dog<rp> (</rp><rt>a pet</rt><rp>)</rp></ruby>",
+        "<ruby>ovt qbt<rp> (</rp><rt>n crg</rt><rp>)</rp></ruby>",
+    ),
+    "glosses of two words": (
+        "html",
+        "<ruby>big<rt>old</rt>dog<rt>pet</rt></ruby>",
+        "<ruby>ovt<rt>byq</rt>qbt<rt>crg</rt></ruby>",
+    ),
+    "glosses behind two words": (
+        "html",
+        "<ruby><rb>big</rb><rb>dog</rb><rt>old</rt><rt>pet</rt></ruby>",
+        "<ruby><rb>ovt</rb><rb>qbt</rb><rt>byq</rt><rt>crg</rt></ruby>",
+    ),
+    "open annotations": ("html", "<ruby>dog<rt>pet</ruby>", "<ruby>qbt<rt>crg</ruby>"),
+    "a gloss with tags": (
+        "markdown",
+        "<ruby>*dog*<rt>a **pet**</rt></ruby>",
+        "<ruby>*qbt*<rt>n **crg**</rt></ruby>",
+    ),
+    "characters and how they are read": (
+        "html",
+        "<ruby>漢<rt>kan</rt></ruby>",
+        "<ruby>漢<rt>kan</rt></ruby>",
+    ),
+    "sounds": ("html", "<ruby>dog<rt>dɒɡ</rt></ruby>", "<ruby>qbt<rt>dɒɡ</rt></ruby>"),
+}
+"""What is said twice or is no more said, by name: its format, its source, and what it becomes."""
+
+
 def cases() -> list[tuple[Format, str, str]]:
     found: list[tuple[Format, str, str]] = []
     for name, syntax in (ALIKE | ANGLED).items():
@@ -205,6 +273,86 @@ def test_a_careless_model_loses_no_syntax_and_no_final_mark(
             if output.count(syntax) != 1 or not output.endswith(final):
                 wrong[position, seed] = output
     assert not wrong
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_words_beside_each_other_are_no_word_together(name: str) -> None:
+    format, source, written = MARKED[name]
+    wrong = {}
+    for position, (before, after) in POSITIONS.items():
+        for translate in (rotating, rotating_all):
+            expected = f"{before.translate(ROTATED)}{written}{after.translate(ROTATED)}"
+            if (output := run(f"{before}{source}{after}", format, translate)) != expected:
+                wrong[position, translate.__name__] = output
+    assert not wrong
+
+
+@pytest.mark.parametrize("name", MARKED)
+def test_a_careless_model_loses_none_of_their_tags(name: str) -> None:
+    format, source, written = MARKED[name]
+    tags = re.compile(r"</?\w+>|~~|\*+")
+    for before, after in POSITIONS.values():
+        for seed in range(6):
+            output = run(f"{before}{source}{after}", format, careless(seed))
+            assert Counter(tags.findall(output)) == Counter(tags.findall(written))
+
+
+CONTAINERS = {
+    "paragraph": ("", ""),
+    "item": ("- ", "  "),
+    "numbered item": ("12. ", "    "),
+    "quotation": ("> ", "> "),
+    "item of a quotation": ("> * ", ">   "),
+    "definition": (": ", "  "),
+}
+"""What is before the first line of a paragraph of Markdown, and before the others."""
+IN_LINES = (
+    "we saw the\nbig dog.",
+    "we saw it,\nand they slept\nthere. they\nleft.",
+    "they slept.\nwe saw it.\nthey left.",
+    "we saw **the\nbig** dog and [the\nhouse](/x) there.",
+    "we *saw* it,\n**they** left, and\n[we](/x) slept\nfor an hour.",
+    "we saw `the\ncode` and\nthey slept.",
+    "we saw it -\nand they left\nin 1984.\n",
+    'we saw [the\nhouse](/x\n"A title") and\nthe ![dog](/y.png\n"A dog").',
+)
+
+
+@pytest.mark.parametrize("container", CONTAINERS)
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_paragraphs_of_lines_stay_so(container: str, newline: str) -> None:
+    """In their places where a translation is as long."""
+    first, others = CONTAINERS[container]
+    for text in IN_LINES:
+        source = f"{first}{text.rstrip()}".replace("\n", f"{newline}{others}") + newline
+        kept = re.compile(r"`[^`]*`|!?\[dog\]\([^)]*\)|\]\([^)]*\)|(\w+)")
+        expected = kept.sub(lambda m: m[1].translate(ROTATED) if m[1] else m[0], source)
+        assert run(source, "markdown", rotating) == expected
+
+
+@pytest.mark.parametrize("name", [name for name in ALIKE if name not in NOT_IN["md"]])
+def test_lines_are_parted_at_spaces_of_text_alone(name: str) -> None:
+    """As wide as the source, however long a translation is, and a paragraph as before."""
+    syntax = ALIKE[name]
+    source = (
+        f"we took the {syntax} and the dog, and they went to the house by the river\n"
+        f"with it. we saw the {syntax} and {syntax} there, and they slept for an hour\n"
+        f"in it ({syntax}), and left."
+    )
+    width = max(map(len, source.split("\n")))
+    for factor in (1, 2, 3):
+        output = run(source, "markdown", lambda texts, factor=factor: _longer(texts, factor))
+        lines = output.split("\n")
+        assert output.count(syntax) == 4
+        assert len(lines) >= 3
+        assert all(len(line) <= width + len(syntax) for line in lines)
+        assert sum(isinstance(part, Block) for part in read_markdown(output)) == 1
+
+
+def _longer(texts: Sequence[str], factor: int) -> list[str]:
+    """Small words as often as that."""
+    words = re.compile(r"\b(?:the|and|they)\b")
+    return [words.sub(lambda m: " ".join([m[0]] * factor), text) for text in texts]
 
 
 @pytest.mark.parametrize("symbol", ["😀", "❤️", "👋🏽", "→", "✅", "©"])
@@ -279,15 +427,20 @@ def test_the_final_mark_stays_on_its_side_of_a_tag(kind: str, final: str) -> Non
 def test_files_keep_syntax(extension: str) -> None:
     """In every position. Lines of subtitles may be parted elsewhere."""
     syntaxes = {
-        name: syntax
+        name: (syntax, syntax)
         for name, syntax in (ALIKE | ANGLED | VISIBLE).items()
         if name not in NOT_IN.get(extension, ())
     }
+    syntaxes |= {
+        name: (source, written)
+        for name, (format, source, written) in MARKED.items()
+        if {"md": "markdown", "txt": "text", "po": "text"}.get(extension, extension) == format
+    }
     sentences, wanted = [], {}
-    for name, syntax in syntaxes.items():
+    for name, (source, written) in syntaxes.items():
         for position, (before, after) in POSITIONS.items():
-            sentences.append(f"{before}{syntax}{after}")
-            translated = f"{before.translate(ROTATED)}{syntax}{after.translate(ROTATED)}"
+            sentences.append(f"{before}{source}{after}")
+            translated = f"{before.translate(ROTATED)}{written}{after.translate(ROTATED)}"
             wanted[name, position] = " ".join(translated.split())
     file = opened(FILES[extension](sentences), f"x.{extension}")
     seen = " ".join(SEEN[extension](served(file, rotating)).split())

@@ -231,8 +231,12 @@ def test_amounts_that_never_reach_the_model_get_the_target_s_form() -> None:
             "£1.250,50",
             written.replace("1,250.50", "1.250,50"),
         )
-    unclear = '<b a="12.5">12.5</b>%'
+    assert EN_DE.converted_amount("12.5%", '<b a="12.5">12.5</b>%')[1] == '<b a="12.5">12,5</b>%'
+    unclear = "<b>12.5</b> 12.5%"
     assert EN_DE.converted_amount("12.5%", unclear) == ("12.5%", unclear)
+    assert EN_DE.converted_amount("4.5", "*4*.5", "as Linux ", " has") == ("4.5", "*4*.5")
+    hostile = "<b>4</b>" + "*" * 5000 + ".5"
+    assert EN_DE.converted_amount("4.5", hostile)[1] == hostile.replace(".", ",")
     assert Numerals("en", "de", keeps_form=True).converted_amount("£1.50", "£1.50")[0] == "£1.50"
 
 

@@ -244,10 +244,16 @@ AMOUNTS = {
     "sign before": ("<i>$</i><b>34.50</b>", "<i>$</i><b>34,50</b>"),
     "sign behind": ("<b>34.50</b>&nbsp;<i>€</i>", "<b>34,50</b>&nbsp;<i>€</i>"),
     "percent": ("<b>34.5</b><small>%</small>", "<b>34,5</b><small>%</small>"),
-    "parts": ("<b>34</b>.<i>50</i>", "<b>34</b>.<i>50</i>"),
-    "group": ("<b>3</b>,450", "<b>3</b>,450"),
+    "parts": ("<b>34</b>.<i>50</i>", "<b>34</b>,<i>50</i>"),
+    "group": ("<b>3</b>,450", "<b>3</b>.450"),
     "time": ("<b>14</b>:<b>30</b>", "<b>14</b>:<b>30</b>"),
-    "in an attribute": ('<i>$</i><b a="34.50">34.50</b>', '<i>$</i><b a="34.50">34.50</b>'),
+    "both marks": ("<b>3</b>,<i>450</i>.<u>25</u>", "<b>3</b>.<i>450</i>,<u>25</u>"),
+    "tagged mark": ("34<i>.</i>50", "34<i>,</i>50"),
+    "digits": ("3<b>4.5</b>0", "3<b>4,5</b>0"),
+    "in an attribute": ('<i>$</i><b a="34.50">34.50</b>', '<i>$</i><b a="34.50">34,50</b>'),
+    "raised cents": ("<i>€</i>34<sup>.50</sup>", "<i>€</i>34<sup>,50</sup>"),
+    "raised cents alone": ("$<b>34</b>.<sup>50</sup>", "$<b>34</b>,<sup>50</sup>"),
+    "version": ("Linux <b>4</b>.<b>5</b>", "Linux <b>4</b>.<b>5</b>"),
 }
 
 
@@ -262,7 +268,10 @@ def test_amounts_with_tags_inside_are_one(name: str, before: str, after: str) ->
 
 
 def test_raised_numbers_are_no_part_of_an_amount() -> None:
-    assert run("it is 34<sup>5</sup> now", "html") == "IT IS 34<sup>5</sup> NOW"
+    numerals = Numerals("en", "de")
+    for number in ("34<sup>5</sup>", "34.<sup>5</sup>", "in 1934.<sup>50</sup>"):
+        output = run(f"it is {number} now", "html", numerals=numerals)
+        assert output == f"it is {number} now".upper().replace("SUP>", "sup>")
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from service.text.document import open_document
-from service.text.spelled_out import spell_out
+from service.text.numerals import Numerals
+from service.text.spelled_out import spell_out, with_number_signs
+from tests.service.text.engines import run
 
 
 @pytest.mark.parametrize(
@@ -38,6 +42,43 @@ from service.text.spelled_out import spell_out
 )
 def test_abbreviations_are_sent_as_words(language: str, text: str, sent: str) -> None:
     assert spell_out(text, language) == sent
+
+
+@pytest.mark.parametrize(
+    ("target", "source", "translation", "written"),
+    [
+        ("de", "No. 8 is new", "Zahl 8 ist neu", "Nr. 8 ist neu"),
+        ("de", "take no. 8 now", "nimm jetzt Nummer 8", "nimm jetzt Nr. 8"),
+        ("de", "no. 8 and No. 11", "Nr. 8 und No. 11", "Nr. 8 und Nr. 11"),
+        ("de", "Nos. 8 and 11", "Zahlen 8 und 11", "Nrn. 8 und 11"),
+        ("de", "bus No. 8", "Busnr. 8", "Busnr. 8"),
+        ("de", "number 8", "Zahl 8", "Zahl 8"),
+        ("de", "No. 8, number 8", "Zahl 8, Zahl 8", "Zahl 8, Zahl 8"),
+        ("de", "No. 8 of 80", "Zahl 8 von 80, Zahl 80", "Nr. 8 von 80, Zahl 80"),
+        ("pt-BR", "No. 8: the dog", "Número 8: o cão", "N.º 8: o cão"),
+        ("pt", "at No. 8", "no número 8", "no n.º 8"),
+        ("en", "Nr. 8 ist neu", "Number 8 is new", "No. 8 is new"),
+        ("fr", "No. 8", "Numéro 8", "Numéro 8"),
+    ],
+)
+def test_numbers_have_the_sign_of_the_target_language(
+    target: str, source: str, translation: str, written: str
+) -> None:
+    assert with_number_signs(source, translation, target) == written
+
+
+def test_what_is_tagged_has_it_too() -> None:
+    numerals = Numerals("en", "de")
+    words = {"Number": "Zahl", "No.": "Nr.", "see": "siehe", "it": "es"}
+
+    def translate(texts: Sequence[str]) -> list[str]:
+        return [" ".join(words.get(word, word) for word in text.split()) for text in texts]
+
+    for source, written in (
+        ("<b>No. 8</b>, see it now", "<b>Nr. 8</b>, siehe es now"),
+        ("see <i>No. 8</i>", "siehe <i>Nr. 8</i>"),
+    ):
+        assert run(source, "html", translate, numerals=numerals) == written
 
 
 def test_documents_send_words_and_keep_their_source() -> None:

@@ -80,12 +80,12 @@ def test_markdown_is_translated_between_its_marks() -> None:
     expected = MARKDOWN
     for old, new in (
         ("my house", "MY HOUSE"), ("we **like it** and [the dog]", "WE **LIKE IT** AND [THE DOG]"),
-        (', who\nis `old`', ", WHO IS `old`"), ("next line", "NEXT LINE"),
-        ("one quote\n> goes on. then more", "ONE QUOTE GOES ON. THEN MORE"),
-        ("a list\n  goes on", "A LIST GOES ON"), ("| cell", "| CELL"),
+        (', who\nis `old`', ", WHO\nIS `old`"), ("next line", "NEXT LINE"),
+        ("one quote\n> goes on. then more", "ONE QUOTE\n> GOES ON. THEN MORE"),
+        ("a list\n  goes on", "A LIST\n  GOES ON"), ("| cell", "| CELL"),
         ("a <b>block</b>", "A <b>BLOCK</b>"),
         ("see ![alt](x.png) and [id] or [it][id]", "SEE ![alt](x.png) AND [ID][id] OR [IT][id]"),
-        ("the note\nunder", "THE NOTE UNDER"),
+        ("the note\nunder", "THE NOTE\nUNDER"),
     ):  # fmt: skip
         assert old in expected
         expected = expected.replace(old, new)
