@@ -130,6 +130,21 @@ def source_words(core: InlineText, words_sent: Sequence[SentPlaceholder] | None)
     return Words(words.text, words.spans, [names.get(start) for start, _ in words.spans])
 
 
+def translation_of(stretch: str, known: Mapping[str, str], output: str) -> str:
+    """That of a part of a sentence; the part itself if it has no letter, or stands in the `output`,
+    the words of the whole translation, as it is; else empty."""
+    if (translation := known.get(stretch)) is not None:
+        return translation
+    if not any(map(str.isalpha, stretch)) or f" {words_of(stretch)} " in f" {output} ":
+        return stretch
+    return ""
+
+
+def words_of(text: str) -> str:
+    """The words of a text without what is between them."""
+    return " ".join(WORD.findall(text)).casefold()
+
+
 def locate(
     root: Span, source_length: int, output: Words, own: Mapping[tuple[int, int], str], final: bool
 ) -> bool:

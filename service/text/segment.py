@@ -15,7 +15,6 @@ from typing import Literal
 
 from service.text.accelerators import Accelerator, put_in
 from service.text.alignment import (
-    WORD,
     AlignmentPoint,
     Span,
     Words,
@@ -23,6 +22,8 @@ from service.text.alignment import (
     find_spans,
     locate,
     source_words,
+    translation_of,
+    words_of,
 )
 from service.text.coverage import Coverage
 from service.text.currencies import sign_beside
@@ -423,10 +424,10 @@ class Segment:
             return None
         root, points = found
         source, output = source_words(self.core, words), Words.of(text)
-        written = _words_of(text) if root.children else ""
+        written = words_of(text) if root.children else ""
         own = {
             span.stretch: self._with_number_signs(
-                self.core.cut(*span.stretch), _translation_of(stretch_text, known, written)
+                self.core.cut(*span.stretch), translation_of(stretch_text, known, written)
             )
             for span, stretch_text in self._span_texts(root, words)
         }
@@ -563,20 +564,6 @@ class Segment:
             shown = element.term or element.shown
             edits.append(Edit(at, at, (1, len(edits)), written, shown))
         return self._assembled(text, edits).with_method("source positions")
-
-
-def _translation_of(stretch: str, known: Mapping[str, str], output: str) -> str:
-    """That of a part of a sentence; the part itself if it has no letter, or stands in the `output`,
-    the words of the whole translation, as it is; else empty."""
-    if (translation := known.get(stretch)) is not None:
-        return translation
-    if not any(map(str.isalpha, stretch)) or f" {_words_of(stretch)} " in f" {output} ":
-        return stretch
-    return ""
-
-
-def _words_of(text: str) -> str:
-    return " ".join(WORD.findall(text)).casefold()
 
 
 def _best_of(
