@@ -10,7 +10,7 @@ is struck out is written twice, since a part of a word cannot be found in its tr
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from service.text.attributes import TakenOut
@@ -54,7 +54,8 @@ def without_struck(inline: InlineText, escape: Escape, taken: TakenOut | None) -
     inline = _with_whole_changes(inline)
     if taken is None:
         return inline
-    stretches = _stretches(inline)
+    partners = pair_up(inline)
+    stretches = _stretches(inline, partners)
     if not stretches or not _has_letter_besides(inline, stretches):
         return inline
     builder, done, at = InlineTextBuilder(), 0, 0
@@ -68,7 +69,7 @@ def without_struck(inline: InlineText, escape: Escape, taken: TakenOut | None) -
             end = stretches[at][1]
             at += 1
         struck = InlineElement(inline.cut(start, end).raw(), "point", output)
-        done = _add_beside_word(builder, inline, struck, (start, end), done)
+        done = _add_beside_word(builder, inline, partners, struck, (start, end), done)
     builder.add_inline(inline.cut(done, len(inline.text)))
     return builder.build()
 
@@ -77,9 +78,8 @@ Stretch = tuple[int, int]
 """Where it starts and ends in a text, its tags counted."""
 
 
-def _stretches(inline: InlineText) -> list[Stretch]:
+def _stretches(inline: InlineText, partners: Mapping[int, int]) -> list[Stretch]:
     """What is struck out within sentences, in order, with tags that have nothing else in them."""
-    partners = pair_up(inline)
     found: list[Stretch] = []
     for place, element in zip(inline.places, inline.elements, strict=True):
         if element.kind != "open" or element.name not in STRUCK or place not in partners:
@@ -132,6 +132,7 @@ def _written(stretch: InlineText, escape: Escape, taken: TakenOut) -> str:
 def _add_beside_word(
     builder: InlineTextBuilder,
     inline: InlineText,
+    partners: Mapping[int, int],
     struck: InlineElement,
     stretch: Stretch,
     done: int,
@@ -141,9 +142,9 @@ def _add_beside_word(
     start, end = stretch
     text = inline.text
     word_end = start - _spaces(text[max(done, start - LOOKAROUND_CHARS) : start][::-1])
-    word_start = _beginning_of_word(inline, word_end, done)
+    word_start = _beginning_of_word(inline, word_end, done, partners)
     next_start = end + _spaces(text[end : end + LOOKAROUND_CHARS])
-    next_end = _end_of_word(inline, next_start)
+    next_end = _end_of_word(inline, next_start, partners)
     touches_last = word_start < word_end == start and next_start > end
     if next_start < next_end and not touches_last:
         builder.add_inline(inline.cut(done, start))
@@ -181,21 +182,23 @@ def _spaces(text: str) -> int:
     return len(text) - len(text.lstrip(SPACES))
 
 
-def _end_of_word(inline: InlineText, start: int) -> int:
+def _end_of_word(inline: InlineText, start: int, partners: Mapping[int, int]) -> int:
     """Where a word ends that starts at a place, or the tag there; the place if there is neither."""
     element = inline.element_at(start)
     if element is not None and element.kind == "open":
-        return start + 1 if start in pair_up(inline) else start
+        return start + 1 if start in partners else start
     token = TOKEN_BEHIND.match(inline.text, start, start + LOOKAROUND_CHARS)
     word = token[0].rstrip(BEHIND_WORD) if token else ""
     return start + len(word) if _is_word(word) else start
 
 
-def _beginning_of_word(inline: InlineText, end: int, earliest: int) -> int:
+def _beginning_of_word(
+    inline: InlineText, end: int, earliest: int, partners: Mapping[int, int]
+) -> int:
     """The same of what ends at a place."""
     element = inline.element_at(end - 1) if end > earliest else None
     if element is not None and element.kind == "close":
-        return end - 1 if end - 1 in pair_up(inline) else end
+        return end - 1 if end - 1 in partners else end
     token = TOKEN_BEFORE.search(inline.text, max(earliest, end - LOOKAROUND_CHARS), end)
     word = token[0].lstrip(BEFORE_WORD) if token else ""
     return end - len(word) if _is_word(word) else end
