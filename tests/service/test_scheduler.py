@@ -64,7 +64,7 @@ class FakeEngine:
         self, sentences: Sequence[str], options: TranslateOptions
     ) -> list[Translation]:
         self.calls.append((list(sentences), options))
-        assert self._free.wait(10)
+        assert self._free.wait(60)
         if any("bad" in sentence for sentence in sentences):
             raise RuntimeError("bad sentence")
         return [self._translation(sentence, options) for sentence in sentences]
@@ -106,7 +106,7 @@ class Scene:
 
 
 def run(scenario: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(scenario(), 20))
+    asyncio.run(asyncio.wait_for(scenario(), 90))
 
 
 async def until(condition: Callable[[], object]) -> None:
