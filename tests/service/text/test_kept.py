@@ -447,6 +447,108 @@ def test_files_keep_syntax(extension: str) -> None:
     assert not {case: text for case, text in wanted.items() if text not in seen}
 
 
+def _run(text: str, properties: str = "") -> str:
+    return f'<w:r><w:rPr>{properties}</w:rPr><w:t xml:space="preserve">{text}</w:t></w:r>'
+
+
+def _word(*runs: str) -> bytes:
+    return word_document(f"<w:p {{ns}}>{''.join(runs)}</w:p>")
+
+
+def _struck_odt() -> bytes:
+    import io
+
+    from odf.opendocument import OpenDocumentText
+    from odf.style import Style, TextProperties
+    from odf.text import P, Span
+
+    document = OpenDocumentText()
+    style = Style(name="T1", family="text")
+    style.addElement(TextProperties(textlinethroughstyle="solid"))
+    document.automaticstyles.addElement(style)
+    paragraph = P(text="we saw ")
+    paragraph.addElement(Span(stylename=style, text="old"))
+    paragraph.addText("new dogs")
+    document.text.addElement(paragraph)
+    buffer = io.BytesIO()
+    document.write(buffer)
+    return buffer.getvalue()
+
+
+RUBY = (
+    "<w:r><w:ruby><w:rt><w:r><w:t>pet</w:t></w:r></w:rt><w:rubyBase><w:r><w:t>dog</w:t></w:r>"
+    "</w:rubyBase></w:ruby></w:r>"
+)
+STRUCK: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "line through": (
+        "docx",
+        lambda: _word(_run("we saw "), _run("old", "<w:strike/>"), _run("new dogs")),
+        "we saw new dogs",
+    ),
+    "two lines through": (
+        "docx",
+        lambda: _word(_run("old", "<w:dstrike/>"), _run("new dogs"), _run("big", "<w:b/>")),
+        "new dogsbig",
+    ),
+    "no line through": (
+        "docx",
+        lambda: _word(_run("we saw "), _run("old", '<w:strike w:val="0"/>'), _run("er dogs")),
+        "we saw older dogs",
+    ),
+    "ruby text": (
+        "docx",
+        lambda: _word(_run("we saw a "), RUBY, _run(" here")),
+        "we saw a Boston here",
+    ),
+    "style": ("odt", _struck_odt, "we saw new dogs"),
+    "type of a code": (
+        "xliff",
+        lambda: _xliff(["we saw @new dogs"]).replace(b"@", b'<g id="1" ctype="x-html-del">old</g>'),
+        "we saw new dogs",
+    ),
+    "tag in a code": (
+        "xliff",
+        lambda: _xliff(["we saw @new dogs"]).replace(
+            b"@", b'<bpt id="1">&lt;s></bpt>old<ept id="1">&lt;/s></ept>'
+        ),
+        "we saw new dogs",
+    ),
+    "gloss in codes": (
+        "tmx",
+        lambda: _tmx(["we saw @ here"]).replace(
+            b"@",
+            b'<bpt i="1">&lt;ruby></bpt>dogs<bpt i="2">&lt;rt></bpt>pets<ept i="2">&lt;/rt></ept>'
+            b'<ept i="1">&lt;/ruby></ept>',
+        ),
+        "we saw dogs here",
+    ),
+    "voice": (
+        "vtt",
+        lambda: b"WEBVTT\n\n0:01.000 --> 0:02.000\nwe saw <ruby>dogs<rt>pets</ruby>",
+        "we saw dogs",
+    ),
+}
+"""What is struck out or above words, as files have it, and the sentence without it."""
+
+
+@pytest.mark.parametrize("name", STRUCK)
+def test_files_say_what_is_no_part_of_a_sentence(name: str) -> None:
+    extension, data, sentence = STRUCK[name]
+    sent: list[str] = []
+
+    def translate(texts: Sequence[str]) -> list[str]:
+        sent.extend(text.rstrip(".") for text in texts)
+        return rotating(texts)
+
+    file = opened(data(), f"x.{extension}")
+    written = SEEN[extension](served(file, translate))
+    assert sentence in sent
+    assert not {"oldnew dogs", "oldnew", "dogspets", "dogpet"} & {*sent}
+    apart = {"old", "pets"} & {*sent}
+    assert len(apart) == (name not in ("no line through", "ruby text"))
+    assert all(word.translate(ROTATED) in written for word in apart)
+
+
 def _in_lines(head: str, line: str) -> Callable[[Sequence[str]], bytes]:
     return lambda texts: (head + "".join(line.format(text=text) for text in texts)).encode()
 
