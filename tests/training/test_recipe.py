@@ -41,7 +41,7 @@ def write(tmp_path, tree):
 
 def test_a_minimal_recipe_has_the_documented_defaults():
     recipe = parse_recipe(minimal())
-    assert recipe.student.objective.kind == "hybrid"
+    assert recipe.student.objective.kind == "sentence"
     assert recipe.corpus.clean.max_ratio == 4.0
     assert recipe.needs_teacher
 

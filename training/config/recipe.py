@@ -13,9 +13,9 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from quickstudy.errors import QuickstudyError
 from training.config.labels import LabelsConfig
 from training.config.losses import (
-    HybridObjective,
     ObjectiveConfig,
     Section,
+    SentenceObjective,
     learns_from_held_out,
     needs_distributions,
     needs_labels,
@@ -322,8 +322,8 @@ class StudentConfig(Section):
 
     model: ModelConfig
     training: TrainingConfig
-    objective: ObjectiveConfig = Field(default_factory=HybridObjective)
-    """What the student is taught by."""
+    objective: ObjectiveConfig = Field(default_factory=SentenceObjective)
+    """What the student is taught by; docs/study.md says why `sentence`."""
     start: StudentStart = "random"
     """Its weights before training: random, copied from evenly spaced layers of the teacher, which
     needs the teacher's width, heads, ffn and activation, a checkpoint's, or a pretrained model's.
