@@ -191,13 +191,11 @@ def _stutters(text: str) -> int:
 
 def _most_in_a_row(words: Sequence[str], size: int) -> int:
     """Most times that a phrase of so many words follows itself; 1 if none does."""
-    most = 1
-    for start in range(len(words) - 2 * size + 1):
-        phrase, times, place = words[start : start + size], 1, start + size
-        while words[place : place + size] == phrase:
-            times, place = times + 1, place + size
-        most = max(most, times)
-    return most
+    longest = run = 0  # of words that come again so many places on
+    for word, later in zip(words, words[size:], strict=False):
+        run = run + 1 if word == later else 0
+        longest = max(longest, run)
+    return longest // size + 1
 
 
 def _echo(source: str, text: str) -> TranslationWarning | None:

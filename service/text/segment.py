@@ -62,6 +62,9 @@ from service.text.spelled_out import spell_out, with_number_signs
 from service.text.typography import NOTHING_REPLACED, with_final_marks
 from service.text.units import end_of_unit
 
+MOST_INSIDE_TAGS = 4
+"""Characters inside tags, counted once for each tag, that are translated by themselves: so many
+times those of the sentence."""
 RETRIES = (1, 2)
 """Further attempts at a sentence from which the model dropped something, with other words."""
 
@@ -438,9 +441,14 @@ class Segment:
         return self._assembled(text, [*replacements, *insertions])
 
     def _span_texts(self, root: Span, words: Sequence[SentPlaceholder]) -> list[tuple[Span, str]]:
+        """What is inside each tag; of deep nests that of the outer ones, since all of them are many
+        times the sentence."""
         spans, waiting = [], list(root.children)
-        while waiting:
-            span = waiting.pop()
+        left = MOST_INSIDE_TAGS * len(self.core.text)
+        for span in waiting:  # which grows
+            left -= span.stretch[1] - span.stretch[0]
+            if left < 0:
+                break
             waiting += span.children
             spans.append(span)
         return [(span, self._text_of(span.stretch, words)) for span in spans]

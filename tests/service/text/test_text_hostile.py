@@ -10,9 +10,10 @@ from collections import Counter
 
 import pytest
 
+from service.text.document import open_document
 from service.text.glossary import Glossary
 from service.text.html import HtmlToken, tokenize
-from tests.service.text.engines import hostile, run, source_of
+from tests.service.text.engines import count_tokens, hostile, run, source_of
 
 SENTENCE = "the dog sees a big house. She is here, and Tom's cat runs! What? (now) yes: no; 42 x"
 WORDS = SENTENCE.split()
@@ -130,3 +131,15 @@ def test_time_is_bounded(format: str) -> None:
         start = time.process_time()
         assert composed(source_of(text, format)) == composed(text)
         assert time.process_time() - start < 5, unit
+
+
+def test_a_deep_nest_of_tags_is_not_translated_level_by_level() -> None:
+    words = [f"{a}{b}" for a in "bdfgk" for b in "aeiou"]
+    text = "".join(f"<b>{word} " for word in words) + "</b>" * len(words)
+    document = open_document(text, "html", "en", count_tokens, 100)
+    [repair] = document.check([" ".join(reversed(words))])
+    assert sum(map(len, repair.texts)) < 8 * len(" ".join(words)), "half of all levels are 12 times"
+    assert run(text, "html", lambda texts: [" ".join(reversed(one.split())) for one in texts])
+    two = "<b>The dog <i>sees a cat</i></b> and runs."
+    [repair] = open_document(two, "html", "en", count_tokens, 100).check(["Und er läuft."])
+    assert {"The dog sees a cat", "sees a cat"} <= {one.rstrip(".") for one in repair.texts}
