@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from export.runtime.engines import TranslateOptions
+from service.cache import ENTRY_BYTES, CacheKey, TranslationCache
 from service.fair_queue import Priority
-from service.scheduler import ENTRY_BYTES, CacheKey, TranslationCache
 
 GREEDY = TranslateOptions()
 
