@@ -7,7 +7,7 @@ Weights kept to 7 bits do not, are stored as int8 all the same, and run at the s
 is gone. 7-bit weights become a float32 model that gives the same bytes when written as int8 again.
 
 A shortlist makes CTranslate2 compute the output layer only for target pieces that the source
-pieces have been translated to (`export.lexical_table`). A batch may write the union over its
+pieces have been translated to (`training.data.lexical_table`). A batch may write the union over its
 sentences, so a sentence's output depends on its neighbours: shortlists are off unless a recipe asks
 for them.
 """
@@ -29,10 +29,10 @@ from ctranslate2.specs.model_spec import NumpyVariable, Variable
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.lexical_table import LexicalTable
 from export.quantization import quantize_rows
 from export.runtime.ctranslate2_format import TENSOR_NAMES, dequantized, read_variables
 from export.runtime.manifest import BundleError
+from training.data.lexical_table import LexicalTable
 from training.model.transformer import (
     BOS,
     EOS,

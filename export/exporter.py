@@ -25,7 +25,6 @@ from export.ctranslate2 import (
     write_vmap,
 )
 from export.lent_lexicon import LentLexicon
-from export.lexical_table import LexicalTable, Sentence, lexical_table
 from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import (
@@ -53,6 +52,7 @@ from export.runtime.manifest import (
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import SAMPLES, check_translates
 from training.config.recipe import GateLimits
+from training.data.lexical_table import LexicalTable, Sentence, lexical_table
 from training.model.transformer import Transformer, parameter_count
 from training.pretrained.coverage import missing_characters
 
@@ -120,7 +120,12 @@ def _lexical_table(job: ExportJob) -> LexicalTable:
             "a shortlist is made from translated text, and there is none: export from a recipe "
             "whose text is there"
         )
-    return lexical_table(job.translated_text(), job.model.vocab_size)
+    try:
+        return lexical_table(job.translated_text(), job.model.vocab_size)
+    except ValueError:
+        raise BundleError(
+            "a shortlist needs translated sentences: run the `label` stage first"
+        ) from None
 
 
 def _vmap(job: ExportJob, folder: Path) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from onnx import TensorProto
 from torch import Tensor, nn
 
 from export.onnx_builder import Arithmetic, Array, Graph, MakeArithmetic
@@ -33,6 +34,7 @@ from training.model.transformer import (
     EncoderLayer,
     SelfAttention,
     Transformer,
+    position_rates,
 )
 
 
@@ -133,8 +135,14 @@ class Layers:
 
 
 def positions(graph: Graph, model: Transformer) -> str:
-    """Encodings of all positions [max_length, D]."""
-    return graph.weight("positions", array(model.positions))
+    """Encodings of all positions [max_length, D], computed in float64 from their rates when a
+    runtime loads the graph: stored, they would take as many bytes as a thousand words."""
+    rates = position_rates(model.width, model.sinusoids).numpy()
+    phases = np.repeat([0.0, np.pi / 2], len(rates))  # the cosines are sines
+    places = graph.weight("places", np.arange(model.max_length, dtype=np.float64)[:, None])
+    angles = graph.shared("Mul", places, graph.weight("place_rates", np.tile(rates, 2)))
+    angles = graph.shared("Add", angles, graph.weight("place_phases", phases))
+    return graph.shared("Cast", graph.shared("Sin", angles), to=TensorProto.FLOAT)
 
 
 def array(tensor: Tensor | nn.Module) -> Array:

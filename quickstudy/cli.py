@@ -372,6 +372,28 @@ def recombine(
     )
 
 
+@app.command("word-pairs")
+def word_pairs(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SRC TRG…", help="Translated text, one sentence a line; file pairs."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="TSV to write; *.gz is compressed.")],
+    least_count: Annotated[
+        int, typer.Option(min=1, help="How often each word must stand in the text.")
+    ] = 4,
+) -> None:
+    """Find single words that translate each other, for a student to learn them alone."""
+    from training.data.word_pairs import write_word_pairs
+
+    if len(files) % 2:
+        raise QuickstudyError(f"{len(files)} files: give them in pairs, SRC TRG SRC TRG …")
+    count = write_word_pairs(files[::2], files[1::2], out, least_count)
+    print(f"{out}: {count:,} lines", file=sys.stderr)
+
+
 # --- translating and serving --------------------------------------------------------------------
 
 

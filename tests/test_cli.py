@@ -241,6 +241,20 @@ def test_what_serving_installs_imports_no_torch(module: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_word_pairs_are_written_or_it_says_what_is_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    src, trg, out = tmp_path / "text.en", tmp_path / "text.de", tmp_path / "words.tsv"
+    src.write_text("the dog\nthe cat\nthe cow\n" * 4)
+    trg.write_text("der Hund\ndie Katze\nder Ochse\n" * 4)
+    arguments = ("word-pairs", str(src), str(trg), "--out", str(out))
+    assert run(*arguments, monkeypatch=monkeypatch) == 0
+    assert "cow\tOchse" in out.read_text().splitlines()
+    assert f"{out}: {len(out.read_text().splitlines())} lines" in capsys.readouterr().err
+    assert run("word-pairs", str(src), "--out", str(out), monkeypatch=monkeypatch) == 1
+    assert "give them in pairs" in capsys.readouterr().err
+
+
 def test_recombine_writes_new_sentences_or_says_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -104,6 +104,7 @@ DTYPES: dict[int, np.dtype[Any]] = {
     6: np.dtype("<i4"),
     7: np.dtype("<i8"),
     9: np.dtype("?"),
+    11: np.dtype("<f8"),
 }
 """Of TensorProto.DataType, those that our graphs have."""
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import ModelProto, numpy_helper
+from onnx import ModelProto, helper, numpy_helper
 
 from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
@@ -183,6 +183,38 @@ def test_a_sentence_chooses_among_its_own_candidates(tmp_path: Path) -> None:
     assert all(set(one.ids) <= set(own) for one, own in zip(found, words, strict=True))
 
 
+def test_graphs_that_store_their_positions_are_read(sound: Path, tmp_path: Path) -> None:
+    """As those of bundles of 0.1 do."""
+    model = onnx.load(sound)
+    nodes = {op: node(model, op) for op in ("Sin", "Cast")}
+    table = read_onnx_weights(sound, shortlisted=False).floats("positions")
+    for name in ("places", "place_rates", "place_phases"):
+        model.graph.initializer.remove(tensor(model, name))
+    for one in [n for n in model.graph.node if n.input and n.input[0] == "places"]:
+        (following,) = [n for n in model.graph.node if one.output[0] in n.input]
+        model.graph.node.remove(one)
+        model.graph.node.remove(following)
+    model.graph.node.remove(nodes["Sin"])
+    model.graph.node.remove(nodes["Cast"])
+    nodes["Cast"].ClearField("input")
+    model.graph.initializer.append(numpy_helper.from_array(table, "positions"))
+    for one in model.graph.node:
+        for at, name in enumerate(one.input):
+            if name == nodes["Cast"].output[0]:
+                one.input[at] = "positions"
+    path = tmp_path / "greedy.onnx"
+    path.write_bytes(model.SerializeToString())
+    former, now = (read_onnx_weights(one, shortlisted=False) for one in (path, sound))
+    assert model_bytes(former) == model_bytes(now)
+
+
+def test_positions_are_those_of_the_model(sound: Path) -> None:
+    expected = heavy_model().positions.numpy()
+    np.testing.assert_array_equal(
+        read_onnx_weights(sound, shortlisted=False).floats("positions"), expected
+    )
+
+
 # --- files that are refused --------------------------------------------------------------------
 
 
@@ -248,6 +280,22 @@ CHANGES: dict[str, tuple[Callable[[ModelProto], Any], str]] = {
     "steps that are no vector": (
         lambda m: edited(m, "encoder.0.ffn.inner.scale", lambda a: a.sum()),
         "no vector",
+    ),
+    "positions made otherwise": (
+        lambda m: setattr(node(m, "Sin"), "op_type", "Cos"),
+        "positions are not made by one Sin",
+    ),
+    "positions read otherwise": (
+        lambda m: m.graph.node.append(helper.make_node("Neg", node(m, "Sin").output, ["more"])),
+        "positions are not made by one Cast",
+    ),
+    "rates of another width": (
+        lambda m: edited(m, "place_rates", lambda a: a[1:]),
+        "rates of its positions do not fit",
+    ),
+    "more positions than memory": (
+        lambda m: edited(m, "places", lambda a: np.zeros((1 << 19, 1))),
+        "too many",
     ),
     "a name twice": (lambda m: m.graph.initializer.append(m.graph.initializer[5]), "comes twice"),
     "a shape that lies": (

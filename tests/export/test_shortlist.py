@@ -11,10 +11,10 @@ import pytest
 from export.ctranslate2 import write_vmap
 from export.exporter import pieces_of
 from export.lent_lexicon import LentLexicon
-from export.lexical_table import lexical_table
 from export.runtime.engines import TranslateOptions, load_engine
 from export.runtime.shortlist import MULTIPLE, SHORTLIST_FILE, Shortlist, read_shortlist
 from tests.export import tiny
+from training.data.lexical_table import lexical_table
 
 
 def as_dict(table) -> dict[tuple[int, int], float]:  # type: ignore[no-untyped-def]
@@ -51,7 +51,7 @@ def test_it_finds_the_translations_and_sums_to_one() -> None:
 
 
 def test_without_sentences_there_is_no_table() -> None:
-    with pytest.raises(ValueError, match="run the `label` stage"):
+    with pytest.raises(ValueError, match="no sentence"):
         lexical_table([], 10)
 
 

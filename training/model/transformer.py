@@ -78,13 +78,18 @@ def position_encodings(length: int, width: int, kind: str = "tensor2tensor") -> 
     does not quite reach it (`vaswani`: Vaswani et al. 2017, section 3.5, and Hugging Face's
     Marian). Raises ValueError for another kind.
     """
+    rates = position_rates(width, kind)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * rates[None, :]
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+
+
+def position_rates(width: int, kind: str = "tensor2tensor") -> Tensor:
+    """Radians [D / 2] in float64 by which the angles grow from one position to the next."""
     if kind not in SINUSOIDS:
         raise ValueError(f"sinusoids {kind!r}: choose from {SINUSOIDS}")
     half = width // 2
     steps = half - 1 if kind == "tensor2tensor" else half
-    rate = torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(10_000.0) / steps))
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * rate[None, :]
-    return torch.cat([angles.sin(), angles.cos()], dim=1).float()
+    return torch.exp(torch.arange(half, dtype=torch.float64) * (-math.log(10_000.0) / steps))
 
 
 @dataclass
@@ -348,6 +353,7 @@ class Transformer(nn.Module):
         self.max_length = max_length
         self.post_norm = norm == "post"
         self.decoder_cell = decoder_cell
+        self.sinusoids = sinusoids
         self.embedding = nn.Embedding(vocab_size, width, padding_idx=PAD)
         self.source_embedding = (
             nn.Embedding(source_vocab_size, width, padding_idx=PAD) if source_vocab_size else None

@@ -36,6 +36,9 @@ PRECISIONS = ("int8", "int8-7bit")
 CONSTANTS = {"zero_point": 128, "activation_step": 1 / 127, "pad": 0, "bos": 2, "eos": 3}
 ACTIVATIONS = {("Relu",): "relu", ("Gelu",): "gelu", ("Mul", "Sigmoid"): "silu"}
 """By the nodes that read the first layer of a feed-forward block."""
+MOST_POSITIONS = 1 << 24
+"""Values of the position table that are computed; a table of 16,384 positions at width 1,024 has as
+many."""
 Uses = dict[str, Counter[str]]
 """How many nodes of each kind read a weight."""
 
@@ -73,7 +76,7 @@ class GreedyGraph:
         self._check_uses()
 
     def _check_uses(self) -> None:
-        expected = _expected_uses(self.dims)
+        expected = self._position_uses() | _expected_uses(self.dims)
         for name, uses in expected.items():
             if (found := self._uses[name]) != uses:
                 raise ValueError(f"{name} is read by {dict(found)}, not {dict(uses)}")
@@ -87,7 +90,7 @@ class GreedyGraph:
     @cached_property
     def dims(self) -> NativeDims:
         """Sizes and options; `_check_uses` and `model_bytes` hold the weights against them."""
-        positions, table = self._matrix("positions"), self._matrix("embedding")
+        table = self._matrix("embedding")
         weights = self.model.weights
         own = "source_embedding" in weights
         return NativeDims(
@@ -98,7 +101,7 @@ class GreedyGraph:
             decoder_layers=self._layers("decoder"),
             vocab_size=len(table),
             source_vocab_size=len(self._matrix("source_embedding")) if own else 0,
-            positions=len(positions),
+            positions=self._positions,
             activation=self._activation(),
             post_norm="encoder_norm.gain" not in weights,
             recurrent="decoder.0.attention.unit" in weights,
@@ -170,7 +173,7 @@ class GreedyGraph:
     def floats(self, name: str) -> Floats:
         """A bias or a part of a norm, likewise."""
         if name == "positions":
-            return self._weight(name)
+            return self._position_table()
         if name == "output_bias":
             return self._vector("embedding.bias")
         module, _, part = name.rpartition(".")
@@ -179,6 +182,41 @@ class GreedyGraph:
             return _divided(array, self._last_scale) if module == self._last_norm else array
         array = self._vector(name)
         return _divided(array, self._folded(module, len(array)))
+
+    # --- positions: a table in files of former versions, now computed from their rates ---
+
+    @property
+    def _positions(self) -> int:
+        stored = "positions" in self.model.weights
+        return len(self._matrix("positions" if stored else "places"))
+
+    def _position_uses(self) -> Uses:
+        """The nodes that read what positions are made of; raises ValueError unless the table that
+        they make is read as a stored one is."""
+        table_uses = Counter(Slice=2, Gather=1)
+        if "positions" in self.model.weights:
+            return {"positions": table_uses}
+        value = "places"
+        for op in ("Mul", "Add", "Sin", "Cast"):
+            found = self._readers.get(value, [])
+            if [(one.op, len(one.outputs)) for one in found] != [(op, 1)]:
+                raise ValueError(f"its positions are not made by one {op}")
+            value = found[0].outputs[0]
+        if (uses := Counter(node.op for node in self._readers.get(value, []))) != table_uses:
+            raise ValueError(f"its positions are read by {dict(uses)}, not {dict(table_uses)}")
+        once = {"places": "Mul", "place_rates": "Mul", "place_phases": "Add"}
+        return {name: Counter({op: 1}) for name, op in once.items()}
+
+    def _position_table(self) -> Floats:
+        if "positions" in self.model.weights:
+            return self._weight("positions")
+        places, width = self._matrix("places"), self.dims.width
+        rates, phases = self._vector("place_rates"), self._vector("place_phases")
+        if places.shape[1] != 1 or not len(rates) == len(phases) == width:
+            raise ValueError("the rates of its positions do not fit")
+        if places.size * width > MOST_POSITIONS:
+            raise ValueError(f"{len(places)} positions of {width} values are too many")
+        return np.sin(places * rates + phases).astype(np.float32)
 
     def _folded(self, name: str, rows: int) -> Floats:
         """The scale of each row: of embeddings the square root of the width, of queries one over
@@ -235,7 +273,7 @@ def _single(value: float) -> Floats:
 def _expected_uses(dims: NativeDims) -> Uses:
     """The nodes that read each weight: of the decoder there are the first step and the later ones,
     and a product turns its matrix once."""
-    uses: Uses = {"positions": Counter(Slice=2, Gather=1), **_table_uses(dims)}
+    uses = _table_uses(dims)
     for layer in range(dims.encoder_layers):
         name = f"encoder.{layer}"
         uses |= _norms([f"{name}.attention_norm", f"{name}.ffn_norm"], 1)

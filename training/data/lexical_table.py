@@ -1,9 +1,9 @@
-"""A lexical table: which target pieces a source piece has been translated to, and how often. No
-torch.
+"""A lexical table: which target words a source word has been translated to, how often. No torch.
 
-It is IBM Model 1 (Brown et al. 1993) without a null word, learnt from translated sentences.
+The words are whatever the ids stand for: pieces of a tokenizer, or words. It is IBM Model 1 (Brown
+et al. 1993) without a null word, learnt from translated sentences.
 
-Shapes: P pairs of a source and a target piece that share a sentence, V target vocabulary.
+Shapes: P pairs of a source and a target word that share a sentence, V target vocabulary.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from export.runtime.manifest import BundleError
-
 ITERATIONS = 4
 SENTENCES = 200_000
-"""The table is learnt from so many sentences at most, the first ones."""
+"""A shortlist's table is learnt from so many sentences at most."""
 LEAST = 1e-3
 """Translations less probable than this are left out."""
 
@@ -28,8 +26,8 @@ Sentence = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 @dataclass(frozen=True)
 class LexicalTable:
-    """t(trg | src) for the pairs that have been seen: three arrays [P], sorted by source piece and
-    then by falling probability; `frequency` [V] counts the target pieces."""
+    """t(trg | src) for the pairs that have been seen: three arrays [P], sorted by source word and
+    then by falling probability; `frequency` [V] counts the target words."""
 
     src: NDArray[np.int64]
     trg: NDArray[np.int64]
@@ -37,11 +35,11 @@ class LexicalTable:
     frequency: NDArray[np.int64]
 
     def frequent(self, count: int) -> NDArray[np.int64]:
-        """The target pieces that come most often, the most frequent first."""
+        """The target words that come most often, the most frequent first."""
         return np.argsort(-self.frequency, kind="stable")[:count]
 
     def likely(self, count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Each source piece that was seen, with its `count` most probable translations."""
+        """Each source word that was seen, with its `count` most probable translations."""
         starts = np.flatnonzero(np.diff(self.src, prepend=-1))
         for start, end in zip(starts, [*starts[1:], len(self.src)], strict=True):
             chosen = slice(start, min(end, start + count))
@@ -51,13 +49,17 @@ class LexicalTable:
 
 
 def lexical_table(
-    sentences: Iterable[Sentence], vocab_size: int, iterations: int = ITERATIONS
+    sentences: Iterable[Sentence],
+    vocab_size: int,
+    iterations: int = ITERATIONS,
+    limit: int = SENTENCES,
 ) -> LexicalTable:
-    """Learn the table from (source ids, target ids) without special tokens.
+    """Learn the table from the first `limit` pairs of (source ids, target ids), without special
+    tokens.
 
-    Raises BundleError where there is no sentence.
+    Raises ValueError where there is no sentence.
     """
-    pairs, groups, frequency = _cooccurrences(sentences, vocab_size)
+    pairs, groups, frequency = _cooccurrences(islice(sentences, limit), vocab_size)
     kinds, kind_of = np.unique(pairs, return_inverse=True)
     src = kinds // vocab_size
     probability = np.full(len(kinds), 1.0)
@@ -73,10 +75,10 @@ def lexical_table(
 def _cooccurrences(
     sentences: Iterable[Sentence], vocab_size: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Every source with every target piece of its sentence, as src · V + trg; which target
-    position each belongs to; how often each target piece comes."""
+    """Every source with every target word of its sentence, as src · V + trg; which target
+    position each belongs to; how often each target word comes."""
     pairs, groups, targets, positions = [], [], [], 0
-    for src, trg in islice(sentences, SENTENCES):
+    for src, trg in sentences:
         src = np.unique(np.asarray(src, dtype=np.int64))
         trg = np.asarray(trg, dtype=np.int64)
         pairs.append((src[:, None] * vocab_size + trg[None, :]).ravel())
@@ -84,6 +86,6 @@ def _cooccurrences(
         targets.append(trg)
         positions += len(trg)
     if not positions:
-        raise BundleError("a shortlist needs translated sentences: run the `label` stage first")
+        raise ValueError("there is no sentence to learn from")
     frequency = np.bincount(np.concatenate(targets), minlength=vocab_size)
     return np.concatenate(pairs), np.concatenate(groups), frequency
