@@ -324,7 +324,9 @@ def test_content_of_the_pretrained_model_and_freezing_count(
 
 
 def test_a_bundle_shows_no_folders(pretrained: Path, tmp_path: Path) -> None:
-    shown = yaml.safe_load(public_recipe(dump_recipe(transfer_run(tmp_path, pretrained).recipe)))
+    run = transfer_run(tmp_path, pretrained, f"export.lexicon={pretrained}")
+    shown = yaml.safe_load(public_recipe(dump_recipe(run.recipe)))
+    assert shown["export"]["lexicon"] == "enpt"
     assert shown["tokenizer"]["source"] == {"pretrained": "enpt"}
     assert shown["student"]["start"]["pretrained"] == "enpt"
 

@@ -353,6 +353,12 @@ def with_source(tokenizer: dict[str, Any], change: Callable[[str], str]) -> dict
     return {**tokenizer, "source": {**source, "pretrained": change(path)}}
 
 
+def with_lexicon(export: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """The section of a bundle, as a mapping, with the path of its lexicon changed."""
+    path = export.get("lexicon")
+    return {**export, "lexicon": change(path)} if isinstance(path, str) else export
+
+
 def without_folders(path: str) -> str:
     """The last part of a path, which is all that may be shown elsewhere."""
     return PurePath(path).name

@@ -256,6 +256,10 @@ class ExportConfig(Section):
     """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
     version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     """Which of a name's bundles this is: part of its tag where it is pushed."""
+    lexicon: str | None = None
+    """Folder of a Firefox, Bergamot or Marian model of the same languages, absolute or relative to
+    the recipe's: its lexicon joins what the run's text gives a shortlist. Default: the model that
+    the student starts from, if it is such a one."""
     max_input_tokens: int = Field(128, ge=8)
     """Longest piece of text the service gives the model at once, in tokens."""
     gate: GateLimits = Field(default_factory=GateLimits)
