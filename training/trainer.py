@@ -9,6 +9,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from training.distributed import ParentWatch, TrainingError, launch, precision, 
 from training.logging import Monitor, clock
 from training.model.transformer import Transformer, parameter_count
 from training.pruning import CALIBRATION_PAIRS
+from training.quantization_aware import QuantizationAware
 from training.stage import say
 from training.transfer import Freezing, copy_start, whole_checkpoint, whole_pretrained
 from training.validation import HeldOutText, Pair, Validator, split_validation
@@ -213,6 +215,7 @@ class Trainer:
         )
         self.state = RunState(kept=[])
         moments = self._restore()
+        self.quantization = QuantizationAware(self.model) if self._rounds_at(1.0) else None
         self._batches_an_epoch = self._count_batches()
         self.freezing.apply(self._share())
         self._set_up()
@@ -334,6 +337,11 @@ class Trainer:
         seconds = self.state.seconds + self.run.spent
         return done_share(self.config, self.state.step, epochs, seconds)
 
+    def _rounds_at(self, share: float) -> bool:
+        """Whether steps are taken with rounded weights when `share` of the run is done."""
+        aware = self.config.quantization_aware
+        return aware > 0 and share >= 1 - aware
+
     def _goes_on(self, until: float = 1.0) -> bool:
         return self._share() < until and self.state.stale < self.config.patience
 
@@ -437,14 +445,15 @@ class Trainer:
             self.monitor.say(f"step {step}: more weights learn from here")
         sizes = [self.loss.size(batch) for batch in batches]
         mean_size = self._mean_over_processes(sum(sizes))
-        for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
-            last = index == len(batches) - 1
-            with self.fabric.no_backward_sync(self.module, enabled=not last):
-                output = self.module(batch)
-                self._check_finite("loss", output.loss, [batch], step)
-                # Processes' gradients are averaged: so each word of the step weighs the same.
-                self.fabric.backward(output.loss * (size / max(mean_size, 1.0)))
-            self._count(output, batch)
+        with self._rounding():
+            for index, (batch, size) in enumerate(zip(batches, sizes, strict=True)):
+                last = index == len(batches) - 1
+                with self.fabric.no_backward_sync(self.module, enabled=not last):
+                    output = self.module(batch)
+                    self._check_finite("loss", output.loss, [batch], step)
+                    # Processes' gradients are averaged: so each word of the step weighs the same.
+                    self.fabric.backward(output.loss * (size / max(mean_size, 1.0)))
+                self._count(output, batch)
         norm = self.fabric.clip_gradients(
             self.module,
             self.wrapped_optimizer,
@@ -457,6 +466,11 @@ class Trainer:
         self.wrapped_optimizer.zero_grad()
         self.state.step = step
         self.state.batches_done += len(batches)
+
+    def _rounding(self) -> AbstractContextManager[None]:
+        if self.quantization is None or not self._rounds_at(self.loss.progress):
+            return nullcontext()
+        return self.quantization.rounding()
 
     def _mean_over_processes(self, value: float) -> float:
         if self.fabric.world_size == 1:

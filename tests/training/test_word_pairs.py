@@ -36,7 +36,9 @@ def test_words_that_translate_each_other_are_found_in_their_usual_form() -> None
 def test_they_come_by_frequency_with_their_counts() -> None:
     found = word_pairs(sentences())
     assert found[0] == WordPair("the", "so", 24)
-    assert [pair.count for pair in found] == sorted((pair.count for pair in found), reverse=True)
+    assert [pair.frequency for pair in found] == sorted(
+        (pair.frequency for pair in found), reverse=True
+    )
     assert WordPair("dog", "Hund", 7) in found
 
 

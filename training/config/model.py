@@ -101,6 +101,9 @@ class TrainingConfig(Section):
     """Minutes between checkpoints to resume from."""
     processes: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Processes on this machine: `auto` is one a core on a CPU (8 at most), one a GPU."""
+    quantization_aware: float = Field(0.0, ge=0, le=1)
+    """Last share of the run (of its nearest limit) in which weights and activations are rounded as
+    the int8 engines of ONNX and our compiled one round them; 1 is the whole run."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """`auto` is bf16-mixed where the processor computes in bf16, else 32-true."""
 

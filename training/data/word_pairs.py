@@ -42,7 +42,7 @@ class WordPair(NamedTuple):
 
     src: str
     trg: str
-    count: int
+    frequency: int
 
 
 def word_pairs(pairs: Sequence[Pair], least_count: int = LEAST_COUNT) -> list[WordPair]:
@@ -77,7 +77,7 @@ def word_pairs(pairs: Sequence[Pair], least_count: int = LEAST_COUNT) -> list[Wo
         if product >= TOGETHER and least >= EACH_WAY and trg.counts[other] >= least_count:
             found.append(WordPair(src.words[word], trg.words[other], int(src.counts[word])))
     kept = [pair for pair in found if _is_worth_learning(pair)]
-    return sorted(kept, key=lambda pair: (-pair.count, pair))
+    return sorted(kept, key=lambda pair: (-pair.frequency, pair))
 
 
 def _is_worth_learning(pair: WordPair) -> bool:
