@@ -47,7 +47,7 @@ from training.warm_start import (
     lent_start,
     lent_tokenizers,
     own_tokenizers,
-    pretrained_start,
+    whole_start,
 )
 
 if TYPE_CHECKING:
@@ -413,22 +413,15 @@ def _hardly_learnt(run: Run) -> str | None:
 def _lexicon_of_start(
     run: Run, tokenizer: Path, source_tokenizer: Path | None
 ) -> LentLexicon | None:
-    """That of the model that `export.lexicon` names, or of the pretrained one whose words the
-    student has; None where there is none."""
+    """That of the pretrained model whose words the student has; None where there is none."""
     from export.lent_lexicon import lent_lexicon
-    from export.runtime.manifest import BundleError
     from training.pretrained.reader import read_pretrained
 
-    named, folder = run.recipe.export.lexicon, pretrained_start(run.recipe)
-    if named is not None:
-        folder = Path(named)
-    elif folder is None or not isinstance(run.recipe.tokenizer, StartTokenizers):
+    folder = whole_start(run.recipe)
+    if folder is None or not isinstance(run.recipe.tokenizer, StartTokenizers):
         return None
     source = source_tokenizer.read_bytes() if source_tokenizer else None
-    lexicon = lent_lexicon(read_pretrained(folder), tokenizer.read_bytes(), source)
-    if named is not None and lexicon is None:
-        raise BundleError(f"export.lexicon: {folder} has no lexicon (lex*.bin)")
-    return lexicon
+    return lent_lexicon(read_pretrained(folder), tokenizer.read_bytes(), source)
 
 
 def _validation_text(run: Run) -> EvalSet:

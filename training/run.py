@@ -46,6 +46,7 @@ from training.warm_start import (
     source_tokenizer,
     start_folder,
     start_identity,
+    whole_start,
 )
 
 if TYPE_CHECKING:
@@ -222,6 +223,8 @@ class StudentPlan:
     pretrained: Path | None = None
     """Folder of a pretrained model whose layers it starts from; without either it starts at
     random."""
+    whole: Path | None = None
+    """Folder of the pretrained model that `start` was cut out of."""
     freeze: FreezeConfig | None = None
     """What does not learn at first."""
     start_layers: LayerChoice = EVENLY
@@ -265,6 +268,7 @@ def recipe_students(run: Run) -> list[StudentPlan]:
             seed=run.recipe.seed,
             start=start if name == "student" else None,
             pretrained=pretrained_start(run.recipe) if name == "student" else None,
+            whole=whole_start(run.recipe) if name == "student" and start is not None else None,
             freeze=student.freeze if name == "student" else None,
             start_layers=start_layers(run.recipe) if name == "student" else EVENLY,
         )
@@ -295,6 +299,7 @@ def student_stage(run: Run, plan: StudentPlan) -> Stage:
             start=plan.start,
             source_tokenizer=run.source_tokenizer,
             pretrained=plan.pretrained,
+            whole=plan.whole,
             freeze=plan.freeze,
             start_layers=plan.start_layers,
         )

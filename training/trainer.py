@@ -47,8 +47,15 @@ from training.model.transformer import Transformer, parameter_count
 from training.pruning import CALIBRATION_PAIRS
 from training.quantization_aware import QuantizationAware
 from training.stage import say
-from training.transfer import Freezing, copy_start, whole_checkpoint, whole_pretrained
+from training.transfer import (
+    Freezing,
+    copy_start,
+    known_pieces,
+    whole_checkpoint,
+    whole_pretrained,
+)
 from training.validation import HeldOutText, Pair, Validator, split_validation
+from training.warm_start import own_tokenizers
 
 CLOCK_EVERY = 5
 WARM = 2
@@ -116,6 +123,8 @@ class TrainingRun:
     """The source's, where it has one of its own."""
     pretrained: Path | None = None
     """Folder of a pretrained model that the model starts from; without either, at random."""
+    whole: Path | None = None
+    """Folder of the pretrained model that `start` was cut out of, which teaches in its place."""
     freeze: FreezeConfig | None = None
     """What does not learn at first."""
     start_layers: LayerChoice = EVENLY
@@ -250,7 +259,7 @@ class Trainer:
         saved = load_run_state(self.run.folder)
         whole = self._whole_start() if saved is None or self.loss.needs_start else None
         if whole is not None and self.loss.needs_start:
-            self.loss.teach_by(whole.to(self.fabric.device))
+            self._teach(whole)
         if saved is None:
             if whole is not None:
                 copy_start(self.model, whole, self.run.start_layers, self._calibration)
@@ -278,6 +287,16 @@ class Trainer:
         if run.start is not None:
             return whole_checkpoint(run.start, *given)
         return None if run.pretrained is None else whole_pretrained(run.pretrained, *given)
+
+    def _teach(self, start: Transformer) -> None:
+        """Let the model teach that the student starts from, or that this was cut out of."""
+        run, teacher = self.run, start
+        if run.whole is not None:
+            teacher = whole_pretrained(run.whole, run.tokenizer, run.source_tokenizer, run.seed)
+        folder = run.whole or run.start or run.pretrained
+        assert folder is not None
+        known = known_pieces(own_tokenizers(folder), run.tokenizer, run.source_tokenizer)
+        self.loss.teach_by(teacher.to(self.fabric.device), known)
 
     def _calibration(self) -> list[Batch]:
         """The first pairs of the text, the same in every process."""

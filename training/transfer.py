@@ -77,6 +77,25 @@ def whole_checkpoint(
     return _in_pieces(checkpoint.model, theirs, tokenizer, source_tokenizer, seed)
 
 
+def known_pieces(
+    theirs: tuple[bytes, bytes | None], tokenizer: Path, source_tokenizer: Path | None
+) -> tuple[Tensor, Tensor]:
+    """Which pieces of a run's source [V'] and target [V] vocabularies a model has learnt, bool.
+
+    `theirs` are the model's own SentencePiece models, of the target or both sides and of the
+    source.
+    """
+    own = Pieces.of(*theirs)
+    ours = Pieces.of(
+        tokenizer.read_bytes(), source_tokenizer.read_bytes() if source_tokenizer else None
+    )
+    source, target = set(own.source), set(own.target)
+    return (
+        torch.tensor([piece in source for piece in ours.source]),
+        torch.tensor([piece in target for piece in ours.target]),
+    )
+
+
 def _in_pieces(
     model: Transformer,
     theirs: Pieces,

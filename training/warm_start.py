@@ -34,6 +34,14 @@ def pretrained_start(recipe: Recipe) -> Path | None:
     return Path(start.pretrained) if isinstance(start, PretrainedStart) else None
 
 
+def whole_start(recipe: Recipe) -> Path | None:
+    """Folder of the pretrained model that what the student starts from was cut out of, or is."""
+    start = recipe.student.start
+    if isinstance(start, CheckpointStart):
+        return None if start.whole is None else Path(start.whole)
+    return pretrained_start(recipe)
+
+
 def source_tokenizer(model: PretrainedModel) -> bytes:
     """The SentencePiece model that cuts a pretrained model's sources."""
     return model.source_tokenizer or model.tokenizer
@@ -104,7 +112,10 @@ def start_identity(recipe: Recipe) -> list[Any]:
         return sorted(read_pretrained(Path(start.pretrained)).files.items())
     if not isinstance(start, CheckpointStart):
         return []
-    return [file_digest(Path(start.checkpoint) / name) for name in CHECKPOINT_FILES]
+    digests = [file_digest(Path(start.checkpoint) / name) for name in CHECKPOINT_FILES]
+    if start.whole is None:
+        return digests
+    return [*digests, sorted(read_pretrained(Path(start.whole)).files.items())]
 
 
 def checkpoint_faults(recipe: Recipe) -> list[str]:
@@ -131,6 +142,8 @@ def pretrained_faults(recipe: Recipe) -> list[str]:
         named["tokenizer.source.pretrained"] = Path(recipe.tokenizer.source.pretrained)
     if (folder := pretrained_start(recipe)) is not None:
         named["student.start.pretrained"] = folder
+    elif (folder := whole_start(recipe)) is not None:
+        named["student.start.whole"] = folder
     models: dict[str, PretrainedModel] = {}
     for field, folder in named.items():
         if not folder.is_dir():

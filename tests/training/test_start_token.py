@@ -65,6 +65,32 @@ def test_the_whole_model_has_nothing_to_learn_from_itself() -> None:
     assert loss_of(model(), model(), batch, kd_rate=1.0) == pytest.approx(0, abs=1e-5)
 
 
+def test_the_reference_alone_teaches_where_the_whole_model_lacks_a_piece() -> None:
+    teacher, student, batch = model(), other(), batches(count=1)[0]
+    target = batch.reference
+    assert target is not None
+    known = torch.ones(len(student.embedding.weight), dtype=torch.bool)
+    rare = int(batch.src[0, 0])
+    known[rare] = False
+    unknown = (batch.src == rare).any(1) | (target.trg_out == rare).any(1)
+    assert 0 < int(unknown.sum()) < len(unknown)
+    here = unknown[target.mask.nonzero()[:, 0]]
+    with torch.no_grad():
+        goal, mine = (
+            F.log_softmax(m(batch.src, target.trg_in)[target.mask], -1) for m in (teacher, student)
+        )
+    nll = -mine.gather(1, target.targets[:, None])[:, 0]
+    divergence = (goal.exp() * (goal - mine)).sum(1)
+    expected = float(torch.where(here, nll, divergence).mean())
+    loss = build_loss(StartTokenObjective(kd_rate=1.0, top_k=len(known)), student.width)
+    loss.teach_by(teacher, (known, known))
+    found = DistillationModule(student, loss)(batch).loss.item()
+    assert found == pytest.approx(expected, rel=1e-4)
+    few = build_loss(StartTokenObjective(kd_rate=1.0, top_k=3), student.width)
+    few.teach_by(teacher, (known, known))
+    assert 0 < DistillationModule(student, few)(batch).loss.item() < found
+
+
 def cut_run(corpus: Run, folder: Path, pretrained: Path) -> TrainingRun:
     run = training_run(corpus, folder, pretrained)
     return replace(
@@ -84,7 +110,7 @@ def test_stopped_it_resumes_with_the_same_teacher(
     )
     train(whole)
     found = losses(whole.folder)
-    assert found[STEPS] < 0.8 * found[1]
+    assert found[STEPS] < 0.9 * found[1]  # most pairs have pieces that the whole model lacks
     step = Trainer._step
 
     def stops(self: Trainer, given: list[Batch]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ import torch
 
 from export.runtime.bundle import load_bundle
 from export.runtime.engines import TranslateOptions, load_engine
-from export.runtime.manifest import BundleError, FormalityTags
+from export.runtime.manifest import FormalityTags
 from quickstudy.pipeline import build_stages
 from tests.training.test_transfer import DIMENSIONS, transfer_run
 from tests.training.tiny_pretrained import firefox_folder, sentencepiece_model
@@ -33,7 +31,7 @@ from training.pretrained.reader import read_pretrained
 from training.pretrained.trimmed import piece_counts, trim
 from training.pretrained.vocabulary import renumbered
 from training.run import Run
-from training.stage import Stage, run_stage
+from training.stage import run_stage
 from training.transfer import Pieces, copy_words, to_transformer
 
 PIECES = 350
@@ -207,34 +205,29 @@ def test_a_student_of_tagged_text_becomes_a_bundle_that_can_be_asked(
 
 
 @pytest.mark.slow
-def test_a_student_may_have_the_lexicon_of_another_model_of_its_languages(
+def test_a_student_of_a_checkpoint_has_teacher_and_lexicon_of_the_model_it_was_cut_out_of(
     pretrained: Path, tmp_path: Path
 ) -> None:
-    """As one that goes on from a checkpoint needs that of the model before."""
-    run = trimmed_run(
-        *(tmp_path, pretrained, "export.engines=[onnx-int8-shortlist]"),
-        *("export.gate={int8_identical: 0, bleu_loss: 100}", f"export.lexicon={pretrained}"),
-    )
-    stages = build_stages(run)
-    for name in ("prepare", "tokenize", "student", "export"):
+    first = trimmed_run(tmp_path / "first", pretrained)
+    stages = build_stages(first)
+    for name in ("prepare", "tokenize", "student"):
         run_stage(stages[name], stages)
-    shortlist = run.bundle / "engines" / "onnx-int8-shortlist" / "shortlist.bin"
-    by_name = shortlist.read_bytes()
-    plain = tmp_path / "plain"
-    shutil.copytree(pretrained, plain)
-    (plain / "lex.50.50.enpt.s2t.bin").unlink()
+    start = first.student_folder("student") / "checkpoint"
 
-    def with_lexicon(name: str | None) -> dict[str, Stage]:
-        export = run.recipe.export.model_copy(update={"lexicon": name})
-        recipe = run.recipe.model_copy(update={"export": export})
-        return build_stages(replace(run, recipe=recipe))
+    def shortlist(folder: str, whole: str) -> bytes:
+        run = trimmed_run(
+            *(tmp_path / folder, pretrained, "export.engines=[onnx-int8-shortlist]"),
+            *("export.gate={int8_identical: 0, bleu_loss: 100}", "tokenizer={kind: start}"),
+            *(f"student.start={{checkpoint: {start}{whole}}}", "student.model.ffn=16"),
+            "student.objective={kind: start-token}" if whole else "seed=1",
+        )
+        stages = build_stages(run)
+        for name in ("prepare", "tokenize", "student", "export"):
+            run_stage(stages[name], stages)
+        return (run.bundle / "engines" / "onnx-int8-shortlist" / "shortlist.bin").read_bytes()
 
-    stages = with_lexicon(str(plain))
-    with pytest.raises(BundleError, match=r"export\.lexicon: .*plain has no lexicon"):
-        run_stage(stages["export"], stages)
-    stages = with_lexicon(None)
-    run_stage(stages["export"], stages)
-    assert shortlist.read_bytes() == by_name  # by default it is that of the model it starts from
+    # Beside a lexicon fewer words of the text are listed.
+    assert len(shortlist("with", f", whole: {pretrained}")) < len(shortlist("without", ""))
 
 
 # --- weights -----------------------------------------------------------------------------------

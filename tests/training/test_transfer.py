@@ -39,7 +39,7 @@ from training.pretrained.reader import read_pretrained
 from training.run import Run, public_recipe, recipe_students
 from training.stage import fingerprint, run_stage
 from training.trainer import Trainer, TrainingRun, Validator, train
-from training.transfer import Freezing, copy_start, to_transformer, whole_pretrained
+from training.transfer import Freezing, copy_start, known_pieces, to_transformer, whole_pretrained
 from training.warm_start import check_tokens
 
 DIMENSIONS = {
@@ -176,6 +176,17 @@ def test_another_source_vocabulary_is_refused(tokenized: Run, pretrained: Path) 
     student = build_model(ModelConfig(**DIMENSIONS), len(Tokenizer(tokenized.tokenizer)), 77)  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="cannot start from that model"):
         start(student, pretrained, tokenized.tokenizer, tokenized.source_tokenizer)
+
+
+def test_pieces_that_a_model_has_learnt(tmp_path: Path) -> None:
+    small, large = sentencepiece_model(80), sentencepiece_model(100, character_coverage=1.0)
+    path = tmp_path / "large.model"
+    path.write_bytes(large)
+    source, target = known_pieces((small, None), path, None)
+    assert torch.equal(source, target)
+    held = set(pieces_of(small))
+    assert target.tolist() == [piece in held for piece in pieces_of(large)]
+    assert 0 < int(target.sum()) < len(target)
 
 
 # --- freezing ----------------------------------------------------------------------------------
@@ -324,9 +335,7 @@ def test_content_of_the_pretrained_model_and_freezing_count(
 
 
 def test_a_bundle_shows_no_folders(pretrained: Path, tmp_path: Path) -> None:
-    run = transfer_run(tmp_path, pretrained, f"export.lexicon={pretrained}")
-    shown = yaml.safe_load(public_recipe(dump_recipe(run.recipe)))
-    assert shown["export"]["lexicon"] == "enpt"
+    shown = yaml.safe_load(public_recipe(dump_recipe(transfer_run(tmp_path, pretrained).recipe)))
     assert shown["tokenizer"]["source"] == {"pretrained": "enpt"}
     assert shown["student"]["start"]["pretrained"] == "enpt"
 

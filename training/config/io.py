@@ -17,7 +17,6 @@ from pydantic.fields import FieldInfo
 from training.config.model import (
     DEFAULT_KIND,
     TrainedTeacher,
-    with_lexicon,
     with_paths,
     with_source,
     with_start,
@@ -189,8 +188,6 @@ def change_paths(tree: Any, change: Callable[[str], str]) -> Any:
         changed["tokenizer"] = with_source(tokenizer, change)
     if isinstance(student := tree.get("student"), dict):
         changed["student"] = with_start(student, change)
-    if isinstance(export := tree.get("export"), dict):
-        changed["export"] = with_lexicon(export, change)
     return changed
 
 

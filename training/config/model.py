@@ -335,13 +335,13 @@ def with_paths(teacher: dict[str, Any], change: Callable[[str], str]) -> dict[st
 
 
 def with_start(student: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The section of a student, as a mapping, with the path changed that it starts from."""
+    """The section of a student, as a mapping, with the paths changed that it starts from."""
     start = student.get("start")
     if not isinstance(start, dict):
         return student
     changed = {
         name: change(value)
-        if name in ("checkpoint", "pretrained") and isinstance(value, str)
+        if name in ("checkpoint", "pretrained", "whole") and isinstance(value, str)
         else value
         for name, value in start.items()
     }
@@ -354,12 +354,6 @@ def with_source(tokenizer: dict[str, Any], change: Callable[[str], str]) -> dict
     if not isinstance(source, dict) or not isinstance(path := source.get("pretrained"), str):
         return tokenizer
     return {**tokenizer, "source": {**source, "pretrained": change(path)}}
-
-
-def with_lexicon(export: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The section of a bundle, as a mapping, with the path of its lexicon changed."""
-    path = export.get("lexicon")
-    return {**export, "lexicon": change(path)} if isinstance(path, str) else export
 
 
 def without_folders(path: str) -> str:

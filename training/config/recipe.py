@@ -256,10 +256,6 @@ class ExportConfig(Section):
     """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
     version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     """Which of a name's bundles this is: part of its tag where it is pushed."""
-    lexicon: str | None = None
-    """Folder of a Firefox, Bergamot or Marian model of the same languages, absolute or relative to
-    the recipe's: its lexicon joins what the run's text gives a shortlist. Default: the model that
-    the student starts from, if it is such a one."""
     max_input_tokens: int = Field(128, ge=8)
     """Longest piece of text the service gives the model at once, in tokens."""
     gate: GateLimits = Field(default_factory=GateLimits)
@@ -286,6 +282,10 @@ class CheckpointStart(Section):
     evenly spaced ones."""
     decoder_layers: list[Annotated[int, Field(ge=1)]] | None = Field(None, min_length=1)
     """Which of its decoder layers are copied."""
+    whole: str | None = Field(None, min_length=1)
+    """Folder of the Firefox, Bergamot or Marian model that the checkpoint was cut out of, absolute
+    or relative to the recipe's: it teaches in the checkpoint's place (objective `start-token`), and
+    its lexicon joins the shortlist."""
 
 
 class PretrainedStart(Section):

@@ -46,8 +46,9 @@ class Loss(nn.Module):
     needs_start: bool = False
     """Whether the model that the student starts from teaches, by `teach_by`."""
 
-    def teach_by(self, start: Transformer) -> None:
-        """Take the model that the student starts from, whole, of the student's vocabularies."""
+    def teach_by(self, start: Transformer, known: tuple[Tensor, Tensor] | None = None) -> None:
+        """Take the model that the student starts from, whole, of the student's vocabularies, and
+        which of their pieces it has learnt."""
 
     def prepared(self, batch: Batch) -> Batch:
         """The batch with what the loss adds before it is known which words are scored."""
