@@ -5,9 +5,12 @@ models come with a lexicon that lists, for each source word, the words it may be
 the most frequent words are scored. Here the candidates are each sentence's own: a batch computes
 their union, and a sentence chooses among its own, so that neighbours change nothing.
 
-`shortlist.bin`, little endian: the magic, then three uint64 (source words + 1, listed words,
-frequent words), then offsets, listed words and frequent words: as int64, int32 and int32 (magic
-`QSLIST1`), or, where they are small enough, as uint32, uint16 and uint16 (`QSLIST2`).
+`shortlist.bin`, little endian: the magic `QSLIST3`, then four uint64 (source words U, target words
+V, listed words, frequent words), the listed words, each plus V times the number of the source word
+that lists it, by Elias and Fano (`elias_fano.py`), and the frequent words as uint32. Bundles of
+former versions have three uint64 (source words + 1, listed words, frequent words), then offsets,
+listed words and frequent words: as int64, int32 and int32 (`QSLIST1`), or as uint32, uint16 and
+uint16 (`QSLIST2`).
 
 Shapes: U source vocabulary, V target vocabulary, B batch, C candidates.
 """
@@ -23,15 +26,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from export.runtime import elias_fano
 from export.runtime.bundle import read_small
 from export.runtime.manifest import BundleError
 
 SHORTLIST_FILE = "shortlist.bin"
 MAX_BYTES = 256 << 20
-LAYOUTS = {b"QSLIST1\n": ("<i8", "<i4"), b"QSLIST2\n": ("<u4", "<u2")}
+MAGIC = b"QSLIST3\n"
+HEADER = struct.Struct("<4Q")
+FORMER_LAYOUTS = {b"QSLIST1\n": ("<i8", "<i4"), b"QSLIST2\n": ("<u4", "<u2")}
 """Types of offsets and words by magic."""
 MAGIC_SIZE = 8
-HEADER = struct.Struct("<3Q")
+FORMER_HEADER = struct.Struct("<3Q")
 MULTIPLE = 8
 """Marian fills candidates up to a multiple of this, and what it fills up with can be chosen."""
 EOS = 3
@@ -114,24 +120,18 @@ class Shortlist:
 
     def to_bytes(self) -> bytes:
         """The content of `shortlist.bin`."""
-        words = np.concatenate([self.targets, self.always])
-        small = bool(words.max() < 1 << 16) and len(self.targets) < 1 << 32
-        magic = sorted(LAYOUTS)[small]
-        offset, word = LAYOUTS[magic]
-        counts = HEADER.pack(len(self.offsets), len(self.targets), len(self.always))
-        arrays = (
-            self.offsets.astype(offset),
-            self.targets.astype(word),
-            self.always.astype(word),
-        )
-        return b"".join([magic, counts, *(array.tobytes() for array in arrays)])
+        sources, words = self.source_vocab_size, self._end
+        lists = np.repeat(np.arange(sources, dtype=np.int64), np.diff(self.offsets))
+        listed = elias_fano.pack(lists * words + self.targets, sources * words)
+        header = HEADER.pack(sources, words, len(self.targets), len(self.always))
+        return b"".join([MAGIC, header, listed, self.always.astype("<u4").tobytes()])
 
 
 def read_shortlist(path: Path, source_vocab_size: int, vocab_size: int) -> Shortlist:
     """Read `shortlist.bin`. Raises BundleError where it does not fit itself or the vocabularies."""
     try:
         data = read_small(path, MAX_BYTES)
-        shortlist = _parse(data)
+        shortlist = _parse(data, source_vocab_size, vocab_size)
         _check(shortlist, source_vocab_size, vocab_size)
     except (OSError, ValueError) as error:
         raise BundleError(
@@ -140,13 +140,34 @@ def read_shortlist(path: Path, source_vocab_size: int, vocab_size: int) -> Short
     return shortlist
 
 
-def _parse(data: bytes) -> Shortlist:
-    magic = data[:MAGIC_SIZE]
+def _parse(data: bytes, source_vocab_size: int, vocab_size: int) -> Shortlist:
+    if not data.startswith(MAGIC):
+        return _parse_former(data)
     start = MAGIC_SIZE + HEADER.size
-    if len(data) < start or magic not in LAYOUTS:
-        raise ValueError(f"it does not begin with {' or '.join(map(repr, sorted(LAYOUTS)))}")
-    offset, word = map(np.dtype, LAYOUTS[magic])
-    offsets, targets, always = HEADER.unpack_from(data, MAGIC_SIZE)
+    if len(data) < start:
+        raise ValueError(f"it has {len(data)} bytes, fewer than its header")
+    sources, words, listed, always = HEADER.unpack_from(data, MAGIC_SIZE)
+    _check_sources(sources, source_vocab_size)
+    if words > vocab_size:
+        raise ValueError(f"it lists words beyond the vocabulary of {vocab_size}")
+    frequent = start + elias_fano.packed_size(listed, sources * words)
+    if (needed := frequent + 4 * always) != len(data):
+        raise ValueError(f"it has {len(data)} bytes and its header needs {needed}")
+    numbers = elias_fano.unpack(data[start:frequent], listed, sources * words)
+    return Shortlist(
+        np.searchsorted(numbers, np.arange(sources + 1, dtype=np.int64) * words),
+        (numbers % max(words, 1)).astype(np.int32),
+        np.frombuffer(data, "<u4", always, frequent).astype(np.int64),
+    )
+
+
+def _parse_former(data: bytes) -> Shortlist:
+    magic = data[:MAGIC_SIZE]
+    start = MAGIC_SIZE + FORMER_HEADER.size
+    if len(data) < start or magic not in FORMER_LAYOUTS:
+        raise ValueError(f"it does not begin with {MAGIC!r}")
+    offset, word = map(np.dtype, FORMER_LAYOUTS[magic])
+    offsets, targets, always = FORMER_HEADER.unpack_from(data, MAGIC_SIZE)
     words = start + offset.itemsize * offsets
     needed = words + word.itemsize * (targets + always)
     if needed != len(data):
@@ -158,12 +179,14 @@ def _parse(data: bytes) -> Shortlist:
     )
 
 
+def _check_sources(found: int, source_vocab_size: int) -> None:
+    if found != source_vocab_size:
+        raise ValueError(f"it lists words for {found} source pieces, there are {source_vocab_size}")
+
+
 def _check(shortlist: Shortlist, source_vocab_size: int, vocab_size: int) -> None:
     offsets = shortlist.offsets
-    if len(offsets) != source_vocab_size + 1:
-        raise ValueError(
-            f"it lists words for {len(offsets) - 1} source pieces, there are {source_vocab_size}"
-        )
+    _check_sources(len(offsets) - 1, source_vocab_size)
     if offsets[0] != 0 or offsets[-1] != len(shortlist.targets) or (np.diff(offsets) < 0).any():
         raise ValueError("its offsets do not ascend from 0 to the number of words")
     for words in (shortlist.targets, shortlist.always):
