@@ -141,7 +141,8 @@ def _native_int8(job: ExportJob, folder: Path) -> None:
 
 
 def _onnx_int8_shortlist(job: ExportJob, folder: Path) -> None:
-    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), shortlist=True)
+    info = _model_info(job.info)
+    to_onnx(job.model, job.pieces, folder, "int8", info, shortlist=True, packed=True)
     (folder / SHORTLIST_FILE).write_bytes(_shortlist(job).to_bytes())
 
 
@@ -174,11 +175,12 @@ def _onnx_float32(job: ExportJob, folder: Path) -> None:
 
 
 def _onnx_int8(job: ExportJob, folder: Path) -> None:
-    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info))
+    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), packed=True)
 
 
 def _onnx_int8_beam(job: ExportJob, folder: Path) -> None:
-    to_onnx(job.model, job.pieces, folder, "int8", _model_info(job.info), ("greedy", "beam"))
+    info = _model_info(job.info)
+    to_onnx(job.model, job.pieces, folder, "int8", info, ("greedy", "beam"), packed=True)
 
 
 def _model_info(info: BundleInfo) -> OnnxModelInfo:

@@ -221,6 +221,7 @@ def _write_engine(
             entry.precision,  # type: ignore[arg-type]
             OnnxModelInfo(info.name, info.source_lang, info.target_lang),
             shortlist=entry.shortlist,
+            packed=entry.precision != "float32",
         )
     if entry.shortlist and (lexicon := model.lexicon) is not None:
         shortlist = Shortlist(lexicon.offsets, lexicon.targets, lexicon.always)

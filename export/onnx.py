@@ -21,6 +21,7 @@ vocabulary, D width, H heads, C candidates of a shortlist.
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ from export.onnx_layers import (
     encode,
     positions,
 )
+from export.runtime.manifest import PACKED
 from quickstudy.atomic import atomic_folder
 from training.model.transformer import BOS, EOS, PAD, UNK, FeedForward, Transformer
 
@@ -436,8 +438,9 @@ def to_onnx(
     info: OnnxModelInfo,
     graphs: Sequence[GraphName] = ("greedy",),
     shortlist: bool = False,
+    packed: bool = False,
 ) -> None:
-    """Write `<graph>.onnx` for each of `graphs` to a folder.
+    """Write `<graph>.onnx` for each of `graphs` to a folder, `packed` as `<graph>.onnx.gz`.
 
     `pieces` are the SentencePiece pieces in the order of their ids, the special ones first. "int8"
     stores weight matrices and embeddings in bytes, one scale a row (`keep_bytes`). With a
@@ -452,7 +455,11 @@ def to_onnx(
             write = SHORTLISTED.get(name, GRAPHS[name]) if shortlist else GRAPHS[name]
             proto = _model_proto(write(model, ARITHMETIC[precision]), model, precision, info)
             onnx.checker.check_model(proto, full_check=True)
-            (folder / f"{name}.onnx").write_bytes(proto.SerializeToString(deterministic=True))
+            content = proto.SerializeToString(deterministic=True)
+            if packed:
+                (folder / f"{name}.onnx{PACKED}").write_bytes(gzip.compress(content, 9, mtime=0))
+            else:
+                (folder / f"{name}.onnx").write_bytes(content)
 
 
 def _check_choices(model: Transformer, precision: str, graphs: Sequence[str]) -> None:

@@ -40,7 +40,7 @@ RUNTIME_FILES = {
 }
 """Files of the npm package, and their names here: not every web server knows the type of .mjs."""
 MODEL = "model"
-GRAPH_FILE = "greedy.onnx"
+GRAPH_FILES = ("greedy.onnx", "greedy.onnx.gz")
 
 TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -113,9 +113,10 @@ def bundle_files(bundle: Bundle) -> list[str]:
             "`engines: [ctranslate2-int8, onnx-int8]` under `export` in its recipe and run "
             "`quickstudy export`"
         )
-    graph = f"{engine.path}/{GRAPH_FILE}"
-    if graph not in manifest.files:
-        raise BundleError(f"{bundle.path} has no {graph}: export it again")
+    graphs = [f"{engine.path}/{name}" for name in GRAPH_FILES]
+    graph = next((name for name in graphs if name in manifest.files), None)
+    if graph is None:
+        raise BundleError(f"{bundle.path} has no {graphs[0]}: export it again")
     own = [manifest.source_tokenizer] if manifest.source_tokenizer is not None else []
     return [MANIFEST_FILE, CARD_FILE, manifest.tokenizer, *own, graph]
 
@@ -129,11 +130,11 @@ def part_sizes(folder: Path) -> list[PartSize]:
             path for path in files if not named[path].startswith((f"{RUNTIME}/", f"{MODEL}/"))
         ],
         "onnxruntime-web": [path for path in files if named[path].startswith(f"{RUNTIME}/")],
-        "model": [path for path in files if path.name == GRAPH_FILE],
+        "model": [path for path in files if path.name in GRAPH_FILES],
         "tokenizer, manifest, card": [
             path
             for path in files
-            if named[path].startswith(f"{MODEL}/") and path.name != GRAPH_FILE
+            if named[path].startswith(f"{MODEL}/") and path.name not in GRAPH_FILES
         ],
     }
     sizes = [

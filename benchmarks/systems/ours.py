@@ -156,7 +156,7 @@ def _has_beam(bundle: Bundle, engine: EngineEntry) -> bool:
     """Whether an engine has a beam search by its library. CTranslate2's shortlists are made for
     greedy decoding."""
     if engine.kind == "onnx":
-        return (bundle.path / engine.path / "beam.onnx").exists()
+        return any((bundle.path / engine.path).glob("beam.onnx*"))
     return engine.kind == "native" or not engine.shortlist
 
 

@@ -94,6 +94,8 @@ TOKENIZER_FILE = "tokenizer.model"
 RECIPE_FILE = "recipe.yaml"
 ENGINES_FOLDER = "engines"
 BEAM_FILE = "beam.onnx"
+PACKED = ".gz"
+"""What the name of an ONNX file ends with that is packed by gzip."""
 """The file of an ONNX engine that searches with a beam."""
 NATIVE_FILE = "native.safetensors"
 """The file of a native engine whose model CTranslate2 cannot compute."""
@@ -451,7 +453,8 @@ class Manifest(BundleInfo):
     def _search_options(self, engine: EngineEntry) -> frozenset[str]:
         if engine.kind in ("ctranslate2", "native"):
             return SEARCH_OPTIONS
-        has_beam = f"{engine.path}/{BEAM_FILE}" in self.files
+        beam = f"{engine.path}/{BEAM_FILE}"
+        has_beam = beam in self.files or beam + PACKED in self.files
         return frozenset(("beam_size",) if has_beam else ())
 
     def no_such_option(self, name: str, option: str, value: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
@@ -20,10 +21,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from export.runtime.bundle import read_small
-from export.runtime.manifest import BundleError
+from export.runtime.manifest import PACKED, BundleError
 from export.runtime.protobuf import message_fields, numbers
 
 GREEDY_FILE = "greedy.onnx"
+GZIP = 16 + zlib.MAX_WBITS
+MOST_TIMES = 64
+"""A packed file may unpack to so many times its size: weights to 1.3 times, a tiny model's nodes to
+ten."""
 FORMAT, FORMAT_VERSION = "quickstudy-onnx", "1"
 """What the metadata of our graphs say."""
 GREEDY_INPUTS = {
@@ -63,10 +68,17 @@ EXTERNAL_DATA, DATA_LOCATION = 13, 14
 
 
 def read_onnx(path: Path) -> bytes:
-    """The bytes of an ONNX file. Raises BundleError if it is not one or refers to other files."""
-    if not path.is_file():
+    """The bytes of an ONNX file, or of the one in `<path>.gz` where the folder has that instead.
+
+    Raises BundleError if it is not one or refers to other files.
+    """
+    packed = path.with_name(path.name + PACKED)
+    if path.is_file():
+        content = read_small(path, MAX_BYTES)
+    elif packed.is_file():
+        path, content = packed, _unpacked(packed)
+    else:
         raise BundleError(f"{path} is missing: export the bundle again")
-    content = read_small(path, MAX_BYTES)
     try:
         outside = _refers_outside(memoryview(content), "model", 0)
     except (IndexError, ValueError) as error:
@@ -75,6 +87,23 @@ def read_onnx(path: Path) -> bytes:
         raise BundleError(
             f"{path} keeps weights in other files, which a bundle's model must not: "
             "export the bundle again"
+        )
+    return content
+
+
+def _unpacked(path: Path) -> bytes:
+    """What a gzip file holds. Raises BundleError for another file, or one that grows too large."""
+    data = read_small(path, MAX_BYTES)
+    limit = min(MAX_BYTES, MOST_TIMES * len(data) + 1)  # 0 would be no limit
+    unpacker = zlib.decompressobj(GZIP)
+    try:
+        content = unpacker.decompress(data, limit)
+    except zlib.error as error:
+        raise BundleError(f"{path} is damaged ({error}): export the bundle again") from None
+    if not unpacker.eof or unpacker.unused_data:
+        raise BundleError(
+            f"{path} ends too soon, or unpacks to more than {MOST_TIMES} times its size: export "
+            "the bundle again"
         )
     return content
 

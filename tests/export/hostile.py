@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
@@ -256,14 +257,18 @@ def change_small_files(rng: random.Random, folder: Path) -> None:
 
 def change_onnx(rng: random.Random, folder: Path) -> None:
     """Damage the ONNX graph, mostly where its nodes stand; size and hash follow."""
-    path = folder / "engines/onnx-int8/greedy.onnx"
-    data = bytearray(path.read_bytes())
+    path = folder / "engines/onnx-int8/greedy.onnx.gz"
+    if rng.random() < 0.2:
+        path.write_bytes(damaged(rng, path.read_bytes()))
+        list_again(folder)
+        return
+    data = bytearray(gzip.decompress(path.read_bytes()))
     if rng.random() < 0.5:
         data = bytearray(damaged(rng, bytes(data)))
     else:
         for _ in range(rng.randint(1, 10)):
             data[rng.randrange(min(len(data), 20_000))] = rng.randrange(256)
-    path.write_bytes(data)
+    path.write_bytes(gzip.compress(data, 1))
     list_again(folder)
 
 

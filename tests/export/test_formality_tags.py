@@ -178,7 +178,7 @@ def test_the_browser_loads_the_sources_own_tokenizer(tagged: Bundle) -> None:
     files = {**manifest["files"], own: {"bytes": 1, "sha256": "0" * 64}}
     found = call("files", manifest={**manifest, "source_tokenizer": own, "files": files})
     assert [address.rpartition("/")[2] for address in found] == [
-        "tokenizer.model", "greedy.onnx", own,
+        "tokenizer.model", "greedy.onnx.gz", own,
     ]  # fmt: skip
 
 

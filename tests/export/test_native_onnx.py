@@ -470,7 +470,7 @@ def test_a_graph_that_it_does_not_compute_is_onnx_runtimes(
 ) -> None:
     """Such as one whose bytes could overflow, which older versions imported."""
     shutil.copytree(onnx_bundle.path, tmp_path / "old")
-    path = tmp_path / "old/engines/onnx-int8/greedy.onnx"
+    path = tiny.unpacked(tmp_path / "old/engines/onnx-int8")
     model = onnx.load(path)
     edited(model, "encoder.0.ffn.outer", lambda array: np.full_like(array, 100))
     path.write_bytes(model.SerializeToString())

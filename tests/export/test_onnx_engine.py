@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import sys
@@ -49,7 +50,9 @@ def engine(onnx_bundle: Bundle, request: pytest.FixtureRequest) -> Engine:
 def own_bundle(onnx_bundle: Bundle, tmp_path: Path) -> Bundle:
     """A copy whose files a test may change."""
     shutil.copytree(onnx_bundle.path, tmp_path / "both")
-    return load_bundle(tmp_path / "both")
+    bundle = load_bundle(tmp_path / "both")
+    tiny.unpacked(bundle.engine_path())
+    return bundle
 
 
 def test_float32_translates_and_scores_as_ctranslate2(onnx_bundle: Bundle) -> None:
@@ -157,7 +160,7 @@ def test_the_manifest_knows_the_engines(onnx_bundle: Bundle) -> None:
     assert (entry.name, entry.kind, entry.precision) == ("onnx-int8", "onnx", "int8")
     assert onnx_bundle.engine("onnx-float32").exact
     names = [path for path in onnx_bundle.manifest.files if path.startswith(f"{entry.path}/")]
-    assert names == ["engines/onnx-int8/greedy.onnx"]
+    assert names == ["engines/onnx-int8/greedy.onnx.gz"]
 
 
 def test_without_onnx_runtime_it_says_what_to_install(
@@ -286,6 +289,32 @@ def test_files_that_are_no_engine_are_refused(
         load_engine(own_bundle)
     with pytest.raises(BundleError, match="onnx-int8 does not translate"):
         check_translates(own_bundle)
+
+
+def test_a_packed_graph_is_the_plain_one(onnx_bundle: Bundle, own_bundle: Bundle) -> None:
+    plain = own_bundle.engine_path() / "greedy.onnx"
+    assert read_onnx(onnx_bundle.engine_path() / "greedy.onnx") == plain.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data[:-9], "ends too soon"),
+        (lambda data: data + b"\0", "ends too soon"),
+        (lambda data: b"", "ends too soon"),
+        (lambda data: b"no gzip at all", "is damaged"),
+        (lambda data: data[:-8] + bytes(8), "is damaged"),
+        (lambda data: gzip.compress(bytes(1 << 20)), "more than 64 times its size"),
+        (lambda data: gzip.compress(b"no graph"), "is not an ONNX model"),
+    ],
+)
+def test_damaged_packed_graphs_are_refused(
+    onnx_bundle: Bundle, tmp_path: Path, change: Callable[[bytes], bytes], message: str
+) -> None:
+    packed = onnx_bundle.engine_path() / "greedy.onnx.gz"
+    (tmp_path / packed.name).write_bytes(change(packed.read_bytes()))
+    with pytest.raises(BundleError, match=message):
+        read_onnx(tmp_path / "greedy.onnx")
 
 
 def test_a_file_that_is_cut_is_refused(own_bundle: Bundle) -> None:

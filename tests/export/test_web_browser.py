@@ -137,7 +137,7 @@ def test_a_long_text_can_be_stopped(page: Any, server: Server) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("model/engines/onnx-int8/greedy.onnx", "flip", "not the file that the manifest names"),
+        ("model/engines/onnx-int8/greedy.onnx.gz", "flip", "not the file that the manifest names"),
         ("model/tokenizer.model", "cut", "not the file that the manifest names"),
         ("model/manifest.json", "remove", "make demo-web"),
         ("translator/ort/ort-wasm-simd-threaded.wasm", "flip", "not the file"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 from collections.abc import Sequence
 from copy import deepcopy
@@ -155,3 +156,11 @@ def make_tagged_bundle(out: Path, **overrides: object) -> Bundle:
         train_tokenizer(tokenizer, [TAGS.formal, TAGS.informal])
     model = overrides.pop("model", None) or tagged_model(tokenizer)
     return make_bundle(out, tokenizer, model=model, formality=TAGS, **overrides)
+
+
+def unpacked(folder: Path, name: str = "greedy.onnx") -> Path:
+    """Unpack an engine's graph in its place, so that a test may change it; the path of that."""
+    packed, plain = folder / f"{name}.gz", folder / name
+    plain.write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    return plain

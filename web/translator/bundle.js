@@ -3,7 +3,8 @@
 import { addressOf } from "./download.js";
 
 const FORMATS = [1, 2, 3];
-const GRAPH = "greedy.onnx";
+/** The second is packed by gzip, as bundles have it today. */
+const GRAPHS = ["greedy.onnx", "greedy.onnx.gz"];
 /** `WIDTHS` and `WIDTH_STEP` of export/runtime/engines/base.py. */
 const WIDTHS = [8, 9, 11, 15, 23, 24];
 const WIDTH_STEP = 8;
@@ -38,7 +39,9 @@ export function onnxEngine(manifest) {
  */
 export function neededFiles(manifest, base) {
   const { tokenizer, source_tokenizer: own } = manifest;
-  return [tokenizer, `${onnxEngine(manifest).path}/${GRAPH}`, ...(own ? [own] : [])].map((path) => {
+  const [first, packed] = GRAPHS.map((name) => `${onnxEngine(manifest).path}/${name}`);
+  const graph = packed in manifest.files ? packed : first;
+  return [tokenizer, graph, ...(own ? [own] : [])].map((path) => {
     const entry = manifest.files[path];
     if (!entry) throw new Error(`the bundle does not list ${path}: export it again`);
     return [addressOf(path, base), entry];

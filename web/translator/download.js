@@ -59,6 +59,23 @@ export async function fetchChecked(address, entry, onBytes) {
   return bytes;
 }
 
+/**
+ * What a file holds that is packed by gzip; any other as it is.
+ *
+ * @param {Uint8Array} bytes
+ * @returns {Promise<Uint8Array>}
+ * @throws {Error} for one that is damaged
+ */
+export async function unpacked(bytes) {
+  if (bytes[0] !== 0x1f || bytes[1] !== 0x8b) return bytes;
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  try {
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch {
+    throw new Error("the model cannot be unpacked: export the bundle and build the page again");
+  }
+}
+
 async function get(address) {
   const response = await fetch(address, { redirect: "error" }).catch(() => {
     throw new Error(`${nameOf(address)} cannot be fetched: check the connection and reload`);

@@ -5,7 +5,7 @@
 
 import * as ort from "./ort/ort.wasm.bundle.min.js";
 import { neededFiles, onnxEngine, outputLimit } from "./bundle.js";
-import { addressOf, fetchChecked, fetchJson } from "./download.js";
+import { addressOf, fetchChecked, fetchJson, unpacked } from "./download.js";
 import { Source } from "./source.js";
 import { splitText } from "./text.js";
 import { Tokenizer } from "./tokenizer.js";
@@ -55,7 +55,7 @@ export class Model {
         "export the bundle again");
     }
     const source = new Source(manifest, sourceBytes);
-    return new Model(manifest, source, tokenizer, await openSession(graph, wasmBinary));
+    return new Model(manifest, source, tokenizer, await openSession(await unpacked(graph), wasmBinary));
   }
 
   /** What a page may want to show. */
