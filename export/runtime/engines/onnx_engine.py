@@ -151,8 +151,10 @@ def _load(
             content, _session_options(intra_threads), providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's errors share no other base
+        # It quotes names of the file, which a stranger may have broken into lines.
+        said = " ".join(str(error).split())
         raise BundleError(
-            f"{path} does not load in ONNX Runtime {onnxruntime.__version__} ({error}): "
+            f"{path} does not load in ONNX Runtime {onnxruntime.__version__} ({said}): "
             "export the bundle again, or install a newer onnxruntime"
         ) from error
     if fault := contract_fault(session, inputs, vocab_size):
