@@ -103,13 +103,6 @@ WRITERS = {
         *("recombine", str(ROOT / "recipes" / "tiny" / "train.en")),
         *("--out", str(disk / "new.en"), "--sentences", "2000"),
     ),
-    "word-pairs": lambda disk, store: (
-        *(
-            "word-pairs",
-            *(str(ROOT / "recipes" / "tiny" / f"train.{side}") for side in ("en", "de")),
-        ),
-        *("--out", str(disk / "words.tsv"), "--least-count", "1"),
-    ),
     "report": lambda disk, store: ("bench", "report", RESULTS, "--out", str(disk / "report")),
     "keys": lambda disk, store: ("keys", "add", "me", "--file", str(disk / "keys.db")),
 }
