@@ -42,13 +42,21 @@ _IMPERATIVE = re.compile(
 )
 """A request to one person without a pronoun: `Bitte gib …`, `Starte den Computer`, `Komm her`."""
 
+_MIXED = re.compile(
+    rf"^\W*(?:Bitte )?(?:(?i:{_SHORT_IMPERATIVES}) Ihr(?:e[mnrs]?)?"
+    rf"|(?!(?i:{_NO_IMPERATIVES})\b)[A-ZÄÖÜa-zäöü][a-zäöüß]+e Ihre?n?)\b"
+)
+"""A request in du with the possessive of Sie, which models that mix the forms write."""
+
 
 def formality_of_german(text: str) -> Formality | None:
     """Which form of address a German text uses; None where it uses none, or both.
 
     A `Sie` that begins the text may mean "she" or "they", and counts only before a verb's form that
-    leaves little doubt.
+    leaves little doubt. `Gib Ihre Adresse ein` is no request in Sie.
     """
+    if _MIXED.search(text):
+        return "informal"
     formal = bool(_FORMAL.search(text) or _BEGINS_FORMAL.search(text))
     informal = bool(_INFORMAL.search(text) or (not formal and _IMPERATIVE.search(text)))
     if formal == informal:

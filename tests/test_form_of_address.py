@@ -18,6 +18,9 @@ FORMAL = [
     "(Wählen Sie eine Farbe.)",
     "1. Öffnen Sie die Tür.",
     "Wenn Sie fertig sind, geht es weiter.",
+    "Alle Ihre Daten sind gelöscht.",
+    "Eine Liste für alle Ihre Geräte.",
+    "Ohne Ihre Zustimmung geht es nicht.",
 ]
 INFORMAL = [
     "Klick auf deinen Namen.",
@@ -38,6 +41,9 @@ INFORMAL = [
     "Sag mir, was fehlt.",
     "Fertig. Lies die Anleitung.",
     "Nimm den Zug um acht.",
+    "Gib Ihre E-Mail-Adresse ein",  # of both forms, and so not in Sie
+    "Bitte gib Ihren Namen ein.",
+    "Wähle Ihr Land",
     "1. Öffne bitte das Fenster.",
     "Schließ die Tür.",
     "Fass das nicht an!",

@@ -1,4 +1,4 @@
-"""Sentences as people type them, through the shipped English → Portuguese model.
+"""Sentences as people type them, through the shipped English → Portuguese and → German models.
 
 From a newspaper, a manual, an e-mail and a form, written for this test: names, numbers and
 placeholders come out right, the words that carry the sense are there, and nothing is warned of.
@@ -17,7 +17,7 @@ from service.pivot import TranslatedText, TranslationRequest
 from service.settings import Settings
 from service.translator import Translator
 
-BUNDLE = Path(__file__).parents[1] / "models" / "en-pt"
+MODELS = Path(__file__).parents[1] / "models"
 
 NEWSPAPER = {
     "The mayor of Lisbon opened a new library near the river on Tuesday.": (
@@ -76,18 +76,62 @@ FORM = {
 SENTENCES = {**NEWSPAPER, **MANUAL, **EMAIL, **FORM}
 
 
-@pytest.fixture(scope="module")
-def translated() -> dict[str, TranslatedText]:
-    settings = Settings(model=BUNDLE, inter_threads=1)
-    models = load_models([BUNDLE], settings)
+WORDS = {
+    **{"dog": "Hund", "water": "Wasser", "house": "Haus", "bread": "Brot", "green": "grün"},
+    **{"Monday": "Montag", "apple": "Apfel", "cheese": "Käse", "beautiful": "schön"},
+    **{"Save": "Speichern", "Cancel": "Abbrechen", "Settings": "Einstellungen"},
+}
+GERMAN = {
+    "Click the Save button to store your changes.": (
+        *("Klicken Sie", "Schaltfläche", "Speichern", "Änderungen"),
+    ),
+    "Please send me the invoice by Friday.": ("Bitte", "Sie", "Rechnung", "Freitag"),
+    "Enter your name": ("Geben Sie Ihren Namen ein",),
+    "Select your country": ("Sie Ihr Land",),
+    "Do you have any questions?": ("Haben Sie", r"Fragen\?"),
+    "Copy {file_name} to the folder {target} and restart the server.": (
+        *(r"\{file_name\}", r"Ordner \{target\}", "Server"),
+    ),
+    "My brother is taller than me.": ("Bruder", "größer als ich"),
+}
+
+
+def translations(texts: list[str], target: str) -> dict[str, TranslatedText]:
+    bundle = MODELS / f"en-{target}"
+    settings = Settings(model=bundle, inter_threads=1)
+    models = load_models([bundle], settings)
 
     async def translate() -> dict[str, TranslatedText]:
         translator = Translator(models, settings)
-        result = await translator.translate(TranslationRequest(list(SENTENCES), "en", "pt"))
+        result = await translator.translate(TranslationRequest(texts, "en", target))
         await translator.close_now()
-        return dict(zip(SENTENCES, result.texts, strict=True))
+        return dict(zip(texts, result.texts, strict=True))
 
     return asyncio.run(translate())
+
+
+@pytest.fixture(scope="module")
+def translated() -> dict[str, TranslatedText]:
+    return translations(list(SENTENCES), "pt")
+
+
+@pytest.fixture(scope="module")
+def german() -> dict[str, TranslatedText]:
+    return translations([*WORDS, *GERMAN], "de")
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_a_lone_word_is_that_word(word: str, german: dict[str, TranslatedText]) -> None:
+    assert german[word].text == WORDS[word]
+    assert not german[word].warnings
+
+
+@pytest.mark.parametrize("sentence", GERMAN)
+def test_a_german_sentence_makes_sense(sentence: str, german: dict[str, TranslatedText]) -> None:
+    translation = german[sentence]
+    missing = [sign for sign in GERMAN[sentence] if not re.search(sign, translation.text)]
+    assert not missing, translation.text
+    assert not translation.warnings, translation.text
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
