@@ -319,6 +319,7 @@ def export_bundle(
     attribution: str,
     description: str,
     metrics: Iterable[Metric] = (),
+    beam_size: int = 1,
     max_input_tokens: int = 128,
     held_out: EvalSet | None = None,
     limits: GateLimits | None = None,
@@ -351,7 +352,7 @@ def export_bundle(
         target_lang=target_lang,
         engines=tuple(exporter.entry_for(model) for exporter in exporters),
         default_engine=exporters[0].entry.name,
-        decoding=_decoding(model, max_input_tokens),
+        decoding=_decoding(model, max_input_tokens, beam_size),
         vocab_size=len(pieces_of(tokenizer_path)),
         parameters=parameter_count(model),
         metrics=tuple(metrics),
@@ -448,14 +449,14 @@ def engine_parity(
         return score_parity(model, pieces, folder, ids, ids)
 
 
-def _decoding(model: Transformer, max_input_tokens: int) -> Decoding:
+def _decoding(model: Transformer, max_input_tokens: int, beam_size: int) -> Decoding:
     room = model.max_length - 1  # EOS follows the source, BOS comes before the target
     if max_input_tokens > room:
         raise BundleError(
             f"export.max_input_tokens is {max_input_tokens}, but the model has {model.max_length} "
             f"positions: set it to {room} or less"
         )
-    return Decoding(max_input_tokens=max_input_tokens, max_output_tokens=room)
+    return Decoding(beam_size=beam_size, max_input_tokens=max_input_tokens, max_output_tokens=room)
 
 
 # --- upgrading ---------------------------------------------------------------------------------

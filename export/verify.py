@@ -37,9 +37,10 @@ def check_translates(bundle: Bundle) -> None:
 
 def check_engine(bundle: Bundle, name: str) -> None:
     """Translate a few sentences with one engine. Raises BundleError if it does not."""
-    options = TranslateOptions(beam_size=bundle.manifest.decoding.beam_size)
     try:
         loaded = load_engine(bundle, name)
+        has_beam = "beam_size" in loaded.supported_options
+        options = TranslateOptions(bundle.manifest.decoding.beam_size if has_beam else 1)
         sentences = [
             sentence
             for sentence in SAMPLES

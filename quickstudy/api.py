@@ -184,7 +184,7 @@ class Model:
         text: str,
         *,
         format: Format = "text",
-        beam_size: int = 1,
+        beam_size: int | None = None,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
         translate_attributes: bool = False,
@@ -196,7 +196,7 @@ class Model:
         text: Sequence[str],
         *,
         format: Format = "text",
-        beam_size: int = 1,
+        beam_size: int | None = None,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
         translate_attributes: bool = False,
@@ -207,19 +207,19 @@ class Model:
         text: str | Sequence[str],
         *,
         format: Format = "text",
-        beam_size: int = 1,
+        beam_size: int | None = None,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
         translate_attributes: bool = False,
     ) -> str | list[str]:
         """Translate a text, or a list of texts in order; lines, spaces and markup are kept.
 
-        A list is faster than one call per text. `beam_size` 1 is greedy; up to 8 is slower and
-        slightly better. `glossary` maps source terms to their required translations. `formality`
-        is the form of address, where the model has a choice; None is its own. With
-        `translate_attributes`, so are the attributes of HTML that a reader sees (`alt`, `title`, a
-        page's description). Raises OptionError for invalid texts and options, ModelClosedError
-        after `close`.
+        A list is faster than one call per text. `beam_size` 1 is greedy, up to 8 is slower and
+        slightly better; None is the bundle's own. `glossary` maps source terms to their required
+        translations. `formality` is the form of address, where the model has a choice; None is its
+        own. With `translate_attributes`, so are the attributes of HTML that a reader sees (`alt`,
+        `title`, a page's description). Raises OptionError for invalid texts and options,
+        ModelClosedError after `close`.
         """
         results = self._run(
             _request(text, format, beam_size, glossary, formality, translate_attributes)
@@ -233,7 +233,7 @@ class Model:
         text: str,
         *,
         format: Format = "text",
-        beam_size: int = 1,
+        beam_size: int | None = None,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
         translate_attributes: bool = False,
@@ -246,7 +246,7 @@ class Model:
         text: Sequence[str],
         *,
         format: Format = "text",
-        beam_size: int = 1,
+        beam_size: int | None = None,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
         translate_attributes: bool = False,
@@ -258,7 +258,7 @@ class Model:
         text: str | Sequence[str],
         *,
         format: Format = "text",
-        beam_size: int = 1,
+        beam_size: int | None = None,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
         translate_attributes: bool = False,
@@ -287,7 +287,7 @@ class Model:
         batches: Iterable[Sequence[str]],
         *,
         format: Format = "text",
-        beam_size: int = 1,
+        beam_size: int | None = None,
         glossary: Mapping[str, str] | None = None,
         formality: Formality | None = None,
         translate_attributes: bool = False,
@@ -403,7 +403,7 @@ def _errors_in_words() -> Iterator[None]:
 def _request(
     text: str | Sequence[str],
     format: Format,
-    beam_size: int,
+    beam_size: int | None,
     glossary: Mapping[str, str] | None,
     formality: Formality | None,
     translate_attributes: bool = False,
@@ -422,7 +422,9 @@ def _request(
     return TranslationRequest(
         texts,
         format=format,
-        beam_size=_integer("beam_size", beam_size, 1, MAX_BEAM_SIZE),
+        beam_size=(
+            None if beam_size is None else _integer("beam_size", beam_size, 1, MAX_BEAM_SIZE)
+        ),
         alternatives=_integer("alternatives", alternatives, 0, MAX_ALTERNATIVES),
         scores=scores,
         glossary=NO_GLOSSARY if glossary is None else _glossary(glossary),

@@ -432,8 +432,15 @@ def translate(
         str | None, typer.Option(help="Engine of the bundle.", rich_help_panel=TRANSLATION)
     ] = None,
     beam_size: Annotated[
-        int, typer.Option(min=1, max=8, help="1 is greedy.", rich_help_panel=TRANSLATION)
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            max=8,
+            help="1 is greedy.",
+            show_default="the bundle's own",
+            rich_help_panel=TRANSLATION,
+        ),
+    ] = None,
     format: Annotated[
         str,
         typer.Option(

@@ -375,6 +375,7 @@ def _export_stage(run: Run) -> Stage:
             attribution=recipe.corpus.attribution,
             description=recipe.description,
             metrics=[],
+            beam_size=recipe.export.beam_size,
             max_input_tokens=recipe.export.max_input_tokens,
             held_out=_validation_text(run),
             limits=recipe.export.gate,

@@ -44,7 +44,7 @@ class TranslateConfig:
     bundle: Path | None = None
     engine: str | None = None
     format: Format = "text"
-    beam_size: int = 1
+    beam_size: int | None = None
     fallback_decoding: bool = True
     threads: int | None = None
     formality: Formality | None = None

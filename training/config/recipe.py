@@ -256,6 +256,8 @@ class ExportConfig(Section):
     """Bundle folder; default: `bundle` in the run's folder. Relative to the working directory."""
     version: str = Field("1", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=64)
     """Which of a name's bundles this is: part of its tag where it is pushed."""
+    beam_size: int = Field(1, ge=1, le=8)
+    """Beam of requests that name none, where an engine has beams; 1 is greedy."""
     max_input_tokens: int = Field(128, ge=8)
     """Longest piece of text the service gives the model at once, in tokens."""
     gate: GateLimits = Field(default_factory=GateLimits)
