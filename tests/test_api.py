@@ -128,6 +128,18 @@ def test_a_form_of_address(tmp_path: Path, model: quickstudy.Model) -> None:
         model.translate(text, formality="formal")
 
 
+def test_a_bundles_own_beam_is_for_requests_that_name_none(tmp_path: Path) -> None:
+    tokenizer_path = tiny.train_tokenizer(tmp_path / "tokenizer.model")
+    engines = ["ctranslate2-int8", "onnx-int8"]  # the second has no beam without a compiler
+    made = tiny.make_bundle(tmp_path / "b", tokenizer_path, engines=engines, beam_size=4)
+    assert made.manifest.decoding.beam_size == 4
+    sentences = tiny.sentences()[:60]
+    with quickstudy.load(made.path, threads=1) as model:
+        greedy, beam = (model.translate(sentences, beam_size=size) for size in (1, 4))
+        assert greedy != beam
+        assert model.translate(sentences) == beam
+
+
 def test_a_string_gives_a_string_and_a_list_a_list(model: quickstudy.Model) -> None:
     text = model.translate("a red dog")
     assert isinstance(text, str)
