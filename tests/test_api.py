@@ -130,14 +130,17 @@ def test_a_form_of_address(tmp_path: Path, model: quickstudy.Model) -> None:
 
 def test_a_bundles_own_beam_is_for_requests_that_name_none(tmp_path: Path) -> None:
     tokenizer_path = tiny.train_tokenizer(tmp_path / "tokenizer.model")
+    model = tiny.barely_trained_model(tokenizer_path, steps=60)
     engines = ["ctranslate2-int8", "onnx-int8"]  # the second has no beam without a compiler
-    made = tiny.make_bundle(tmp_path / "b", tokenizer_path, engines=engines, beam_size=4)
+    made = tiny.make_bundle(
+        tmp_path / "b", tokenizer_path, engines=engines, model=model, beam_size=4
+    )
     assert made.manifest.decoding.beam_size == 4
     sentences = tiny.sentences()[:60]
-    with quickstudy.load(made.path, threads=1) as model:
-        greedy, beam = (model.translate(sentences, beam_size=size) for size in (1, 4))
+    with quickstudy.load(made.path, threads=1) as loaded:
+        greedy, beam = (loaded.translate(sentences, beam_size=size) for size in (1, 4))
         assert greedy != beam
-        assert model.translate(sentences) == beam
+        assert loaded.translate(sentences) == beam
 
 
 def test_a_string_gives_a_string_and_a_list_a_list(model: quickstudy.Model) -> None:
