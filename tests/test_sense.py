@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -126,20 +127,21 @@ def test_a_lone_word_is_that_word(word: str, german: dict[str, TranslatedText]) 
     assert not german[word].warnings
 
 
-@pytest.mark.parametrize("sentence", GERMAN)
-def test_a_german_sentence_makes_sense(sentence: str, german: dict[str, TranslatedText]) -> None:
-    translation = german[sentence]
-    missing = [sign for sign in GERMAN[sentence] if not re.search(sign, translation.text)]
+def check_sense(translation: TranslatedText, signs: Sequence[str]) -> None:
+    missing = [sign for sign in signs if not re.search(sign, translation.text)]
     assert not missing, translation.text
     assert not translation.warnings, translation.text
+
+
+@pytest.mark.parametrize("sentence", GERMAN)
+def test_a_german_sentence_makes_sense(sentence: str, german: dict[str, TranslatedText]) -> None:
+    check_sense(german[sentence], GERMAN[sentence])
 
 
 @pytest.mark.parametrize("sentence", SENTENCES)
 def test_a_sentence_makes_sense(sentence: str, translated: dict[str, TranslatedText]) -> None:
     translation = translated[sentence]
-    missing = [sign for sign in SENTENCES[sentence] if not re.search(sign, translation.text)]
-    assert not missing, translation.text
-    assert not translation.warnings, translation.text
+    check_sense(translation, SENTENCES[sentence])
     assert not translation.truncated
     assert len(translation.text) <= 1.6 * len(sentence) + 10, translation.text
     assert sentence[-1].isalnum() or translation.text[-1] in '.?!"”', translation.text
