@@ -52,7 +52,12 @@ from export.runtime.manifest import (
 from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
 from export.verify import SAMPLES, check_translates
 from training.config.recipe import GateLimits
-from training.data.lexical_table import LexicalTable, Sentence, lexical_table
+from training.data.lexical_table import (
+    LexicalTable,
+    NoSentencesError,
+    Sentence,
+    lexical_table,
+)
 from training.model.transformer import Transformer, parameter_count
 from training.pretrained.coverage import missing_characters
 
@@ -122,7 +127,7 @@ def _lexical_table(job: ExportJob) -> LexicalTable:
         )
     try:
         return lexical_table(job.translated_text(), job.model.vocab_size)
-    except ValueError:
+    except NoSentencesError:
         raise BundleError(
             "a shortlist needs translated sentences: run the `label` stage first"
         ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -53,6 +54,24 @@ def test_it_finds_the_translations_and_sums_to_one() -> None:
 def test_without_sentences_there_is_no_table() -> None:
     with pytest.raises(ValueError, match="no sentence"):
         lexical_table([], 10)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"), [(None, "run the `label` stage"), ("a shard is damaged", "is damaged")]
+)
+def test_an_export_says_why_there_is_no_table(
+    tmp_path: Path, tokenizer_path: Path, fault: str | None, message: str
+) -> None:
+    def text() -> Iterator[tuple[list[int], list[int]]]:
+        if fault is not None:
+            raise ValueError(fault)
+        yield from ()
+
+    with pytest.raises(ValueError, match=message):
+        tiny.make_bundle(
+            tmp_path / "b", tokenizer_path, engines=["onnx-int8-shortlist"], translated_text=text
+        )
+    assert not (tmp_path / "b").exists()
 
 
 def test_the_file_names_pieces(tmp_path: Path) -> None:

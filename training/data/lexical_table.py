@@ -21,6 +21,11 @@ SENTENCES = 200_000
 LEAST = 1e-3
 """Translations less probable than this are left out."""
 
+
+class NoSentencesError(ValueError):
+    """There is nothing to learn a table from."""
+
+
 Sentence = tuple[NDArray[np.integer], NDArray[np.integer]]
 
 
@@ -57,7 +62,7 @@ def lexical_table(
     """Learn the table from the first `limit` pairs of (source ids, target ids), without special
     tokens.
 
-    Raises ValueError where there is no sentence.
+    Raises NoSentencesError where there is no sentence.
     """
     pairs, groups, frequency = _cooccurrences(islice(sentences, limit), vocab_size)
     kinds, kind_of = np.unique(pairs, return_inverse=True)
@@ -86,6 +91,6 @@ def _cooccurrences(
         targets.append(trg)
         positions += len(trg)
     if not positions:
-        raise ValueError("there is no sentence to learn from")
+        raise NoSentencesError("there is no sentence to learn from")
     frequency = np.bincount(np.concatenate(targets), minlength=vocab_size)
     return np.concatenate(pairs), np.concatenate(groups), frequency
