@@ -53,10 +53,20 @@ def using(use: Use, memory_bytes: int = MEMORY) -> None:
     assert processes() == []
 
 
+EARLIER: set[int] = set()
+"""Readers that tests of other files have left in this process."""
+
+
+@pytest.fixture(autouse=True, scope="module")
+def earlier() -> None:
+    EARLIER.update(one.pid for one in processes())
+
+
 def processes(pid: int | None = None) -> list[psutil.Process]:
-    """Readers that a process has, or that this one has."""
+    """Readers that a process has, or that this one has, without those of tests before."""
     found = psutil.Process(pid).children(recursive=True)
-    return [one for one in found if "service.jobs.reader" in one.cmdline()]
+    readers = [one for one in found if "service.jobs.reader" in one.cmdline()]
+    return [one for one in readers if one.pid not in EARLIER]
 
 
 async def look(readers: Readers, data: bytes, name: str = "a.html", **more: Any) -> Any:
