@@ -87,11 +87,18 @@ def ctranslate2_fault(model: Transformer) -> str | None:
         "decoder_cell ssru": model.decoder_cell != "attention",
         "norm post": model.post_norm,
         "a source vocabulary of its own": model.source_embedding is not None,
+        "layers of different sizes": _differ(model),
     }
     if not any(options.values()):
         return None
     names = ", ".join(name for name, has in options.items() if has)
     return f"a model with {names} is not written for CTranslate2: choose ONNX engines"
+
+
+def _differ(model: Transformer) -> bool:
+    sizes = [*model.encoder_sizes, *model.decoder_sizes]
+    heads = {many for size in sizes for many in (size.heads, size.cross_heads) if many}
+    return heads != {model.heads} or len({size.ffn for size in sizes}) > 1
 
 
 def check_pieces(pieces: list[str], vocab_size: int) -> None:

@@ -17,7 +17,13 @@ from export.quantization import keep_bytes
 from export.runtime.manifest import NATIVE_FILE, BundleError
 from export.runtime.native.library import NativeModel
 from export.runtime.native.safetensors import STEPS, Arrays, write_native
-from export.runtime.native.weights import NativeDims, NativeSource, Quantised, model_bytes
+from export.runtime.native.weights import (
+    LayerDims,
+    NativeDims,
+    NativeSource,
+    Quantised,
+    model_bytes,
+)
 from quickstudy.atomic import atomic_folder
 from training.model.transformer import SSRU, FeedForward, Transformer
 from training.stage import say
@@ -64,10 +70,11 @@ def native_dims(model: Transformer) -> NativeDims:
     activations = {block.activation for block in blocks}
     norms = {module.eps for module in model.modules() if isinstance(module, nn.LayerNorm)}
     own = model.source_embedding
-    return NativeDims(
+    sizes = tuple(LayerDims(*size) for size in (*model.encoder_sizes, *model.decoder_sizes))
+    dims = NativeDims(
         width=model.width,
         heads=model.heads,
-        hidden=blocks[0].inner.out_features,
+        hidden=max(layer.hidden for layer in sizes),
         encoder_layers=len(model.encoder),
         decoder_layers=len(model.decoder),
         vocab_size=model.vocab_size,
@@ -79,6 +86,7 @@ def native_dims(model: Transformer) -> NativeDims:
         shortlisted=False,
         epsilon=norms.pop(),
     )
+    return dims if dims.layers == sizes else replace(dims, sizes=sizes)
 
 
 def _arrays(model: Transformer) -> Arrays:

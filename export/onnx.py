@@ -233,11 +233,12 @@ def _any(graph: Graph, alive: str) -> str:
 
 
 def _source_values(model: Transformer) -> list[ValueInfoProto]:
-    heads, width, depth = model.heads, model.width // model.heads, range(len(model.decoder))
+    width = model.width // model.heads
+    heads = list(enumerate(layer.cross_heads for layer in model.decoder_sizes))
     return [
         value("mask", "float32", ["B", 1, 1, "S"]),
-        *(value(f"memory_key.{layer}", "float32", ["B", heads, width, "S"]) for layer in depth),
-        *(value(f"memory_value.{layer}", "float32", ["B", heads, "S", width]) for layer in depth),
+        *(value(f"memory_key.{layer}", "float32", ["B", n, width, "S"]) for layer, n in heads),
+        *(value(f"memory_value.{layer}", "float32", ["B", n, "S", width]) for layer, n in heads),
     ]
 
 
@@ -246,15 +247,15 @@ def _past_values(model: Transformer, prefix: str, length: str) -> list[ValueInfo
     depth = range(len(model.decoder))
     if model.decoder_cell == "ssru":
         return [value(f"{prefix}state.{layer}", "float32", ["B", model.width]) for layer in depth]
-    heads, width = model.heads, model.width // model.heads
-    shapes: dict[str, Dims] = {
-        "key": ["B", heads, width, length],
-        "value": ["B", heads, length, width],
-    }
+    width = model.width // model.heads
+
+    def shapes(heads: int) -> dict[str, Dims]:
+        return {"key": ["B", heads, width, length], "value": ["B", heads, length, width]}
+
     return [
-        value(f"{prefix}{part}.{layer}", "float32", shape)
-        for layer in depth
-        for part, shape in shapes.items()
+        value(f"{prefix}{part}.{number}", "float32", shape)
+        for number, layer in enumerate(model.decoder_sizes)
+        for part, shape in shapes(layer.heads).items()
     ]
 
 
@@ -471,6 +472,12 @@ def _check_choices(model: Transformer, precision: str, graphs: Sequence[str]) ->
         raise ValueError(
             "ONNX Runtime's beam search keeps keys and values, and a recurrent decoder has none: "
             "leave the graph beam out"
+        )
+    heads = {many for layer in model.decoder_sizes for many in (layer.heads, layer.cross_heads)}
+    if "beam" in graphs and heads != {model.heads}:
+        raise ValueError(
+            "ONNX Runtime's beam search takes decoder layers with all their heads alone: leave the "
+            "graph beam out"
         )
     used = {module.activation for module in model.modules() if isinstance(module, FeedForward)}
     if not used <= set(ACTIVATIONS):

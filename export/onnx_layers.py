@@ -44,7 +44,6 @@ class Layers:
     def __init__(self, model: Transformer, arithmetic: Arithmetic) -> None:
         self.model = model
         self.width = model.width
-        self.heads = model.heads
         self.head_width = model.width // model.heads
         self.arithmetic = arithmetic
         self.table = self._scaled(model.embedding)
@@ -97,8 +96,9 @@ class Layers:
         return graph.op("LayerNormalization", x, gain, bias, axis=-1, epsilon=norm.eps)
 
     def qkv(self, graph: Graph, x: str, name: str, attention: SelfAttention) -> str:
-        """[N, D] → scaled queries, keys and values side by side [N, 3 D]."""
-        scale = np.ones((3, self.width), np.float32)
+        """[N, D] → scaled queries, keys and values side by side
+        [N, 3 · H · D / H]."""
+        scale = np.ones((3, attention.heads * self.head_width), np.float32)
         scale[0] = self.head_width**-0.5
         weight = array(attention.qkv.weight) * scale.reshape(-1, 1)
         bias = array(attention.qkv.bias) * scale.reshape(-1)
@@ -112,9 +112,9 @@ class Layers:
             scores = graph.op("Add", scores, mask)
         return graph.op("MatMul", graph.op("Softmax", scores, axis=-1), value)
 
-    def join_heads(self, graph: Graph, mixed: str) -> str:
-        """[B, length, H, D / H], or [B, H, 1, D / H] → [N, D]."""
-        return graph.op("Reshape", mixed, graph.ints(-1, self.width))
+    def join_heads(self, graph: Graph, mixed: str, heads: int) -> str:
+        """[B, length, H, D / H], or [B, H, 1, D / H] → [N, H · D / H]."""
+        return graph.op("Reshape", mixed, graph.ints(-1, heads * self.head_width))
 
     def feed_forward(
         self,
@@ -234,19 +234,20 @@ class _Encoder:
         """[N, D] → [N, D]; the heads are [1, B, H, S, D / H]."""
         graph, layers = self.graph, self.layers
         qkv = layers.qkv(graph, x, f"{name}.qkv", attention)
-        qkv = graph.op("Reshape", qkv, self._dims(3, layers.heads, layers.head_width))
+        qkv = graph.op("Reshape", qkv, self._dims(3, attention.heads, layers.head_width))
         qkv = graph.op("Transpose", qkv, perm=[2, 0, 3, 1, 4])
         query, key, value = graph.ops("Split", qkv, outputs=3, axis=0, num_outputs=3)
         key = graph.op("Transpose", key, perm=[0, 1, 2, 4, 3])
         mixed = layers.mix(graph, query, key, value, self.mask)
-        mixed = layers.join_heads(graph, graph.op("Transpose", mixed, perm=[0, 1, 3, 2, 4]))
+        mixed = graph.op("Transpose", mixed, perm=[0, 1, 3, 2, 4])
+        mixed = layers.join_heads(graph, mixed, attention.heads)
         return layers.linear(graph, mixed, f"{name}.out", attention.out)
 
     def memory(self, states: str, name: str, cross: CrossAttention) -> tuple[str, str]:
         """Encoder states [N, D] → keys [B, H, D / H, S] and values [B, H, S, D / H]."""
         graph, layers = self.graph, self.layers
         both = layers.linear(graph, states, name, cross.kv)
-        both = graph.op("Reshape", both, self._dims(2, layers.heads, layers.head_width))
+        both = graph.op("Reshape", both, self._dims(2, cross.heads, layers.head_width))
         halves = graph.ops("Split", both, outputs=2, axis=2, num_outputs=2)
         key, value = (graph.op("Squeeze", half, graph.ints(2)) for half in halves)
         key = graph.op("Transpose", key, perm=[0, 2, 3, 1])
@@ -370,7 +371,7 @@ class Decoder:
     ) -> tuple[str, list[str]]:
         """Self-attention of the new position, [B, D] → [B, D], and all keys and values so far."""
         assert isinstance(attention, SelfAttention)
-        heads, head_width = self._layers.heads, self._layers.head_width
+        heads, head_width = attention.heads, self._layers.head_width
         qkv = self._layers.qkv(graph, x, f"{name}.qkv", attention)
         qkv = graph.op("Reshape", qkv, graph.ints(-1, 3 * heads, 1, head_width))
         query, key, value = graph.ops("Split", qkv, outputs=3, axis=1, num_outputs=3)
@@ -380,7 +381,7 @@ class Decoder:
             key = graph.op("Concat", past[0], key, axis=3)
             value = graph.op("Concat", past[1], value, axis=2)
             mixed = self._layers.mix(graph, query, key, value, None)
-        mixed = self._layers.join_heads(graph, mixed)
+        mixed = self._layers.join_heads(graph, mixed, heads)
         return self._layers.linear(graph, mixed, f"{name}.out", attention.out), [key, value]
 
     def _recur(
@@ -404,12 +405,12 @@ class Decoder:
         self, graph: Graph, x: str, name: str, cross: CrossAttention, memory: tuple[str, str, str]
     ) -> str:
         """Attention of the new position to the source, [B, D] → [B, D]."""
-        heads, head_width = self._layers.heads, self._layers.head_width
+        heads, head_width = cross.heads, self._layers.head_width
         scale = np.float32(head_width**-0.5)
         weight, bias = array(cross.query.weight) * scale, array(cross.query.bias) * scale
         query = self._layers.arithmetic.linear(graph, x, f"{name}.query", weight, bias)
         query = graph.op("Reshape", query, graph.ints(-1, heads, 1, head_width))
-        mixed = self._layers.join_heads(graph, self._layers.mix(graph, query, *memory))
+        mixed = self._layers.join_heads(graph, self._layers.mix(graph, query, *memory), heads)
         return self._layers.linear(graph, mixed, f"{name}.out", cross.out)
 
     def _output_bias(self) -> Array:

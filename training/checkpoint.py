@@ -204,6 +204,18 @@ class LayerChoice:
 EVENLY = LayerChoice()
 
 
+def start_indices(count: int, available: int, chosen: tuple[int, ...] | None) -> list[int]:
+    """From which of a model's `available` layers, from 0, a student's `count` start. Raises
+    CheckpointError where the choice names others."""
+    if chosen is None:
+        return chosen_layers(count, available)
+    if max(chosen) > available:
+        raise CheckpointError(
+            f"student.start chooses layer {max(chosen)} of a model that has {available}"
+        )
+    return [number - 1 for number in chosen]
+
+
 def copy_layers(student: Transformer, other: Transformer, choice: LayerChoice) -> None:
     """Copy another model's norms and chosen layers into a student of the same width.
 
@@ -225,11 +237,7 @@ def copy_layers(student: Transformer, other: Transformer, choice: LayerChoice) -
             (student.encoder, other.encoder, choice.encoder),
             (student.decoder, other.decoder, choice.decoder),
         ):
-            indices = [i - 1 for i in chosen] if chosen else chosen_layers(len(mine), len(theirs))
-            if max(indices) >= len(theirs) and chosen:
-                raise CheckpointError(
-                    f"student.start chooses layer {max(chosen)} of a model that has {len(theirs)}"
-                )
+            indices = start_indices(len(mine), len(theirs), chosen)
             for layer, index in zip(mine, indices, strict=True):
                 layer.load_state_dict(theirs[index].state_dict())
             for layer in mine[len(theirs) :]:

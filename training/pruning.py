@@ -1,9 +1,9 @@
-"""Feed-forward units cut out of a model, with those that stay taught to make up for them.
+"""Heads and feed-forward units cut out of a model, with those that stay taught to make up for them.
 
-Optimal Brain Surgeon (Hassibi & Stork 1993) over whole units, as in ZipLM (Kurtić, Frantar &
-Alistarh 2023): on text of the run, the unit goes that the others can make up for best, and what
-goes out of them is fitted anew, which has a closed form. Layer by layer, each behind those already
-cut.
+Optimal Brain Surgeon (Hassibi & Stork 1993) over whole units and heads, as in ZipLM (Kurtić,
+Frantar & Alistarh 2023): on text of the run, the one goes that the others can make up for best, and
+what goes out of them is fitted anew, which has a closed form. Layer by layer, each behind those
+already cut; in a layer attention first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from training.data.batching import Batch
-from training.model.transformer import ACTIVATIONS, PAD, FeedForward, Transformer
+from training.model.transformer import (
+    PAD,
+    CrossAttention,
+    DecoderLayer,
+    EncoderLayer,
+    FeedForward,
+    LayerSize,
+    SelfAttention,
+    Transformer,
+)
 from training.stage import say
 
 CALIBRATION_PAIRS = 2000
@@ -23,30 +32,27 @@ DAMPING = 1e-4
 """What is added to each unit's mean square before inverting, as a share of the mean of all."""
 
 
-def feed_forward_units(model: Transformer) -> int:
-    """Units of each layer's feed-forward network."""
-    ffn = model.encoder[0].ffn
-    assert isinstance(ffn, FeedForward)
-    return ffn.inner.out_features
-
-
 @torch.no_grad()
-def prune_feed_forward(model: Transformer, units: int, batches: Sequence[Batch]) -> None:
-    """Cut the feed-forward networks of every layer down to `units` units, in place, keeping what
-    they give on these batches."""
+def prune(
+    model: Transformer,
+    encoder: Sequence[LayerSize],
+    decoder: Sequence[LayerSize],
+    batches: Sequence[Batch],
+) -> None:
+    """Cut every layer down to its size, in place, keeping what the layers give on these batches."""
     model.eval()
-    encoder: list[Step] = []
+    steps: list[Step] = []
     sources = [(batch.src, batch.src != PAD) for batch in batches]
     for src, mask in sources:
         state = model.embed(src, table=model.source_table)
-        encoder.append((state, mask, (model.padding_bias(src),)))
-    memories = _prune_stack(model.encoder, encoder, units, "encoder")
-    decoder: list[Step] = []
+        steps.append((state, mask, (model.padding_bias(src),)))
+    memories = _prune_stack(model.encoder, steps, encoder, "encoder")
+    steps = []
     for batch, memory, (src, _) in zip(batches, memories, sources, strict=True):
         target = next(iter(batch.targets.values()))
         context = (model.encoder_norm(memory), model.padding_bias(src), None)
-        decoder.append((model.embed(target.trg_in), target.mask, context))
-    _prune_stack(model.decoder, decoder, units, "decoder")
+        steps.append((model.embed(target.trg_in), target.mask, context))
+    _prune_stack(model.decoder, steps, decoder, "decoder")
 
 
 Step = tuple[Tensor, Tensor, tuple[Tensor | None, ...]]
@@ -55,30 +61,37 @@ layer is given."""
 
 
 def _prune_stack(
-    layers: Iterable[nn.Module], steps: Sequence[Step], units: int, name: str
+    layers: Iterable[nn.Module], steps: Sequence[Step], sizes: Sequence[LayerSize], name: str
 ) -> list[Tensor]:
     """Prune layers one after another; → the states that come out of the last."""
-    for number, layer in enumerate(layers, 1):
-        ffn = layer.ffn
-        assert isinstance(ffn, FeedForward)
-        if ffn.inner.out_features > units:
-            lost = _prune(ffn, _gram(layer, ffn, steps), units)
-            say(f"{name} layer {number}: {units:,} feed-forward units stay, {lost:.1%} is lost")
+    for number, (layer, size) in enumerate(zip(layers, sizes, strict=True), 1):
+        assert isinstance(layer, EncoderLayer | DecoderLayer)
+        what = f"{name} layer {number}"
+        own, attention = LayerSize.of(layer), layer.attention
+        if isinstance(attention, SelfAttention) and size.heads < own.heads:
+            lost = cut_heads(attention, _gram(layer, attention.out, steps), size.heads)
+            say(f"{what}: {size.heads} heads stay, {lost:.1%} is lost")
+        if isinstance(layer, DecoderLayer) and size.cross_heads < own.cross_heads:
+            lost = cut_heads(layer.cross, _gram(layer, layer.cross.out, steps), size.cross_heads)
+            say(f"{what}: {size.cross_heads} heads for the source stay, {lost:.1%} is lost")
+        if size.ffn < own.ffn:
+            lost = cut_units(layer.ffn, _gram(layer, layer.ffn.outer, steps), size.ffn)
+            say(f"{what}: {size.ffn:,} feed-forward units stay, {lost:.1%} is lost")
         steps = [(layer(state, *rest), mask, rest) for state, mask, rest in steps]
     return [state for state, _, _ in steps]
 
 
-def _gram(layer: nn.Module, ffn: FeedForward, steps: Sequence[Step]) -> Tensor:
-    """Sum over tokens of h hᵀ [F + 1, F + 1] in float64; h are what a layer's units give, and a
+def _gram(layer: nn.Module, reads: nn.Linear, steps: Sequence[Step]) -> Tensor:
+    """Sum over tokens of h hᵀ [F + 1, F + 1] in float64; h are what a linear layer reads, and a
     one."""
-    size = ffn.inner.out_features + 1
+    size = reads.in_features + 1
     gram = torch.zeros(size, size, dtype=torch.float64)
     given: list[Tensor] = []
-    hook = ffn.inner.register_forward_hook(lambda module, args, out: given.append(out))
+    hook = reads.register_forward_pre_hook(lambda module, args: given.append(args[0]))
     try:
         for state, mask, rest in steps:
             layer(state, *rest)
-            hidden = ACTIVATIONS[ffn.activation](given.pop())[mask]
+            hidden = given.pop()[mask]
             hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], dim=1)
             gram += hidden.T @ hidden
     finally:
@@ -86,24 +99,73 @@ def _gram(layer: nn.Module, ffn: FeedForward, steps: Sequence[Step]) -> Tensor:
     return gram
 
 
-def _prune(ffn: FeedForward, gram: Tensor, units: int) -> float:
-    """Cut a network down to `units`; → the share of its output's sum of squares that is lost."""
-    outer, bias = ffn.outer.weight, ffn.outer.bias
-    weights = torch.cat([outer.double().T, bias.double()[None]])
-    kept = chosen_units(gram, weights, units)
-    columns = torch.cat([kept, torch.tensor([len(gram) - 1])])
-    fitted = torch.linalg.solve(_damped(gram[columns][:, columns]), gram[columns] @ weights)
-    whole = (weights * (gram @ weights)).sum()
-    missing = weights.clone()
-    missing[columns] -= fitted
-    error = (missing * (gram @ missing)).sum() / whole
-    inner = ffn.inner
-    ffn.inner, ffn.outer = nn.Linear(inner.in_features, units), nn.Linear(units, len(bias))
-    ffn.inner.weight.copy_(inner.weight[kept])
-    ffn.inner.bias.copy_(inner.bias[kept])
-    ffn.outer.weight.copy_(fitted[:-1].T)
-    ffn.outer.bias.copy_(fitted[-1])
-    return float(error)
+class _Fit:
+    """A linear layer [outputs, F] of which some inputs stay, fitted to stand for all."""
+
+    def __init__(self, linear: nn.Linear, gram: Tensor) -> None:
+        self.weights = torch.cat([linear.weight.double().T, linear.bias.double()[None]])
+        self.gram = gram
+        self.total = float((self.weights * (gram @ self.weights)).sum())
+
+    def of(self, inputs: Tensor) -> tuple[nn.Linear, float]:
+        """The layer that reads these inputs [n] alone, and the share of its output's sum of squares
+        that is lost."""
+        gram, weights = self.gram, self.weights
+        rows = torch.cat([inputs, torch.tensor([len(gram) - 1])])
+        fitted = torch.linalg.solve(_damped(gram[rows][:, rows]), gram[rows] @ weights)
+        missing = weights.clone()
+        missing[rows] -= fitted
+        linear = nn.Linear(len(inputs), weights.shape[1])
+        linear.weight.copy_(fitted[:-1].T)
+        linear.bias.copy_(fitted[-1])
+        return linear, float((missing * (gram @ missing)).sum()) / self.total
+
+
+def _rows_of(linear: nn.Linear, rows: Tensor) -> nn.Linear:
+    """The outputs `rows` [n] of a linear layer."""
+    chosen = nn.Linear(linear.in_features, len(rows))
+    chosen.weight.copy_(linear.weight[rows])
+    chosen.bias.copy_(linear.bias[rows])
+    return chosen
+
+
+@torch.no_grad()
+def cut_units(ffn: FeedForward, gram: Tensor, units: int) -> float:
+    """Cut a network down to `units`, on the sum of h hᵀ [F + 1, F + 1] of what its units give and a
+    one; → the share of its output's sum of squares that is lost."""
+    fit = _Fit(ffn.outer, gram)
+    kept = chosen_units(gram, fit.weights, units)
+    ffn.outer, lost = fit.of(kept)
+    ffn.inner = _rows_of(ffn.inner, kept)
+    return lost
+
+
+@torch.no_grad()
+def cut_heads(attention: SelfAttention | CrossAttention, gram: Tensor, heads: int) -> float:
+    """Cut attention down to `heads`, on the sum of h hᵀ [H · D / H + 1, …] of what they mix and a
+    one. The head goes, one at a time, without which the others lose least. → the share of its
+    output's sum of squares that is lost."""
+    width = attention.out.in_features // attention.heads
+    fit = _Fit(attention.out, gram)
+    stay, lost = list(range(attention.heads)), 0.0
+
+    def inputs(chosen: Sequence[int]) -> Tensor:
+        return torch.cat([torch.arange(head * width, (head + 1) * width) for head in chosen])
+
+    while len(stay) > heads:
+        tried = [[head for head in stay if head != gone] for gone in stay]
+        found = [fit.of(inputs(chosen)) for chosen in tried]
+        best = min(range(len(tried)), key=lambda index: found[index][1])
+        stay, (attention.out, lost) = tried[best], found[best]
+    rows = inputs(stay)
+    size = attention.heads * width
+    if isinstance(attention, SelfAttention):
+        attention.qkv = _rows_of(attention.qkv, torch.cat([rows, size + rows, 2 * size + rows]))
+    else:
+        attention.query = _rows_of(attention.query, rows)
+        attention.kv = _rows_of(attention.kv, torch.cat([rows, size + rows]))
+    attention.heads = heads
+    return lost
 
 
 def _damped(gram: Tensor) -> Tensor:

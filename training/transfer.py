@@ -26,6 +26,7 @@ from training.checkpoint import (
     build_model,
     copy_layers,
     load_checkpoint,
+    start_indices,
 )
 from training.config.model import FreezeConfig
 from training.config.recipe import RecipeError
@@ -33,10 +34,10 @@ from training.data.adopted_tokenizer import SPECIAL
 from training.data.batching import Batch
 from training.data.cleaning import plain_characters
 from training.data.tokenizer import pieces_of
-from training.model.transformer import PAD, Transformer
+from training.model.transformer import PAD, LayerSize, Transformer
 from training.pretrained.base import PretrainedModel
 from training.pretrained.reader import read_pretrained
-from training.pruning import feed_forward_units, prune_feed_forward
+from training.pruning import prune
 
 # --- start -------------------------------------------------------------------------------------
 
@@ -126,12 +127,15 @@ def copy_start(
 ) -> None:
     """Copy a model of the same vocabularies into a student: embeddings and chosen layers.
 
-    For a student with fewer feed-forward units the others are cut out on the text that
-    `calibration` gives (`training.pruning`). Raises CheckpointError where the dimensions differ.
+    For a student whose layers have fewer heads or feed-forward units the others are cut out on the
+    text that `calibration` gives (`training.pruning`). Raises CheckpointError where the dimensions
+    differ.
     """
-    if (units := feed_forward_units(student)) < feed_forward_units(whole):
+    encoder = _sizes(student.encoder_sizes, whole.encoder_sizes, choice.encoder)
+    decoder = _sizes(student.decoder_sizes, whole.decoder_sizes, choice.decoder)
+    if (encoder, decoder) != (whole.encoder_sizes, whole.decoder_sizes):
         whole = copy.deepcopy(whole)
-        prune_feed_forward(whole, units, calibration())
+        prune(whole, encoder, decoder, calibration())
     copy_layers(student, whole, choice)
     try:
         with torch.no_grad():
@@ -140,6 +144,17 @@ def copy_start(
             student.source_table.load_state_dict(whole.source_table.state_dict())
     except RuntimeError as error:
         raise CheckpointError(f"the student cannot start from that model: {error}") from None
+
+
+def _sizes(
+    student: Sequence[LayerSize], whole: Sequence[LayerSize], chosen: tuple[int, ...] | None
+) -> list[LayerSize]:
+    """What each of a model's layers is cut down to for a student that starts from chosen ones; of a
+    layer that several start from, to the least of each."""
+    sizes = list(whole)
+    for size, index in zip(student, start_indices(len(student), len(sizes), chosen), strict=True):
+        sizes[index] = LayerSize(*map(min, sizes[index], size))
+    return sizes
 
 
 @dataclass(frozen=True)
@@ -225,6 +240,8 @@ class Freezing:
         if model.source_embedding is not None:
             own = list(model.source_embedding.parameters())
             self._parts.append((self._config.source_embedding, own))
+        tied = [*model.embedding.parameters(), model.output_bias]
+        self._parts.append((self._config.embedding, tied))
 
     def groups(self, modules: list[nn.Module]) -> list[dict[str, Any]]:
         """The modules' parameters for an optimiser, in groups with their `rate`, a share of the

@@ -1,4 +1,5 @@
-"""Feed-forward units cut out of a model: which go, and how well the others make up for them."""
+"""Heads and feed-forward units cut out of a model: which go, and how well the others make up for
+them."""
 
 from __future__ import annotations
 
@@ -12,10 +13,10 @@ from torch import Tensor
 from tests.training.test_transfer import DIMENSIONS, pretrained, tokenized, training_run
 from tests.training.tiny_pretrained import FFN
 from training.checkpoint import build_model, load_checkpoint
-from training.config.model import ModelConfig
+from training.config.model import LayerSizes, ModelConfig
 from training.data.batching import Batch, target_from_outputs
-from training.model.transformer import EOS, Transformer
-from training.pruning import chosen_units, feed_forward_units, prune_feed_forward
+from training.model.transformer import EOS, LayerSize, Transformer
+from training.pruning import chosen_units, cut_heads, prune
 from training.run import Run
 from training.trainer import train
 
@@ -25,6 +26,19 @@ __all__ = ["pretrained", "tokenized"]
 def model(ffn: int = 32) -> Transformer:
     torch.manual_seed(0)
     return build_model(ModelConfig(**{**DIMENSIONS, "ffn": ffn, "dropout": 0.0}), 50).eval()  # type: ignore[arg-type]
+
+
+def cut_units(transformer: Transformer, units: int, some: list[Batch]) -> None:
+    """Every layer down to so many units."""
+    sizes = [
+        [LayerSize.of(layer)._replace(ffn=units) for layer in side]
+        for side in (transformer.encoder, transformer.decoder)
+    ]
+    prune(transformer, *sizes, some)
+
+
+def units_of(transformer: Transformer) -> set[int]:
+    return {LayerSize.of(layer).ffn for layer in [*transformer.encoder, *transformer.decoder]}
 
 
 def batches(seed: int = 0, count: int = 6) -> list[Batch]:
@@ -98,8 +112,8 @@ def test_what_the_others_can_say_is_not_lost() -> None:
             layer.ffn.inner.weight[16:] = layer.ffn.inner.weight[:16]
             layer.ffn.inner.bias[16:] = layer.ffn.inner.bias[:16]
     other.load_state_dict(whole.state_dict())
-    prune_feed_forward(other, 16, batches())
-    assert feed_forward_units(other) == 16
+    cut_units(other, 16, batches())
+    assert units_of(other) == {16}
     assert {layer.ffn.outer.in_features for layer in [*other.encoder, *other.decoder]} == {16}
     held_out = batches(seed=9)
     goal = logits(whole, held_out)
@@ -108,7 +122,7 @@ def test_what_the_others_can_say_is_not_lost() -> None:
 
 def test_fitted_anew_they_are_nearer_than_cut_alone() -> None:
     whole, fitted, cut = model(), model(), model()
-    prune_feed_forward(fitted, 24, batches(count=40))
+    cut_units(fitted, 24, batches(count=40))
     for layer in [*cut.encoder, *cut.decoder]:
         weight = layer.ffn.outer.weight
         worth = weight.norm(dim=0) * layer.ffn.inner.weight.norm(dim=1)
@@ -126,4 +140,82 @@ def test_a_student_of_fewer_units_learns_from_a_pretrained_model(
     run = replace(run, model=run.model.model_copy(update={"ffn": FFN // 2}))
     train(run)
     assert "encoder layer 1: " in capsys.readouterr().err
-    assert feed_forward_units(load_checkpoint(run.checkpoint).model) == FFN // 2
+    assert units_of(load_checkpoint(run.checkpoint).model) == {FFN // 2}
+
+
+def test_of_heads_the_one_goes_that_the_others_can_stand_for() -> None:
+    """Two heads mix the same: one of them goes, and nothing is lost, in self-attention and in that
+    to the source."""
+    whole, other = model(), model()
+    heads, wide = whole.heads, whole.width // whole.heads
+    first, last = slice(0, wide), slice((heads - 1) * wide, heads * wide)
+    with torch.no_grad():
+        for layer in [*whole.encoder, *whole.decoder]:
+            for linear, parts in [
+                *([(layer.attention.qkv, 3)] if hasattr(layer.attention, "qkv") else []),
+                *([(layer.cross.query, 1), (layer.cross.kv, 2)] if hasattr(layer, "cross") else []),
+            ]:
+                for part in range(parts):
+                    own = slice(part * whole.width, (part + 1) * whole.width)
+                    for values in (linear.weight, linear.bias):
+                        values[own][last] = values[own][first]
+    other.load_state_dict(whole.state_dict())
+    sizes = [[LayerSize.of(layer) for layer in side] for side in (other.encoder, other.decoder)]
+    fewer = [
+        [
+            size._replace(heads=max(size.heads - 1, 0), cross_heads=max(size.cross_heads - 1, 0))
+            for size in side
+        ]
+        for side in sizes
+    ]
+    prune(other, *fewer, batches())
+    assert [LayerSize.of(layer) for layer in other.decoder] == fewer[1]
+    held_out = batches(seed=9)
+    goal = logits(whole, held_out)
+    assert (logits(other, held_out) - goal).norm() < 0.01 * goal.norm()
+
+
+def test_of_heads_that_differ_the_least_goes() -> None:
+    attention = model().encoder[0].attention
+    wide = attention.out.in_features // attention.heads
+    generator = torch.Generator().manual_seed(3)
+    hidden = torch.randn(300, attention.heads * wide, generator=generator, dtype=torch.float64)
+    with torch.no_grad():
+        attention.out.weight[:, wide : 2 * wide] *= 1e-3
+    stay = [row for row in range(3 * attention.heads * wide) if row // wide % attention.heads != 1]
+    kept = attention.qkv.weight[stay].clone()
+    hidden = torch.cat([hidden, hidden.new_ones(300, 1)], dim=1)
+    lost = cut_heads(attention, hidden.T @ hidden, attention.heads - 1)
+    assert 0 < lost < 1e-4
+    assert torch.equal(attention.qkv.weight, kept)
+
+
+def test_a_student_of_layers_of_different_sizes_starts_and_is_saved(
+    tokenized: Run, pretrained: Path, tmp_path: Path
+) -> None:
+    run = training_run(tokenized, tmp_path / "run", pretrained)
+    sizes = LayerSizes(
+        encoder_heads=[1] * run.model.encoder_layers,
+        encoder_ffn=[FFN // 2, *[FFN] * (run.model.encoder_layers - 1)],
+        decoder_cross_heads=[1] * run.model.decoder_layers,
+    )
+    train(replace(run, model=run.model.model_copy(update={"sizes": sizes})))
+    checkpoint = load_checkpoint(run.checkpoint)
+    assert checkpoint.config.sizes == sizes
+    assert {layer.attention.heads for layer in checkpoint.model.encoder} == {1}
+    assert units_of(checkpoint.model) == {FFN // 2, FFN}
+
+
+@pytest.mark.parametrize(
+    ("sizes", "said"),
+    [
+        ({"encoder_ffn": [64]}, "names 1 layers of 2"),
+        ({"encoder_heads": [9, 9]}, "heads is 4"),
+        ({"decoder_ffn": [64, 9999]}, "holds 9999"),
+        ({"decoder_heads": [0, 1]}, "greater than or equal to 1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, list[int]], said: str) -> None:
+    whole = {"width": 32, "heads": 4, "ffn": 64, "encoder_layers": 2, "decoder_layers": 2}
+    with pytest.raises(ValueError, match=said):
+        ModelConfig.model_validate({**whole, "sizes": sizes})

@@ -120,7 +120,7 @@ def test_cached_steps_of_every_option_equal_one_pass(options: dict[str, object])
 
 def test_the_recurrent_unit_is_its_formula() -> None:
     torch.manual_seed(3)
-    unit = SSRU(4, 2)
+    unit = SSRU(4, 2, 2)
     x = torch.randn(1, 3, 4)
     state = torch.zeros(4)
     for step in range(3):

@@ -156,6 +156,17 @@ class StartTokenObjective(Section):
     """Likeliest words of the whole model that are told apart; the others count as one."""
 
 
+class StartStatesObjective(Section):
+    """Distillation of the states of every layer, along the references, by the model that the
+    student is cut out of (`student.start`), whole; it is asked batch by batch. For students of the
+    same width that lost heads or units."""
+
+    kind: Literal["start-states"] = "start-states"
+    layer_weight: float = Field(0.2, ge=0)
+    """Weight of the layers between, beside the last of the encoder and of the decoder, which weigh
+    1 each."""
+
+
 class SelectiveObjective(TokenLevel):
     """Token-level distillation of the words that the student finds hardest; the others are taught
     by their nll alone."""
@@ -297,6 +308,7 @@ ObjectiveConfig = Annotated[
     | SentenceNBestObjective
     | TokenObjective
     | StartTokenObjective
+    | StartStatesObjective
     | HybridObjective
     | SelectiveBatchObjective
     | SelectiveGlobalObjective
@@ -309,7 +321,11 @@ ObjectiveConfig = Annotated[
 
 def needs_labels(objective: ObjectiveConfig) -> bool:
     """Whether the objective reads the teacher's label store."""
-    return objective.kind not in ("nll", "start-token")
+    return objective.kind not in ("nll", *BY_START)
+
+
+BY_START = ("start-token", "start-states")
+"""Objectives of what a student starts from."""
 
 
 def needs_distributions(objective: ObjectiveConfig) -> bool:

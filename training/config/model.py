@@ -18,6 +18,26 @@ from training.config.losses import NllObjective, Section
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+Sizes = list[Annotated[int, Field(ge=1)]]
+
+
+class LayerSizes(Section):
+    """Heads and feed-forward units of single layers, from the first to the last: what a cut leaves
+    where layers differ in what they can spare (Kurtić, Frantar & Alistarh 2023, ZipLM). Default:
+    all of them."""
+
+    encoder_heads: Sizes | None = None
+    """Attention heads of each encoder layer, `heads` at most; a head is as wide as ever."""
+    encoder_ffn: Sizes | None = None
+    """Inner width of each encoder layer's feed-forward network, `ffn` at most."""
+    decoder_heads: Sizes | None = None
+    """Self-attention's heads of each decoder layer; a recurrent unit has none."""
+    decoder_cross_heads: Sizes | None = None
+    """Heads of each decoder layer's attention to the source."""
+    decoder_ffn: Sizes | None = None
+    """Inner width of each decoder layer's feed-forward network."""
+
+
 class ModelConfig(Section):
     """Dimensions of a Transformer."""
 
@@ -45,6 +65,31 @@ class ModelConfig(Section):
     """Self-attention in the decoder, or a recurrent unit (SSRU) in its place."""
     sinusoids: Literal["tensor2tensor", "vaswani"] = "tensor2tensor"
     """Rates of the position encodings: 10,000 ^ (-i / (D/2 - 1)), or ^ (-i / (D/2))."""
+    sizes: LayerSizes | None = None
+    """Layers with fewer heads or units than the rest."""
+
+    def of_layers(self, name: str) -> list[int]:
+        """The sizes of all layers of a field of LayerSizes."""
+        side, _, kind = name.partition("_")
+        whole = self.ffn if kind == "ffn" else self.heads
+        count = self.encoder_layers if side == "encoder" else self.decoder_layers
+        return (self.sizes and getattr(self.sizes, name)) or [whole] * count
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        for name in LayerSizes.model_fields:
+            found = self.of_layers(name)
+            kind = "ffn" if name.endswith("ffn") else "heads"
+            count = self.encoder_layers if name.startswith("encoder") else self.decoder_layers
+            if len(found) != count:
+                raise ValueError(f"sizes.{name} names {len(found)} layers of {count}")
+            if max(found) > getattr(self, kind):
+                raise ValueError(
+                    f"sizes.{name} holds {max(found)}: {kind} is {getattr(self, kind)}"
+                )
+        if self.decoder_cell == "ssru" and self.sizes and self.sizes.decoder_heads:
+            raise ValueError("sizes.decoder_heads: a recurrent unit has no heads")
+        return self
 
     @model_validator(mode="after")
     def _heads_divide(self) -> Self:
@@ -123,6 +168,10 @@ class FreezeConfig(Section):
     source_embedding: float = Field(0.0, ge=0, le=1)
     """First share of the run in which the source's embeddings do not learn; they need a table of
     their own (tokenizer.kind separate)."""
+    embedding: float = Field(0.0, ge=0, le=1)
+    """First share of the run in which the target's embeddings, or those of both sides where they
+    are one table, and the output bias do not learn: text at hand changes the words that it has, and
+    the rare ones stay behind."""
     rate: float = Field(0.2, gt=0, le=1)
     """Learning rate of what was frozen, once it learns, a share of that of the rest."""
 
@@ -375,6 +424,8 @@ def start_faults(student: ModelConfig, other: ModelConfig, of: str = "the teache
     ]
     if student.ffn > other.ffn:
         faults.append(f"student.start needs student.model.ffn to be {of}'s, {other.ffn}, or less")
+    if other.sizes is not None and student.sizes != other.sizes:
+        faults.append(f"student.start needs student.model.sizes to be {of}'s, which is cut already")
     return faults
 
 

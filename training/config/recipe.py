@@ -13,6 +13,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from quickstudy.errors import QuickstudyError
 from training.config.labels import LabelsConfig
 from training.config.losses import (
+    BY_START,
     ObjectiveConfig,
     Section,
     SentenceObjective,
@@ -404,7 +405,7 @@ class Recipe(Section):
         several = ("sentence-interpolated", "sentence-nbest")
         if objective.kind in several and self.labels.n_best == 1:
             faults.append(f"{where} chooses among translations: it needs labels.n_best > 1")
-        if objective.kind == "start-token" and (
+        if objective.kind in BY_START and (
             name != "student" or isinstance(self.student.start, str)
         ):
             faults.append(

@@ -15,8 +15,9 @@ its own, D width, H heads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -146,18 +147,18 @@ def attend(
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection to queries, keys and values."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.qkv = nn.Linear(width, 3 * heads * head_width)
+        self.out = nn.Linear(heads * head_width, width)
 
     def forward(
         self, x: Tensor, bias: Tensor | None, causal: bool, cache: LayerCache | None = None
     ) -> Tensor:
         """[B, L, D] → [B, L, D]; `bias` is added to the scores and broadcasts to [B, H, L, L]."""
-        batch, length, width = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.heads, width // self.heads)
+        batch, length, _ = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.heads, -1)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         if cache is not None:
             if cache.self_keys is not None and cache.self_values is not None:
@@ -166,7 +167,7 @@ class SelfAttention(nn.Module):
             cache.self_keys, cache.self_values = key, value
             causal = causal and length > 1
         mixed = attend(query, key, value, bias, causal)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
 class SSRU(nn.Module):
@@ -176,7 +177,7 @@ class SSRU(nn.Module):
     f = σ(Wf x + bf), c_t = f ⊙ c_{t-1} + (1 - f) ⊙ W x, y = relu(c_t); c starts at zero.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
         self.candidate = nn.Linear(width, width, bias=False)
         self.forget = nn.Linear(width, width)
@@ -206,17 +207,17 @@ DECODER_CELLS: dict[str, type[SelfAttention | SSRU]] = {"attention": SelfAttenti
 class CrossAttention(nn.Module):
     """Multi-head attention from the target to the encoder's states."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, head_width: int) -> None:
         super().__init__()
         self.heads = heads
-        self.query = nn.Linear(width, width)
-        self.kv = nn.Linear(width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.query = nn.Linear(width, heads * head_width)
+        self.kv = nn.Linear(width, 2 * heads * head_width)
+        self.out = nn.Linear(heads * head_width, width)
 
     def project_memory(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder states [B, S, D] → keys and values, each [B, H, S, D / H]."""
-        batch, length, width = memory.shape
-        kv = self.kv(memory).view(batch, length, 2, self.heads, width // self.heads)
+        batch, length, _ = memory.shape
+        kv = self.kv(memory).view(batch, length, 2, self.heads, -1)
         key, value = kv.permute(2, 0, 3, 1, 4).unbind(0)
         return key, value
 
@@ -224,8 +225,8 @@ class CrossAttention(nn.Module):
         self, x: Tensor, memory: Tensor, bias: Tensor | None, cache: LayerCache | None = None
     ) -> Tensor:
         """[B, T, D] and memory [B, S, D] → [B, T, D]."""
-        batch, length, width = x.shape
-        query = self.query(x).view(batch, length, self.heads, width // self.heads).transpose(1, 2)
+        batch, length, _ = x.shape
+        query = self.query(x).view(batch, length, self.heads, -1).transpose(1, 2)
         if cache is None:
             key, value = self.project_memory(memory)
         else:
@@ -235,7 +236,7 @@ class CrossAttention(nn.Module):
                 cache.memory_keys, cache.memory_values = key.contiguous(), value.contiguous()
             key, value = cache.memory_keys, cache.memory_values
         mixed = attend(query, key, value, bias)
-        return self.out(mixed.transpose(1, 2).reshape(batch, length, width))
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, -1))
 
 
 class FeedForward(nn.Module):
@@ -252,10 +253,12 @@ class FeedForward(nn.Module):
 
 @dataclass(frozen=True)
 class LayerOptions:
-    """What the layers of a model have in common."""
+    """What a layer is made of; all but heads and units is the same in every layer of a model."""
 
     width: int
+    head_width: int
     heads: int
+    cross_heads: int
     ffn: int
     activation: str
     dropout: float
@@ -289,7 +292,7 @@ class EncoderLayer(Layer):
     def __init__(self, options: LayerOptions) -> None:
         super().__init__(options)
         self.attention_norm = options.norm()
-        self.attention = SelfAttention(options.width, options.heads)
+        self.attention = SelfAttention(options.width, options.heads, options.head_width)
         self.ffn_norm = options.norm()
         self.ffn = options.feed_forward()
 
@@ -304,9 +307,9 @@ class DecoderLayer(Layer):
     def __init__(self, options: LayerOptions, cell: str) -> None:
         super().__init__(options)
         self.attention_norm = options.norm()
-        self.attention = DECODER_CELLS[cell](options.width, options.heads)
+        self.attention = DECODER_CELLS[cell](options.width, options.heads, options.head_width)
         self.cross_norm = options.norm()
-        self.cross = CrossAttention(options.width, options.heads)
+        self.cross = CrossAttention(options.width, options.cross_heads, options.head_width)
         self.ffn_norm = options.norm()
         self.ffn = options.feed_forward()
 
@@ -320,12 +323,32 @@ class DecoderLayer(Layer):
         return self.residual(x, self.ffn_norm, self.ffn)
 
 
+class LayerSize(NamedTuple):
+    """Heads of self-attention (0 where a recurrent unit stands in its place), of attention to the
+    source (0 in the encoder), and feed-forward units."""
+
+    heads: int
+    cross_heads: int
+    ffn: int
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> LayerSize:
+        assert isinstance(layer, EncoderLayer | DecoderLayer)
+        own = layer.attention
+        return cls(
+            heads=own.heads if isinstance(own, SelfAttention) else 0,
+            cross_heads=layer.cross.heads if isinstance(layer, DecoderLayer) else 0,
+            ffn=layer.ffn.inner.out_features,
+        )
+
+
 class Transformer(nn.Module):
     """Encoder-decoder Transformer over a joint vocabulary, or one a side.
 
     `width` must be a multiple of `heads` and even. With `source_vocab_size` the source has a table
-    of its own. A model that starts from a zero vector, as Marian's do, has a row of zeros for BOS.
-    Sequences longer than `max_length` positions raise ValueError when they are embedded.
+    of its own. `sizes` are heads and units of single layers (`training.config.model.LayerSizes`). A
+    model that starts from a zero vector, as Marian's do, has a row of zeros for BOS. Sequences
+    longer than `max_length` positions raise ValueError when they are embedded.
     """
 
     def __init__(
@@ -344,6 +367,7 @@ class Transformer(nn.Module):
         decoder_cell: str = "attention",
         sinusoids: str = "tensor2tensor",
         source_vocab_size: int | None = None,
+        sizes: Mapping[str, Sequence[int] | None] | None = None,
     ) -> None:
         super().__init__()
         if width % heads or width % 2:
@@ -362,13 +386,39 @@ class Transformer(nn.Module):
             "positions", position_encodings(max_length, width, sinusoids), persistent=False
         )
         self.dropout = Dropout(dropout)
-        options = LayerOptions(width, heads, ffn, activation, dropout, self.post_norm, norm_epsilon)
-        self.encoder = nn.ModuleList(EncoderLayer(options) for _ in range(encoder_layers))
-        self.encoder_norm = nn.Identity() if self.post_norm else options.norm()
-        self.decoder = nn.ModuleList(
-            DecoderLayer(options, decoder_cell) for _ in range(decoder_layers)
+        whole = LayerOptions(
+            width=width,
+            head_width=width // heads,
+            heads=heads,
+            cross_heads=heads,
+            ffn=ffn,
+            activation=activation,
+            dropout=dropout,
+            post_norm=self.post_norm,
+            norm_epsilon=norm_epsilon,
         )
-        self.decoder_norm = nn.Identity() if self.post_norm else options.norm()
+
+        def options(side: str, number: int) -> LayerOptions:
+            def own(name: str, whole_size: int) -> int:
+                chosen = (sizes or {}).get(f"{side}_{name}")
+                return chosen[number] if chosen else whole_size
+
+            return replace(
+                whole,
+                heads=own("heads", heads),
+                cross_heads=own("cross_heads", heads),
+                ffn=own("ffn", ffn),
+            )
+
+        self.encoder = nn.ModuleList(
+            EncoderLayer(options("encoder", number)) for number in range(encoder_layers)
+        )
+        self.encoder_norm = nn.Identity() if self.post_norm else whole.norm()
+        self.decoder = nn.ModuleList(
+            DecoderLayer(options("decoder", number), decoder_cell)
+            for number in range(decoder_layers)
+        )
+        self.decoder_norm = nn.Identity() if self.post_norm else whole.norm()
         self.output_bias = nn.Parameter(torch.zeros(vocab_size))
         self._reset_parameters()
 
@@ -383,6 +433,14 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    @property
+    def encoder_sizes(self) -> list[LayerSize]:
+        return list(map(LayerSize.of, self.encoder))
+
+    @property
+    def decoder_sizes(self) -> list[LayerSize]:
+        return list(map(LayerSize.of, self.decoder))
 
     @property
     def vocab_size(self) -> int:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from export.runtime.manifest import BundleError
 
-VERSION = 4
+VERSION = 5
 """Of the C interface: a library of another version is not used."""
 ERROR_BYTES = 200
 BAD_CALL, NO_MEMORY = 1, 2

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from export.runtime.native.weights import Floats, NativeDims, NativeSource, Quantised
+from export.runtime.native.weights import Floats, LayerDims, NativeDims, NativeSource, Quantised
 from export.runtime.onnx_format import (
     CANDIDATES,
     FORMAT,
@@ -93,12 +93,19 @@ class GreedyGraph:
         table = self._matrix("embedding")
         weights = self.model.weights
         own = "source_embedding" in weights
+        width, head_width = table.shape[1], self._head_width()
+        layers = {side: self._layers(side) for side in ("encoder", "decoder")}
+        sizes = tuple(
+            self._sizes(f"{side}.{number}", head_width)
+            for side, many in layers.items()
+            for number in range(many)
+        )
         return NativeDims(
-            width=table.shape[1],
-            heads=self._heads(table.shape[1]),
-            hidden=len(self._matrix("encoder.0.ffn.inner")),
-            encoder_layers=self._layers("encoder"),
-            decoder_layers=self._layers("decoder"),
+            width=width,
+            heads=width // head_width,
+            hidden=max(layer.hidden for layer in sizes),
+            encoder_layers=layers["encoder"],
+            decoder_layers=layers["decoder"],
             vocab_size=len(table),
             source_vocab_size=len(self._matrix("source_embedding")) if own else 0,
             positions=self._positions,
@@ -107,22 +114,34 @@ class GreedyGraph:
             recurrent="decoder.0.attention.unit" in weights,
             shortlisted=self.shortlisted,
             epsilon=self._epsilon(),
+            sizes=sizes,
         )
 
     def _layers(self, side: str) -> int:
         return next(n for n in count() if f"{side}.{n}.ffn.inner" not in self.model.weights)
 
-    def _heads(self, width: int) -> int:
-        """From the shape that queries, keys and values are given: 3, heads, width of a head."""
-        shapes = {
-            tuple(array.tolist())
+    def _head_width(self) -> int:
+        """From the shapes that queries, keys and values are given: 3, heads, width of a head."""
+        shapes = [
+            array.tolist()
             for array in self.model.weights.values()
             if array.dtype == np.int64 and array.shape == (3,) and array[0] == 3
-        }
-        heads = {shape[1] for shape in shapes if shape[1] > 0 and shape[1] * shape[2] == width}
-        if len(heads) != 1:
+        ]
+        mixed = len(self._matrix("encoder.0.attention.qkv"))
+        widths = {width for _, heads, width in shapes if heads > 0 and 3 * heads * width == mixed}
+        if len(widths) != 1:
             raise ValueError("it does not say how many heads there are")
-        return int(heads.pop())
+        return int(widths.pop())
+
+    def _sizes(self, name: str, head_width: int) -> LayerDims:
+        """Those of a layer, by its matrices."""
+        qkv, kv = f"{name}.attention.qkv", f"{name}.cross.kv"
+        rows = {part: len(self._matrix(part)) for part in (qkv, kv) if part in self.model.weights}
+        return LayerDims(
+            heads=rows.get(qkv, 0) // (3 * head_width),
+            cross_heads=rows.get(kv, 0) // (2 * head_width),
+            hidden=len(self._matrix(f"{name}.ffn.inner")),
+        )
 
     def _activation(self) -> str:
         """What reads the first layer of each feed-forward block."""
@@ -226,9 +245,9 @@ class GreedyGraph:
         if name.endswith("embedding"):
             scale[:] = np.float32(dims.width**0.5)
         elif name.endswith(".cross.query"):
-            scale[:] = np.float32((dims.width // dims.heads) ** -0.5)
+            scale[:] = np.float32(dims.head_width**-0.5)
         elif name.endswith(".qkv"):
-            scale[: dims.width] = np.float32((dims.width // dims.heads) ** -0.5)
+            scale[: rows // 3] = np.float32(dims.head_width**-0.5)
         return scale
 
     @property

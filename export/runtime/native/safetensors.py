@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from export.runtime.bundle import read_small
 from export.runtime.manifest import strict_json
-from export.runtime.native.weights import NativeDims, NativeSource, Quantised
+from export.runtime.native.weights import LayerDims, NativeDims, NativeSource, Quantised
 
 MAX_BYTES = 4 << 30
 MAX_HEADER_BYTES = 16 << 20
@@ -27,6 +27,7 @@ DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I8": np.dtype("<i1"
 STEPS = ".steps"
 FORMAT = "quickstudy-native-1"
 LENGTH = struct.Struct("<Q")
+SIZES = "sizes"
 FROM_CALL = "shortlisted"
 """The manifest says this of an engine, not its file."""
 
@@ -68,7 +69,13 @@ def read_native(path: Path, *, shortlisted: bool) -> NativeSource:
 
 
 def _metadata(dims: NativeDims) -> dict[str, str]:
-    return {name: json.dumps(value) for name, value in asdict(dims).items() if name != FROM_CALL}
+    """`sizes` stand there where layers differ."""
+    values = {**asdict(dims), SIZES: dims.sizes}
+    return {
+        name: json.dumps(value)
+        for name, value in values.items()
+        if name != FROM_CALL and (name != SIZES or value)
+    }
 
 
 def _header(data: bytes) -> dict[str, Any]:
@@ -115,13 +122,23 @@ def _dims(metadata: Any, shortlisted: bool) -> NativeDims:
     values: dict[str, Any] = {}
     types = {"str": str, "bool": bool, "int": int, "float": float}
     for field in fields(NativeDims):
-        if field.name == FROM_CALL:
+        if field.name in (FROM_CALL, SIZES):
             continue
         value = strict_json(str(metadata.get(field.name)).encode("utf-8"))
         if type(value) is not types[str(field.type)]:
             raise ValueError(f"its {field.name} is {str(value)[:30]!r}")
         values[field.name] = value
-    return NativeDims(**values, shortlisted=shortlisted)
+    sizes = _sizes(strict_json(metadata.get(SIZES, "[]").encode("utf-8")))
+    return NativeDims(**values, shortlisted=shortlisted, sizes=sizes)
+
+
+def _sizes(value: Any) -> tuple[LayerDims, ...]:
+    """Heads, heads of cross-attention and units of each layer."""
+    if not isinstance(value, list) or not all(
+        _are_counts(one, 3) and len(one) == 3 for one in value
+    ):
+        raise ValueError(f"its sizes are {str(value)[:30]!r}")
+    return tuple(LayerDims(*one) for one in value)
 
 
 def _get(arrays: Arrays, name: str) -> NDArray[Any]:

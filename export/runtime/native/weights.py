@@ -8,13 +8,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-MAGIC = b"QSNATIV1"
+MAGIC = b"QSNATIV2"
 HEAD = struct.Struct("<12if12x")
+SIZES = struct.Struct("<3i")
 ACTIVATIONS = ("relu", "silu", "gelu")
 """By their number in the head."""
 
@@ -22,9 +23,20 @@ Bytes = NDArray[np.int8]
 Floats = NDArray[np.float32]
 
 
+class LayerDims(NamedTuple):
+    """What a layer has of its own: heads of self-attention (0 in the place of a recurrent unit) and
+    of attention to the source (0 in the encoder), and feed-forward units."""
+
+    heads: int
+    cross_heads: int
+    hidden: int
+
+
 @dataclass(frozen=True)
 class NativeDims:
-    """The head of a model; `source_vocab_size` is 0 where both sides share a table."""
+    """The head of a model; `source_vocab_size` is 0 where both sides share a table. `sizes` are
+    those of all layers, the encoder's first, where they are not all alike: `heads` and `hidden` are
+    then what a whole layer has, and no layer has more."""
 
     width: int
     heads: int
@@ -39,6 +51,23 @@ class NativeDims:
     recurrent: bool
     shortlisted: bool
     epsilon: float
+    sizes: tuple[LayerDims, ...] = ()
+
+    @property
+    def head_width(self) -> int:
+        return self.width // self.heads
+
+    @property
+    def layers(self) -> tuple[LayerDims, ...]:
+        """The sizes of all layers, the encoder's first. Raises ValueError where there are other
+        than so many."""
+        count = self.encoder_layers + self.decoder_layers
+        if self.sizes and len(self.sizes) != count:
+            raise ValueError(f"sizes of {len(self.sizes)} layers are given, there are {count}")
+        encoder = LayerDims(self.heads, 0, self.hidden)
+        decoder = LayerDims(0 if self.recurrent else self.heads, self.heads, self.hidden)
+        alike = (encoder,) * self.encoder_layers + (decoder,) * self.decoder_layers
+        return self.sizes or alike
 
     def fault(self) -> str | None:
         """What the engine does not do, or None; `src/model.c` checks the same and more."""
@@ -49,15 +78,18 @@ class NativeDims:
                 f"width {self.width}, {self.heads} heads, ffn {self.hidden}: widths and those of "
                 "heads must be multiples of 8"
             )
+        if any(layer.hidden % 8 for layer in self.sizes):
+            return f"layers of {[layer.hidden for layer in self.sizes]} units: multiples of 8 alone"
         return None
 
     def to_bytes(self) -> bytes:
         numbers = (
-            self.width, self.heads, self.hidden, self.encoder_layers, self.decoder_layers,
+            self.width, self.head_width, self.hidden, self.encoder_layers, self.decoder_layers,
             self.vocab_size, self.source_vocab_size, self.positions,
             ACTIVATIONS.index(self.activation), self.post_norm, self.recurrent, self.shortlisted,
         )  # fmt: skip
-        return MAGIC + HEAD.pack(*map(int, numbers), self.epsilon)
+        sizes = b"".join(SIZES.pack(*layer) for layer in self.layers)
+        return MAGIC + HEAD.pack(*map(int, numbers), self.epsilon) + sizes
 
 
 @dataclass(frozen=True)
@@ -100,41 +132,46 @@ def _arrays(source: NativeSource) -> Iterator[bytes]:
     yield _floats(source, "output_bias", dims.vocab_size)
     if dims.source_vocab_size:
         yield from _table(source, "source_embedding", dims.source_vocab_size)
-    for layer in range(dims.encoder_layers):
-        yield from _encoder_layer(source, f"encoder.{layer}")
+    encoder, decoder = dims.layers[: dims.encoder_layers], dims.layers[dims.encoder_layers :]
+    for number, layer in enumerate(encoder):
+        yield from _encoder_layer(source, f"encoder.{number}", layer)
     if not dims.post_norm:
         yield from _norm(source, "encoder_norm")
-    for layer in range(dims.decoder_layers):
-        yield from _decoder_layer(source, f"decoder.{layer}")
+    for number, layer in enumerate(decoder):
+        yield from _decoder_layer(source, f"decoder.{number}", layer)
     if not dims.post_norm:
         yield from _norm(source, "decoder_norm")
 
 
-def _encoder_layer(source: NativeSource, name: str) -> Iterator[bytes]:
-    width = source.dims.width
+def _encoder_layer(source: NativeSource, name: str, layer: LayerDims) -> Iterator[bytes]:
     yield from _norm(source, f"{name}.attention_norm")
-    yield from _linear(source, f"{name}.attention.qkv", 3 * width, width)
-    yield from _linear(source, f"{name}.attention.out", width, width)
-    yield from _feed_forward(source, name)
+    yield from _self_attention(source, f"{name}.attention", layer.heads)
+    yield from _feed_forward(source, name, layer.hidden)
 
 
-def _decoder_layer(source: NativeSource, name: str) -> Iterator[bytes]:
+def _decoder_layer(source: NativeSource, name: str, layer: LayerDims) -> Iterator[bytes]:
     width = source.dims.width
     yield from _norm(source, f"{name}.attention_norm")
     if source.dims.recurrent:
         yield from _linear(source, f"{name}.attention.unit", 2 * width, width)
     else:
-        yield from _linear(source, f"{name}.attention.qkv", 3 * width, width)
-        yield from _linear(source, f"{name}.attention.out", width, width)
+        yield from _self_attention(source, f"{name}.attention", layer.heads)
     yield from _norm(source, f"{name}.cross_norm")
-    yield from _linear(source, f"{name}.cross.query", width, width)
-    yield from _linear(source, f"{name}.cross.kv", 2 * width, width)
-    yield from _linear(source, f"{name}.cross.out", width, width)
-    yield from _feed_forward(source, name)
+    mixed = layer.cross_heads * source.dims.head_width
+    yield from _linear(source, f"{name}.cross.query", mixed, width)
+    yield from _linear(source, f"{name}.cross.kv", 2 * mixed, width)
+    yield from _linear(source, f"{name}.cross.out", width, mixed)
+    yield from _feed_forward(source, name, layer.hidden)
 
 
-def _feed_forward(source: NativeSource, name: str) -> Iterator[bytes]:
-    width, hidden = source.dims.width, source.dims.hidden
+def _self_attention(source: NativeSource, name: str, heads: int) -> Iterator[bytes]:
+    width, mixed = source.dims.width, heads * source.dims.head_width
+    yield from _linear(source, f"{name}.qkv", 3 * mixed, width)
+    yield from _linear(source, f"{name}.out", width, mixed)
+
+
+def _feed_forward(source: NativeSource, name: str, hidden: int) -> Iterator[bytes]:
+    width = source.dims.width
     yield from _norm(source, f"{name}.ffn_norm")
     yield from _linear(source, f"{name}.ffn.inner", hidden, width)
     yield from _linear(source, f"{name}.ffn.outer", width, hidden)

@@ -17,6 +17,7 @@ from training.config.losses import (
     SentenceInterpolatedObjective,
     SentenceNBestObjective,
     SentenceObjective,
+    StartStatesObjective,
     StartTokenObjective,
     TieObjective,
     TokenObjective,
@@ -38,6 +39,7 @@ from training.distill.losses.selective_kd import (
     SelectiveGlobalKDLoss,
     TieKDLoss,
 )
+from training.distill.losses.start_states import StartStatesLoss
 from training.distill.losses.start_token import StartTokenLoss
 
 __all__ = ["Loss", "LossOutput", "build_loss"]
@@ -62,6 +64,8 @@ def build_loss(config: ObjectiveConfig, width: int) -> Loss:
             return TokenKDLoss(**options)
         case StartTokenObjective():
             return StartTokenLoss(**options)
+        case StartStatesObjective():
+            return StartStatesLoss(**options)
         case HybridObjective():
             gate = build_gate(config.gate, width)
             return HybridLoss(gate=gate, scale=config.loss_scale, **options)

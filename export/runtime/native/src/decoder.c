@@ -4,17 +4,19 @@
 /* Self-attention of the new positions to those before them. */
 static void attend_before(qs_run *run, int layer, int rows, int place) {
     const qs_dims *dims = &run->model->dims;
-    size_t width = (size_t)dims->width, whole = run->padded_steps * (size_t)run->beam * width;
+    int heads = run->model->decoder[layer].sizes.heads;
+    size_t width = (size_t)(heads * dims->head_width);
+    size_t whole = run->padded_steps * (size_t)run->beam * (size_t)dims->width;
     for (int row = 0; row < rows; row++) {
         int slot = run->active[row];
         int padded = qs_padded(qs_steps(run->call, qs_sentence_of(run, slot)), 8);
         size_t at = (size_t)layer * whole + qs_slot_at(run, slot) * width;
         float *keys = run->self_keys + at, *values = run->self_values + at;
         const float *qkv = run->wide_rows + (size_t)row * run->wide;
-        qs_write_key(keys, qkv + width, place, padded, dims->heads, dims->width / dims->heads);
+        qs_write_key(keys, qkv + width, place, padded, heads, dims->head_width);
         for (size_t i = 0; i < width; i++)
             values[(size_t)place * width + i] = qkv[2 * width + i];
-        qs_attend(run, qkv, run->wide, 1, keys, padded, values, width, place + 1,
+        qs_attend(run, heads, qkv, run->wide, 1, keys, padded, values, width, place + 1,
                   run->mix + (size_t)row * run->narrow);
     }
 }
@@ -35,14 +37,17 @@ static void recur(qs_run *run, int layer, int rows, int place) {
 
 /* Attention to the source: the rows of a sentence lie side by side and read its keys together. */
 static void attend_source(qs_run *run, int layer, int rows) {
-    size_t width = (size_t)run->model->dims.width, whole = run->padded_tokens * width;
+    const qs_dims *dims = &run->model->dims;
+    int heads = run->model->decoder[layer].sizes.cross_heads;
+    size_t width = (size_t)(heads * dims->head_width);
+    size_t whole = run->padded_tokens * (size_t)dims->width;
     for (int row = 0, count; row < rows; row += count) {
         int sentence = qs_sentence_of(run, run->active[row]);
         int length = run->call->lengths[sentence];
         for (count = 1; row + count < rows; count++)
             if (qs_sentence_of(run, run->active[row + count]) != sentence) break;
         size_t at = (size_t)layer * whole + run->source_at[sentence] * width;
-        qs_attend(run, run->wide_rows + (size_t)row * run->wide, run->wide, count,
+        qs_attend(run, heads, run->wide_rows + (size_t)row * run->wide, run->wide, count,
                   run->cross_keys + at, qs_padded(length, 8), run->cross_values + at, width, length,
                   run->mix + (size_t)row * run->narrow);
     }
@@ -56,14 +61,14 @@ static void step_layer(qs_run *run, int index, int rows, int place) {
         recur(run, index, rows, place);
     } else {
         attend_before(run, index, rows, place);
-        qs_to_bytes(run, run->mix, rows);
+        qs_to_bytes(run, run->mix, layer->out.inputs, rows);
         qs_onto_states(run, &layer->out, rows);
     }
     qs_settle(run, &layer->norm, rows);
     qs_ready(run, &layer->cross_norm, rows);
     qs_into(run, &layer->query, rows, run->wide_rows, run->wide);
     attend_source(run, index, rows);
-    qs_to_bytes(run, run->mix, rows);
+    qs_to_bytes(run, run->mix, layer->cross_out.inputs, rows);
     qs_onto_states(run, &layer->cross_out, rows);
     qs_settle(run, &layer->cross_norm, rows);
     qs_feed(run, &layer->ffn, rows);

@@ -13,15 +13,17 @@
  * piece. */
 static void copy_attention(qs_run *run, int from, int to, int positions) {
     const qs_dims *dims = &run->model->dims;
-    size_t width = (size_t)dims->width, head_width = width / (size_t)dims->heads;
+    size_t head_width = (size_t)dims->head_width;
     size_t padded = (size_t)qs_padded(qs_steps(run->call, qs_sentence_of(run, from)), 8);
-    size_t whole = run->padded_steps * (size_t)run->beam * width;
+    size_t whole = run->padded_steps * (size_t)run->beam * (size_t)dims->width;
     size_t key_bytes = (size_t)qs_padded(positions, 8) * head_width * sizeof(float);
-    size_t value_bytes = (size_t)positions * width * sizeof(float);
     for (int layer = 0; layer < dims->decoder_layers; layer++) {
+        int heads = run->model->decoder[layer].sizes.heads;
+        size_t width = (size_t)heads * head_width;
+        size_t value_bytes = (size_t)positions * width * sizeof(float);
         size_t source = (size_t)layer * whole + qs_slot_at(run, from) * width;
         size_t target = (size_t)layer * whole + qs_slot_at(run, to) * width;
-        for (int head = 0; head < dims->heads; head++) {
+        for (int head = 0; head < heads; head++) {
             size_t at = (size_t)head * padded * head_width;
             memcpy(run->self_keys + target + at, run->self_keys + source + at, key_bytes);
         }

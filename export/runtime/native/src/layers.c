@@ -11,10 +11,10 @@ void qs_write_key(float *keys, const float *key, int place, int padded, int head
     }
 }
 
-void qs_to_bytes(qs_run *run, const float *x, int rows) {
+void qs_to_bytes(qs_run *run, const float *x, int width, int rows) {
     for (int row = 0; row < rows; row++)
         run->row_steps[row] =
-            floats_of(run)->quantise(x + (size_t)row * run->narrow, run->model->dims.width,
+            floats_of(run)->quantise(x + (size_t)row * run->narrow, width,
                                      run->bytes + (size_t)row * run->byte_stride);
 }
 
@@ -27,10 +27,10 @@ static void norm_rows(qs_run *run, const qs_norm *norm, int rows, float *y) {
 
 void qs_ready(qs_run *run, const qs_norm *norm, int rows) {
     if (run->model->dims.post_norm) {
-        qs_to_bytes(run, run->x, rows);
+        qs_to_bytes(run, run->x, run->model->dims.width, rows);
     } else {
         norm_rows(run, norm, rows, run->y);
-        qs_to_bytes(run, run->y, rows);
+        qs_to_bytes(run, run->y, run->model->dims.width, rows);
     }
 }
 
@@ -57,7 +57,7 @@ void qs_embed(qs_run *run, const qs_table *table, int32_t id, int position, int 
 
 void qs_feed(qs_run *run, const qs_feed_forward *ffn, int rows) {
     const qs_floats *f = floats_of(run);
-    int hidden = run->model->dims.hidden, activation = run->model->dims.activation;
+    int hidden = ffn->outer.inputs, activation = run->model->dims.activation;
     qs_ready(run, &ffn->norm, rows);
     qs_apply(run->model->kernel, &ffn->inner, run->bytes, run->byte_stride, run->row_steps, rows,
              activation == QS_RELU ? f->relu : f->store, run->wide_rows, run->wide, run->sums);
@@ -78,9 +78,10 @@ void qs_feed(qs_run *run, const qs_feed_forward *ffn, int rows) {
     qs_settle(run, &ffn->norm, rows);
 }
 
-void qs_attend(qs_run *run, const float *query, size_t stride, int rows, const float *keys,
-               int padded, const float *values, size_t value_stride, int length, float *mix) {
-    int heads = run->model->dims.heads, width = run->model->dims.width / heads;
+void qs_attend(qs_run *run, int heads, const float *query, size_t stride, int rows,
+               const float *keys, int padded, const float *values, size_t value_stride, int length,
+               float *mix) {
+    int width = run->model->dims.head_width;
     for (int head = 0; head < heads; head++) {
         size_t at = (size_t)head * (size_t)width;
         qs_attention attention = {

@@ -1,7 +1,7 @@
 /* Reading a model: a head, then all arrays in a fixed order. Their sizes follow from the head, so a
  * model whose bytes are not exactly as many as its head asks for is refused before any is read.
  *
- * In order, little-endian: magic, qs_dims; positions float [positions, width]; the target's table,
+ * In order, little-endian: magic, qs_dims, qs_sizes of all layers; positions float [positions, width]; the target's table,
  * output bias float [vocab_size]; the source's table, if it has one; encoder layers, encoder norm;
  * decoder layers, decoder norm (pre-norm alone has those two norms). A table is steps float [rows],
  * bytes [rows, width]; a linear layer is steps float [outputs], bias float [outputs], bytes
@@ -17,10 +17,10 @@
 
 #include "sparse.h"
 
-static const char MAGIC[8] = {'Q', 'S', 'N', 'A', 'T', 'I', 'V', '1'};
+static const char MAGIC[8] = {'Q', 'S', 'N', 'A', 'T', 'I', 'V', '2'};
 enum { MAX_WIDTH = 8192, MAX_LAYERS = 256, MAX_POSITIONS = 16384, MAX_VOCAB = 1000000 };
 
-int32_t qs_version(void) { return 4; }
+int32_t qs_version(void) { return 5; }
 
 /* --- memory that is freed with the model --------------------------------------------------- */
 
@@ -198,31 +198,33 @@ static void tie_output(reader *r) {
     for (int i = table->rows; i < output->outputs; i++) output->bias[i] = -INFINITY;
 }
 
-static void read_feed_forward(reader *r, qs_feed_forward *ffn) {
+static void read_feed_forward(reader *r, qs_feed_forward *ffn, int hidden) {
     const qs_dims *dims = &r->model->dims;
     read_norm(r, &ffn->norm);
-    read_linear(r, &ffn->inner, dims->hidden, dims->width, 1);
-    read_linear(r, &ffn->outer, dims->width, dims->hidden, dims->activation != QS_RELU);
+    read_linear(r, &ffn->inner, hidden, dims->width, 1);
+    read_linear(r, &ffn->outer, dims->width, hidden, dims->activation != QS_RELU);
 }
 
 static void read_encoder_layer(reader *r, qs_encoder_layer *layer) {
-    int width = r->model->dims.width;
+    int width = r->model->dims.width, mixed = layer->sizes.heads * r->model->dims.head_width;
     read_norm(r, &layer->norm);
-    read_linear(r, &layer->qkv, 3 * width, width, 1);
-    read_linear(r, &layer->out, width, width, 1);
-    read_feed_forward(r, &layer->ffn);
+    read_linear(r, &layer->qkv, 3 * mixed, width, 1);
+    read_linear(r, &layer->out, width, mixed, 1);
+    read_feed_forward(r, &layer->ffn, layer->sizes.hidden);
 }
 
 static void read_decoder_layer(reader *r, qs_decoder_layer *layer) {
-    int width = r->model->dims.width, recurrent = r->model->dims.recurrent;
+    const qs_dims *dims = &r->model->dims;
+    int width = dims->width, mixed = layer->sizes.heads * dims->head_width;
+    int crossed = layer->sizes.cross_heads * dims->head_width;
     read_norm(r, &layer->norm);
-    read_linear(r, &layer->qkv, (recurrent ? 2 : 3) * width, width, 1);
-    if (!recurrent) read_linear(r, &layer->out, width, width, 1);
+    read_linear(r, &layer->qkv, dims->recurrent ? 2 * width : 3 * mixed, width, 1);
+    if (!dims->recurrent) read_linear(r, &layer->out, width, mixed, 1);
     read_norm(r, &layer->cross_norm);
-    read_linear(r, &layer->query, width, width, 1);
-    read_linear(r, &layer->key_value, 2 * width, width, 1);
-    read_linear(r, &layer->cross_out, width, width, 1);
-    read_feed_forward(r, &layer->ffn);
+    read_linear(r, &layer->query, crossed, width, 1);
+    read_linear(r, &layer->key_value, 2 * crossed, width, 1);
+    read_linear(r, &layer->cross_out, width, crossed, 1);
+    read_feed_forward(r, &layer->ffn, layer->sizes.hidden);
 }
 
 static void read_model(reader *r) {
@@ -236,11 +238,9 @@ static void read_model(reader *r) {
     model->source_table = model->table;
     if (dims->source_vocab_size) read_table(r, &model->source_table, dims->source_vocab_size);
     tie_output(r);
-    model->encoder = new_array(r, (size_t)dims->encoder_layers, sizeof(qs_encoder_layer));
     for (int i = 0; i < dims->encoder_layers && !r->failed; i++)
         read_encoder_layer(r, &model->encoder[i]);
     if (!dims->post_norm) read_norm(r, &model->encoder_norm);
-    model->decoder = new_array(r, (size_t)dims->decoder_layers, sizeof(qs_decoder_layer));
     for (int i = 0; i < dims->decoder_layers && !r->failed; i++)
         read_decoder_layer(r, &model->decoder[i]);
     if (!dims->post_norm) read_norm(r, &model->decoder_norm);
@@ -255,8 +255,8 @@ static int between(int32_t value, int32_t least, int32_t most) {
 static int is_flag(int32_t value) { return between(value, 0, 1); }
 
 static int dims_fit(const qs_dims *d) {
-    return between(d->width, 8, MAX_WIDTH) && d->width % 8 == 0 && between(d->heads, 1, d->width) &&
-           d->width % d->heads == 0 && d->width / d->heads % 8 == 0 &&
+    return between(d->width, 8, MAX_WIDTH) && d->width % 8 == 0 &&
+           between(d->head_width, 8, d->width) && d->head_width % 8 == 0 &&
            between(d->hidden, 8, QS_MAX_INPUTS) && d->hidden % 8 == 0 &&
            between(d->encoder_layers, 1, MAX_LAYERS) && between(d->decoder_layers, 1, MAX_LAYERS) &&
            between(d->vocab_size, QS_EOS + 2, MAX_VOCAB) &&
@@ -266,20 +266,48 @@ static int dims_fit(const qs_dims *d) {
            d->epsilon > 0 && d->epsilon < 1;
 }
 
+/* Heads take no more than the width together: scratch memory is laid out for that. */
+static int heads_fit(const qs_dims *d, int32_t heads, int wanted) {
+    return wanted ? between(heads, 1, d->width / d->head_width) : heads == 0;
+}
+
+static int sizes_fit(const qs_dims *d, const qs_sizes *s, int decodes) {
+    return heads_fit(d, s->heads, !decodes || !d->recurrent) &&
+           heads_fit(d, s->cross_heads, decodes) && between(s->hidden, 8, d->hidden) &&
+           s->hidden % 8 == 0;
+}
+
 static size_t linear_bytes(size_t outputs, size_t inputs) { return outputs * (inputs + 8); }
 
-/* Bytes after the head. All numbers are bounded, so 64 bits are enough. */
-static size_t model_bytes(const qs_dims *d) {
-    size_t width = (size_t)d->width, hidden = (size_t)d->hidden, norm = 8 * width;
-    size_t ffn = norm + linear_bytes(hidden, width) + linear_bytes(width, hidden);
-    size_t encoder = norm + linear_bytes(3 * width, width) + linear_bytes(width, width) + ffn;
-    size_t cell = d->recurrent ? linear_bytes(2 * width, width)
-                               : linear_bytes(3 * width, width) + linear_bytes(width, width);
-    size_t cross = norm + linear_bytes(width, width) * 2 + linear_bytes(2 * width, width);
-    size_t decoder = norm + cell + cross + ffn;
-    size_t tables = (size_t)d->vocab_size * (width + 8) + (size_t)d->source_vocab_size * (width + 4);
-    return (size_t)d->positions * width * 4 + tables + (size_t)d->encoder_layers * encoder +
-           (size_t)d->decoder_layers * decoder + (d->post_norm ? 0 : 2 * norm);
+static size_t layer_bytes(const qs_dims *d, const qs_sizes *s) {
+    size_t width = (size_t)d->width, hidden = (size_t)s->hidden, norm = 8 * width;
+    size_t mixed = (size_t)s->heads * (size_t)d->head_width;
+    size_t crossed = (size_t)s->cross_heads * (size_t)d->head_width;
+    size_t bytes = norm + linear_bytes(hidden, width) + linear_bytes(width, hidden);
+    bytes += norm + (mixed ? linear_bytes(3 * mixed, width) + linear_bytes(width, mixed)
+                           : linear_bytes(2 * width, width));
+    if (crossed)
+        bytes += norm + linear_bytes(3 * crossed, width) + linear_bytes(width, crossed);
+    return bytes;
+}
+
+/* Bytes after the sizes. All numbers are bounded, so 64 bits are enough. */
+static size_t model_bytes(const qs_model *model) {
+    const qs_dims *d = &model->dims;
+    size_t width = (size_t)d->width;
+    size_t bytes = (size_t)d->positions * width * 4 + (d->post_norm ? 0 : 2 * 8 * width) +
+                   (size_t)d->vocab_size * (width + 8) +
+                   (size_t)d->source_vocab_size * (width + 4);
+    for (int i = 0; i < d->encoder_layers; i++) bytes += layer_bytes(d, &model->encoder[i].sizes);
+    for (int i = 0; i < d->decoder_layers; i++) bytes += layer_bytes(d, &model->decoder[i].sizes);
+    return bytes;
+}
+
+static void read_sizes(reader *r, qs_sizes *sizes, int decodes) {
+    const void *bytes = take(r, sizeof *sizes);
+    if (bytes == NULL) return;
+    memcpy(sizes, bytes, sizeof *sizes);
+    if (!sizes_fit(&r->model->dims, sizes, decodes)) fail(r, "a layer's size is out of its range");
 }
 
 static void read_head(reader *r) {
@@ -288,15 +316,24 @@ static void read_head(reader *r) {
         fail(r, "these are no bytes of a model");
         return;
     }
-    qs_dims *dims = &r->model->dims;
+    qs_model *model = r->model;
+    qs_dims *dims = &model->dims;
     memcpy(dims, head, sizeof *dims);
-    if (!dims_fit(dims))
+    if (!dims_fit(dims)) {
         fail(r, "a dimension is out of its range");
-    else if (r->left != model_bytes(dims))
-        fail(r, "the model has %zu bytes and needs %zu", r->left, model_bytes(dims));
+        return;
+    }
+    model->encoder = new_array(r, (size_t)dims->encoder_layers, sizeof(qs_encoder_layer));
+    for (int i = 0; i < dims->encoder_layers && !r->failed; i++)
+        read_sizes(r, &model->encoder[i].sizes, 0);
+    model->decoder = new_array(r, (size_t)dims->decoder_layers, sizeof(qs_decoder_layer));
+    for (int i = 0; i < dims->decoder_layers && !r->failed; i++)
+        read_sizes(r, &model->decoder[i].sizes, 1);
     if (r->failed) return;
-    r->model->scale = sqrtf((float)dims->width);
-    r->model->attention_scale = 1.0f / sqrtf((float)(dims->width / dims->heads));
+    if (r->left != model_bytes(model))
+        fail(r, "the model has %zu bytes and needs %zu", r->left, model_bytes(model));
+    model->scale = sqrtf((float)dims->width);
+    model->attention_scale = 1.0f / sqrtf((float)dims->head_width);
 }
 
 qs_model *qs_model_load(const uint8_t *data, size_t bytes, const char *kernel, char *error,

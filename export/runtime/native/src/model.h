@@ -11,8 +11,8 @@ enum { QS_RELU = 0, QS_SILU = 1, QS_GELU = 2 };
 /* The head of a model's bytes after its magic: 16 numbers of 4 bytes. */
 typedef struct {
     int32_t width;          /* a multiple of 8 */
-    int32_t heads;          /* each has a multiple of 8 values */
-    int32_t hidden;         /* a multiple of 8 */
+    int32_t head_width;     /* a multiple of 8 */
+    int32_t hidden;         /* that of the widest layer */
     int32_t encoder_layers;
     int32_t decoder_layers;
     int32_t vocab_size;
@@ -25,6 +25,13 @@ typedef struct {
     float epsilon;
     int32_t reserved[3];
 } qs_dims;
+
+/* What a layer has of its own, after the head: encoder layers first. */
+typedef struct {
+    int32_t heads;       /* of self-attention; of a recurrent unit, none: 0 */
+    int32_t cross_heads; /* 0 in the encoder */
+    int32_t hidden;      /* a multiple of 8 */
+} qs_sizes;
 
 /* A linear layer: outputs are filled up to a multiple of QS_BLOCK. */
 typedef struct {
@@ -58,6 +65,7 @@ typedef struct {
 } qs_feed_forward;
 
 typedef struct {
+    qs_sizes sizes;
     qs_norm norm;
     qs_linear qkv;
     qs_linear out;
@@ -65,6 +73,7 @@ typedef struct {
 } qs_encoder_layer;
 
 typedef struct {
+    qs_sizes sizes;
     qs_norm norm;
     qs_linear qkv; /* of a recurrent layer: candidate and forget gate */
     qs_linear out; /* none in a recurrent layer */

@@ -121,8 +121,9 @@ int qs_prepare(qs_run *run, const qs_model *model, qs_scratch *scratch, const qs
 /* Positions of a row of keys: where value `d` of position `place` of head `head` lies. */
 void qs_write_key(float *keys, const float *key, int place, int padded, int heads, int head_width);
 
-/* Quantise rows of `x`, normed first in a pre-norm model; the bytes are ready for a product. */
-void qs_to_bytes(qs_run *run, const float *x, int rows);
+/* Quantise rows of `width` values, each `narrow` from the next; the bytes are ready for a product. */
+void qs_to_bytes(qs_run *run, const float *x, int width, int rows);
+/* The same of the states, normed first in a pre-norm model. */
 void qs_ready(qs_run *run, const qs_norm *norm, int rows);
 /* Norm rows of the states after a block in a post-norm model. */
 void qs_settle(qs_run *run, const qs_norm *norm, int rows);
@@ -133,8 +134,9 @@ void qs_onto_states(qs_run *run, const qs_linear *linear, int rows);
 
 void qs_embed(qs_run *run, const qs_table *table, int32_t id, int position, int row);
 void qs_feed(qs_run *run, const qs_feed_forward *ffn, int rows);
-void qs_attend(qs_run *run, const float *query, size_t stride, int rows, const float *keys,
-               int padded, const float *values, size_t value_stride, int length, float *mix);
+void qs_attend(qs_run *run, int heads, const float *query, size_t stride, int rows,
+               const float *keys, int padded, const float *values, size_t value_stride, int length,
+               float *mix);
 
 /* Fill cross_keys and cross_values of all sentences. */
 void qs_encode(qs_run *run);
