@@ -26,8 +26,8 @@ from training.model.transformer import (
 )
 from training.stage import say
 
-CALIBRATION_PAIRS = 2000
-"""Pairs of a run's text to prune on: some twenty tokens for each of 1,500 units."""
+CALIBRATION_PAIRS = 6000
+"""Pairs of a run's text to prune on, at most: some sixty tokens or more for each of 1,500 units."""
 DAMPING = 1e-4
 """What is added to each unit's mean square before inverting, as a share of the mean of all."""
 

@@ -16,7 +16,7 @@ from export.runtime.manifest import NATIVE_FILE, BundleError
 from export.runtime.native import build, library
 from export.runtime.native.library import NativeModel, NativeUnavailable
 from export.runtime.native.safetensors import read_native
-from export.runtime.native.weights import HEAD, MAGIC, NativeSource, model_bytes
+from export.runtime.native.weights import HEAD, MAGIC, SIZES, NativeSource, model_bytes
 from tests.export.native_reference import EOS, Reference
 from tests.export.test_onnx import PIECES, VOCAB_SIZE, sources, tiny_model
 
@@ -266,11 +266,23 @@ def test_impossible_calls_are_refused(
 # --- damaged models --------------------------------------------------------------------------
 
 
+NO_ENCODER_LAYERS = [(0, 0, 64), (1, 1, 64), (1 << 20, 0, 64), (2, 0, 12), (2, 0, 1 << 20)]
+NO_DECODER_LAYERS = [(2, 0, 64), (2, -1, 64), (2, 2, 0), (0, 2, 64)]
+"""Heads, heads for the source and units that the bytes of a model must not have."""
+
+
 @needs_library
 def test_damaged_bytes_are_refused(tmp_path: Path) -> None:
-    data = model_bytes(native_source(tmp_path / "model"))
-    head = len(MAGIC) + HEAD.size
-    not_finite = data[:head] + np.float32("nan").tobytes() + data[head + 4 :]
+    source = native_source(tmp_path / "model")
+    data = model_bytes(source)
+    sizes = len(MAGIC) + HEAD.size
+    arrays = sizes + SIZES.size * len(source.dims.layers)
+    last = arrays - SIZES.size
+    not_finite = data[:arrays] + np.float32("nan").tobytes() + data[arrays + 4 :]
+
+    def sized(at: int, *layer: int) -> bytes:
+        return data[:at] + SIZES.pack(*layer) + data[at + SIZES.size :]
+
     wide = data[: len(MAGIC)] + (64).to_bytes(4, "little") + data[len(MAGIC) + 4 :]
     odd = data[: len(MAGIC)] + (12).to_bytes(4, "little") + data[len(MAGIC) + 4 :]
     for damaged, reason in [
@@ -281,6 +293,10 @@ def test_damaged_bytes_are_refused(tmp_path: Path) -> None:
         (wide, "bytes and needs"),
         (odd, "out of its range"),
         (not_finite, "is not finite"),
+        (data[: arrays - 4], "end too early"),
+        *((sized(sizes, *layer), "size is out of its range") for layer in NO_ENCODER_LAYERS),
+        *((sized(last, *layer), "size is out of its range") for layer in NO_DECODER_LAYERS),
+        (sized(sizes, 1, 0, 8), "bytes and needs"),
     ]:
         with pytest.raises(BundleError, match=reason):
             NativeModel(damaged)
