@@ -173,7 +173,7 @@ class Reference:
         return self._residual(x, f"{name}.ffn_norm", block)
 
     def _attend(self, query: Floats, key: Floats, value: Floats) -> Floats:
-        heads = self.source.dims.heads
+        heads = query.shape[1] // self.source.dims.head_width
         q, k, v = (np.stack(np.split(x, heads, axis=1)) for x in (query, key, value))
         scores = q @ k.transpose(0, 2, 1) / np.sqrt(q.shape[2])
         weights = np.exp(scores - scores.max(axis=2, keepdims=True))

@@ -153,6 +153,15 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 OPTIONS.append({"source_vocab_size": 71})
 OPTIONS.append({"width": 80, "heads": 1, "encoder_layers": 3, "decoder_layers": 1})
+CUT = {
+    "encoder_heads": [1, 3],
+    "encoder_ffn": [24, 8],
+    "decoder_cross_heads": [4, 2],
+    "decoder_ffn": [8, 40],
+}
+"""Sizes of single layers, of which the widest has what the others lack."""
+OPTIONS.append({"sizes": {**CUT, "decoder_heads": [2, 1]}})
+OPTIONS.append({"norm": "post", "decoder_cell": "ssru", "seed": 11, "sizes": CUT})
 
 
 @needs_library

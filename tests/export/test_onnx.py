@@ -151,8 +151,10 @@ FOREIGN = [
     {"decoder_cell": "ssru"},
     {"norm": "post", "decoder_cell": "ssru", "sinusoids": "vaswani"},
     {"norm": "post", "source_vocab_size": VOCAB_SIZE + 3},
+    {"sizes": {"encoder_heads": [1, 4], "decoder_heads": [3, 1], "decoder_cross_heads": [2, 4]}},
+    {"sizes": {"encoder_ffn": [8, 40], "decoder_ffn": [16, 24]}, "decoder_cell": "ssru"},
 ]
-"""Options of other people's models."""
+"""Options of other people's models, and of cut ones."""
 
 
 @pytest.mark.parametrize("options", FOREIGN, ids=str)
