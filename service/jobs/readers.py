@@ -43,6 +43,9 @@ class BusyError(Exception):
     """Too many files are being read already: try again later."""
 
 
+STOPS = "the service stops: try again later"
+
+
 class FileLimitError(Exception):
     """A file took more time or memory than allowed."""
 
@@ -194,7 +197,7 @@ class Readers:
         try:
             for _ in range(TRIES):
                 if self._is_closed:
-                    raise BusyError("the service stops: try again later")
+                    raise BusyError(STOPS)
                 if begin is not None:
                     begin()
                 with suppress(_DiedError):
@@ -231,7 +234,7 @@ class Readers:
             logger.warning("a process that read a file ended: %s", process.returncode)
             raise _DiedError from None
         finally:
-            if is_usable:
+            if is_usable and not self._is_closed:
                 self._idle.append(process)
             else:
                 _kill(process)
@@ -284,6 +287,10 @@ class Readers:
             limit=WRITE_AT_ONCE,
         )
         self._all.add(process)
+        if self._is_closed:  # while it started: `close` has not seen it
+            _kill(process)
+            await self._ended(process)
+            raise BusyError(STOPS)
         return process
 
     async def _ended(self, process: Process) -> int:

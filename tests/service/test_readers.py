@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -263,3 +264,20 @@ def test_a_service_that_is_killed_leaves_no_reader(tiny_bundle: Bundle, tmp_path
                 process.kill()
         gone, alive = psutil.wait_procs(found, 10)
         assert (len(gone), alive) == (len(found), [])
+
+
+def test_a_process_that_starts_while_all_are_closed_ends_too() -> None:
+    """However far the first file has come when the service stops, nothing is left behind."""
+
+    async def closed_after(turns: int) -> None:
+        readers = Readers(MEMORY)
+        reading = asyncio.ensure_future(look(readers, b"<p>a"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        await readers.close()
+        with suppress(BusyError, FileError):
+            await reading
+        assert processes() == [], turns
+
+    for turns in range(12):
+        asyncio.run(closed_after(turns))
