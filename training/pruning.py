@@ -8,10 +8,12 @@ already cut; in a layer attention first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from training.data.batching import Batch
 from training.model.transformer import (
@@ -84,19 +86,41 @@ def _prune_stack(
 def _gram(layer: nn.Module, reads: nn.Linear, steps: Sequence[Step]) -> Tensor:
     """Sum over tokens of h hᵀ [F + 1, F + 1] in float64; h are what a linear layer reads, and a
     one."""
-    size = reads.in_features + 1
-    gram = torch.zeros(size, size, dtype=torch.float64)
-    given: list[Tensor] = []
-    hook = reads.register_forward_pre_hook(lambda module, args: given.append(args[0]))
-    try:
+    moments = SecondMoments({"": reads})
+    with moments:
         for state, mask, rest in steps:
+            moments.mask = mask
             layer(state, *rest)
-            hidden = given.pop()[mask]
-            hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], dim=1)
-            gram += hidden.T @ hidden
-    finally:
-        hook.remove()
-    return gram
+    return moments.found[""]
+
+
+class SecondMoments:
+    """While it is entered, sums h hᵀ [F + 1, F + 1] in float64 by the names of linear layers; h is
+    what a layer reads at a position of `mask` [B, L], bool, and a one."""
+
+    def __init__(self, layers: Mapping[str, nn.Linear]) -> None:
+        self.mask = torch.empty(0)
+        self.found = {
+            name: torch.zeros(linear.in_features + 1, linear.in_features + 1, dtype=torch.float64)
+            for name, linear in layers.items()
+        }
+        self._layers = layers
+        self._hooks: list[RemovableHandle] = []
+
+    def __enter__(self) -> None:
+        for name, linear in self._layers.items():
+            hook = linear.register_forward_pre_hook(partial(self._add, name))
+            self._hooks.append(hook)
+
+    def _add(self, name: str, module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        hidden = args[0][self.mask]
+        hidden = torch.cat([hidden, hidden.new_ones(len(hidden), 1)], dim=1)
+        self.found[name] += hidden.T @ hidden
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks.clear()
 
 
 class _Fit:
