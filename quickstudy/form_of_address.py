@@ -64,5 +64,17 @@ def formality_of_german(text: str) -> Formality | None:
     return "formal" if formal else "informal"
 
 
+def forms_of_german(text: str) -> frozenset[Formality]:
+    """The forms of address that a German text uses: none, one, or both, as where a model mixes them
+    (`Gib Ihre Adresse ein`, `Melde dich bei Ihrem Konto an`)."""
+    forms: set[Formality] = set()
+    if _MIXED.search(text) or _FORMAL.search(text) or _BEGINS_FORMAL.search(text):
+        forms.add("formal")
+    if _MIXED.search(text) or _INFORMAL.search(text) or _IMPERATIVE.search(text):
+        forms.add("informal")
+    return frozenset(forms)
+
+
 FORMALITY_OF: dict[str, Callable[[str], Formality | None]] = {"de": formality_of_german}
+FORMS_OF: dict[str, Callable[[str], frozenset[Formality]]] = {"de": forms_of_german}
 """By target language."""

@@ -6,7 +6,7 @@ translations is kept; what still looks wrong becomes its warnings. The limits we
 validation text of two domains; docs/serving.md states how often they flag a good line.
 
 A translation that addresses its reader in the other form than asked for gives way to one of the
-next best of a beam search that does not, where there is one.
+next best of a beam search that does not, where there is one; so does one that mixes both.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class TranslationWarning:
 
 @dataclass(frozen=True)
 class AskedForm:
-    """The form of address that translations should have, and what tells the one of a text."""
+    """The form of address that translations should have, and what tells those of a text."""
 
     form: Formality
-    form_of: Callable[[str], Formality | None]
+    forms_of: Callable[[str], frozenset[Formality]]
 
     def is_missed_by(self, text: str) -> bool:
-        """Whether a text has the other form; one that addresses nobody has none."""
-        return self.form_of(text) not in (self.form, None)
+        """Whether a text has the other form, or both; one that addresses nobody has none."""
+        return not self.forms_of(text) <= {self.form}
 
     def options(
         self, options: TranslateOptions, supported: frozenset[str]
@@ -87,17 +87,23 @@ class AskedForm:
         self, source: str, source_tokens: int, first: Translation, found: Translation
     ) -> Translation | None:
         """The best of what a search with `options` found that has this form and no more wrong with
-        it than the first translation; without a score unless it is the search's best."""
+        it than the first translation; without a score unless it is the search's best. In the place
+        of one that mixes both forms, one that seems to have none will do."""
         others = [
             Translation(text, found.tokens, truncated=found.truncated)
             for text in found.alternatives
         ]
         limit = _severity(source, source_tokens, first)
-        for candidate in (replace(found, alternatives=()), *others):
-            has_form = self.form_of(candidate.text) == self.form
-            if has_form and _severity(source, source_tokens, candidate) <= limit:
-                rest = [one for one in (found.text, *found.alternatives) if one != candidate.text]
-                return replace(candidate, alternatives=tuple(rest[: len(first.alternatives)]))
+        candidates = (replace(found, alternatives=()), *others)
+        accepted = [frozenset({self.form})]
+        if len(self.forms_of(first.text)) > 1:
+            accepted.append(frozenset())
+        for wanted in accepted:
+            for candidate in candidates:
+                has_form = self.forms_of(candidate.text) == wanted
+                if has_form and _severity(source, source_tokens, candidate) <= limit:
+                    rest = [one.text for one in candidates if one.text != candidate.text]
+                    return replace(candidate, alternatives=tuple(rest[: len(first.alternatives)]))
         return None
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from export.runtime.bundle import Bundle, load_bundle, sha256_of
 from export.runtime.engines import Engine, TranslateOptions, load_engine, usable_default
 from export.runtime.manifest import FORMALITY, MANIFEST_FILE, BundleError, Manifest
-from quickstudy.form_of_address import FORMALITY_OF, Formality
+from quickstudy.form_of_address import FORMS_OF, Formality
 from service.fallback import AskedForm
 from service.languages import match_language
 from service.settings import Settings
@@ -69,10 +69,10 @@ class Model:
     def asked_form(self, formality: Formality | None) -> AskedForm | None:
         """The form of address that translations should have, the bundle's own if None; None where
         it has one form, or of a language whose forms cannot be told."""
-        form_of = FORMALITY_OF.get(self.manifest.target_lang.split("-")[0])
-        if self.manifest.formality is None or form_of is None:
+        forms_of = FORMS_OF.get(self.manifest.target_lang.split("-")[0])
+        if self.manifest.formality is None or forms_of is None:
             return None
-        return AskedForm(formality or self.manifest.formality.default, form_of)
+        return AskedForm(formality or self.manifest.formality.default, forms_of)
 
     @classmethod
     def of(cls, bundle: Bundle, engine: Engine, settings: Settings) -> Model:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from quickstudy.form_of_address import formality_of_german
+from quickstudy.form_of_address import formality_of_german, forms_of_german
 
 FORMAL = [
     "Klicken Sie auf die Schaltfläche.",
@@ -89,3 +89,31 @@ NEITHER = [
 )
 def test_german_forms_of_address(text: str, form: str | None) -> None:
     assert formality_of_german(text) == form
+
+
+BOTH = "Sagst du es ihm, oder sagen Sie es ihm?"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Gib Ihre E-Mail-Adresse ein",
+        "Melde dich bei Ihrem Konto an",
+        "Gib uns Ihr Feedback",
+        "Sag mir, wo Ihr Koffer ist.",
+        BOTH,
+    ],
+)
+def test_a_text_may_mix_both(text: str) -> None:
+    assert forms_of_german(text) == {"formal", "informal"}
+
+
+def test_the_forms_of_a_text_are_its_form() -> None:
+    """Wherever a text does not mix them."""
+    for texts, forms in ((FORMAL, {"formal"}), (NEITHER, set())):
+        for text in texts:
+            if len(forms_of_german(text)) < 2:
+                assert forms_of_german(text) == forms, text
+    assert [text for text in (*FORMAL, *NEITHER) if len(forms_of_german(text)) > 1] == [BOTH]
+    for text in INFORMAL:
+        assert "informal" in forms_of_german(text)

@@ -15,7 +15,7 @@ import pytest
 
 from export.runtime.engines import TranslateOptions, Translation
 from export.runtime.manifest import SEARCH_OPTIONS, Formality
-from quickstudy.form_of_address import formality_of_german
+from quickstudy.form_of_address import forms_of_german
 from service.batching import ClosedError, DeadlineError, QueueFullError
 from service.fair_queue import Priority
 from service.fallback import AskedForm
@@ -256,6 +256,7 @@ class GermanEngine(FakeEngine):
         "Wait!": ("Warte bitte!", "Wartet!", "Warten Sie!", "Warten Sie doch!"),
         "Wait, wait.": ("Warte bitte!", "Sie Sie Sie warten auf Sie.", "Wartet.", "Wart."),
         "Rain.": ("Regen.", "Der Regen.", "Ein Regen.", "Es regnet."),
+        "Your name": ("Gib Ihren Namen ein", "Gib den Namen ein", "Namen eingeben", "Name"),
     }
 
     def translate_batch(
@@ -275,7 +276,7 @@ def test_the_other_form_of_address_gives_way_to_the_asked_one(alternatives: int)
     async def scenario() -> None:
         scene = Scene()
         scene.engine = GermanEngine()
-        scene.model = FakeModel("german", scene.engine, AskedForm("formal", formality_of_german))
+        scene.model = FakeModel("german", scene.engine, AskedForm("formal", forms_of_german))
         options = TranslateOptions(alternatives=alternatives)
         sentences = ["Wait!", "Wait, wait.", "Rain."]
         found = await scene.scheduler.translate(scene.model, sentences, options)
@@ -290,6 +291,17 @@ def test_the_other_form_of_address_gives_way_to_the_asked_one(alternatives: int)
         assert (search.beam_size, search.alternatives) == (4, 3)
         assert await scene.scheduler.translate(scene.model, sentences, options) == found
         assert len(scene.engine.calls) == 2
+        await scene.scheduler.close()
+
+    run(scenario)
+
+
+def test_one_that_mixes_both_forms_gives_way_to_one_that_has_none() -> None:
+    async def scenario() -> None:
+        scene = Scene()
+        scene.engine = GermanEngine()
+        scene.model = FakeModel("german", scene.engine, AskedForm("formal", forms_of_german))
+        assert await scene.texts("Your name") == ["Namen eingeben"]
         await scene.scheduler.close()
 
     run(scenario)
@@ -312,7 +324,7 @@ def test_a_form_is_not_looked_for_in_vain(
         scene = Scene(fallback_decoding=is_on)
         scene.engine = GermanEngine()
         scene.engine.supported_options = frozenset(supported)
-        scene.model = FakeModel("german", scene.engine, AskedForm(form, formality_of_german))
+        scene.model = FakeModel("german", scene.engine, AskedForm(form, forms_of_german))
         assert await scene.texts("Wait!") == ["Warte bitte!"]
         assert len(scene.engine.calls) == 1
         await scene.scheduler.close()
