@@ -120,6 +120,12 @@ def is_first_process() -> bool:
     return not _started_by_launcher() or os.environ.get("RANK", "0") == "0"
 
 
+def is_other_process() -> bool:
+    """Whether this is another than the first process of a training that has several."""
+    known = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return known and torch.distributed.get_rank() > 0
+
+
 def launch(config: TrainingConfig, function: Callable[..., Any], *arguments: Any) -> None:
     """Run `function(fabric, *arguments)` in every process of the run.
 

@@ -25,7 +25,7 @@ from pydantic.fields import FieldInfo
 from quickstudy.atomic import atomic_write, sha256_of
 from quickstudy.errors import writing
 from training.config.recipe import RecipeError
-from training.distributed import is_first_process, only_one
+from training.distributed import is_first_process, is_other_process, only_one
 
 METADATA_FILE = "stage.json"
 WAIT = 0.2
@@ -33,7 +33,7 @@ WAIT = 0.2
 
 def say(message: str) -> None:
     """Print a line to standard error, from the first process only."""
-    if not is_first_process():
+    if not is_first_process() or is_other_process():
         return
     print(message, file=sys.stderr, flush=True)
 

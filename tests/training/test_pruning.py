@@ -191,15 +191,18 @@ def test_of_heads_that_differ_the_least_goes() -> None:
 
 
 def test_a_student_of_layers_of_different_sizes_starts_and_is_saved(
-    tokenized: Run, pretrained: Path, tmp_path: Path
+    tokenized: Run, pretrained: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    """And each line of what goes is said once, by one of two processes."""
     run = training_run(tokenized, tmp_path / "run", pretrained)
     sizes = LayerSizes(
         encoder_heads=[1] * run.model.encoder_layers,
         encoder_ffn=[FFN // 2, *[FFN] * (run.model.encoder_layers - 1)],
         decoder_cross_heads=[1] * run.model.decoder_layers,
     )
-    train(replace(run, model=run.model.model_copy(update={"sizes": sizes})))
+    two = run.training.model_copy(update={"processes": 2})
+    train(replace(run, model=run.model.model_copy(update={"sizes": sizes}), training=two))
+    assert capfd.readouterr().err.count("encoder layer 1: 1 heads stay") == 1
     checkpoint = load_checkpoint(run.checkpoint)
     assert checkpoint.config.sizes == sizes
     assert {layer.attention.heads for layer in checkpoint.model.encoder} == {1}
