@@ -5,7 +5,7 @@
 One layer at a time loses attention heads or feed-forward units as a student that starts from the
 model would lose them (`training.pruning`); what the others lose by it is the divergence of the next
 word's distribution from the whole model's, nats a word, along translations that the cut did not
-see. Costs of several cuts add up to more than their sum.
+see. Several cuts together cost more than the sum of their costs.
 """
 
 from __future__ import annotations

@@ -41,6 +41,11 @@ _IMPERATIVE = re.compile(
     rf")(?![\w-])(?! (?:Sie|er|es sich|ich|wir|man)\b)"
 )
 """A request to one person without a pronoun: `Bitte gib …`, `Starte den Computer`, `Komm her`."""
+_REQUEST = re.compile(
+    rf"(?:^|[.!?:–] )[\W\d]*(?:Bitte )?(?!(?i:sei)\b)(?i:{_SHORT_IMPERATIVES})"
+    r"(?= (?:mir|mich|uns|ihm|ihn|ihnen|bitte|doch)\b)(?! (?:Sie|er|es sich|ich|wir|man)\b)"
+)
+"""One that can be nothing else."""
 
 _MIXED = re.compile(
     rf"^\W*(?:Bitte )?(?:(?i:{_SHORT_IMPERATIVES}) Ihr(?:e[mnrs]?)?"
@@ -67,14 +72,21 @@ def formality_of_german(text: str) -> Formality | None:
 def forms_of_german(text: str) -> frozenset[Formality]:
     """The forms of address that a German text uses: none, one, or both, as where a model mixes them
     (`Gib Ihre Adresse ein`, `Melde dich bei Ihrem Konto an`)."""
+    if _MIXED.search(text):
+        return frozenset({"formal", "informal"})
     forms: set[Formality] = set()
-    if _MIXED.search(text) or _FORMAL.search(text) or _BEGINS_FORMAL.search(text):
+    if _INFORMAL.search(text):
+        forms.add("informal")
+    # Beside a du, a `Sie` that begins may well mean "they".
+    if _FORMAL.search(text) or (not forms and _BEGINS_FORMAL.search(text)):
         forms.add("formal")
-    if _MIXED.search(text) or _INFORMAL.search(text) or _IMPERATIVE.search(text):
+    # Beside a Sie, `Sollte uns …` is no request, and `Sei f eine Funktion` is none to anybody.
+    if (_REQUEST if "formal" in forms else _IMPERATIVE).search(text):
         forms.add("informal")
     return frozenset(forms)
 
 
 FORMALITY_OF: dict[str, Callable[[str], Formality | None]] = {"de": formality_of_german}
+"""By target language."""
 FORMS_OF: dict[str, Callable[[str], frozenset[Formality]]] = {"de": forms_of_german}
 """By target language."""

@@ -91,6 +91,14 @@ def test_german_forms_of_address(text: str, form: str | None) -> None:
     assert formality_of_german(text) == form
 
 
+ALONE = {
+    "formal": [
+        "Sei die Funktion f gegeben. Berechnen Sie die Ableitung.",
+        "Sollte uns ein Fehler unterlaufen, kontaktieren Sie uns bitte.",
+    ],
+    "informal": ["Sie können dir helfen.", "Sie werden dich lieben."],
+}
+"""Texts that seem to have both."""
 BOTH = "Sagst du es ihm, oder sagen Sie es ihm?"
 
 
@@ -115,5 +123,9 @@ def test_the_forms_of_a_text_are_its_form() -> None:
             if len(forms_of_german(text)) < 2:
                 assert forms_of_german(text) == forms, text
     assert [text for text in (*FORMAL, *NEITHER) if len(forms_of_german(text)) > 1] == [BOTH]
+    for text in ALONE["formal"]:
+        assert forms_of_german(text) == {"formal"}, text
+    for text in ALONE["informal"]:
+        assert forms_of_german(text) == {"informal"}, text
     for text in INFORMAL:
         assert "informal" in forms_of_german(text)

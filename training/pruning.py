@@ -129,7 +129,7 @@ class _Fit:
     def __init__(self, linear: nn.Linear, gram: Tensor) -> None:
         self.weights = torch.cat([linear.weight.double().T, linear.bias.double()[None]])
         self.gram = gram
-        self.total = float((self.weights * (gram @ self.weights)).sum())
+        self.total = float((self.weights * (gram @ self.weights)).sum()) or 1.0
 
     def of(self, inputs: Tensor) -> tuple[nn.Linear, float]:
         """The layer that reads these inputs [n] alone, and the share of its output's sum of squares

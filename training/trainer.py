@@ -258,11 +258,11 @@ class Trainer:
         torch.manual_seed(self.run.seed * 1000 + rank + 1)
         saved = load_run_state(self.run.folder)
         whole = self._whole_start() if saved is None or self.loss.needs_start else None
+        if whole is not None and saved is None:
+            copy_start(self.model, whole, self.run.start_layers, self._calibration)
         if whole is not None and self.loss.needs_start:
-            self._teach(whole)
+            self._teach(whole)  # which takes it to the device
         if saved is None:
-            if whole is not None:
-                copy_start(self.model, whole, self.run.start_layers, self._calibration)
             return {}
         tensors, self.state = saved
         if "batches" in self.state.sums:  # as earlier versions counted, for all values alike

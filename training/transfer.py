@@ -149,12 +149,16 @@ def copy_start(
 def _sizes(
     student: Sequence[LayerSize], whole: Sequence[LayerSize], chosen: tuple[int, ...] | None
 ) -> list[LayerSize]:
-    """What each of a model's layers is cut down to for a student that starts from chosen ones; of a
-    layer that several start from, to the least of each."""
-    sizes = list(whole)
-    for size, index in zip(student, start_indices(len(student), len(sizes), chosen), strict=True):
-        sizes[index] = LayerSize(*map(min, sizes[index], size))
-    return sizes
+    """What each of a model's layers is cut down to for a student that starts from chosen ones.
+    Raises CheckpointError where two of the student's layers, of different sizes, start from one."""
+    sizes: dict[int, LayerSize] = {}
+    for size, index in zip(student, start_indices(len(student), len(whole), chosen), strict=True):
+        if sizes.setdefault(index, size) != size:
+            raise CheckpointError(
+                f"two layers of the student start from layer {index + 1}, as {sizes[index]} and as "
+                f"{size}: give them the same size in student.model"
+            )
+    return [sizes.get(index, size) for index, size in enumerate(whole)]
 
 
 @dataclass(frozen=True)

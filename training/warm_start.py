@@ -155,6 +155,13 @@ def pretrained_faults(recipe: Recipe) -> list[str]:
             faults.append(f"{field}: {error}")
     if (model := models.get("student.start.pretrained")) is not None:
         faults += start_faults(recipe.student.model, model.config, "that model")
+    whole = models.get("student.start.whole")
+    by_states = recipe.student.objective.kind == "start-states"
+    if whole is not None and by_states and whole.config.width != recipe.student.model.width:
+        faults.append(
+            f"student.start.whole: start-states needs a model as wide as the student, "
+            f"{recipe.student.model.width}; that one is {whole.config.width} wide"
+        )
     if len({source_tokenizer(model) for model in models.values()}) > 1:
         faults.append(
             "student.start.pretrained and tokenizer.source.pretrained have different source "

@@ -46,7 +46,7 @@ def check_alike(found: list[list[Translated]], expected: list[list[Hypothesis]])
     assert np.median(apart) < 1e-3
 
 
-@pytest.mark.parametrize("options", [*OPTIONS[:4], *OPTIONS[-2:]], ids=str)
+@pytest.mark.parametrize("options", [*OPTIONS[:4], *OPTIONS[-4:]], ids=str)
 def test_it_finds_what_numpy_finds(tmp_path: Path, options: dict[str, Any]) -> None:
     source = native_source(tmp_path / "model", **options)
     rows, reference = sources(8), Reference(source)

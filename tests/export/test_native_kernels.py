@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from itertools import product as combinations
 from pathlib import Path
@@ -313,18 +314,34 @@ def test_damaged_bytes_are_refused(tmp_path: Path) -> None:
         NativeModel(data, kernel="abacus")
 
 
+def with_sizes(data: bytes, sizes: object, **more: object) -> bytes:
+    """A file whose metadata says so."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header["__metadata__"] |= {"format": "quickstudy-native-2", "sizes": sizes, **more}
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + data[8 + length :]
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (lambda d: d[:4], "empty"),
         (lambda d: b"\xff" * 8 + d[8:], "its header has"),
         (lambda d: d[:-8], "cut off"),
-        (lambda d: d.replace(b"quickstudy-native-1", b"quickstudy-native-2"), "is not quick"),
+        (lambda d: d.replace(b"quickstudy-native-1", b"quickstudy-native-9"), "is none of quick"),
         (lambda d: d.replace(b'"F32"', b'"F99"', 1), "not described as an array"),
         (lambda d: d.replace(b'"shape":[48,32]', b'"shape":[32,48]', 1), "is needed"),
         (lambda d: d.replace(b'"shape":[60,32]', b'"shape":[60,31]', 1), "than its shape"),
         (lambda d: d.replace(b'"heads":"4"', b'"heads":"x"'), "JSON|heads|Expecting"),
         (lambda d: d.replace(b'"output_bias"', b'"output_bi4s"'), "lacks output_bias"),
+        (lambda d: with_sizes(d, 5), "its sizes are '5'"),
+        (lambda d: with_sizes(d, "[[1, 2]]"), "its sizes are"),
+        (lambda d: with_sizes(d, "[]", format="quickstudy-native-1"), "native-1 and has sizes"),
+        (lambda d: d.replace(b"quickstudy-native-1", b"quickstudy-native-2"), "and has no sizes"),
+        (lambda d: with_sizes(d, f"[{'[4, 0, 40], ' * 3}[4, 4, 99999]]"), "does not do a layer"),
+        (lambda d: with_sizes(d, "[[4, 0, 40]]"), "sizes of 1 layers are given"),
+        (lambda d: with_sizes(d, "[]", encoder_layers="1000000000"), "does not do 1000000000"),
     ],
 )
 def test_damaged_files_are_refused(tmp_path: Path, change: Any, reason: str) -> None:
@@ -363,8 +380,11 @@ def fuzzer(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_damage_is_never_read_or_written_out_of_bounds(
     fuzzer: Path, tmp_path: Path, kernel: str, shortlisted: bool
 ) -> None:
-    options = {"norm": "post", "decoder_cell": "ssru"} if shortlisted else {}
-    source = native_source(tmp_path / "model", shortlisted=shortlisted, heads=2, **options)
+    options: dict[str, Any] = {"heads": 2}
+    if shortlisted:
+        options = {"norm": "post", "decoder_cell": "ssru", "sizes": CUT}
+    source = native_source(tmp_path / "model", shortlisted=shortlisted, **options)
+    assert len(source.dims.layers) == 4, "as many as native_fuzz.c takes for a part of the head"
     path = tmp_path / "model.bytes"
     path.write_bytes(model_bytes(source))
     done = subprocess.run(

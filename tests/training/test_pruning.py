@@ -12,13 +12,14 @@ from torch import Tensor
 
 from tests.training.test_transfer import DIMENSIONS, pretrained, tokenized, training_run
 from tests.training.tiny_pretrained import FFN
-from training.checkpoint import build_model, load_checkpoint
-from training.config.model import LayerSizes, ModelConfig
+from training.checkpoint import CheckpointError, LayerChoice, build_model, load_checkpoint
+from training.config.model import LayerSizes, ModelConfig, start_faults
 from training.data.batching import Batch, target_from_outputs
 from training.model.transformer import EOS, LayerSize, Transformer
 from training.pruning import chosen_units, cut_heads, prune
 from training.run import Run
 from training.trainer import train
+from training.transfer import copy_start
 
 __all__ = ["pretrained", "tokenized"]
 
@@ -222,3 +223,35 @@ def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, list[int]], said: st
     whole = {"width": 32, "heads": 4, "ffn": 64, "encoder_layers": 2, "decoder_layers": 2}
     with pytest.raises(ValueError, match=said):
         ModelConfig.model_validate({**whole, "sizes": sizes})
+
+
+def test_layers_that_start_from_one_have_the_same_size() -> None:
+    config = ModelConfig(**{**DIMENSIONS, "ffn": 32, "dropout": 0.0})  # type: ignore[arg-type]
+    last = config.encoder_layers
+    for sizes, fits in (([32, 16], False), ([16, 16], True)):
+        cut = config.model_copy(
+            update={"encoder_layers": 2, "sizes": LayerSizes(encoder_ffn=sizes)}
+        )
+        student, choice = build_model(cut, 50), LayerChoice(encoder=(last, last))
+        if fits:
+            copy_start(student, model(), choice, batches)
+            assert [size.ffn for size in student.encoder_sizes] == sizes
+        else:
+            with pytest.raises(CheckpointError, match=f"start from layer {last}, as .*ffn=32"):
+                copy_start(student, model(), choice, batches)
+
+
+def test_a_cut_model_can_be_cut_further_and_no_less() -> None:
+    whole = ModelConfig(width=32, heads=4, ffn=64, encoder_layers=2, decoder_layers=1)
+    cut = whole.model_copy(update={"sizes": LayerSizes(encoder_heads=[2, 3])})
+    spelt = whole.model_copy(
+        update={"sizes": LayerSizes(encoder_heads=[2, 3], encoder_ffn=[64, 64])}
+    )
+    less = whole.model_copy(update={"sizes": LayerSizes(encoder_heads=[1, 3])})
+    for student in (cut, spelt, less):
+        assert start_faults(student, cut) == []
+        assert start_faults(student, whole) == []
+    for student in (whole, whole.model_copy(update={"sizes": LayerSizes(encoder_heads=[2, 4])})):
+        assert "sizes.encoder_heads to be the teacher's, [2, 3], or less" in str(
+            start_faults(student, cut)
+        )

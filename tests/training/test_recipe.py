@@ -110,6 +110,11 @@ def test_distillation_by_the_start_needs_one():
         parse_recipe(tree)
     tree["student"]["start"] = {"checkpoint": "taught"}
     parse_recipe(tree)
+    tree["student"]["objective"] = {"kind": "start-states"}
+    parse_recipe(tree)
+    tree["student"]["training"]["sampled_softmax"] = 100
+    with pytest.raises(RecipeError, match=r"scores no words: leave out student"):
+        parse_recipe(tree)
 
 
 def test_risk_is_for_a_student_that_has_been_taught():

@@ -126,6 +126,23 @@ def test_a_cut_student_comes_back_to_the_whole_model() -> None:
     assert (len(encoder), len(decoder)) == (len(whole.encoder), len(whole.decoder))
 
 
+def test_two_processes_teach_a_student_all_of_which_learns(
+    tokenized: Run, pretrained: Path, tmp_path: Path
+) -> None:
+    run = training_run(tokenized, tmp_path / "run", pretrained)
+    two = {"processes": 2, "max_steps": 4, "sampled_softmax": None}
+    train(
+        replace(
+            run,
+            model=run.model.model_copy(update={"ffn": FFN // 2}),
+            objective=StartStatesObjective(),
+            training=run.training.model_copy(update=two),
+            freeze=None,
+        )
+    )
+    assert load_checkpoint(run.checkpoint).config.ffn == FFN // 2
+
+
 def test_a_run_leaves_the_embeddings_as_they_are(
     tokenized: Run, pretrained: Path, tmp_path: Path
 ) -> None:

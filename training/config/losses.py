@@ -163,8 +163,8 @@ class StartStatesObjective(Section):
 
     kind: Literal["start-states"] = "start-states"
     layer_weight: float = Field(0.2, ge=0)
-    """Weight of the layers between, beside the last of the encoder and of the decoder, which weigh
-    1 each."""
+    """Weight of the layers between, where student and whole model have as many, beside the last of
+    the encoder and of the decoder, which weigh 1 each."""
 
 
 class SelectiveObjective(TokenLevel):

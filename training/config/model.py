@@ -8,6 +8,7 @@ in minutes.
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import gt
 from pathlib import PurePath
 from typing import Annotated, Any, Literal, Self
 
@@ -18,7 +19,7 @@ from training.config.losses import NllObjective, Section
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
-Sizes = list[Annotated[int, Field(ge=1)]]
+Sizes = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=1)]
 
 
 class LayerSizes(Section):
@@ -424,8 +425,14 @@ def start_faults(student: ModelConfig, other: ModelConfig, of: str = "the teache
     ]
     if student.ffn > other.ffn:
         faults.append(f"student.start needs student.model.ffn to be {of}'s, {other.ffn}, or less")
-    if other.sizes is not None and student.sizes != other.sizes:
-        faults.append(f"student.start needs student.model.sizes to be {of}'s, which is cut already")
+    deep = student.encoder_layers, student.decoder_layers
+    if deep == (other.encoder_layers, other.decoder_layers):
+        faults += [
+            f"student.start needs student.model.sizes.{name} to be {of}'s, "
+            f"{other.of_layers(name)}, or less"
+            for name in LayerSizes.model_fields
+            if any(map(gt, student.of_layers(name), other.of_layers(name)))
+        ]
     return faults
 
 

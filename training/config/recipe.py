@@ -287,8 +287,8 @@ class CheckpointStart(Section):
     """Which of its decoder layers are copied."""
     whole: str | None = Field(None, min_length=1)
     """Folder of the Firefox, Bergamot or Marian model that the checkpoint was cut out of, absolute
-    or relative to the recipe's: it teaches in the checkpoint's place (objective `start-token`), and
-    its lexicon joins the shortlist."""
+    or relative to the recipe's: it teaches in the checkpoint's place (objectives `start-token` and
+    `start-states`), and its lexicon joins the shortlist."""
 
 
 class PretrainedStart(Section):
@@ -425,6 +425,16 @@ class Recipe(Section):
                 f"{where} scores {scored} the whole vocabulary: leave out "
                 "student.training.sampled_softmax"
             )
+        if objective.kind == "start-states":
+            if sampled:
+                faults.append(
+                    f"{where} scores no words: leave out student.training.sampled_softmax"
+                )
+            if isinstance(self.tokenizer, SeparateTokenizers):
+                faults.append(
+                    f"{where} needs the words of the model that the student starts from: "
+                    "tokenizer.kind start"
+                )
         if getattr(objective, "temperature", 1.0) != 1.0 and self.labels.top_k != 0:
             faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
         return faults

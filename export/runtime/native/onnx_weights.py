@@ -127,11 +127,11 @@ class GreedyGraph:
             for array in self.model.weights.values()
             if array.dtype == np.int64 and array.shape == (3,) and array[0] == 3
         ]
+        widths = {width for _, heads, width in shapes if heads > 0 and width > 0}
         mixed = len(self._matrix("encoder.0.attention.qkv"))
-        widths = {width for _, heads, width in shapes if heads > 0 and 3 * heads * width == mixed}
-        if len(widths) != 1:
+        if len(widths) != 1 or mixed % (3 * (width := int(widths.pop()))):
             raise ValueError("it does not say how many heads there are")
-        return int(widths.pop())
+        return width
 
     def _sizes(self, name: str, head_width: int) -> LayerDims:
         """Those of a layer, by its matrices."""

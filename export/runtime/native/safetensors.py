@@ -26,6 +26,8 @@ MAX_HEADER_BYTES = 16 << 20
 DTYPES: dict[str, np.dtype[Any]] = {"F32": np.dtype("<f4"), "I8": np.dtype("<i1")}
 STEPS = ".steps"
 FORMAT = "quickstudy-native-1"
+CUT_FORMAT = "quickstudy-native-2"
+"""Of a model whose layers differ, with their sizes."""
 LENGTH = struct.Struct("<Q")
 SIZES = "sizes"
 FROM_CALL = "shortlisted"
@@ -36,7 +38,12 @@ Arrays = dict[str, NDArray[Any]]
 
 def write_native(path: Path, dims: NativeDims, arrays: Arrays) -> None:
     """Write the file; arrays are float32 or int8."""
-    header: dict[str, Any] = {"__metadata__": {"format": FORMAT, **_metadata(dims)}}
+    header: dict[str, Any] = {
+        "__metadata__": {
+            "format": CUT_FORMAT if dims.sizes else FORMAT,
+            **_metadata(dims),
+        }
+    }
     place = 0
     for name, array in arrays.items():
         dtype = next(one for one, known in DTYPES.items() if known == array.dtype)
@@ -117,8 +124,11 @@ def _are_counts(numbers: Any, most: int) -> bool:
 
 
 def _dims(metadata: Any, shortlisted: bool) -> NativeDims:
-    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
-        raise ValueError(f"it is not {FORMAT}")
+    known = {FORMAT: [], CUT_FORMAT: [SIZES]}
+    if not isinstance(metadata, dict) or (needed := known.get(str(metadata.get("format")))) is None:
+        raise ValueError(f"it is none of {', '.join(known)}")
+    if [SIZES] * (SIZES in metadata) != needed:
+        raise ValueError(f"it is {metadata['format']} and has {'' if needed == [] else 'no '}sizes")
     values: dict[str, Any] = {}
     types = {"str": str, "bool": bool, "int": int, "float": float}
     for field in fields(NativeDims):
@@ -128,7 +138,7 @@ def _dims(metadata: Any, shortlisted: bool) -> NativeDims:
         if type(value) is not types[str(field.type)]:
             raise ValueError(f"its {field.name} is {str(value)[:30]!r}")
         values[field.name] = value
-    sizes = _sizes(strict_json(metadata.get(SIZES, "[]").encode("utf-8")))
+    sizes = _sizes(strict_json(str(metadata.get(SIZES, "[]")).encode("utf-8")))
     return NativeDims(**values, shortlisted=shortlisted, sizes=sizes)
 
 

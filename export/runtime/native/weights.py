@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+MOST_LAYERS = 256
+"""Of a side, as in `src/model.c`."""
 MAGIC = b"QSNATIV2"
 HEAD = struct.Struct("<12if12x")
 SIZES = struct.Struct("<3i")
@@ -78,8 +80,12 @@ class NativeDims:
                 f"width {self.width}, {self.heads} heads, ffn {self.hidden}: widths and those of "
                 "heads must be multiples of 8"
             )
-        if any(layer.hidden % 8 for layer in self.sizes):
-            return f"layers of {[layer.hidden for layer in self.sizes]} units: multiples of 8 alone"
+        if not all(1 <= n <= MOST_LAYERS for n in (self.encoder_layers, self.decoder_layers)):
+            return f"{self.encoder_layers} and {self.decoder_layers} layers"
+        for layer in self.sizes:
+            most = LayerDims(self.heads, self.heads, self.hidden)
+            if layer.hidden % 8 or any(size > of for size, of in zip(layer, most, strict=True)):
+                return f"a layer of {layer}"
         return None
 
     def to_bytes(self) -> bytes:

@@ -30,7 +30,8 @@ JITTER = 1e-6
 
 class StartStatesLoss(Loss):
     """Squared differences from the whole model's states along the references: of the encoder's and
-    the decoder's last layers, and `layer_weight` times the mean of those between."""
+    the decoder's last layers, and `layer_weight` times the mean of those between, where both models
+    have as many layers."""
 
     paths = ("reference",)
     needs_start = True
@@ -54,13 +55,23 @@ class StartStatesLoss(Loss):
         ridge = JITTER * covariance.diagonal().mean() * torch.eye(len(covariance), device=device)
         self._root = torch.linalg.cholesky(covariance + ridge).float()
 
-    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
-        (teacher,) = self._teachers
+    def _masks(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The positions of source [B, S] and target [B, T] that count, bool."""
         target = target_of(batch, "reference")
         source, written = batch.src != PAD, target.mask
         if self._known is not None:
             known = self._known[0][batch.src].all(1) & self._known[1][target.trg_out].all(1)
             source, written = source & known[:, None], written & known[:, None]
+        return source, written
+
+    def size(self, batch: Batch) -> int:
+        """The target words that count."""
+        return int(self._masks(batch)[1].sum())
+
+    def forward(self, model: Transformer, batch: Batch) -> LossOutput:
+        (teacher,) = self._teachers
+        target = target_of(batch, "reference")
+        source, written = self._masks(batch)
         with torch.no_grad():
             goals = layer_states(teacher, batch.src, target.trg_in)
         found = layer_states(model, batch.src, target.trg_in)
@@ -75,7 +86,8 @@ class StartStatesLoss(Loss):
                     _lost(own[mask], goal[mask])
                     for own, goal in zip(mine[:-1], whole[:-1], strict=True)
                 ]
-        loss = ends[0] + ends[1]
+        # The output bias takes part in nothing else, and processes wait for the gradient of all.
+        loss = ends[0] + ends[1] + 0 * model.output_bias.sum()
         if between:
             loss = loss + self.layer_weight * torch.stack(between).mean()
         logs = {"encoder": ends[0].detach(), "decoder": ends[1].detach()}

@@ -1,11 +1,11 @@
-/* Reading a model: a head, then all arrays in a fixed order. Their sizes follow from the head, so a
- * model whose bytes are not exactly as many as its head asks for is refused before any is read.
+/* Reading a model: a head, the sizes of its layers, then all arrays in a fixed order. How large they
+ * are follows, so a model whose bytes are not exactly as many is refused before any is read.
  *
- * In order, little-endian: magic, qs_dims, qs_sizes of all layers; positions float [positions, width]; the target's table,
- * output bias float [vocab_size]; the source's table, if it has one; encoder layers, encoder norm;
- * decoder layers, decoder norm (pre-norm alone has those two norms). A table is steps float [rows],
- * bytes [rows, width]; a linear layer is steps float [outputs], bias float [outputs], bytes
- * [outputs, inputs]; a norm is gain and bias, float [width] each.
+ * In order, little-endian: magic, qs_dims, qs_sizes of all layers; positions float [positions,
+ * width]; the target's table, output bias float [vocab_size]; the source's table, if it has one;
+ * encoder layers, encoder norm; decoder layers, decoder norm (pre-norm alone has those two norms). A
+ * table is steps float [rows], bytes [rows, width]; a linear layer is steps float [outputs], bias
+ * float [outputs], bytes [outputs, inputs]; a norm is gain and bias, float [width] each.
  */
 #include "model.h"
 
