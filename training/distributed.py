@@ -62,22 +62,24 @@ def wait_for(task: Callable[[], None]) -> None:
     """Run `task`, which starts processes by `multiprocessing` and waits for them; raise what it
     raises. On Ctrl-C its processes end, and KeyboardInterrupt is raised."""
     failures: list[BaseException] = []
+    done = threading.Event()  # a join that Ctrl-C has interrupted takes the thread for ended
 
     def work() -> None:
         try:
             task()
         except BaseException as error:
             failures.append(error)
+        finally:
+            done.set()
 
     # A thread, since the processes are to inherit its mask while Ctrl-C wakes this one.
-    thread = threading.Thread(target=work, daemon=True)
     with unreached():
-        thread.start()
+        threading.Thread(target=work, daemon=True).start()
     try:
-        thread.join()
+        done.wait()
     except KeyboardInterrupt:
         end_children()
-        thread.join(GRACE)
+        done.wait(GRACE)
         raise
     if failures:
         raise failures[0]
