@@ -127,13 +127,6 @@ def _torch_float(threads: int | None, precision: Precision = "float32") -> Produ
     return lambda: left @ right
 
 
-def _torch_int8(threads: int) -> Product:
-    use_cores(threads)
-    left = torch.randint(-64, 64, (SIZE, SIZE), dtype=torch.int8)
-    right = torch.randint(-64, 64, (SIZE, SIZE), dtype=torch.int8)
-    return lambda: torch._int_mm(left, right)
-
-
 def _onnxruntime_int8(threads: int) -> Product:
     import onnxruntime
     from onnx import TensorProto, helper, numpy_helper
@@ -159,12 +152,11 @@ def _onnxruntime_int8(threads: int) -> Product:
 
 _MAKERS: dict[str, Callable[[int], Product]] = {
     "torch float32": _torch_float,
-    "torch int8": _torch_int8,
     "ONNX Runtime int8": _onnxruntime_int8,
 }
 KERNELS: dict[Literal["float32", "int8"], tuple[str, ...]] = {
     "float32": ("torch float32",),
-    "int8": ("torch int8", "ONNX Runtime int8"),
+    "int8": ("ONNX Runtime int8",),
 }
 """Libraries that multiply matrices, by precision."""
 

@@ -109,8 +109,7 @@ def precision(config: TrainingConfig) -> str:
         return config.precision
     if torch.cuda.is_available():
         return "bf16-mixed" if torch.cuda.is_bf16_supported() else "32-true"
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16-mixed" if supported() else "32-true"
+    return "bf16-mixed" if torch.cpu.get_capabilities().get("avx512_bf16") else "32-true"
 
 
 def _started_by_launcher() -> bool:
