@@ -32,7 +32,8 @@ static int always(void) { return 1; }
 
 static const qs_kernel KERNELS[] = {
 #ifdef QS_X86
-    {"avx512vnni", qs_product_avx512vnni, &qs_floats_avx2, 0, NULL, has_avx512vnni},
+    {"avx512vnni", qs_product_avx512vnni, &qs_floats_avx2, 0, &qs_sparse_avx512vnni,
+     has_avx512vnni},
     {"avxvnni", qs_product_avxvnni, &qs_floats_avx2, 0, NULL, has_avxvnni},
     {"avx2", qs_product_avx2, &qs_floats_avx2, 1, &qs_sparse_avx2, has_avx2},
 #endif

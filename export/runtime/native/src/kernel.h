@@ -13,7 +13,6 @@
 enum {
     QS_BLOCK = 16, /* outputs of a block of weights */
     QS_GROUP = 4,  /* inputs that are multiplied together */
-    QS_SPARSE = 32, /* columns of a sparse product are a multiple of this */
     QS_AHEAD = 8,   /* terms whose weights are fetched ahead */
     QS_PAIR = 128, /* most that two neighbouring weights (2k, 2k + 1) may have together, absolutely */
     QS_MAX_INPUTS = 16384
@@ -60,6 +59,12 @@ typedef struct {
 
 /* A product that leaves out what is 0; weights lie as sparse.h says. */
 typedef struct {
+    int unit;     /* columns are a multiple of this */
+    int together; /* columns that lie and are summed together: the unit times a power of 2, 64 to
+                   * 256 */
+    /* The column of a unit that lies at a place of it: so that what the kernel interleaves comes out
+     * in order. */
+    int (*column_at)(int place);
     /* Terms of a row whose products sum to 2^15 - 1 at most, absolutely: `largest` [inputs] are the
      * largest absolute weights. Gives how many there are. */
     int (*gather)(const uint8_t *bytes, const uint8_t *largest, int inputs, qs_gathered *scratch,
@@ -141,6 +146,7 @@ qs_product qs_product_portable;
 extern const qs_floats qs_floats_avx2;
 qs_product qs_product_avx2;
 extern const qs_sparse qs_sparse_avx2;
+extern const qs_sparse qs_sparse_avx512vnni;
 qs_product qs_product_avxvnni;
 qs_product qs_product_avx512vnni;
 #endif

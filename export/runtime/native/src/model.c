@@ -153,7 +153,7 @@ static void pack_sparse(reader *r, qs_linear *linear, const int8_t *weights, int
     linear->packed = new_array(r, (size_t)linear->outputs * (size_t)inputs, 1);
     linear->largest = new_array(r, (size_t)inputs, 1);
     if (weights == NULL || linear->packed == NULL || linear->largest == NULL) return;
-    qs_pack_sparse(weights, linear->outputs, inputs, linear->packed, linear->largest);
+    qs_pack_sparse(r->model->kernel->sparse, weights, linear->outputs, inputs, linear->packed, linear->largest);
 }
 
 static void read_linear(reader *r, qs_linear *linear, int outputs, int inputs, int around) {
@@ -161,7 +161,8 @@ static void read_linear(reader *r, qs_linear *linear, int outputs, int inputs, i
     linear->steps = read_steps(r, (size_t)outputs, (size_t)linear->outputs);
     linear->bias = read_floats(r, (size_t)outputs, (size_t)linear->outputs, "a bias");
     const int8_t *weights = read_weights(r, outputs, inputs);
-    if (!around && r->model->kernel->sparse != NULL && outputs % QS_SPARSE == 0)
+    const qs_sparse *sparse = r->model->kernel->sparse;
+    if (!around && sparse != NULL && outputs % sparse->unit == 0)
         pack_sparse(r, linear, weights, inputs);
     else
         pack_linear(r, linear, weights, outputs, inputs, around);
@@ -391,8 +392,8 @@ int qs_try_product(const char *kernel_name, const uint8_t *bytes, int32_t rows,
 int qs_try_sparse(const char *kernel_name, const uint8_t *bytes, int32_t rows,
                   const int8_t *weights, int32_t outputs, int32_t inputs, int32_t *sums) {
     const qs_kernel *kernel = qs_choose_kernel(kernel_name);
-    if (kernel == NULL || kernel->sparse == NULL || rows < 1 || outputs < QS_SPARSE ||
-        outputs % QS_SPARSE || inputs < 8 || inputs % 8 || inputs > QS_MAX_INPUTS)
+    if (kernel == NULL || kernel->sparse == NULL || rows < 1 || outputs < 1 ||
+        outputs % kernel->sparse->unit || inputs < 8 || inputs % 8 || inputs > QS_MAX_INPUTS)
         return 1;
     size_t room = (size_t)inputs + 16;
     int8_t *packed = malloc((size_t)outputs * (size_t)inputs);
@@ -403,7 +404,7 @@ int qs_try_sparse(const char *kernel_name, const uint8_t *bytes, int32_t rows,
     };
     int failed = !packed || !largest || !scratch.inputs || !scratch.bytes || !scratch.largest ||
                  !scratch.terms;
-    if (!failed) qs_pack_sparse(weights, outputs, inputs, packed, largest);
+    if (!failed) qs_pack_sparse(kernel->sparse, weights, outputs, inputs, packed, largest);
     for (int row = 0; row < rows && !failed; row++, bytes += inputs, sums += outputs) {
         int count = kernel->sparse->gather(bytes, largest, inputs, &scratch, scratch.terms);
         kernel->sparse->multiply(scratch.terms, count, packed, inputs, outputs, sums);

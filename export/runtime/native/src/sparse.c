@@ -3,19 +3,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The column that lies at a place of 32. */
-static int column_at(int place) {
-    int half = place / 16, high = place / 8 % 2, odd = place % 2;
-    return 16 * high + 8 * odd + 4 * half + place % 8 / 2;
-}
-
-void qs_pack_sparse(const int8_t *rows, int outputs, int inputs, int8_t *packed, uint8_t *largest) {
+void qs_pack_sparse(const qs_sparse *sparse, const int8_t *rows, int outputs, int inputs,
+                    int8_t *packed, uint8_t *largest) {
     memset(largest, 0, (size_t)inputs);
     for (int first = 0; first < outputs;) {
-        int columns = outputs - first < 64 ? QS_SPARSE : 64;
+        int columns = outputs - first < sparse->together ? sparse->unit : sparse->together;
         for (int input = 0; input < inputs; input++)
             for (int place = 0; place < columns; place++) {
-                int output = first + place / 32 * 32 + column_at(place % 32);
+                int output = first + place / sparse->unit * sparse->unit +
+                             sparse->column_at(place % sparse->unit);
                 int8_t weight = rows[(size_t)output * (size_t)inputs + (size_t)input];
                 uint8_t size = (uint8_t)abs(weight);
                 if (size > largest[input]) largest[input] = size;
@@ -38,12 +34,13 @@ static void gather_rows(const qs_kernel *kernel, const qs_linear *linear, const 
 void qs_apply_sparse(const qs_kernel *kernel, const qs_linear *linear, const uint8_t *bytes,
                      size_t byte_stride, const float *row_steps, int rows, qs_finish *finish,
                      float *out, size_t stride, int32_t *sums, qs_gathered *scratch) {
+    int together = kernel->sparse->together, most_rows = QS_SUMS / together;
     size_t ends[QS_ROWS + 1];
-    for (int row = 0; row < rows; row += QS_ROWS) {
-        int count = rows - row < QS_ROWS ? rows - row : QS_ROWS;
+    for (int row = 0; row < rows; row += most_rows) {
+        int count = rows - row < most_rows ? rows - row : most_rows;
         gather_rows(kernel, linear, bytes + (size_t)row * byte_stride, byte_stride, count, scratch,
                     ends);
-        int most = QS_SUMS / count / 64 * 64;
+        int most = QS_SUMS / count / together * together;
         for (int column = 0; column < linear->outputs; column += most) {
             int columns = linear->outputs - column < most ? linear->outputs - column : most;
             const int8_t *weights = linear->packed + (size_t)column * (size_t)linear->inputs;

@@ -1,16 +1,17 @@
 /* Sparse products: after ReLU most inputs of a layer are 0, and those are left out.
  *
- * Weights are [columns / 64][inputs][64], then [inputs][32] where 32 columns are left. 32 columns lie
- * in the order in which what the kernel interleaves and sums apart comes out in theirs.
+ * Weights are [columns / together][inputs][together], then [inputs][unit] for what columns are left.
+ * Each unit of columns lies in the order that the kernel's `column_at` gives.
  */
 #ifndef QS_SPARSE_H
 #define QS_SPARSE_H
 
 #include "linear.h"
 
-/* Pack rows [outputs, inputs] of bytes, outputs being a multiple of QS_SPARSE, and the largest
+/* Pack rows [outputs, inputs] of bytes, outputs being a multiple of the kernel's unit, and the largest
  * absolute weight of each input. */
-void qs_pack_sparse(const int8_t *rows, int outputs, int inputs, int8_t *packed, uint8_t *largest);
+void qs_pack_sparse(const qs_sparse *sparse, const int8_t *rows, int outputs, int inputs,
+                    int8_t *packed, uint8_t *largest);
 
 /* As qs_apply, of a layer that is packed like this. */
 void qs_apply_sparse(const qs_kernel *kernel, const qs_linear *linear, const uint8_t *bytes,

@@ -14,7 +14,13 @@
 #define TARGET __attribute__((target("avx2,popcnt")))
 #define INLINE static inline TARGET __attribute__((always_inline))
 
-enum { MOST_VECTORS = 2, MOST_TERMS = 256 };
+enum { UNIT = 32, TOGETHER = 64, MOST_VECTORS = TOGETHER / UNIT, MOST_TERMS = 256 };
+
+/* What is interleaved and summed apart comes out like this. */
+static int column_at(int place) {
+    int half = place / 16, high = place / 8 % 2, odd = place % 2;
+    return 16 * high + 8 * odd + 4 * half + place % 8 / 2;
+}
 
 /* --- gathering --------------------------------------------------------------------------------- */
 
@@ -156,10 +162,10 @@ INLINE void columns_of(int vectors, const qs_term *terms, int count, const int8_
 TARGET static void multiply(const qs_term *terms, int count, const int8_t *weights, int inputs,
                             int columns, int32_t *sums) {
     int column = 0;
-    for (; column + 64 <= columns; column += 64, weights += (size_t)inputs * 64)
-        columns_of(2, terms, count, weights, sums + column);
+    for (; column + TOGETHER <= columns; column += TOGETHER, weights += (size_t)inputs * TOGETHER)
+        columns_of(MOST_VECTORS, terms, count, weights, sums + column);
     if (column < columns) columns_of(1, terms, count, weights, sums + column);
 }
 
-const qs_sparse qs_sparse_avx2 = {gather, multiply};
+const qs_sparse qs_sparse_avx2 = {UNIT, TOGETHER, column_at, gather, multiply};
 #endif
