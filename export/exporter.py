@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import sentencepiece as spm
+from numpy.typing import NDArray
 
 from export.ctranslate2 import (
     VMAP_FILE,
@@ -67,6 +68,11 @@ SHORTLIST_CANDIDATES = 50
 """Translations of a source piece in a shortlist."""
 LENT_CANDIDATES = 10
 """Those of a run's text beside a lent lexicon."""
+LENT_SEEN = 300
+"""Of a source piece that so many of the run's sentences have, a lent lexicon's words stay that are
+translations of some probability there."""
+LENT_LEAST = 1e-5
+"""That probability."""
 SHORTLIST_ALWAYS = 200
 """Frequent target pieces that any source may be translated to."""
 
@@ -155,8 +161,8 @@ def _shortlist(job: ExportJob) -> Shortlist:
     """Each source piece's likely translations, by translated text and by a lent lexicon, and itself
     where the target has the same piece, so that what was never seen can be copied."""
     table = _lexical_table(job)
-    lent = job.lexicon
-    likely = dict(table.likely(SHORTLIST_CANDIDATES if lent is None else LENT_CANDIDATES))
+    lent = {} if job.lexicon is None else _confirmed(job.lexicon, table)
+    likely = dict(table.likely(SHORTLIST_CANDIDATES if job.lexicon is None else LENT_CANDIDATES))
     target_ids = {piece: index for index, piece in enumerate(job.pieces)}
     none = np.zeros(0, dtype=np.int64)
     lists = [
@@ -164,7 +170,7 @@ def _shortlist(job: ExportJob) -> Shortlist:
             np.concatenate(
                 [
                     likely.get(index, none),
-                    none if lent is None else lent.lists.get(index, none),
+                    lent.get(index, none),
                     np.array([target_ids[piece]] if piece in target_ids else none),
                 ]
             )
@@ -172,7 +178,21 @@ def _shortlist(job: ExportJob) -> Shortlist:
         for index, piece in enumerate(job.source_pieces)
     ]
     always = table.frequent(SHORTLIST_ALWAYS)
-    return Shortlist.of(lists, always if lent is None else np.union1d(always, lent.always))
+    if job.lexicon is not None:
+        always = np.union1d(always, job.lexicon.always)
+    return Shortlist.of(lists, always)
+
+
+def _confirmed(lexicon: LentLexicon, table: LexicalTable) -> dict[int, NDArray[np.int64]]:
+    """The words of a lent lexicon, less those that the text speaks against: it has their source
+    piece in LENT_SEEN sentences or more, and never as their translation."""
+    possible = dict(table.likely(least=LENT_LEAST))
+    known = np.flatnonzero(table.sentences >= LENT_SEEN)
+    kept = dict(lexicon.lists)
+    for piece in kept.keys() & set(known.tolist()):
+        words = kept[piece]
+        kept[piece] = words[np.isin(words, possible.get(piece, words[:0]))]
+    return kept
 
 
 def _onnx_float32(job: ExportJob, folder: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from export.ctranslate2 import write_vmap
-from export.exporter import pieces_of
+from export.exporter import LENT_SEEN, pieces_of
 from export.lent_lexicon import LentLexicon
 from export.runtime.engines import TranslateOptions, load_engine
 from export.runtime.shortlist import MULTIPLE, SHORTLIST_FILE, Shortlist, read_shortlist
@@ -158,6 +158,32 @@ def test_a_lent_lexicon_joins_what_the_text_shows(tmp_path: Path, tokenizer_path
     assert lists[11] == {11, 44}
     assert lists[12] == {12}
     assert 55 in shortlist.always
+
+
+def test_a_lent_lexicon_loses_what_much_text_does_not_show(
+    tmp_path: Path, tokenizer_path: Path
+) -> None:
+    """Of a piece that many sentences have; what few have keeps its words."""
+    much = [([10], [20]), ([10, 12], [21, 22])] * LENT_SEEN
+    bundle = tiny.make_bundle(
+        tmp_path / "bundle",
+        tokenizer_path,
+        engines=["onnx-int8-shortlist"],
+        translated_text=lambda: [*much, ([11], [20])],
+        lexicon=LentLexicon(
+            {10: np.array([21, 33]), 11: np.array([44]), 12: np.array([44])}, np.array([55])
+        ),
+    )
+    size = bundle.manifest.vocab_size
+    file = bundle.path / "engines/onnx-int8-shortlist" / SHORTLIST_FILE
+    shortlist = read_shortlist(file, size, size)
+    lists = [
+        set(shortlist.targets[start:end].tolist())
+        for start, end in pairwise(shortlist.offsets.tolist())
+    ]
+    assert lists[10] == {10, 20, 21, 22}
+    assert lists[11] == {11, 20, 44}
+    assert lists[12] == {12, 21, 22}
 
 
 def test_candidates_are_those_of_all_words_filled_up_by_frequency() -> None:

@@ -32,25 +32,30 @@ Sentence = tuple[NDArray[np.integer], NDArray[np.integer]]
 @dataclass(frozen=True)
 class LexicalTable:
     """t(trg | src) for the pairs that have been seen: three arrays [P], sorted by source word and
-    then by falling probability; `frequency` [V] counts the target words."""
+    then by falling probability; `frequency` [V] counts the target words, `sentences` [U] the
+    sentences that have each source word, up to the last that was seen."""
 
     src: NDArray[np.int64]
     trg: NDArray[np.int64]
     probability: NDArray[np.float64]
     frequency: NDArray[np.int64]
+    sentences: NDArray[np.int64]
 
     def frequent(self, count: int) -> NDArray[np.int64]:
         """The target words that come most often, the most frequent first."""
         return np.argsort(-self.frequency, kind="stable")[:count]
 
-    def likely(self, count: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Each source word that was seen, with its `count` most probable translations."""
+    def likely(
+        self, count: int | None = None, least: float = LEAST
+    ) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Each source word that was seen, with its `count` most probable translations; default: all
+        of `least` probability."""
         starts = np.flatnonzero(np.diff(self.src, prepend=-1))
         for start, end in zip(starts, [*starts[1:], len(self.src)], strict=True):
-            chosen = slice(start, min(end, start + count))
-            words = self.trg[chosen][self.probability[chosen] >= LEAST]
-            if len(words):
-                yield int(self.src[start]), words
+            probable = int(np.count_nonzero(self.probability[start:end] >= least))
+            chosen = probable if count is None else min(probable, count)
+            if chosen:
+                yield int(self.src[start]), self.trg[start : start + chosen]
 
 
 def lexical_table(
@@ -64,7 +69,7 @@ def lexical_table(
 
     Raises NoSentencesError where there is no sentence.
     """
-    pairs, groups, frequency = _cooccurrences(islice(sentences, limit), vocab_size)
+    pairs, groups, frequency, seen = _cooccurrences(islice(sentences, limit), vocab_size)
     kinds, kind_of = np.unique(pairs, return_inverse=True)
     src = kinds // vocab_size
     probability = np.full(len(kinds), 1.0)
@@ -74,23 +79,26 @@ def lexical_table(
         counts = np.bincount(kind_of, share, minlength=len(kinds))
         probability = counts / np.bincount(src, counts)[src]
     order = np.lexsort((-probability, src))
-    return LexicalTable(src[order], kinds[order] % vocab_size, probability[order], frequency)
+    return LexicalTable(src[order], kinds[order] % vocab_size, probability[order], frequency, seen)
 
 
 def _cooccurrences(
     sentences: Iterable[Sentence], vocab_size: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Every source with every target word of its sentence, as src · V + trg; which target
-    position each belongs to; how often each target word comes."""
-    pairs, groups, targets, positions = [], [], [], 0
+    position each belongs to; how often each target word comes; how many sentences have each source
+    word."""
+    pairs, groups, sources, targets, positions = [], [], [], [], 0
     for src, trg in sentences:
         src = np.unique(np.asarray(src, dtype=np.int64))
         trg = np.asarray(trg, dtype=np.int64)
         pairs.append((src[:, None] * vocab_size + trg[None, :]).ravel())
         groups.append(np.tile(np.arange(positions, positions + len(trg)), len(src)))
+        sources.append(src)
         targets.append(trg)
         positions += len(trg)
     if not positions:
         raise NoSentencesError("there is no sentence to learn from")
     frequency = np.bincount(np.concatenate(targets), minlength=vocab_size)
-    return np.concatenate(pairs), np.concatenate(groups), frequency
+    seen = np.bincount(np.concatenate(sources))
+    return np.concatenate(pairs), np.concatenate(groups), frequency, seen
