@@ -7,15 +7,17 @@ engines.
 
 from __future__ import annotations
 
+import copy
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import sentencepiece as spm
+import torch
 from numpy.typing import NDArray
 
 from export.ctranslate2 import (
@@ -36,6 +38,7 @@ from export.quality_gate import (
     check_scores,
     score_parity,
 )
+from export.quantization import on_coarser_grid
 from export.runtime.bundle import Bundle, load_bundle, now, own_version, write_bundle
 from export.runtime.manifest import (
     ENGINES_FOLDER,
@@ -66,8 +69,8 @@ TranslatedText = Callable[[], Iterable[Sentence]]
 """(source ids, translation's ids) of every training pair, without special tokens."""
 SHORTLIST_CANDIDATES = 50
 """Translations of a source piece in a shortlist."""
-LENT_CANDIDATES = 10
-"""Those of a run's text beside a lent lexicon."""
+LENT_CANDIDATES, LENT_PROBABLE = 3, 0.03
+"""Those of a run's text, and how probable they are, of a source piece that a lent lexicon has."""
 LENT_SEEN = 300
 """Of a source piece that so many of the run's sentences have, a lent lexicon's words stay that are
 translations of some probability there."""
@@ -162,7 +165,11 @@ def _shortlist(job: ExportJob) -> Shortlist:
     where the target has the same piece, so that what was never seen can be copied."""
     table = _lexical_table(job)
     lent = {} if job.lexicon is None else _confirmed(job.lexicon, table)
-    likely = dict(table.likely(SHORTLIST_CANDIDATES if job.lexicon is None else LENT_CANDIDATES))
+    sure = dict(table.likely(LENT_CANDIDATES, LENT_PROBABLE)) if lent else {}
+    likely = {
+        index: sure.get(index, words[:0]) if index in lent else words
+        for index, words in table.likely(SHORTLIST_CANDIDATES)
+    }
     target_ids = {piece: index for index, piece in enumerate(job.pieces)}
     none = np.zeros(0, dtype=np.int64)
     lists = [
@@ -345,6 +352,7 @@ def export_bundle(
     description: str,
     metrics: Iterable[Metric] = (),
     beam_size: int = 1,
+    coarser_embeddings: float = 1.0,
     max_input_tokens: int = 128,
     held_out: EvalSet | None = None,
     limits: GateLimits | None = None,
@@ -361,6 +369,7 @@ def export_bundle(
     `ENGINE_EXPORTERS`; `translated_text` is what a shortlist is made from, and `lexicon`, that of
     the model that this one started from, if it has one; `reads_fragments` says that the model has
     learnt text that no mark ends; `formality` are the tags that its sources were trained with.
+    Embeddings of int8 engines have steps `coarser_embeddings` times as large.
     Before the bundle takes its place, the scores of a float32 engine are held against torch, every
     engine has translated, and none is further from torch on `held_out` than `limits` allow (`force`
     publishes it all the same and records it; without `held_out` nothing is compared). Raises
@@ -398,6 +407,7 @@ def export_bundle(
         translated_text,
         source_tokenizer_path,
         lexicon,
+        coarser_embeddings,
     )
 
 
@@ -423,6 +433,7 @@ def write_engines(
     translated_text: TranslatedText | None = None,
     source_tokenizer_path: Path | None = None,
     lexicon: LentLexicon | None = None,
+    coarser_embeddings: float = 1.0,
 ) -> Bundle:
     """Write the engines that `info` names, and all else, as a bundle at `out`.
 
@@ -441,8 +452,9 @@ def write_engines(
         (draft / RECIPE_FILE).write_text(recipe_text, encoding="utf-8")
         source = pieces_of(source_tokenizer_path) if source_tokenizer_path else pieces
         job = ExportJob(model, pieces, source, info, translated_text, lexicon)
+        int8 = replace(job, model=_with_coarser_embeddings(model, coarser_embeddings))
         for exporter in exporters_of([engine.name for engine in info.engines]):
-            exporter.export(job, draft)
+            exporter.export(int8 if exporter.entry.precision == "int8" else job, draft)
 
     def check(draft: Bundle) -> BundleInfo:
         if gate_settings is None:
@@ -451,6 +463,18 @@ def write_engines(
         return info.model_copy(update={"gate": gate})
 
     return write_bundle(out, info, fill=fill, verify=check_translates, check=check)
+
+
+def _with_coarser_embeddings(model: Transformer, factor: float) -> Transformer:
+    """The model with embeddings on a coarser grid; itself for a factor of 1."""
+    if factor == 1:
+        return model
+    coarser = copy.deepcopy(model)
+    for table in (coarser.embedding, coarser.source_embedding):
+        if table is not None:
+            rounded = on_coarser_grid(table.weight.detach().numpy(), factor)
+            table.weight.data.copy_(torch.from_numpy(rounded))
+    return coarser
 
 
 def pieces_of(tokenizer_path: Path) -> list[str]:

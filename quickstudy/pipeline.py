@@ -376,6 +376,7 @@ def _export_stage(run: Run) -> Stage:
             description=recipe.description,
             metrics=[],
             beam_size=recipe.export.beam_size,
+            coarser_embeddings=recipe.export.coarser_embeddings,
             max_input_tokens=recipe.export.max_input_tokens,
             held_out=_validation_text(run),
             limits=recipe.export.gate,

@@ -56,6 +56,28 @@ def test_a_new_export_replaces_the_former(bundle: Bundle, tokenizer_path: Path) 
     assert (again.engine_path() / "model.bin").read_bytes() != before
 
 
+def test_coarser_embeddings_pack_smaller(tmp_path: Path, tokenizer_path: Path) -> None:
+    """Of int8 engines; one in float32 keeps what it was."""
+
+    def export(name: str, factor: float) -> dict[str, bytes]:
+        bundle = tiny.make_bundle(
+            tmp_path / name,
+            tokenizer_path,
+            engines=["onnx-int8", "onnx-float32"],
+            coarser_embeddings=factor,
+        )
+        return {
+            engine.name: b"".join(
+                path.read_bytes() for path in sorted(bundle.engine_path(engine.name).iterdir())
+            )
+            for engine in bundle.manifest.engines
+        }
+
+    plain, coarser = export("plain", 1), export("coarser", 2)
+    assert len(coarser["onnx-int8"]) < len(plain["onnx-int8"])
+    assert coarser["onnx-float32"] == plain["onnx-float32"]
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

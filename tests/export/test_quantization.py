@@ -5,7 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.quantization import LARGEST_PAIR, keep_bytes, quantize_pairs, quantize_rows
+from export.quantization import (
+    LARGEST_PAIR,
+    keep_bytes,
+    on_coarser_grid,
+    quantize_pairs,
+    quantize_rows,
+)
 
 GENERATOR = np.random.default_rng(5)
 
@@ -72,3 +78,17 @@ def test_a_row_without_its_smallest_step_is_understood() -> None:
     original = np.array([[2, 3, 0, 63, -9, 50, 4, 6]], np.float32)  # its step is half of 2
     quantized, _ = keep_bytes(original / np.float32(7.7))
     assert (quantized == original).all()
+
+
+def test_a_coarser_grid_has_fewer_values_and_is_kept() -> None:
+    weight = GENERATOR.normal(0, 0.1, (400, 64)).astype(np.float32)
+    weight[7] *= 40  # beyond the bytes of that grid
+    coarse = on_coarser_grid(weight, 2)
+    bytes_, scale = keep_bytes(coarse)
+    fine, _ = keep_bytes(weight)
+    rest = np.arange(400) != 7
+    step = 2 * np.median(1 / keep_bytes(weight)[1])
+    assert np.abs(coarse - weight)[rest].max() <= step / 2 * 1.001
+    assert np.allclose(1 / scale[rest], step, rtol=1e-3)
+    assert len(np.unique(bytes_[rest])) < 0.6 * len(np.unique(fine))
+    assert (coarse[7] == weight[7]).all()

@@ -259,6 +259,9 @@ class ExportConfig(Section):
     """Which of a name's bundles this is: part of its tag where it is pushed."""
     beam_size: int = Field(1, ge=1, le=8)
     """Beam of requests that name none, where an engine has beams; 1 is greedy."""
+    coarser_embeddings: float = Field(1.0, ge=1.0, le=4.0)
+    """Of int8 engines: embeddings, which are the output layer as well, are rounded to steps so many
+    times as large. A large vocabulary packs smaller, and loses a little."""
     max_input_tokens: int = Field(128, ge=8)
     """Longest piece of text the service gives the model at once, in tokens."""
     gate: GateLimits = Field(default_factory=GateLimits)
