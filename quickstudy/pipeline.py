@@ -26,7 +26,7 @@ from training.config.recipe import FORMALITY_TAGS, RecipeError, SourceConfig, To
 from training.data.batching import map_table
 from training.data.prepare import prepare, read_rows, render_report, train_shards
 from training.data.tokenizer import Tokenizer, encode_rows, train_tokenizer, write_tokens
-from training.pretrained.coverage import missing_characters
+from training.pretrained.coverage import COMMON, missing_characters, written_in_bytes
 from training.run import (
     Run,
     adopt_tokenizer,
@@ -382,7 +382,7 @@ def _export_stage(run: Run) -> Stage:
             limits=recipe.export.gate,
             force=run.publish_anyway,
             reads_fragments=recipe.corpus.augment.no_final_stop > 0,
-            missing=_hardly_learnt(run),
+            missing=_hardly_learnt(run, checkpoint.tokenizer, checkpoint.source_tokenizer),
             translated_text=lambda: translated_pairs(
                 run.token_shards, run.labels if recipe.needs_teacher else None
             ),
@@ -403,13 +403,16 @@ def _export_stage(run: Run) -> Stage:
     )
 
 
-def _hardly_learnt(run: Run) -> str | None:
-    """Common characters that what the student started from lacked: it has pieces or bytes for them,
-    and has seen them in passing. None for other students."""
-    if not isinstance(run.recipe.tokenizer, StartTokenizers):
-        return None
-    target, source = own_tokenizers(lent_start(run.recipe))
-    return missing_characters(source or target)
+def _hardly_learnt(run: Run, tokenizer: Path, source_tokenizer: Path | None) -> str | None:
+    """Common characters that a student has seen in passing, if at all: those that it reads in
+    bytes, letters that it writes in bytes, and what the model that it started from lacked. None
+    where there are none."""
+    lacking = set(filter(str.isalpha, written_in_bytes(tokenizer.read_bytes())))
+    lacking |= set(written_in_bytes((source_tokenizer or tokenizer).read_bytes()))
+    if isinstance(run.recipe.tokenizer, StartTokenizers):
+        started_from, source = own_tokenizers(lent_start(run.recipe))
+        lacking |= set(missing_characters(source or started_from))
+    return "".join(one for one in dict.fromkeys(COMMON) if one in lacking) or None
 
 
 def _lexicon_of_start(

@@ -15,6 +15,7 @@ HUNDRED, THOUSAND, MILLION = 100, 1000, 1_000_000
 TOO_MANY = MILLION * THOUSAND
 LOOKBACK_CHARS = 20
 SPACE = re.compile(r"\s")
+AFTER_DIGITS = re.compile(r"\d\s?\Z")
 CENTURIES = range(11, 21)
 """What the first half of a year may be (`nineteen eighty-four`)."""
 
@@ -87,7 +88,10 @@ class NumberWords:
         """The numbers of a text that are surely numbers, in order."""
         found: list[SpelledNumber] = []
         for match in self._certain.finditer(text):
-            if not self._before.search(text, max(0, match.start() - LOOKBACK_CHARS), match.start()):
+            before = max(0, match.start() - LOOKBACK_CHARS), match.start()
+            if self._multiplies(match[0]) and AFTER_DIGITS.search(text, *before):
+                continue  # `3 mil` is one number, in digits
+            if not self._before.search(text, *before):
                 found += [one for one in self._parse(text, *match.span()) if one.value > 1]
         return found
 
@@ -104,10 +108,15 @@ class NumberWords:
                 values.add(minutes)
         return frozenset(values)
 
-    def multiplied(self, text: str, value: int, end: int) -> int:
-        """A number in digits, times what is said behind it (`2 million`)."""
+    def _multiplies(self, words: str) -> bool:
+        """Whether number words begin with a multiplier."""
+        first = self._word.match(words)
+        return first is not None and first[0].lower() in self.multipliers
+
+    def multiplier(self, text: str, end: int) -> int:
+        """What a number in digits that ends there is multiplied by (`2 million`), mostly 1."""
         word = self._word.match(text, end + (text[end : end + 1].isspace()))
-        return value * self.multipliers.get(word[0].lower(), 1) if word else value
+        return self.multipliers.get(word[0].lower(), 1) if word else 1
 
     def _parse(self, text: str, start: int, end: int) -> list[SpelledNumber]:
         """The numbers of a stretch of number words."""

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
 
 from service.text.clock import TWELVE_HOURS, counts_to_24, in_24_hours, says_part_of_day
 from service.text.currencies import SIGN, SIGNS, lost_signs, sign_beside, with_sign
 from service.text.number_words import NUMBER_WORDS, NumberWords
 from service.text.units import lost_units, unit_of
 
-NUMERAL = re.compile(r"(?:(?<![^\s(\[{\"'„“«$€£¥])[-−](?=\d))?\d+(?:[.,:'’٫٬\u00a0\u202f]\d+)*")
+NUMERAL = re.compile(
+    r"(?:(?<![^\s(\[{\"'„“«$€£¥])[-−](?=\d))?\d+(?:[.,:'’٫٬\u00a0\u202f]\d+|h[0-5]\d(?=min\b|\b))*"
+)
 DIGIT = re.compile(r"\d")
 MARKS = re.compile(r"\D")
 TIME = re.compile(r"\s?(?:[ap]\.?\s?m\b|o['’]clock|Uhr\b|h\b)", re.IGNORECASE)
@@ -129,8 +132,8 @@ class Numerals:
         decimals and groups may differ, hours may count from 12, and numbers may be words. A number
         that lost its unit or the sign of its currency is lacking."""
         missing = []
-        waiting = list(numbers_of(translation))
-        numbers = list(numbers_of(source))
+        waiting = self._with_products(translation, 1)
+        numbers = self._with_products(source, 0)
         for number in sorted(numbers, key=lambda one: len(one.values)):
             values = self._hours(source, number, translation)
             same = next((one for one in waiting if one.text == number.text), None)
@@ -173,7 +176,7 @@ class Numerals:
                     one
                     for one in waiting
                     if (one not in used or CLOCK.fullmatch(one.text))
-                    and values & self._in_words_of(translation, one)
+                    and values & self._in_words_of(one)
                 ),
                 None,
             )
@@ -189,12 +192,24 @@ class Numerals:
         others = found - said or waiting
         return missing + [one for one in absent if others or int(min(one.values)) > SMALL]
 
-    def _in_words_of(self, translation: str, number: Number) -> set[str]:
-        """What a numeral of a translation may be in words: `2 million`, an hour and its minutes."""
+    def _with_products(self, text: str, side: int) -> list[Number]:
+        """The numbers of a text, of the source (0) or its translation (1), each with what it is
+        times the word behind it: `2 mil` may be 2,000; `5 pm` of a translation may be 17."""
+        found = list(numbers_of(text))
+        for at, number in enumerate(found):
+            if side and TWELVE_HOURS.match(text, number.end):
+                later = in_24_hours(text, number.text, number.end)
+                found[at] = replace(number, values=number.values | _values(later))
+            if self._words is None:
+                continue
+            if (factor := self._words[side].multiplier(text, number.end)) > 1:
+                products = {_times(value, factor) for value in number.values}
+                found[at] = replace(number, values=number.values | products)
+        return found
+
+    def _in_words_of(self, number: Number) -> set[str]:
+        """What a numeral of a translation may be in words: an hour and its minutes too."""
         values = set(number.values)
-        if number.text.isdecimal() and self._words is not None:
-            times = self._words[1].multiplied(translation, int(number.text), number.end)
-            values.add(str(times))
         if clock := CLOCK.fullmatch(number.text):
             hour = int(clock[1])
             values |= {str(hour), str(hour % 12), str(int(clock[2]))}
@@ -242,6 +257,8 @@ class Numerals:
     def in_target_form(self, text: str, start: int, end: int) -> str:
         """The number at a place of a source, in the form of the target language."""
         number = text[start:end]
+        if "h" in number:  # `17h30`
+            return number if self.target.startswith("pt") else number.replace("h", ":")
         if self._grouped is None or not self._grouped.fullmatch(number.lstrip("-−")):
             return number
         is_decimal = not re.search(r"\D\d{3}(?!\d)", number)
@@ -351,6 +368,14 @@ def _values(numeral: str) -> frozenset[str]:
         return frozenset((joined,) if are_thousands else (plain,))
     integer = ("".join(groups[:-1])).lstrip("0") or "0"
     return frozenset((f"{integer}.{groups[-1]}", plain))
+
+
+def _times(value: str, factor: int) -> str:
+    """A value times a whole number, or itself where it is no number (`1.2.3`)."""
+    if value.count(".") > 1:
+        return value
+    product = f"{Decimal(value) * factor:f}"
+    return product.rstrip("0").rstrip(".") if "." in product else product
 
 
 def _with_sign(text: str, number: Number) -> str:

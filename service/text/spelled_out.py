@@ -1,5 +1,6 @@
-"""Abbreviations before numbers (`No. 5`, `p. 12`) and days of the week (`Mon–Fri`, `Sat 10:30`),
-spelled out for the model: students read them as other words ("No. 5" → "Nein 5") or copy them.
+"""Abbreviations before numbers (`No. 5`, `p. 12`), days of the week (`Mon–Fri`, `Sat 10:30`) and
+Portuguese times (`17h30`), spelled out for the model: students read them as other words ("No. 5" →
+"Nein 5") or copy them.
 What comes back for `No.` is written as the target language does (`Nr. 5`, `n.º 5`).
 """
 
@@ -87,6 +88,8 @@ WRITTEN: Mapping[str, str] = {
 """By language: what models write for it."""
 BEFORE_NUMBER = re.compile(r"\.\s?[\dIVXLC]|º")
 """What a text has in which such an abbreviation is."""
+TIME = re.compile(r"(?<![\w.,:])([01]?\d|2[0-3])h([0-5]\d)(?:min)?(?![\w:])")
+"""A time of the day as Portuguese writes it."""
 ANY_DAY = {language: re.compile("|".join(names)) for language, (_, names) in DAYS.items()}
 
 
@@ -118,7 +121,7 @@ def spell_out(text: str, language: str, *, is_first: bool = True) -> str:
         text = _numbered(base).sub(lambda match: _word(match, base, is_first), text)
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
-    return text
+    return TIME.sub(r"\1:\2", text) if base == "pt" else text
 
 
 @cache

@@ -11,7 +11,12 @@ import sentencepiece as spm
 from tests.training.tiny_pretrained import TEXTS, piece_ids, pieces_of, sentencepiece_model
 from training.data.adopted_tokenizer import ModelProto, Piece, has_our_ids
 from training.model.transformer import BOS, EOS, PAD, UNK
-from training.pretrained.coverage import COMMON, extend, missing_characters
+from training.pretrained.coverage import (
+    COMMON,
+    extend,
+    missing_characters,
+    written_in_bytes,
+)
 from training.pretrained.files import PretrainedError
 from training.pretrained.vocabulary import numbered_by_list, renumbered
 
@@ -170,6 +175,13 @@ def test_what_normalisation_maps_to_pieces_is_not_missing(model: bytes) -> None:
 
 def test_nothing_is_missing_with_byte_fallback() -> None:
     assert missing_characters(sentencepiece_model(400, byte_fallback=True)) == ""
+
+
+def test_what_bytes_write_is_what_would_be_missing() -> None:
+    plain, fallback = (sentencepiece_model(400, byte_fallback=one) for one in (False, True))
+    assert written_in_bytes(plain) == ""
+    assert "ã" in written_in_bytes(fallback)
+    assert "e" not in written_in_bytes(fallback)
 
 
 # --- more pieces -------------------------------------------------------------------------------

@@ -63,6 +63,22 @@ def missing_characters(tokenizer: bytes) -> str:
     )
 
 
+def written_in_bytes(tokenizer: bytes) -> str:
+    """The characters of `COMMON` that a SentencePiece model has no piece for and gives as bytes:
+    what its text had seldom or never.
+
+    Raises PretrainedError where the bytes are no model.
+    """
+    parse_sentencepiece(tokenizer, "the tokenizer")
+    processor = spm.SentencePieceProcessor(model_proto=tokenizer)
+    characters = list(dict.fromkeys(COMMON))
+    return "".join(
+        character
+        for character, ids in zip(characters, processor.encode(characters), strict=True)
+        if any(map(processor.is_byte, ids))
+    )
+
+
 def extend(model: bytes, pieces: Iterable[str], byte_fallback: bool) -> bytes:
     """A SentencePiece model with these pieces behind its own, and, if asked for, byte fallback.
 

@@ -200,10 +200,45 @@ def test_numbers_in_words_are_read_as_they_are_written(language: str) -> None:
         ("de", "Dreißig oder dreissig", [30, 30]),
         ("pt", "duzentas e cinquenta mil pessoas", [250_000]),
         ("pt", "um deles, dezasseis, dezesseis, uma vez", [16, 16]),
+        ("pt", "3 mil milhões, 2 mil e quinhentos; mil", [1000]),
+        ("de", "3 Tausend, hundert", [100]),
     ],
 )
 def test_numbers_in_words_are_found(language: str, text: str, values: list[int]) -> None:
     assert [one.value for one in NUMBER_WORDS[language].find(text)] == values
+
+
+@pytest.mark.parametrize(
+    ("source", "translation"),
+    [
+        ("Custa 3 mil milhões de euros.", "It costs EUR 3 billion."),
+        ("Cerca de 2 mil pessoas vieram.", "About 2,000 people came."),
+        ("Cerca de 2 mil pessoas vieram.", "About 2 thousand people came."),
+        ("custa 2,5 mil euros", "it costs 2,500 euros"),
+        ("A reunião é às 17h30.", "The meeting is at 5:30 p.m."),
+        ("A reunião é às 17h30.", "The meeting is at 17:30."),
+        ("aberto das 9h30 às 18h", "open from 9:30 am to 6 pm"),
+    ],
+)
+def test_portuguese_thousands_and_times_agree(source: str, translation: str) -> None:
+    assert Numerals("pt", "en").agree(source, translation)
+
+
+@pytest.mark.parametrize(
+    ("source", "translation"),
+    [
+        ("Cerca de 2 mil pessoas vieram.", "About 3,000 people came."),
+        ("A reunião é às 17h30.", "The meeting is at 6:30 p.m."),
+    ],
+)
+def test_other_thousands_and_times_do_not(source: str, translation: str) -> None:
+    assert not Numerals("pt", "en").agree(source, translation)
+
+
+def test_a_time_comes_back_as_the_target_writes_it() -> None:
+    text = "às 17h30"
+    assert Numerals("pt", "en").in_target_form(text, 3, 8) == "17:30"
+    assert Numerals("pt", "pt-BR").in_target_form(text, 3, 8) == "17h30"
 
 
 def bad_at_words(text: str) -> str:

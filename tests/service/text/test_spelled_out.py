@@ -38,6 +38,9 @@ from tests.service.text.engines import run
         ("en", "he sat 8 hours", "he sat 8 hours"),
         ("de", "Di.–Do.", "Dienstag bis Donnerstag"),
         ("pt", "Ter–Qui", "Terça-feira a Quinta-feira"),
+        ("pt", "às 17h30, 9h05min ou 8h", "às 17:30, 9:05 ou 8h"),
+        ("pt", "a17h30, 17h305, 2,5h30, 25h30", "a17h30, 17h305, 2,5h30, 25h30"),
+        ("en", "after 8h30", "after 8h30"),
     ],
 )
 def test_abbreviations_are_sent_as_words(language: str, text: str, sent: str) -> None:
