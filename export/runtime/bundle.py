@@ -352,7 +352,13 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
 
 def _read_manifest(path: Path) -> Manifest:
     if path.is_symlink() or not path.is_file():
-        raise BundleError(f"{path} is missing: {path.parent} is not a bundle, export it again")
+        inside = sorted(path.parent.glob(f"*/{path.name}"))
+        advice = (
+            f"it is a folder of bundles, give one of them, such as {inside[0].parent}"
+            if inside
+            else f"{path.parent} is not a bundle: {_NOT_OURS}"
+        )
+        raise BundleError(f"{path} is missing: {advice}")
     return parse_manifest(read_small(path, MAX_MANIFEST_BYTES), str(path))
 
 
