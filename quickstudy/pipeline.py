@@ -5,6 +5,7 @@ What a stage is, and when it is skipped, is in `training.stage`.
 
 from __future__ import annotations
 
+import string
 from dataclasses import replace
 from functools import partial
 from itertools import islice
@@ -404,11 +405,14 @@ def _export_stage(run: Run) -> Stage:
 
 
 def _hardly_learnt(run: Run, tokenizer: Path, source_tokenizer: Path | None) -> str | None:
-    """Common characters that a student has seen in passing, if at all: those that it reads in
-    bytes, letters that it writes in bytes, and what the model that it started from lacked. None
-    where there are none."""
-    lacking = set(filter(str.isalpha, written_in_bytes(tokenizer.read_bytes())))
-    lacking |= set(written_in_bytes((source_tokenizer or tokenizer).read_bytes()))
+    """Common characters that a student has seen in passing, if at all: those that it does not read,
+    or in bytes, letters that it writes in bytes, and what the model that it started from lacked.
+    None where there are none. The letters of ASCII it always knows."""
+    own, source_bytes = tokenizer.read_bytes(), (source_tokenizer or tokenizer).read_bytes()
+    lacking = set(filter(str.isalpha, written_in_bytes(own))) | set(written_in_bytes(source_bytes))
+    lacking -= set(string.ascii_letters)
+    if source_tokenizer is not None:
+        lacking |= set(missing_characters(source_bytes))
     if isinstance(run.recipe.tokenizer, StartTokenizers):
         started_from, source = own_tokenizers(lent_start(run.recipe))
         lacking |= set(missing_characters(source or started_from))
