@@ -10,6 +10,8 @@ from service.text.inline import InlineElement, InlineText
 from service.text.placeholders import SentPlaceholder, protected_words
 from service.text.sentences import edges
 
+MARKS_BEFORE = re.compile(r"[,;:.!?…]+\s+")
+
 
 def count_words(text: str) -> int:
     """Words of a text; a percent sign counts as one."""
@@ -26,8 +28,11 @@ def repeats(text: str) -> bool:
 def trimmed(
     inline: InlineText, words: Sequence[SentPlaceholder]
 ) -> tuple[InlineText, InlineText, Sequence[SentPlaceholder], InlineText]:
-    """What is before a part's sentence, the sentence, its protected words, what is after it."""
+    """What is before a part's sentence, the sentence, its protected words, what is after it. A mark
+    that ends what was before the part (`, you have`) is before its sentence."""
     start, end = edges(inline)
+    if (mark := MARKS_BEFORE.match(inline.text, start, end)) and mark.end() < end:
+        start = mark.end()
     before, core = inline.cut(0, start), inline.cut(start, end)
     first = len(protected_words(before))
     inside = words[first : first + len(protected_words(core))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from service.text.document import Format, open_document
@@ -291,3 +293,17 @@ def test_what_is_struck_out_is_a_word_of_its_own(
     format: Format, source: str, expected: str
 ) -> None:
     assert run(source, format) == expected
+
+
+def test_parts_keep_the_marks_before_them() -> None:
+    """Where a model loses what stands for placeholders, and marks that begin a text."""
+    names = {"BOSTON", "TOM", "JAPAN", "LONDON", "WASHINGTON", "ENGLAND", "20"}
+
+    def lose(texts: Sequence[str]) -> list[str]:
+        words = [text.lstrip(",; ").upper().split() for text in texts]
+        return [" ".join(one for one in row if one.strip(".,") not in names) for row in words]
+
+    assert (
+        run("hello {name}, you have {n} new messages; %s too.", translate=lose)
+        == "HELLO {name}, YOU HAVE {n} NEW MESSAGES; %s TOO."
+    )
