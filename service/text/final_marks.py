@@ -55,6 +55,22 @@ def strip_added_stop(translation: str, core: InlineText) -> str:
     return text[:-1].rstrip()
 
 
+INVENTED_NOTE = re.compile(r"\s*\([^()\d]*\)(?=[.!?…]?\Z)")
+"""What ends `John Smith (em inglês)`."""
+
+
+def without_added_end(translation: str, core: InlineText) -> str:
+    """A translation without the comma, or the note in brackets, that models of whole sentences add
+    to names and greetings which have none."""
+    text = translation.rstrip()
+    if not core.text.rstrip().endswith(tuple(AFTER_MARK)):
+        text = text.rstrip(f"{AFTER_MARK} ") or text
+    if core.elements or "(" in core.text:
+        return text
+    shorter = INVENTED_NOTE.sub("", text)
+    return shorter if any(map(str.isalnum, shorter)) else text
+
+
 def with_lost_mark(translation: str, core: InlineText) -> str:
     """A translation that ends with the final mark of its source, if it has none of its own."""
     text = translation.rstrip(f"{AFTER_MARK} ")

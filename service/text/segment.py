@@ -29,7 +29,13 @@ from service.text.coverage import Coverage
 from service.text.currencies import sign_beside
 from service.text.dashes import lost_dashes, split_at_dashes
 from service.text.edits import Edit, clean, point_edit, replacements_of, tag_edits
-from service.text.final_marks import TERMINAL, strip_added_stop, with_ellipses, with_lost_mark
+from service.text.final_marks import (
+    TERMINAL,
+    strip_added_stop,
+    with_ellipses,
+    with_lost_mark,
+    without_added_end,
+)
 from service.text.inline import Escape, InlineElement, InlineText, InlineTextBuilder, Kind
 from service.text.numerals import (
     DIGIT,
@@ -395,6 +401,7 @@ class Segment:
         text = clean(translation)
         if self.adds_stop:
             text = strip_added_stop(text, core)
+        text = without_added_end(text, core)
         text = with_final_marks(core.text, with_ellipses(text, core.text))
         if text[-1:] not in TERMINAL:
             text = with_lost_mark(text, core)
