@@ -6,7 +6,7 @@ import re
 
 LACKING = re.compile(
     r"\s*(teacher\.path: .* is no folder|student\.start\.checkpoint: .* is no checkpoint: no .*"
-    r"|(student\.start|tokenizer\.source)\.pretrained: .* is no folder"
+    r"|(student\.start|tokenizer\.source)\.(pretrained|whole): .* is no folder"
     r"|corpus\.[\w.-]+\.(src|trg|path): no file .*)"
 )
 

@@ -217,6 +217,7 @@ def test_a_student_of_layers_of_different_sizes_starts_and_is_saved(
         ({"encoder_heads": [9, 9]}, "heads is 4"),
         ({"decoder_ffn": [64, 9999]}, "holds 9999"),
         ({"decoder_heads": [0, 1]}, "greater than or equal to 1"),
+        ({"encoder_ffn": [64], "decoder_heads": [9, 9]}, "1 layers of 2; .*heads holds 9"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(sizes: dict[str, list[int]], said: str) -> None:

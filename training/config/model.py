@@ -78,26 +78,21 @@ class ModelConfig(Section):
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> Self:
+        faults = []
+        if self.width % self.heads or self.width % 2:
+            faults.append(f"width {self.width} must be even and a multiple of heads {self.heads}")
         for name in LayerSizes.model_fields:
             found = self.of_layers(name)
             kind = "ffn" if name.endswith("ffn") else "heads"
             count = self.encoder_layers if name.startswith("encoder") else self.decoder_layers
             if len(found) != count:
-                raise ValueError(f"sizes.{name} names {len(found)} layers of {count}")
-            if max(found) > getattr(self, kind):
-                raise ValueError(
-                    f"sizes.{name} holds {max(found)}: {kind} is {getattr(self, kind)}"
-                )
+                faults.append(f"sizes.{name} names {len(found)} layers of {count}")
+            elif max(found) > getattr(self, kind):
+                faults.append(f"sizes.{name} holds {max(found)}: {kind} is {getattr(self, kind)}")
         if self.decoder_cell == "ssru" and self.sizes and self.sizes.decoder_heads:
-            raise ValueError("sizes.decoder_heads: a recurrent unit has no heads")
-        return self
-
-    @model_validator(mode="after")
-    def _heads_divide(self) -> Self:
-        if self.width % self.heads or self.width % 2:
-            raise ValueError(
-                f"width {self.width} must be even and a multiple of heads {self.heads}"
-            )
+            faults.append("sizes.decoder_heads: a recurrent unit has no heads")
+        if faults:
+            raise ValueError("; ".join(faults))
         return self
 
 
