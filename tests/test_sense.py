@@ -54,7 +54,7 @@ MANUAL = {
 }
 EMAIL = {
     "Dear Ms Almeida, thank you for your message of 14 May.": (
-        *("Almeida", "[Oo]brigad[oa]", "mensagem", "14 de maio"),
+        *("Almeida", "[Oo]brigad[oa]", "mensagem", "14 de [Mm]aio"),
     ),
     "Please find attached the invoice for October.": ("fatura", "outubro", "anex"),
     "Could we move our meeting to Thursday at 10:30?": (
@@ -94,11 +94,12 @@ GERMAN = {
         *(r"\{file_name\}", r"Ordner \{target\}", "Server"),
     ),
     "My brother is taller than me.": ("Bruder", "größer als ich"),
+    "François Hollande met João Gonçalves.": ("François Hollande", "João Gonçalves"),
 }
 
 
-def translations(texts: list[str], target: str) -> dict[str, TranslatedText]:
-    bundle = MODELS / f"en-{target}"
+def translations(texts: list[str], name: str) -> dict[str, TranslatedText]:
+    bundle, target = MODELS / name, name[-2:]
     settings = Settings(model=bundle, inter_threads=1)
     models = load_models([bundle], settings)
 
@@ -113,12 +114,17 @@ def translations(texts: list[str], target: str) -> dict[str, TranslatedText]:
 
 @pytest.fixture(scope="module")
 def translated() -> dict[str, TranslatedText]:
-    return translations(list(SENTENCES), "pt")
+    return translations(list(SENTENCES), "en-pt")
+
+
+@pytest.fixture(scope="module")
+def distilled() -> dict[str, TranslatedText]:
+    return translations(list(SENTENCES), "small/en-pt")
 
 
 @pytest.fixture(scope="module")
 def german() -> dict[str, TranslatedText]:
-    return translations([*WORDS, *GERMAN], "de")
+    return translations([*WORDS, *GERMAN], "en-de")
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -145,3 +151,10 @@ def test_a_sentence_makes_sense(sentence: str, translated: dict[str, TranslatedT
     assert not translation.truncated
     assert len(translation.text) <= 1.6 * len(sentence) + 10, translation.text
     assert sentence[-1].isalnum() or translation.text[-1] in '.?!"”', translation.text
+
+
+@pytest.mark.parametrize("sentence", SENTENCES)
+def test_the_distilled_model_makes_sense(
+    sentence: str, distilled: dict[str, TranslatedText]
+) -> None:
+    check_sense(distilled[sentence], SENTENCES[sentence])

@@ -258,7 +258,7 @@ class Numerals:
         """The number at a place of a source, in the form of the target language."""
         number = text[start:end]
         if "h" in number:  # `17h30`
-            return number if self.target.startswith("pt") else number.replace("h", ":")
+            return number if self.target[:2] in ("pt", "fr") else number.replace("h", ":")
         if self._grouped is None or not self._grouped.fullmatch(number.lstrip("-−")):
             return number
         is_decimal = not re.search(r"\D\d{3}(?!\d)", number)

@@ -160,6 +160,11 @@ def test_no_bundle_at_all(tmp_path: Path) -> None:
         load_bundle(tmp_path / "file")
 
 
+def test_a_folder_of_bundles_is_none(bundle: Bundle) -> None:
+    with pytest.raises(BundleError, match=f"folder of bundles.*{bundle.path.name}"):
+        load_bundle(bundle.path.parent)
+
+
 def test_a_huge_manifest_is_not_read(bundle: Bundle) -> None:
     (bundle.path / "manifest.json").write_bytes(b" " * (2 << 20))
     with pytest.raises(BundleError, match="larger than"):

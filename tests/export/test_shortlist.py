@@ -12,6 +12,7 @@ import pytest
 from export.ctranslate2 import write_vmap
 from export.exporter import LENT_SEEN, pieces_of
 from export.lent_lexicon import LentLexicon
+from export.runtime.bundle import Bundle
 from export.runtime.engines import TranslateOptions, load_engine
 from export.runtime.shortlist import MULTIPLE, SHORTLIST_FILE, Shortlist, read_shortlist
 from tests.export import tiny
@@ -138,6 +139,15 @@ def test_a_sentence_chooses_among_the_translations_of_its_pieces_and_its_pieces(
     assert alone == together
 
 
+def written_lists(bundle: Bundle) -> tuple[Shortlist, list[set[int]]]:
+    """A bundle's shortlist, and the words that it lists for each source piece."""
+    size = bundle.manifest.vocab_size
+    file = bundle.path / "engines/onnx-int8-shortlist" / SHORTLIST_FILE
+    shortlist = read_shortlist(file, size, size)
+    places = pairwise(shortlist.offsets.tolist())
+    return shortlist, [set(shortlist.targets[start:end].tolist()) for start, end in places]
+
+
 def test_a_lent_lexicon_joins_what_the_text_shows(tmp_path: Path, tokenizer_path: Path) -> None:
     """A pair that the text shows, one that the lexicon lists, and the frequent words of both."""
     bundle = tiny.make_bundle(
@@ -147,13 +157,7 @@ def test_a_lent_lexicon_joins_what_the_text_shows(tmp_path: Path, tokenizer_path
         translated_text=lambda: [([10], [20])] * 5,
         lexicon=LentLexicon({10: np.array([33]), 11: np.array([44])}, np.array([55])),
     )
-    size = bundle.manifest.vocab_size
-    file = bundle.path / "engines/onnx-int8-shortlist" / SHORTLIST_FILE
-    shortlist = read_shortlist(file, size, size)
-    lists = [
-        set(shortlist.targets[start:end].tolist())
-        for start, end in pairwise(shortlist.offsets.tolist())
-    ]
+    shortlist, lists = written_lists(bundle)
     assert lists[10] == {10, 20, 33}
     assert lists[11] == {11, 44}
     assert lists[12] == {12}
@@ -174,13 +178,7 @@ def test_a_lent_lexicon_loses_what_much_text_does_not_show(
             {10: np.array([21, 33]), 11: np.array([44]), 12: np.array([44])}, np.array([55])
         ),
     )
-    size = bundle.manifest.vocab_size
-    file = bundle.path / "engines/onnx-int8-shortlist" / SHORTLIST_FILE
-    shortlist = read_shortlist(file, size, size)
-    lists = [
-        set(shortlist.targets[start:end].tolist())
-        for start, end in pairwise(shortlist.offsets.tolist())
-    ]
+    _, lists = written_lists(bundle)
     assert lists[10] == {10, 20, 21, 22}
     assert lists[11] == {11, 20, 44}
     assert lists[12] == {12, 21, 22}

@@ -7,7 +7,7 @@ vocabulary can have it added by `extend`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import sentencepiece as spm
@@ -53,14 +53,7 @@ def missing_characters(tokenizer: bytes) -> str:
 
     Raises PretrainedError where the bytes are no model.
     """
-    parse_sentencepiece(tokenizer, "the tokenizer")
-    processor = spm.SentencePieceProcessor(model_proto=tokenizer)
-    characters = list(dict.fromkeys(COMMON))
-    return "".join(
-        character
-        for character, ids in zip(characters, processor.encode(characters), strict=True)
-        if processor.unk_id() in ids
-    )
+    return _given_as(tokenizer, lambda processor, id_: id_ == processor.unk_id())
 
 
 def written_in_bytes(tokenizer: bytes) -> str:
@@ -69,13 +62,18 @@ def written_in_bytes(tokenizer: bytes) -> str:
 
     Raises PretrainedError where the bytes are no model.
     """
+    return _given_as(tokenizer, lambda processor, id_: processor.is_byte(id_))
+
+
+def _given_as(tokenizer: bytes, is_such: Callable[[spm.SentencePieceProcessor, int], bool]) -> str:
+    """The characters of `COMMON` among whose ids is such a one."""
     parse_sentencepiece(tokenizer, "the tokenizer")
     processor = spm.SentencePieceProcessor(model_proto=tokenizer)
     characters = list(dict.fromkeys(COMMON))
     return "".join(
         character
         for character, ids in zip(characters, processor.encode(characters), strict=True)
-        if any(map(processor.is_byte, ids))
+        if any(is_such(processor, id_) for id_ in ids)
     )
 
 
