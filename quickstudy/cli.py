@@ -394,6 +394,21 @@ def word_pairs(
     print(f"{out}: {count:,} lines", file=sys.stderr)
 
 
+@app.command("grammar-pairs")
+def grammar_pairs(
+    grammar: Annotated[
+        Path, typer.Argument(help="Rules: `[symbol]`, below it `source | target` lines.")
+    ],
+    out: Annotated[Path, typer.Option(help="TSV to write; *.gz is compressed.")],
+    sentences: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
+) -> None:
+    """Generate translated sentences from a grammar of both languages."""
+    from training.data.grammar import write_grammar_pairs
+
+    write_grammar_pairs(grammar, out, sentences, seed)
+
+
 # --- translating and serving --------------------------------------------------------------------
 
 

@@ -255,6 +255,21 @@ def test_word_pairs_are_written_or_it_says_what_is_wrong(
     assert "give them in pairs" in capsys.readouterr().err
 
 
+def test_grammar_pairs_writes_translated_sentences_or_names_the_faulty_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rules, out = tmp_path / "rules.txt", tmp_path / "pairs.tsv"
+    rules.write_text("[sentence]\nA {color} car. | Ein {color}es Auto.\n[color]\nred | rot\n")
+    arguments = ("grammar-pairs", str(rules), "--out", str(out), "--sentences", "1")
+    assert run(*arguments, monkeypatch=monkeypatch) == 0
+    assert out.read_text() == "A red car.\tEin rotes Auto.\n"
+    out.unlink()
+    rules.write_text("[sentence]\nA {color} car. | Ein Auto.\n")
+    assert run(*arguments, monkeypatch=monkeypatch) == 1
+    assert f"{rules}:2: {{color}} stands on one side alone" in capsys.readouterr().err
+    assert not out.exists()
+
+
 def test_recombine_writes_new_sentences_or_says_what_is_wrong(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,0 +1,113 @@
+"""Pairs of sentences out of a synchronous grammar."""
+
+from __future__ import annotations
+
+import gzip
+import random
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from training.data.grammar import grammar_pairs, read_grammar, write_grammar_pairs
+from training.data.readers import CorpusError
+
+GRAMMARS = Path(__file__).parents[2] / "recipes" / "grammars"
+
+SEEN = r"""
+# A man sees another.
+[sentence]
+{^person} sees {person:2}. | {^person} sieht {person:2/2}.
+
+[person]
+a {age} man | ein {age}er Mann / einen {age}en Mann
+the woman | die Frau
+
+[age]
+old | alt
+young | jung
+
+[replace.source]
+\b(a)(?= o) | \1n
+"""
+
+
+def grammar(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "grammar.txt"
+    path.write_text(text)
+    return path
+
+
+def test_both_languages_are_rewritten_together(tmp_path: Path) -> None:
+    people = {
+        "an old man": ("ein alter Mann", "einen alten Mann"),
+        "a young man": ("ein junger Mann", "einen jungen Mann"),
+        "the woman": ("die Frau", "die Frau"),
+    }
+    expected = {
+        f"{one[0].upper()}{one[1:]} sees {other}.": f"{a[0].upper()}{a[1:]} sieht {b}."
+        for (one, (a, _)), (other, (_, b)) in product(people.items(), repeat=2)
+    }
+    # "A" with a capital is not what [replace.source] asks for.
+    expected = {source.replace("An old", "A old"): target for source, target in expected.items()}
+    assert dict(grammar_pairs(read_grammar(grammar(tmp_path, SEEN)), len(expected))) == expected
+
+
+def test_the_same_seed_gives_the_same_pairs(tmp_path: Path) -> None:
+    read = read_grammar(grammar(tmp_path, SEEN))
+    assert list(grammar_pairs(read, 6)) == list(grammar_pairs(read, 6))
+    assert list(grammar_pairs(read, 6)) != list(grammar_pairs(read, 6, seed=2))
+
+
+def test_weights_make_rules_likelier(tmp_path: Path) -> None:
+    read = read_grammar(grammar(tmp_path, "[word]\n@9 often | oft\nrarely | selten\n"))
+    generator = random.Random(1)
+    drawn = [read.sample(generator)[1] for _ in range(1000)]
+    assert 850 < drawn.count("oft") < 950
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "has no rules"),
+        ("a | b", ":1: put a symbol in brackets above the first rule"),
+        ("[s]\na", ":2: write `source | target`"),
+        ("[s]\na | b | c", ":2: write `source | target`"),
+        ("[s]\n{x} | {x}", ":2: no rules for [x]"),
+        ("[s]\n{x} | b\n[x]\na | b", ":2: {x} stands on one side alone"),
+        ("[s]\n{x | {x", ":2: a symbol is written {like.this}"),
+        ("[s]\n@0 a | b", ":2: a rule's weight must be above 0"),
+        ("[s]\na | b\n[replace.target]\n( | x", ":4: no regular expression"),
+        ("[s]\na | b\n[replace.target]\nb | \\1", ":4: no regular expression"),
+    ],
+)
+def test_faults_are_named_with_their_line(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(CorpusError) as error:
+        read_grammar(grammar(tmp_path, text))
+    assert message in str(error.value)
+
+
+def test_a_grammar_without_an_end_is_refused(tmp_path: Path) -> None:
+    read = read_grammar(grammar(tmp_path, "[s]\na {s} | b {s}\n"))
+    with pytest.raises(CorpusError, match=r"\[s\] goes on inside itself"):
+        read.sample(random.Random(1))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
+    out = tmp_path / "pairs.tsv.gz"
+    with pytest.raises(CorpusError, match="gave 9 different sentences of the 10 wanted"):
+        write_grammar_pairs(grammar(tmp_path, SEEN), out, 10)
+    assert not out.exists()
+    write_grammar_pairs(grammar(tmp_path, SEEN), out, 9)
+    rows = gzip.decompress(out.read_bytes()).decode().splitlines()
+    assert "The woman sees an old man.\tDie Frau sieht einen alten Mann." in rows
+    assert len(rows) == 9
+
+
+@pytest.mark.parametrize("path", sorted(GRAMMARS.glob("*.txt")), ids=lambda path: path.stem)
+def test_shipped_grammars_write_clean_sentences(path: Path) -> None:
+    for pair in grammar_pairs(read_grammar(path), 2000):
+        for text in pair:
+            assert text == " ".join(text.split())
+            assert text[0].isupper()
+            assert not set(text) & set("{}|@")
