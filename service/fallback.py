@@ -44,11 +44,37 @@ SEVERITY = {
 """The codes of what is checked here, and how much each counts against a translation."""
 WORD = re.compile(r"[^\W\d_]+(?:['’-][^\W\d_]+)*")
 WORD_OR_MARK = re.compile(WORD.pattern + r"|(?<=[\w'])[^\w\s]")
-PHRASE_TIMES = {1: 3, 2: 3}
-"""Times that so many words may not follow themselves; of more words, twice is too often."""
 LONGEST_PHRASE = 12
 STUTTER = re.compile(r"([^\W\d_]{1,4}?)\1{3,}")
 """Letters that repeat themselves within a word, four times or more."""
+
+
+@dataclass(frozen=True)
+class Phrases:
+    """Phrases of so many words, and how many times in a row are too often; `apart`: marks between
+    words part them, since "die, die die Stadt besitzen" is German."""
+
+    size: int
+    times: int
+    apart: bool = False
+
+    def in_a_row(self, words: Sequence[str]) -> int:
+        """Most times that a phrase of these words follows itself; 1 if none does."""
+        if len(set(words)) > len(words) - self.size:
+            return 1  # one that follows itself has as many words twice
+        longest = run = 0  # of words that come again so many places on
+        for word, later in zip(words, words[self.size :], strict=False):
+            run = run + 1 if word == later else 0
+            longest = max(longest, run)
+        return longest // self.size + 1
+
+
+PHRASES = (
+    Phrases(1, 3, apart=True),
+    Phrases(2, 2, apart=True),
+    Phrases(2, 3),
+    *(Phrases(size, 2) for size in range(3, LONGEST_PHRASE + 1)),
+)
 
 
 @dataclass(frozen=True)
@@ -168,17 +194,14 @@ def _repetition(source: str, text: str) -> TranslationWarning | None:
     words = _words(text)
     if len(set(words)) == len(words):
         return None
-    marked = _words(text, WORD_OR_MARK)
-    for size in range(1, LONGEST_PHRASE + 1):
-        # With marks, since "die, die die Stadt besitzen" is German.
-        read, pattern = (marked, WORD_OR_MARK) if size == 1 else (words, WORD)
-        if len(set(read)) > len(read) - size:
-            continue  # a phrase of so many words that follows itself has as many words twice
-        times = _most_in_a_row(read, size)
-        enough = times >= PHRASE_TIMES.get(size, 2)
-        if enough and times > _most_in_a_row(_words(source, pattern), size):
+    apart = _words_apart(text)
+    for phrases in PHRASES:
+        found = phrases.in_a_row(apart if phrases.apart else words)
+        if found < phrases.times:
+            continue
+        if found > phrases.in_a_row(_words_apart(source) if phrases.apart else _words(source)):
             return TranslationWarning(
-                "repetition", f"The translation says something {times} times in a row."
+                "repetition", f"The translation says something {found} times in a row."
             )
     return None
 
@@ -193,15 +216,6 @@ def _stutters(text: str) -> int:
         ),
         default=0,
     )
-
-
-def _most_in_a_row(words: Sequence[str], size: int) -> int:
-    """Most times that a phrase of so many words follows itself; 1 if none does."""
-    longest = run = 0  # of words that come again so many places on
-    for word, later in zip(words, words[size:], strict=False):
-        run = run + 1 if word == later else 0
-        longest = max(longest, run)
-    return longest // size + 1
 
 
 def _echo(source: str, text: str) -> TranslationWarning | None:
@@ -240,3 +254,9 @@ def _low_score(translation: Translation) -> TranslationWarning | None:
 
 def _words(text: str, pattern: re.Pattern[str] = WORD) -> list[str]:
     return pattern.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+def _words_apart(text: str) -> list[str]:
+    """Words and the marks behind them, no mark like another."""
+    found = enumerate(_words(text, WORD_OR_MARK))
+    return [word if word[0].isalpha() else f"{word}{place}" for place, word in found]

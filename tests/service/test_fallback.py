@@ -33,6 +33,7 @@ def codes(source: str, text: str, **found: object) -> list[str]:
         ("I bought it.", "Ich habe es, habe es, habe es gekauft."),
         ("A man is on the street today.", "Ein Mann ist auf der Straße auf der Straße."),
         ("It is very small.", "Es ist sehr sehr sehr klein."),
+        ("Clique em Salvar para salvar.", "Click Save to save to save changes."),
         ("bye bye", "tschüss tschüss tschüss tschüss"),
         ("He wrote a book.", "Er HAT ein Buch, er hat ein Buch"),
         ("We go home.", "мы идём идём идём домой"),
@@ -55,6 +56,8 @@ def test_repetition_is_seen(source: str, text: str) -> None:
         ("Wait .......", "Warte ......."),
         ("The ferry company", "Die Schifffahrtsgesellschaft"),
         ("people who own it", "die, die die Stadt besitzen"),
+        ("It mattered that we stayed.", "Wichtig war, war, dass wir blieben. Ja! Ja! Ja, ja."),
+        ("They go hand in hand in the park.", "Sie gehen Hand in Hand in den Park."),
         ("I know that you know.", "Ich weiß, dass du weißt, dass ich es weiß."),
     ],
 )
@@ -161,16 +164,25 @@ def test_repetition_is_what_a_search_of_every_stretch_finds() -> None:
         return most
 
     def repeats(source: str, text: str) -> bool:
-        def words(one: str, size: int) -> list[str]:
-            return (WORD_OR_MARK if size == 1 else WORD).findall(one.casefold())
+        def words(one: str) -> list[str]:
+            return WORD.findall(one.casefold())
+
+        def apart(one: str) -> list[str]:
+            found = WORD_OR_MARK.findall(one.casefold())
+            return [word if word[0].isalpha() else f"{at}." for at, word in enumerate(found)]
 
         def stutter(one: str) -> int:
             return max((len(match[0]) for match in STUTTER.finditer(one.casefold())), default=0)
 
+        rules = [
+            (1, 3, apart),
+            (2, 2, apart),
+            *((n, 3 if n == 2 else 2, words) for n in range(2, 13)),
+        ]
         return stutter(text) > stutter(source) or any(
-            (times := most_in_a_row(words(text, size), size)) >= (3 if size <= 2 else 2)
-            and times > most_in_a_row(words(source, size), size)
-            for size in range(1, 13)
+            (times := most_in_a_row(read(text), size)) >= too_often
+            and times > most_in_a_row(read(source), size)
+            for size, too_often, read in rules
         )
 
     chance = random.Random(3)
