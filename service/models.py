@@ -198,7 +198,7 @@ class ModelSet:
         if found is None:
             raise LanguageError(
                 f"`{field}` is {code[:35]!r}, but this service translates {self.pairs}: "
-                f"give {' or '.join(map(repr, sorted(set(known))))} or leave it out",
+                f"give {' or '.join(map(repr, sorted(set(known))))}",
                 field,
             )
         return found

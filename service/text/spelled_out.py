@@ -1,6 +1,6 @@
-"""Abbreviations before numbers (`No. 5`, `p. 12`), days of the week (`Mon–Fri`, `Sat 10:30`) and
-Portuguese times (`17h30`), spelled out for the model: students read them as other words ("No. 5" →
-"Nein 5") or copy them.
+"""Abbreviations before numbers (`No. 5`, `p. 12`), days of the week (`Mon–Fri`, `Sat 10:30`),
+English months (`Dec. 3`) and spans of hours (`9am-5pm`), and Portuguese times (`17h30`), spelled
+out for the model: students read them as other words ("No. 5" → "Nein 5") or copy them.
 What comes back for `No.` is written as the target language does (`Nr. 5`, `n.º 5`).
 """
 
@@ -90,6 +90,25 @@ BEFORE_NUMBER = re.compile(r"\.\s?[\dIVXLC]|º")
 """What a text has in which such an abbreviation is."""
 TIME = re.compile(r"(?<![\w.,:])([01]?\d|2[0-3])h([0-5]\d)(?:min)?(?![\w:])")
 """A time of the day as Portuguese writes it."""
+HOURS = re.compile(
+    r"(?<![\w.,:-])(\d{1,2}(?::[0-5]\d)?\s?[ap]\.?m\b\.?)\s?[-‐‑–—]\s?(?=\d{1,2}(?::[0-5]\d)?\s?[ap]\.?m\b)",
+    re.IGNORECASE,
+)
+"""The first hour of a span, and its dash."""
+MONTHS = {
+    name[:3]: name
+    for name in (
+        *("January", "February", "March", "April", "May", "June", "July", "August"),
+        *("September", "October", "November", "December"),
+    )
+} | {"Sept": "September"}
+"""English months by their abbreviations."""
+_MONTH = "|".join(sorted(MONTHS, key=len, reverse=True))
+MONTH = re.compile(
+    rf"(?<![\w.-])(?:({_MONTH})\b\.?(?=\s\d{{1,2}}(?:st|nd|rd|th)?\b(?![.:]\d)|,?\s(?:19|20)\d\d\b)"
+    rf"|(?<=\d\s)(?!Jan\s[^\W\d])({_MONTH})\b(?:\.(?=\s\d|,))?)"
+)
+"""An abbreviated month before or behind a day, or before a year; people are called Jan."""
 ANY_DAY = {language: re.compile("|".join(names)) for language, (_, names) in DAYS.items()}
 
 
@@ -121,6 +140,9 @@ def spell_out(text: str, language: str, *, is_first: bool = True) -> str:
         text = _numbered(base).sub(lambda match: _word(match, base, is_first), text)
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
+    if base == "en" and any(map(str.isdigit, text)):
+        text = HOURS.sub(r"\1 to ", text)
+        text = MONTH.sub(lambda match: MONTHS[match[1] or match[2]], text)
     return TIME.sub(r"\1:\2", text) if base == "pt" else text
 
 

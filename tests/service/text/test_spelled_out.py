@@ -41,6 +41,16 @@ from tests.service.text.engines import run
         ("pt", "às 17h30, 9h05min ou 8h", "às 17:30, 9:05 ou 8h"),
         ("pt", "a17h30, 17h305, 2,5h30, 25h30", "a17h30, 17h305, 2,5h30, 25h30"),
         ("en", "after 8h30", "after 8h30"),
+        ("en", "Open 9am-5pm.", "Open 9am to 5pm."),
+        ("en", "from 9:30 a.m. – 5 p.m. daily", "from 9:30 a.m. to 5 p.m. daily"),
+        ("en", "9-5 pm, 1.9am-5pm, x9am-5pm", "9-5 pm, 1.9am-5pm, x9am-5pm"),
+        ("de", "9am-5pm", "9am-5pm"),
+        ("en", "on Dec. 3-5, Sept 8th, Mar 2025", "on December 3-5, September 8th, March 2025"),
+        ("en", "the 8 Dec. 2025 and 9 Oct we met", "the 8 December 2025 and 9 October we met"),
+        ("en", "We left on 9 Feb.", "We left on 9 February."),
+        ("en", "Nov.", "Nov."),
+        ("en", "Room 8 Jan sleeps in, dec 8", "Room 8 Jan sleeps in, dec 8"),
+        ("en", "on 8 Jan 2025, 8 Jan.", "on 8 January 2025, 8 January."),
     ],
 )
 def test_abbreviations_are_sent_as_words(language: str, text: str, sent: str) -> None:
