@@ -265,10 +265,11 @@ class RiskObjective(Section):
     sharpness: float = Field(0.5, gt=0)
     """Exponent of the student's probabilities of what it drew; no unit."""
     nll_weight: float = Field(0.3, ge=0, le=1)
-    """Weight of the sentence-level loss along the teacher's translation, 0 to 1; the rest is the
-    risk's."""
+    """Weight of the loss that holds on to whole translations, 0 to 1; the rest is the risk's."""
+    nll_path: Literal["reference", "hypothesis"] = "hypothesis"
+    """Those translations: the teacher's, or the references, which need no teacher."""
     label_smoothing: float = Field(0.1, ge=0, lt=1)
-    """Of the sentence-level loss: probability mass spread over the vocabulary, a share of 1."""
+    """Of that loss: probability mass spread over the vocabulary, a share of 1."""
 
 
 class OnPolicyObjective(Section):
@@ -321,6 +322,8 @@ ObjectiveConfig = Annotated[
 
 def needs_labels(objective: ObjectiveConfig) -> bool:
     """Whether the objective reads the teacher's label store."""
+    if isinstance(objective, RiskObjective):
+        return objective.nll_path == "hypothesis"
     return objective.kind not in ("nll", *BY_START)
 
 

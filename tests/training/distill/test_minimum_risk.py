@@ -9,7 +9,12 @@ import pytest
 import torch
 from sacrebleu.metrics import BLEU
 
-from training.config.losses import NllObjective, RiskObjective, SentenceObjective
+from training.config.losses import (
+    NllObjective,
+    RiskObjective,
+    SentenceObjective,
+    needs_labels,
+)
 from training.data.batching import Batch, pad_rows, target_sequence
 from training.distill.losses import Loss, build_loss
 from training.distill.losses.minimum_risk import MinimumRiskLoss, sentence_bleu
@@ -57,7 +62,7 @@ def bleu_of(candidate: Ids, reference: Ids) -> float:
 def given(
     candidates: list[list[Ids]], sharpness: float, nll_weight: float = 0.0
 ) -> MinimumRiskLoss:
-    risk = GivenCandidates(3, 1.0, sharpness, nll_weight, label_smoothing=0.1)
+    risk = GivenCandidates(3, 1.0, sharpness, nll_weight, "hypothesis", label_smoothing=0.1)
     risk.candidates = candidates
     return risk
 
@@ -124,6 +129,17 @@ def test_all_weight_on_the_nll_is_sentence_level_distillation() -> None:
     student, taught = model(), batch()
     sentence = build_loss(SentenceObjective(), 16)(student, taught).loss
     assert objective(nll_weight=1)(student, taught).loss.equal(sentence)
+
+
+def test_along_references_no_teacher_is_needed() -> None:
+    config = RiskObjective(nll_weight=1, nll_path="reference", label_smoothing=0.0)
+    assert not needs_labels(config)
+    assert needs_labels(RiskObjective())
+    loss = build_loss(config, 16)
+    assert loss.paths == ("reference",)
+    student, taught = model(), batch()._replace(hypothesis=None)
+    nll = build_loss(NllObjective(label_smoothing=0.0), 16)(student, taught).loss
+    assert loss(student, taught).loss.equal(nll)
 
 
 def test_under_mixed_precision_drawing_takes_no_gradient_away() -> None:

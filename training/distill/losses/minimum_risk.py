@@ -69,12 +69,10 @@ class MinimumRiskLoss(Loss):
     The risk of a sentence is Σ_y Q(y | x) · (1 − BLEU(y, reference)) over the distinct ones of
     `samples` translations y that the student draws without dropout, Q ∝ P(y | x)^sharpness (Shen et
     al. 2016, section 3); the loss has its mean over the sentences. The sentence-level loss, along
-    the teacher's translations, keeps the student from forgetting (as Edunov et al. 2018 combine
-    sequence-level with token-level losses). Where the text has no reference the teacher's
-    translation is it; a sentence with neither has no risk.
+    the teacher's translations or the references (`nll_path`), keeps the student from forgetting (as
+    Edunov et al. 2018 combine sequence-level with token-level losses). Where the text has no
+    reference the teacher's translation is it; a sentence with neither has no risk.
     """
-
-    paths: tuple[TargetPath, ...] = ("reference", "hypothesis")
 
     def __init__(
         self,
@@ -82,9 +80,12 @@ class MinimumRiskLoss(Loss):
         draw_temperature: float,
         sharpness: float,
         nll_weight: float,
+        nll_path: TargetPath,
         label_smoothing: float,
     ) -> None:
         super().__init__()
+        self.paths = ("reference",) if nll_path == "reference" else ("reference", "hypothesis")
+        self.nll_path = nll_path
         self.samples = samples
         self.draw_temperature = draw_temperature
         self.sharpness = sharpness
@@ -96,7 +97,7 @@ class MinimumRiskLoss(Loss):
         return len(batch.src)
 
     def forward(self, model: Transformer, batch: Batch) -> LossOutput:
-        target = target_of(batch, "hypothesis")
+        target = target_of(batch, self.nll_path)
         drawn = self._draw(model, batch.src)
         memory, bias = model.encode(batch.src)
         student = student_logp(target_logits(model, target, memory, bias), target.targets)
