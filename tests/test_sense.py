@@ -95,6 +95,15 @@ GERMAN = {
     ),
     "My brother is taller than me.": ("Bruder", "größer als ich"),
     "François Hollande met João Gonçalves.": ("François Hollande", "João Gonçalves"),
+    "Dear customer,": ("^Sehr geehrte",),
+    "Kind regards,": ("Grüßen?",),
+    "The office is closed from December 24-26.": (
+        *("Büro", r"24\.?(?: bis |[-–])26\. Dezember", "geschlossen"),
+    ),
+    "We are open from 9am-5pm on weekdays.": ("9(?: Uhr)? bis 17 Uhr", "geöffnet"),
+    "A man in a blue shirt is standing on a ladder cleaning a window.": (
+        *("Ein Mann in einem blauen", "steht auf einer Leiter", "Fenster"),
+    ),
 }
 
 
