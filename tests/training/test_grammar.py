@@ -93,6 +93,13 @@ def test_a_grammar_without_an_end_is_refused(tmp_path: Path) -> None:
         read.sample(random.Random(1))
 
 
+def test_rules_that_double_each_other_stop_in_time(tmp_path: Path) -> None:
+    doubled = [f"[s{n}]\n{{s{n + 1}}} {{s{n + 1}}} | {{s{n + 1}}}" for n in range(40)]
+    read = read_grammar(grammar(tmp_path, "\n".join([*doubled, "[s40]\na | b"])))
+    with pytest.raises(CorpusError, match=r"line \d+ of the grammar makes sentences of more than"):
+        read.sample(random.Random(1))
+
+
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     out = tmp_path / "pairs.tsv.gz"
     with pytest.raises(CorpusError, match="gave 9 different sentences of the 10 wanted"):

@@ -61,6 +61,8 @@ TRIES = 20
 """Sentences drawn for each one wanted before it is said that the grammar has too few to give."""
 DEEPEST = 50
 """Rules one inside the other; a grammar that goes on beyond has no end."""
+LONGEST = 10_000
+"""Characters of a sentence. A few rules that double each other would fill the memory."""
 
 
 class Rule(NamedTuple):
@@ -91,7 +93,10 @@ class _Drawn:
     inside: dict[str, _Drawn]
 
     def text(self, side: int, form: int = 1) -> str:
-        """Its text in the source (0) or the target (1), in that form or, without one, the first."""
+        """Its text in the source (0) or the target (1), in that form or, without one, the first.
+
+        Raises CorpusError for one of more than 10,000 characters.
+        """
         forms = self.rule.forms[side]
 
         def filled(place: re.Match[str]) -> str:
@@ -99,7 +104,13 @@ class _Drawn:
             text = inner.text(side, int(place["form"] or 1))
             return text[:1].upper() + text[1:] if place["capital"] else text
 
-        return PLACE.sub(filled, forms[form - 1 if form <= len(forms) else 0])
+        text = PLACE.sub(filled, forms[form - 1 if form <= len(forms) else 0])
+        if len(text) > LONGEST:
+            raise CorpusError(
+                f"line {self.rule.line} of the grammar makes sentences of more than {LONGEST:,} "
+                "characters: shorten what it refers to"
+            )
+        return text
 
 
 @dataclass
@@ -108,11 +119,12 @@ class Grammar:
 
     path: Path
     rules: dict[str, list[Rule]] = field(default_factory=dict)
-    replace: tuple[list[tuple[re.Pattern[str], str]], ...] = field(default=([], []))
+    replace: tuple[list[tuple[re.Pattern[str], str]], ...] = field(default_factory=lambda: ([], []))
     _sums: dict[str, list[float]] = field(default_factory=dict)
 
     def sample(self, generator: random.Random) -> Pair:
-        """One sentence in both languages. Raises CorpusError where its rules find no end."""
+        """One sentence in both languages. Raises CorpusError where its rules find no end, or one of
+        more than 10,000 characters."""
         drawn = self._draw(next(iter(self.rules)), generator, 0)
         return self._finished(drawn, 0), self._finished(drawn, 1)
 
@@ -143,7 +155,7 @@ def read_grammar(path: Path) -> Grammar:
     Raises CorpusError, which names the line, where a rule is not one, names a symbol that has no
     rules, or names one on one side alone; and where a file cannot be read.
     """
-    grammar = Grammar(path, replace=([], []))
+    grammar = Grammar(path)
     heading = ""
     for number, line in enumerate(_lines(path), start=1):
         text = line.strip()
