@@ -7,13 +7,15 @@ refused, with what to do.
 from __future__ import annotations
 
 import difflib
+import gzip
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import pyarrow as pa
 
+from quickstudy.atomic import atomic_write
 from training.config.recipe import CorpusConfig, RecipeError, SourceConfig
 
 INVALID_UTF8 = "invalid_utf8"
@@ -91,6 +93,21 @@ def read_lines(path: Path) -> Iterator[str | None]:
     """
     for line in read_byte_lines(path):
         yield decode(line.removesuffix(b"\n"))
+
+
+def read_whole(path: Path) -> list[str]:
+    """The lines of a file, an empty one for each that is not UTF-8. Raises CorpusError where it
+    cannot be read."""
+    try:
+        return [line or "" for line in read_lines(path)]
+    except OSError as error:
+        raise CorpusError(f"{path}: cannot be read: {error}") from None
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines whole or not at all, packed where the name ends in .gz."""
+    content = "".join(f"{line}\n" for line in lines).encode("utf-8")
+    atomic_write(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 def read_byte_lines(path: Path) -> Iterator[bytes]:

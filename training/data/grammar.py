@@ -37,7 +37,6 @@ languages at once. It is plain text:
 
 from __future__ import annotations
 
-import gzip
 import random
 import re
 from collections.abc import Iterator, Sequence
@@ -46,9 +45,8 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
-from quickstudy.atomic import atomic_write
 from quickstudy.progress import Ticker
-from training.data.readers import CorpusError, read_lines
+from training.data.files import CorpusError, read_whole, write_lines
 
 Pair = tuple[str, str]
 
@@ -157,7 +155,7 @@ def read_grammar(path: Path) -> Grammar:
     """
     grammar = Grammar(path)
     heading = ""
-    for number, line in enumerate(_lines(path), start=1):
+    for number, line in enumerate(read_whole(path), start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
@@ -174,13 +172,6 @@ def read_grammar(path: Path) -> Grammar:
     for rule in (rule for rules in grammar.rules.values() for rule in rules):
         _check(grammar, rule)
     return grammar
-
-
-def _lines(path: Path) -> list[str]:
-    try:
-        return [line or "" for line in read_lines(path)]
-    except OSError as error:
-        raise CorpusError(f"{path}: cannot be read: {error}") from None
 
 
 def _sides(path: Path, number: int, text: str) -> tuple[str, str]:
@@ -257,7 +248,6 @@ def write_grammar_pairs(path: Path, out: Path, count: int, seed: int = 1) -> Non
     rows = []
     with Ticker("grammar-pairs", count, "sentences") as tell:
         for pair in grammar_pairs(grammar, count, seed):
-            rows.append("\t".join(pair) + "\n")
+            rows.append("\t".join(pair))
             tell(len(rows))
-    content = "".join(rows).encode("utf-8")
-    atomic_write(out, gzip.compress(content, mtime=0) if out.suffix == ".gz" else content)
+    write_lines(out, rows)

@@ -10,15 +10,13 @@ absolute discounting (Ney, Essen & Kneser 1994).
 
 from __future__ import annotations
 
-import gzip
 import random
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from quickstudy.atomic import atomic_write
 from quickstudy.progress import Ticker
-from training.data.readers import CorpusError, read_lines
+from training.data.files import CorpusError, read_whole, write_lines
 
 START, END = "<s>", "</s>"
 TRIES = 20
@@ -135,16 +133,9 @@ def recombine_files(
         for text in recombine(lines, count, without=others, **options):
             found.append(text)
             tell(len(found))
-    content = ("\n".join(found) + "\n").encode("utf-8")
-    atomic_write(out, gzip.compress(content, mtime=0) if out.suffix == ".gz" else content)
+    write_lines(out, found)
 
 
 def _lines(paths: Sequence[Path]) -> list[str]:
     """The lines of files that are UTF-8 and not empty."""
-    found: list[str] = []
-    for path in paths:
-        try:
-            found += [line for line in read_lines(path) if line and line.strip()]
-        except OSError as error:
-            raise CorpusError(f"{path}: cannot be read: {error}") from None
-    return found
+    return [line for path in paths for line in read_whole(path) if line.strip()]

@@ -8,7 +8,6 @@ IBM Model 1 (Brown et al. 1993), learnt in both directions: the competitive link
 
 from __future__ import annotations
 
-import gzip
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,9 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from quickstudy.atomic import atomic_write
+from training.data.files import CorpusError, read_lines, write_lines
 from training.data.lexical_table import LexicalTable, Sentence, lexical_table
-from training.data.readers import CorpusError, read_lines
 
 Pair = tuple[str, str]
 
@@ -134,16 +132,15 @@ def write_word_pairs(
         sentences += [(s, t) for s, t in zip(left, right, strict=True) if s and t]
     lines = list[str]()
     for pair in word_pairs(sentences, least_count):
-        lines.append(f"{pair.src}\t{pair.trg}\n")
+        lines.append(f"{pair.src}\t{pair.trg}")
         if pair.src.islower():
-            lines.append(f"{_capital(pair.src)}\t{_capital(pair.trg)}\n")
+            lines.append(f"{_capital(pair.src)}\t{_capital(pair.trg)}")
     if not lines:
         raise CorpusError(
             "no two words of this text translate each other reliably: give more text. Words must "
             "be divided by spaces"
         )
-    content = "".join(lines).encode("utf-8")
-    atomic_write(out, gzip.compress(content, mtime=0) if out.suffix == ".gz" else content)
+    write_lines(out, lines)
     return len(lines)
 
 
