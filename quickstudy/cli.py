@@ -397,7 +397,7 @@ def word_pairs(
 @app.command("grammar-pairs")
 def grammar_pairs(
     grammar: Annotated[
-        Path, typer.Argument(help="Rules: `[symbol]`, below it `source | target` lines.")
+        Path, typer.Argument(help="Rules: a symbol in brackets, lines `source | target` below it.")
     ],
     out: Annotated[Path, typer.Option(help="TSV to write; *.gz is compressed.")],
     sentences: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 10_000,

@@ -76,6 +76,9 @@ def test_weights_make_rules_likelier(tmp_path: Path) -> None:
         ("[s]\n{x} | {x}", ":2: no rules for [x]"),
         ("[s]\n{x} | b\n[x]\na | b", ":2: {x} stands on one side alone"),
         ("[s]\n{x | {x", ":2: a symbol is written {like.this}"),
+        ("[my s]\na | b", ":1: a symbol's name has letters, digits"),
+        ("[s]\na | b\n[x]\nc | d", ": no rule leads to [x]"),
+        ("[s]\na | b\n[replace.soruce]\nc | d", ":3: write [replace.source] or [replace.target]"),
         ("[s]\n@0 a | b", ":2: a rule's weight must be above 0"),
         ("[s]\na | b\n[replace.target]\n( | x", ":4: no regular expression"),
         ("[s]\na | b\n[replace.target]\nb | \\1", ":4: no regular expression"),
@@ -96,8 +99,36 @@ def test_a_grammar_without_an_end_is_refused(tmp_path: Path) -> None:
 def test_rules_that_double_each_other_stop_in_time(tmp_path: Path) -> None:
     doubled = [f"[s{n}]\n{{s{n + 1}}} {{s{n + 1}}} | {{s{n + 1}}}" for n in range(40)]
     read = read_grammar(grammar(tmp_path, "\n".join([*doubled, "[s40]\na | b"])))
-    with pytest.raises(CorpusError, match=r"line \d+ of the grammar makes sentences of more than"):
+    with pytest.raises(CorpusError, match=r"grammar.txt:\d+: makes sentences of more than"):
         read.sample(random.Random(1))
+
+
+def test_rules_that_branch_stop_in_time(tmp_path: Path) -> None:
+    rules = [
+        f"[s{n}]\n{{s{n + 1}}} {{s{n + 1}:2}} | {{s{n + 1}}} {{s{n + 1}:2}}" for n in range(40)
+    ]
+    read = read_grammar(grammar(tmp_path, "\n".join([*rules, "[s40]\na | b"])))
+    with pytest.raises(CorpusError, match="without an end"):
+        read.sample(random.Random(1))
+
+
+def test_a_small_grammar_says_soon_that_it_has_no_more(tmp_path: Path) -> None:
+    read = read_grammar(grammar(tmp_path, SEEN))
+    with pytest.raises(CorpusError, match="gave 9 different sentences of the 1,000,000 wanted"):
+        list(grammar_pairs(read, 1_000_000))
+
+
+def test_replacements_leave_one_line_of_single_spaces(tmp_path: Path) -> None:
+    text = "[s]\na\tx b | c d\n[replace.source]\nb |\n[replace.target]\nd | \\n\\tz"
+    assert list(grammar_pairs(read_grammar(grammar(tmp_path, text)), 1)) == [("a x", "c z")]
+
+
+def test_the_grammar_itself_is_never_the_output(tmp_path: Path) -> None:
+    path = grammar(tmp_path, SEEN)
+    for out in (path, tmp_path):
+        with pytest.raises(CorpusError, match="choose another --out"):
+            write_grammar_pairs(path, out, 9)
+    assert path.read_text() == SEEN
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ languages at once. It is plain text:
   second, or the first where there is one alone.
 - `@3` makes a rule three times as likely as the others.
 - `[replace.source]` and `[replace.target]` hold regular expressions and what takes their place in
-  finished sentences, in order: `a apple` → `an apple`, `in dem` → `im`.
+  finished sentences, in order: `a apple` → `an apple`, `in dem` → `im`. A
+  pattern with nothing behind ` |` is taken out.
 """
 
 from __future__ import annotations
@@ -51,24 +52,26 @@ from training.data.files import CorpusError, read_whole, write_lines
 Pair = tuple[str, str]
 
 HEADING = re.compile(r"\[([\w.-]+)\]")
-WEIGHT = re.compile(r"@(\d+(?:\.\d+)?)\s+")
+WEIGHT = re.compile(r"@(\d{1,6}(?:\.\d{1,6})?)\s+")
 PLACE = re.compile(r"\{(?P<capital>\^?)(?P<symbol>[\w.-]+)(?P<number>:\d+)?(?:/(?P<form>[1-9]))?\}")
 SIDES = ("source", "target")
 REPLACE = {f"replace.{side}": number for number, side in enumerate(SIDES)}
 TRIES = 20
 """Sentences drawn for each one wanted before it is said that the grammar has too few to give."""
+REPEATS = 10_000
+"""So many drawn in a row that came before say so earlier."""
 DEEPEST = 50
 """Rules one inside the other; a grammar that goes on beyond has no end."""
 LONGEST = 10_000
-"""Characters of a sentence. A few rules that double each other would fill the memory."""
+"""Characters, and rules, of a sentence: a few rules that double each other would fill the memory."""
 
 
 class Rule(NamedTuple):
-    """What a symbol may become: its forms in either language, and where they are in the file."""
+    """What a symbol may become: its forms in either language, and the file and line they are in."""
 
     forms: tuple[Sequence[str], Sequence[str]]
     weight: float
-    line: int
+    where: str
 
     @property
     def symbols(self) -> list[dict[str, str]]:
@@ -105,8 +108,8 @@ class _Drawn:
         text = PLACE.sub(filled, forms[form - 1 if form <= len(forms) else 0])
         if len(text) > LONGEST:
             raise CorpusError(
-                f"line {self.rule.line} of the grammar makes sentences of more than {LONGEST:,} "
-                "characters: shorten what it refers to"
+                f"{self.rule.where}: makes sentences of more than {LONGEST:,} characters: shorten "
+                "what it refers to"
             )
         return text
 
@@ -119,16 +122,20 @@ class Grammar:
     rules: dict[str, list[Rule]] = field(default_factory=dict)
     replace: tuple[list[tuple[re.Pattern[str], str]], ...] = field(default_factory=lambda: ([], []))
     _sums: dict[str, list[float]] = field(default_factory=dict)
+    _left: int = LONGEST
+    """Rules that the sentence which is being drawn may still have."""
 
     def sample(self, generator: random.Random) -> Pair:
         """One sentence in both languages. Raises CorpusError where its rules find no end, or one of
         more than 10,000 characters."""
+        self._left = LONGEST
         drawn = self._draw(next(iter(self.rules)), generator, 0)
         return self._finished(drawn, 0), self._finished(drawn, 1)
 
     def _draw(self, symbol: str, generator: random.Random, depth: int) -> _Drawn:
         rules = self.rules[symbol]
-        if depth > DEEPEST:
+        self._left -= 1
+        if depth > DEEPEST or not self._left:
             raise CorpusError(
                 f"{self.path}: [{symbol}] goes on inside itself without an end: make the rules "
                 "that end it likelier, with @ and a number"
@@ -144,14 +151,15 @@ class Grammar:
         text = drawn.text(side)
         for pattern, replacement in self.replace[side]:
             text = pattern.sub(replacement, text)
-        return text
+        return " ".join(text.split())
 
 
 def read_grammar(path: Path) -> Grammar:
     """The grammar in a file.
 
     Raises CorpusError, which names the line, where a rule is not one, names a symbol that has no
-    rules, or names one on one side alone; and where a file cannot be read.
+    rules, or names one on one side alone, and where no rule leads to a symbol; also where a file
+    cannot be read.
     """
     grammar = Grammar(path)
     heading = ""
@@ -161,6 +169,15 @@ def read_grammar(path: Path) -> Grammar:
             continue
         if found := HEADING.fullmatch(text):
             heading = found[1]
+            if heading.startswith("replace.") and heading not in REPLACE:
+                raise CorpusError(
+                    f"{path}:{number}: write [replace.source] or [replace.target]: {text}"
+                )
+        elif text.startswith("[") and text.endswith("]"):
+            raise CorpusError(
+                f"{path}:{number}: a symbol's name has letters, digits, full stops, hyphens and "
+                f"underscores, no spaces: {text}"
+            )
         elif not heading:
             raise CorpusError(f"{path}:{number}: put a symbol in brackets above the first rule")
         elif heading in REPLACE:
@@ -171,7 +188,21 @@ def read_grammar(path: Path) -> Grammar:
         raise CorpusError(f"{path}: has no rules. See `quickstudy grammar-pairs --help`")
     for rule in (rule for rules in grammar.rules.values() for rule in rules):
         _check(grammar, rule)
+    if unused := grammar.rules.keys() - _reached(grammar):
+        raise CorpusError(f"{path}: no rule leads to [{min(unused)}]: use it, or take it out")
     return grammar
+
+
+def _reached(grammar: Grammar) -> set[str]:
+    """The symbols that a sentence may have."""
+    waiting = [next(iter(grammar.rules))]
+    reached = set(waiting)
+    while waiting:
+        rules = grammar.rules[waiting.pop()]
+        new = {symbol for rule in rules for symbol in rule.symbols[0].values()} - reached
+        reached |= new
+        waiting += new
+    return reached
 
 
 def _sides(path: Path, number: int, text: str) -> tuple[str, str]:
@@ -182,7 +213,7 @@ def _sides(path: Path, number: int, text: str) -> tuple[str, str]:
 
 
 def _replacement(path: Path, number: int, text: str) -> tuple[re.Pattern[str], str]:
-    pattern, replacement = _sides(path, number, text)
+    pattern, replacement = _sides(path, number, f"{text} " if text.endswith(" |") else text)
     try:
         compiled = re.compile(pattern)
         compiled.sub(replacement, "")
@@ -206,29 +237,34 @@ def _rule(path: Path, number: int, text: str) -> Rule:
         for form in side:
             if set(PLACE.sub("", form)) & set("{}"):
                 raise CorpusError(f"{path}:{number}: a symbol is written {{like.this}}: {form}")
-    return Rule((forms[0], forms[1]), weight, number)
+    return Rule((forms[0], forms[1]), weight, f"{path}:{number}")
 
 
 def _check(grammar: Grammar, rule: Rule) -> None:
     source, target = rule.symbols
-    where = f"{grammar.path}:{rule.line}"
     if alone := sorted(source.keys() ^ target.keys()):
-        raise CorpusError(f"{where}: {{{alone[0]}}} stands on one side alone")
+        raise CorpusError(f"{rule.where}: {{{alone[0]}}} stands on one side alone")
     if unknown := sorted(set(source.values()) - grammar.rules.keys()):
-        raise CorpusError(f"{where}: no rules for [{unknown[0]}]")
+        raise CorpusError(f"{rule.where}: no rules for [{unknown[0]}]")
 
 
 def grammar_pairs(grammar: Grammar, count: int, seed: int = 1) -> Iterator[Pair]:
     """`count` pairs, no source of them twice; the same arguments give the same pairs.
 
-    Raises CorpusError where 20 sentences drawn for each one wanted do not give as many.
+    Raises CorpusError where 20 sentences drawn for each one wanted do not give as many, or 10,000
+    in a row nothing new.
     """
     generator = random.Random(seed)
     known: set[str] = set()
+    repeats = 0
     for _ in range(TRIES * count):
         pair = grammar.sample(generator)
         if pair[0] in known:
+            repeats += 1
+            if repeats == REPEATS:
+                break
             continue
+        repeats = 0
         known.add(pair[0])
         yield pair
         if len(known) == count:
@@ -245,6 +281,8 @@ def write_grammar_pairs(path: Path, out: Path, count: int, seed: int = 1) -> Non
     Nothing is written where it fails; raises what `read_grammar` and `grammar_pairs` raise.
     """
     grammar = read_grammar(path)
+    if out.exists() and (not out.is_file() or out.samefile(path)):
+        raise CorpusError(f"{out}: is the grammar itself or no file: choose another --out")
     rows = []
     with Ticker("grammar-pairs", count, "sentences") as tell:
         for pair in grammar_pairs(grammar, count, seed):
