@@ -63,7 +63,7 @@ REPEATS = 10_000
 DEEPEST = 50
 """Rules one inside the other; a grammar that goes on beyond has no end."""
 LONGEST = 10_000
-"""Characters, and rules, of a sentence: a few rules that double each other would fill the memory."""
+"""Characters, and rules, of a sentence: rules that double each other would fill the memory."""
 
 
 class Rule(NamedTuple):
