@@ -401,12 +401,16 @@ def grammar_pairs(
     ],
     out: Annotated[Path, typer.Option(help="TSV to write; *.gz is compressed.")],
     sentences: Annotated[int, typer.Option(min=1, help="Number of pairs.")] = 10_000,
+    without: Annotated[
+        list[Path] | None,
+        typer.Option(help="Source text to leave out, such as a test set; repeatable."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
 ) -> None:
     """Generate translated sentences from a grammar of both languages."""
     from training.data.grammar import write_grammar_pairs
 
-    write_grammar_pairs(grammar, out, sentences, seed)
+    write_grammar_pairs(grammar, out, sentences, seed, without or ())
 
 
 # --- translating and serving --------------------------------------------------------------------

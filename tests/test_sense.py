@@ -101,8 +101,8 @@ GERMAN = {
         *("Büro", r"24\.?(?: bis |[-–])26\. Dezember", "geschlossen"),
     ),
     "We are open from 9am-5pm on weekdays.": ("9(?: Uhr)? bis 17 Uhr", "geöffnet"),
-    "A man in a blue shirt is standing on a ladder cleaning a window.": (
-        *("Ein Mann in einem blauen", "steht auf einer Leiter", "Fenster"),
+    "A man in a yellow helmet is repairing a bicycle in front of a shop.": (
+        *("Ein Mann", "gelben (?:Schutz)?[Hh]elm", "repariert", "Fahrrad", "vor einem"),
     ),
 }
 

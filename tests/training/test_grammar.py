@@ -123,6 +123,17 @@ def test_replacements_leave_one_line_of_single_spaces(tmp_path: Path) -> None:
     assert list(grammar_pairs(read_grammar(grammar(tmp_path, text)), 1)) == [("a x", "c z")]
 
 
+def test_lines_of_a_test_set_are_left_out(tmp_path: Path) -> None:
+    path, held, out = grammar(tmp_path, SEEN), tmp_path / "test.en", tmp_path / "pairs.tsv"
+    held.write_text("The woman sees the woman.\nThe woman sees an old man.\n")
+    write_grammar_pairs(path, out, 7, without=[held])
+    sources = {row.split("\t")[0] for row in out.read_text().splitlines()}
+    assert len(sources) == 7
+    assert not sources & set(held.read_text().splitlines())
+    with pytest.raises(CorpusError, match="gave 7 different sentences of the 8 wanted"):
+        write_grammar_pairs(path, out, 8, without=[held])
+
+
 def test_the_grammar_itself_is_never_the_output(tmp_path: Path) -> None:
     path = grammar(tmp_path, SEEN)
     for out in (path, tmp_path):

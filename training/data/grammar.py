@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -248,15 +248,18 @@ def _check(grammar: Grammar, rule: Rule) -> None:
         raise CorpusError(f"{rule.where}: no rules for [{unknown[0]}]")
 
 
-def grammar_pairs(grammar: Grammar, count: int, seed: int = 1) -> Iterator[Pair]:
-    """`count` pairs, no source of them twice; the same arguments give the same pairs.
+def grammar_pairs(
+    grammar: Grammar, count: int, seed: int = 1, without: Collection[str] = ()
+) -> Iterator[Pair]:
+    """`count` pairs, no source of them twice or in `without`, such as a test set's; the same
+    arguments give the same pairs.
 
     Raises CorpusError where 20 sentences drawn for each one wanted do not give as many, or 10,000
     in a row nothing new.
     """
     generator = random.Random(seed)
-    known: set[str] = set()
-    repeats = 0
+    known = {" ".join(line.split()) for line in without}
+    found = repeats = 0
     for _ in range(TRIES * count):
         pair = grammar.sample(generator)
         if pair[0] in known:
@@ -266,26 +269,31 @@ def grammar_pairs(grammar: Grammar, count: int, seed: int = 1) -> Iterator[Pair]
             continue
         repeats = 0
         known.add(pair[0])
+        found += 1
         yield pair
-        if len(known) == count:
+        if found == count:
             return
     raise CorpusError(
-        f"{grammar.path}: gave {len(known):,} different sentences of the {count:,} wanted: ask for "
+        f"{grammar.path}: gave {found:,} different sentences of the {count:,} wanted: ask for "
         "fewer with --sentences, or write more rules"
     )
 
 
-def write_grammar_pairs(path: Path, out: Path, count: int, seed: int = 1) -> None:
-    """Write `count` pairs of the grammar in a file as TSV, packed where `out` ends in .gz.
+def write_grammar_pairs(
+    path: Path, out: Path, count: int, seed: int = 1, without: Sequence[Path] = ()
+) -> None:
+    """Write `count` pairs of the grammar in a file as TSV, packed where `out` ends in .gz; none
+    whose source is a line of a file of `without`.
 
     Nothing is written where it fails; raises what `read_grammar` and `grammar_pairs` raise.
     """
     grammar = read_grammar(path)
     if out.exists() and (not out.is_file() or out.samefile(path)):
         raise CorpusError(f"{out}: is the grammar itself or no file: choose another --out")
+    others = [line for file in without for line in read_whole(file)]
     rows = []
     with Ticker("grammar-pairs", count, "sentences") as tell:
-        for pair in grammar_pairs(grammar, count, seed):
+        for pair in grammar_pairs(grammar, count, seed, others):
             rows.append("\t".join(pair))
             tell(len(rows))
     write_lines(out, rows)
