@@ -90,11 +90,18 @@ BEFORE_NUMBER = re.compile(r"\.\s?[\dIVXLC]|º")
 """What a text has in which such an abbreviation is."""
 TIME = re.compile(r"(?<![\w.,:])([01]?\d|2[0-3])h([0-5]\d)(?:min)?(?![\w:])")
 """A time of the day as Portuguese writes it."""
+_HOUR = r"(?P<{0}>1[0-2]|0?[1-9])(?P<{0}_minutes>[:.][0-5]\d)?"
 HOURS = re.compile(
-    r"(?<![\w.,:-])(\d{1,2}(?::[0-5]\d)?\s?[ap]\.?m\b\.?)\s?[-‐‑–—]\s?(?=\d{1,2}(?::[0-5]\d)?\s?[ap]\.?m\b)",
+    rf"(?<![\w.,:$€£+-]){_HOUR.format('first')}(?P<first_half>\s?[ap]\.?m\b\.?)?(?P<between>\s?[-‐‑–—]\s?|\s(?:and|to|or)\s)"
+    rf"{_HOUR.format('last')}(?P<last_half>\s?(?P<letter>[ap])\.?m)\b",
     re.IGNORECASE,
 )
-"""The first hour of a span, and its dash."""
+"""Two hours of which the last has its half of the day: `9am-5pm`, `9-5pm`, `between 5 and 6pm`."""
+BEFORE_HOURS = re.compile(r"\b(?:between|at|around|either|from)\s\Z", re.IGNORECASE)
+"""What says that two numbers with `and` or `or` are hours."""
+POINT_HOUR = re.compile(r"(?<![\w.,:-])(1[0-2]|0?[1-9])\.([0-5]\d)(?=\s?[ap]\.?m\b)", re.IGNORECASE)
+"""An hour with a point before its minutes: `9.30 am`."""
+OTHER_HALF = str.maketrans("apAP", "paPA")
 MONTHS = {
     name[:3]: name
     for name in (
@@ -141,7 +148,7 @@ def spell_out(text: str, language: str, *, is_first: bool = True) -> str:
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
     if base == "en" and any(map(str.isdigit, text)):
-        text = HOURS.sub(r"\1 to ", text)
+        text = POINT_HOUR.sub(r"\1:\2", HOURS.sub(_hours, text))
         text = MONTH.sub(lambda match: MONTHS[match[1] or match[2]], text)
     return TIME.sub(r"\1:\2", text) if base == "pt" else text
 
@@ -176,6 +183,32 @@ def _word(match: re.Match[str], language: str, is_first: bool) -> str:
         return f"{WITHIN_SENTENCES[abbreviation]} "
     name = WORDS[language][abbreviation]
     return f"{name[:1].upper() + name[1:] if match[0][:1].isupper() else name} "
+
+
+def _hours(match: re.Match[str]) -> str:
+    """A span of hours, each with its half of the day: the first has that of the last if it is
+    before it on the dial, else the other."""
+    joined = match["between"].strip().lower() in ("and", "or")
+    if joined and not BEFORE_HOURS.search(match.string, 0, match.start()):
+        return match[0]
+    half = match["first_half"]
+    if half is None:
+        first, last = (int(match[group]) % 12 for group in ("first", "last"))
+        is_other = (first, _minutes(match, "first")) >= (last, _minutes(match, "last"))
+        half = match["last_half"]
+        if is_other:
+            half = half.translate(OTHER_HALF)
+    dash = match["between"].strip()
+    between = f" {dash} " if dash.isalpha() else " to "
+    hours = (
+        f"{match[group]}{(match[f'{group}_minutes'] or '').replace('.', ':')}"
+        for group in ("first", "last")
+    )
+    return f"{next(hours)}{half}{between}{next(hours)}{match['last_half']}"
+
+
+def _minutes(match: re.Match[str], group: str) -> str:
+    return (match[f"{group}_minutes"] or ":00")[1:]
 
 
 def _day(match: re.Match[str], language: str) -> str:
