@@ -8,6 +8,7 @@ left behind.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -100,7 +101,10 @@ def _errors_name(path: Path, draft: Path) -> Iterator[None]:
 
 
 def _clean_up(path: Path) -> None:
-    """Remove what killed writers of `path` left; restore a folder that one had moved aside."""
+    """Remove what killed writers of `path` left; restore a folder that one had moved aside. Raises
+    OSError for a device, a pipe or a socket, which the rename would take away."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "Not a file or folder, but a device or pipe", str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     for former in _siblings(path, FORMER):
         if _is_abandoned(former):

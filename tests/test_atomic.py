@@ -1,5 +1,6 @@
 """Writes are whole or absent, also after a kill."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -41,6 +42,17 @@ def test_failed_write_keeps_the_former_file(tmp_path):
         atomic_write(path, "\ud800")
     assert path.read_text() == "old"
     assert names(tmp_path) == ["note.txt"]
+
+
+def test_a_pipe_or_device_is_not_replaced(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="device or pipe"):
+        atomic_write(path, "x")
+    with pytest.raises(OSError, match="device or pipe"), atomic_folder(path):
+        pass
+    assert path.is_fifo()
+    assert names(tmp_path) == ["pipe"]
 
 
 def test_folder_appears_only_at_the_end_and_replaces(tmp_path):
