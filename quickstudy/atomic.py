@@ -100,11 +100,16 @@ def _errors_name(path: Path, draft: Path) -> Iterator[None]:
         raise
 
 
+def check_replaceable(path: Path) -> None:
+    """Raises FileExistsError for a device, a pipe or a socket, which a rename would take away."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise FileExistsError(errno.EEXIST, "Not a file or folder", str(path))
+
+
 def _clean_up(path: Path) -> None:
     """Remove what killed writers of `path` left; restore a folder that one had moved aside. Raises
-    OSError for a device, a pipe or a socket, which the rename would take away."""
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(errno.EINVAL, "Not a file or folder, but a device or pipe", str(path))
+    OSError as `check_replaceable`."""
+    check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for former in _siblings(path, FORMER):
         if _is_abandoned(former):

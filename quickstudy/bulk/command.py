@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from quickstudy.api import Model
-from quickstudy.atomic import atomic_write
+from quickstudy.atomic import atomic_write, check_replaceable
 from quickstudy.bulk.files import LineFile, kind_of, open_file, record_format
 from quickstudy.bulk.job import JobConfig, run_job
 from quickstudy.bulk.stream import (
@@ -67,7 +67,8 @@ class BulkCommand:
                 self._stream(model)
 
     def _check(self) -> None:
-        """Raises QuickstudyError for options that contradict each other."""
+        """Raises QuickstudyError for options that contradict each other, and OSError
+        for a device to write to."""
         if self.workers not in (None, "ray"):
             raise QuickstudyError(
                 f"--workers takes `ray`, not {self.workers!r}; without it all cores are used, or "
@@ -80,8 +81,9 @@ class BulkCommand:
                 f"--report and --workers are for lines, and {self.config.format} is one document: "
                 "leave them out"
             )
-        for path in (self.output, self.report):
-            if path is not None and self.input is not None and _same(path, self.input):
+        for path in filter(None, (self.output, self.report)):
+            check_replaceable(path)
+            if self.input is not None and _same(path, self.input):
                 raise QuickstudyError(f"{path} is the input: choose another file to write")
 
     def _translate_document(self, model: Model) -> None:
