@@ -36,6 +36,21 @@ AMOUNT_BEFORE = re.compile(r"\d[\d.,]{0,25}\s?$")
 AMOUNT_AFTER = re.compile(r"\s?\d(?:[\d.,]{0,25}\d)?")
 AMOUNT_CHARS = 30
 
+NEXT_NAME = re.compile(r"[ \u00a0]([^\W\d_]+(?:-[^\W\d_]+)?)(?!\w)")
+NO_NAMES = frozenset({
+    "airlines", "airport", "and", "april", "are", "as", "association", "at", "august",
+    "avenue", "bank", "bay", "bridge", "by", "called", "can", "center", "centre", "church",
+    "city", "club", "college", "company", "corporation", "council", "county", "december",
+    "did", "does", "february", "for", "foundation", "friday", "from", "gallery", "government",
+    "group", "had", "hall", "has", "hospital", "hotel", "in", "institute", "international",
+    "is", "island", "islands", "january", "july", "june", "lake", "library", "march", "market",
+    "may", "monday", "mountains", "museum", "national", "november", "october", "of", "office",
+    "on", "or", "palace", "park", "prize", "province", "republic", "river", "road", "said",
+    "saturday", "school", "sea", "september", "square", "state", "station", "street", "sunday",
+    "team", "the", "theater", "theatre", "thursday", "to", "told", "tower", "tuesday",
+    "university", "valley", "was", "wednesday", "were", "will", "with",
+})  # fmt: skip
+"""English words that are no part of the name before them, or are translated in it."""
 UnknownSpans = Callable[[str], Sequence[tuple[int, int]]]
 CAPITALISED = "capitalised"
 """Name of a protected word that the model could read if its first letter were a small one."""
@@ -131,7 +146,7 @@ class Coverage:
         builder = InlineTextBuilder()
         place = 0
         stretches = _stretches(text, spans, self.capitals.letters)
-        for start, end, kind, name in _joined(text, stretches):
+        for start, end, kind, name in _whole_names(text, _joined(text, stretches)):
             builder.add_inline(inline.cut(place, start))
             inside = inline.cut(start, end)
             builder.add_element(kept(inside.raw(), kind, inside.shown(), name))
@@ -289,3 +304,24 @@ def _joined(text: str, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
         last = stretch
     if last:
         yield last
+
+
+def _whole_names(text: str, stretches: Iterator[Stretch]) -> Iterator[Stretch]:
+    """The same, with the word behind a name that goes on with it: of `François Hollande`, of which
+    a model cannot read the first half, it may well forget the other."""
+    before: Stretch | None = None
+    for stretch in stretches:
+        if before:
+            yield _whole_name(text, before, stretch[0])
+        before = stretch
+    if before:
+        yield _whole_name(text, before, len(text))
+
+
+def _whole_name(text: str, stretch: Stretch, limit: int) -> Stretch:
+    start, end, kind, name = stretch
+    word = NEXT_NAME.match(text, end, limit)
+    if kind != "word" or name or word is None or not text[start:end].istitle():
+        return stretch
+    is_name = word[1].istitle() and len(word[1]) > 1 and word[1].lower() not in NO_NAMES
+    return (start, word.end(), kind, name) if is_name else stretch
