@@ -335,6 +335,7 @@ def given_run(folder: Path, teacher: Path, *more: str) -> Run:
     return Run(load_recipe(ROOT / "recipes" / "tiny.yaml", sets), folder / "given")
 
 
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_a_given_teacher_teaches_in_its_own_tokens(tmp_path: Path, given_teacher: Path) -> None:
     # A student of twelve steps writes nonsense, and rounding changes nonsense a lot.

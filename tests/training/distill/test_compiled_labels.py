@@ -345,6 +345,7 @@ def test_int8_labels_are_other_labels(place: Path, tmp_path: Path) -> None:
 
 
 @needs_library
+@pytest.mark.thorough
 @pytest.mark.slow
 def test_workers_and_precisions_of_the_label_stage(place: Path, tmp_path: Path) -> None:
     run = run_of(place, tmp_path, {})
