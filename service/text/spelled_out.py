@@ -1,5 +1,5 @@
 """Abbreviations before numbers (`No. 5`, `p. 12`), days of the week (`Mon–Fri`, `Sat 10:30`),
-English months (`Dec. 3`) and spans of hours (`9am-5pm`), and Portuguese times (`17h30`), spelled
+English months (`Dec. 3`) and spans of hours (`9-5pm`), and Portuguese times (`17h30`), spelled
 out for the model: students read them as other words ("No. 5" → "Nein 5") or copy them.
 What comes back for `No.` is written as the target language does (`Nr. 5`, `n.º 5`).
 """
@@ -93,12 +93,13 @@ TIME = re.compile(r"(?<![\w.,:])([01]?\d|2[0-3])h([0-5]\d)(?:min)?(?![\w:])")
 _HOUR = r"(?P<{0}>1[0-2]|0?[1-9])(?P<{0}_minutes>[:.][0-5]\d)?"
 HOURS = re.compile(
     rf"(?<![\w.,:$€£+-]){_HOUR.format('first')}(?P<first_half>\s?[ap]\.?m\b\.?)?(?P<between>\s?[-‐‑–—]\s?|\s(?:and|to|or)\s)"
-    rf"{_HOUR.format('last')}(?P<last_half>\s?(?P<letter>[ap])\.?m)\b",
+    rf"{_HOUR.format('last')}(?P<last_half>\s?[ap]\.?m)\b",
     re.IGNORECASE,
 )
 """Two hours of which the last has its half of the day: `9am-5pm`, `9-5pm`, `between 5 and 6pm`."""
 BEFORE_HOURS = re.compile(r"\b(?:between|at|around|either|from)\s\Z", re.IGNORECASE)
 """What says that two numbers with `and` or `or` are hours."""
+LOOKBACK_CHARS = 12
 POINT_HOUR = re.compile(r"(?<![\w.,:-])(1[0-2]|0?[1-9])\.([0-5]\d)(?=\s?[ap]\.?m\b)", re.IGNORECASE)
 """An hour with a point before its minutes: `9.30 am`."""
 OTHER_HALF = str.maketrans("apAP", "paPA")
@@ -189,7 +190,8 @@ def _hours(match: re.Match[str]) -> str:
     """A span of hours, each with its half of the day: the first has that of the last if it is
     before it on the dial, else the other."""
     joined = match["between"].strip().lower() in ("and", "or")
-    if joined and not BEFORE_HOURS.search(match.string, 0, match.start()):
+    start = match.start()
+    if joined and not BEFORE_HOURS.search(match.string, max(0, start - LOOKBACK_CHARS), start):
         return match[0]
     half = match["first_half"]
     if half is None:
