@@ -101,7 +101,10 @@ def _errors_name(path: Path, draft: Path) -> Iterator[None]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises FileExistsError for a device, a pipe or a socket, which a rename would take away."""
+    """Raises FileExistsError for a device, a pipe or a socket, which a rename would take away, and
+    IsADirectoryError for an empty name."""
+    if not path.name:
+        raise IsADirectoryError(errno.EISDIR, "No name of a file", str(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise FileExistsError(errno.EEXIST, "Not a file or folder", str(path))
 

@@ -55,6 +55,11 @@ def test_a_pipe_or_device_is_not_replaced(tmp_path):
     assert names(tmp_path) == ["pipe"]
 
 
+def test_an_empty_name_is_refused():
+    with pytest.raises(IsADirectoryError):
+        atomic_write("", "x")
+
+
 def test_folder_appears_only_at_the_end_and_replaces(tmp_path):
     path = tmp_path / "deep" / "out"
     for content in ("one", "two"):

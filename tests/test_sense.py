@@ -104,6 +104,8 @@ GERMAN = {
     "Best regards, Anna": ("Grüßen?,? Anna$",),
     "The conference takes place on Dec. 3-5.": (r"3\. bis 5\. Dezember",),
     "The office is open between 9 and 5pm.": ("zwischen 9 und 17 Uhr",),
+    "We meet between 5 and 6pm.": ("zwischen 17(?: Uhr)? und 18 Uhr",),
+    "We meet from 3-4pm.": ("15(?: Uhr)? bis 16 Uhr",),
     "We flew to São Paulo on Monday.": ("São Paulo", "Montag"),
     "The office is closed from December 24-26.": (
         *("Büro", r"24\.?(?: bis |[-–])26\. Dezember", "geschlossen"),

@@ -36,7 +36,7 @@ AMOUNT_BEFORE = re.compile(r"\d[\d.,]{0,25}\s?$")
 AMOUNT_AFTER = re.compile(r"\s?\d(?:[\d.,]{0,25}\d)?")
 AMOUNT_CHARS = 30
 
-NEXT_NAME = re.compile(r"[ \u00a0]([^\W\d_]+(?:-[^\W\d_]+)?)(?!\w)")
+NEXT_NAME = re.compile(r"[ \u00a0]([^\W\d_]+(?:-[^\W\d_]+)?)(?![\w'’])")
 """A word behind a name, which may be the name's second half."""
 NO_NAMES = frozenset({
     "airlines", "airport", "and", "april", "are", "as", "association", "at", "august",

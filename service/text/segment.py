@@ -64,7 +64,7 @@ from service.text.placeholders import (
     protected_words,
 )
 from service.text.sentences import pair_up
-from service.text.spelled_out import spell_out, with_number_signs
+from service.text.spelled_out import spell_out, with_halves_of_day, with_number_signs
 from service.text.typography import NOTHING_REPLACED, with_final_marks
 from service.text.units import end_of_unit
 
@@ -204,7 +204,8 @@ class Segment:
                 texts += [text for _, text in self._span_texts(spans[0], words)]
         if not complete or spans is None:
             texts += self._stretch_texts()
-        lacks = self.numerals and self.numerals.differences(self.core.text, translation)[0]
+        read_as = with_halves_of_day(self.core.text, self.language)
+        lacks = self.numerals and self.numerals.differences(read_as, translation)[0]
         attempts = self._with_other_numbers(translation) if lacks else []
         clauses = self._clauses() if self._lost_dashes(translation) else []
         texts += self._texts_of([*attempts, *clauses])
@@ -243,11 +244,8 @@ class Segment:
     @property
     def _read_as(self) -> str:
         """The sentence as a reader sees it, with the glossary's terms translated."""
-        if not self.core.elements:
-            return self.core.text
-        return "".join(
-            part if isinstance(part, str) else part.term or part.shown for part in self.core
-        )
+        parts = (part if isinstance(part, str) else part.term or part.shown for part in self.core)
+        return with_halves_of_day("".join(parts), self.language)
 
     def _check_numbers(self, index: int, restored: RestoredText) -> Repair | None:
         """More to translate where the numbers of a finished translation are not the source's."""
@@ -407,7 +405,7 @@ class Segment:
             text = with_lost_mark(text, core)
         text = self._with_number_signs(core, text)
         if self.numerals is not None and DIGIT.search(text):
-            text = self.numerals.converted(core.text, text)
+            text = self.numerals.converted(with_halves_of_day(core.text, self.language), text)
         source = spell_out(without_spaces(core), self.language)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(source, text)

@@ -92,7 +92,7 @@ TIME = re.compile(r"(?<![\w.,:])([01]?\d|2[0-3])h([0-5]\d)(?:min)?(?![\w:])")
 """A time of the day as Portuguese writes it."""
 _HOUR = r"(?P<{0}>1[0-2]|0?[1-9])(?P<{0}_minutes>[:.][0-5]\d)?"
 HOURS = re.compile(
-    rf"(?<![\w.,:$€£+-]){_HOUR.format('first')}(?P<first_half>\s?[ap]\.?m\b\.?)?(?P<between>\s?[-‐‑–—]\s?|\s(?:and|to|or)\s)"
+    rf"(?<![\w.,:$€£+-]){_HOUR.format('first')}(?P<first_half>\s?[ap]\.?m\b\.?)?(?P<between>\s?[-‐‑–—]\s?|\s(?:and|to|or|until|till)\s)"
     rf"{_HOUR.format('last')}(?P<last_half>\s?[ap]\.?m)\b",
     re.IGNORECASE,
 )
@@ -149,9 +149,16 @@ def spell_out(text: str, language: str, *, is_first: bool = True) -> str:
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
     if base == "en" and any(map(str.isdigit, text)):
-        text = POINT_HOUR.sub(r"\1:\2", HOURS.sub(_hours, text))
+        text = with_halves_of_day(text, base)
         text = MONTH.sub(lambda match: MONTHS[match[1] or match[2]], text)
     return TIME.sub(r"\1:\2", text) if base == "pt" else text
+
+
+def with_halves_of_day(text: str, language: str) -> str:
+    """A text whose hours all say which half of the day is meant: what `5-6pm` is read as."""
+    if language.partition("-")[0] != "en":
+        return text
+    return POINT_HOUR.sub(r"\1:\2", HOURS.sub(_hours, text))
 
 
 @cache

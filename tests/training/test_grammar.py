@@ -11,6 +11,8 @@ import pytest
 
 from training.data.grammar import grammar_pairs, read_grammar, write_grammar_pairs
 from training.data.readers import CorpusError
+from training.data.synthetic import recombine_files
+from training.data.word_pairs import write_word_pairs
 
 GRAMMARS = Path(__file__).parents[2] / "recipes" / "grammars"
 
@@ -140,6 +142,19 @@ def test_the_grammar_itself_is_never_the_output(tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match="choose another --out"):
             write_grammar_pairs(path, out, 9)
     assert path.read_text() == SEEN
+
+
+def test_no_command_overwrites_what_it_reads(tmp_path: Path) -> None:
+    text = tmp_path / "text"
+    text.write_text("A dog.\n")
+    for write in (
+        lambda: write_word_pairs([text], [text], text),
+        lambda: recombine_files([text], text, 9),
+        lambda: write_grammar_pairs(grammar(tmp_path, SEEN), text, 9, without=[text]),
+    ):
+        with pytest.raises(CorpusError, match="is an input: choose another --out"):
+            write()
+    assert text.read_text() == "A dog.\n"
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

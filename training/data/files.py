@@ -15,7 +15,7 @@ from typing import IO, NamedTuple
 
 import pyarrow as pa
 
-from quickstudy.atomic import atomic_write
+from quickstudy.atomic import atomic_write, check_replaceable
 from training.config.recipe import CorpusConfig, RecipeError, SourceConfig
 
 INVALID_UTF8 = "invalid_utf8"
@@ -108,6 +108,16 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines whole or not at all, packed where the name ends in .gz."""
     content = "".join(f"{line}\n" for line in lines).encode("utf-8")
     atomic_write(path, gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+
+
+def check_output(out: Path, inputs: Iterable[Path]) -> None:
+    """Raises CorpusError where a file to write is a folder or one of those that are read, and
+    OSError where it is no file."""
+    check_replaceable(out)
+    if out.is_dir():
+        raise CorpusError(f"{out} is a folder: choose another --out")
+    if out.exists() and any(one.exists() and out.samefile(one) for one in inputs):
+        raise CorpusError(f"{out} is an input: choose another --out")
 
 
 def read_byte_lines(path: Path) -> Iterator[bytes]:

@@ -47,7 +47,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from quickstudy.progress import Ticker
-from training.data.files import CorpusError, read_whole, write_lines
+from training.data.files import CorpusError, check_output, read_whole, write_lines
 
 Pair = tuple[str, str]
 
@@ -288,8 +288,7 @@ def write_grammar_pairs(
     Nothing is written where it fails; raises what `read_grammar` and `grammar_pairs` raise.
     """
     grammar = read_grammar(path)
-    if out.exists() and (not out.is_file() or out.samefile(path)):
-        raise CorpusError(f"{out}: is the grammar itself or no file: choose another --out")
+    check_output(out, (path, *without))
     others = [line for file in without for line in read_whole(file)]
     rows = []
     with Ticker("grammar-pairs", count, "sentences") as tell:

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from quickstudy.progress import Ticker
-from training.data.files import CorpusError, read_whole, write_lines
+from training.data.files import CorpusError, check_output, read_whole, write_lines
 
 START, END = "<s>", "</s>"
 TRIES = 20
@@ -127,6 +127,7 @@ def recombine_files(
     Nothing is written where it fails. Raises CorpusError where a file cannot be read, or the text
     does not give as many.
     """
+    check_output(out, (*texts, *without))
     lines, others = _lines(texts), _lines(without)
     with Ticker("recombine", count, "sentences") as tell:
         found = []

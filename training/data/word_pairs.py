@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from training.data.files import CorpusError, read_lines, write_lines
+from training.data.files import CorpusError, check_output, read_lines, write_lines
 from training.data.lexical_table import LexicalTable, Sentence, lexical_table
 
 Pair = tuple[str, str]
@@ -121,6 +121,7 @@ def write_word_pairs(
     Nothing is written where it fails. Raises CorpusError where a file cannot be read, two files
     that belong together differ in length, or the text has no pair of words.
     """
+    check_output(out, (*src, *trg))
     sentences: list[Pair] = []
     for one, other in zip(src, trg, strict=True):
         left, right = list(read_lines(one)), list(read_lines(other))

@@ -59,6 +59,7 @@ def run(text: str, format: Format = "text", translate: Translate = shout) -> str
         ("we saw Müller's house", "we saw Boston's house."),
         ("we saw Jürgen Müller’s house", "we saw Boston's house."),
         ("we saw Jürgen Boston, Tom", "we saw Boston, Tom."),
+        ("we saw Jürgen Boston's house", "we saw Tom Boston's house."),
         ("we saw Jürgen Boston and Köln Street", "we saw Boston and Tom Street."),
         ("Jürgen I see, naïve Boston", "Tom I see, Japan Boston."),
         ("in Müller-Lüdenscheidt, and Köln.", "in Boston, and Tom."),

@@ -48,6 +48,7 @@ from tests.service.text.engines import run
         ("en", "between 11:30 and 1 PM", "between 11:30 AM and 1 PM"),
         ("en", "from 5:30 to 5:45 pm", "from 5:30 pm to 5:45 pm"),
         ("en", "9.30 AM–5.30 PM", "9:30 AM to 5:30 PM"),
+        ("en", "from 7 until 9 pm", "from 7 pm until 9 pm"),
         ("en", "at 9.30 am", "at 9:30 am"),
         ("en", "We saw 10 and 6pm came.", "We saw 10 and 6pm came."),
         ("en", "1.9am-5pm, x9am-5pm, 13-5pm", "1.9am-5pm, x9am-5pm, 13-5pm"),
