@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from quickstudy.errors import writing
+from quickstudy.errors import QuickstudyError, writing
 
 DRAFT = ".draft"
 FORMER = ".former"
@@ -101,17 +101,17 @@ def _errors_name(path: Path, draft: Path) -> Iterator[None]:
 
 
 def check_replaceable(path: Path) -> None:
-    """Raises FileExistsError for a device, a pipe or a socket, which a rename would take away, and
+    """Raises QuickstudyError for a device, a pipe or a socket, which a rename would take away, and
     IsADirectoryError for an empty name."""
     if not path.name:
         raise IsADirectoryError(errno.EISDIR, "No name of a file", str(path))
     if path.exists() and not (path.is_file() or path.is_dir()):
-        raise FileExistsError(errno.EEXIST, "Not a file or folder", str(path))
+        raise QuickstudyError(f"{path} is a device, a pipe or a socket: name a file instead")
 
 
 def _clean_up(path: Path) -> None:
     """Remove what killed writers of `path` left; restore a folder that one had moved aside. Raises
-    OSError as `check_replaceable`."""
+    as `check_replaceable`."""
     check_replaceable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     for former in _siblings(path, FORMER):

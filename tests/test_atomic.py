@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from quickstudy.atomic import atomic_folder, atomic_write
+from quickstudy.errors import QuickstudyError
 
 
 def names(folder: Path) -> list[str]:
@@ -47,9 +48,9 @@ def test_failed_write_keeps_the_former_file(tmp_path):
 def test_a_pipe_or_device_is_not_replaced(tmp_path):
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    with pytest.raises(FileExistsError, match="pipe"):
+    with pytest.raises(QuickstudyError, match="a pipe"):
         atomic_write(path, "x")
-    with pytest.raises(FileExistsError, match="pipe"), atomic_folder(path):
+    with pytest.raises(QuickstudyError, match="a pipe"), atomic_folder(path):
         pass
     assert path.is_fifo()
     assert names(tmp_path) == ["pipe"]

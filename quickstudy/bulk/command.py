@@ -67,8 +67,8 @@ class BulkCommand:
                 self._stream(model)
 
     def _check(self) -> None:
-        """Raises QuickstudyError for options that contradict each other, and OSError
-        for a device to write to."""
+        """Raises QuickstudyError for options that contradict each other,
+        and for a device to write to."""
         if self.workers not in (None, "ray"):
             raise QuickstudyError(
                 f"--workers takes `ray`, not {self.workers!r}; without it all cores are used, or "

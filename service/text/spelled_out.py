@@ -196,9 +196,10 @@ def _word(match: re.Match[str], language: str, is_first: bool) -> str:
 def _hours(match: re.Match[str]) -> str:
     """A span of hours, each with its half of the day: the first has that of the last if it is
     before it on the dial, else the other."""
-    joined = match["between"].strip().lower() in ("and", "or")
-    start = match.start()
-    if joined and not BEFORE_HOURS.search(match.string, max(0, start - LOOKBACK_CHARS), start):
+    word, start = match["between"].strip(), match.start()
+    if word.lower() in ("and", "or") and not BEFORE_HOURS.search(
+        match.string, max(0, start - LOOKBACK_CHARS), start
+    ):
         return match[0]
     half = match["first_half"]
     if half is None:
@@ -207,8 +208,7 @@ def _hours(match: re.Match[str]) -> str:
         half = match["last_half"]
         if is_other:
             half = half.translate(OTHER_HALF)
-    dash = match["between"].strip()
-    between = f" {dash} " if dash.isalpha() else " to "
+    between = f" {word} " if word.isalpha() else " to "
     hours = (
         f"{match[group]}{(match[f'{group}_minutes'] or '').replace('.', ':')}"
         for group in ("first", "last")

@@ -238,7 +238,10 @@ def test_of_documents_it_is_said_where_they_are_translated() -> None:
         (["--format", "html", "--report", "r"], "--report and --workers are for lines"),
         ([str(BUNDLE), "--model", str(BUNDLE)], "the bundle is given twice"),
         (["--input", __file__, "--output", __file__], "is the input: choose another file"),
-        (["--input", __file__, "--output", os.devnull], "something else is already here"),
+        (
+            ["--input", __file__, "--output", os.devnull],
+            "is a device, a pipe or a socket: name a file",
+        ),
         (["--input", "."], ". is a folder: give one file of it"),
         (["--input", "nowhere.txt"], "nowhere.txt: no such file; correct --input"),
         (["--input", __file__, "--output", "a.parquet"], "a.parquet: the output is lines, as the"),

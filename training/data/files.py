@@ -111,8 +111,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def check_output(out: Path, inputs: Iterable[Path]) -> None:
-    """Raises CorpusError where a file to write is a folder or one of those that are read, and
-    OSError where it is no file."""
+    """Raises QuickstudyError where a file to write is no file, or one of those that are read."""
     check_replaceable(out)
     if out.is_dir():
         raise CorpusError(f"{out} is a folder: choose another --out")
