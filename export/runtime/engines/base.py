@@ -295,8 +295,13 @@ class SentenceEngine:
 
     def _texts(self, hypotheses: Sequence[Sequence[list[Any]]]) -> list[str]:
         """The texts of all hypotheses, by one call: a thread that calls SentencePiece gives up
-        Python's lock and waits for it again."""
-        texts = self._tokenizer.decode(list(chain(*hypotheses)), thread_pool=self._pool)
+        Python's lock and waits for it again. One alone needs no thread of the pool, for which it
+        would wait on a busy machine."""
+        tokens = list(chain(*hypotheses))
+        if len(tokens) == 1:
+            texts = [self._tokenizer.decode(tokens[0])]
+        else:
+            texts = self._tokenizer.decode(tokens, thread_pool=self._pool)
         return [" ".join(text.splitlines()).strip() for text in texts]
 
 
