@@ -46,7 +46,6 @@ from training.logging import Monitor, clock
 from training.model.transformer import Transformer, parameter_count
 from training.pruning import CALIBRATION_PAIRS
 from training.quantization_aware import QuantizationAware
-from training.sparse_activations import SparseActivations
 from training.stage import say
 from training.transfer import (
     Freezing,
@@ -179,28 +178,15 @@ def _worker(fabric: Fabric, run: TrainingRun) -> None:
 class DistillationModule(nn.Module):
     """Model and loss as one module, so that gradients of both are averaged together."""
 
-    def __init__(
-        self,
-        model: Transformer,
-        loss: Loss,
-        sampled: int | None = None,
-        sparsity: SparseActivations | None = None,
-    ) -> None:
-        """With `sampled` the output layer scores what a batch needs and that many drawn words; with
-        `sparsity` active feed-forward units add to the loss."""
+    def __init__(self, model: Transformer, loss: Loss, sampled: int | None = None) -> None:
+        """With `sampled` the output layer scores what a batch needs and that many drawn words."""
         super().__init__()
         self.model = model
         self.loss = loss
         self.sampled = sampled
-        self.sparsity = sparsity
 
     def forward(self, batch: Batch) -> LossOutput:
         batch = self.loss.prepared(batch)
-        if self.sparsity is None:
-            return self._loss(batch)
-        return self.sparsity.penalised(lambda: self._loss(batch))
-
-    def _loss(self, batch: Batch) -> LossOutput:
         if self.sampled is None:
             return self.loss(self.model, batch)
         scored = scored_words(batch, len(self.model.embedding.weight), self.sampled)
@@ -238,8 +224,6 @@ class Trainer:
         )
         self.state = RunState(kept=[])
         moments = self._restore()
-        weight = self.config.sparse_activations
-        self.sparsity = SparseActivations(self.model, weight) if weight else None
         self.quantization = QuantizationAware(self.model) if self._rounds_at(1.0) else None
         self._batches_an_epoch = self._count_batches()
         self.freezing.apply(self._share())
@@ -261,7 +245,7 @@ class Trainer:
     def _set_up(self) -> None:
         """Wrap model and optimiser, which must be done again when other weights learn."""
         self.module, self.wrapped_optimizer = self.fabric.setup(
-            DistillationModule(self.model, self.loss, self.config.sampled_softmax, self.sparsity),
+            DistillationModule(self.model, self.loss, self.config.sampled_softmax),
             self.optimizer,
         )
 

@@ -117,19 +117,6 @@ def test_distillation_by_the_start_needs_one():
         parse_recipe(tree)
 
 
-def test_only_a_relu_has_units_that_are_sparse():
-    tree = minimal()
-    tree["student"] = {"model": {"activation": "gelu"}, "training": {"max_steps": 10}}
-    tree["student"]["training"]["sparse_activations"] = 0.1
-    with pytest.raises(RecipeError, match=r"student.training.sparse_activations .* relu, not gelu"):
-        parse_recipe(tree)
-    tree["student"]["model"]["activation"] = "relu"
-    parse_recipe(tree)
-    tree["teacher"] = tree["student"] | {"kind": "train", "model": {"activation": "silu"}}
-    with pytest.raises(RecipeError, match=r"teacher.training.sparse_activations"):
-        parse_recipe(tree)
-
-
 def test_risk_is_for_a_student_that_has_been_taught():
     tree = minimal()
     tree["student"]["objective"] = {"kind": "risk"}

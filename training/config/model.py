@@ -145,10 +145,6 @@ class TrainingConfig(Section):
     quantization_aware: float = Field(0.0, ge=0, le=1)
     """Last share of the run (of its nearest limit) in which weights and activations are rounded as
     the int8 engines of ONNX and our compiled one round them; 1 is the whole run."""
-    sparse_activations: float = Field(0.0, ge=0)
-    """Nats a target token that are added to the loss for the share of feed-forward units that are
-    active, by Hoyer's measure: the compiled engine leaves out what is 0. Needs model.activation
-    relu. The share of units above 0 is logged as `active_units`."""
     precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     """`auto` is bf16-mixed where the processor computes in bf16, else 32-true."""
 

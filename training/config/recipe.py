@@ -383,7 +383,7 @@ class Recipe(Section):
                 f"export.max_input_tokens {self.export.max_input_tokens} must be below "
                 f"student.model.max_length {self.student.model.max_length}"
             )
-        faults += self._monolingual_faults() + self._sparsity_faults()
+        faults += self._monolingual_faults()
         if faults:
             raise ValueError("; ".join(faults))
         return self
@@ -441,18 +441,6 @@ class Recipe(Section):
         if getattr(objective, "temperature", 1.0) != 1.0 and self.labels.top_k != 0:
             faults.append(f"{where} has a temperature other than 1, which needs labels.top_k = 0")
         return faults
-
-    def _sparsity_faults(self) -> list[str]:
-        """Faults of a penalty on active units, which only a ReLU makes 0."""
-        stages: dict[str, StudentConfig | TrainedTeacher] = {"student": self.student}
-        if isinstance(self.teacher, TrainedTeacher):
-            stages["teacher"] = self.teacher
-        return [
-            f"{name}.training.sparse_activations needs {name}.model.activation relu, not "
-            f"{stage.model.activation}"
-            for name, stage in stages.items()
-            if stage.training.sparse_activations and stage.model.activation != "relu"
-        ]
 
     def _teacher_faults(self) -> list[str]:
         """Faults between teacher, tokenizer and student that no file is read for."""
