@@ -21,6 +21,16 @@ _SAID = {
 }
 
 
+GIVEN_24_HOURS = frozenset({"pt"})
+"""Languages into which hours are sent as `13:00`: models read `1pm` as 14h, `2am` as `2 daam`."""
+TIME = re.compile(
+    r"(?:(?<![\w.,:$€£+-])|(?<=:\d\d[-‐‑–—]))(?P<time>(?:1[0-2]|0?[1-9])(?::[0-5]\d)?)\s?[ap](?:m|\.\s?m\.?)(?!\w)",
+    re.IGNORECASE,
+)
+"""A time that counts from 12, with its half of the day."""
+ENDS_SENTENCE = re.compile(r"""["'”’]*(?:\Z|\s+["'“‘(\[]*[A-Z])""")
+
+
 def says_part_of_day(text: str, language: str) -> bool:
     """Whether a text says which half of the day is meant; true of a language that is not known."""
     said = _SAID.get(language.partition("-")[0])
@@ -41,3 +51,14 @@ def in_24_hours(text: str, numeral: str, end: int) -> str:
         return numeral
     later = int(hour[0]) % 12 + (12 if half[1] in "pP" else 0)
     return numeral if later == int(hour[0]) else f"{later}{numeral[hour.end() :]}"
+
+
+def counted_to_24(text: str) -> str:
+    """A text whose times with a half of the day count to 24: `at 1 p.m.` is `at 13:00.`."""
+    return TIME.sub(_counted_to_24, text)
+
+
+def _counted_to_24(match: re.Match[str]) -> str:
+    time = in_24_hours(match.string, match["time"], match.end("time"))
+    ends = match[0].endswith(".") and ENDS_SENTENCE.match(match.string, match.end())
+    return f"{time if ':' in time else f'{time}:00'}{'.' if ends else ''}"

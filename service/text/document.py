@@ -280,7 +280,12 @@ class _Cutter:
 
     def _engine_text(self, core: InlineText, words: Sequence[SentPlaceholder]) -> str:
         return engine_text(
-            core, words, self.coverage, adds_stop=self.adds_stop, language=self.language
+            core,
+            words,
+            self.coverage,
+            adds_stop=self.adds_stop,
+            language=self.language,
+            target=self.numerals.target if self.numerals else "",
         )
 
     def _too_long(self, core: InlineText) -> bool:

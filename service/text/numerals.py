@@ -16,6 +16,7 @@ from decimal import Decimal
 from service.text.clock import TWELVE_HOURS, counts_to_24, in_24_hours, says_part_of_day
 from service.text.currencies import SIGN, SIGNS, lost_signs, sign_beside, with_sign
 from service.text.number_words import NUMBER_WORDS, NumberWords
+from service.text.ordinals import is_ordinal, ordinals_in
 from service.text.units import lost_units, unit_of
 
 NUMERAL = re.compile(
@@ -129,8 +130,8 @@ class Numerals:
 
     def differences(self, source: str, translation: str) -> tuple[list[Number], list[Number]]:
         """Numbers of a text that its translation lacks, and those that it has besides. Marks of
-        decimals and groups may differ, hours may count from 12, and numbers may be words. A number
-        that lost its unit or the sign of its currency is lacking."""
+        decimals and groups may differ, hours may count from 12, and numbers may be words, ordinals
+        too. A number that lost its unit or the sign of its currency is lacking."""
         missing = []
         waiting = self._with_products(translation, 1)
         numbers = self._with_products(source, 0)
@@ -143,6 +144,11 @@ class Numerals:
                 missing.append(number)
             else:
                 waiting.remove(same)
+        if any(is_ordinal(source, one.end) for one in missing):
+            said = ordinals_in(translation, self.target)
+            missing = [
+                one for one in missing if not (one.values & said and is_ordinal(source, one.end))
+            ]
         missing = self._compare_words(source, translation, missing, waiting)
         if lost := lost_signs(source, translation):
             missing += [one for one in numbers if lost & set(_with_sign(source, one))]

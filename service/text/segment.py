@@ -64,7 +64,8 @@ from service.text.placeholders import (
     protected_words,
 )
 from service.text.sentences import pair_up
-from service.text.spelled_out import spell_out, with_halves_of_day, with_number_signs
+from service.text.spelled_out import spell_out, with_number_signs, with_plain_hours
+from service.text.target_forms import with_target_forms
 from service.text.typography import NOTHING_REPLACED, with_final_marks
 from service.text.units import end_of_unit
 
@@ -204,7 +205,7 @@ class Segment:
                 texts += [text for _, text in self._span_texts(spans[0], words)]
         if not complete or spans is None:
             texts += self._stretch_texts()
-        read_as = with_halves_of_day(self.core.text, self.language)
+        read_as = with_plain_hours(self.core.text, self.language)
         lacks = self.numerals and self.numerals.differences(read_as, translation)[0]
         attempts = self._with_other_numbers(translation) if lacks else []
         clauses = self._clauses() if self._lost_dashes(translation) else []
@@ -245,7 +246,7 @@ class Segment:
     def _read_as(self) -> str:
         """The sentence as a reader sees it, with the glossary's terms translated."""
         parts = (part if isinstance(part, str) else part.term or part.shown for part in self.core)
-        return with_halves_of_day("".join(parts), self.language)
+        return with_plain_hours("".join(parts), self.language)
 
     def _check_numbers(self, index: int, restored: RestoredText) -> Repair | None:
         """More to translate where the numbers of a finished translation are not the source's."""
@@ -390,7 +391,12 @@ class Segment:
 
     def _engine_text(self, core: InlineText, words: Sequence[SentPlaceholder]) -> str:
         return engine_text(
-            core, words, self.coverage, adds_stop=self.adds_stop, language=self.language
+            core,
+            words,
+            self.coverage,
+            adds_stop=self.adds_stop,
+            language=self.language,
+            target=self.numerals.target if self.numerals else "",
         )
 
     def _translated(self, core: InlineText, translation: str) -> str:
@@ -403,18 +409,19 @@ class Segment:
         text = with_final_marks(core.text, with_ellipses(text, core.text))
         if text[-1:] not in TERMINAL:
             text = with_lost_mark(text, core)
-        text = self._with_number_signs(core, text)
+        text = self._in_target_forms(core, text)
         if self.numerals is not None and DIGIT.search(text):
-            text = self.numerals.converted(with_halves_of_day(core.text, self.language), text)
+            text = self.numerals.converted(with_plain_hours(core.text, self.language), text)
         source = spell_out(without_spaces(core), self.language)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(source, text)
         return self.coverage.restore(source, text)
 
-    def _with_number_signs(self, core: InlineText, translation: str) -> str:
+    def _in_target_forms(self, core: InlineText, translation: str) -> str:
         if self.numerals is None or not DIGIT.search(core.text):
             return translation
-        return with_number_signs(core.text, translation, self.numerals.target)
+        translation = with_number_signs(core.text, translation, self.numerals.target)
+        return with_target_forms(core.text, translation, self.numerals.target)
 
     def _compose(
         self, whole: str, words: Sequence[SentPlaceholder], known: Mapping[str, str], final: bool
@@ -434,7 +441,7 @@ class Segment:
         source, output = source_words(self.core, words), Words.of(text)
         written = words_of(text) if root.children else ""
         own = {
-            span.stretch: self._with_number_signs(
+            span.stretch: self._in_target_forms(
                 self.core.cut(*span.stretch), translation_of(stretch_text, known, written)
             )
             for span, stretch_text in self._span_texts(root, words)
@@ -466,6 +473,7 @@ class Segment:
             self.coverage,
             adds_stop=self.adds_stop,
             language=self.language,
+            target=self.numerals.target if self.numerals else "",
             is_first=not before.has_letter(),
         )
 

@@ -1,7 +1,8 @@
 """Abbreviations before numbers (`No. 5`, `p. 12`), days of the week (`Mon–Fri`, `Sat 10:30`),
-English months (`Dec. 3`) and spans of hours (`9-5pm`), and Portuguese times (`17h30`), spelled
-out for the model: students read them as other words ("No. 5" → "Nein 5") or copy them.
-What comes back for `No.` is written as the target language does (`Nr. 5`, `n.º 5`).
+English months (`Dec. 3`), spans of hours (`9-5pm`) and times in words (`half past three`), and
+Portuguese times (`17h30`), spelled out for the model: students read them as other words
+("No. 5" → "Nein 5") or copy them. What comes back for `No.` is written as the target language does
+(`Nr. 5`, `n.º 5`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
+from service.text.clock import GIVEN_24_HOURS, counted_to_24
 from service.text.inline import MARK
+from service.text.told_times import with_times_in_digits
 
 WORDS: Mapping[str, Mapping[str, str]] = {
     "en": {
@@ -117,6 +120,8 @@ MONTH = re.compile(
     rf"|(?<=\d\s)(?!Jan\s[^\W\d])({_MONTH})\b(?:\.(?=\s\d|,))?)"
 )
 """An abbreviated month before or behind a day, or before a year; people are called Jan."""
+DATE_SPAN = re.compile(rf"(?<=\d)\s?[-‐‑–—]\s?(?=(?:{_MONTH})\b\.?\s\d)")
+"""What is between two days of different months: `Jan. 3-Feb. 5`."""
 ANY_DAY = {language: re.compile("|".join(names)) for language, (_, names) in DAYS.items()}
 
 
@@ -138,25 +143,33 @@ def _days(language: str) -> re.Pattern[str]:
     )
 
 
-def spell_out(text: str, language: str, *, is_first: bool = True) -> str:
+def spell_out(text: str, language: str, target: str = "", *, is_first: bool = True) -> str:
     """A text of a language (`pt`, `pt-BR`) with words for its abbreviations before numbers and for
-    days of the week. Without `is_first`, it does not begin a sentence."""
+    days of the week, and with hours as the model into `target` reads them. Without `is_first`, it
+    does not begin a sentence."""
     base = language.partition("-")[0]
     if base not in WORDS:
         return text
     if BEFORE_NUMBER.search(text):
         text = _numbered(base).sub(lambda match: _word(match, base, is_first), text)
+    text = with_plain_hours(text, base)
+    if base == "en" and any(map(str.isdigit, text)):
+        text = DATE_SPAN.sub(" to ", text)
+        text = MONTH.sub(lambda match: MONTHS[match[1] or match[2]], text)
+        if target.partition("-")[0] in GIVEN_24_HOURS:
+            text = counted_to_24(text)
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
-    if base == "en" and any(map(str.isdigit, text)):
-        text = with_halves_of_day(text, base)
-        text = MONTH.sub(lambda match: MONTHS[match[1] or match[2]], text)
     return TIME.sub(r"\1:\2", text) if base == "pt" else text
 
 
-def with_halves_of_day(text: str, language: str) -> str:
-    """A text whose hours all say which half of the day is meant: what `5-6pm` is read as."""
+def with_plain_hours(text: str, language: str) -> str:
+    """A text whose hours are in digits and all say which half of the day is meant, if one does:
+    what `half past five` and `5-6pm` are read as."""
     if language.partition("-")[0] != "en":
+        return text
+    text = with_times_in_digits(text)
+    if not any(map(str.isdigit, text)):
         return text
     return POINT_HOUR.sub(r"\1:\2", HOURS.sub(_hours, text))
 

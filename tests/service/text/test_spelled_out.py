@@ -60,10 +60,46 @@ from tests.service.text.engines import run
         ("en", "Nov.", "Nov."),
         ("en", "Room 8 Jan sleeps in, dec 8", "Room 8 Jan sleeps in, dec 8"),
         ("en", "on 8 Jan 2025, 8 Jan.", "on 8 January 2025, 8 January."),
+        ("en", "Jan. 8 – Feb. 9", "January 8 to February 9"),
+        ("en", "Room 8-Mar-2, 8-Jan", "Room 8-Mar-2, 8-Jan"),
     ],
 )
 def test_abbreviations_are_sent_as_words(language: str, text: str, sent: str) -> None:
     assert spell_out(text, language) == sent
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("at 1pm", "at 13:00"),
+        ("at 1 p.m.", "at 13:00."),
+        ("at 1 p.m. today, 12 A.M. (or 12 P. M.)", "at 13:00 today, 0:00 (or 12:00)"),
+        ("We meet at 8 p.m. Bring a dog.", "We meet at 20:00. Bring a dog."),
+        ("from 8:30am, to 11:45 PM!", "from 8:30, to 23:45!"),
+        ("Sat 9-1pm", "Saturday 9:00 to 13:00"),
+        ("00:30–1am", "00:30–1:00"),
+        ("13pm, x1pm, $8 am, 8 ams, 1.9 pm, 2,8pm", "13pm, x1pm, $8 am, 8 ams, 1.9 pm, 2,8pm"),
+        ("8 o'clock in the morning", "8 o'clock in the morning"),
+    ],
+)
+def test_hours_count_to_24_where_the_model_reads_those(text: str, sent: str) -> None:
+    assert spell_out(text, "en", "pt-BR") == sent
+    assert spell_out("9am", "en", "de") == "9am"
+
+
+def test_hours_that_are_sent_to_24_are_those_of_the_text() -> None:
+    """What a model makes of `13:00` agrees with `1pm`."""
+    numerals = Numerals("en", "pt")
+    sent: list[str] = []
+
+    def translate(texts: Sequence[str]) -> list[str]:
+        sent.extend(texts)
+        return [text.replace("from", "das").replace(" to ", " às ") for text in texts]
+
+    source = "Open from <b>9am</b>-1pm, Dec. 3."
+    found = run(source, "html", translate, numerals=numerals)
+    assert sent[0] == "Open from 9:00 to 13:00, December 3."
+    assert found == "Open das <b>9:00</b> às 13:00, December 3."
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,27 @@
+"""Forms of the target language that models write otherwise: `3º` for Portuguese *3o*, `US$ 20` for
+*US $ 20*. Their vocabularies lack the signs, or their text was cut into tokens."""
+
+from __future__ import annotations
+
+import re
+
+ORDINAL = re.compile(r"(?<![\w.,])(\d+)(?:st|nd|rd|th)\b")
+"""A numeral that English makes an ordinal."""
+PORTUGUESE_ORDINAL = re.compile(r"(?<![\w.,])(\d+)\.?([oa])(s?)(?!\w)")
+PORTUGUESE_DOLLARS = re.compile(r"(?<!\w)(US|CA|AU|NZ|HK|R) ?\$ (?=\d)")
+SIGNS = {"o": "º", "a": "ª"}
+
+
+def with_target_forms(source: str, translation: str, target: str) -> str:
+    """A translation to a language (`pt`, `pt-BR`) with that language's forms of what its source
+    has."""
+    if target.partition("-")[0] != "pt":
+        return translation
+    if "$" in source:
+        translation = PORTUGUESE_DOLLARS.sub(r"\1$ ", translation)
+    if not (numbers := set(ORDINAL.findall(source))):
+        return translation
+    return PORTUGUESE_ORDINAL.sub(
+        lambda match: f"{match[1]}{SIGNS[match[2]]}{match[3]}" if match[1] in numbers else match[0],
+        translation,
+    )

@@ -1,0 +1,64 @@
+"""Times in words are sent in digits; numbers of another kind stay words."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.text.numerals import Numerals
+from service.text.spelled_out import spell_out
+from service.text.told_times import with_times_in_digits
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("at half past three", "at 3:30"),
+        ("Half-past 12 o'clock", "12:30"),
+        ("a quarter to five.", "4:45."),
+        ("at quarter past seven, then", "at 7:15, then"),
+        ("at a quarter to one in the morning", "at 12:45 in the morning"),
+        ("It is ten past six", "It is 6:10"),
+        ("five minutes past two", "2:05"),
+        ("It’s 5 to 12!", "It’s 11:55!"),
+        ("at twenty-five to one tomorrow", "at 12:35 tomorrow"),
+        ("until twenty to nine p.m.", "until 8:40 p.m."),
+    ],
+)
+def test_times_are_sent_in_digits(text: str, sent: str) -> None:
+    assert with_times_in_digits(text) == sent
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The ratio is ten to one.",
+        "from ten to six",
+        "at ten to six percent",
+        "It is ten to twenty degrees.",
+        "five to ten people",
+        "We walked past three dogs.",
+        "in the third quarter to five customers",
+        "in the last quarter past ten o'clock",
+        "a quarter to three months",
+        "half past three hundred",
+        "ten past 1,500, 5 past 13, 0 past 5",
+        "half past three-quarters",
+    ],
+)
+def test_other_numbers_stay(text: str) -> None:
+    assert with_times_in_digits(text) == text
+
+
+def test_halves_of_the_day_stand_behind_them() -> None:
+    text = "half past three p.m."
+    assert spell_out(text, "en", "de") == "3:30 p.m."
+    assert spell_out(text, "en", "pt") == "15:30."
+    assert spell_out("halb vier", "de") == "halb vier"
+
+
+def test_another_hour_is_a_difference() -> None:
+    numerals = Numerals("en", "de")
+    read_as = with_times_in_digits("at half past three")
+    assert numerals.agree(read_as, "um 3:30 Uhr")
+    assert not numerals.agree(read_as, "um 4:30 Uhr")
+    assert not numerals.agree(read_as, "um halb drei")
