@@ -64,7 +64,7 @@ from service.text.placeholders import (
     protected_words,
 )
 from service.text.sentences import pair_up
-from service.text.spelled_out import spell_out, with_number_signs, with_plain_hours
+from service.text.spelled_out import spell_out, with_number_signs, with_plain_times
 from service.text.target_forms import with_target_forms
 from service.text.typography import NOTHING_REPLACED, with_final_marks
 from service.text.units import end_of_unit
@@ -205,7 +205,7 @@ class Segment:
                 texts += [text for _, text in self._span_texts(spans[0], words)]
         if not complete or spans is None:
             texts += self._stretch_texts()
-        read_as = with_plain_hours(self.core.text, self.language)
+        read_as = with_plain_times(self.core.text, self.language)
         lacks = self.numerals and self.numerals.differences(read_as, translation)[0]
         attempts = self._with_other_numbers(translation) if lacks else []
         clauses = self._clauses() if self._lost_dashes(translation) else []
@@ -246,7 +246,7 @@ class Segment:
     def _read_as(self) -> str:
         """The sentence as a reader sees it, with the glossary's terms translated."""
         parts = (part if isinstance(part, str) else part.term or part.shown for part in self.core)
-        return with_plain_hours("".join(parts), self.language)
+        return with_plain_times("".join(parts), self.language)
 
     def _check_numbers(self, index: int, restored: RestoredText) -> Repair | None:
         """More to translate where the numbers of a finished translation are not the source's."""
@@ -411,7 +411,7 @@ class Segment:
             text = with_lost_mark(text, core)
         text = self._in_target_forms(core, text)
         if self.numerals is not None and DIGIT.search(text):
-            text = self.numerals.converted(with_plain_hours(core.text, self.language), text)
+            text = self.numerals.converted(with_plain_times(core.text, self.language), text)
         source = spell_out(without_spaces(core), self.language)
         if self.coverage is None:
             return NOTHING_REPLACED.restore(source, text)

@@ -70,11 +70,11 @@ NUMBER = r"(?=\d|(?:[IVXLC]{2,6}|[VX])\b)"
 """What must follow them: digits or a Roman numeral, which `I` is seldom."""
 WITHIN_SENTENCES = {"no": "No."}
 """Abbreviations that models know, but for the first word of a sentence."""
-ORDINAL_SIGN = r"|n\.?[ºo°](?=\s?\d)"
+ORDINAL_SIGN = r"|n(?:\.?[º°]|\.o)(?=\s?\d)"
 
 
 NUMBER_SIGN = re.compile(
-    r"(?<![\w.-])(?P<sign>(?:No|Nr|nr|no)\.|[Nn]\.?[ºo°]|(?P<plural>(?:Nos|nos|Nrn)\.))\s?(?P<number>\d+)"
+    r"(?<![\w.-])(?P<sign>(?:No|Nr|nr|no)\.|[Nn](?:\.?[º°]|\.o)|(?P<plural>(?:Nos|nos|Nrn)\.))\s?(?P<number>\d+)"
 )
 """What stands for *number* before digits, in any language."""
 SIGNS_OF: Mapping[str, tuple[str, str]] = {
@@ -105,6 +105,21 @@ BEFORE_HOURS = re.compile(r"\b(?:between|at|around|either|from)\s\Z", re.IGNOREC
 LOOKBACK_CHARS = 12
 POINT_HOUR = re.compile(r"(?<![\w.,:-])(1[0-2]|0?[1-9])\.([0-5]\d)(?=\s?[ap]\.?m\b)", re.IGNORECASE)
 """An hour with a point before its minutes: `9.30 am`."""
+WEEKDAY = re.compile(r"(?<![\w.,])([2-6])[ªa](s?)-(?=feiras?\b)")
+"""A day of the week by its number in Portuguese: `2ª-feira`."""
+WEEKDAYS = {"2": "segunda", "3": "terça", "4": "quarta", "5": "quinta", "6": "sexta"}
+_DAY = "seg|ter|qua|qui|sex|sáb|dom"
+WEEK = re.compile(
+    rf"\b({_DAY})\.?\sa\s({_DAY})\b(?:\.(?=[,;:]|\s(?-i:[a-zà-ú\d])))?", re.IGNORECASE
+)
+"""Days of the week from one to another, as Portuguese abbreviates them: `seg. a sex.`."""
+DECADES = re.compile(
+    r"\b(anos|décadas? de)\s([3-9]0)(?:\s(e|a)\s([3-9]0))?\b(?![.,]?\d|%|\s(?:mil|milh))",
+    re.IGNORECASE,
+)
+"""Decades of the 20th century, as Portuguese names them: `anos 90`."""
+EVERY = re.compile(r"\bde\s(\d+)\sem\s\1(?=\s[a-zà-ú])")
+"""How often in Portuguese: `de 8 em 8 horas`."""
 OTHER_HALF = str.maketrans("apAP", "paPA")
 MONTHS = {
     name[:3]: name
@@ -152,7 +167,7 @@ def spell_out(text: str, language: str, target: str = "", *, is_first: bool = Tr
         return text
     if BEFORE_NUMBER.search(text):
         text = _numbered(base).sub(lambda match: _word(match, base, is_first), text)
-    text = with_plain_hours(text, base)
+    text = with_plain_times(text, base)
     if base == "en" and any(map(str.isdigit, text)):
         text = DATE_SPAN.sub(" to ", text)
         text = MONTH.sub(lambda match: MONTHS[match[1] or match[2]], text)
@@ -160,18 +175,27 @@ def spell_out(text: str, language: str, target: str = "", *, is_first: bool = Tr
             text = counted_to_24(text)
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
-    return TIME.sub(r"\1:\2", text) if base == "pt" else text
+    if base == "pt":
+        text = WEEK.sub(lambda match: _week(match, DAYS[base][1]), text)
+        text = TIME.sub(r"\1:\2", text)
+    return text
 
 
-def with_plain_hours(text: str, language: str) -> str:
-    """A text whose hours are in digits and all say which half of the day is meant, if one does:
-    what `half past five` and `5-6pm` are read as."""
-    if language.partition("-")[0] != "en":
-        return text
-    text = with_times_in_digits(text)
+def with_plain_times(text: str, language: str) -> str:
+    """A text whose hours are in digits and all say which half of the day is meant, if one does, and
+    whose days of the week are words, decades whole: what `half past five`, `5-6pm`, `2ª-feira` and
+    `anos 90` are read as."""
+    base = language.partition("-")[0]
+    text = with_times_in_digits(text, base)
     if not any(map(str.isdigit, text)):
         return text
-    return POINT_HOUR.sub(r"\1:\2", HOURS.sub(_hours, text))
+    if base == "en":
+        return POINT_HOUR.sub(r"\1:\2", HOURS.sub(_hours, text))
+    if base == "pt":
+        text = WEEKDAY.sub(lambda match: f"{WEEKDAYS[match[1]]}{match[2]}-", text)
+        text = DECADES.sub(_decades, text)
+        return EVERY.sub(r"a cada \1", text)
+    return text
 
 
 @cache
@@ -231,6 +255,16 @@ def _hours(match: re.Match[str]) -> str:
 
 def _minutes(match: re.Match[str], group: str) -> str:
     return (match[f"{group}_minutes"] or ":00")[1:]
+
+
+def _week(match: re.Match[str], names: Mapping[str, str]) -> str:
+    first, last = (names[match[group].capitalize()].lower() for group in (1, 2))
+    return f"{first} a {last}"
+
+
+def _decades(match: re.Match[str]) -> str:
+    second = f" {match[3]} 19{match[4]}" if match[4] else ""
+    return f"{match[1]} 19{match[2]}{second}"
 
 
 def _day(match: re.Match[str], language: str) -> str:

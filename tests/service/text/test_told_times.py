@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.text.numerals import Numerals
-from service.text.spelled_out import spell_out
+from service.text.spelled_out import spell_out, with_plain_times
 from service.text.told_times import with_times_in_digits
 
 
@@ -25,7 +25,31 @@ from service.text.told_times import with_times_in_digits
     ],
 )
 def test_times_are_sent_in_digits(text: str, sent: str) -> None:
-    assert with_times_in_digits(text) == sent
+    assert with_times_in_digits(text, "en") == sent
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("Chegou às três e meia.", "Chegou às 3:30."),
+        ("às 3 e quinze, à uma e meia", "às 3:15, à 1:30"),
+        ("São dez para as oito", "São 7:50"),
+        ("às oito e vinte e cinco", "às 8:25"),
+        ("ao meio-dia e meia", "ao 12:30"),
+        ("às quinze minutos para o meio-dia", "às 11:45"),
+    ],
+)
+def test_portuguese_times_are_sent_in_digits(text: str, sent: str) -> None:
+    assert with_times_in_digits(text, "pt-BR") == sent
+    assert with_times_in_digits(text, "fr") == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["às vinte e três horas", "São três e cinco mil", "três e meia", "São duas e dez por cento"],
+)
+def test_other_portuguese_numbers_stay(text: str) -> None:
+    assert with_times_in_digits(text, "pt") == text
 
 
 @pytest.mark.parametrize(
@@ -46,7 +70,7 @@ def test_times_are_sent_in_digits(text: str, sent: str) -> None:
     ],
 )
 def test_other_numbers_stay(text: str) -> None:
-    assert with_times_in_digits(text) == text
+    assert with_times_in_digits(text, "en") == text
 
 
 def test_halves_of_the_day_stand_behind_them() -> None:
@@ -58,7 +82,20 @@ def test_halves_of_the_day_stand_behind_them() -> None:
 
 def test_another_hour_is_a_difference() -> None:
     numerals = Numerals("en", "de")
-    read_as = with_times_in_digits("at half past three")
+    read_as = with_times_in_digits("at half past three", "en")
     assert numerals.agree(read_as, "um 3:30 Uhr")
     assert not numerals.agree(read_as, "um 4:30 Uhr")
     assert not numerals.agree(read_as, "um halb drei")
+
+
+@pytest.mark.parametrize(
+    ("source", "translation"),
+    [
+        ("na 2ª-feira", "on Monday"),
+        ("de 8 em 8 horas", "every 8 hours"),
+        ("nos anos 90", "in the 1990s"),
+        ("às três e meia", "at 3:30"),
+    ],
+)
+def test_what_is_read_agrees(source: str, translation: str) -> None:
+    assert Numerals("pt", "en").agree(with_plain_times(source, "pt"), translation)
