@@ -38,10 +38,12 @@ TITLES: Mapping[str, frozenset[str]] = {
     ),
 }
 """Abbreviations before a name: none of them ends a sentence."""
+PREPOSITIONS = _names("excl incl exkl inkl zzgl abzgl vs")
+"""Abbreviations before a noun, of any language: none of them ends a sentence."""
 NUMBERED: Mapping[str, frozenset[str]] = {
     "": _names("n nr vol fig art p pp tab tel ref cap ed"),
     "en": _names(
-        "sec sect secs ch chs chap par para paras eq eqs app ext vols figs pg pgs arts pt bk v nos "
+        "sec sect secs ch chs chap par para paras eq eqs ext vols figs pg pgs arts pt bk v nos "
         "apt rm bldg"
     ),
     "de": _names("abs abb bd kap ziff s ss bde anm aufl str"),
@@ -93,6 +95,8 @@ def ends_sentence(text: str, place: int, language: str) -> bool:
 def _goes_on(word: str, following: str, language: str) -> bool:
     """Whether a sentence goes on after a word with a full stop."""
     if _is_in(word, TITLES, language) and word[:1].isupper():
+        return True
+    if word.lower() in PREPOSITIONS and following:
         return True
     is_letter = len(word) == 1 or LETTERS_WITH_STOPS.fullmatch(word) is not None
     is_numbered = _is_in(word, NUMBERED, language)

@@ -13,6 +13,7 @@ from functools import cache
 
 from service.text.clock import GIVEN_24_HOURS, counted_to_24
 from service.text.inline import MARK
+from service.text.shortened_words import in_full
 from service.text.told_times import with_times_in_digits
 
 WORDS: Mapping[str, Mapping[str, str]] = {
@@ -22,7 +23,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "chs": "Chapters", "vol": "Volume", "vols": "Volumes", "art": "Article",
         "arts": "Articles", "sec": "Section", "sect": "Section", "secs": "Sections",
         "par": "Paragraph", "para": "Paragraph", "paras": "Paragraphs", "eq": "Equation",
-        "eqs": "Equations", "app": "Appendix", "tab": "Table", "rm": "Room", "bk": "Book",
+        "eqs": "Equations", "tab": "Table", "rm": "Room", "bk": "Book",
         "c": "about", "ca": "about", "approx": "about",
     },
     "de": {
@@ -167,6 +168,8 @@ def spell_out(text: str, language: str, target: str = "", *, is_first: bool = Tr
         return text
     if BEFORE_NUMBER.search(text):
         text = _numbered(base).sub(lambda match: _word(match, base, is_first), text)
+    if base == "en":
+        text = in_full(text)
     text = with_plain_times(text, base)
     if base == "en" and any(map(str.isdigit, text)):
         text = DATE_SPAN.sub(" to ", text)

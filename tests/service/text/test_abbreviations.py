@@ -31,8 +31,10 @@ def sentences(text: str, language: str) -> list[str]:
         ("en", "It takes approx. 5 min. or (incl. tax) approx. (at least) 6."),
         ("en", "See ch. 2, vol. IV, ed. 3 and fig. B."),
         ("en", "Open Mon. Jan. 5 to Fri. & Sat."),
+        ("en", "Price incl. VAT, excl. Ana's"),
         ("de", "Der 2. Weltkrieg und Dipl.-Ing. Maier."),
         ("de", "Mo. bis Fr. von 9 bis 5"),
+        ("de", "inkl. MwSt., zzgl. Versand"),
         ("fr", "Le n.º 5, max. 6"),
     ],
 )

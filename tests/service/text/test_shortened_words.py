@@ -1,0 +1,59 @@
+"""Shortened English words are sent in full."""
+
+from __future__ import annotations
+
+import pytest
+
+from service.text.document import open_document
+from service.text.shortened_words import in_full
+from service.text.spelled_out import spell_out
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("the max. weight, the avg. age", "the maximum weight, the average age"),
+        ("Min. 8 characters, max 9", "Minimum 8 characters, maximum 9"),
+        ("Max 5 files", "Maximum 5 files"),
+        ("MAX. LOAD", "MAXIMUM LOAD"),
+        ("5 people max.", "5 people maximum."),
+        ("5 people (max.) came", "5 people (maximum) came"),
+        ("Price incl. VAT", "Price including VAT"),
+        ("$5 excl. VAT", "$5 excluding VAT"),
+        ("2 hrs 30mins", "2 hours 30 minutes"),
+        ("Wait 5 mins. Then go.", "Wait 5 minutes. Then go."),
+        ("a 5 yrs. old dog", "a 5 years old dog"),
+        ("w/ milk, W/o sugar", "with milk, without sugar"),
+        ("Reply ASAP.", "Reply as soon as possible."),
+        ("the capital, i.e. Lisbon", "the capital, that is, Lisbon"),
+        ("(i.e., Lisbon)", "(that is, Lisbon)"),
+        ("in the U.K. and the UK.", "in the United Kingdom and the United Kingdom."),
+        ("We left the U.K. Then it rained.", "We left the United Kingdom. Then it rained."),
+    ],
+)
+def test_they_are_sent_in_full(text: str, sent: str) -> None:
+    assert in_full(text) == sent
+    assert spell_out("max. 5", "de") == "max. 5"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I like Max. He is nice.",
+        "and Max 2 is here",
+        "min.js, min-max., the 3 min. walk, a.max. b",
+        "24 hrs/day",
+        "the UK economy, the UK's economy, UK law, THE UK",
+        "a w/c, either w/",
+        "the min is low",
+    ],
+)
+def test_other_words_stay(text: str) -> None:
+    assert in_full(text) == text
+
+
+def test_an_app_ends_a_sentence_before_a_number() -> None:
+    document = open_document("1. Open the app. 2. Tap Settings.", "text", "en", len, 100)
+    texts = [segment.text for segment in document.segments]
+    assert not any("Appendix" in text for text in texts)
+    assert any(text.endswith("Open the app.") for text in texts)
