@@ -75,15 +75,24 @@ class Capitals:
 
     def restore(self, source: str, translation: str) -> str:
         """The translation with the capitals of a source that was sent in small letters: all of it,
-        or the first one."""
+        the first one, and those of words that it copies."""
         if not self._word.search(source):
             return translation if self._as_written(source) == source else translation.upper()
         if are_capitals(source) and MARK not in source:
             return translation.upper()
+        translation = self._with_words_in_capitals(source, translation)
         start, place = FIRST.search(source), FIRST.search(translation)
         if start is None or place is None or start[0] not in self.letters:
             return translation
         return translation[: place.start()] + place[0].upper() + translation[place.end() :]
+
+    def _with_words_in_capitals(self, source: str, translation: str) -> str:
+        words = {word[0] for word in self._word.finditer(source) if are_capitals(word[0])}
+        small = {word.lower(): word for word in words if word.lower() in translation}
+        if not small:
+            return translation
+        pattern = rf"(?<!\w)(?:{'|'.join(map(re.escape, small))})(?!\w)"
+        return re.sub(pattern, lambda match: small[match[0]], translation)
 
 
 WORD = re.compile(r"[^\W\d_]{2,}")

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from service.text.capitals import Capitals, are_capitals
 from service.text.inline import MARK, InlineText, InlineTextBuilder, Kind, kept
+from service.text.loanwords import Loanwords
 from service.text.typography import Typography
 
 BREAKS = re.compile(rf"[\s{MARK}\"“”„‟«»—―]")
@@ -77,6 +78,7 @@ class Coverage:
     unknown_spans: UnknownSpans
     typography: Typography
     capitals: Capitals
+    loanwords: Loanwords
     _harmless: dict[int, str]
     """Characters that never reach the model as they are, each with one that stands for it where
     unknown text is looked for."""
@@ -100,9 +102,11 @@ class Coverage:
         harmless |= {code: " " for code in range(0x3001) if chr(code).isspace()}
         harmless |= {ord(c): form.strip()[:1] or filler for c, form in typography.plain.items()}
         capitals = Capitals.readable_by(reads, engine.count_tokens)
+        loanwords = Loanwords.readable_by(reads, engine.count_tokens)
         if engine.reads_all_text:
-            return cls(_all_known, typography, capitals, {}) if typography.plain else None
-        return cls(engine.unknown_spans, typography, capitals, harmless)
+            known = cls(_all_known, typography, capitals, loanwords, {})
+            return known if typography.plain else None
+        return cls(engine.unknown_spans, typography, capitals, loanwords, harmless)
 
     def reads(self, text: str) -> bool:
         """Whether the model can read all of a text that is sent."""
@@ -110,12 +114,15 @@ class Coverage:
 
     def simplify(self, text: str) -> str:
         """The text with plain characters for those that the model lacks."""
-        return self.capitals.lowered(self.typography.simplify(text))
+        text = self.loanwords.without_accents(self.typography.simplify(text))
+        return self.capitals.lowered(text)
 
     def restore(self, source: str, translation: str) -> str:
         """The translation with the typography and the capitals of its source, where those were
         replaced and it is clear what belongs where."""
-        return self.typography.restore(source, self.capitals.restore(source, translation))
+        translation = self.capitals.restore(source, translation)
+        translation = self.loanwords.restore(source, translation)
+        return self.typography.restore(source, translation)
 
     def with_first_word(self, sentence: InlineText) -> InlineText:
         """The sentence without the protection of its first word, if a small first letter makes that
@@ -141,7 +148,8 @@ class Coverage:
         if not self._harmless:
             return inline
         text = inline.text
-        spans = self.unknown_spans(text.translate(self._harmless))
+        plain = self.loanwords.without_accents(text)
+        spans = self.unknown_spans(plain.translate(self._harmless))
         if not spans:
             return inline
         builder = InlineTextBuilder()

@@ -39,6 +39,7 @@ def test_lowered(text: str, lowered: str) -> None:
         ("CAFÉ BAR", "x y", "X Y"),
         ("CAFÉ \ufffc", "x Boston", "x Boston"),
         ("É", "it is", "It is"),
+        ("the CAFÉ Bar", "o café Bar, cafés", "o CAFÉ Bar, cafés"),
         ("Ab", "x", "x"),
         ("Úa", "", ""),
     ],
