@@ -516,7 +516,7 @@ def translate(
         str | None, typer.Option(metavar="ray", help="`ray` translates on a Ray cluster.")
     ] = None,
 ) -> None:
-    """Translate a file, or standard input to standard output as it comes.
+    """Translate a file, or standard input to standard output as it comes; `-` names those too.
 
     With --output, the same command continues where it was stopped.
     """
@@ -529,6 +529,7 @@ def translate(
     config = TranslateConfig(
         bundle or model, engine, text_format(format), beam_size, fallback, threads, formality
     )
+    input, output = (None if path == Path("-") else path for path in (input, output))
     command = BulkCommand(
         config, input, output, records, field, output_field, report, shard_lines, workers
     )

@@ -67,8 +67,8 @@ class BulkCommand:
                 self._stream(model)
 
     def _check(self) -> None:
-        """Raises QuickstudyError for options that contradict each other,
-        and for a device to write to."""
+        """Raises QuickstudyError for options that contradict each other, and for what is no file
+        to write to."""
         if self.workers not in (None, "ray"):
             raise QuickstudyError(
                 f"--workers takes `ray`, not {self.workers!r}; without it all cores are used, or "
@@ -83,6 +83,8 @@ class BulkCommand:
             )
         for path in filter(None, (self.output, self.report)):
             check_replaceable(path)
+            if path.is_dir():
+                raise QuickstudyError(f"{path} is a folder: name a file to write")
             if self.input is not None and _same(path, self.input):
                 raise QuickstudyError(f"{path} is the input: choose another file to write")
 

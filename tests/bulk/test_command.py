@@ -98,6 +98,12 @@ def test_a_file_is_translated_as_the_service_does(
     assert piped.stderr == b"", "nobody knows how much will come"
 
 
+def test_a_dash_is_standard_input_and_output(expected: list[str]) -> None:
+    done = run("--input", "-", "--output", "-", text=f"{LINES[0]}\n")
+    assert (done.returncode, done.stdout.decode()) == (0, f"{expected[0]}\n")
+    assert not (ROOT / "-").exists()
+
+
 @pytest.mark.slow
 def test_jsonl_streams_too(expected: list[str]) -> None:
     text = "".join(json.dumps({"id": row, "en": line}) + "\n" for row, line in enumerate(LINES))
@@ -242,6 +248,8 @@ def test_of_documents_it_is_said_where_they_are_translated() -> None:
             ["--input", __file__, "--output", os.devnull],
             "is a device, a pipe or a socket: name a file",
         ),
+        (["--input", __file__, "--output", str(ROOT)], "is a folder: name a file to write"),
+        (["--input", __file__, "--report", str(ROOT)], "is a folder: name a file to write"),
         (["--input", "."], ". is a folder: give one file of it"),
         (["--input", "nowhere.txt"], "nowhere.txt: no such file; correct --input"),
         (["--input", __file__, "--output", "a.parquet"], "a.parquet: the output is lines, as the"),
