@@ -31,27 +31,33 @@ TIME = re.compile(
 SIGN = re.compile(r"(?<![\w/])(?P<word>w/o?)(?=\s+\w)", re.IGNORECASE)
 SOON = re.compile(r"\b(?:ASAP|asap)\b")
 THAT_IS = re.compile(r"(?<![\w.])i\.\s?e\.(?:,(?=\s))?(?=\s)")
-_NOT_OF_IT = (
-    "and as at before but by for from has have in is on only or since to was were will with"
-)
+_GOES_ON = "and|as|at|before|but|by|for|from|has|have|in|is|on|only|or|since|to|was|were|will|with"
 KINGDOM = re.compile(
-    r"\b(?P<word>[Tt]he\sU(?:K\b|\.\s?K\b(?P<stop>\.)?))(?!['’./-]?\w)"
-    rf"(?!\s(?!(?:{_NOT_OF_IT.replace(' ', '|')})\b)[a-z])"
+    r"\b(?P<word>[Tt]he\sU(?:K\b|\.\s?K\b(?P<stop>\.)?+))(?!['’./-]?\w)"
+    rf"(?!\s(?!(?:{_GOES_ON})\b)[^\W\d_])"
 )
 """The country, not what belongs to it (`the UK economy`)."""
+LETTERS = re.compile(
+    r"\bU\.\s?([KN])\.(?=\s[a-z]|['’]s\b|[,;:!?)])|\bU\.\s?([KN])\b(?=\.?\Z|[,;:!?)])"
+)
+"""Abbreviations that students take for the U.S."""
 
 
 def in_full(text: str) -> str:
     """An English text with `maximum` for `max.`."""
-    if "." in text or any(map(str.isdigit, text)):
+    folded = text.lower()
+    if any(word in folded for word in WORDS):
         text = WORD.sub(_word, text)
+    if any(map(str.isdigit, text)):
         text = TIME.sub(lambda match: f" {TIMES[match['word']]}{_end(match)}", text)
+    if "i.e" in folded or "i. e" in folded:
         text = THAT_IS.sub("that is,", text)
-    if "/" in text:
+    if "w/" in folded:
         text = SIGN.sub(lambda match: SIGNS[match["word"].lower()], text)
-    if "U" in text:
+    if "UK" in text or "U." in text:
         text = KINGDOM.sub(lambda match: f"{match[1][:3]} United Kingdom{_end(match)}", text)
-    return SOON.sub("as soon as possible", text)
+        text = LETTERS.sub(lambda match: f"U{match[1] or match[2]}", text)
+    return SOON.sub("as soon as possible", text) if "asap" in folded else text
 
 
 def _end(match: re.Match[str]) -> str:

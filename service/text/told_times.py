@@ -18,13 +18,13 @@ class Telling:
     """A time behind an hour; groups `hour` and `minutes`."""
     to: tuple[re.Pattern[str], ...]
     """Times before one."""
-    signs: tuple[str, ...]
-    """What a text has in small letters that such a time is in."""
+    signs: tuple[re.Pattern[str], re.Pattern[str]]
+    """What a text has where there are times behind an hour, and before one; quick to find."""
 
     def in_digits(self, text: str) -> str:
-        folded = text.lower()
-        if any(sign in folded for sign in self.signs):
+        if self.signs[0].search(text):
             text = self.past.sub(lambda match: self._time(match, 0), text)
+        if self.signs[1].search(text):
             for pattern in self.to:
                 text = pattern.sub(lambda match: self._time(match, -1), text)
         return text
@@ -76,7 +76,7 @@ def _english() -> Telling:
                 rf"{told}(?P<minutes>{some})(?:\sminutes?)?\sto\s{hour}{ends}", re.IGNORECASE
             ),
         ),
-        (" past ", "-past ", " to ", " till "),
+        (re.compile(r"[Pp]ast "), re.compile(r"(?:uarter|ive|en|enty|inutes?|\d) (?:to|till) ")),
     )
 
 
@@ -97,7 +97,10 @@ def _portuguese() -> Telling:
         minutes,
         re.compile(rf"{told}{hour}\s(?:horas?\s)?e\s{some}", re.IGNORECASE),
         (re.compile(rf"{told}{some}\spara\s(?:[àa]s?|o)\s{hour}\b", re.IGNORECASE),),
-        (" e ", " para "),
+        (
+            re.compile(r" e (?:meia|cinco|dez|quinze|vinte|um quarto)\b"),
+            re.compile(r"(?:cinco|dez|inze|inte|quarto|minutos) para "),
+        ),
     )
 
 

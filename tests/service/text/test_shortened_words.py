@@ -28,7 +28,8 @@ from service.text.spelled_out import spell_out
         ("the capital, i.e. Lisbon", "the capital, that is, Lisbon"),
         ("(i.e., Lisbon)", "(that is, Lisbon)"),
         ("in the U.K. and the UK.", "in the United Kingdom and the United Kingdom."),
-        ("We left the U.K. Then it rained.", "We left the United Kingdom. Then it rained."),
+        ("the U.K.'s economy, the U.N.", "the UK's economy, the UN."),
+        ("the U.K. economy of the U.N.", "the UK economy of the UN."),
     ],
 )
 def test_they_are_sent_in_full(text: str, sent: str) -> None:
@@ -43,7 +44,8 @@ def test_they_are_sent_in_full(text: str, sent: str) -> None:
         "and Max 2 is here",
         "min.js, min-max., the 3 min. walk, a.max. b",
         "24 hrs/day",
-        "the UK economy, the UK's economy, UK law, THE UK",
+        "We left the U.K. Then it rained.",
+        "the UK Parliament, the UK economy, the UK's economy, UK law, THE UK",
         "a w/c, either w/",
         "the min is low",
     ],
