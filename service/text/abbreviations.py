@@ -39,7 +39,12 @@ TITLES: Mapping[str, frozenset[str]] = {
 }
 """Abbreviations before a name: none of them ends a sentence."""
 PREPOSITIONS = _names("excl incl exkl inkl zzgl abzgl vs")
-"""Abbreviations before a noun, of any language: none of them ends a sentence."""
+"""Abbreviations before a noun, which German writes with a capital as the next sentence."""
+NAMED = re.compile(r"[A-Z]{2,}\b")
+AFTER_TIME = re.compile(
+    r"[A-Z]{2,4}\b|(?:Eastern|Central|Mountain|Pacific)\b|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b"
+)
+"""What follows a time of day in the same sentence: a time zone, a day."""
 NUMBERED: Mapping[str, frozenset[str]] = {
     "": _names("n nr vol fig art p pp tab tel ref cap ed"),
     "en": _names(
@@ -96,7 +101,9 @@ def _goes_on(word: str, following: str, language: str) -> bool:
     """Whether a sentence goes on after a word with a full stop."""
     if _is_in(word, TITLES, language) and word[:1].isupper():
         return True
-    if word.lower() in PREPOSITIONS and following:
+    if word.lower() in PREPOSITIONS and (language == "de" or NAMED.match(following)):
+        return True
+    if word.lower() in ("a.m", "p.m") and AFTER_TIME.match(following):
         return True
     is_letter = len(word) == 1 or LETTERS_WITH_STOPS.fullmatch(word) is not None
     is_numbered = _is_in(word, NUMBERED, language)

@@ -24,11 +24,13 @@ _SAID = {
 GIVEN_24_HOURS = frozenset({"pt"})
 """Languages into which hours are sent as `13:00`: models read `1pm` as 14h, `2am` as `2 daam`."""
 TIME = re.compile(
-    r"(?:(?<![\w.,:$€£+-])|(?<=:\d\d[-‐‑–—]))(?P<time>(?:1[0-2]|0?[1-9])(?::[0-5]\d)?)\s?[ap](?:m|\.\s?m\.?)(?!\w)",
+    r"(?:(?<![\w.,:$€£+-])|(?<=:\d\d[-‐‑–—]))(?P<time>(?:1[0-2]|0?[1-9])(?::[0-5]\d)?)\s?"
+    r"[ap](?:m|\.\s?m\.?)(?!\w)",
     re.IGNORECASE,
 )
 """A time that counts from 12, with its half of the day."""
-ENDS_SENTENCE = re.compile(r"""["'”’]*(?:\Z|\s+["'“‘(\[]*[A-Z])""")
+ENDS_SENTENCE = re.compile(r"""["'”’]*\s*\Z""")
+"""What is behind a full stop that ends the sentence, which is sent by itself."""
 
 
 def says_part_of_day(text: str, language: str) -> bool:
@@ -53,12 +55,19 @@ def in_24_hours(text: str, numeral: str, end: int) -> str:
     return numeral if later == int(hour[0]) else f"{later}{numeral[hour.end() :]}"
 
 
-def counted_to_24(text: str) -> str:
-    """A text whose times with a half of the day count to 24: `at 1 p.m.` is `at 13:00.`."""
-    return TIME.sub(_counted_to_24, text)
+def counted_to_24(text: str, *, is_first: bool = True) -> str:
+    """A text whose times with a half of the day count to 24: `at 1 p.m.` is `at 13:00.`. One that
+    is nothing else stays, and so does what may be a name at its start (`2PM`), unless the text is a
+    part of a sentence that does not begin it."""
+    return TIME.sub(lambda match: _counted_to_24(match, is_first), text)
 
 
-def _counted_to_24(match: re.Match[str]) -> str:
+def _counted_to_24(match: re.Match[str], is_first: bool) -> str:
+    before, after = match.string[: match.start()], match.string[match.end() :]
+    is_alone = not any(map(str.isalnum, before + after))
+    is_name = not before and match[0].endswith("PM") and after[:2].strip()[:1].isalpha()
+    if is_first and (is_alone or is_name):
+        return match[0]
     time = in_24_hours(match.string, match["time"], match.end("time"))
-    ends = match[0].endswith(".") and ENDS_SENTENCE.match(match.string, match.end())
+    ends = match[0].endswith(".") and ENDS_SENTENCE.match(after)
     return f"{time if ':' in time else f'{time}:00'}{'.' if ends else ''}"

@@ -52,6 +52,8 @@ HOURS = re.compile(
     re.IGNORECASE,
 )
 """Where hours are told."""
+LATER = re.compile(r"evening|afternoon|night|abends|nachmittag|tarde|noite", re.IGNORECASE)
+"""What says that hours are of the second half of the day."""
 CLOCK = re.compile(r"(\d{1,2})[:.](\d{2})")
 LOOKBACK_CHARS = 60
 YEARS = range(1100, 2100)
@@ -234,7 +236,8 @@ class Numerals:
         """What a number of a source may be in a translation: a time is that of the right half of
         the day, where the language counts hours to 24 and no word says which is meant."""
         if not TWELVE_HOURS.match(source, number.end):
-            return number.values
+            is_later = CLOCK.fullmatch(number.text) and LATER.search(source)
+            return number.values | _half_a_day_later(number) if is_later else number.values
         text = in_24_hours(source, number.text, number.end)
         values = _values(text) | _on_the_hour(text)
         said = not counts_to_24(self.target) or says_part_of_day(translation, self.target)
@@ -279,6 +282,7 @@ class Numerals:
         """A translation whose numbers that have the digits of the source's get the target's form,
         grouped if the source groups them, and the lost signs of their currencies."""
         numbers = list(numbers_of(source))
+        translation = self._in_right_half(source, numbers, translation)
         lost = lost_signs(source, translation)
         keeps_hours = not counts_to_24(self.target) or says_part_of_day(translation, self.target)
         parts, done = [], 0
@@ -298,6 +302,24 @@ class Numerals:
             parts += [translation[done : found.start], form]
             done = found.end
         return "".join((*parts, translation[done:]))
+
+    def _in_right_half(self, source: str, numbers: Iterable[Number], translation: str) -> str:
+        """A translation without times that are half a day later than the source says: 18:45 for
+        `6:45` or `6:45 am`. What says in words which half is meant, is left to the model."""
+        if not counts_to_24(self.target) or not CLOCK.search(source):
+            return translation
+        times = [one for one in numbers if CLOCK.fullmatch(one.text)]
+        right = {in_24_hours(source, one.text, one.end) for one in times}
+        for one in times:
+            is_said = TWELVE_HOURS.match(source, one.end) is not None
+            if in_24_hours(source, one.text, one.end) != one.text or one.text in translation:
+                continue
+            hour, minutes = re.split("[:.]", one.text)
+            later = f"{int(hour) + 12}:{minutes}"
+            if int(hour) <= 12 and later not in right and (is_said or not HOURS.search(source)):
+                wrong = rf"(?<![\d.,:]){int(hour) + 12}(?=[:.]{minutes}(?!\d))"
+                translation = re.sub(wrong, hour, translation)
+        return translation
 
     def converted_amount(
         self, amount: str, written: str, before: str = "", after: str = ""
@@ -404,8 +426,9 @@ def _on_the_hour(text: str) -> frozenset[str]:
 
 
 def _half_a_day_later(number: Number) -> set[str]:
-    value = int(min(number.values))
-    return {str(value + 12)} if value <= 12 else set()
+    """Values of an hour, with minutes or not, twelve hours later."""
+    hour, point, minutes = min(number.values).partition(".")
+    return {f"{int(hour) + 12}{point}{minutes}"} if int(hour) <= 12 else set()
 
 
 def _values_of(numbers: Iterable[int]) -> set[str]:

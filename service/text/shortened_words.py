@@ -9,12 +9,11 @@ from service.text.clock import ENDS_SENTENCE
 
 WORDS = {
     "approx": "approximately", "avg": "average", "dept": "department", "excl": "excluding",
-    "govt": "government", "incl": "including", "max": "maximum", "min": "minimum",
-    "misc": "miscellaneous",
+    "govt": "government", "incl": "including", "misc": "miscellaneous",
 }  # fmt: skip
 """With a full stop, or before a number (`max 5`)."""
-MAY_END = frozenset({"dept", "govt", "max", "min"})
-"""Those that may end a sentence behind which another one stands."""
+LIMITS = {"max": "maximum", "min": "minimum"}
+"""The same, but they are minutes (`five min.`) and names (`Max`), too."""
 TIMES = {
     "hr": "hour", "hrs": "hours", "mins": "minutes", "secs": "seconds", "wk": "week",
     "wks": "weeks", "yr": "year", "yrs": "years",
@@ -22,19 +21,30 @@ TIMES = {
 """Behind a number."""
 SIGNS = {"w/": "with", "w/o": "without"}
 WORD = re.compile(
-    rf"(?<![\w.,/'’-])(?!(?<=\d\s)min\b)(?P<word>{'|'.join(WORDS)})(?:(?P<stop>\.)(?![\w./-])|(?=\s?\d))",
+    rf"(?<![\w.,/'’-])(?P<word>{'|'.join(WORDS)})(?:(?P<stop>\.)(?=[\s,:;)])(?!\s*\Z)|(?=\s?\d))",
     re.IGNORECASE,
 )
+_FREE = (
+    r"(?:\A|(?<=[,:;(]\s)|(?<=\()|(?<=\b(?:an|at|is|of|or|to)\s)|(?<=\b(?:and|are|for|our|the)\s)"
+    r"|(?<=\b(?:with|your)\s)|(?<=\ba\s))"
+)
+LIMIT = re.compile(
+    rf"{_FREE}(?P<word>max|min)(?:\.(?=\s(?:\d|[a-z]))|(?=\s?\d+(?:\s[a-z]|\s?[kMG]?[Bgm]\b|%|\.?\Z)))"
+    rf"|(?<=[\s(])(?P<last>max)\.?(?=\)|\Z)"
+    rf"|(?:\A|(?<=[:;(]\s))(?P<first>Max|Min)(?:\.(?=\s(?:\d|[a-z]))|(?=\s?\d+(?:\s[a-z]|%|\.?\Z)))"
+)
+CAPITALS = re.compile(r"(?<![\w.,/'’-])(MAX|MIN)(?:\.(?!\w)|(?=\s?\d))")
+"""In a text that is all in capitals."""
 TIME = re.compile(
     rf"(?<=\d)\s?(?P<word>{'|'.join(sorted(TIMES, key=len, reverse=True))})(?P<stop>\.)?(?![\w./-])"
 )
 SIGN = re.compile(r"(?<![\w/])(?P<word>w/o?)(?=\s+\w)", re.IGNORECASE)
 SOON = re.compile(r"\b(?:ASAP|asap)\b")
 THAT_IS = re.compile(r"(?<![\w.])i\.\s?e\.(?:,(?=\s))?(?=\s)")
-_GOES_ON = "and|as|at|before|but|by|for|from|has|have|in|is|on|only|or|since|to|was|were|will|with"
+_GOES_ON = "as|at|before|but|by|for|from|has|have|in|is|on|only|since|to|was|were|will|with"
 KINGDOM = re.compile(
     r"\b(?P<word>[Tt]he\sU(?:K\b|\.\s?K\b(?P<stop>\.)?+))(?!['’./-]?\w)"
-    rf"(?!\s(?!(?:{_GOES_ON})\b)[^\W\d_])"
+    rf"(?!\s(?!(?:{_GOES_ON})\b(?!-)|(?:and|or)\sthe\b)[^\W\d_])"
 )
 """The country, not what belongs to it (`the UK economy`)."""
 LETTERS = re.compile(
@@ -48,6 +58,10 @@ def in_full(text: str) -> str:
     folded = text.lower()
     if any(word in folded for word in WORDS):
         text = WORD.sub(_word, text)
+    if "max" in folded or "min" in folded:
+        text = LIMIT.sub(_limit, text)
+        if text.isupper():
+            text = CAPITALS.sub(lambda match: LIMITS[match[1].lower()].upper(), text)
     if any(map(str.isdigit, text)):
         text = TIME.sub(lambda match: f" {TIMES[match['word']]}{_end(match)}", text)
     if "i.e" in folded or "i. e" in folded:
@@ -67,13 +81,16 @@ def _end(match: re.Match[str]) -> str:
 
 
 def _word(match: re.Match[str]) -> str:
-    """The word in full, with capitals like the short one's; as it is where it may be a name."""
-    short, end = match["word"], _end(match)
-    is_capital = short[0].isupper()
-    if is_capital and not short.isupper() and (end or (not match["stop"] and match.start())):
-        return match[0]
+    """The word in full, with capitals like the short one's."""
+    short = match["word"]
     word = WORDS[short.lower()]
-    if short.isupper():
-        return f"{word.upper()}{end if match.end() == len(match.string) else ''}"
-    ends = end and (short.lower() in MAY_END or match.end() == len(match.string))
-    return f"{word.capitalize() if is_capital else word}{'.' if ends else ''}"
+    return word.upper() if short.isupper() else word.capitalize() if short[0].isupper() else word
+
+
+def _limit(match: re.Match[str]) -> str:
+    short = next(filter(None, match.groups()))
+    word = LIMITS[short.lower()]
+    end = (
+        "." if match["last"] and match[0].endswith(".") and match.end() == len(match.string) else ""
+    )
+    return f"{word.capitalize() if short[0].isupper() else word}{end}"

@@ -8,6 +8,7 @@ Portuguese times (`17h30`), spelled out for the model: students read them as oth
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from functools import cache
 
@@ -111,15 +112,20 @@ WEEKDAY = re.compile(r"(?<![\w.,])([2-6])[ªa](s?)-(?=feiras?\b)")
 WEEKDAYS = {"2": "segunda", "3": "terça", "4": "quarta", "5": "quinta", "6": "sexta"}
 _DAY = "seg|ter|qua|qui|sex|sáb|dom"
 WEEK = re.compile(
-    rf"\b({_DAY})\.?\sa\s({_DAY})\b(?:\.(?=[,;:]|\s(?-i:[a-zà-ú\d])))?", re.IGNORECASE
+    rf"(?:(?:\A|(?<=\bde\s)|(?<=[;:(]\s))({_DAY})\.?|\b({_DAY})\.)\sa\s({_DAY})\b"
+    r"(?:\.(?=[,;:]|\s(?-i:[a-zà-ú\d])))?",
+    re.IGNORECASE,
 )
 """Days of the week from one to another, as Portuguese abbreviates them: `seg. a sex.`."""
 DECADES = re.compile(
-    r"\b(anos|décadas? de)\s([3-9]0)(?:\s(e|a)\s([3-9]0))?\b(?![.,]?\d|%|\s(?:mil|milh))",
+    r"((?:\A|\b(?:[nd]?os|aos|pelos)\s)anos|\bdécadas?\sde)\s([3-9]0)(?:\s(e|a)\s([3-9]0))?\b"
+    r"(?![.,]?\d|%|\s(?:mil|milh))",
     re.IGNORECASE,
 )
 """Decades of the 20th century, as Portuguese names them: `anos 90`."""
-EVERY = re.compile(r"\bde\s(\d+)\sem\s\1(?=\s[a-zà-ú])")
+EVERY = re.compile(
+    r"\bde\s(\d+)\sem\s\1(?=\s(?:segundos?|minutos?|horas?|dias?|semanas?|meses|anos?|metros?|km)\b)"
+)
 """How often in Portuguese: `de 8 em 8 horas`."""
 OTHER_HALF = str.maketrans("apAP", "paPA")
 MONTHS = {
@@ -175,7 +181,7 @@ def spell_out(text: str, language: str, target: str = "", *, is_first: bool = Tr
         text = DATE_SPAN.sub(" to ", text)
         text = MONTH.sub(lambda match: MONTHS[match[1] or match[2]], text)
         if target.partition("-")[0] in GIVEN_24_HOURS:
-            text = counted_to_24(text)
+            text = counted_to_24(text, is_first=is_first)
     if ANY_DAY[base].search(text):
         text = _days(base).sub(lambda match: _day(match, base), text)
     if base == "pt":
@@ -202,27 +208,33 @@ def with_plain_times(text: str, language: str) -> str:
 
 
 @cache
-def _number_sign(language: str, number: str) -> re.Pattern[str]:
-    return re.compile(rf"(?<![\w-])(?:{WRITTEN[language]})\s?(?={number}(?!\d))", re.IGNORECASE)
+def _number_sign(language: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w-])(?:{WRITTEN[language]})\s?(?P<number>\d+)", re.IGNORECASE)
 
 
 def with_number_signs(source: str, translation: str, target: str) -> str:
     """A translation to a language (`pt`, `pt-BR`) in which `No. 5` of its source, which may have
-    marks of tags in it, is what that language writes."""
+    marks of tags in it, is what that language writes. Linear time."""
     base = target.partition("-")[0]
     if base not in SIGNS_OF or not BEFORE_NUMBER.search(source := source.replace(MARK, "")):
         return translation
     signs = list(NUMBER_SIGN.finditer(source))
-    for sign in signs:
-        written = list(_number_sign(base, sign["number"]).finditer(translation))
-        if len(written) != sum(one["number"] == sign["number"] for one in signs):
-            continue
-        form = SIGNS_OF[base][sign["plural"] is not None]
-        for match in reversed(written):
-            is_first = not any(map(str.isalnum, translation[: match.start()]))
-            own = form[:1].upper() + form[1:] if is_first else form
-            translation = f"{translation[: match.start()]}{own} {translation[match.end() :]}"
-    return translation
+    if not signs:
+        return translation
+    plural = {sign["number"]: sign["plural"] is not None for sign in signs}
+    wanted = Counter(sign["number"] for sign in signs)
+    found = Counter(match["number"] for match in _number_sign(base).finditer(translation))
+    first = next((place for place, one in enumerate(translation) if one.isalnum()), 0)
+
+    def own(match: re.Match[str]) -> str:
+        number = match["number"]
+        if number not in plural or wanted[number] != found[number]:
+            return match[0]
+        form = SIGNS_OF[base][plural[number]]
+        is_first = match.start() <= first
+        return f"{form[:1].upper() + form[1:] if is_first else form} {number}"
+
+    return _number_sign(base).sub(own, translation)
 
 
 def _word(match: re.Match[str], language: str, is_first: bool) -> str:
@@ -261,7 +273,8 @@ def _minutes(match: re.Match[str], group: str) -> str:
 
 
 def _week(match: re.Match[str], names: Mapping[str, str]) -> str:
-    first, last = (names[match[group].capitalize()].lower() for group in (1, 2))
+    days = [day for day in match.groups() if day]
+    first, last = (names[day.capitalize()].lower() for day in days)
     return f"{first} a {last}"
 
 

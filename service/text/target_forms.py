@@ -19,9 +19,15 @@ def with_target_forms(source: str, translation: str, target: str) -> str:
         return translation
     if "$" in source:
         translation = PORTUGUESE_DOLLARS.sub(r"\1$ ", translation)
-    if not (numbers := set(ORDINAL.findall(source))):
+    numbers = {
+        number
+        for number in ORDINAL.findall(source)
+        if not re.search(rf"(?<!\w){number}[oa](?!\w)", source)  # `section 2a`
+    }
+    if not numbers:
         return translation
-    return PORTUGUESE_ORDINAL.sub(
-        lambda match: f"{match[1]}{SIGNS[match[2]]}{match[3]}" if match[1] in numbers else match[0],
-        translation,
-    )
+
+    def own(match: re.Match[str]) -> str:
+        return f"{match[1]}{SIGNS[match[2]]}{match[3]}" if match[1] in numbers else match[0]
+
+    return PORTUGUESE_ORDINAL.sub(own, translation)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 
 @dataclass(frozen=True)
@@ -14,24 +15,25 @@ class Telling:
 
     hours: Mapping[str, int]
     minutes: Mapping[str, int]
-    past: re.Pattern[str]
-    """A time behind an hour; groups `hour` and `minutes`."""
+    past: tuple[re.Pattern[str], ...]
+    """Times behind an hour; groups `hour` and `minutes`."""
     to: tuple[re.Pattern[str], ...]
     """Times before one."""
     signs: tuple[re.Pattern[str], re.Pattern[str]]
     """What a text has where there are times behind an hour, and before one; quick to find."""
 
     def in_digits(self, text: str) -> str:
-        if self.signs[0].search(text):
-            text = self.past.sub(lambda match: self._time(match, 0), text)
-        if self.signs[1].search(text):
-            for pattern in self.to:
-                text = pattern.sub(lambda match: self._time(match, -1), text)
+        for hours, sign, patterns in zip((0, -1), self.signs, (self.past, self.to), strict=True):
+            if sign.search(text):
+                for pattern in patterns:
+                    text = pattern.sub(partial(self._time, hours), text)
         return text
 
-    def _time(self, match: re.Match[str], hours: int) -> str:
-        """The time, `hours` (0 or -1) after the one that is named."""
-        hour, words = match["hour"].lower(), match["minutes"].lower()
+    def _time(self, hours: int, match: re.Match[str]) -> str:
+        """The time, in the hour that is named or the one before it (`hours` 0 or -1)."""
+        hour = match["hour"].lower()
+        words = re.sub(r"\s+", " ", match["minutes"].lower())
+        words = re.sub(r"\sminut\w+$", "", words)
         minutes = self.minutes.get(words) or int(words)
         if not 0 < minutes < 30 + (hours == 0):
             return match[0]
@@ -50,34 +52,45 @@ def _english() -> Telling:
     }  # fmt: skip
     minutes = {"five": 5, "ten": 10, "twenty": 20, "twenty-five": 25, "twenty five": 25}
     hour = (
-        rf"(?P<hour>{_any_of(hours)}|1[0-2]|[1-9])\b(?:\s?o['’]clock\b)?(?![.,:]?\d|[-‐‑–%]|\s"
+        rf"(?P<hour>{_any_of(hours)}|1[0-2]|[1-9])\b(?:\so['’]clock\b)?(?![.,:]?\d|[-‐‑–%]|\s"
         r"(?:hundred|thousand|million|percent|per|years?|months?|weeks?|days?|hours?)\b)"
     )
     # A quarter of a year is none of an hour.
     ordinals = ("first", "second", "third", "fourth", "last", "next", "this", "each", "every")
-    before = r"(?:\ba\s)?(?<![\w.,:-])" + "".join(rf"(?<!\b{word}\s)" for word in ordinals)
-    some = rf"{_any_of(minutes)}|[12]?\d"
+    free = r"(?:\ba\s)?(?<![\w.,:-])" + "".join(rf"(?<!\b{word}\s)" for word in ordinals)
     ends = (
         r"(?=[.,;!?)\"”'’]*(?:\Z|\s*[;!?)]|[.,]\s"
-        r"|\s(?:in\sthe|on|and|but|today|tonight|tomorrow|sharp|[ap]\.?m)\b))"
+        r"|\s(?:in\sthe|on|and|but|or|when|is|was|today|tonight|tomorrow|sharp|[ap]\.?m)\b))"
     )
-    # `ten to six` may be numbers of another kind: it counts only where a time is told.
-    told = r"(?:(?<=\bat\s)|(?<=\buntil\s)|(?<=\bit\sis\s)|(?<=\bit\swas\s)|(?<=\bit['’]s\s))"
+    # `ten to six` and `a quarter to five` may be numbers of another kind: they count only where a
+    # time is told, and of digits only minutes that are called so: scores and odds have them too.
+    told = _after("at", "until", "till", "before", "after", "around", "about", "nearly", "almost")
+    asked = rf"(?:{told}|{_after('is', 'was', 'from')}|(?<=['’]s\s)|\A)"
+    some = rf"(?:{_any_of(minutes)})(?:\sminutes)?|[12]?\d\sminutes?"
     return Telling(
         hours,
         minutes | {"quarter": 15, "half": 30},
-        re.compile(
-            rf"{before}(?P<minutes>quarter|half|{some})(?:\sminutes?)?[\s-]past\s{hour}",
-            re.IGNORECASE,
+        (
+            re.compile(rf"{free}(?P<minutes>quarter|half)[\s-]past\s{hour}", re.IGNORECASE),
+            re.compile(rf"{free}(?P<minutes>{some})\spast\s{hour}{ends}", re.IGNORECASE),
         ),
         (
-            re.compile(rf"{before}(?P<minutes>quarter)\s(?:to|till)\s{hour}{ends}", re.IGNORECASE),
             re.compile(
-                rf"{told}(?P<minutes>{some})(?:\sminutes?)?\sto\s{hour}{ends}", re.IGNORECASE
+                rf"{asked}(?:a\s)?(?P<minutes>quarter)\s(?:to|till)\s{hour}{ends}", re.IGNORECASE
             ),
+            re.compile(rf"{told}(?P<minutes>{some})\sto\s(?!one\b|1\b){hour}{ends}", re.IGNORECASE),
         ),
-        (re.compile(r"[Pp]ast "), re.compile(r"(?:uarter|ive|en|enty|inutes?|\d) (?:to|till) ")),
+        (
+            re.compile(r"[Pp]ast\s"),
+            re.compile(r"(?:uarter|ive|en|enty|inutes?)\s(?:to|till)\s"),
+        ),
     )
+
+
+def _after(*words: str) -> str:
+    """Pattern of the place behind one of some words."""
+    places = "|".join(rf"(?<=\b{word}\s)" for word in words)
+    return f"(?:{places})"
 
 
 def _portuguese() -> Telling:
@@ -90,16 +103,29 @@ def _portuguese() -> Telling:
         "meia": 30,
     }  # fmt: skip
     hour = rf"(?P<hour>{_any_of(hours)}|1[0-2]|[1-9])"
-    some = rf"(?P<minutes>{_any_of(minutes)})(?:\sminutos)?\b(?!\s(?:mil|cento|milh\w+|por|e)\b)"
-    told = r"(?:(?<=\b[àé]\s)|(?<=\b[aà]o\s)|(?<=\bàs\s)|(?<=\bsão\s))"
+    some = rf"(?P<minutes>{_any_of(minutes)})(?:\sminutos(?!\s(?:depois|mais)\b))?\b"
+    amount = r"(?!\s(?:mil|cento|milh\w+|por|e|minutos|vezes)\b)"
+    # Without `às` they may be any numbers: they count where nothing is counted.
+    ends = (
+        r"(?=[.,;!?)\"”]*(?:\Z|\s*[;!?)]|[.,]\s"
+        r"|\s(?:da\s(?:manhã|tarde|noite|madrugada)|em\sponto|agora|já|quando)\b))"
+    )
+    told, is_it = _after("à", "ao", "às"), _after("é", "são")
+    half = r"(?P<minutes>meia|um\squarto|quinze)\b"
     return Telling(
         hours,
         minutes,
-        re.compile(rf"{told}{hour}\s(?:horas?\s)?e\s{some}", re.IGNORECASE),
-        (re.compile(rf"{told}{some}\spara\s(?:[àa]s?|o)\s{hour}\b", re.IGNORECASE),),
         (
-            re.compile(r" e (?:meia|cinco|dez|quinze|vinte|um quarto)\b"),
-            re.compile(r"(?:cinco|dez|inze|inte|quarto|minutos) para "),
+            re.compile(rf"{told}{hour}\s(?:horas?\s)?e\s{some}{amount}", re.IGNORECASE),
+            re.compile(rf"{is_it}{hour}\s(?:horas?\s)?e\s{half}{ends}", re.IGNORECASE),
+        ),
+        (
+            re.compile(rf"{told}{some}\spara\s(?:[àa]s?|o)\s{hour}\b{amount}", re.IGNORECASE),
+            re.compile(rf"{is_it}{some}\spara\s(?:[àa]s?|o)\s{hour}\b{ends}", re.IGNORECASE),
+        ),
+        (
+            re.compile(r"\se\s(?:meia|cinco|dez|quinze|vinte|um\squarto)\b"),
+            re.compile(r"(?:cinco|dez|inze|inte|quarto|minutos)\spara\s"),
         ),
     )
 

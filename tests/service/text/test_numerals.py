@@ -50,6 +50,7 @@ EN_DE = Numerals("en", "de")
         ("$5", "5 $"),
         ("at 5 pm", "um 5 Uhr nachmittags"),
         ("at 12 am", "um 0 Uhr"),
+        ("at 6:45 in the evening", "um 18:45 Uhr"),
         ("on 05 May", "am 5. Mai"),
         ("-5.5 °C", "−5,5 °C"),
         ("the years 1990-1995", "die Jahre 1990 bis 1995"),
@@ -313,3 +314,18 @@ def test_every_syntax_begins_with_a_sign_that_is_looked_for() -> None:
     assert samples.keys() <= SYNTAXES.keys() | CONTROLS.keys() | COUNTS.keys()
     for names in samples.values():
         assert all(pattern.fullmatch(sample) for sample in names), names
+
+
+@pytest.mark.parametrize(
+    ("source", "translation", "mended"),
+    [
+        ("at 6:45", "um 18:45 Uhr", "um 6:45 Uhr"),
+        ("at 6:45 a.m. or 5 pm", "um 18.45 oder 17 Uhr", "um 6:45 oder 17 Uhr"),
+        ("at 6:45 in the evening", "um 18:45 Uhr", "um 18:45 Uhr"),
+        ("at 6:45 pm", "um 18:45 Uhr", "um 18:45 Uhr"),
+        ("at 6:45 and 18:45", "um 6:45 und 18:45 Uhr", "um 6:45 und 18:45 Uhr"),
+        ("at 6:45", "um 18:457 und 8:18:45", "um 18:457 und 8:18:45"),
+    ],
+)
+def test_times_stay_in_their_half_of_the_day(source: str, translation: str, mended: str) -> None:
+    assert EN_DE.converted(source, translation) == mended

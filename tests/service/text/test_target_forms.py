@@ -18,6 +18,7 @@ from tests.service.text.engines import run
         ("the 1st, 2nd and 21st", "os 1os, 2a e 21.o", "os 1ºs, 2ª e 21º"),
         ("the 3rd floor of 4", "o 3o andar de 4o", "o 3º andar de 4o"),
         ("3 floors", "3o andar", "3o andar"),
+        ("the 2nd clause of section 2a", "a 2a cláusula da seção 2a", "a 2a cláusula da seção 2a"),
         ("the 3rd", "x3o, 3os3, 1.3o, 3oh", "x3o, 3os3, 1.3o, 3oh"),
         ("$20", "US $ 20", "US$ 20"),
         ("$20", "US$ 20 e R $ 20", "US$ 20 e R$ 20"),

@@ -19,8 +19,10 @@ from service.text.told_times import with_times_in_digits
         ("at a quarter to one in the morning", "at 12:45 in the morning"),
         ("It is ten past six", "It is 6:10"),
         ("five minutes past two", "2:05"),
-        ("It’s 5 to 12!", "It’s 11:55!"),
-        ("at twenty-five to one tomorrow", "at 12:35 tomorrow"),
+        ("at 5 minutes to 12!", "at 11:55!"),
+        ("at half\u00a0past\u00a0three", "at 3:30"),
+        ("It’s a quarter to five", "It’s 4:45"),
+        ("at twenty-five to two tomorrow", "at 1:35 tomorrow"),
         ("until twenty to nine p.m.", "until 8:40 p.m."),
     ],
 )
@@ -33,7 +35,8 @@ def test_times_are_sent_in_digits(text: str, sent: str) -> None:
     [
         ("Chegou às três e meia.", "Chegou às 3:30."),
         ("às 3 e quinze, à uma e meia", "às 3:15, à 1:30"),
-        ("São dez para as oito", "São 7:50"),
+        ("São dez para as oito da noite", "São 7:50 da noite"),
+        ("São três e meia. É uma e quinze!", "São 3:30. É 1:15!"),
         ("às oito e vinte e cinco", "às 8:25"),
         ("ao meio-dia e meia", "ao 12:30"),
         ("às quinze minutos para o meio-dia", "às 11:45"),
@@ -46,7 +49,19 @@ def test_portuguese_times_are_sent_in_digits(text: str, sent: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["às vinte e três horas", "São três e cinco mil", "três e meia", "São duas e dez por cento"],
+    [
+        "às vinte e três horas",
+        "São três e cinco mil",
+        "três e meia",
+        "São duas e dez por cento",
+        "A torre é duas e meia vezes maior.",
+        "São três e meia xícaras de farinha.",
+        "São dez para as duas equipes.",
+        "São vinte para as três turmas.",
+        "As idades deles são oito e dez anos.",
+        "As respostas são quatro e cinco.",
+        "Ela saiu às nove e quinze minutos depois voltou.",
+    ],
 )
 def test_other_portuguese_numbers_stay(text: str) -> None:
     assert with_times_in_digits(text, "pt") == text
@@ -57,6 +72,16 @@ def test_other_portuguese_numbers_stay(text: str) -> None:
     [
         "The ratio is ten to one.",
         "from ten to six",
+        "It's 3 to 2 in the ninth inning.",
+        "It was 5 to 4, but we won.",
+        "The court stood at 6 to 3.",
+        "The odds were set at 10 to 1.",
+        "It is ten to one, and nobody believes in us.",
+        "Prices start at 5 to 10, depending on size.",
+        "The share price fell by a quarter to 6.",
+        "He gave a quarter to one, a half to the other.",
+        "He ran 20 past 3 defenders.",
+        "We passed ten past six defenders.",
         "at ten to six percent",
         "It is ten to twenty degrees.",
         "five to ten people",
@@ -74,9 +99,9 @@ def test_other_numbers_stay(text: str) -> None:
 
 
 def test_halves_of_the_day_stand_behind_them() -> None:
-    text = "half past three p.m."
-    assert spell_out(text, "en", "de") == "3:30 p.m."
-    assert spell_out(text, "en", "pt") == "15:30."
+    text = "at half past three p.m."
+    assert spell_out(text, "en", "de") == "at 3:30 p.m."
+    assert spell_out(text, "en", "pt") == "at 15:30."
     assert spell_out("halb vier", "de") == "halb vier"
 
 
