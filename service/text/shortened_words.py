@@ -8,7 +8,7 @@ import re
 from service.text.clock import ENDS_SENTENCE
 
 WORDS = {
-    "approx": "approximately", "avg": "average", "dept": "department", "excl": "excluding",
+    "approx": "approximately", "avg": "average", "dept": "department", "excl": "without",
     "govt": "government", "incl": "including", "misc": "miscellaneous",
 }  # fmt: skip
 """With a full stop, or before a number (`max 5`)."""
@@ -25,8 +25,8 @@ WORD = re.compile(
     re.IGNORECASE,
 )
 _FREE = (
-    r"(?:\A|(?<=[,:;(]\s)|(?<=\()|(?<=\b(?:an|at|is|of|or|to)\s)|(?<=\b(?:and|are|for|our|the)\s)"
-    r"|(?<=\b(?:with|your)\s)|(?<=\ba\s))"
+    r"(?:\A|(?<=[,:;(]\s)|(?<=\()|(?<=\b(?i:an|at|is|of|or|to)\s)|(?<=\b(?i:and|are|for|our|the)\s)"
+    r"|(?<=\b(?i:with|your)\s)|(?<=\b[Aa]\s))"
 )
 LIMIT = re.compile(
     rf"{_FREE}(?P<word>max|min)(?:\.(?=\s(?:\d|[a-z]))|(?=\s?\d+(?:\s[a-z]|\s?[kMG]?[Bgm]\b|%|\.?\Z)))"

@@ -20,7 +20,7 @@ from service.text.spelled_out import spell_out
         ("5 people max.", "5 people maximum."),
         ("5 people (max.) came", "5 people (maximum) came"),
         ("Price incl. VAT", "Price including VAT"),
-        ("$5 excl. VAT", "$5 excluding VAT"),
+        ("$5 excl. VAT", "$5 without VAT"),
         ("2 hrs 30mins", "2 hours 30 minutes"),
         ("Wait 5 mins.", "Wait 5 minutes."),
         ("a 5 yrs. old dog", "a 5 years old dog"),
