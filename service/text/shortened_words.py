@@ -11,7 +11,7 @@ WORDS = {
     "approx": "approximately", "avg": "average", "dept": "department", "excl": "without",
     "govt": "government", "incl": "including", "misc": "miscellaneous",
 }  # fmt: skip
-"""With a full stop, or before a number (`max 5`)."""
+"""With a full stop, or before a number (`approx 5`)."""
 LIMITS = {"max": "maximum", "min": "minimum"}
 """The same, but they are minutes (`five min.`) and names (`Max`), too."""
 TIMES = {
