@@ -1,5 +1,5 @@
 """Forms of the target language that models write otherwise: `3º` for Portuguese *3o*, `US$ 20` for
-*US $ 20*. Their vocabularies lack the signs, or their text was cut into tokens."""
+*US $ 20*, `7:00` for *7:00h*. Their vocabularies lack the signs, or their text was cut into tokens."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ ORDINAL = re.compile(r"(?<![\w.,])(\d+)(?:st|nd|rd|th)\b")
 """A numeral that English makes an ordinal."""
 PORTUGUESE_ORDINAL = re.compile(r"(?<![\w.,])(\d+)\.?([oa])(s?)(?!\w)")
 PORTUGUESE_DOLLARS = re.compile(r"(?<!\w)(US|CA|AU|NZ|HK|R) ?\$ (?=\d)")
+PORTUGUESE_TIME = re.compile(r"(?<![\d:.,])(\d{1,2}:[0-5]\d)\s?h\b")
 SIGNS = {"o": "º", "a": "ª"}
 
 
@@ -17,6 +18,7 @@ def with_target_forms(source: str, translation: str, target: str) -> str:
     has."""
     if target.partition("-")[0] != "pt":
         return translation
+    translation = PORTUGUESE_TIME.sub(r"\1", translation)
     if "$" in source:
         translation = PORTUGUESE_DOLLARS.sub(r"\1$ ", translation)
     numbers = {

@@ -126,6 +126,8 @@ def test_a_cut_student_comes_back_to_the_whole_model() -> None:
     assert (len(encoder), len(decoder)) == (len(whole.encoder), len(whole.decoder))
 
 
+@pytest.mark.thorough
+@pytest.mark.slow
 def test_two_processes_teach_a_student_all_of_which_learns(
     tokenized: Run, pretrained: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,8 @@ from tests.service.text.engines import run
         ("$20", "US $ 20", "US$ 20"),
         ("$20", "US$ 20 e R $ 20", "US$ 20 e R$ 20"),
         ("20", "US $ 20", "US $ 20"),
+        ("7:00-10:00", "das 7:00h às 10:00 h", "das 7:00 às 10:00"),
+        ("7:00", "7:00hs, 17h, 1:7:00h", "7:00hs, 17h, 1:7:00h"),
     ],
 )
 def test_portuguese_has_its_own_forms(source: str, translation: str, written: str) -> None:
