@@ -1,5 +1,5 @@
 """Forms of the target language that models write otherwise: `3º` for Portuguese *3o*, `US$ 20` for
-*US $ 20*, `7:00` for *7:00h*. Their vocabularies lack the signs, or their text was cut into tokens."""
+*US $ 20*, `7:00` for *7:00h*. Their vocabularies lack the signs, or their text was in tokens."""
 
 from __future__ import annotations
 
