@@ -42,7 +42,8 @@ PREPOSITIONS = _names("excl incl exkl inkl zzgl abzgl vs")
 """Abbreviations before a noun, which German writes with a capital as the next sentence."""
 NAMED = re.compile(r"[A-Z]{2,}\b")
 AFTER_TIME = re.compile(
-    r"[A-Z]{2,4}\b|(?:Eastern|Central|Mountain|Pacific)\b|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b"
+    r"(?:[ECMP][SD]?T|GMT|UTC|BST|CES?T|EES?T|IST|JST|AE[SD]?T)\b|(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)day\b"
+    r"|(?:Eastern|Central|Mountain|Pacific)\s(?:Standard|Daylight|Time)\b"
 )
 """What follows a time of day in the same sentence: a time zone, a day."""
 NUMBERED: Mapping[str, frozenset[str]] = {

@@ -25,10 +25,12 @@ GIVEN_24_HOURS = frozenset({"pt"})
 """Languages into which hours are sent as `13:00`: models read `1pm` as 14h, `2am` as `2 daam`."""
 TIME = re.compile(
     r"(?:(?<![\w.,:$€£+-])|(?<=:\d\d[-‐‑–—]))(?P<time>(?:1[0-2]|0?[1-9])(?::[0-5]\d)?)\s?"
-    r"[ap](?:m|\.\s?m\.?)(?!\w)",
+    r"[ap](?:m|\.\s?m\.?)(?!\w|\sI\b|\s(?:radio|stations?|signals?|broadcasts?)\b)",
     re.IGNORECASE,
 )
 """A time that counts from 12, with its half of the day."""
+NAME = re.compile(r"\s(?:[A-Z][a-z]|(?:is|has|was|released|will|are)\b)")
+"""What makes a name of `2PM`."""
 ENDS_SENTENCE = re.compile(r"""["'”’]*\s*\Z""")
 """What is behind a full stop that ends the sentence, which is sent by itself."""
 
@@ -57,16 +59,16 @@ def in_24_hours(text: str, numeral: str, end: int) -> str:
 
 def counted_to_24(text: str, *, is_first: bool = True) -> str:
     """A text whose times with a half of the day count to 24: `at 1 p.m.` is `at 13:00.`. One that
-    is nothing else stays, and so does what may be a name at its start (`2PM`), unless the text is a
-    part of a sentence that does not begin it."""
+    is nothing else stays, unless it is a part of a sentence that does not begin it, and so does
+    what may be a name (`2PM`)."""
     return TIME.sub(lambda match: _counted_to_24(match, is_first), text)
 
 
 def _counted_to_24(match: re.Match[str], is_first: bool) -> str:
     before, after = match.string[: match.start()], match.string[match.end() :]
     is_alone = not any(map(str.isalnum, before + after))
-    is_name = not before and match[0].endswith("PM") and after[:2].strip()[:1].isalpha()
-    if is_first and (is_alone or is_name):
+    is_name = re.fullmatch(r"\d+[AP]M", match[0]) and NAME.match(after) is not None
+    if is_name or (is_first and is_alone):
         return match[0]
     time = in_24_hours(match.string, match["time"], match.end("time"))
     ends = match[0].endswith(".") and ENDS_SENTENCE.match(after)

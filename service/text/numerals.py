@@ -56,6 +56,8 @@ LATER = re.compile(r"evening|afternoon|night|abends|nachmittag|tarde|noite", re.
 """What says that hours are of the second half of the day."""
 CLOCK = re.compile(r"(\d{1,2})[:.](\d{2})")
 LOOKBACK_CHARS = 60
+NEAR_CHARS = 30
+"""How far from an hour it is looked for what half of the day is meant."""
 YEARS = range(1100, 2100)
 SMALL = 12
 """Numbers up to this one are often written as words."""
@@ -236,7 +238,8 @@ class Numerals:
         """What a number of a source may be in a translation: a time is that of the right half of
         the day, where the language counts hours to 24 and no word says which is meant."""
         if not TWELVE_HOURS.match(source, number.end):
-            is_later = CLOCK.fullmatch(number.text) and LATER.search(source)
+            near = source[max(0, number.start - NEAR_CHARS) : number.end + NEAR_CHARS]
+            is_later = ":" in number.text and CLOCK.fullmatch(number.text) and LATER.search(near)
             return number.values | _half_a_day_later(number) if is_later else number.values
         text = in_24_hours(source, number.text, number.end)
         values = _values(text) | _on_the_hour(text)

@@ -31,7 +31,7 @@ _FREE = (
 LIMIT = re.compile(
     rf"{_FREE}(?P<word>max|min)(?:\.(?=\s(?:\d|[a-z]))|(?=\s?\d+(?:\s[a-z]|\s?[kMG]?[Bgm]\b|%|\.?\Z)))"
     rf"|(?<=[\s(])(?P<last>max)\.?(?=\)|\Z)"
-    rf"|(?:\A|(?<=[:;(]\s))(?P<first>Max|Min)(?:\.(?=\s(?:\d|[a-z]))|(?=\s?\d+(?:\s[a-z]|%|\.?\Z)))"
+    rf"|(?:\A|(?<=[:;(]\s))(?P<first>Max|Min)\.(?=\s(?:\d|[a-z]))"
 )
 CAPITALS = re.compile(r"(?<![\w.,/'’-])(MAX|MIN)(?:\.(?!\w)|(?=\s?\d))")
 """In a text that is all in capitals."""
@@ -39,7 +39,10 @@ TIME = re.compile(
     rf"(?<=\d)\s?(?P<word>{'|'.join(sorted(TIMES, key=len, reverse=True))})(?P<stop>\.)?(?![\w./-])"
 )
 SIGN = re.compile(r"(?<![\w/])(?P<word>w/o?)(?=\s+\w)", re.IGNORECASE)
-SOON = re.compile(r"\b(?:ASAP|asap)\b")
+SOON = re.compile(
+    r"(?<!\b[Tt]he\s)\b(?:ASAP|asap)\b"
+    r"(?=[.,;:!?)]|\Z|\s(?:if|so|and|to|or|as|before|by|please|with|on|at|in|for|because|when)\b)"
+)
 THAT_IS = re.compile(r"(?<![\w.])i\.\s?e\.(?:,(?=\s))?(?=\s)")
 _GOES_ON = "as|at|before|but|by|for|from|has|have|in|is|on|only|since|to|was|were|will|with"
 KINGDOM = re.compile(
@@ -89,6 +92,8 @@ def _word(match: re.Match[str]) -> str:
 
 def _limit(match: re.Match[str]) -> str:
     short = next(filter(None, match.groups()))
+    if match["last"] and not any(map(str.isdigit, match.string[: match.start()])):
+        return match[0]  # `Ask Mad max.`
     word = LIMITS[short.lower()]
     end = (
         "." if match["last"] and match[0].endswith(".") and match.end() == len(match.string) else ""

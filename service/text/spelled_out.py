@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from service.text.clock import GIVEN_24_HOURS, counted_to_24
+from service.text.hour_spans import with_both_halves
 from service.text.inline import MARK
 from service.text.shortened_words import in_full
 from service.text.told_times import with_times_in_digits
@@ -95,39 +96,28 @@ BEFORE_NUMBER = re.compile(r"\.\s?[\dIVXLC]|º")
 """What a text has in which such an abbreviation is."""
 TIME = re.compile(r"(?<![\w.,:])([01]?\d|2[0-3])h([0-5]\d)(?:min)?(?![\w:])")
 """A time of the day as Portuguese writes it."""
-_HOUR = r"(?P<{0}>1[0-2]|0?[1-9])(?P<{0}_minutes>[:.][0-5]\d)?"
-HOURS = re.compile(
-    rf"(?<![\w.,:$€£+-]){_HOUR.format('first')}(?P<first_half>\s?[ap]\.?m\b\.?)?(?P<between>\s?[-‐‑–—]\s?|\s(?:and|to|or|until|till)\s)"
-    rf"{_HOUR.format('last')}(?P<last_half>\s?[ap]\.?m)\b",
-    re.IGNORECASE,
+WEEKDAY = re.compile(
+    r"(?<![\w.,])([2-6])[ªa](?:(s?)-(?=feiras?\b)|(?=\s(?:[aàe]|ou)\s[2-6][ªa]s?-feira))"
 )
-"""Two hours of which the last has its half of the day: `9am-5pm`, `9-5pm`, `between 5 and 6pm`."""
-BEFORE_HOURS = re.compile(r"\b(?:between|at|around|either|from)\s\Z", re.IGNORECASE)
-"""What says that two numbers with `and` or `or` are hours."""
-LOOKBACK_CHARS = 12
-POINT_HOUR = re.compile(r"(?<![\w.,:-])(1[0-2]|0?[1-9])\.([0-5]\d)(?=\s?[ap]\.?m\b)", re.IGNORECASE)
-"""An hour with a point before its minutes: `9.30 am`."""
-WEEKDAY = re.compile(r"(?<![\w.,])([2-6])[ªa](s?)-(?=feiras?\b)")
 """A day of the week by its number in Portuguese: `2ª-feira`."""
 WEEKDAYS = {"2": "segunda", "3": "terça", "4": "quarta", "5": "quinta", "6": "sexta"}
 _DAY = "seg|ter|qua|qui|sex|sáb|dom"
 WEEK = re.compile(
-    rf"(?:(?:\A|(?<=\bde\s)|(?<=[;:(]\s))({_DAY})\.?|\b({_DAY})\.)\sa\s({_DAY})\b"
+    rf"(?:(?:\A|(?<=\bde\s)|(?<=[;:(]\s))(?!ter\s)({_DAY})\.?|\b({_DAY})\.)\sa\s({_DAY})\b"
     r"(?:\.(?=[,;:]|\s(?-i:[a-zà-ú\d])))?",
     re.IGNORECASE,
 )
 """Days of the week from one to another, as Portuguese abbreviates them: `seg. a sex.`."""
 DECADES = re.compile(
-    r"((?:\A|\b(?:[nd]?os|aos|pelos)\s)anos|\bdécadas?\sde)\s([3-9]0)(?:\s(e|a)\s([3-9]0))?\b"
-    r"(?![.,]?\d|%|\s(?:mil|milh))",
+    r"((?:\A|\b(?:[nd]?os|aos|pelos)\s)anos|\bdécadas?\sde)\s([3-9]0)(?:\s?(e|a|[-–/])\s?([3-9]0))?\b"
+    r"(?![.,]?\d|%|\s(?:mil|milh|[dn]o\sséculo|[ad]\.\s?C))",
     re.IGNORECASE,
 )
 """Decades of the 20th century, as Portuguese names them: `anos 90`."""
 EVERY = re.compile(
-    r"\bde\s(\d+)\sem\s\1(?=\s(?:segundos?|minutos?|horas?|dias?|semanas?|meses|anos?|metros?|km)\b)"
+    r"\b[Dd]e\s(\d+)\sem\s\1(?=\s(?:segundos?|minutos?|horas?|dias?|semanas?|meses|anos?|metros?|km)\b)"
 )
 """How often in Portuguese: `de 8 em 8 horas`."""
-OTHER_HALF = str.maketrans("apAP", "paPA")
 MONTHS = {
     name[:3]: name
     for name in (
@@ -160,7 +150,7 @@ def _days(language: str) -> re.Pattern[str]:
     names = DAYS[language][1]
     day = "|".join(sorted({*names, *names.values()}, key=len, reverse=True))
     return re.compile(
-        rf"(?<![\w-])(?P<first>{day})\.?"
+        rf"(?<![\w-])(?<!\b[Tt]he\s)(?P<first>{day})\.?"
         rf"(?:\s?[-‐‑–—]\s?(?P<last>{day})\b\.?|(?=:?\s\d{{1,2}}(?:[:.h]\d|\s?[AaPp]\.?[Mm]|\s?Uhr))|(?=:(?:\s|\Z)))"
     )
 
@@ -199,11 +189,15 @@ def with_plain_times(text: str, language: str) -> str:
     if not any(map(str.isdigit, text)):
         return text
     if base == "en":
-        return POINT_HOUR.sub(r"\1:\2", HOURS.sub(_hours, text))
+        return with_both_halves(text)
     if base == "pt":
-        text = WEEKDAY.sub(lambda match: f"{WEEKDAYS[match[1]]}{match[2]}-", text)
+        text = WEEKDAY.sub(
+            lambda match: f"{WEEKDAYS[match[1]]}{'' if match[2] is None else match[2] + '-'}", text
+        )
         text = DECADES.sub(_decades, text)
-        return EVERY.sub(r"a cada \1", text)
+        return EVERY.sub(
+            lambda match: f"{'A' if match[0][0] == 'D' else 'a'} cada {match[1]}", text
+        )
     return text
 
 
@@ -245,33 +239,6 @@ def _word(match: re.Match[str], language: str, is_first: bool) -> str:
     return f"{name[:1].upper() + name[1:] if match[0][:1].isupper() else name} "
 
 
-def _hours(match: re.Match[str]) -> str:
-    """A span of hours, each with its half of the day: the first has that of the last if it is
-    before it on the dial, else the other."""
-    word, start = match["between"].strip(), match.start()
-    if word.lower() in ("and", "or") and not BEFORE_HOURS.search(
-        match.string, max(0, start - LOOKBACK_CHARS), start
-    ):
-        return match[0]
-    half = match["first_half"]
-    if half is None:
-        first, last = (int(match[group]) % 12 for group in ("first", "last"))
-        is_other = (first, _minutes(match, "first")) >= (last, _minutes(match, "last"))
-        half = match["last_half"]
-        if is_other:
-            half = half.translate(OTHER_HALF)
-    between = f" {word} " if word.isalpha() else " to "
-    hours = (
-        f"{match[group]}{(match[f'{group}_minutes'] or '').replace('.', ':')}"
-        for group in ("first", "last")
-    )
-    return f"{next(hours)}{half}{between}{next(hours)}{match['last_half']}"
-
-
-def _minutes(match: re.Match[str], group: str) -> str:
-    return (match[f"{group}_minutes"] or ":00")[1:]
-
-
 def _week(match: re.Match[str], names: Mapping[str, str]) -> str:
     days = [day for day in match.groups() if day]
     first, last = (names[day.capitalize()].lower() for day in days)
@@ -279,7 +246,7 @@ def _week(match: re.Match[str], names: Mapping[str, str]) -> str:
 
 
 def _decades(match: re.Match[str]) -> str:
-    second = f" {match[3]} 19{match[4]}" if match[4] else ""
+    second = f" {'e' if match[3] in '-–/' else match[3]} 19{match[4]}" if match[4] else ""
     return f"{match[1]} 19{match[2]}{second}"
 
 

@@ -7,6 +7,8 @@ import re
 
 ORDINAL = re.compile(r"(?<![\w.,])(\d+)(?:st|nd|rd|th)\b")
 """A numeral that English makes an ordinal."""
+NO_ORDINAL = re.compile(r"(?<!\w)(\d+)[oa](?!\w)")
+"""A numeral with a letter: `section 2a`."""
 PORTUGUESE_ORDINAL = re.compile(r"(?<![\w.,])(\d+)\.?([oa])(s?)(?!\w)")
 PORTUGUESE_DOLLARS = re.compile(r"(?<!\w)(US|CA|AU|NZ|HK|R) ?\$ (?=\d)")
 PORTUGUESE_TIME = re.compile(r"(?<![\d:.,])(\d{1,2}:[0-5]\d)\s?h\b")
@@ -21,11 +23,8 @@ def with_target_forms(source: str, translation: str, target: str) -> str:
     translation = PORTUGUESE_TIME.sub(r"\1", translation)
     if "$" in source:
         translation = PORTUGUESE_DOLLARS.sub(r"\1$ ", translation)
-    numbers = {
-        number
-        for number in ORDINAL.findall(source)
-        if not re.search(rf"(?<!\w){number}[oa](?!\w)", source)  # `section 2a`
-    }
+    letters = set(NO_ORDINAL.findall(source))
+    numbers = {number for number in ORDINAL.findall(source) if number not in letters}
     if not numbers:
         return translation
 

@@ -52,7 +52,7 @@ def _english() -> Telling:
     }  # fmt: skip
     minutes = {"five": 5, "ten": 10, "twenty": 20, "twenty-five": 25, "twenty five": 25}
     hour = (
-        rf"(?P<hour>{_any_of(hours)}|1[0-2]|[1-9])\b(?:\so['’]clock\b)?(?![.,:]?\d|[-‐‑–%]|\s"
+        rf"(?P<hour>{_any_of(hours)}|1[0-2]|[1-9])(?:\b|(?=[ap]m\b))(?:\so['’]clock\b)?(?![.,:]?\d|[-‐‑–%]|\s"
         r"(?:hundred|thousand|million|percent|per|years?|months?|weeks?|days?|hours?)\b)"
     )
     # A quarter of a year is none of an hour.
@@ -64,8 +64,9 @@ def _english() -> Telling:
     )
     # `ten to six` and `a quarter to five` may be numbers of another kind: they count only where a
     # time is told, and of digits only minutes that are called so: scores and odds have them too.
-    told = _after("at", "until", "till", "before", "after", "around", "about", "nearly", "almost")
-    asked = rf"(?:{told}|{_after('is', 'was', 'from')}|(?<=['’]s\s)|\A)"
+    told = _after("at", "until", "till", "nearly", "almost")
+    others = _after("is", "was", "before", "after", "around", "about")
+    asked = rf"(?:{told}|{others}|(?<=['’]s\s)|\A)"
     some = rf"(?:{_any_of(minutes)})(?:\sminutes)?|[12]?\d\sminutes?"
     return Telling(
         hours,
@@ -104,7 +105,7 @@ def _portuguese() -> Telling:
     }  # fmt: skip
     hour = rf"(?P<hour>{_any_of(hours)}|1[0-2]|[1-9])"
     some = rf"(?P<minutes>{_any_of(minutes)})(?:\sminutos(?!\s(?:depois|mais)\b))?\b"
-    amount = r"(?!\s(?:mil|cento|milh\w+|por|e|minutos|vezes)\b)"
+    amount = r"(?!\s(?:mil|cento|milh\w+|por|e|minutos|horas?|vezes)\b)"
     # Without `às` they may be any numbers: they count where nothing is counted.
     ends = (
         r"(?=[.,;!?)\"”]*(?:\Z|\s*[;!?)]|[.,]\s"
@@ -116,7 +117,8 @@ def _portuguese() -> Telling:
         hours,
         minutes,
         (
-            re.compile(rf"{told}{hour}\s(?:horas?\s)?e\s{some}{amount}", re.IGNORECASE),
+            re.compile(rf"{told}{hour}\s(?:horas?\s)?e\s{half}{amount}", re.IGNORECASE),
+            re.compile(rf"{told}{hour}\s(?:horas?\s)?e\s{some}{ends}", re.IGNORECASE),
             re.compile(rf"{is_it}{hour}\s(?:horas?\s)?e\s{half}{ends}", re.IGNORECASE),
         ),
         (

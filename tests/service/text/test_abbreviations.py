@@ -44,6 +44,13 @@ def test_a_sentence_goes_on_after_them(language: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text", ["We ate at 5 p.m. IBM called.", "It closed at 5 p.m. Eastern markets reopened."]
+)
+def test_a_sentence_ends_behind_an_hour(text: str) -> None:
+    assert len(sentences(text, "en")) == 2
+
+
+@pytest.mark.parametrize(
     ("language", "expected"),
     [
         ("en", ["Set it to max.", "The rest is easy."]),

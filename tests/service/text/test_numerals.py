@@ -67,6 +67,7 @@ def test_forms_of_the_same_number_agree(source: str, translation: str) -> None:
         ("$19.99", "191 Dollar"),
         ("1.5 GB", "15 GB"),
         ("12.5%", "125 %"),
+        ("2.50 in the afternoon", "14.50 am Nachmittag"),
         ("5 dogs", "5 5 Hunde"),
         ("5 dogs and 5 cats", "5 Hunde und Katzen"),
         ("2 dogs", "Hunde"),

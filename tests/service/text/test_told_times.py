@@ -13,6 +13,7 @@ from service.text.told_times import with_times_in_digits
     ("text", "sent"),
     [
         ("at half past three", "at 3:30"),
+        ("It is half past 3pm.", "It is 3:30pm."),
         ("Half-past 12 o'clock", "12:30"),
         ("a quarter to five.", "4:45."),
         ("at quarter past seven, then", "at 7:15, then"),
@@ -61,6 +62,9 @@ def test_portuguese_times_are_sent_in_digits(text: str, sent: str) -> None:
         "As idades deles são oito e dez anos.",
         "As respostas são quatro e cinco.",
         "Ela saiu às nove e quinze minutos depois voltou.",
+        "Entregou os livros às duas e vinte alunas.",
+        "Deu prêmios às três e cinco meninas.",
+        "Às 2 e meia hora depois ele chegou.",
     ],
 )
 def test_other_portuguese_numbers_stay(text: str) -> None:
@@ -72,6 +76,10 @@ def test_other_portuguese_numbers_stay(text: str) -> None:
     [
         "The ratio is ten to one.",
         "from ten to six",
+        "It takes about five to ten, on average.",
+        "They won after five to four on penalties.",
+        "From a quarter to three, the share grew.",
+        "Turn around twenty to three, please.",
         "It's 3 to 2 in the ninth inning.",
         "It was 5 to 4, but we won.",
         "The court stood at 6 to 3.",
