@@ -285,7 +285,7 @@ class _Cutter:
             self.coverage,
             adds_stop=self.adds_stop,
             language=self.language,
-            target=self.numerals.target if self.numerals else "",
+            numerals=self.numerals,
         )
 
     def _too_long(self, core: InlineText) -> bool:

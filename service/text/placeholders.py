@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from service.text.coverage import Coverage
 from service.text.inline import InlineElement, InlineText
+from service.text.numerals import Numerals
 from service.text.sentences import SPACED
 from service.text.spelled_out import spell_out
 
@@ -176,18 +177,19 @@ def engine_text(
     *,
     adds_stop: bool = True,
     language: str = "",
-    target: str = "",
+    numerals: Numerals | None = None,
     is_first: bool = True,
 ) -> str:
     """What the engine gets for a sentence: placeholder words for protected ones, no tags, words for
-    abbreviations of its `language` before numbers, hours as the model into `target` reads them, and
-    plain characters for typographic ones.
+    abbreviations of its `language` before numbers, hours as the model into the target language of
+    `numerals` reads them, and plain characters for typographic ones.
 
     With `adds_stop`, it gets a full stop if no mark ends it: a heading or a span between tags makes
     a student of whole sentences repeat itself ("my brother" → "mein Bruder hat mein Bruder").
     Without `is_first`, the text is a part of a sentence that does not begin it.
     """
     text = _with_words(core, words) if core.elements else core.text
+    target = numerals.target if numerals else ""
     text = spell_out(text, language, target, is_first=is_first)
     if coverage is not None:
         text = coverage.simplify(text)

@@ -396,7 +396,7 @@ class Segment:
             self.coverage,
             adds_stop=self.adds_stop,
             language=self.language,
-            target=self.numerals.target if self.numerals else "",
+            numerals=self.numerals,
         )
 
     def _translated(self, core: InlineText, translation: str) -> str:
@@ -473,7 +473,7 @@ class Segment:
             self.coverage,
             adds_stop=self.adds_stop,
             language=self.language,
-            target=self.numerals.target if self.numerals else "",
+            numerals=self.numerals,
             is_first=not before.has_letter(),
         )
 

@@ -21,7 +21,7 @@ TIMES = {
 """Behind a number."""
 SIGNS = {"w/": "with", "w/o": "without"}
 WORD = re.compile(
-    rf"(?<![\w.,/'’-])(?P<word>{'|'.join(WORDS)})(?:(?P<stop>\.)(?=[\s,:;)])(?!\s*\Z)|(?=\s?\d))",
+    rf"(?<![\w.,/'’-])(?P<word>{'|'.join(WORDS)})(?:\.(?=[\s,:;)])(?!\s*\Z)|(?=\s?\d))",
     re.IGNORECASE,
 )
 _FREE = (
