@@ -15,10 +15,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import sentencepiece as spm
 import torch
-from numpy.typing import NDArray
 
 from export.ctranslate2 import (
     VMAP_FILE,
@@ -28,6 +26,7 @@ from export.ctranslate2 import (
     write_vmap,
 )
 from export.lent_lexicon import LentLexicon
+from export.lexical_shortlist import SHORTLIST_ALWAYS, SHORTLIST_CANDIDATES, lexical_shortlist
 from export.native import to_native
 from export.onnx import OnnxModelInfo, to_onnx
 from export.quality_gate import (
@@ -53,7 +52,7 @@ from export.runtime.manifest import (
     FormalityTags,
     Metric,
 )
-from export.runtime.shortlist import SHORTLIST_FILE, Shortlist
+from export.runtime.shortlist import SHORTLIST_FILE
 from export.verify import SAMPLES, check_translates
 from training.config.recipe import GateLimits
 from training.data.lexical_table import (
@@ -67,17 +66,6 @@ from training.pretrained.coverage import missing_characters
 
 TranslatedText = Callable[[], Iterable[Sentence]]
 """(source ids, translation's ids) of every training pair, without special tokens."""
-SHORTLIST_CANDIDATES = 50
-"""Translations of a source piece in a shortlist."""
-LENT_CANDIDATES, LENT_PROBABLE = 3, 0.03
-"""Those of a run's text, and how probable they are, of a source piece that a lent lexicon has."""
-LENT_SEEN = 300
-"""Of a source piece that so many of the run's sentences have, a lent lexicon's words stay that are
-translations of some probability there."""
-LENT_LEAST = 1e-5
-"""That probability."""
-SHORTLIST_ALWAYS = 200
-"""Frequent target pieces that any source may be translated to."""
 
 
 @dataclass(frozen=True)
@@ -128,14 +116,18 @@ def _ctranslate2_int8(job: ExportJob, folder: Path) -> None:
     to_ctranslate2(job.model, job.pieces, folder, "int8")
 
 
-def _lexical_table(job: ExportJob) -> LexicalTable:
+def _translated_text(job: ExportJob) -> Iterable[Sentence]:
     if job.translated_text is None:
         raise BundleError(
             "a shortlist is made from translated text, and there is none: export from a recipe "
             "whose text is there"
         )
+    return job.translated_text()
+
+
+def _lexical_table(job: ExportJob) -> LexicalTable:
     try:
-        return lexical_table(job.translated_text(), job.model.vocab_size)
+        return lexical_table(_translated_text(job), job.model.vocab_size)
     except NoSentencesError:
         raise BundleError(
             "a shortlist needs translated sentences: run the `label` stage first"
@@ -157,49 +149,10 @@ def _native_int8(job: ExportJob, folder: Path) -> None:
 def _onnx_int8_shortlist(job: ExportJob, folder: Path) -> None:
     info = _model_info(job.info)
     to_onnx(job.model, job.pieces, folder, "int8", info, shortlist=True, packed=True)
-    (folder / SHORTLIST_FILE).write_bytes(_shortlist(job).to_bytes())
-
-
-def _shortlist(job: ExportJob) -> Shortlist:
-    """Each source piece's likely translations, by translated text and by a lent lexicon, and itself
-    where the target has the same piece, so that what was never seen can be copied."""
-    table = _lexical_table(job)
-    lent = {} if job.lexicon is None else _confirmed(job.lexicon, table)
-    sure = dict(table.likely(LENT_CANDIDATES, LENT_PROBABLE)) if lent else {}
-    likely = {
-        index: sure.get(index, words[:0]) if index in lent else words
-        for index, words in table.likely(SHORTLIST_CANDIDATES)
-    }
-    target_ids = {piece: index for index, piece in enumerate(job.pieces)}
-    none = np.zeros(0, dtype=np.int64)
-    lists = [
-        np.unique(
-            np.concatenate(
-                [
-                    likely.get(index, none),
-                    lent.get(index, none),
-                    np.array([target_ids[piece]] if piece in target_ids else none),
-                ]
-            )
-        )
-        for index, piece in enumerate(job.source_pieces)
-    ]
-    always = table.frequent(SHORTLIST_ALWAYS)
-    if job.lexicon is not None:
-        always = np.union1d(always, job.lexicon.always)
-    return Shortlist.of(lists, always)
-
-
-def _confirmed(lexicon: LentLexicon, table: LexicalTable) -> dict[int, NDArray[np.int64]]:
-    """The words of a lent lexicon, less those that the text speaks against: it has their source
-    piece in LENT_SEEN sentences or more, and never as their translation."""
-    possible = dict(table.likely(least=LENT_LEAST))
-    known = np.flatnonzero(table.sentences >= LENT_SEEN)
-    kept = dict(lexicon.lists)
-    for piece in kept.keys() & set(known.tolist()):
-        words = kept[piece]
-        kept[piece] = words[np.isin(words, possible.get(piece, words[:0]))]
-    return kept
+    words = lexical_shortlist(
+        _lexical_table(job), _translated_text(job), job.source_pieces, job.pieces, job.lexicon
+    )
+    (folder / SHORTLIST_FILE).write_bytes(words.to_bytes())
 
 
 def _onnx_float32(job: ExportJob, folder: Path) -> None:

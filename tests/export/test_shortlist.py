@@ -10,8 +10,14 @@ import numpy as np
 import pytest
 
 from export.ctranslate2 import write_vmap
-from export.exporter import LENT_SEEN, pieces_of
+from export.exporter import pieces_of
 from export.lent_lexicon import LentLexicon
+from export.lexical_shortlist import (
+    LENT_SEEN,
+    SHORTLIST_ALWAYS,
+    UNCOVERED_SEEN,
+    lexical_shortlist,
+)
 from export.runtime.bundle import Bundle
 from export.runtime.engines import TranslateOptions, load_engine
 from export.runtime.shortlist import MULTIPLE, SHORTLIST_FILE, Shortlist, read_shortlist
@@ -182,6 +188,23 @@ def test_a_lent_lexicon_loses_what_much_text_does_not_show(
     assert lists[10] == {10, 20, 21, 22}
     assert lists[11] == {11, 20, 44}
     assert lists[12] == {12, 21, 22}
+
+
+def test_what_no_piece_lists_is_listed_by_the_rarest_of_the_sentence() -> None:
+    """A phrase's words that are no translation of its pieces; less often it is a slip."""
+    frequent = list(range(300, 300 + SHORTLIST_ALWAYS))
+    much = [([10, 12], [20, 21])] * 300 + [([11], [20, 22])] * 80 + [([13], frequent)] * 50
+    phrase, slip = [([10, 11, 12], [20, 21, 30])], [([10, 11], [20, 21, 31])]
+    text = [*much, *phrase * UNCOVERED_SEEN, *slip * (UNCOVERED_SEEN - 1)]
+    rows = [(np.array(src), np.array(trg)) for src, trg in text]
+    pieces = [f"piece {number}" for number in range(600)]
+    lexicon = LentLexicon({piece: np.array([20]) for piece in (10, 11, 12)}, np.array([21]))
+    table = lexical_table(rows, len(pieces))
+    words = lexical_shortlist(table, rows, pieces[:14], pieces, lexicon)
+    starts = words.offsets.tolist()
+    lists = [set(words.targets[start:end].tolist()) for start, end in pairwise(starts)]
+    assert 30 in lists[11]
+    assert 30 not in lists[10] | lists[12] | set(words.always.tolist())
 
 
 def test_candidates_are_those_of_all_words_filled_up_by_frequency() -> None:
