@@ -405,12 +405,13 @@ def grammar_pairs(
         list[Path] | None,
         typer.Option(help="Source text to leave out, such as a test set; repeatable."),
     ] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="How often the same sentence may come.")] = 1,
     seed: Annotated[int, typer.Option(help="Seed of the random numbers.")] = 1,
 ) -> None:
     """Generate translated sentences from a grammar of both languages."""
     from training.data.grammar import write_grammar_pairs
 
-    write_grammar_pairs(grammar, out, sentences, seed, without or ())
+    write_grammar_pairs(grammar, out, sentences, seed, without or (), repeats)
 
 
 # --- translating and serving --------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import random
+from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -155,6 +156,14 @@ def test_no_command_overwrites_what_it_reads(tmp_path: Path) -> None:
         with pytest.raises(CorpusError, match="is an input: choose another --out"):
             write()
     assert text.read_text() == "A dog.\n"
+
+
+def test_a_sentence_comes_as_often_as_its_weight_says_up_to_the_limit(tmp_path: Path) -> None:
+    read = read_grammar(grammar(tmp_path, "[s]\n@9 a. | b.\n{x} c. | {x} d.\n[x]\ne | e\nf | f\n"))
+    assert Counter(grammar_pairs(read, 9, repeats=7))["a.", "b."] == 7
+    with pytest.raises(CorpusError, match="gave 6 sentences of the 7 wanted"):
+        list(grammar_pairs(read, 7, repeats=2))
+    assert "a." not in {source for source, _ in grammar_pairs(read, 4, without=["a."], repeats=3)}
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:

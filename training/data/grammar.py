@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import random
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -249,41 +250,48 @@ def _check(grammar: Grammar, rule: Rule) -> None:
 
 
 def grammar_pairs(
-    grammar: Grammar, count: int, seed: int = 1, without: Collection[str] = ()
+    grammar: Grammar, count: int, seed: int = 1, without: Collection[str] = (), repeats: int = 1
 ) -> Iterator[Pair]:
-    """`count` pairs, no source of them twice or in `without`, such as a test set's; the same
-    arguments give the same pairs.
+    """`count` pairs, no source of them more than `repeats` times, nor one in `without`, such as a
+    test set's; the same arguments give the same pairs.
 
-    Raises CorpusError where 20 sentences drawn for each one wanted do not give as many, or 10,000
-    in a row nothing new.
+    Sentences of rules without places come more than once only with `repeats`, whatever their
+    weight. Raises CorpusError where 20 sentences drawn for each one wanted do not give as many, or
+    10,000 in a row nothing new.
     """
     generator = random.Random(seed)
-    known = {" ".join(line.split()) for line in without}
-    found = repeats = 0
+    times = Counter({" ".join(line.split()): repeats for line in without})
+    found = in_a_row = 0
     for _ in range(TRIES * count):
         pair = grammar.sample(generator)
-        if pair[0] in known:
-            repeats += 1
-            if repeats == REPEATS:
+        if times[pair[0]] >= repeats:
+            in_a_row += 1
+            if in_a_row == REPEATS:
                 break
             continue
-        repeats = 0
-        known.add(pair[0])
+        in_a_row = 0
+        times[pair[0]] += 1
         found += 1
         yield pair
         if found == count:
             return
+    different = "different " if repeats == 1 else ""
     raise CorpusError(
-        f"{grammar.path}: gave {found:,} different sentences of the {count:,} wanted: ask for "
+        f"{grammar.path}: gave {found:,} {different}sentences of the {count:,} wanted: ask for "
         "fewer with --sentences, or write more rules"
     )
 
 
 def write_grammar_pairs(
-    path: Path, out: Path, count: int, seed: int = 1, without: Sequence[Path] = ()
+    path: Path,
+    out: Path,
+    count: int,
+    seed: int = 1,
+    without: Sequence[Path] = (),
+    repeats: int = 1,
 ) -> None:
     """Write `count` pairs of the grammar in a file as TSV, packed where `out` ends in .gz; none
-    whose source is a line of a file of `without`.
+    whose source is a line of a file of `without`, or comes more than `repeats` times.
 
     Nothing is written where it fails; raises what `read_grammar` and `grammar_pairs` raise.
     """
@@ -292,7 +300,7 @@ def write_grammar_pairs(
     others = [line for file in without for line in read_whole(file)]
     rows = []
     with Ticker("grammar-pairs", count, "sentences") as tell:
-        for pair in grammar_pairs(grammar, count, seed, others):
+        for pair in grammar_pairs(grammar, count, seed, others, repeats):
             rows.append("\t".join(pair))
             tell(len(rows))
     write_lines(out, rows)
