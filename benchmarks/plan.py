@@ -169,7 +169,9 @@ def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
     systems: list[System] = [
         *bundle_systems(bundle, request.beams, prefix=name_of_ours, compiled=True)
     ]
-    main = next(one.info.name for one in systems if one.info.note == SHIPPED)
+    main = next((one.info.name for one in systems if one.info.note == SHIPPED), None)
+    if main is None:
+        raise ResultsError("--beams must name 1, what the others are compared with: --beams 1,2")
     return BenchPlan(name, bundle, main, systems, [])
 
 

@@ -67,6 +67,11 @@ def test_what_the_service_translates_with_is_what_ships(
     assert without.main == "student ctranslate2-int8"
 
 
+def test_beams_without_a_greedy_one_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="--beams must name 1"):
+        plan_bundle(run.bundle, BenchRequest(beams=(2,)), tmp_path)
+
+
 def test_the_test_sets_of_the_recipe_are_the_texts(plan: BenchPlan, run: Run) -> None:
     assert [text.name for text in plan.texts] == list(run.recipe.corpus.test) == ["toy"]
 
