@@ -171,7 +171,7 @@ def _plan(bundle: Bundle, name: str, request: BenchRequest) -> BenchPlan:
     ]
     main = next((one.info.name for one in systems if one.info.note == SHIPPED), None)
     if main is None:
-        raise ResultsError("--beams must name 1, what the others are compared with: --beams 1,2")
+        raise ResultsError("--beams must name 1 or the bundle's own beam, what ships: --beams 1,2")
     return BenchPlan(name, bundle, main, systems, [])
 
 

@@ -119,10 +119,13 @@ def bundle_systems(
 ) -> list[BundleEngine]:
     """Every engine of a bundle with every beam size, greedy ones first; with `compiled` also each
     that the compiled engine computes in place of its library, as it does in the service, and a
-    student's default one has the note `SHIPPED`."""
+    student's default one has the note `SHIPPED`, with the bundle's own beam where that is among
+    the beams and the engine has it, else greedy."""
     from export.runtime.engines import compiled_engine
 
-    systems = []
+    systems: list[BundleEngine] = []
+    shipped: BundleEngine | None = None
+    own_beam = bundle.manifest.decoding.beam_size
     opened = with_stock(bundle) if stock else bundle
     engines = opened.manifest.engines
     also = {one.name for one in engines if compiled and compiled_engine(opened, one) is not None}
@@ -136,9 +139,12 @@ def bundle_systems(
                 own = _compiled_info(info)
                 served.append(BundleEngine(own, bundle.path, engine.name, compiled=True))
             default = engine.name == opened.manifest.default_engine
-            if compiled and role == "student" and default and beam == 1:
-                served[-1].info = replace(served[-1].info, note=SHIPPED)
+            may_ship = compiled and role == "student" and default and served
+            if may_ship and (beam == own_beam or (beam == 1 and shipped is None)):
+                shipped = served[-1]
             systems += served
+    if shipped is not None:
+        shipped.info = replace(shipped.info, note=SHIPPED)
     return systems
 
 

@@ -12,7 +12,7 @@ from benchmarks.plan import BenchPlan, BenchRequest, DomainFiles, plan_bundle, p
 from benchmarks.results import ResultsError
 from benchmarks.run import reference_of
 from benchmarks.systems.base import WHOLE
-from benchmarks.systems.ours import SHIPPED, TorchCheckpoint
+from benchmarks.systems.ours import SHIPPED, TorchCheckpoint, bundle_systems
 from benchmarks.systems.process import from_json, to_json
 from export.ctranslate2 import from_ctranslate2
 from export.exporter import weights_of
@@ -67,8 +67,20 @@ def test_what_the_service_translates_with_is_what_ships(
     assert without.main == "student ctranslate2-int8"
 
 
-def test_beams_without_a_greedy_one_are_refused(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(ResultsError, match="--beams must name 1"):
+@pytest.mark.parametrize("beams", [(1, 2, 5), (2,)])
+def test_a_bundle_ships_with_its_own_beam(run: Run, beams: tuple[int, ...]) -> None:
+    bundle = load_bundle(run.bundle)
+    manifest = bundle.manifest
+    decoding = manifest.decoding.model_copy(update={"beam_size": 2})
+    wide = replace(bundle, manifest=manifest.model_copy(update={"decoding": decoding}))
+    shipped = [
+        one.info for one in bundle_systems(wide, beams, compiled=True) if one.info.note == SHIPPED
+    ]
+    assert [one.beam_size for one in shipped] == [2]
+
+
+def test_beams_without_what_ships_are_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="--beams must name 1 or"):
         plan_bundle(run.bundle, BenchRequest(beams=(2,)), tmp_path)
 
 
